@@ -1,0 +1,62 @@
+# make setup · kube · check · test · demo · bench · plugin        (see README, "Develop")
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: setup kube check test demo bench plugin lock clean
+
+PYTHON := /usr/bin/python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+PACKAGES := python3.11 python3.11-venv libpython3.11-dev libexpat1-dev zlib1g-dev gcc libc6-dev make \
+	containerd runc containernetworking-plugins etcd-server nftables libnftables1 iproute2 util-linux busybox-static
+LIBPYTHON = $(firstword $(wildcard /usr/lib/python3.11/config-3.11-*/libpython3.11.a))
+
+setup: $(VENV)/.installed plugin
+
+$(VENV)/.installed: build/.packages pyproject.toml tests/requirements.txt
+	@echo "setup: the virtual environment $(VENV), from tests/requirements.txt (pinned and hashed)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+build/.packages: tests/setup-packages Makefile
+	@mkdir -p build
+	tests/setup-packages $(PACKAGES)
+	touch $@
+
+plugin: build/istio-cni
+
+build/frozen.c: plugin/frozen/freeze.py $(wildcard plugin/*.py) | build/.packages
+	$(PYTHON) -B plugin/frozen/freeze.py $@
+
+build/istio-cni: plugin/frozen/main.c build/frozen.c
+	@test -n "$(LIBPYTHON)" || { echo "make plugin: no libpython3.11.a under /usr/lib/python3.11, expected Debian's libpython3.11-dev (make setup installs it)"; exit 1; }
+	gcc -O2 -static -s -Wl,--gc-sections -I/usr/include/python3.11 -o $@.new $^ $(LIBPYTHON) -lexpat -lz -lm 2>build/link.log || { cat build/link.log; exit 1; }
+	mv $@.new $@
+
+kube: $(VENV)/.installed
+	$(BIN)/python -m tests.kube.build
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup kube check
+	$(BIN)/python -m pytest
+
+demo: setup
+	@$(BIN)/python -m tests.demo
+
+bench: setup
+	@$(BIN)/python -m tests.bench
+
+lock: export CUSTOM_COMPILE_COMMAND = make lock
+lock: $(VENV)/.installed
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --extra test --output-file tests/requirements.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file installer/requirements.txt pyproject.toml
+
+clean:
+	rm -rf build $(VENV)

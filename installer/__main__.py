@@ -1,0 +1,5 @@
+"""`python -m installer` is `install-cni`."""
+
+from installer.cli import main
+
+main()

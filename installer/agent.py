@@ -1,0 +1,204 @@
+"""The node agent: where its parts are made and wired, and the order in which they start and stop (D6, D7)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+from installer import logs
+from installer.files import AlreadyRunningError, explain, lock
+from installer.health import Condition, Health
+from installer.metrics import Metrics
+from installer.reconcile import Reconciler
+from plugin.handler import Handler, Outcome
+from plugin.preflight import preflight
+from plugin.server import Server
+
+if TYPE_CHECKING:
+    from installer.settings import Settings
+    from plugin.pod import Pod
+
+NETNS_WORKERS = 8  # threads; more pods than that at once wait for their turn (F29)
+RETRY = 1.0  # seconds between two tries at what this node refuses for now
+
+_log = logging.getLogger(__name__)
+
+
+class KnownPods(Protocol):
+    """Where the agent knows its pods from: `installer.pods` or `installer.manifests`."""
+
+    async def find(self, namespace: str, name: str, uid: str | None) -> Pod | None:
+        """Find one pod, as `plugin.pod.PodSource` says."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep knowing them until told to stop."""
+
+    @property
+    def known(self) -> bool:
+        """Whether all of this node's pods are known."""
+
+    @property
+    def reason(self) -> str:
+        """Why they are not."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+
+def run(settings: Settings) -> None:
+    """Run the agent in the foreground until SIGTERM or SIGINT. What it has installed stays (D7)."""
+    with logs.to_stderr(settings.log_level) as lines:
+        asyncio.run(Agent(settings, lines).run())
+
+
+class Agent:
+    """One agent and its parts."""
+
+    def __init__(self, settings: Settings, lines: logs.Handler) -> None:
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._cannot_redirect: str | None = "not tried yet"
+        self._pods = _pods(settings)
+        self._workers = ThreadPoolExecutor(NETNS_WORKERS, "netns")
+        handler = Handler(
+            self._pods,
+            self._workers,
+            excluded=lambda: settings.exclude_namespaces,
+            not_available=lambda: self._cannot_redirect,
+            observe=self._observe,
+        )
+        self._server = Server(settings.agent_socket, handler)
+        self._not_serving = "not started yet"
+        self._reconciler = Reconciler(settings, lambda: self._server.serving)
+        self._metrics = Metrics(
+            version=_version(),
+            node=lambda: self._reconciler.state,
+            pods=lambda: self._pods.count,
+            lost_log_lines=lambda: lines.lost,
+        )
+        self._health = Health(self._conditions, self._metrics.registry)
+
+    async def run(self) -> None:
+        """Start the parts in the order of D6: socket, plugin file, conflist last; stop them in the opposite one."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        async with AsyncExitStack() as stack:
+            stack.callback(self._workers.shutdown)
+            if not await self._hold_node(stack):
+                return
+            if self._settings.health_address:
+                address = await self._health.start(self._settings.health_address)
+                stack.push_async_callback(self._health.stop)
+                _log.info("health", extra={"address": f"{address.host}:{address.port}"})
+            async with asyncio.TaskGroup() as parts:
+                parts.create_task(self._pods.run(self._stop))
+                parts.create_task(self._serve())
+                parts.create_task(self._reconciler.run(self._stop))
+                parts.create_task(self._say_when_ready())
+
+    async def _hold_node(self, stack: AsyncExitStack) -> bool:
+        """Wait until no other agent serves on this socket, as during an upgrade."""
+        waiting = False
+        while not self._stop.is_set():
+            try:
+                held = lock(self._settings.agent_socket)
+            except (AlreadyRunningError, OSError) as error:
+                if not waiting:
+                    reason = explain(error) if isinstance(error, OSError) else str(error)
+                    _log.warning("waits for its turn", extra={"reason": reason})
+                waiting = True
+                await self._pause()
+            else:
+                stack.callback(os.close, held)
+                return True
+        return False
+
+    async def _serve(self) -> None:
+        """Serve the plugin until told to stop; a node that cannot redirect serves all the same, and says so (STATUS)."""
+        self._cannot_redirect = await asyncio.get_running_loop().run_in_executor(self._workers, preflight)
+        if self._cannot_redirect:
+            _log.error("this node cannot redirect pods", extra={"reason": self._cannot_redirect})
+        while not self._server.serving and not self._stop.is_set():
+            try:
+                await self._server.start()
+            except OSError as error:
+                self._not_serving = explain(error)
+                _log.error("cannot serve the plugin", extra={"reason": self._not_serving})
+                await self._pause()
+        self._reconciler.wake()
+        await self._stop.wait()
+        await self._server.stop()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(RETRY):
+                await self._stop.wait()
+        except TimeoutError:
+            return
+
+    async def _say_when_ready(self) -> None:
+        ready, stop = asyncio.create_task(self._until_ready()), asyncio.create_task(self._stop.wait())
+        await asyncio.wait((ready, stop), return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        stop.cancel()
+
+    async def _until_ready(self) -> None:
+        while any(condition.reason for condition in self._conditions()):  # noqa: ASYNC110 - three parts, four causes
+            await asyncio.sleep(0.02)
+        state = self._reconciler.state
+        click.echo(
+            f"ready: {state.conflist} in {self._settings.cni_conf_dir} has istio-cni, {self._settings.agent_socket} is "
+            f"served, {self._pods.count} pods of node {self._settings.node_name} are known"
+        )
+
+    def _conditions(self) -> list[Condition]:
+        return [
+            Condition("installed", self._reconciler.state.reason),
+            Condition("serving", None if self._server.serving else self._not_serving),
+            Condition("redirecting", self._cannot_redirect),
+            Condition("pods", None if self._pods.known else self._pods.reason),
+        ]
+
+    def _observe(self, outcome: Outcome) -> None:
+        self._metrics.request(outcome.command, outcome.outcome, outcome.seconds, outcome.row)
+        _log.log(
+            logging.WARNING if outcome.outcome == "error" else logging.INFO,
+            "%s: %s",
+            outcome.command or "request",
+            outcome.outcome,
+            extra={
+                "namespace": outcome.namespace,
+                "pod": outcome.pod,
+                "container_id": outcome.container_id,
+                "reason": outcome.reason,
+                "code": outcome.code,
+                "seconds": round(outcome.seconds, 6),
+            },
+        )
+
+
+def _version() -> str:
+    try:
+        return version("istio-cni")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _pods(settings: Settings) -> KnownPods:
+    if settings.pods_from:
+        from installer.manifests import ManifestPods  # noqa: PLC0415 - without kopf the agent is half as large
+
+        return ManifestPods(settings.pods_from)
+    from installer.pods import NodePods  # noqa: PLC0415
+
+    return NodePods(settings.node_name, settings.kubeconfig)

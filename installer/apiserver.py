@@ -1,0 +1,173 @@
+"""The API server as the node agent reaches it: with which credentials, and one question at a time.
+
+Credentials are read anew for each question, as the kubelet replaces a projected token long before it expires (F4).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import yaml
+
+from installer.kopfalone import kopf
+from plugin.pod import PodsUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+PATIENCE = 5.0  # seconds for one question: the runtime waits for its answer
+CONNECTIONS = 8  # at once, to ask for pods
+
+_WHAT_TO_DO = {
+    401: "the credentials are refused: is the service account's token expired or revoked?",
+    403: "the service account lacks a right: it needs get, list and watch on pods, in all namespaces",
+    429: "the API server has too much to do",
+}
+
+
+class CredentialsError(Exception):
+    """There are no credentials: the message says what was seen, what was expected and what to do."""
+
+
+def credentials(kubeconfig: Path | None) -> kopf.ConnectionInfo:
+    """Read how to reach the API server, as it is now.
+
+    Args:
+        kubeconfig: a file; None for the service account of the pod that we run in.
+
+    Raises:
+        CredentialsError: if there is nothing to be read, or it is not what it should be.
+    """
+    try:
+        return _from_kubeconfig(kubeconfig) if kubeconfig else _from_service_account(SERVICE_ACCOUNT, os.environ)
+    except OSError as error:
+        raise CredentialsError(f"{error.filename}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CredentialsError(f"a token is no text: {error}, expected what the API server has issued") from error
+
+
+def _from_service_account(folder: Path, environment: Mapping[str, str]) -> kopf.ConnectionInfo:
+    """Take what the kubelet puts into each pod.
+
+    The address is the environment's: the name kubernetes.default.svc is served by pods, which need us to start.
+    """
+    host, port = (environment.get(f"KUBERNETES_SERVICE_{part}", "") for part in ("HOST", "PORT"))
+    if not host or not port:
+        raise CredentialsError(
+            "no KUBERNETES_SERVICE_HOST and _PORT in the environment, expected those that each pod has; outside a "
+            "cluster, give --kubeconfig FILE, or --pods-from DIR to do without one"
+        )
+    return kopf.ConnectionInfo(
+        server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
+        ca_path=str(folder / "ca.crt"),
+        token=(folder / "token").read_text().strip(),
+    )
+
+
+def _from_kubeconfig(path: Path) -> kopf.ConnectionInfo:
+    """Take the current context of a kubeconfig: tokens and certificates, in it or in files, relative to it."""
+    try:
+        config = yaml.safe_load(path.read_text())
+        chosen = config["current-context"]
+        context = _named(config["contexts"], chosen)["context"]
+        cluster = _named(config["clusters"], context["cluster"])["cluster"]
+        user = _named(config["users"], context["user"]).get("user") or {}
+        server = str(cluster["server"])
+    except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError) as error:
+        raise CredentialsError(
+            f"{path}: {type(error).__name__}: {error}, expected a kubeconfig with a current-context whose cluster and "
+            "user are in it"
+        ) from error
+    if unknown := user.keys() & {"exec", "auth-provider"}:
+        raise CredentialsError(
+            f"{path}: user {context['user']} logs in by {', '.join(sorted(unknown))}, expected a token, a tokenFile or a "
+            "client certificate"
+        )
+
+    def file(holder: Mapping[str, Any], key: str) -> str | None:
+        # The data wins over the file, as in kubectl; kopf takes one of them.
+        return str(path.parent / holder[key]) if holder.get(key) and not holder.get(f"{key}-data") else None
+
+    token_file = file(user, "tokenFile")
+    return kopf.ConnectionInfo(
+        server=server,
+        ca_path=file(cluster, "certificate-authority"),
+        ca_data=cluster.get("certificate-authority-data"),
+        insecure=cluster.get("insecure-skip-tls-verify"),
+        certificate_path=file(user, "client-certificate"),
+        certificate_data=user.get("client-certificate-data"),
+        private_key_path=file(user, "client-key"),
+        private_key_data=user.get("client-key-data"),
+        token=Path(token_file).read_text().strip() if token_file else user.get("token"),
+    )
+
+
+def _named(items: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    return {item["name"]: item for item in items}[name]
+
+
+class ApiServer:
+    """Asks the API server, one GET a question. Belongs to one event loop."""
+
+    def __init__(self, kubeconfig: Path | None) -> None:
+        self._kubeconfig = kubeconfig
+        self._reached: kopf.ConnectionInfo | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    async def get(
+        self, path: str, query: Mapping[str, str] | None = None, accept: str = "application/json"
+    ) -> Any | None:
+        """Ask once.
+
+        Returns:
+            The answer, parsed; None for 404.
+
+        Raises:
+            PodsUnavailable: for everything else, also when it takes longer than PATIENCE.
+        """
+        try:
+            info = credentials(self._kubeconfig)
+        except CredentialsError as error:
+            raise PodsUnavailable(f"no credentials for the API server: {error}") from error
+        try:
+            session = await self._connected(info)
+            headers = info.as_http_headers() | {"Accept": accept}
+            async with session.get(info.server.rstrip("/") + path, params=query, headers=headers) as answer:
+                if answer.status == 404:
+                    return None
+                if answer.status != 200:
+                    raise PodsUnavailable(f"{info.server} answered {answer.status}: {await _why(answer)}")
+                return await answer.json()
+        except TimeoutError as error:
+            raise PodsUnavailable(f"{info.server} did not answer within {PATIENCE:g} s") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise PodsUnavailable(f"{info.server} cannot be asked: {error or type(error).__name__}") from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session:
+            await self._session.close()
+            self._session = None
+
+    async def _connected(self, info: kopf.ConnectionInfo) -> aiohttp.ClientSession:
+        """Keep the session while all but the token is as it was: making a TLS context costs more than a question."""
+        reached = dataclasses.replace(info, token=None)
+        if self._session is None or reached != self._reached:
+            left, self._reached = self._session, reached
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=info.as_ssl_context()),
+                timeout=aiohttp.ClientTimeout(total=PATIENCE),
+            )
+            if left:
+                await left.close()
+        return self._session
+
+
+async def _why(answer: aiohttp.ClientResponse) -> str:
+    said = (await answer.text())[:300]
+    return f"{_WHAT_TO_DO[answer.status]} ({said})" if answer.status in _WHAT_TO_DO else said

@@ -1,0 +1,289 @@
+"""Files on the node: read within bounds, written atomically and durably (F8).
+
+A new content becomes visible by one rename within the directory, which the container runtime notices (F14), and is on
+the disk before that: a reader sees the old file or the new one, also after a power cut. A killed agent leaves a
+temporary file at most, whose name no runtime reads, and which the next run sweeps away.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+LARGEST = 1 << 20  # bytes: a conflist has some kilobytes
+TEMPORARY = ".istio-cni-tmp"  # never .conf, .conflist or .json, which a runtime would read (F8)
+_PIECE = 1 << 20
+
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_REMEDIES = {
+    errno.ENOENT: "make it, or correct the setting that names it",
+    errno.ENOTDIR: "expected a directory: correct the setting that names it",
+    errno.ENOSPC: "free some space on the node's disk",
+    errno.EDQUOT: "free some space on the node's disk",
+    errno.EROFS: "mount it writable into the agent's container",
+    errno.EACCES: "the agent must run as root",
+    errno.EPERM: "the agent must run as root, and the file must not be immutable (lsattr)",
+    errno.EISDIR: "expected a file: take the directory away",
+    errno.EIO: "the node's disk fails",
+}
+
+
+class UnreadableError(OSError):
+    """A file of others that cannot be read as a configuration; the message says why."""
+
+
+class AlreadyRunningError(Exception):
+    """Another agent serves on the same socket of this node; the message says which."""
+
+
+class Access(NamedTuple):
+    """Who may do what with a file: permission bits, owner, group."""
+
+    mode: int
+    uid: int = 0
+    gid: int = 0
+
+
+PRIVATE = Access(0o600)
+EXECUTABLE = Access(0o755)
+
+
+def explain(error: OSError) -> str:
+    """Say what was seen and what to do about it, for /readyz, the log and the terminal."""
+    remedy = _REMEDIES.get(error.errno or 0)
+    seen = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return f"{seen}; {remedy}" if remedy else seen
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let an error name the whole path, as calls relative to a directory do not."""
+    try:
+        yield
+    except OSError as error:
+        if not Path(error.filename or "").is_absolute():
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+class Directory:
+    """An open directory: what is done with its files is done in this one, even if its path comes to mean another."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it.
+
+        Raises:
+            OSError: if there is none.
+        """
+        self.path = path
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+
+    def names(self) -> list[str]:
+        """List the names in it, sorted as libcni sorts them: byte by byte."""
+        return sorted(os.listdir(self._fd), key=os.fsencode)  # noqa: PTH208 - of the open directory
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """Look at a file itself, not at what a symbolic link points to; None if there is none."""
+        try:
+            return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def is_directory(self, name: str) -> bool:
+        """Tell whether a name is a directory itself, not a symbolic link to one."""
+        seen = self.stat(name)
+        return seen is not None and stat.S_ISDIR(seen.st_mode)
+
+    def read(self, name: str) -> bytes:
+        """Read a small file whole.
+
+        Raises:
+            UnreadableError: if it is no regular file (a FIFO would block), too large, or cannot be read (F13).
+            FileNotFoundError: if it has gone in the meantime.
+        """
+        try:
+            _require_regular(os.stat(name, dir_fd=self._fd))  # before the open: opening a device can do something
+            fd = os.open(name, _READ, dir_fd=self._fd)
+            try:
+                _require_regular(os.fstat(fd))
+                return _read_all(fd)
+            finally:
+                os.close(fd)
+        except FileNotFoundError:
+            if self.stat(name) is None:
+                raise
+            raise UnreadableError("a symbolic link that leads nowhere") from None
+        except UnreadableError:
+            raise
+        except OSError as error:
+            raise UnreadableError(error.strerror or str(error)) from error
+
+    def digest(self, name: str) -> str:
+        """Compute the SHA-256 of a file, in hexadecimal digits."""
+        with _named(self.path / name), os.fdopen(os.open(name, _READ | os.O_NOFOLLOW, dir_fd=self._fd), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def access(self, name: str) -> Access | None:
+        """Look up who may do what with a file; None if there is none."""
+        try:
+            seen = os.stat(name, dir_fd=self._fd)
+        except FileNotFoundError:
+            return None
+        return Access(stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid)
+
+    def write(self, name: str, content: Iterable[bytes], access: Access) -> None:
+        """Put a file in place, new or instead of the one that is there.
+
+        Raises:
+            OSError: if it could not be written; then what was there is there still, and nothing else.
+        """
+        temporary = f".{name}{TEMPORARY}"
+        with _named(self.path / name):
+            fd = self._create(temporary)
+            try:
+                try:
+                    for piece in content:
+                        _write_all(fd, piece)
+                    os.fchown(fd, access.uid, access.gid)
+                    os.fchmod(fd, access.mode)  # after fchown, which takes special bits away
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+                os.replace(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            except BaseException:
+                with contextlib.suppress(OSError):  # the sweep does it later
+                    os.unlink(temporary, dir_fd=self._fd)
+                raise
+            os.fsync(self._fd)
+
+    def _create(self, temporary: str) -> int:
+        try:
+            return os.open(temporary, _CREATE, 0o600, dir_fd=self._fd)
+        except FileExistsError:  # of an agent that was killed: only one writes here
+            os.unlink(temporary, dir_fd=self._fd)
+            return os.open(temporary, _CREATE, 0o600, dir_fd=self._fd)
+
+    def delete(self, name: str) -> bool:
+        """Take a file away, durably.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            OSError: if it could not be taken away.
+        """
+        with _named(self.path / name):
+            try:
+                os.unlink(name, dir_fd=self._fd)
+            except FileNotFoundError:
+                return False
+            os.fsync(self._fd)
+            return True
+
+    def sweep(self) -> list[str]:
+        """Take away what killed agents left of their writes.
+
+        Returns:
+            The names.
+        """
+        return [name for name in self.names() if is_temporary(name) and self.delete(name)]
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether a file is an unfinished write of ours."""
+    return name.startswith(".") and name.endswith(TEMPORARY)
+
+
+def digest(path: Path) -> str:
+    """Compute the SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pieces(path: Path) -> Iterator[bytes]:
+    """Read a large file piece by piece."""
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(_PIECE):
+            yield piece
+
+
+def lock(socket_path: Path) -> int:
+    """Take the lock of the agent that serves on a socket, beside it.
+
+    It is held until the descriptor is closed or the process ends, however it ends.
+
+    Returns:
+        The descriptor of the lock file.
+
+    Raises:
+        AlreadyRunningError: if another process holds it.
+        OSError: if the file or its directory cannot be made.
+    """
+    path = lock_file(socket_path)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_still(fd, path):
+                os.truncate(fd, 0)
+                os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+                return fd
+        except BlockingIOError:
+            holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(fd)
+            raise AlreadyRunningError(
+                f"{path}: saw an agent running on this node (process {holder}), expected none: stop it first"
+            ) from None
+        os.close(fd)  # an uninstall took the file away between our open and our lock
+
+
+def lock_file(socket_path: Path) -> Path:
+    """Name the lock file of a socket."""
+    return socket_path.with_name(socket_path.name + ".lock")
+
+
+def _is_still(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _require_regular(seen: os.stat_result) -> None:
+    if not stat.S_ISREG(seen.st_mode):
+        raise UnreadableError(f"not a regular file ({stat.filemode(seen.st_mode)})")
+    if seen.st_size > LARGEST:
+        raise UnreadableError(f"{seen.st_size} bytes, expected at most {LARGEST}")
+
+
+def _read_all(fd: int) -> bytes:
+    parts, size = [], 0
+    while part := os.read(fd, _PIECE):
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST:  # it grew while we read
+            raise UnreadableError(f"more than {LARGEST} bytes")
+    return b"".join(parts)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,101 @@
+"""What /metrics tells, in Prometheus' names.
+
+Counts of events are kept here; the state of the node is asked for at each scrape, so that it cannot be out of date.
+"""
+
+from collections.abc import Callable, Iterator
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from installer.reconcile import NodeState
+
+ADD_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+
+
+class Metrics:
+    """The agent's metrics, in a registry of their own."""
+
+    def __init__(
+        self, *, version: str, node: Callable[[], NodeState], pods: Callable[[], int], lost_log_lines: Callable[[], int]
+    ) -> None:
+        """Wire them.
+
+        Args:
+            version: of this agent.
+            node: the state of the node's files, now.
+            pods: the number of this node's pods that are known, now.
+            lost_log_lines: the number of log lines that could not be written, so far.
+        """
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "istio_cni_requests",
+            "Requests of the plugin that were answered.",
+            ("command", "outcome"),
+            registry=self.registry,
+        )
+        self._decisions = Counter(
+            "istio_cni_decisions",
+            "ADDs by the row of the decision table that decided.",
+            ("row",),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "istio_cni_add_duration_seconds",
+            "From the ADD's arrival at the agent to its answer.",
+            ("outcome",),
+            buckets=ADD_SECONDS,
+            registry=self.registry,
+        )
+        self.registry.register(_Now(version, node, pods, lost_log_lines))
+        prometheus_client.ProcessCollector(registry=self.registry)
+
+    def request(self, command: str, outcome: str, seconds: float, row: str | None = None) -> None:
+        """Count one answered request.
+
+        Args:
+            command: of CNI: ADD, CHECK, STATUS.
+            outcome: redirect, pass or error.
+            seconds: from its arrival to its answer.
+            row: the row of the decision table that decided, if one did: one of a few names, never a free text.
+        """
+        self._requests.labels(command, outcome).inc()
+        if command == "ADD":
+            self._seconds.labels(outcome).observe(seconds)
+            if row is not None:
+                self._decisions.labels(row).inc()
+
+
+class _Now(Collector):
+    """The state at the moment of the scrape."""
+
+    def __init__(
+        self, version: str, node: Callable[[], NodeState], pods: Callable[[], int], lost_log_lines: Callable[[], int]
+    ) -> None:
+        self._version = version
+        self._node = node
+        self._pods = pods
+        self._lost_log_lines = lost_log_lines
+
+    def collect(self) -> Iterator[Metric]:
+        node = self._node()
+        yield InfoMetricFamily("istio_cni_build", "The agent's release.", {"version": self._version})
+        yield GaugeMetricFamily(
+            "istio_cni_installed", "1 if plugin file and conflist entry are in place on this node.", int(node.installed)
+        )
+        yield CounterMetricFamily(
+            "istio_cni_repairs", "Times that others had undone the installation and it was repaired.", node.repairs
+        )
+        yield GaugeMetricFamily(
+            "istio_cni_last_repair_timestamp_seconds", "When it was last repaired; 0: never.", node.last_repair or 0
+        )
+        yield GaugeMetricFamily(
+            "istio_cni_skipped_files", "Files in cniConfDir that are no valid network configuration.", len(node.skipped)
+        )
+        yield GaugeMetricFamily("istio_cni_pods", "Pods of this node that the agent knows.", self._pods())
+        yield CounterMetricFamily(
+            "istio_cni_lost_log_lines", "Log lines that could not be written.", self._lost_log_lines()
+        )

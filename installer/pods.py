@@ -1,0 +1,210 @@
+"""This node's pods, from the cluster: heard of by the watch, asked for by name where they were not heard of yet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from installer.apiserver import ApiServer
+from installer.podwatch import PAUSES, Heard, PodWatch
+from plugin.pod import ManifestError, Pod, PodsUnavailable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMPARE_EVERY = 600.0  # seconds between two looks whether what we know is what there is
+CATCH_UP = 5.0  # seconds for the watch to tell what a list has shown
+
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
+
+_log = logging.getLogger(__name__)
+
+
+class NodePods:
+    """The pods of one node; `plugin.pod.PodSource`."""
+
+    def __init__(self, node_name: str, kubeconfig: Path | None, *, compare_every: float = COMPARE_EVERY) -> None:
+        """Prepare; `run` begins.
+
+        Args:
+            node_name: the node.
+            kubeconfig: how to reach the API server; None for the service account of the pod that we run in.
+            compare_every: seconds between two comparisons with a list of the API server's.
+        """
+        self._node_name = node_name
+        self._compare_every = compare_every
+        self._api = ApiServer(kubeconfig)
+        self._watch = PodWatch(node_name, kubeconfig, self._hear)
+        self._pods: dict[
+            tuple[str, str], dict[str, Pod]
+        ] = {}  # by name, then uid: two live while one replaces the other
+        self._heard = asyncio.Event()
+        self._compare_now = asyncio.Event()
+        self._known = False
+        self._reason = "the API server has not answered yet"
+        self._ended = ""
+        self._warned_of_node = False
+
+    @property
+    def known(self) -> bool:
+        """Whether all of this node's pods have been heard of, once; it stays so when the API server is gone (F30)."""
+        return self._known
+
+    @property
+    def reason(self) -> str:
+        """Why they have not; empty if they have."""
+        return "" if self._known else self._reason
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(len(same_name) for same_name in self._pods.values())
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Hear of the pods until told to stop. Nothing that the API server does or does not do ends it."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                comparing = tasks.create_task(self._keep_comparing())
+                await self._keep_hearing(stop)
+                comparing.cancel()
+        finally:
+            await self._api.close()
+
+    async def find(self, namespace: str, name: str, uid: str | None) -> Pod | None:
+        """Find one pod, as `plugin.pod.PodSource` says.
+
+        Without a uid the pod that we know may be an earlier one of the name, so that the API server is asked first.
+        """
+        known = [*self._pods.get((namespace, name), {}).values()]
+        if uid is not None and (found := next((pod for pod in known if pod.has_uid(uid)), None)):
+            return found
+        try:
+            pod = await self._ask_for(namespace, name)
+        except PodsUnavailable:
+            if uid is None and known:
+                return known[-1]  # a pod known to the agent goes on (F30)
+            raise
+        if pod is None or not pod.has_uid(uid):
+            return None  # another of its name is there by now: names are unique, so this one is gone
+        self._doubt_node_name(pod)
+        return pod
+
+    async def _ask_for(self, namespace: str, name: str) -> Pod | None:
+        if not _NAME.fullmatch(namespace) or not _NAME.fullmatch(name):
+            return None  # the API server would accept no such pod
+        manifest = await self._api.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
+        try:
+            return Pod.from_manifest(manifest) if manifest else None
+        except ManifestError as error:
+            raise PodsUnavailable(f"the API server's {namespace}/{name} is not understood: {error}") from error
+
+    def _doubt_node_name(self, pod: Pod) -> None:
+        """Say once that the runtime here runs pods that are another node's: then we hear of the wrong ones."""
+        if pod.node_name != self._node_name and not self._warned_of_node:
+            self._warned_of_node = True
+            _log.error(
+                "a pod that starts here belongs to another node: is --node-name this node's name in the cluster?",
+                extra={
+                    "namespace": pod.namespace,
+                    "pod": pod.name,
+                    "reason": f"saw {pod.node_name}, expected {self._node_name}",
+                },
+            )
+
+    def _hear(self, heard: Heard) -> None:
+        same_name = self._pods.setdefault((heard.namespace, heard.name), {})
+        if heard.pod:
+            same_name[heard.uid] = heard.pod
+        else:
+            same_name.pop(heard.uid, None)
+        if not same_name:
+            del self._pods[heard.namespace, heard.name]
+        if heard.listed and self._known:
+            self._compare_now.set()  # a new list follows a gap, and does not tell who has gone in it
+        self._heard.set()
+
+    async def _keep_hearing(self, stop: asyncio.Event) -> None:
+        """Start the watch again when it ends; while it goes on it survives cuts and outages by itself."""
+        tries = 0
+        loop = asyncio.get_running_loop()
+        while not stop.is_set():
+            started = loop.time()
+            try:
+                await self._watch.run(stop)
+                reason = "kopf ended without a reason"
+            except Exception as error:  # noqa: BLE001 - whatever ends kopf, the agent goes on
+                reason = f"{type(error).__name__}: {error}" + (f" ({error.__cause__})" if error.__cause__ else "")
+            if stop.is_set():
+                return
+            tries = 0 if loop.time() - started > 2 * PAUSES[-1] else tries + 1
+            self._ended = f"the watch on pods ended: {reason}"
+            _log.error("the watch on pods ended, and is started again", extra={"reason": reason})
+            await _wait(stop, _pause(tries))
+
+    async def _keep_comparing(self) -> None:
+        """Compare what was heard with what there is.
+
+        It tells when all was heard, also on a node without pods, and forgets what was deleted while nobody heard.
+        """
+        tries = 0
+        while True:
+            try:
+                missing = await self._compare()
+                self._reason = f"{missing} pods of this node have not been heard of. {self._ended}"
+                self._known |= not missing
+            except PodsUnavailable as error:
+                missing = 1
+                self._reason = str(error)
+            tries = tries + 1 if missing else 0
+            await _wait(self._compare_now, _pause(tries) if missing else self._compare_every)
+            self._compare_now.clear()
+
+    async def _compare(self) -> int:
+        """Compare once, and forget what is gone.
+
+        Returns:
+            How many pods of those that there were have not been heard of.
+
+        Raises:
+            PodsUnavailable: if the API server cannot be asked.
+        """
+        before = self._uids()
+        query = {"fieldSelector": f"spec.nodeName={self._node_name}"}
+        there = await self._api.get("/api/v1/pods", query, _METADATA)
+        if there is None:
+            raise PodsUnavailable("the API server knows no pods at all (404), expected that of a Kubernetes cluster")
+        listed = {item["metadata"]["uid"] for item in there["items"]}
+        self._forget(before - listed)  # a uid never comes back
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP):
+                while not listed <= self._uids():
+                    self._heard.clear()
+                    await self._heard.wait()
+        return len(listed - self._uids())
+
+    def _uids(self) -> set[str]:
+        return {uid for same_name in self._pods.values() for uid in same_name}
+
+    def _forget(self, uids: set[str]) -> None:
+        for name, same_name in [*self._pods.items()]:
+            left = {uid: pod for uid, pod in same_name.items() if uid not in uids}
+            if left:
+                self._pods[name] = left
+            else:
+                del self._pods[name]
+
+
+def _pause(tries: int) -> float:
+    """Return the seconds to wait before another try."""
+    return PAUSES[min(tries, len(PAUSES)) - 1]
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait some time, or until something has happened."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -1,0 +1,138 @@
+"""The watch on this node's pods: kopf, embedded (D5).
+
+It runs in a thread and an event loop of its own. In the agent's loop kopf would take over SIGTERM and SIGINT, and when it
+ends, for whatever reason, it cancels every task that was started after it, those of the plugin's requests too.
+
+On pods there is one handler, `on.event`: every other kind but the index writes finalizers and annotations on the pods of
+users (F20). One list and one watch, filtered by the API server (F19).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from datetime import UTC, datetime, timedelta
+from threading import Thread
+from typing import TYPE_CHECKING, NamedTuple
+
+from installer.apiserver import credentials
+from installer.kopfalone import kopf
+from plugin.pod import ManifestError, Pod
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+TOKEN_IS_FRESH = timedelta(minutes=1)  # then it is read again, before the next request
+SILENCE = 150.0  # seconds: the API server says something each minute, or the connection is dead
+PAUSES = (0.5, 1, 2, 4, 8, 15)  # seconds between tries
+
+_log = logging.getLogger(__name__)
+
+
+class Heard(NamedTuple):
+    """What the API server said of one pod: as it is, or None if it is gone; `listed` if it said so when asked for all."""
+
+    namespace: str
+    name: str
+    uid: str
+    pod: Pod | None
+    listed: bool
+
+
+class PodWatch:
+    """Hears of the pods of one node."""
+
+    def __init__(self, node_name: str, kubeconfig: Path | None, heard: Callable[[Heard], None]) -> None:
+        """Prepare.
+
+        Args:
+            node_name: the node.
+            kubeconfig: as `credentials` takes it.
+            heard: told each thing, in the event loop that `run` is called in.
+        """
+        self._node_name = node_name
+        self._kubeconfig = kubeconfig
+        self._heard = heard
+        self._login: kopf.ConnectionInfo | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Hear until told to stop.
+
+        Raises:
+            Exception: whatever ended kopf: credentials that are refused, a right that is missing, a mistake.
+        """
+        agent = asyncio.get_running_loop()
+        inner, told = asyncio.new_event_loop(), asyncio.Event()
+        thread = Thread(target=inner.run_forever, name="kopf", daemon=True)
+        thread.start()
+        operator = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._operator(agent, told), inner))
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait((operator, stopped), return_when=asyncio.FIRST_COMPLETED)
+            inner.call_soon_threadsafe(told.set)
+            await operator
+        finally:
+            stopped.cancel()
+            inner.call_soon_threadsafe(inner.stop)
+            await agent.run_in_executor(None, thread.join)
+            inner.close()
+
+    async def _operator(self, agent: asyncio.AbstractEventLoop, told: asyncio.Event) -> None:
+        registry = kopf.OperatorRegistry()  # without kopf's own login handlers, which import API clients
+
+        @kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
+        async def login(**_: object) -> kopf.ConnectionInfo:
+            return self._log_in()
+
+        @kopf.on.event("v1", "pods", registry=registry)
+        async def event(event: kopf.RawEvent, **_: object) -> None:
+            agent.call_soon_threadsafe(self._heard, _trimmed(event))
+
+        await kopf.operator(
+            registry=registry,
+            settings=self._settings(),
+            standalone=True,  # peers would pause one another, and they are other nodes
+            clusterwide=True,
+            stop_flag=told,
+        )
+
+    def _settings(self) -> kopf.OperatorSettings:
+        settings = kopf.OperatorSettings()
+        settings.watching.field_selectors["v1", "pods"] = f"spec.nodeName={self._node_name}"
+        settings.watching.inactivity_timeout = SILENCE
+        settings.watching.connect_timeout = settings.networking.connect_timeout = PAUSES[-1]
+        settings.networking.error_backoffs = PAUSES
+        settings.networking.request_timeout = 60
+        settings.scanning.disabled = True  # no watch on CRDs and namespaces
+        settings.posting.enabled = False  # no Events on users' pods
+        settings.process.ultimate_exiting_timeout = None  # kopf would kill this process
+        return settings
+
+    def _log_in(self) -> kopf.ConnectionInfo:
+        """Have kopf use the credentials as they are now, and ask again in a while.
+
+        While they are the same they are the same object to kopf, which refuses what the API server has refused: then it
+        ends, and is started again after a pause, instead of trying the same at full speed.
+        """
+        now, fresh = datetime.now(UTC), credentials(self._kubeconfig)
+        last = self._login
+        same = last and dataclasses.replace(last, expiration=None) == fresh
+        if not last or not last.expiration or not same or last.expiration <= now:
+            last = self._login = dataclasses.replace(fresh, expiration=now + TOKEN_IS_FRESH)
+        return last
+
+
+def _trimmed(event: kopf.RawEvent) -> Heard:
+    manifest = event["object"]
+    metadata = manifest["metadata"]
+    pod: Pod | None = None
+    if event["type"] != "DELETED":
+        try:
+            pod = Pod.from_manifest(manifest)
+        except ManifestError as error:  # forgotten: who asks for it is told why
+            _log.warning(
+                "a pod of the API server's is not understood", extra={"pod": metadata["name"], "reason": str(error)}
+            )
+    return Heard(metadata["namespace"], metadata["name"], metadata["uid"], pod, listed=event["type"] is None)

@@ -1,0 +1,259 @@
+"""Keeping the node as it should be: the plugin file in cniBinDir, and its entry in the conflist that the runtime takes.
+
+Level-triggered (D8): one look compares what is there with what should be, and acts on the difference. Events say "look
+again" and nothing else; our own writes are recognised by their content. In the order of D6: the plugin file first, and
+the entry last, when the agent serves.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from installer import confdir, confio
+from installer.files import Directory, explain
+from installer.pace import Pace
+from installer.pluginfile import PluginFile
+from installer.settings import PLUGIN, Settings, entry
+from installer.watch import Watcher
+
+RESYNC = 60.0  # seconds after which all is looked at, the plugin file's content too, whatever events say (F10)
+UNWATCHED_RESYNC = 1.0  # seconds, on a node that has no inotify left
+FIRST_RETRY, LONGEST_RETRY = 0.1, 30.0  # seconds, doubling, after an error
+BREATH = 0.01  # seconds between two looks at least, however many events there are
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """What the last look saw and did.
+
+    Attributes:
+        installed: the plugin file and its entry are in place.
+        reason: why they are not; None if they are.
+        conflist: the name of the file in cniConfDir that has the entry.
+        repairs: times that others had undone the installation and it was repaired.
+        last_repair: when that was last, in seconds since 1970.
+        skipped: files in cniConfDir that are no valid network configuration, each with the reason.
+    """
+
+    installed: bool = False
+    reason: str | None = "not looked at yet"
+    conflist: str | None = None
+    repairs: int = 0
+    last_repair: float | None = None
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+class NotNowError(Exception):
+    """The node cannot be made as it should be for now, until something else happens; the message says why."""
+
+
+class FightError(NotNowError):
+    """Another program keeps undoing the installation: it is repaired in `again` seconds, not before (F9)."""
+
+    def __init__(self, path: Path, again: float) -> None:
+        super().__init__(
+            f"{path}: another program keeps undoing the installation; it is repaired again in {again:.1f} s"
+        )
+        self.again = again
+
+
+@dataclass
+class Node:
+    """The node's two directories, and what is known of them from one look to the next. For one thread."""
+
+    settings: Settings
+    serving: Callable[[], bool]
+    state: NodeState = field(default_factory=NodeState)
+
+    def __post_init__(self) -> None:
+        self._entry = entry(self.settings)
+        self._plugin = PluginFile(self.settings.plugin_file)
+        self._pace = Pace()
+        self._was_installed = False
+        self._warned: set[tuple[str, str, int]] = set()
+
+    def look(self, *, thorough: bool) -> bool:
+        """Compare the node with what it should be, and make it so; `state` says what came of it.
+
+        Args:
+            thorough: read the plugin file too, and sweep what killed agents left.
+
+        Returns:
+            Whether something was done. Only a look that finds nothing to do says that the node is installed.
+
+        Raises:
+            NotNowError: if something has to happen before.
+            OutdatedError: if another program has changed a file meanwhile.
+            OSError: if a file could not be read or written.
+        """
+        acted = self._keep_plugin(thorough=thorough)
+        if not self.serving():
+            raise NotNowError("the agent does not serve its socket yet")
+        return self._keep_entry(thorough=thorough) or acted
+
+    def _keep_plugin(self, *, thorough: bool) -> bool:
+        with Directory(self.settings.cni_bin_dir) as folder:
+            if thorough:
+                folder.sweep()
+            if self._plugin.is_right(folder, thorough=thorough):
+                return False
+            self._mend(folder.path / PLUGIN, lambda: self._plugin.put(folder))
+            return True
+
+    def _keep_entry(self, *, thorough: bool) -> bool:
+        with Directory(self.settings.cni_conf_dir) as folder:
+            if thorough:
+                folder.sweep()
+            listing = confio.listing(folder)
+            choice = confdir.choose(listing, self.settings.cni_conf_file_name)
+            self._skip(choice.skipped, listing)
+            if choice.name is None:
+                raise NotNowError(f"{folder.path}: {choice.reason}")
+            try:
+                steps = confdir.plan(listing, self._entry, self.settings.cni_conf_file_name)
+            except confdir.NameInTheWayError as error:
+                raise NotNowError(f"{folder.path}: {error}") from error
+            if steps:
+                self._mend(folder.path / choice.name, lambda: confio.carry_out(folder, steps))
+                return True
+        self._was_installed = True
+        self.state = replace(self.state, installed=True, reason=None, conflist=choice.name)
+        return False
+
+    def _mend(self, path: Path, act: Callable[[], None]) -> None:
+        """Act on a difference. Once all was in place, that is a repair, and keeps the pace of repairs."""
+        now = time.monotonic()
+        if self._was_installed and (wait := self._pace.wait(now)):
+            raise FightError(path, wait)
+        act()
+        if self._was_installed:
+            self._pace.repaired(now)
+            self.state = replace(self.state, repairs=self.state.repairs + 1, last_repair=time.time())
+            _log.warning("repaired: another program had undone the installation", extra={"file": str(path)})
+        else:
+            _log.info("installed", extra={"file": str(path)})
+
+    def _skip(self, skipped: Mapping[str, str], listing: Mapping[str, bytes | OSError]) -> None:
+        """Warn of each file that no runtime can read, once as long as it stays as it is (F13)."""
+        self.state = replace(self.state, skipped=tuple(skipped.items()))
+        seen = set()
+        for name, reason in skipped.items():
+            content = listing[name]
+            seen.add((name, reason, hash(content) if isinstance(content, bytes) else 0))
+        for name, reason, _ in sorted(seen - self._warned):
+            file = str(self.settings.cni_conf_dir / name)
+            _log.warning("skipped: no valid network configuration", extra={"file": file, "reason": reason})
+        self._warned = seen
+
+
+class Reconciler:
+    """Keeps the node installed while it runs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        serving: Callable[[], bool],
+        on_change: Callable[[NodeState], None] = lambda _: None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            settings: of the agent.
+            serving: tells whether the agent answers on its socket; call `wake` when that changes.
+            on_change: told each new state, in the reconciler's thread.
+        """
+        self._node = Node(settings, serving)
+        self._on_change = on_change
+        self._told = self._node.state
+        self._woken = threading.Event()
+        self._closing = threading.Event()
+
+    @property
+    def state(self) -> NodeState:
+        """What the last look saw and did."""
+        return self._told
+
+    def wake(self) -> None:
+        """Have it look again now; from any thread."""
+        self._woken.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep the node installed until told to stop. What is installed stays (D7).
+
+        All work is done in a thread of its own, which events wake directly: neither a busy event loop nor the work of
+        other threads comes between a change on the node and its repair.
+        """
+        with ThreadPoolExecutor(1, "reconcile") as thread:
+            work = asyncio.get_running_loop().run_in_executor(thread, self._work)
+            told = asyncio.create_task(stop.wait())
+            try:
+                await asyncio.wait((work, told), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                told.cancel()
+                self._closing.set()
+                self._woken.set()
+            await work
+
+    def _work(self) -> None:
+        watcher = self._watcher()
+        failures, next_resync = 0, 0.0
+        while not self._closing.is_set():
+            self._woken.clear()
+            watching = watcher is not None and watcher.refresh()
+            now = time.monotonic()
+            if thorough := now >= next_resync:
+                next_resync = now + RESYNC
+            breath, pause = BREATH, next_resync - now if watching else UNWATCHED_RESYNC
+            try:
+                if self._node.look(thorough=thorough):
+                    self._woken.set()
+                failures = 0
+            except FightError as error:
+                self._not_installed(str(error))
+                breath = pause = error.again  # events are no reason to look before
+            except NotNowError as error:
+                self._not_installed(str(error))
+            except confio.OutdatedError:
+                self._woken.set()
+            except OSError as error:
+                self._not_installed(explain(error))
+                pause = min(pause, LONGEST_RETRY, FIRST_RETRY * 2**failures)
+                failures = min(failures + 1, 10)
+            except Exception as error:  # noqa: BLE001 - whatever a directory holds, the agent goes on serving pods
+                _log.exception("looking at the node failed")
+                self._not_installed(f"{type(error).__name__}: {error}")
+                pause = min(pause, LONGEST_RETRY)
+            self._tell()
+            self._closing.wait(breath)
+            self._woken.wait(max(0.0, pause - breath))
+        if watcher:
+            watcher.close()
+
+    def _watcher(self) -> Watcher | None:
+        settings = self._node.settings
+        interest = {settings.cni_bin_dir: PLUGIN.__eq__, settings.cni_conf_dir: confio.of_interest}
+        try:
+            return Watcher(interest, self.wake)
+        except OSError as error:
+            _log.error(
+                "cannot watch the node for changes and looks every second: raise fs.inotify.max_user_instances",
+                extra={"reason": str(error)},
+            )
+            return None
+
+    def _not_installed(self, reason: str) -> None:
+        if reason != self._told.reason:
+            _log.warning("not installed", extra={"reason": reason})
+        self._node.state = replace(self._node.state, installed=False, reason=reason, conflist=None)
+
+    def _tell(self) -> None:
+        if self._node.state != self._told:
+            self._told = self._node.state
+            self._on_change(self._told)

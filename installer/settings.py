@@ -1,0 +1,280 @@
+"""The agent's settings: each is declared once, here.
+
+The flag (`--cni-bin-dir`), the environment variable (`CNI_BIN_DIR`) and the README's table come from here. A flag wins
+over the environment, the environment over the default. All are text until their parsers have made values of them.
+"""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from installer.conflist import PLUGIN_TYPE
+
+PLUGIN = PLUGIN_TYPE  # the runtime looks in cniBinDir for a file that is named as the entry's type
+LONGEST_SOCKET_PATH = (
+    100  # bytes: the kernel takes 107, and the agent first listens on a somewhat longer name beside it
+)
+CONF_SUFFIXES = (".conflist", ".conf", ".json")  # the names that libcni reads
+
+_DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_NODE_NAME = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
+_SOCKET_PATH = re.compile(r'/[^\x00-\x1f\x7f-\U0010ffff"\\<>&]+')
+
+
+class SettingError(ValueError):
+    """A value that a setting cannot have: the message says what was seen and what was expected."""
+
+
+class LogLevel(StrEnum):
+    """How much the agent and the plugin log; the names are those of the chart."""
+
+    PANIC = "panic"
+    FATAL = "fatal"
+    ERROR = "error"
+    WARN = "warn"
+    INFO = "info"
+    DEBUG = "debug"
+
+
+class HostPort(NamedTuple):
+    """Where to listen: a host name or address without brackets, and a TCP port; 0 lets the kernel choose one."""
+
+    host: str
+    port: int
+
+
+class Declaration(NamedTuple):
+    """What is said of one setting, once."""
+
+    name: str
+    parse: Callable[[str], object]
+    default: str
+    value: str
+    doc: str
+
+    @property
+    def flag(self) -> str:
+        """The option on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return self.name.upper()
+
+
+def _seen(text: str) -> str:
+    return f"saw {text!r}" if text else "saw an empty value"
+
+
+def _node_name(text: str) -> str:
+    if not _NODE_NAME.fullmatch(text):
+        raise SettingError(f"{_seen(text)}, expected the name of a Kubernetes node, such as worker-1.example.org")
+    return text
+
+
+def _directory(text: str) -> Path:
+    if not text.startswith("/") or "\0" in text:
+        raise SettingError(f"{_seen(text)}, expected the absolute path of a directory")
+    return Path(text)
+
+
+def _file(text: str) -> Path:
+    if not text or "\0" in text:
+        raise SettingError(f"{_seen(text)}, expected the path of a file")
+    return Path(text).absolute()
+
+
+def _file_or_none(text: str) -> Path | None:
+    return _file(text) if text else None
+
+
+def _conf_file_name(text: str) -> str | None:
+    if text and ("/" in text or "\0" in text or text.startswith(".") or not text.endswith(CONF_SUFFIXES)):
+        raise SettingError(
+            f"{_seen(text)}, expected a file name without a folder that ends in {', '.join(CONF_SUFFIXES)}, "
+            "such as 10-calico.conflist"
+        )
+    return text or None
+
+
+def _agent_socket(text: str) -> Path:
+    """Hold the path to what the plugin's client finds without a JSON parser, and to what the kernel takes."""
+    if not _SOCKET_PATH.fullmatch(text) or text.endswith("/"):
+        raise SettingError(f'{_seen(text)}, expected an absolute path of printable ASCII without any of " \\ < > &')
+    if len(text) > LONGEST_SOCKET_PATH:
+        raise SettingError(f"saw a path of {len(text)} bytes, expected at most {LONGEST_SOCKET_PATH}: {text!r}")
+    return Path(text)
+
+
+def _namespaces(text: str) -> tuple[str, ...]:
+    names = [name for part in text.split(",") if (name := part.strip())]
+    for name in names:
+        if not _DNS_LABEL.fullmatch(name):
+            raise SettingError(f"{_seen(name)}, expected names of namespaces with commas between them")
+    return tuple(dict.fromkeys(names))
+
+
+def _log_level(text: str) -> LogLevel:
+    try:
+        return LogLevel(text.lower())
+    except ValueError:
+        raise SettingError(f"{_seen(text)}, expected one of {', '.join(LogLevel)}") from None
+
+
+def _host_port(text: str) -> HostPort | None:
+    if not text:
+        return None
+    host, colon, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not (colon and bare and port.isascii() and port.isdigit() and int(port) <= 65535) or not _is_host(bare, host):
+        raise SettingError(
+            f"{_seen(text)}, expected HOST:PORT with a port of 0 to 65535, such as 127.0.0.1:15014 or [::]:15014"
+        )
+    return HostPort(bare, int(port))
+
+
+def _is_host(bare: str, as_given: str) -> bool:
+    if bare == as_given:
+        return _NODE_NAME.fullmatch(bare.lower()) is not None
+    try:
+        return ipaddress.ip_address(bare).version == 6
+    except ValueError:
+        return False
+
+
+def _declared(parse: Callable[[str], object], default: str, value: str, doc: str) -> dict[str, Any]:
+    return {"parse": parse, "default": default, "value": value, "doc": doc}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the agent is told, as values."""
+
+    node_name: str = field(
+        metadata=_declared(
+            _node_name,
+            socket.gethostname().lower(),
+            "NAME",
+            "The node whose pods the agent looks after. Default: the host's name, in lower case.",
+        )
+    )
+    cni_bin_dir: Path = field(
+        metadata=_declared(
+            _directory,
+            "/opt/cni/bin",
+            "DIR",
+            "Where the container runtime finds CNI plugins; the plugin file is put there.",
+        )
+    )
+    cni_conf_dir: Path = field(
+        metadata=_declared(
+            _directory, "/etc/cni/net.d", "DIR", "Where the container runtime finds its network configuration."
+        )
+    )
+    cni_conf_file_name: str | None = field(
+        metadata=_declared(
+            _conf_file_name,
+            "",
+            "NAME",
+            "The configuration to add the plugin to. Default: the one that the runtime takes, the first that is valid.",
+        )
+    )
+    plugin_file: Path = field(
+        metadata=_declared(_file, "/opt/istio-cni/istio-cni", "FILE", "The plugin file that is copied to the node.")
+    )
+    agent_socket: Path = field(
+        metadata=_declared(
+            _agent_socket,
+            "/var/run/istio-cni/agent.sock",
+            "PATH",
+            "Where the agent serves the plugin: an absolute path on the node, of at most 100 bytes.",
+        )
+    )
+    exclude_namespaces: tuple[str, ...] = field(
+        metadata=_declared(
+            _namespaces,
+            "istio-system,kube-system",
+            "NAME,…",
+            "Namespaces whose pods are left alone, with commas between them. Empty: none.",
+        )
+    )
+    log_level: LogLevel = field(
+        metadata=_declared(_log_level, "warn", "LEVEL", f"How much is logged: {', '.join(LogLevel)}.")
+    )
+    pods_from: Path | None = field(
+        metadata=_declared(
+            _file_or_none, "", "DIR", "A folder of Pod manifests to take the pods from, for a node without a cluster."
+        )
+    )
+    health_address: HostPort | None = field(
+        metadata=_declared(
+            _host_port,
+            "127.0.0.1:15014",
+            "HOST:PORT",
+            "Where /healthz, /readyz and /metrics are served. Port 0: any free one, named in the log. Empty: nowhere.",
+        )
+    )
+    kubeconfig: Path | None = field(
+        metadata=_declared(
+            _file_or_none, "", "FILE", "How to reach the API server. Default: the pod's service account."
+        )
+    )
+
+
+def declarations() -> tuple[Declaration, ...]:
+    """Return what is declared of each setting, in order."""
+    return tuple(Declaration(each.name, **each.metadata) for each in fields(Settings))
+
+
+def settings(given: Mapping[str, str] | None = None) -> Settings:
+    """Make the settings from text.
+
+    Args:
+        given: texts by the settings' names; what is missing takes its default.
+
+    Raises:
+        SettingError: for a value that a setting cannot have, or a name that no setting has.
+    """
+    texts = dict(given or {})
+    values: dict[str, Any] = {}
+    for each in declarations():
+        text = texts.pop(each.name, each.default)
+        try:
+            values[each.name] = each.parse(text)
+        except SettingError as error:
+            raise SettingError(f"{each.flag} ({each.variable}): {error}") from None
+    if texts:
+        raise SettingError(
+            f"saw a setting {', '.join(sorted(texts))}, expected {', '.join(d.name for d in declarations())}"
+        )
+    return Settings(**values)
+
+
+def entry(these: Settings) -> dict[str, object]:
+    """Make the plugin's entry in the conflist.
+
+    `agentSocket` is the first key in sorted order, in which libcni hands the entry on: the plugin's client relies on
+    it. The capability has the runtime hand over the pod's annotations.
+    """
+    return {
+        "agentSocket": str(these.agent_socket),
+        "type": PLUGIN,
+        "excludeNamespaces": list(these.exclude_namespaces),
+        "logLevel": str(these.log_level),
+        "capabilities": {"io.kubernetes.cri.pod-annotations": True},
+    }
+
+
+def table() -> str:
+    """Write the settings as the README's table (Markdown)."""
+    rows = ["| flag | environment | default | meaning |", "|---|---|---|---|"]
+    for each in declarations():
+        default = "the host's name" if each.name == "node_name" else f"`{each.default}`" if each.default else "none"
+        rows.append(f"| `{each.flag} {each.value}` | `{each.variable}` | {default} | {each.doc} |")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,103 @@
+"""Taking everything out of the node again: the conflist entry first, the plugin file last (D7, F6).
+
+In that order, and no further where a step fails: an entry without its plugin file would let no pod start or stop.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from installer import confdir, confio
+from installer.files import AlreadyRunningError, Directory, explain, lock, lock_file
+from installer.settings import PLUGIN, Settings
+
+_ATTEMPTS = 10  # at planning anew, when other programs change the directory at the same time
+
+
+class Done(NamedTuple):
+    """What was done, or could not be done, in a line."""
+
+    text: str
+    failed: bool = False
+
+
+def uninstall(settings: Settings) -> Iterator[Done]:
+    """Take out what the agent has put in; needs no agent, may be run again, tolerates what is gone already.
+
+    Yields:
+        What was done, step by step. It ends with the first step that failed.
+    """
+    held = None
+    try:
+        if lock_file(settings.agent_socket).exists():
+            held = lock(settings.agent_socket)  # an agent would put back what we take out
+        done = False
+        for path, text in _steps(settings):
+            done = True
+            yield Done(f"{path}: {text}")
+        if not done:
+            yield Done("there was nothing to take out")
+    except AlreadyRunningError as error:
+        yield Done(f"nothing was taken out: {error}", failed=True)
+    except OSError as error:
+        yield Done(explain(error), failed=True)
+    except confio.OutdatedError as error:
+        yield Done(f"{error}, and again and again: stop that program first", failed=True)
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def _steps(settings: Settings) -> Iterator[tuple[Path, str]]:
+    yield from _entry(settings.cni_conf_dir)
+    yield from _plugin(settings.cni_bin_dir)
+    yield from _socket(settings.agent_socket)
+
+
+def _entry(path: Path) -> Iterator[tuple[Path, str]]:
+    try:
+        folder = Directory(path)
+    except FileNotFoundError:
+        return
+    with folder:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                for step in confdir.removal(confio.listing(folder)):
+                    confio.carry_out(folder, [step])
+                    yield path / step.name, _said(step)
+                break
+            except confio.OutdatedError:
+                if attempt == _ATTEMPTS:
+                    raise
+        for name in folder.sweep():
+            yield path / name, "deleted"
+
+
+def _said(step: confdir.Step) -> str:
+    if isinstance(step, confdir.Delete):
+        return "deleted"
+    return "put back as it was" if step.seen is None else "entry taken out"
+
+
+def _plugin(path: Path) -> Iterator[tuple[Path, str]]:
+    try:
+        folder = Directory(path)
+    except FileNotFoundError:
+        return
+    with folder:
+        for name in folder.sweep():
+            yield path / name, "deleted"
+        if folder.delete(PLUGIN):
+            yield path / PLUGIN, "deleted"
+
+
+def _socket(socket: Path) -> Iterator[tuple[Path, str]]:
+    """Take away what an agent leaves beside its socket, for the next one."""
+    for path in (socket, lock_file(socket)):
+        if path.exists():
+            path.unlink(missing_ok=True)
+            yield path, "deleted"
+    with contextlib.suppress(OSError):  # shared with others, or a mount
+        socket.parent.rmdir()

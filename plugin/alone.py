@@ -1,0 +1,45 @@
+"""What the client does where no agent answers: let pass what is certainly outside the mesh, explain the rest (D1, D9)."""
+
+from __future__ import annotations
+
+from plugin import cni, jsontext
+from plugin.outside import outside_mesh
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def agent_socket(stdin: bytes) -> bytes | None:
+    """Find the agent's socket in a configuration that libcni did not write; None if it names none."""
+    try:
+        path = jsontext.loads(stdin.decode()).get("agentSocket")
+    except (ValueError, AttributeError):
+        return None  # the agent says what is wrong with it
+    return path.encode() if isinstance(path, str) and path.startswith("/") else None
+
+
+def answer(environment: Mapping[bytes, bytes], stdin: bytes) -> bytes | None:
+    """Answer for a pod that needs no agent.
+
+    Returns:
+        The result for stdout, or None: this pod may be meshed and has to wait for the agent.
+
+    Raises:
+        CniError: if what the runtime handed over is wrong, agent or not.
+    """
+    request = cni.Request.parse(environment, stdin)
+    if request.command == "STATUS":
+        return b""  # an agent that restarts must not take the node out (F27)
+    passes = outside_mesh(request.namespace, request.pod, request.excluded, request.annotations)
+    return request.result() if passes else None
+
+
+def nobody_home(path: bytes, seen: OSError, waited: float) -> cni.CniError:
+    """Say what to do about an agent that never answered, in an error upon which the runtime tries again."""
+    return cni.CniError(
+        cni.Code.TRY_AGAIN_LATER,
+        f"the istio-cni agent did not answer on {path.decode('utf-8', 'replace')} within {waited:.0f} s "
+        f"({seen.strerror or seen}). The pod may be part of the mesh and is not started without its redirect; it is tried "
+        "again. See whether the agent runs on this node: kubectl get pods -A -l k8s-app=istio-cni-node -o wide",
+    )

@@ -1,0 +1,236 @@
+"""The CNI protocol, as the container runtime speaks it to a plugin (CNI spec 0.1.0 to 1.1.0).
+
+The client imports this only on its rare paths, and frozen: hence no dataclass, whose import costs more than all else.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+from typing import NamedTuple
+
+from plugin import jsontext
+from plugin.version import NEWEST, SUPPORTED_VERSIONS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+SINCE = {"CHECK": "0.4.0", "STATUS": "1.1.0", "GC": "1.1.0"}
+POD_ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
+
+_CONTAINER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
+_INTERFACE = re.compile(r"(?!\.{1,2}$)[^\s/:\0]{1,15}")
+_KUBERNETES_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
+_POD_UID = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+
+
+class Code(enum.IntEnum):
+    """Error codes: below 100 the specification's (CNI spec 1.1, section 'Error'), from 100 on ours."""
+
+    INCOMPATIBLE_VERSION = 1
+    INVALID_ENVIRONMENT = 4
+    IO_FAILURE = 5
+    DECODING_FAILURE = 6
+    INVALID_CONFIG = 7
+    TRY_AGAIN_LATER = 11
+    NOT_AVAILABLE = 50
+    REDIRECT_FAILED = 100
+    NOT_ALLOWED = 101
+
+
+class CniError(Exception):
+    """An error for the runtime: code, and a message that says what was seen, what was expected and what to do."""
+
+    def __init__(self, code: Code, msg: str, details: str = "") -> None:
+        super().__init__(msg)
+        self.code, self.msg, self.details = code, msg, details
+
+    def encode(self, cni_version: str = NEWEST) -> bytes:
+        """Write the error as the runtime reads it from stdout."""
+        error: dict[str, Any] = {"cniVersion": cni_version, "code": int(self.code), "msg": f"istio-cni: {self.msg}"}
+        if self.details:
+            error["details"] = self.details
+        return json.dumps(error).encode()
+
+
+class Request(NamedTuple):
+    """One call of the plugin by the runtime.
+
+    `addresses` are the pod's in prevResult's order, as text with a prefix length; `annotations` are None where the
+    runtime does not hand them over; `prev_result` holds prevResult's own characters, so that nothing of it is lost.
+    """
+
+    command: str
+    container_id: str
+    cni_version: str
+    namespace: str
+    pod: str
+    pod_uid: str | None
+    excluded: tuple[str, ...]
+    annotations: Mapping[str, str] | None
+    addresses: tuple[str, ...]
+    prev_result: str | None
+
+    @classmethod
+    def parse(cls, environment: Mapping[bytes, bytes], stdin: bytes) -> Request:
+        """Check all that the runtime handed over and bring it into types.
+
+        Args:
+            environment: the CNI_* variables.
+            stdin: the network configuration, JSON.
+
+        Raises:
+            CniError: code 1, 4, 6 or 7, naming the variable or the key.
+        """
+        command = _text(environment, b"CNI_COMMAND")
+        if command != "STATUS":
+            _check_attachment(environment)
+        args = _arguments(_text(environment, b"CNI_ARGS"))
+        text, values = _config(stdin)
+        version = _version(values, command)
+        prev = values.get("prevResult")
+        return cls(
+            command=command,
+            container_id=_text(environment, b"CNI_CONTAINERID"),
+            cni_version=version,
+            namespace=_argument(args, "K8S_POD_NAMESPACE", _KUBERNETES_NAME),
+            pod=_argument(args, "K8S_POD_NAME", _KUBERNETES_NAME),
+            pod_uid=_argument(args, "K8S_POD_UID", _POD_UID) or None,
+            excluded=_strings(values, "excludeNamespaces"),
+            annotations=_annotations(values),
+            addresses=tuple(_addresses(prev)),
+            prev_result=None if prev is None else jsontext.raw_member(text, "prevResult"),
+        )
+
+    def result(self) -> bytes:
+        """Write what a chained plugin that adds nothing answers: prevResult as it came (CNI spec 1.1, section 2)."""
+        if self.command != "ADD":
+            return b""
+        if self.prev_result is None:
+            return json.dumps({"cniVersion": self.cni_version}).encode()
+        return self.prev_result.encode()
+
+
+def version_asked(stdin: bytes) -> str:
+    """Tell in which version VERSION is to be answered: the one asked for, or our newest where we do not know it.
+
+    Raises:
+        CniError: code 6, if stdin is neither empty nor a JSON object.
+    """
+    asked = _config(stdin)[1].get("cniVersion") if stdin.strip() else None
+    return asked if asked in SUPPORTED_VERSIONS else NEWEST
+
+
+def _text(environment: Mapping[bytes, bytes], name: bytes) -> str:
+    try:
+        return environment.get(name, b"").decode()
+    except UnicodeDecodeError as error:
+        raise CniError(
+            Code.INVALID_ENVIRONMENT, f"{name.decode()}: saw {environment[name]!r}, expected UTF-8"
+        ) from error
+
+
+def _check_attachment(environment: Mapping[bytes, bytes]) -> None:
+    required = (b"CNI_CONTAINERID", b"CNI_NETNS", b"CNI_IFNAME")
+    missing = [name.decode() for name in required if not environment.get(name)]
+    if missing:
+        raise CniError(
+            Code.INVALID_ENVIRONMENT,
+            f"{', '.join(missing)}: not set. istio-cni is a CNI plugin and is run by the container runtime, which sets "
+            "CNI_COMMAND, CNI_CONTAINERID, CNI_NETNS and CNI_IFNAME",
+        )
+    for name, form, expected in (
+        (b"CNI_CONTAINERID", _CONTAINER_ID, "letters, digits, '_', '.', '-', the first a letter or a digit"),
+        (b"CNI_IFNAME", _INTERFACE, "at most 15 characters, none of them '/', ':' or a blank"),
+    ):
+        value = _text(environment, name)
+        if not form.fullmatch(value):
+            raise CniError(Code.INVALID_ENVIRONMENT, f"{name.decode()}: saw {value!r:.80}, expected {expected}")
+
+
+def _arguments(text: str) -> dict[str, str]:
+    pairs = [pair for pair in text.split(";") if pair]
+    for pair in pairs:
+        if "=" not in pair:
+            raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_ARGS: saw {pair!r:.80}, expected KEY=VALUE;KEY=VALUE")
+    return dict(pair.partition("=")[::2] for pair in pairs)
+
+
+def _argument(args: Mapping[str, str], key: str, form: re.Pattern[str]) -> str:
+    value = args.get(key, "")
+    if value and not form.fullmatch(value):
+        raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_ARGS: {key}: saw {value!r:.80}, expected {form.pattern}")
+    return value
+
+
+def _config(stdin: bytes) -> tuple[str, dict[str, Any]]:
+    if not stdin.strip():
+        raise CniError(Code.DECODING_FAILURE, "stdin: saw nothing, expected the network configuration as a JSON object")
+    try:
+        text = stdin.decode()
+        values = jsontext.loads(text)
+    except ValueError as error:
+        raise CniError(
+            Code.DECODING_FAILURE, f"stdin: saw {stdin!r:.60}, expected a network configuration in JSON: {error}"
+        ) from error
+    if not isinstance(values, dict):
+        raise CniError(Code.DECODING_FAILURE, f"stdin: saw {stdin!r:.60}, expected a JSON object")
+    return text, values
+
+
+def _version(values: Mapping[str, Any], command: str) -> str:
+    version = values.get("cniVersion") or "0.1.0"
+    if version not in SUPPORTED_VERSIONS:
+        raise CniError(
+            Code.INCOMPATIBLE_VERSION,
+            f"cniVersion: saw {version!r:.40}, expected one of {', '.join(SUPPORTED_VERSIONS)}",
+        )
+    since = SINCE.get(command, SUPPORTED_VERSIONS[0])
+    if SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(since):
+        raise CniError(
+            Code.INCOMPATIBLE_VERSION, f"cniVersion: saw {version} with {command}, which needs {since} or later"
+        )
+    return str(version)
+
+
+def _strings(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = values.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise CniError(Code.INVALID_CONFIG, f"{key}: saw {value!r:.80}, expected a list of strings")
+    return tuple(value)
+
+
+def _annotations(values: Mapping[str, Any]) -> Mapping[str, str] | None:
+    runtime = values.get("runtimeConfig") or {}
+    if not isinstance(runtime, dict):
+        raise CniError(Code.INVALID_CONFIG, f"runtimeConfig: saw {runtime!r:.80}, expected an object")
+    if POD_ANNOTATIONS not in runtime:
+        return None
+    annotations = runtime[POD_ANNOTATIONS] or {}  # containerd hands over null for a pod without annotations
+    if not isinstance(annotations, dict) or not all(isinstance(value, str) for value in annotations.values()):
+        raise CniError(
+            Code.INVALID_CONFIG,
+            f"runtimeConfig.{POD_ANNOTATIONS}: saw {annotations!r:.80}, expected an object of strings",
+        )
+    return annotations
+
+
+def _addresses(prev: Any) -> list[str]:
+    """Addresses of a result: `ips` since 0.3.0, `ip4` and `ip6` before."""
+    if prev is None:
+        return []
+    if not isinstance(prev, dict):
+        raise CniError(Code.INVALID_CONFIG, f"prevResult: saw {prev!r:.80}, expected an object")
+    try:
+        found = [ip["address"] for ip in prev.get("ips") or []]
+        found += [prev[old]["ip"] for old in ("ip4", "ip6") if prev.get(old)]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise CniError(
+            Code.INVALID_CONFIG, f"prevResult: saw {prev!r:.200}, expected ips with an address each (missing: {error})"
+        ) from error
+    if not all(isinstance(address, str) for address in found):
+        raise CniError(Code.INVALID_CONFIG, f"prevResult.ips: saw {found!r:.80}, expected addresses as strings")
+    return found

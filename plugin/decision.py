@@ -1,0 +1,54 @@
+"""Is a pod redirected? The rows in order; the first that applies decides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from plugin.outside import NEVER_INJECTED, STATUS, Pass
+from plugin.pod import INJECT, PROXY
+from plugin.redirect import INTERCEPTION_MODE, Redirect
+from plugin.values import maybe_boolean
+
+if TYPE_CHECKING:
+    from plugin.pod import Container, Pod
+    from plugin.values import Address
+
+
+def decide(pod: Pod, addresses: tuple[Address, ...]) -> Redirect | Pass:
+    """Decide about a pod that `plugin.outside` does not settle.
+
+    Args:
+        pod: the pod.
+        addresses: its addresses, in prevResult's order.
+
+    Returns:
+        How to redirect it, or why not to.
+
+    Raises:
+        InvalidValue: if a parameter of a pod to redirect does not validate: its ADD fails.
+    """
+    proxy = pod.proxy
+    inject = pod.labels.get(INJECT, pod.annotations.get(INJECT))  # the label wins
+    if maybe_boolean(inject) is False:
+        return Pass("opted-out", f"{INJECT} is {inject}")
+    if STATUS not in pod.annotations:
+        return NEVER_INJECTED
+    if any(each.name == "istio-init" for each in pod.init_containers):
+        return Pass("istio-init", "it has the init container istio-init, which programs the pod's netns itself")
+    if proxy is None:
+        return Pass("no-proxy", f"it has no container {PROXY}")
+    if len(pod.containers) + sum(each.native_sidecar for each in pod.init_containers) == 1:
+        return Pass("proxy-alone", f"{PROXY} is its only container")
+    if reason := _is_no_sidecar(proxy):
+        return Pass("no-sidecar", reason)
+    if pod.annotations.get(INTERCEPTION_MODE) == "NONE":
+        return Pass("mode-none", f"{INTERCEPTION_MODE} is NONE")
+    return Redirect.of(pod, proxy, addresses)
+
+
+def _is_no_sidecar(proxy: Container) -> str | None:
+    if maybe_boolean(proxy.env.get("DISABLE_ENVOY")):
+        return f"{PROXY} runs without Envoy (DISABLE_ENVOY)"
+    if len(proxy.args) >= 2 and proxy.args[0] == "proxy" and proxy.args[1] != "sidecar":
+        return f"{PROXY} is a {proxy.args[1]}, not a sidecar"
+    return None

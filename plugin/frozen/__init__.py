@@ -1,0 +1,1 @@
+"""How `plugin.client` becomes one static executable that needs nothing of the host."""

@@ -1,0 +1,200 @@
+"""What one request of a client gets: parse, decide, redirect, answer. It knows neither sockets nor Kubernetes."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from plugin import netns, wire
+from plugin.apply import ApplyError, apply, check
+from plugin.cni import CniError, Code, Request
+from plugin.decision import decide
+from plugin.netns import NetnsFd
+from plugin.outside import Pass, outside_mesh
+from plugin.pod import PodsUnavailable
+from plugin.values import InvalidValue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from plugin.pod import Pod, PodSource
+    from plugin.redirect import Redirect
+    from plugin.values import Address
+
+
+_log = logging.getLogger(__name__)
+
+
+class Reply(NamedTuple):
+    """Exit status and stdout for the client; `after` is what may wait until it has them."""
+
+    status: int
+    stdout: bytes
+    after: Callable[[], object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one request, for log and metrics.
+
+    `outcome` is redirect, pass or error; `row` the short name of the decision table's row, where one decided; `code` that
+    of CNI, 0 for success.
+    """
+
+    command: str
+    namespace: str
+    pod: str
+    container_id: str
+    outcome: str
+    row: str | None
+    reason: str
+    code: int
+    seconds: float
+
+
+class _Done(NamedTuple):
+    outcome: str
+    row: str | None
+    reason: str
+    code: int = 0
+    after: Callable[[], object] | None = None
+
+
+class Handler:
+    """Answers requests; one for the agent's whole life."""
+
+    def __init__(
+        self,
+        pods: PodSource,
+        workers: Executor,
+        *,
+        excluded: Callable[[], tuple[str, ...]],
+        not_available: Callable[[], str | None],
+        observe: Callable[[Outcome], None],
+    ) -> None:
+        """Wire it.
+
+        Args:
+            pods: where the node's pods are known from.
+            workers: threads that enter a pod's netns; nothing else may run on them.
+            excluded: the namespaces to leave alone, as they are now.
+            not_available: why this node cannot redirect any pod (STATUS), None if it can.
+            observe: told what became of each request.
+        """
+        self._pods = pods
+        self._workers = workers
+        self._excluded = excluded
+        self._not_available = not_available
+        self._observe = observe
+
+    async def __call__(self, payload: bytes, descriptor: int | None) -> Reply:
+        """Answer one request: the CNI_* variables and stdin as `wire.join` packs them, and the netns."""
+        started = time.perf_counter()
+        request, reply, done = None, None, None
+        try:
+            request = Request.parse(*wire.split(payload))
+            done = await self._carry_out(request, descriptor)
+            reply = Reply(0, request.result(), done.after)
+        except Exception as error:  # noqa: BLE001 - whatever it is: the runtime gets an error, and the agent goes on (F32)
+            failure = _as_cni_error(error)
+            done = _Done("error", None, failure.msg, failure.code)
+            reply = Reply(1, failure.encode(request.cni_version) if request else failure.encode())
+        self._observe(
+            Outcome(
+                command=request.command if request else "",
+                namespace=request.namespace if request else "",
+                pod=request.pod if request else "",
+                container_id=request.container_id if request else "",
+                outcome=done.outcome,
+                row=done.row,
+                reason=done.reason,
+                code=done.code,
+                seconds=time.perf_counter() - started,
+            )
+        )
+        return reply
+
+    async def _carry_out(self, request: Request, descriptor: int | None) -> _Done:
+        if request.command == "STATUS":
+            if why := self._not_available():
+                raise CniError(Code.NOT_AVAILABLE, why)
+            return _Done("pass", None, "this node can redirect pods")
+        fd = _pod_netns(descriptor)
+        verdict = await self._decide(request)
+        if isinstance(verdict, Pass):
+            return _Done("pass", verdict.row, verdict.reason)
+        loop = asyncio.get_running_loop()
+        if request.command == "CHECK":
+            if difference := await loop.run_in_executor(self._workers, check, fd, verdict):
+                raise CniError(Code.REDIRECT_FAILED, f"the pod's redirect is not as it should be: {difference}")
+            return _Done("redirect", "redirect", "the redirect is in place")
+        free = await loop.run_in_executor(self._workers, apply, fd, verdict)
+        return _Done("redirect", "redirect", "it is a meshed pod", after=lambda: self._workers.submit(free))
+
+    async def _decide(self, request: Request) -> Redirect | Pass:
+        passes = outside_mesh(request.namespace, request.pod, self._excluded(), request.annotations)
+        return passes or decide(await self._find(request), _addresses(request))
+
+    async def _find(self, request: Request) -> Pod:
+        try:
+            pod = await self._pods.find(request.namespace, request.pod, request.pod_uid)
+        except PodsUnavailable as error:
+            raise CniError(
+                Code.TRY_AGAIN_LATER,
+                f"pod {request.namespace}/{request.pod} may be part of the mesh and cannot be looked up now, so it is not "
+                f"started yet; it is tried again: {error}",
+            ) from error
+        if pod is None:
+            raise CniError(
+                Code.TRY_AGAIN_LATER,
+                f"no pod {request.namespace}/{request.pod} with uid {request.pod_uid}: deleted meanwhile? If not, it is "
+                "tried again",
+            )
+        return pod
+
+
+def _pod_netns(descriptor: int | None) -> NetnsFd:
+    """Take what came as CNI_NETNS for a pod's network namespace, or refuse it before any rule is touched (F25).
+
+    Raises:
+        CniError: code 4.
+    """
+    if descriptor is None:
+        raise CniError(Code.INVALID_ENVIRONMENT, "CNI_NETNS: no open netns came with the request, expected the pod's")
+    fd = NetnsFd(descriptor)
+    if not netns.is_network_namespace(fd):
+        raise CniError(
+            Code.INVALID_ENVIRONMENT, "CNI_NETNS: saw a file that is no network namespace, expected the pod's"
+        )
+    if netns.is_own(fd):
+        raise CniError(
+            Code.INVALID_ENVIRONMENT,
+            "CNI_NETNS: saw the node's own network namespace, expected the pod's. Its traffic is never redirected",
+        )
+    return fd
+
+
+def _addresses(request: Request) -> tuple[Address, ...]:
+    try:
+        return tuple(ipaddress.ip_interface(address).ip for address in request.addresses)
+    except ValueError as error:
+        raise CniError(
+            Code.INVALID_CONFIG, f"prevResult.ips: {error}, expected addresses with a prefix length"
+        ) from error
+
+
+def _as_cni_error(error: Exception) -> CniError:
+    match error:
+        case CniError():
+            return error
+        case InvalidValue():
+            return CniError(Code.INVALID_CONFIG, str(error))
+        case ApplyError():
+            return CniError(Code.REDIRECT_FAILED, str(error))
+    _log.exception("a request could not be answered: this is a mistake in the agent")
+    return CniError(Code.REDIRECT_FAILED, f"{type(error).__name__}: {error}; the agent's log has more")

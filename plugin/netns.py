@@ -1,0 +1,101 @@
+"""Entering a pod's network namespace, as an open file descriptor, on one thread (DESIGN D3)."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import sys
+import threading
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, NewType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NetnsFd = NewType("NetnsFd", int)
+
+CLONE_NEWNET = 0x40000000
+NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
+_THREADS_OWN = "/proc/thread-self/ns/net"
+
+
+def is_network_namespace(fd: int) -> bool:
+    """Whether a descriptor is a network namespace's, and not that of a file of any other kind."""
+    try:
+        return fcntl.ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNET
+    except OSError:
+        return False
+
+
+def is_own(fd: NetnsFd) -> bool:
+    """Whether it is the network namespace of this process: on a node, the host's (F25)."""
+    return os.path.sameopenfile(fd, _home())
+
+
+@contextmanager
+def entered(fd: NetnsFd) -> Iterator[None]:
+    """Run a block in a network namespace, on this thread alone, which must not be the main one.
+
+    Raises:
+        OSError: if it cannot be entered.
+    """
+    if threading.current_thread() is threading.main_thread():
+        raise RuntimeError("the main thread must stay in the node's network namespace: use a worker's")
+    home = _home()
+    _setns(fd)
+    try:
+        yield
+    finally:
+        _go_home(home)
+
+
+@contextmanager
+def scratch() -> Iterator[NetnsFd]:
+    """Make an empty network namespace, for as long as a block runs.
+
+    Raises:
+        OSError: if the kernel makes none.
+    """
+    home = _home()
+    if _libc().unshare(CLONE_NEWNET):
+        raise _error("unshare")
+    try:
+        fd = os.open(_THREADS_OWN, os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        _go_home(home)
+    try:
+        yield NetnsFd(fd)
+    finally:
+        os.close(fd)
+
+
+@cache
+def _home() -> NetnsFd:
+    """The network namespace of the process, which its main thread never leaves."""
+    return NetnsFd(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _setns(fd: NetnsFd) -> None:
+    """Call setns(2), which Python has since 3.12."""
+    if _libc().setns(fd, CLONE_NEWNET):
+        raise _error("setns")
+
+
+def _go_home(home: NetnsFd) -> None:
+    try:
+        _setns(home)
+    except OSError as error:  # what this thread did next would happen in a pod: an agent that starts anew is safe
+        sys.stderr.write(f"a thread cannot leave a pod's network namespace, the agent ends: {error}\n")
+        os._exit(70)
+
+
+def _error(call: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{call}: {os.strerror(number)}")

@@ -1,0 +1,49 @@
+"""What the runtime alone tells of a pod: rows 1, 2 and 4 of the decision table, for which the pod itself is not needed.
+
+The agent saves itself a look-up by them; the client passes such pods on when no agent answers (F3). Light on
+purpose: the client imports this where a full Python would be too slow.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+STATUS = "sidecar.istio.io/status"
+
+
+class Pass(NamedTuple):
+    """The pod is left as it is: `row` is the short name of the table's row, `reason` says it to people."""
+
+    row: str
+    reason: str
+
+
+NOT_KUBERNETES = Pass("not-kubernetes", "not a Kubernetes pod: CNI_ARGS has no K8S_POD_NAMESPACE and K8S_POD_NAME")
+NEVER_INJECTED = Pass("never-injected", f"never injected: it has no annotation {STATUS}")
+
+
+def outside_mesh(
+    namespace: str, name: str, excluded: Collection[str], annotations: Mapping[str, str] | None
+) -> Pass | None:
+    """Say why a pod is outside the mesh, if that much is certain without the pod.
+
+    Args:
+        namespace: `K8S_POD_NAMESPACE`, empty if the runtime did not say.
+        name: `K8S_POD_NAME`, empty if the runtime did not say.
+        excluded: the namespaces whose pods are left alone.
+        annotations: the pod's, if the runtime hands them over (`io.kubernetes.cri.pod-annotations`); None if not.
+
+    Returns:
+        The row that applies, or None: the pod itself must be looked at.
+    """
+    if not namespace or not name:
+        return NOT_KUBERNETES
+    if namespace in excluded:
+        return Pass("excluded", f"namespace {namespace} is excluded")
+    if annotations is not None and STATUS not in annotations:
+        return NEVER_INJECTED
+    return None

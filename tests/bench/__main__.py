@@ -1,0 +1,198 @@
+"""`make bench`: prints a table and writes build/bench.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.bench.calls import Call, at_once, in_turns, percentile
+from tests.bench.floor import apply_alone, compiled
+from tests.support.agent import AgentProcess
+from tests.support.call import FROZEN, ROOT
+from tests.support.netns import Netns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+RUNS = 200
+PODS = 110
+STOMPS = 200
+PRIMARY = {
+    "cniVersion": "1.0.0",
+    "name": "k8s",
+    "plugins": [
+        {"type": "bridge", "bridge": "cni0", "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]]}},
+        {"type": "portmap", "capabilities": {"portMappings": True}},
+    ],
+}
+STATUS = "sidecar.istio.io/status"
+PORTS = "traffic.sidecar.istio.io/includeInboundPorts"
+
+
+class Bench:
+    """One agent, its pods' network namespaces, and the calls of a runtime."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        self.conflist = folder / "conf" / "10-k8s.conflist"
+        for name in ("conf", "bin", "pods"):
+            (folder / name).mkdir()
+        self.stomp()
+        self.manifests()
+        self.floor = compiled(folder)
+        self.netns = [stack.enter_context(Netns(folder / f"netns{number}")) for number in range(PODS)]
+        options: dict[str, str | Path] = {"pods-from": folder / "pods", "log-level": "error"}
+        self.agent = AgentProcess(folder, conf_dir=folder / "conf", bin_dir=folder / "bin", options=options)
+        stack.enter_context(self.agent)
+        print(self.agent.ready())
+
+    def manifests(self) -> None:
+        """Write the pods: dual stack, so that both families are programmed."""
+        environment = [{"name": "ISTIO_DUAL_STACK", "value": "true"}]
+        for number in range(PODS):
+            pod = {
+                "metadata": {"name": f"pod{number}", "namespace": "bench", "annotations": {STATUS: "{}", PORTS: "*"}},
+                "spec": {"containers": [{"name": "app"}, {"name": "istio-proxy", "env": environment}]},
+            }
+            (self.folder / "pods" / f"{number}.json").write_text(json.dumps({"apiVersion": "v1", "kind": "Pod"} | pod))
+
+    def stomp(self) -> None:
+        """Write the conflist as the primary CNI does: anew, by rename."""
+        temporary = self.conflist.with_name(".primary")
+        temporary.write_text(json.dumps(PRIMARY, indent=2))
+        temporary.replace(self.conflist)
+
+    def config(self, name: str, **more: Any) -> Path:
+        """Write what libcni hands the plugin: about 2 KB, keys sorted, no blanks."""
+        addresses = [{"address": "10.244.0.7/24"}, {"address": "fd00:244::7/64"}]
+        config = {
+            "agentSocket": str(self.agent.socket),
+            "cniVersion": "1.0.0",
+            "excludeNamespaces": ["istio-system", "kube-system"],
+            "name": "k8s",
+            "prevResult": {"cniVersion": "1.0.0", "ips": addresses, "dns": {"search": ["x" * 60] * 16}},
+            "type": "istio-cni",
+        }
+        path = self.folder / f"{name}.stdin"
+        path.write_text(json.dumps(config | more, sort_keys=True, separators=(",", ":")))
+        return path
+
+    def call(self, executable: Path, stdin: Path, number: int = 0, command: str = "ADD") -> Call:
+        """Make the call of a runtime for one of the pods."""
+        environment = {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": "0" * 64,
+            "CNI_NETNS": str(self.netns[number].path),
+            "CNI_IFNAME": "eth0",
+            "CNI_ARGS": f"K8S_POD_NAMESPACE=bench;K8S_POD_NAME=pod{number};K8S_POD_INFRA_CONTAINER_ID={'0' * 64}",
+            "CNI_PATH": "/opt/cni/bin",
+        }
+        return Call(executable, environment, stdin)
+
+    def repairs(self, pause: float, times: int) -> list[float]:
+        """Stomp the conflist so often: milliseconds from our rename to the agent's."""
+        measured = []
+        for _ in range(times):
+            time.sleep(pause)
+            self.stomp()
+            started = time.perf_counter()
+            stomped = self.conflist.stat().st_ino
+            while self.conflist.stat().st_ino == stomped:
+                if time.perf_counter() - started > 10:
+                    raise RuntimeError(f"{self.conflist} was not repaired within 10 s")
+                time.sleep(0.0002)
+            measured.append((time.perf_counter() - started) * 1000)
+        return measured
+
+
+def rows(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Measure, row by row."""
+    mesh = bench.config("mesh")
+    annotated = {"io.kubernetes.cri.pod-annotations": {"app": "plain"}}
+    outside = bench.config("outside", runtimeConfig=annotated)
+    question = bench.folder / "version.stdin"
+    question.write_text('{"cniVersion":"1.0.0"}')
+    for what, stdin, target in (
+        ("ADD, meshed pod, v4+v6", mesh, "p50 <= 3 x the static C client"),
+        ("ADD, pod outside the mesh", outside, "p50 <= 5 ms"),
+    ):
+        ours, floor = in_turns([bench.call(FROZEN, stdin), bench.call(bench.floor, stdin)], RUNS)
+        yield _times(what, ours, target) | {"ratio to the C client": _ratio(ours, floor)}
+        yield _times(f"{what}: static C client", floor)
+    yield _times("libnftables alone, v4+v6, warm process", apply_alone(bench.netns[0].path, RUNS))
+    for command, stdin in (("VERSION", question), ("DEL", mesh)):
+        ours = in_turns([bench.call(FROZEN, stdin, command=command)], RUNS)[0]
+        yield _times(command, ours, "p50 <= 4 ms")
+    for pods, target in ((50, "<= 250 ms"), (PODS, "<= 500 ms")):
+        burst = [at_once([bench.call(FROZEN, mesh, number) for number in range(pods)]) for _ in range(5)]
+        yield _times(f"{pods} ADDs at once, the last one's end", burst, target)
+    yield _times("repair of a stomped conflist", bench.repairs(0.25, STOMPS), "p99 <= 50 ms")
+    yield _times("repair, stomped three times a second", bench.repairs(1 / 3, 30), "p99 <= 50 ms")
+
+
+def sizes(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Measure what is not time."""
+    yield _size("plugin file", FROZEN.stat().st_size, "<= 10 MB")
+    yield _size("plugin, resident", bench.call(FROZEN, bench.config("mesh")).largest(), "<= 8 MB")
+    yield _size(f"agent, resident, {PODS} pods from a folder", bench.agent.rss(), "<= 60 MiB with a cluster")
+    before, started = bench.agent.cpu(), time.monotonic()
+    time.sleep(10)
+    busy = (bench.agent.cpu() - before) / (time.monotonic() - started) * 100
+    yield {"what": "agent, idle, percent of a core", "value": round(busy, 2), "target": "<= 0.5 %"}
+
+
+def _times(what: str, times: Sequence[float], target: str = "") -> dict[str, Any]:
+    p50, p99 = percentile(times, 50), percentile(times, 99)
+    return {"what": what, "runs": len(times), "p50 ms": round(p50, 2), "p99 ms": round(p99, 2), "target": target}
+
+
+def _ratio(ours: Sequence[float], floor: Sequence[float]) -> float:
+    return round(percentile([a / b for a, b in zip(ours, floor, strict=True)], 50), 2)
+
+
+def _size(what: str, size: int, target: str) -> dict[str, Any]:
+    return {"what": what, "value": f"{size / 1e6:.1f} MB ({size / 2**20:.1f} MiB)", "target": target}
+
+
+def main() -> int:
+    """Measure all, print the table, keep the figures."""
+    if os.geteuid() != 0:
+        print("bench: not root: network namespaces cannot be made; run it as root", file=sys.stderr)
+        return 1
+    results = []
+    folder = Path(tempfile.mkdtemp(prefix="istio-cni-bench-"))
+    try:
+        with ExitStack() as stack:
+            bench = Bench(folder, stack)
+            print(f"{'':42} {'p50 ms':>9} {'p99 ms':>9}   target")
+            for measure in (rows, sizes):
+                for row in measure(bench):
+                    results.append(row)
+                    _print(row)
+    finally:
+        shutil.rmtree(folder)
+    machine = subprocess.run(["/bin/uname", "-srm"], check=True, capture_output=True, text=True).stdout.strip()
+    report = {"machine": machine, "processors": os.cpu_count(), "rows": results}
+    (ROOT / "build" / "bench.json").write_text(json.dumps(report, indent=2) + "\n")
+    print("written: build/bench.json")
+    return 0
+
+
+def _print(row: dict[str, Any]) -> None:
+    if "value" in row:
+        print(f"{row['what']:42} {row['value']:>19}   {row['target']}", flush=True)
+        return
+    ratio = f"   (measured: {row['ratio to the C client']} x)" if "ratio to the C client" in row else ""
+    print(f"{row['what']:42} {row['p50 ms']:9.2f} {row['p99 ms']:9.2f}   {row['target']}{ratio}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The installer half of the node agent, on real directories."""

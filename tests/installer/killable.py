@@ -1,0 +1,77 @@
+"""Installs or uninstalls in a child process that kills itself at a chosen system call, again and again.
+
+`python -m tests.installer.killable` reads lines `ACTION WHEN NUMBER ROOT` and answers each with `killed` or `done`.
+WHEN is `before` or `after`: the NUMBER-th call that touches the disk is the last thing that does not, or does, happen.
+The interpreter with all modules is forked, so that hundreds of kills take seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from installer.uninstall import uninstall
+from tests.installer.node import NodeOnDisk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CALLS = ("open", "write", "fchown", "fchmod", "fsync", "close", "replace", "unlink", "rmdir")
+
+
+def arm(when: str, number: int) -> None:
+    """Have the process killed with the `number`-th of the calls."""
+    made = 0
+
+    def deadly(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            nonlocal made
+            made += 1
+            if made == number and when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            mine = made
+            try:
+                return call(*args, **kwargs)
+            finally:  # also after a call that fails
+                if mine == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        return wrapped
+
+    for name in CALLS:
+        setattr(os, name, deadly(getattr(os, name)))
+
+
+def act(action: str, root: Path) -> None:
+    """Do the whole of it, if one lives so long."""
+    node = NodeOnDisk.open(root)
+    if action == "install":
+        node.install()
+    else:
+        failed = [done.text for done in uninstall(node.settings) if done.failed]
+        assert not failed, failed
+
+
+def main() -> None:
+    """Serve one line after the other."""
+    for line in sys.stdin:
+        action, when, number, root = line.rstrip("\n").split(" ", 3)
+        child = os.fork()
+        if child == 0:
+            arm(when, int(number))
+            try:
+                act(action, Path(root))
+            except BaseException:  # noqa: BLE001 - the child must never go on as its parent
+                sys.excepthook(*sys.exc_info())
+                os._exit(1)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        print("killed" if killed else "done" if status == 0 else "failed", flush=True)
+
+
+if __name__ == "__main__":
+    main()

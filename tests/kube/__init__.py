@@ -1,0 +1,1 @@
+"""Kubernetes itself, built from its published modules for the tests."""

@@ -1,0 +1,117 @@
+"""One API server for all these tests; each test has a node of its own, and a prefix for the names of its pods."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from installer.pods import NodePods
+from tests.support.cluster import Cluster
+from tests.support.wait import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator, Iterator
+    from pathlib import Path
+
+NAMESPACE = "kube-system"
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:istio-cni"
+SOON = 30.0  # seconds: much longer than anything here takes
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A running API server."""
+    with Cluster(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(cluster: Cluster) -> Path:
+    """The credentials of the node agent: it may get, list and watch pods, and nothing else."""
+    cluster.service_account(NAMESPACE, "istio-cni", verbs="get,list,watch", resource="pods")
+    return cluster.kubeconfig("istio-cni", token=cluster.token(NAMESPACE, "istio-cni"))
+
+
+@dataclass
+class Node:
+    """A node as the API server has it: a name in its pods' specs."""
+
+    cluster: Cluster
+    name: str
+
+    def start_pod(self, name: str, annotations: dict[str, str] | None = None, node: str = "") -> str:
+        """Create a meshed pod on this node, or another, and return its uid."""
+        manifest = {
+            "metadata": {"name": name, "annotations": {"sidecar.istio.io/status": "{}"} | (annotations or {})},
+            "spec": {
+                "nodeName": node or self.name,
+                "containers": [{"name": each, "image": "none"} for each in ("app", "istio-proxy")],
+            },
+        }
+        uid: str = self.cluster.core.create_namespaced_pod("default", manifest).metadata.uid  # type: ignore[arg-type, union-attr, assignment]
+        return uid
+
+    def annotate(self, name: str, annotations: dict[str, str]) -> None:
+        """Change annotations of a pod."""
+        self.cluster.core.patch_namespaced_pod(name, "default", {"metadata": {"annotations": annotations}})
+
+    def end_pod(self, name: str) -> None:
+        """Delete a pod, as the kubelet does once it has ended."""
+        self.cluster.core.delete_namespaced_pod(name, "default", grace_period_seconds=0)
+
+    def pod(self, name: str) -> Any:  # its type depends on the client's release
+        """Read a pod."""
+        return self.cluster.core.read_namespaced_pod(name, "default")
+
+
+@pytest.fixture
+def node(cluster: Cluster) -> Node:
+    """A node of this test's own, without pods."""
+    return Node(cluster, f"node-{next(_numbers)}")
+
+
+class Agent(Protocol):
+    """Starts the part of an agent that knows the pods, and ends it with the block."""
+
+    def __call__(
+        self, node: Node, kubeconfig: Path, *, known: bool = True, compare_every: float = 600
+    ) -> AbstractAsyncContextManager[NodePods]:
+        """Start; `known`: wait until it knows its pods."""
+
+
+@pytest.fixture
+def agent() -> Agent:
+    """The part of the agent that knows the pods."""
+
+    @asynccontextmanager
+    async def run(
+        node: Node, kubeconfig: Path, *, known: bool = True, compare_every: float = 600
+    ) -> AsyncIterator[NodePods]:
+        pods, stop = NodePods(node.name, kubeconfig, compare_every=compare_every), asyncio.Event()
+        running = asyncio.create_task(pods.run(stop))
+        try:
+            if known:
+                await eventually(lambda: pods.known, SOON, "the agent knows its pods")
+            yield pods
+        finally:
+            stop.set()
+            async with asyncio.timeout(SOON):
+                await running
+
+    return run
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    running = getattr(item, "funcargs", {}).get("cluster")
+    if report.failed and isinstance(running, Cluster):
+        report.sections.append(("the API server and etcd", running.logs()))
+    return report

@@ -1,0 +1,307 @@
+"""What the container runtime may rely on: the same for `python -m plugin` and for the static file in an empty root."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from plugin.version import SUPPORTED_VERSIONS
+from tests.plugin.conftest import STATUS, Agent, calls, config, handed_over, manifest, rules
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.call import Plugin
+    from tests.support.netns import Netns
+
+
+@pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
+async def test_version_is_answered_in_the_version_asked_for(plugin: Plugin, version: str) -> None:
+    answer = await plugin({"CNI_COMMAND": "VERSION"}, {"cniVersion": version})
+    assert answer.status == 0
+    assert answer.json == {"cniVersion": version, "supportedVersions": list(SUPPORTED_VERSIONS)}
+
+
+@pytest.mark.parametrize("stdin", [b"", b'{"cniVersion":"9.9.9"}', b" {} \n"])
+async def test_version_of_an_unknown_version_names_those_supported(plugin: Plugin, stdin: bytes) -> None:
+    answer = await plugin({"CNI_COMMAND": "VERSION"}, stdin)
+    assert (answer.status, answer.json["supportedVersions"]) == (0, list(SUPPORTED_VERSIONS))
+
+
+@pytest.mark.parametrize("command", ["DEL", "GC"])
+@pytest.mark.parametrize("stdin", [b"", b"garbage", b"{}"])
+async def test_del_and_gc_succeed_with_nobody_home(plugin: Plugin, command: str, stdin: bytes) -> None:  # F6, F26
+    answer = await plugin({"CNI_COMMAND": command, "CNI_NETNS": ""}, stdin)
+    assert (answer.status, answer.stdout, answer.stderr) == (0, b"", b"")
+
+
+async def test_add_redirects_a_meshed_pod(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
+    async with agent.serving():
+        answer = await plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent))
+        assert answer.status == 0, answer.stdout
+        assert answer.json == config(plugin, agent)["prevResult"]
+        assert "15006" in rules(pod_netns)
+        check = await plugin(calls(plugin, agent, pod_netns.path, "CHECK"), config(plugin, agent))
+        assert (check.status, check.stdout) == (0, b"")
+    assert [outcome.outcome for outcome in agent.outcomes] == ["redirect", "redirect"]
+
+
+async def test_check_names_what_is_not_as_it_should_be(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
+    async with agent.serving():
+        answer = await plugin(calls(plugin, agent, pod_netns.path, "CHECK"), config(plugin, agent))
+    assert (answer.status, answer.json["code"]) == (1, 100)
+    assert "not as it should be" in answer.json["msg"]
+
+
+PASSES: dict[str, dict[str, Any]] = {
+    "not Kubernetes": {"CNI_ARGS": ""},
+    "excluded": {"CNI_ARGS": "K8S_POD_NAME=web;K8S_POD_NAMESPACE=istio-system"},
+    "never injected": {"runtimeConfig": handed_over(app="x")},
+    "without annotations": {"runtimeConfig": handed_over()},
+}
+
+
+@pytest.mark.parametrize("case", PASSES)
+@pytest.mark.parametrize("served", [True, False], ids=["agent", "no agent"])
+async def test_a_pod_outside_the_mesh_passes(
+    plugin: Plugin, agent: Agent, pod_netns: Netns, case: str, served: bool
+) -> None:  # F3
+    variables = {k: v for k, v in PASSES[case].items() if k.startswith("CNI_")}
+    stdin = config(plugin, agent, **{k: v for k, v in PASSES[case].items() if not k.startswith("CNI_")})
+    call = plugin(calls(plugin, agent, pod_netns.path, **variables), stdin)
+    if served:
+        async with agent.serving():
+            answer = await call
+    else:
+        answer = await call
+    assert answer.status == 0, answer.stdout
+    assert answer.json == stdin["prevResult"]
+    assert rules(pod_netns) == ""
+
+
+PREV_RESULTS = [
+    '{"cniVersion":"1.0.0","ips":[],"zero":1.0,"large":123456789012345678901234567890,"tiny":1e-400}',
+    '{ "cniVersion" : "1.0.0",\n\t"dns": {} , "escaped": "\\u00e9\\/\\ud83d\\ude00 é", "twice": 1, "twice": 2 }',
+]
+
+
+@pytest.mark.parametrize("prev", PREV_RESULTS)
+@pytest.mark.parametrize("served", [True, False], ids=["agent", "no agent"])
+async def test_nothing_of_prev_result_is_lost(
+    plugin: Plugin, agent: Agent, pod_netns: Netns, prev: str, served: bool
+) -> None:
+    stdin = json.dumps(config(plugin, agent, prevResult="HERE")).replace('"HERE"', prev).encode()
+    call = plugin(calls(plugin, agent, pod_netns.path, CNI_ARGS=""), stdin)
+    if served:
+        async with agent.serving():
+            answer = await call
+    else:
+        answer = await call
+    assert (answer.status, answer.stdout) == (0, prev.encode())
+
+
+async def test_without_prev_result_the_result_is_empty(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
+    stdin = config(plugin, agent)
+    del stdin["prevResult"]
+    async with agent.serving():
+        answer = await plugin(calls(plugin, agent, pod_netns.path), stdin)
+    assert (answer.status, answer.json) == (0, {"cniVersion": "1.0.0"})
+
+
+BAD_VARIABLES = {
+    "no command": ({"CNI_COMMAND": ""}, 4, "CNI_COMMAND"),
+    "unknown command": ({"CNI_COMMAND": "ADDD"}, 4, "'ADDD'"),
+    "no container id": ({"CNI_CONTAINERID": ""}, 4, "CNI_CONTAINERID"),
+    "no netns": ({"CNI_NETNS": ""}, 4, "CNI_NETNS"),
+    "no interface": ({"CNI_IFNAME": ""}, 4, "CNI_IFNAME"),
+    "container id with a slash": ({"CNI_CONTAINERID": "../x"}, 4, "CNI_CONTAINERID"),
+    "interface with a slash": ({"CNI_IFNAME": "../eth0"}, 4, "CNI_IFNAME"),
+    "interface too long": ({"CNI_IFNAME": "e" * 16}, 4, "CNI_IFNAME"),
+    "arguments without a value": ({"CNI_ARGS": "K8S_POD_NAME"}, 4, "CNI_ARGS"),
+    "a pod name with a slash": ({"CNI_ARGS": "K8S_POD_NAME=../x;K8S_POD_NAMESPACE=shop"}, 4, "K8S_POD_NAME"),
+    "netns missing": ({"CNI_NETNS": "/nowhere"}, 4, "/nowhere"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_VARIABLES)
+async def test_wrong_variables_are_named(plugin: Plugin, agent: Agent, pod_netns: Netns, case: str) -> None:
+    variables, code, word = BAD_VARIABLES[case]
+    async with agent.serving():
+        answer = await plugin(calls(plugin, agent, pod_netns.path, **variables), config(plugin, agent))
+    assert (answer.status, answer.json["code"]) == (1, code)
+    assert word in answer.json["msg"]
+    assert "expected" in answer.json["msg"] or "not set" in answer.json["msg"]
+    assert answer.json["msg"].encode()[:20] in answer.stderr  # for the kubelet's journal (F24)
+    assert rules(pod_netns) == ""
+
+
+BAD_STDIN: dict[str, tuple[bytes, int, str]] = {
+    "nothing": (b"", 6, "nothing"),
+    "garbage": (b"\x00\xff\x00garbage", 6, "JSON"),
+    "truncated": (b'{"agentSocket":"/x","cniVersion":', 6, "JSON"),
+    "no object": (b"[]", 6, "object"),
+    "not a number": (b'{"a":NaN}', 6, "JSON"),
+    "deep": (b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}", 6, "JSON"),
+    "100 MB": (b"x" * 100_000_000, 6, "more than"),
+    "unsupported version": (b'{"cniVersion":"9.9.9"}', 1, "9.9.9"),
+    "version of a wrong type": (b'{"cniVersion":[1]}', 1, "cniVersion"),
+    "prevResult of a wrong type": (b'{"cniVersion":"1.0.0","prevResult":[]}', 7, "prevResult"),
+    "address of a wrong type": (b'{"cniVersion":"1.0.0","prevResult":{"ips":[{"address":1}]}}', 7, "address"),
+    "address that is none": (b'{"cniVersion":"1.0.0","prevResult":{"ips":[{"address":"x"}]}}', 7, "prevResult.ips"),
+    "namespaces of a wrong type": (b'{"cniVersion":"1.0.0","excludeNamespaces":"all"}', 7, "excludeNamespaces"),
+    "annotations of a wrong type": (
+        b'{"cniVersion":"1.0.0","runtimeConfig":{"io.kubernetes.cri.pod-annotations":"x"}}',
+        7,
+        "pod-annotations",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_STDIN)
+async def test_bad_stdin_is_refused(plugin: Plugin, agent: Agent, pod_netns: Netns, case: str) -> None:
+    stdin, code, word = BAD_STDIN[case]
+    if stdin.startswith(b'{"') and stdin.endswith(b"}"):
+        stdin = b'{"agentSocket":"%s",' % plugin.seen(agent.socket).encode() + stdin[1:]
+    async with agent.serving():
+        answer = await plugin(calls(plugin, agent, pod_netns.path), stdin)
+    assert (answer.status, answer.json["code"]) == (1, code)
+    assert word in answer.json["msg"]
+    assert len(answer.stdout) < 2000
+    assert rules(pod_netns) == ""
+
+
+@pytest.mark.parametrize("command", ["CHECK", "STATUS"])
+async def test_a_command_newer_than_the_version_is_refused(
+    plugin: Plugin, agent: Agent, pod_netns: Netns, command: str
+) -> None:
+    async with agent.serving():
+        answer = await plugin(calls(plugin, agent, pod_netns.path, command), config(plugin, agent, cniVersion="0.3.1"))
+    assert (answer.status, answer.json["code"], answer.json["cniVersion"]) == (1, 1, SUPPORTED_VERSIONS[-1])
+
+
+@pytest.mark.parametrize("kind", ["file", "fifo", "node's own"])
+async def test_what_is_no_pods_netns_is_refused(plugin: Plugin, agent: Agent, tmp_path: Path, kind: str) -> None:  # F25
+    path = tmp_path / "not-a-pod"
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.touch()
+    if kind == "node's own" and not plugin.chrooted:
+        path = type(path)("/proc/self/ns/net")
+    mounted = kind == "node's own" and plugin.chrooted
+    if mounted:
+        await _run("/bin/mount", "--bind", "/proc/self/ns/net", str(path))
+    try:
+        async with agent.serving():
+            answer = await plugin(calls(plugin, agent, path), config(plugin, agent))
+    finally:
+        if mounted:
+            await _run("/bin/umount", str(path))
+    assert (answer.status, answer.json["code"]) == (1, 4)
+    assert "CNI_NETNS" in answer.json["msg"]
+
+
+async def test_an_annotation_that_does_not_parse_fails_the_pod(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
+    key = "traffic.sidecar.istio.io/excludeOutboundPorts"
+    agent.pods.add(manifest(**{key: "80,http; drop"}))
+    async with agent.serving():
+        answer = await plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent))
+    assert (answer.status, answer.json["code"]) == (1, 7)
+    assert key in answer.json["msg"]
+    assert "http; drop" in answer.json["msg"]
+    assert rules(pod_netns) == ""
+
+
+async def test_pods_that_cannot_be_looked_up_are_tried_again(
+    plugin: Plugin, agent: Agent, pod_netns: Netns
+) -> None:  # F5
+    agent.pods.unavailable = "the API server answers 503"
+    async with agent.serving():
+        answer = await plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent))
+    assert (answer.status, answer.json["code"]) == (1, 11)
+    assert "503" in answer.json["msg"]
+    assert rules(pod_netns) == ""
+
+
+async def test_a_pod_of_the_same_name_but_another_uid_is_not_taken_for_it(
+    plugin: Plugin, agent: Agent, pod_netns: Netns
+) -> None:
+    arguments = "K8S_POD_NAME=web;K8S_POD_NAMESPACE=shop;K8S_POD_UID=another"
+    async with agent.serving():
+        answer = await plugin(calls(plugin, agent, pod_netns.path, CNI_ARGS=arguments), config(plugin, agent))
+    assert (answer.status, answer.json["code"]) == (1, 11)
+
+
+@pytest.mark.parametrize("order", ["as libcni", "reversed"])
+async def test_the_agents_socket_is_found_in_any_order_of_keys(
+    plugin: Plugin, agent: Agent, pod_netns: Netns, order: str
+) -> None:
+    stdin = config(plugin, agent)
+    posing = {"io.kubernetes.cri.pod-annotations": STATUS | {"agentSocket": "/evil.sock"}}
+    stdin["runtimeConfig"] = posing
+    keys = sorted(stdin, reverse=order == "reversed")
+    data = json.dumps({key: stdin[key] for key in keys}, separators=(",", ":")).encode()
+    async with agent.serving():
+        answer = await plugin(calls(plugin, agent, pod_netns.path), data)
+    assert answer.status == 0, answer.stdout
+    assert "15006" in rules(pod_netns)
+
+
+async def test_status_is_the_nodes(plugin: Plugin, agent: Agent) -> None:  # F27
+    stdin = config(plugin, agent, cniVersion="1.1.0")
+    variables = {"CNI_COMMAND": "STATUS", "CNI_PATH": "/opt/cni/bin"}
+    away = await plugin(variables, stdin)
+    async with agent.serving():
+        here = await plugin(variables, stdin)
+        agent.not_available = "the kernel has no nf_tables"
+        cannot = await plugin(variables, stdin)
+    assert (away.status, away.stdout, here.status, here.stdout) == (0, b"", 0, b"")
+    assert (cannot.status, cannot.json["code"]) == (1, 50)
+    assert "nf_tables" in cannot.json["msg"]
+
+
+async def test_a_meshed_pod_waits_for_its_agent(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
+    call = asyncio.create_task(plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent)))
+    await asyncio.sleep(1.5)
+    assert not call.done()
+    async with agent.serving():
+        answer = await call
+    assert answer.status == 0, answer.stdout
+    assert "15006" in rules(pod_netns)
+
+
+async def test_a_meshed_pod_is_refused_where_no_agent_comes(
+    plugin: Plugin, agent: Agent, pod_netns: Netns
+) -> None:  # F5
+    answer = await plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent))
+    assert (answer.status, answer.json["code"]) == (1, 11)
+    assert re.search(r"did not answer .* kubectl", answer.json["msg"])
+    assert rules(pod_netns) == ""
+
+
+async def test_a_silent_agent_holds_up_meshed_pods_alone(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
+    agent.socket.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(agent.socket))
+        mute.listen()
+        meshed = asyncio.create_task(plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent)))
+        excluded = await plugin(
+            calls(plugin, agent, pod_netns.path, CNI_ARGS="K8S_POD_NAME=web;K8S_POD_NAMESPACE=istio-system"),
+            config(plugin, agent),
+        )
+        assert excluded.status == 0
+        assert not meshed.done()
+    async with agent.serving():
+        answer = await meshed
+    assert answer.status == 0, answer.stdout
+
+
+async def _run(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command)
+    assert await process.wait() == 0

@@ -1,0 +1,144 @@
+"""Hostile and broken requests on the agent's socket (F32): refused with a reason, and the agent goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from plugin import server as server_module
+from plugin import wire
+from tests.plugin.conftest import Agent, calls, config, rules
+from tests.support.call import reference
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.support.netns import Netns
+
+
+@pytest.fixture
+async def served(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Agent]:
+    monkeypatch.setattr(server_module, "SLOWEST_REQUEST", 0.5)
+    async with agent.serving():
+        yield agent
+
+
+async def ask(agent: Agent, data: bytes, *descriptors: int, end: bool = False) -> dict[str, Any]:
+    """Send bytes as they are, and read the CNI error that comes back."""
+
+    def exchange() -> bytes:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(str(agent.socket))
+            socket.send_fds(client, [data], list(descriptors))
+            if end:
+                client.shutdown(socket.SHUT_WR)
+            received = b""
+            while chunk := client.recv(65536):
+                received += chunk
+            return received
+
+    received = await asyncio.to_thread(exchange)
+    kind, length = wire.head(received, wire.LARGEST_REQUEST)
+    assert (kind, length, received[wire.HEAD]) == (wire.RESULT, len(received) - wire.HEAD, 1)
+    error: dict[str, Any] = json.loads(received[wire.HEAD + 1 :])
+    return error
+
+
+BROKEN = {
+    "another version": (b"\x02\x01\0\0\0\0", 6, "version 2"),
+    "another kind": (wire.frame(wire.RESULT, b""), 6, "kind 3"),
+    "too large": (bytes((1, 1)) + (1 << 31).to_bytes(4, "big"), 6, "at most"),
+    "not this protocol": (b"GET / HTTP/1.1\r\n\r\n", 6, "version 71"),
+    "empty": (wire.frame(wire.REQUEST, b""), 4, "CNI_"),
+    "no variables": (wire.frame(wire.REQUEST, b"\0\0{}"), 4, "CNI_"),
+    "no netns": (
+        wire.frame(
+            wire.REQUEST,
+            wire.join(
+                {b"CNI_COMMAND": b"ADD", b"CNI_CONTAINERID": b"x", b"CNI_NETNS": b"/x", b"CNI_IFNAME": b"eth0"}, b"{}"
+            ),
+        ),
+        4,
+        "no open netns",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+async def test_a_broken_request_is_refused(served: Agent, case: str) -> None:
+    data, code, word = BROKEN[case]
+    error = await ask(served, data)
+    assert error["code"] == code
+    assert word in error["msg"]
+    await still_serves(served)
+
+
+async def test_a_truncated_request_is_refused(served: Agent) -> None:
+    error = await ask(served, wire.frame(wire.REQUEST, b"x" * 100)[:50], end=True)
+    assert (error["code"], "its end" in error["msg"]) == (6, True)
+    await still_serves(served)
+
+
+async def test_a_slow_request_is_refused(served: Agent) -> None:
+    error = await ask(served, wire.frame(wire.REQUEST, b"x" * 100)[:50])
+    assert (error["code"], "50 bytes" in error["msg"]) == (5, True)
+    await still_serves(served)
+
+
+async def test_several_descriptors_are_refused_and_none_is_kept(served: Agent) -> None:
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - iterdir holds one more open
+    error = await ask(served, b"\x01", *[0] * 5)
+    assert (error["code"], "descriptors" in error["msg"]) == (6, True)
+    await still_serves(served)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+async def test_clients_that_never_speak_hold_up_nobody(served: Agent) -> None:
+    idle = [await asyncio.open_unix_connection(served.socket) for _ in range(200)]
+    await still_serves(served)
+    for _, writer in idle:
+        writer.close()
+
+
+async def test_root_alone_may_ask(served: Agent) -> None:
+    assert stat.S_IMODE(served.socket.stat().st_mode) == 0o600
+    assert stat.S_IMODE(served.socket.parent.stat().st_mode) == 0o700
+    for path in (served.socket, *served.socket.parents[:4]):
+        path.chmod(0o777)  # as if somebody had opened it up: the agent still looks at who asks
+    program = (
+        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); "
+        "sys.stdout.write(s.recv(65536)[7:].decode())"
+    )
+    process = await asyncio.create_subprocess_exec(
+        "/usr/bin/python3.11", "-I", "-c", program, str(served.socket), user=65534, stdout=subprocess.PIPE
+    )
+    stdout, _ = await process.communicate()
+    error = json.loads(stdout)
+    assert (error["code"], "65534" in error["msg"]) == (101, True)
+
+
+async def still_serves(agent: Agent) -> None:
+    """Show that the next pod gets its answer."""
+    plugin = reference(agent.socket.parent)
+    netns = agent.socket.parent / "netns"
+    netns.touch()
+    answer = await plugin(calls(plugin, agent, netns), config(plugin, agent))
+    assert answer.json["code"] == 4  # a file is no netns: the whole way to the agent and back
+
+
+async def test_110_pods_at_once(agent: Agent, pod_netns: Netns, tmp_path: Path) -> None:  # F29
+    plugin = reference(tmp_path)
+    async with agent.serving():
+        many = [plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent)) for _ in range(110)]
+        answers = await asyncio.gather(*many)
+    assert {answer.status for answer in answers} == {0}
+    assert "15006" in rules(pod_netns)

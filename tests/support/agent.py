@@ -1,0 +1,145 @@
+"""The node agent as a process of its own, as a DaemonSet's pod would run it."""
+
+from __future__ import annotations
+
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from tests.support.call import FROZEN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+SLOWEST_START = 30.0  # seconds
+SLOWEST_STOP = 10.0
+
+
+class AgentProcess:
+    """`install-cni run`; what it logs is kept in `log`, whether it ends well or not."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        conf_dir: Path,
+        bin_dir: Path,
+        options: Mapping[str, str | Path],
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """Prepare.
+
+        Args:
+            folder: for the socket and the log.
+            conf_dir: cniConfDir.
+            bin_dir: cniBinDir.
+            options: further flags, without their dashes.
+            prefix: a command to run it with, such as one that enters a namespace.
+        """
+        self.socket = folder / "run" / "agent.sock"
+        self.log = folder / "agent.log"
+        self.port = _free_port()
+        given = {
+            "node-name": "node1",
+            "cni-conf-dir": conf_dir,
+            "cni-bin-dir": bin_dir,
+            "plugin-file": FROZEN,
+            "agent-socket": self.socket,
+            "health-address": f"127.0.0.1:{self.port}",
+            "log-level": "info",
+        } | dict(options)
+        self.options = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+        self._prefix = [*prefix]
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> Self:
+        """Start it without waiting for anything."""
+        command = [*self._prefix, sys.executable, "-m", "installer", "run", *self.options]
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        return self
+
+    def ready(self, within: float = SLOWEST_START) -> str:
+        """Wait for the line that says it is ready.
+
+        Raises:
+            AssertionError: with its log, if it does not come.
+        """
+        assert self.process is not None
+        assert self.process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            if selector.select(within) and (line := self.process.stdout.readline()):
+                return line.strip()
+        raise AssertionError(f"the agent was not ready within {within} s; its log:\n{self.log.read_text()}")
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Ask /healthz, /readyz or /metrics."""
+        url = f"http://127.0.0.1:{self.port}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def rss(self) -> int:
+        """Its resident memory in bytes."""
+        assert self.process is not None
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("the agent has ended")
+
+    def cpu(self) -> float:
+        """The processor seconds it has used."""
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it, and return its exit status."""
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            status = self.process.wait(SLOWEST_STOP)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+        finally:
+            if self.process.stdout:
+                self.process.stdout.close()
+        self.process = None
+        return status
+
+    def uninstall(self) -> subprocess.CompletedProcess[str]:
+        """Run `install-cni uninstall` with the same settings."""
+        command = [*self._prefix, sys.executable, "-m", "installer", "uninstall", *self.options]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,94 @@
+"""The whole agent as a process: it installs, serves the frozen plugin, repairs, leaves, and is taken out again."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.plugin.conftest import manifest, rules
+from tests.support.agent import AgentProcess
+from tests.support.call import FROZEN, Plugin
+from tests.support.netns import Netns
+from tests.support.wait import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PRIMARY = b'{\n  "cniVersion": "1.0.0",\n  "name": "k8s",\n  "plugins": [\n    {"type": "bridge"}\n  ]\n}\n'
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[AgentProcess]:
+    for name in ("conf", "bin", "pods"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "conf" / "10-k8s.conflist").write_bytes(PRIMARY)
+    ports = {"traffic.sidecar.istio.io/includeInboundPorts": "*"}
+    pod = {"apiVersion": "v1", "kind": "Pod"} | manifest(**ports)
+    (tmp_path / "pods" / "web.json").write_text(json.dumps(pod))
+    made = AgentProcess(
+        tmp_path, conf_dir=tmp_path / "conf", bin_dir=tmp_path / "bin", options={"pods-from": tmp_path / "pods"}
+    )
+    with made:
+        yield made
+
+
+async def test_a_pod_is_redirected_by_what_the_agent_installed(agent: AgentProcess, tmp_path: Path) -> None:
+    assert "ready: 10-k8s.conflist" in agent.ready()
+    assert agent.get("/readyz")[0] == agent.get("/healthz")[0] == 200
+    assert (tmp_path / "bin" / "istio-cni").read_bytes() == FROZEN.read_bytes()
+    with Netns(tmp_path / "netns") as netns:
+        answer = await _add(tmp_path, netns)
+        assert answer.status == 0, answer.stdout
+        assert "redirect to :15006" in rules(netns)
+    assert 'istio_cni_requests_total{command="ADD",outcome="redirect"} 1.0' in agent.get("/metrics")[1]
+
+
+async def test_a_stomped_conflist_is_repaired_and_uninstall_gives_the_bytes_back(
+    agent: AgentProcess, tmp_path: Path
+) -> None:
+    agent.ready()
+    conflist = tmp_path / "conf" / "10-k8s.conflist"
+    stomped = PRIMARY.replace(b'"k8s"', b'"changed"')
+    fresh = conflist.with_name(".primary")
+    fresh.write_bytes(stomped)
+    fresh.replace(conflist)
+    until(lambda: b"istio-cni" in conflist.read_bytes(), 10, "the repair")
+    assert agent.stop() == 0
+    assert b"istio-cni" in conflist.read_bytes()  # leaving is not uninstalling (F7)
+    done = agent.uninstall()
+    assert done.returncode == 0, done.stderr
+    assert conflist.read_bytes() == stomped
+    assert list((tmp_path / "bin").iterdir()) == []
+
+
+async def test_with_the_agent_killed_a_meshed_pod_waits_for_the_next_one(agent: AgentProcess, tmp_path: Path) -> None:
+    agent.ready()
+    agent.stop(signal.SIGKILL)
+    with Netns(tmp_path / "netns") as netns:
+        plain = await _add(tmp_path, netns, pod="istio-system/plain")
+        assert plain.status == 0
+        agent.start()
+        answer = await _add(tmp_path, netns)
+        assert answer.status == 0, answer.stdout
+        assert "redirect to :15001" in rules(netns)
+
+
+async def _add(folder: Path, netns: Netns, pod: str = "shop/web") -> Any:
+    """Call the installed plugin as libcni does, with the installed conflist's entry."""
+    entry = json.loads((folder / "conf" / "10-k8s.conflist").read_bytes())["plugins"][-1]
+    del entry["capabilities"]
+    namespace, name = pod.split("/")
+    plugin = Plugin("installed", (str(folder / "bin" / "istio-cni"),), folder, chrooted=False)
+    environment = {
+        "CNI_COMMAND": "ADD",
+        "CNI_CONTAINERID": "0123456789abcdef",
+        "CNI_NETNS": str(netns.path),
+        "CNI_IFNAME": "eth0",
+        "CNI_ARGS": f"K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}",
+    }
+    prev = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.2.3/24"}]}
+    return await plugin(environment, entry | {"cniVersion": "1.0.0", "name": "k8s", "prevResult": prev})
