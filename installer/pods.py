@@ -177,7 +177,10 @@ class NodePods:
         there = await self._api.get("/api/v1/pods", query, _METADATA)
         if there is None:
             raise PodsUnavailable("the API server knows no pods at all (404), expected that of a Kubernetes cluster")
-        listed = {item["metadata"]["uid"] for item in there["items"]}
+        try:
+            listed = {item["metadata"]["uid"] for item in there["items"] or ()}  # of none it makes null
+        except (LookupError, TypeError) as error:
+            raise PodsUnavailable(f"the API server's answer is no list of objects: {there!s:.120}") from error
         self._forget(before - listed)  # a uid never comes back
         with suppress(TimeoutError):
             async with asyncio.timeout(CATCH_UP):

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 from installer.apiserver import credentials
@@ -63,21 +63,27 @@ class PodWatch:
         Raises:
             Exception: whatever ended kopf: credentials that are refused, a right that is missing, a mistake.
         """
-        agent = asyncio.get_running_loop()
-        inner, told = asyncio.new_event_loop(), asyncio.Event()
-        thread = Thread(target=inner.run_forever, name="kopf", daemon=True)
-        thread.start()
-        operator = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._operator(agent, told), inner))
-        stopped = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait((operator, stopped), return_when=asyncio.FIRST_COMPLETED)
-            inner.call_soon_threadsafe(told.set)
+        agent, told, runner = (
+            asyncio.get_running_loop(),
+            asyncio.Event(),
+            asyncio.Runner(loop_factory=asyncio.new_event_loop),
+        )
+        inner = runner.get_loop()
+
+        def in_thread() -> None:
+            with runner:
+                runner.run(self._operator(agent, told))
+
+        with ThreadPoolExecutor(1, "kopf") as thread:
+            operator = agent.run_in_executor(thread, in_thread)
+            stopped = asyncio.create_task(stop.wait())
+            try:
+                await asyncio.wait((operator, stopped), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stopped.cancel()
+                if not operator.done():
+                    inner.call_soon_threadsafe(told.set)
             await operator
-        finally:
-            stopped.cancel()
-            inner.call_soon_threadsafe(inner.stop)
-            await agent.run_in_executor(None, thread.join)
-            inner.close()
 
     async def _operator(self, agent: asyncio.AbstractEventLoop, told: asyncio.Event) -> None:
         registry = kopf.OperatorRegistry()  # without kopf's own login handlers, which import API clients

@@ -1,8 +1,9 @@
-"""One API server for all these tests; each test has a node of its own, and a prefix for the names of its pods."""
+"""One API server for all these tests; each test has a node of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ class Node:
     cluster: Cluster
     name: str
 
+    def __post_init__(self) -> None:
+        self._started: set[str] = set()
+
     def start_pod(self, name: str, annotations: dict[str, str] | None = None, node: str = "") -> str:
         """Create a meshed pod on this node, or another, and return its uid."""
         manifest = {
@@ -56,6 +60,7 @@ class Node:
             },
         }
         uid: str = self.cluster.core.create_namespaced_pod("default", manifest).metadata.uid  # type: ignore[arg-type, union-attr, assignment]
+        self._started.add(name)
         return uid
 
     def annotate(self, name: str, annotations: dict[str, str]) -> None:
@@ -65,6 +70,12 @@ class Node:
     def end_pod(self, name: str) -> None:
         """Delete a pod, as the kubelet does once it has ended."""
         self.cluster.core.delete_namespaced_pod(name, "default", grace_period_seconds=0)
+        self._started.discard(name)
+
+    def end_all(self) -> None:
+        """Delete all pods that were started by this."""
+        for name in [*self._started]:
+            self.end_pod(name)
 
     def pod(self, name: str) -> Any:  # its type depends on the client's release
         """Read a pod."""
@@ -72,9 +83,11 @@ class Node:
 
 
 @pytest.fixture
-def node(cluster: Cluster) -> Node:
+def node(cluster: Cluster) -> Iterator[Node]:
     """A node of this test's own, without pods."""
-    return Node(cluster, f"node-{next(_numbers)}")
+    made = Node(cluster, f"node-{next(_numbers)}")
+    yield made
+    made.end_all()
 
 
 class Agent(Protocol):
@@ -115,3 +128,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed and isinstance(running, Cluster):
         report.sections.append(("the API server and etcd", running.logs()))
     return report
+
+
+@pytest.fixture(autouse=True)
+def _no_connection_is_left_to_others() -> Iterator[None]:
+    """Collect what kopf leaves to the garbage collector while the test that made it is still the one to be blamed."""
+    yield
+    gc.collect()
