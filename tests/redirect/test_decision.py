@@ -1,0 +1,139 @@
+"""The decision table, a row a line, and the parameters of a pod that is redirected."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import pytest
+
+from plugin.decision import decide
+from plugin.outside import Pass, outside_mesh
+from plugin.pod import Pod
+from plugin.redirect import Family, Redirect
+from plugin.values import InvalidValue
+
+PROXY = {"name": "istio-proxy"}
+APP = {"name": "app", "ports": [{"containerPort": 8080}, {"containerPort": 53, "protocol": "UDP"}]}
+STATUS = {"sidecar.istio.io/status": "{}"}
+INJECT = "sidecar.istio.io/inject"
+MODE = "sidecar.istio.io/interceptionMode"
+TRAFFIC = "traffic.sidecar.istio.io/"
+V4, V6 = ipaddress.ip_address("10.0.0.1"), ipaddress.ip_address("fd00::1")
+
+
+def pod(*containers: Any, init: Any = (), labels: Any = None, **annotations: str) -> Pod:
+    metadata = {"name": "web", "namespace": "shop", "annotations": STATUS | annotations, "labels": labels or {}}
+    spec = {"containers": list(containers or (APP, PROXY)), "initContainers": list(init)}
+    return Pod.from_manifest({"metadata": metadata, "spec": spec})
+
+
+def proxy(**more: Any) -> dict[str, Any]:
+    return PROXY | more
+
+
+NATIVE = proxy(restartPolicy="Always")
+ROWS = {
+    "annotation false": (pod(**{INJECT: "false"}), "opted-out"),
+    "label false wins over annotation true": (pod(labels={INJECT: "false"}, **{INJECT: "true"}), "opted-out"),
+    "label true wins over annotation false": (pod(labels={INJECT: "true"}, **{INJECT: "false"}), "redirect"),
+    "istio-init": (pod(init=[{"name": "istio-init"}]), "istio-init"),
+    "istio-init before no proxy": (pod(APP, APP, init=[{"name": "istio-init"}]), "istio-init"),
+    "no proxy": (pod(APP, {"name": "other"}), "no-proxy"),
+    "proxy alone": (pod(PROXY), "proxy-alone"),
+    "native sidecar counts": (pod(APP, init=[NATIVE]), "redirect"),
+    "no Envoy": (pod(APP, proxy(env=[{"name": "DISABLE_ENVOY", "value": "true"}])), "no-sidecar"),
+    "a router": (pod(APP, proxy(args=["proxy", "router"])), "no-sidecar"),
+    "a sidecar": (pod(APP, proxy(args=["proxy", "sidecar"])), "redirect"),
+    "mode NONE": (pod(**{MODE: "NONE"}), "mode-none"),
+    "NONE before what does not validate": (pod(**{MODE: "NONE", TRAFFIC + "excludeInboundPorts": "x"}), "mode-none"),
+    "meshed": (pod(), "redirect"),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_the_first_row_that_applies_decides(row: str) -> None:
+    given, expected = ROWS[row]
+    verdict = decide(given, (V4,))
+    assert (verdict.row if isinstance(verdict, Pass) else "redirect") == expected
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "annotations", "row"),
+    [
+        ("", "web", None, "not-kubernetes"),
+        ("shop", "", STATUS, "not-kubernetes"),
+        ("istio-system", "web", STATUS, "excluded"),
+        ("shop", "web", {}, "never-injected"),
+        ("shop", "web", STATUS, None),
+        ("shop", "web", None, None),
+    ],
+)
+def test_what_the_runtime_alone_tells(namespace: str, name: str, annotations: Any, row: str | None) -> None:
+    verdict = outside_mesh(namespace, name, ("istio-system",), annotations)
+    assert (verdict.row if verdict else None) == row
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (MODE, "TPROXY"),
+        (MODE, "redirect"),
+        (TRAFFIC + "includeInboundPorts", "80,*"),
+        (TRAFFIC + "excludeInboundPorts", "0"),
+        (TRAFFIC + "excludeInboundPorts", "65536"),
+        (TRAFFIC + "excludeInboundPorts", "８０"),  # noqa: RUF001 - digits of another script
+        (TRAFFIC + "excludeOutboundPorts", "80\n81"),
+        (TRAFFIC + "includeOutboundIPRanges", "10.0.0.0/33"),
+        (TRAFFIC + "excludeOutboundIPRanges", "*"),
+        (TRAFFIC + "excludeInterfaces", 'eth0" accept'),
+        (TRAFFIC + "kubevirtInterfaces", "net1"),
+    ],
+)
+def test_what_does_not_validate_is_named(key: str, value: str) -> None:
+    with pytest.raises(InvalidValue) as error:
+        decide(pod(**{key: value}), (V4,))
+    assert key in str(error.value)
+    assert "expected" in str(error.value)
+
+
+def test_the_ports_that_the_pod_declares_are_the_default() -> None:
+    assert _redirect(pod()).include_inbound_ports == (8080,)
+
+
+def test_present_and_empty_is_none() -> None:
+    redirect = _redirect(pod(**{TRAFFIC + "includeInboundPorts": "", TRAFFIC + "excludeOutboundPorts": " "}))
+    assert (redirect.include_inbound_ports, redirect.exclude_outbound_ports) == ((), ())
+
+
+def test_ranges_are_canonical_and_collapse() -> None:
+    redirect = _redirect(pod(**{TRAFFIC + "includeOutboundIPRanges": "10.1.2.3/8, 10.0.0.0/8,fd00::1"}))
+    assert [str(cidr) for cidr in redirect.include_outbound] == ["10.0.0.0/8", "fd00::1/128"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("user", "uid"), [(None, 1337), (0, 1337), (2000, 2000)])
+def test_the_proxys_uid(user: int | None, uid: int) -> None:
+    security = {} if user is None else {"securityContext": {"runAsUser": user}}
+    assert _redirect(pod(APP, proxy(**security))).uid == uid
+
+
+@pytest.mark.parametrize(
+    ("addresses", "dual", "families"),
+    [
+        ((V4,), "true", (Family.V4,)),
+        ((V4, V6), "false", (Family.V4,)),
+        ((V4, V6), "true", (Family.V4, Family.V6)),
+        ((V6, V4), "false", (Family.V4, Family.V6)),
+    ],
+)
+def test_v6_where_the_proxy_listens_on_it(addresses: Any, dual: str, families: Any) -> None:
+    given = pod(APP, proxy(env=[{"name": "ISTIO_DUAL_STACK", "value": dual}]))
+    verdict = decide(given, addresses)
+    assert isinstance(verdict, Redirect)
+    assert verdict.families == families
+
+
+def _redirect(given: Pod) -> Redirect:
+    verdict = decide(given, (V4,))
+    assert isinstance(verdict, Redirect)
+    return verdict
