@@ -172,7 +172,9 @@ async def test_a_fight_is_named_and_ends(node: NodeOnDisk) -> None:
     async with running(node.settings) as run:
         await run.until(installed)
         for _ in range(1000):
-            path.write_bytes(PRIMARY)
+            fresh = path.with_name(".primary")
+            fresh.write_bytes(PRIMARY)
+            fresh.replace(path)  # at once: a half-written file would be another reason not to be installed
             state = await run.until(lambda state: b"istio-cni" in path.read_bytes() or not state.installed)
             if not state.installed:
                 break
