@@ -79,9 +79,9 @@ def _from_kubeconfig(path: Path) -> kopf.ConnectionInfo:
         user = _named(config["users"], context["user"]).get("user") or {}
         server = str(cluster["server"])
     except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError) as error:
+        seen = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise CredentialsError(
-            f"{path}: {type(error).__name__}: {error}, expected a kubeconfig with a current-context whose cluster and "
-            "user are in it"
+            f"{path}: {seen}, expected a kubeconfig with a current-context whose cluster and user are in it"
         ) from error
     if unknown := user.keys() & {"exec", "auth-provider"}:
         raise CredentialsError(

@@ -1,18 +1,23 @@
 """Pods from a folder of manifests, for a node without a cluster: `--pods-from DIR`.
 
-The folder is looked at whenever a pod is asked for, so that a pod may be started as soon as its manifest is written;
-only files that have changed since are read again.
+The folder is watched, and it is looked at whenever a pod is asked for, so that a pod may be started as soon as its
+manifest is written; only files that have changed since are read again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+import re
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import yaml
 
 from installer.files import LARGEST, explain
+from installer.watch import Watcher
 from plugin.pod import ManifestError, Pod, PodsUnavailable
 
 if TYPE_CHECKING:
@@ -20,7 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SUFFIXES = (".yaml", ".yml", ".json")
-LOOK_EVERY = 5.0  # seconds, for readiness and the number of pods; an answer never depends on it
+LOOK_EVERY = 5.0  # seconds, should the watch miss something
+
+_STEP = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +36,7 @@ _log = logging.getLogger(__name__)
 class _File(NamedTuple):
     """A file as it was read: what tells it from a later version, and its pods or why it has none."""
 
-    version: tuple[int, int, int]
+    version: tuple[int, ...]
     pods: tuple[Pod, ...]
     error: str | None
 
@@ -57,14 +65,27 @@ class ManifestPods:
         return sum(len(file.pods) for file in self._files.values())
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look at the folder every few seconds until told to stop."""
-        while not stop.is_set():
-            self._look()
-            try:
-                async with asyncio.timeout(LOOK_EVERY):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+        """Look at the folder when something in it changes, until told to stop."""
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        try:
+            watcher = Watcher({self._folder: lambda name: name.endswith(SUFFIXES)}, wake)
+        except OSError as error:
+            watcher = None
+            _log.warning("the folder of manifests is not watched but looked at", extra={"reason": explain(error)})
+        try:
+            while not stop.is_set():
+                changed.clear()
+                if watcher:
+                    watcher.refresh()
+                self._look()
+                await _either(stop, changed)
+        finally:
+            if watcher:
+                watcher.close()
 
     async def find(self, namespace: str, name: str, uid: str | None) -> Pod | None:
         """Find a pod as its manifest is now; one without a uid stands for any pod of its name.
@@ -86,36 +107,106 @@ class ManifestPods:
     def _look(self) -> None:
         try:
             paths = sorted(path for path in self._folder.iterdir() if path.suffix in SUFFIXES)
-            self._files = {path: self._read(path) for path in paths}
-            self._reason = ""
         except OSError as error:
-            self._reason = explain(error)
+            self._reason, self._files = explain(error), {}
+            return
+        self._files = {path: file for path in paths if (file := self._read(path))}
+        self._reason = ""
 
-    def _read(self, path: Path) -> _File:
-        seen = path.stat()
-        version = (seen.st_ino, seen.st_size, seen.st_mtime_ns)
+    def _read(self, path: Path) -> _File | None:
+        """Read a file, if it has changed.
+
+        Returns:
+            None if it is gone, or was never a file.
+        """
+        try:
+            seen = path.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return self._skipped(path, (), explain(error))
+        if not stat.S_ISREG(seen.st_mode):
+            return None
+        version = (seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
         known = self._files.get(path)
         if known and known.version == version:
             return known
         try:
-            file = _File(version, tuple(_pods(path, seen.st_size)), None)
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            file = _File(version, (), f"{path}: {error}")
-            _log.warning("skipped: no manifests of pods", extra={"file": str(path), "reason": str(error)})
+            return _File(version, tuple(_pods(path, seen.st_size)), None)
+        except OSError as error:
+            return self._skipped(path, version, explain(error))
+        except (ValueError, yaml.YAMLError, RecursionError) as error:
+            return self._skipped(path, version, _on_one_line(error))
+
+    def _skipped(self, path: Path, version: tuple[int, ...], reason: str) -> _File:
+        file = _File(version, (), f"{path}: {reason}")
+        known = self._files.get(path)
+        if not known or known.error != file.error:
+            _log.warning("skipped: no manifests of pods", extra={"file": str(path), "reason": reason})
         return file
 
 
 def _pods(path: Path, size: int) -> Iterator[Pod]:
     if size > LARGEST:
         raise ManifestError(f"saw {size} bytes, expected at most {LARGEST}")
-    with path.open("rb") as text:
-        for document in yaml.safe_load_all(text):
-            if document is not None:
-                yield Pod.from_manifest(_require_pod(document))
+    data = path.read_bytes()
+    if path.suffix == ".json":  # YAML takes no tabs
+        yield from map(Pod.from_manifest, _manifests(json.loads(data)))
+        return
+    loader = _Loader(data)
+    try:
+        while loader.check_node():
+            node = cast("yaml.Node", loader.get_node())
+            try:
+                yield from map(Pod.from_manifest, _manifests(loader.construct_document(node)))
+            except ManifestError as error:
+                raise ManifestError(f"line {_line(node, str(error))}: {error}") from error
+    finally:
+        loader.dispose()
 
 
-def _require_pod(document: object) -> dict[str, Any]:
+def _manifests(document: object) -> Iterator[dict[str, Any]]:
+    """Take a document for a Pod, a List of them as kubectl writes it, or, empty, for nothing."""
+    if document is None:
+        return
     kind = document.get("kind") if isinstance(document, dict) else document
-    if not isinstance(document, dict) or kind != "Pod":
+    if not isinstance(document, dict) or kind not in ("Pod", "List"):
         raise ManifestError(f"saw kind {kind!r:.60}, expected Pod")
-    return document
+    if kind == "Pod":
+        yield document
+        return
+    items = document.get("items")
+    for item in items if isinstance(items, list) else ():
+        yield from _manifests(item)
+
+
+def _line(node: yaml.Node, error: str) -> int:
+    """Find the line that an error's path leads to, as far as it leads."""
+    for key, index in _STEP.findall(error.partition(":")[0]):
+        following: yaml.Node | None = None
+        if isinstance(node, yaml.MappingNode):
+            following = next((value for name, value in node.value if name.value == key), None)
+        elif isinstance(node, yaml.SequenceNode) and index and int(index) < len(node.value):
+            following = node.value[int(index)]
+        if following is None:
+            break
+        node = following
+    return int(node.start_mark.line) + 1
+
+
+def _on_one_line(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem}, expected YAML"
+    if isinstance(error, json.JSONDecodeError):
+        return f"line {error.lineno}: {error.msg}, expected JSON"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+async def _either(stop: asyncio.Event, changed: asyncio.Event) -> None:
+    """Wait for one of the two, and no longer than LOOK_EVERY."""
+    waiting = [asyncio.create_task(event.wait()) for event in (stop, changed)]
+    await asyncio.wait(waiting, timeout=LOOK_EVERY, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

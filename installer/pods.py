@@ -6,10 +6,10 @@ import asyncio
 import logging
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from installer.apiserver import ApiServer
-from installer.podwatch import PAUSES, Heard, PodWatch
+from installer.podwatch import PAUSES, PODS_AT_ONCE, Heard, PodWatch
 from plugin.pod import ManifestError, Pod, PodsUnavailable
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class NodePods:
             started = loop.time()
             try:
                 await self._watch.run(stop)
-                reason = "kopf ended without a reason"
+                reason = "it did not tell of all pods"
             except Exception as error:  # noqa: BLE001 - whatever ends kopf, the agent goes on
                 reason = f"{type(error).__name__}: {error}" + (f" ({error.__cause__})" if error.__cause__ else "")
             if stop.is_set():
@@ -155,6 +155,8 @@ class NodePods:
             try:
                 missing = await self._compare()
                 self._reason = f"{missing} pods of this node have not been heard of. {self._ended}"
+                if missing and self._known:
+                    self._watch.end()  # its connection leads nowhere, or it has lost something: start anew
                 self._known |= not missing
             except PodsUnavailable as error:
                 missing = 1
@@ -172,15 +174,7 @@ class NodePods:
         Raises:
             PodsUnavailable: if the API server cannot be asked.
         """
-        before = self._uids()
-        query = {"fieldSelector": f"spec.nodeName={self._node_name}"}
-        there = await self._api.get("/api/v1/pods", query, _METADATA)
-        if there is None:
-            raise PodsUnavailable("the API server knows no pods at all (404), expected that of a Kubernetes cluster")
-        try:
-            listed = {item["metadata"]["uid"] for item in there["items"] or ()}  # of none it makes null
-        except (LookupError, TypeError) as error:
-            raise PodsUnavailable(f"the API server's answer is no list of objects: {there!s:.120}") from error
+        before, listed = self._uids(), await self._list()
         self._forget(before - listed)  # a uid never comes back
         with suppress(TimeoutError):
             async with asyncio.timeout(CATCH_UP):
@@ -188,6 +182,21 @@ class NodePods:
                     self._heard.clear()
                     await self._heard.wait()
         return len(listed - self._uids())
+
+    async def _list(self) -> set[str]:
+        """Ask for the uids of all pods of this node, as they are now."""
+        query = {"fieldSelector": f"spec.nodeName={self._node_name}", "limit": str(PODS_AT_ONCE)}
+        uids: set[str] = set()
+        while True:
+            page: Any = await self._api.get("/api/v1/pods", query, _METADATA)
+            try:
+                uids |= {item["metadata"]["uid"] for item in page["items"] or ()}  # of none it makes null
+                following = page["metadata"].get("continue")
+            except (LookupError, TypeError, AttributeError) as error:
+                raise PodsUnavailable(f"the API server's answer is no list of pods: {page!s:.120}") from error
+            if not following:
+                return uids
+            query["continue"] = following
 
     def _uids(self) -> set[str]:
         return {uid for same_name in self._pods.values() for uid in same_name}

@@ -13,6 +13,7 @@ import asyncio
 import dataclasses
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,10 +26,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TOKEN_IS_FRESH = timedelta(minutes=1)  # then it is read again, before the next request
-SILENCE = 150.0  # seconds: the API server says something each minute, or the connection is dead
+SILENCE = 600.0  # seconds after which a connection is taken for dead; where no pod changes no bookmark comes either
+# Whole pods are big, and memory that was once needed stays ours: few at a time, and none for longer than needed, take
+# 5 MB less with 110 pods on the node.
+PODS_AT_ONCE = 25  # in a page of the list
+WORKER_SECONDS = 0.05  # that kopf keeps what it heard last of a pod, to wait for more
+FAREWELL = 0.25  # seconds for TLS connections to be closed in the background, as aiohttp asks for
 PAUSES = (0.5, 1, 2, 4, 8, 15)  # seconds between tries
 
 _log = logging.getLogger(__name__)
+logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # it warns that it leaves the signals to us
 
 
 class Heard(NamedTuple):
@@ -56,6 +63,7 @@ class PodWatch:
         self._kubeconfig = kubeconfig
         self._heard = heard
         self._login: kopf.ConnectionInfo | None = None
+        self._end: Callable[[], object] = lambda: None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hear until told to stop.
@@ -63,27 +71,32 @@ class PodWatch:
         Raises:
             Exception: whatever ended kopf: credentials that are refused, a right that is missing, a mistake.
         """
-        agent, told, runner = (
-            asyncio.get_running_loop(),
-            asyncio.Event(),
-            asyncio.Runner(loop_factory=asyncio.new_event_loop),
-        )
+        agent, told = asyncio.get_running_loop(), asyncio.Event()
+        runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         inner = runner.get_loop()
 
         def in_thread() -> None:
             with runner:
                 runner.run(self._operator(agent, told))
 
+        def end() -> None:
+            with suppress(RuntimeError):  # its loop is closed: it has ended already
+                inner.call_soon_threadsafe(told.set)
+
         with ThreadPoolExecutor(1, "kopf") as thread:
             operator = agent.run_in_executor(thread, in_thread)
             stopped = asyncio.create_task(stop.wait())
             try:
+                self._end = end
                 await asyncio.wait((operator, stopped), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 stopped.cancel()
-                if not operator.done():
-                    inner.call_soon_threadsafe(told.set)
+                end()
             await operator
+
+    def end(self) -> None:
+        """End `run` now, if it runs: what it hears is not all."""
+        self._end()
 
     async def _operator(self, agent: asyncio.AbstractEventLoop, told: asyncio.Event) -> None:
         registry = kopf.OperatorRegistry()  # without kopf's own login handlers, which import API clients
@@ -103,6 +116,7 @@ class PodWatch:
             clusterwide=True,
             stop_flag=told,
         )
+        await asyncio.sleep(FAREWELL)
 
     def _settings(self) -> kopf.OperatorSettings:
         settings = kopf.OperatorSettings()
@@ -112,6 +126,7 @@ class PodWatch:
         settings.networking.error_backoffs = PAUSES
         settings.networking.request_timeout = 60
         settings.scanning.disabled = True  # no watch on CRDs and namespaces
+        settings.watching.chunk_size, settings.queueing.idle_timeout = PODS_AT_ONCE, WORKER_SECONDS
         settings.posting.enabled = False  # no Events on users' pods
         settings.process.ultimate_exiting_timeout = None  # kopf would kill this process
         return settings

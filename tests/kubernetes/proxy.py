@@ -41,6 +41,11 @@ class Proxy:
         for connection in self._connections:
             connection.transport.abort()
 
+    def freeze(self) -> None:
+        """Hand nothing on any more for the connections that there are, and do not tell; new ones are taken."""
+        for connection in self._connections:
+            connection.transport.pause_reading()  # type: ignore[attr-defined] # of a TCP transport
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task

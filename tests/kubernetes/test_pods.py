@@ -128,6 +128,19 @@ async def test_survives_a_cut_watch(node: Node, kubeconfig: Path, agent: Agent, 
             assert pods.known
 
 
+async def test_notices_that_the_watchs_connection_leads_nowhere(
+    node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster
+) -> None:
+    """As after a failover of a load balancer: no data, no end. The server's list then has what was not heard of."""
+    async with Proxy(cluster.port) as proxy:
+        through_proxy = cluster.kubeconfig("proxied", token=cluster.token(NAMESPACE, "istio-cni"), port=proxy.port)
+        async with agent(node, through_proxy, compare_every=0.5) as pods:
+            await eventually(lambda: requests(cluster, node, "watch"), SOON, "the watch has begun")
+            proxy.freeze()
+            node.start_pod("unheard")
+            await eventually(lambda: heard(pods, "unheard"), SOON, "the pod is heard of over another connection")
+
+
 async def test_goes_on_while_the_server_is_stopped_and_hears_again_when_it_is_started(
     node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster
 ) -> None:
@@ -213,7 +226,7 @@ async def test_tells_a_pod_from_an_earlier_one_of_its_name(node: Node, kubeconfi
     async with agent(node, kubeconfig) as pods:
         node.end_pod("db-0")
         second = node.start_pod("db-0", {MODE: "NONE"})
-        for uid in (second, None):
+        for uid in (None, second):
             found = await pods.find("default", "db-0", uid)
             assert found
             assert found.uid == second, "heard of or not, it is the one that there is"

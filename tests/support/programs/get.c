@@ -1,0 +1,71 @@
+// get URL: writes the body of http://ADDRESS[:PORT][/PATH] to stdout. Status 0 when the server says 200, else 1 with the reason on stderr.
+// ADDRESS is numeric ([…] for IPv6): no resolver is needed, so it runs where there is nothing else. It waits 5 s for each step.
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+static int fail(const char *url, const char *what) {
+    fprintf(stderr, "get %s: ", url);
+    perror(what);
+    return 1;
+}
+
+// Where the URL points to: returns the address's size, or 0 if it is none that we know.
+static socklen_t parse(const char *url, struct sockaddr_storage *to, char path[1024]) {
+    char host[64];
+    int length = 0, port = 80;
+    int bracketed = sscanf(url, "http://[%63[0-9A-Fa-f:.]]%n", host, &length) == 1 && length;
+    if (!bracketed && (sscanf(url, "http://%63[0-9.]%n", host, &length) != 1 || !length)) return 0;
+    url += length;
+    if (sscanf(url, ":%5d%n", &port, &length) == 1) url += length;
+    if ((*url && *url != '/') || strlen(url) >= 1024) return 0;
+    strcpy(path, *url ? url : "/");
+
+    struct sockaddr_in *v4 = (struct sockaddr_in *)to;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)to;
+    if (bracketed) {
+        *v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
+        return inet_pton(AF_INET6, host, &v6->sin6_addr) == 1 ? sizeof *v6 : 0;
+    }
+    *v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    return inet_pton(AF_INET, host, &v4->sin_addr) == 1 ? sizeof *v4 : 0;
+}
+
+static int connected(const struct sockaddr_storage *to, socklen_t size) {
+    int server = socket(to->ss_family, SOCK_STREAM, 0);
+    struct timeval patience = {.tv_sec = 5};
+    setsockopt(server, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(server, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);  // connect(2) heeds it too
+    return server < 0 || connect(server, (const struct sockaddr *)to, size) ? -1 : server;
+}
+
+int main(int argc, char **argv) {
+    static char path[1024], text[1 << 20];
+    struct sockaddr_storage to;
+    socklen_t size = argc == 2 ? parse(argv[1], &to, path) : 0;
+    if (!size) {
+        fputs("usage: get http://ADDRESS[:PORT][/PATH]\n", stderr);
+        return 2;
+    }
+    int server = connected(&to, size);
+    if (server < 0) return fail(argv[1], "connect");
+    if (dprintf(server, "GET %s HTTP/1.0\r\nHost: test\r\n\r\n", path) < 0) return fail(argv[1], "write");
+    size_t length = 0;
+    for (ssize_t got; (got = read(server, text + length, sizeof text - 1 - length)) != 0; length += (size_t)got)
+        if (got < 0) return fail(argv[1], "read");
+    text[length] = 0;
+    const char *body = strstr(text, "\r\n\r\n");
+    int status = 0;
+    if (!body || sscanf(text, "HTTP/1.%*d %d", &status) != 1) {
+        fprintf(stderr, "get %s: no HTTP answer, but %zu bytes\n", argv[1], length);
+        return 1;
+    }
+    fputs(body + 4, stdout);
+    if (status == 200) return 0;
+    fprintf(stderr, "get %s: status %d\n", argv[1], status);
+    return 1;
+}
