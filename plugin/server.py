@@ -105,16 +105,13 @@ class Server:
                     ) from None
                 except WireError as error:
                     raise CniError(Code.DECODING_FAILURE, str(error)) from error
-                reply = await self._answer(connection, payload, request.netns)
+                await self._answer(connection, payload, request.netns)
             except CniError as error:
                 await _send(connection, wire.frame(wire.RESULT, b"\x01" + error.encode()))
-            else:
-                if reply.after:
-                    reply.after()
             finally:
                 request.close()
 
-    async def _answer(self, connection: socket.socket, payload: bytes, netns: int | None) -> Reply:
+    async def _answer(self, connection: socket.socket, payload: bytes, netns: int | None) -> None:
         work = asyncio.ensure_future(self._handle(payload, netns))
         while not (await asyncio.wait([work], timeout=WORKING_EVERY))[0]:
             with contextlib.suppress(ConnectionError):  # the client gave up; the work is finished all the same
@@ -122,7 +119,6 @@ class Server:
         reply = work.result()
         with contextlib.suppress(ConnectionError):
             await _send(connection, wire.frame(wire.RESULT, bytes((reply.status,)) + reply.stdout))
-        return reply
 
 
 class _Incoming:
