@@ -1,8 +1,8 @@
-# make setup · kube · check · test · bench · plugin        (see README, "Develop")
+# make setup · kube · check · test · demo · bench · plugin        (see README, "Develop")
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup kube check test bench plugin lock clean
+.PHONY: setup kube check test demo bench plugin lock clean
 
 PYTHON := /usr/bin/python3.11
 VENV   := .venv
@@ -46,6 +46,9 @@ check: $(VENV)/.installed
 
 test: setup kube check
 	$(BIN)/python -m pytest
+
+demo: setup
+	@$(BIN)/python -m tests.demo
 
 bench: setup
 	@$(BIN)/python -m tests.bench
