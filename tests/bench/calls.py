@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+PAUSE = 0.03  # seconds between two calls: the kernel is still busy with the last one's netns for a while
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -37,20 +39,21 @@ class Call:
         _succeed(self.start())
         return (time.perf_counter() - started) * 1000
 
-    def largest(self) -> int:
-        """Its resident memory at the most, in bytes."""
-        _, status, used = os.wait4(self.start(), 0)
-        if status:
-            raise RuntimeError(f"{self.executable} ended with status {status}")
-        return used.ru_maxrss * 1024  # getrusage(2): kilobytes
 
+def in_turns(rounds: Sequence[Sequence[Call]]) -> list[list[float]]:
+    """Run the calls of each round in turn, so that a machine that slows down slows all alike.
 
-def in_turns(calls: Sequence[Call], runs: int) -> list[list[float]]:
-    """Run each call in turn, so that a machine that slows down slows all of them: milliseconds, a list a call."""
-    for call in calls:
-        call()
-    rounds = [[call() for call in calls] for _ in range(runs)]
-    return [list(times) for times in zip(*rounds, strict=True)]
+    Returns:
+        Milliseconds, a list for each place in a round.
+    """
+    measured = []
+    for calls in rounds:
+        times = []
+        for call in calls:
+            time.sleep(PAUSE)
+            times.append(call())
+        measured.append(times)
+    return [list(times) for times in zip(*measured, strict=True)]
 
 
 def at_once(calls: Sequence[Call]) -> float:

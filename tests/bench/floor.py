@@ -6,11 +6,15 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from plugin import netns, nft
 from plugin.libnftables import Context
 from plugin.redirect import Family, Redirect
 from plugin.ruleset import ruleset
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def compiled(folder: Path) -> Path:
@@ -21,20 +25,19 @@ def compiled(folder: Path) -> Path:
     return program
 
 
-def apply_alone(path: Path, runs: int) -> list[float]:
-    """Apply the default rules, v4 and v6, in one warm thread: milliseconds, without freeing the context."""
+def apply_alone(paths: Sequence[Path]) -> list[float]:
+    """Apply the default rules, v4 and v6, in each netns, in one warm thread: milliseconds, without freeing the context."""
     rules = nft.transaction(ruleset(Redirect(families=(Family.V4, Family.V6))))
 
     def measure() -> list[float]:
         times = []
-        with path.open("rb") as file:
-            for _ in range(runs):
-                with netns.entered(netns.NetnsFd(file.fileno())):
-                    started = time.perf_counter()
-                    context = Context()
-                    context.run(rules)
-                    times.append((time.perf_counter() - started) * 1000)
-                    context.close()
+        for path in paths:
+            with path.open("rb") as file, netns.entered(netns.NetnsFd(file.fileno())):
+                started = time.perf_counter()
+                context = Context()
+                context.run(rules)
+                times.append((time.perf_counter() - started) * 1000)
+                context.close()
         return times
 
     with ThreadPoolExecutor(1) as worker:
