@@ -16,6 +16,7 @@ import click
 from installer import logs
 from installer.files import AlreadyRunningError, explain, lock
 from installer.health import Condition, Health
+from installer.memory import keep_little
 from installer.metrics import Metrics
 from installer.reconcile import Reconciler
 from plugin.handler import Handler, Outcome
@@ -56,6 +57,7 @@ class KnownPods(Protocol):
 
 def run(settings: Settings) -> None:
     """Run the agent in the foreground until SIGTERM or SIGINT. What it has installed stays (D7)."""
+    keep_little()
     with logs.to_stderr(settings.log_level) as lines:
         asyncio.run(Agent(settings, lines).run())
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.plugin.conftest import manifest, rules
 from tests.support.agent import AgentProcess
-from tests.support.call import FROZEN, Plugin
+from tests.support.call import FROZEN
 from tests.support.netns import Netns
 from tests.support.wait import until
 
@@ -41,7 +41,7 @@ async def test_a_pod_is_redirected_by_what_the_agent_installed(agent: AgentProce
     assert agent.get("/readyz")[0] == agent.get("/healthz")[0] == 200
     assert (tmp_path / "bin" / "istio-cni").read_bytes() == FROZEN.read_bytes()
     with Netns(tmp_path / "netns") as netns:
-        answer = await _add(tmp_path, netns)
+        answer = await agent.add(netns, "shop", "web")
         assert answer.status == 0, answer.stdout
         assert "redirect to :15006" in rules(netns)
     assert 'istio_cni_requests_total{command="ADD",outcome="redirect"} 1.0' in agent.get("/metrics")[1]
@@ -69,26 +69,9 @@ async def test_with_the_agent_killed_a_meshed_pod_waits_for_the_next_one(agent: 
     agent.ready()
     agent.stop(signal.SIGKILL)
     with Netns(tmp_path / "netns") as netns:
-        plain = await _add(tmp_path, netns, pod="istio-system/plain")
+        plain = await agent.add(netns, "istio-system", "plain")
         assert plain.status == 0
         agent.start()
-        answer = await _add(tmp_path, netns)
+        answer = await agent.add(netns, "shop", "web")
         assert answer.status == 0, answer.stdout
         assert "redirect to :15001" in rules(netns)
-
-
-async def _add(folder: Path, netns: Netns, pod: str = "shop/web") -> Any:
-    """Call the installed plugin as libcni does, with the installed conflist's entry."""
-    entry = json.loads((folder / "conf" / "10-k8s.conflist").read_bytes())["plugins"][-1]
-    del entry["capabilities"]
-    namespace, name = pod.split("/")
-    plugin = Plugin("installed", (str(folder / "bin" / "istio-cni"),), folder, chrooted=False)
-    environment = {
-        "CNI_COMMAND": "ADD",
-        "CNI_CONTAINERID": "0123456789abcdef",
-        "CNI_NETNS": str(netns.path),
-        "CNI_IFNAME": "eth0",
-        "CNI_ARGS": f"K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}",
-    }
-    prev = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.2.3/24"}]}
-    return await plugin(environment, entry | {"cniVersion": "1.0.0", "name": "k8s", "prevResult": prev})

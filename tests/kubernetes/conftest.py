@@ -7,6 +7,7 @@ import gc
 import itertools
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -17,10 +18,10 @@ from tests.support.wait import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
-    from pathlib import Path
 
 NAMESPACE = "kube-system"
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:istio-cni"
+CHART = Path(__file__).parents[2] / "charts" / "istio-cni"
 SOON = 30.0  # seconds: much longer than anything here takes
 
 _numbers = itertools.count(1)
@@ -36,7 +37,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def kubeconfig(cluster: Cluster) -> Path:
     """The credentials of the node agent: it may get, list and watch pods, and nothing else."""
-    cluster.service_account(NAMESPACE, "istio-cni", verbs="get,list,watch", resource="pods")
+    cluster.service_account(NAMESPACE, "istio-cni")
+    cluster.kubectl("apply", "--filename", str(CHART / "templates" / "clusterrole.yaml"))
+    cluster.kubectl(
+        "create", "clusterrolebinding", "istio-cni-node", "--clusterrole=istio-cni-node", f"--user={ACCOUNT}"
+    )
     return cluster.kubeconfig("istio-cni", token=cluster.token(NAMESPACE, "istio-cni"))
 
 

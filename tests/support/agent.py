@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import selectors
 import signal
 import socket
@@ -12,11 +13,13 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tests.support.call import FROZEN
+from tests.support.call import FROZEN, Answer, Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
+
+    from tests.support.netns import Netns
 
 SLOWEST_START = 30.0  # seconds
 SLOWEST_STOP = 10.0
@@ -43,6 +46,7 @@ class AgentProcess:
             options: further flags, without their dashes.
             prefix: a command to run it with, such as one that enters a namespace.
         """
+        self.conf_dir, self.bin_dir = conf_dir, bin_dir
         self.socket = folder / "run" / "agent.sock"
         self.log = folder / "agent.log"
         self.port = _free_port()
@@ -105,6 +109,22 @@ class AgentProcess:
         assert self.process is not None
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / 100
+
+    async def add(self, netns: Netns, namespace: str, name: str, uid: str = "") -> Answer:
+        """Call the installed plugin for a pod as libcni does, with the installed conflist's entry."""
+        conflist = next(path for path in self.conf_dir.iterdir() if path.suffix == ".conflist")
+        entry = json.loads(conflist.read_bytes())["plugins"][-1]
+        del entry["capabilities"]
+        plugin = Plugin("installed", (str(self.bin_dir / "istio-cni"),), self.bin_dir, chrooted=False)
+        environment = {
+            "CNI_COMMAND": "ADD",
+            "CNI_CONTAINERID": "0123456789abcdef",
+            "CNI_NETNS": str(netns.path),
+            "CNI_IFNAME": "eth0",
+            "CNI_ARGS": f"K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name};K8S_POD_UID={uid}",
+        }
+        prev = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.2.3/24"}]}
+        return await plugin(environment, entry | {"cniVersion": "1.0.0", "name": "k8s", "prevResult": prev})
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it, and return its exit status."""
