@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -110,6 +111,11 @@ def main() -> int:
     if os.geteuid() != 0:
         print("demo: not root: a node needs namespaces and mounts of its own; run it as root", file=sys.stderr)
         return 1
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # also where it was started with them ignored, as in a script's background
+        signal.signal(ending, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="istio-cni-demo-"))
     started = time.monotonic()
     try:
