@@ -111,7 +111,7 @@ def main() -> int:
     if os.geteuid() != 0:
         print("demo: not root: a node needs namespaces and mounts of its own; run it as root", file=sys.stderr)
         return 1
-    for number in (
+    for ending in (
         signal.SIGINT,
         signal.SIGTERM,
     ):  # also where it was started with them ignored, as in a script's background
