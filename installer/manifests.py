@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import re
 import stat
 from contextlib import suppress
@@ -46,7 +47,7 @@ class ManifestPods:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._files: dict[Path, _File] = {}
+        self._files: dict[str, _File] = {}  # by name
         self._reason = "not looked at yet"
 
     @property
@@ -105,42 +106,45 @@ class ManifestPods:
         return None
 
     def _look(self) -> None:
+        """Look at the folder; with names as text, as it is done for each pod."""
         try:
-            paths = sorted(path for path in self._folder.iterdir() if path.suffix in SUFFIXES)
+            with os.scandir(self._folder) as entries:
+                found = sorted((each for each in entries if each.name.endswith(SUFFIXES)), key=lambda each: each.name)
         except OSError as error:
             self._reason, self._files = explain(error), {}
             return
-        self._files = {path: file for path in paths if (file := self._read(path))}
+        self._files = {each.name: file for each in found if (file := self._read(each))}
         self._reason = ""
 
-    def _read(self, path: Path) -> _File | None:
+    def _read(self, entry: os.DirEntry[str]) -> _File | None:
         """Read a file, if it has changed.
 
         Returns:
             None if it is gone, or was never a file.
         """
         try:
-            seen = path.stat()
+            seen = entry.stat()
         except FileNotFoundError:
             return None
         except OSError as error:
-            return self._skipped(path, (), explain(error))
+            return self._skipped(entry.name, (), explain(error))
         if not stat.S_ISREG(seen.st_mode):
             return None
         version = (seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
-        known = self._files.get(path)
+        known = self._files.get(entry.name)
         if known and known.version == version:
             return known
         try:
-            return _File(version, tuple(_pods(path, seen.st_size)), None)
+            return _File(version, tuple(_pods(self._folder / entry.name, seen.st_size)), None)
         except OSError as error:
-            return self._skipped(path, version, explain(error))
+            return self._skipped(entry.name, version, explain(error))
         except (ValueError, yaml.YAMLError, RecursionError) as error:
-            return self._skipped(path, version, _on_one_line(error))
+            return self._skipped(entry.name, version, _on_one_line(error))
 
-    def _skipped(self, path: Path, version: tuple[int, ...], reason: str) -> _File:
+    def _skipped(self, name: str, version: tuple[int, ...], reason: str) -> _File:
+        path = self._folder / name
         file = _File(version, (), f"{path}: {reason}")
-        known = self._files.get(path)
+        known = self._files.get(name)
         if not known or known.error != file.error:
             _log.warning("skipped: no manifests of pods", extra={"file": str(path), "reason": reason})
         return file

@@ -111,10 +111,8 @@ def main() -> int:
     if os.geteuid() != 0:
         print("demo: not root: a node needs namespaces and mounts of its own; run it as root", file=sys.stderr)
         return 1
-    for ending in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # also where it was started with them ignored, as in a script's background
+    # Also where it was started with them ignored, as in the background of a script.
+    for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="istio-cni-demo-"))
     started = time.monotonic()
