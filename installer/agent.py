@@ -8,7 +8,6 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Protocol
 
 import click
@@ -19,6 +18,7 @@ from installer.health import Condition, Health
 from installer.memory import keep_little
 from installer.metrics import Metrics
 from installer.reconcile import Reconciler
+from installer.release import release
 from plugin.handler import Handler, Outcome
 from plugin.preflight import preflight
 from plugin.server import Server
@@ -82,7 +82,7 @@ class Agent:
         self._not_serving = "not started yet"
         self._reconciler = Reconciler(settings, lambda: self._server.serving)
         self._metrics = Metrics(
-            version=_version(),
+            version=release(),
             node=lambda: self._reconciler.state,
             pods=lambda: self._pods.count,
             lost_log_lines=lambda: lines.lost,
@@ -187,13 +187,6 @@ class Agent:
                 "seconds": round(outcome.seconds, 6),
             },
         )
-
-
-def _version() -> str:
-    try:
-        return version("istio-cni")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _pods(settings: Settings) -> KnownPods:

@@ -3,12 +3,12 @@
 import os
 import sys
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import click
 
 from installer import settings as declared
+from installer.release import release
 from installer.settings import SettingError, Settings
 
 _Command = Callable[..., None]
@@ -62,15 +62,8 @@ def _takes_settings(command: _Command) -> _Command:
     return options
 
 
-def _version() -> str:
-    try:
-        return version("istio-cni")
-    except PackageNotFoundError:
-        return "unknown (run from a source tree that is not installed)"
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(_version(), prog_name="install-cni")
+@click.version_option(release(), prog_name="install-cni")
 def main() -> None:
     """Put the Istio CNI plugin on this node, keep it there, and redirect meshed pods' traffic to their sidecars.
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from installer import conflist
-from installer.conflist import InvalidConfigError
+from installer.netconf import InvalidConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

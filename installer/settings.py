@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from installer.conflist import PLUGIN_TYPE
+from installer.netconf import PLUGIN_TYPE
 
 PLUGIN = PLUGIN_TYPE  # the runtime looks in cniBinDir for a file that is named as the entry's type
 LONGEST_SOCKET_PATH = (

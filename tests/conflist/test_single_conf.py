@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from installer import conflist
-from installer.conflist import InvalidConfigError
+from installer.netconf import InvalidConfigError
 from tests.conflist import generated
 from tests.conflist.examples import CONFS, ENTRY, LISTS
 

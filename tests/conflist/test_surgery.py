@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from installer import conflist
-from installer.conflist import InvalidConfigError
+from installer.netconf import InvalidConfigError
 from plugin import jsontext
 from tests.conflist import generated
 from tests.conflist.examples import ENTRY, LISTS

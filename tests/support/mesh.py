@@ -37,10 +37,8 @@ class Mesh:
         self._ending = ExitStack()
 
     def __enter__(self) -> Self:
-        with ExitStack() as ending:
-            ending.enter_context(self.node)
-            ending.callback(self.agent.stop)
-            self._ending = ending.pop_all()
+        self._ending.enter_context(self.node)
+        self._ending.callback(self.agent.stop)
         return self
 
     def __exit__(
