@@ -21,7 +21,7 @@ COPY installer venv/lib/python3.11/site-packages/installer
 
 FROM ${BASE}
 RUN apt-get update -qq \
- && apt-get install -qq --no-install-recommends python3.11-minimal libpython3.11-stdlib libnftables1 \
+ && apt-get install -qq --no-install-recommends python3.11-minimal libpython3.11-stdlib libnftables1 iptables \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=packages /opt/istio-cni/venv /opt/istio-cni/venv
 COPY --from=plugin /src/build/istio-cni /opt/istio-cni/istio-cni

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from installer import logs
+from installer.backends import Backends
 from installer.files import AlreadyRunningError, explain, lock
 from installer.health import Condition, Health
 from installer.memory import keep_little
@@ -20,7 +21,7 @@ from installer.metrics import Metrics
 from installer.reconcile import Reconciler
 from installer.release import release
 from plugin.handler import Handler, Outcome
-from plugin.preflight import preflight
+from plugin.parameters import Defaults
 from plugin.server import Server
 
 if TYPE_CHECKING:
@@ -68,14 +69,15 @@ class Agent:
     def __init__(self, settings: Settings, lines: logs.Handler) -> None:
         self._settings = settings
         self._stop = asyncio.Event()
-        self._cannot_redirect: str | None = "not tried yet"
+        self._backends = Backends(settings.redirect_backend)
         self._pods = _pods(settings)
         self._workers = ThreadPoolExecutor(NETNS_WORKERS, "netns")
         handler = Handler(
             self._pods,
             self._workers,
             excluded=lambda: settings.exclude_namespaces,
-            not_available=lambda: self._cannot_redirect,
+            defaults=lambda: Defaults(settings.inbound_ports_default, settings.ipv6),
+            capability=lambda: self._backends.chosen,
             observe=self._observe,
         )
         self._server = Server(settings.agent_socket, handler)
@@ -85,6 +87,7 @@ class Agent:
             version=release(),
             node=lambda: self._reconciler.state,
             pods=lambda: self._pods.count,
+            backends=lambda: self._backends,
             lost_log_lines=lambda: lines.lost,
         )
         self._health = Health(self._conditions, self._metrics.registry)
@@ -127,9 +130,7 @@ class Agent:
 
     async def _serve(self) -> None:
         """Serve the plugin until told to stop; a node that cannot redirect serves all the same, and says so (STATUS)."""
-        self._cannot_redirect = await asyncio.get_running_loop().run_in_executor(self._workers, preflight)
-        if self._cannot_redirect:
-            _log.error("this node cannot redirect pods", extra={"reason": self._cannot_redirect})
+        await self._backends.try_all(self._workers)
         while not self._server.serving and not self._stop.is_set():
             try:
                 await self._server.start()
@@ -164,15 +165,16 @@ class Agent:
         )
 
     def _conditions(self) -> list[Condition]:
+        chosen = self._backends.chosen
         return [
             Condition("installed", self._reconciler.state.reason),
             Condition("serving", None if self._server.serving else self._not_serving),
-            Condition("redirecting", self._cannot_redirect),
+            Condition("redirecting", chosen.unusable, f"by {chosen}"),
             Condition("pods", None if self._pods.known else self._pods.reason),
         ]
 
     def _observe(self, outcome: Outcome) -> None:
-        self._metrics.request(outcome.command, outcome.outcome, outcome.seconds, outcome.row)
+        self._metrics.request(outcome.command, outcome.outcome, outcome.seconds, outcome.row, outcome.around)
         _log.log(
             logging.WARNING if outcome.outcome == "error" else logging.INFO,
             "%s: %s",

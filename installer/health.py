@@ -10,13 +10,15 @@ from installer.settings import HostPort
 
 
 class Condition(NamedTuple):
-    """One thing that readiness asks for; `reason` says why it is not so, and is None if it is."""
+    """One thing that readiness asks for; `reason` says why it is not so, and is None if it is; `detail` how it is so."""
 
     name: str
     reason: str | None
+    detail: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}: {'ok' if self.reason is None else self.reason}"
+        well = f"ok, {self.detail}" if self.detail else "ok"
+        return f"{self.name}: {well if self.reason is None else self.reason}"
 
 
 class Health:

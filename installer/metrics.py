@@ -10,7 +10,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from installer.backends import Backends
 from installer.reconcile import NodeState
+from plugin.redirect import Feature
 
 ADD_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
 
@@ -19,7 +21,13 @@ class Metrics:
     """The agent's metrics, in a registry of their own."""
 
     def __init__(
-        self, *, version: str, node: Callable[[], NodeState], pods: Callable[[], int], lost_log_lines: Callable[[], int]
+        self,
+        *,
+        version: str,
+        node: Callable[[], NodeState],
+        pods: Callable[[], int],
+        backends: Callable[[], Backends],
+        lost_log_lines: Callable[[], int],
     ) -> None:
         """Wire them.
 
@@ -27,6 +35,7 @@ class Metrics:
             version: of this agent.
             node: the state of the node's files, now.
             pods: the number of this node's pods that are known, now.
+            backends: what was tried to redirect pods by, and what is used.
             lost_log_lines: the number of log lines that could not be written, so far.
         """
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -43,6 +52,11 @@ class Metrics:
             ("row",),
             registry=self.registry,
         )
+        self._around = Counter(
+            "istio_cni_addresses_around_sidecar",
+            "IPv6 addresses of redirected pods whose traffic goes round a sidecar that is not dual-stack.",
+            registry=self.registry,
+        )
         self._seconds = Histogram(
             "istio_cni_add_duration_seconds",
             "From the ADD's arrival at the agent to its answer.",
@@ -50,10 +64,10 @@ class Metrics:
             buckets=ADD_SECONDS,
             registry=self.registry,
         )
-        self.registry.register(_Now(version, node, pods, lost_log_lines))
+        self.registry.register(_Now(version, node, pods, backends, lost_log_lines))
         prometheus_client.ProcessCollector(registry=self.registry)
 
-    def request(self, command: str, outcome: str, seconds: float, row: str | None = None) -> None:
+    def request(self, command: str, outcome: str, seconds: float, row: str | None = None, around: int = 0) -> None:
         """Count one answered request.
 
         Args:
@@ -61,10 +75,12 @@ class Metrics:
             outcome: redirect, pass or error.
             seconds: from its arrival to its answer.
             row: the row of the decision table that decided, if one did: one of a few names, never a free text.
+            around: how many of the pod's addresses go round its sidecar.
         """
         self._requests.labels(command, outcome).inc()
         if command == "ADD":
             self._seconds.labels(outcome).observe(seconds)
+            self._around.inc(around)
             if row is not None:
                 self._decisions.labels(row).inc()
 
@@ -73,11 +89,17 @@ class _Now(Collector):
     """The state at the moment of the scrape."""
 
     def __init__(
-        self, version: str, node: Callable[[], NodeState], pods: Callable[[], int], lost_log_lines: Callable[[], int]
+        self,
+        version: str,
+        node: Callable[[], NodeState],
+        pods: Callable[[], int],
+        backends: Callable[[], Backends],
+        lost_log_lines: Callable[[], int],
     ) -> None:
         self._version = version
         self._node = node
         self._pods = pods
+        self._backends = backends
         self._lost_log_lines = lost_log_lines
 
     def collect(self) -> Iterator[Metric]:
@@ -96,6 +118,22 @@ class _Now(Collector):
             "istio_cni_skipped_files", "Files in cniConfDir that are no valid network configuration.", len(node.skipped)
         )
         yield GaugeMetricFamily("istio_cni_pods", "Pods of this node that the agent knows.", self._pods())
+        yield from _backends(self._backends())
         yield CounterMetricFamily(
             "istio_cni_lost_log_lines", "Log lines that could not be written.", self._lost_log_lines()
         )
+
+
+def _backends(backends: Backends) -> Iterator[Metric]:
+    used = GaugeMetricFamily(
+        "istio_cni_backend", "1 for the backend that redirects this node's pods.", labels=["backend"]
+    )
+    features = GaugeMetricFamily(
+        "istio_cni_backend_feature", "1 if the backend has the feature on this node.", labels=["backend", "feature"]
+    )
+    for each in backends.tried:
+        used.add_metric([each.backend.value], each is backends.chosen)
+        for feature in Feature:
+            features.add_metric([each.backend.value, feature.value], feature not in each.missing and not each.unusable)
+    yield used
+    yield features

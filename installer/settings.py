@@ -9,17 +9,21 @@ import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from installer.netconf import PLUGIN_TYPE
+from plugin.backend import Backend
+from plugin.parameters import InboundPorts, Ipv6
 
 PLUGIN = PLUGIN_TYPE  # the runtime looks in cniBinDir for a file that is named as the entry's type
 LONGEST_SOCKET_PATH = (
     100  # bytes: the kernel takes 107, and the agent first listens on a somewhat longer name beside it
 )
 CONF_SUFFIXES = (".conflist", ".conf", ".json")  # the names that libcni reads
+
+_Choice = TypeVar("_Choice", bound=Enum)
 
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _NODE_NAME = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
@@ -120,6 +124,29 @@ def _namespaces(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def _redirect_backend(text: str) -> Backend | None:
+    if text == "auto":
+        return None
+    try:
+        return Backend(text)
+    except ValueError:
+        allowed = ", ".join(["auto", *(each.value for each in Backend)])
+        raise SettingError(f"{_seen(text)}, expected one of {allowed}") from None
+
+
+def _one_of(values: type[_Choice]) -> Callable[[str], _Choice]:
+    """Make a parser of an enumeration's values."""
+
+    def parse(text: str) -> _Choice:
+        try:
+            return values(text)
+        except ValueError:
+            allowed = ", ".join(str(each.value) for each in values)
+            raise SettingError(f"{_seen(text)}, expected one of {allowed}") from None
+
+    return parse
+
+
 def _log_level(text: str) -> LogLevel:
     try:
         return LogLevel(text.lower())
@@ -202,6 +229,31 @@ class Settings:
             "istio-system,kube-system",
             "NAME,…",
             "Namespaces whose pods are left alone, with commas between them. Empty: none.",
+        )
+    )
+    redirect_backend: Backend | None = field(
+        metadata=_declared(
+            _redirect_backend,
+            "auto",
+            "BACKEND",
+            "What writes a pod's rules: nft, iptables-nft, iptables-legacy. auto: the first of them that lacks least.",
+        )
+    )
+    inbound_ports_default: InboundPorts = field(
+        metadata=_declared(
+            _one_of(InboundPorts),
+            "containerPorts",
+            "PORTS",
+            "The inbound ports that are redirected where no annotation says so: containerPorts, those that the pod "
+            "declares, or *, all, as today's injectors write it.",
+        )
+    )
+    ipv6: Ipv6 = field(
+        metadata=_declared(
+            _one_of(Ipv6),
+            "auto",
+            "WHEN",
+            "When IPv6 is redirected: always, never, or auto, for the pods whose sidecar listens on it.",
         )
     )
     log_level: LogLevel = field(

@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plugin.outside import NEVER_INJECTED, STATUS, Pass
+from plugin.parameters import INTERCEPTION_MODE, Defaults, redirect
 from plugin.pod import INJECT, PROXY
-from plugin.redirect import INTERCEPTION_MODE, Redirect
 from plugin.values import maybe_boolean
 
 if TYPE_CHECKING:
     from plugin.pod import Container, Pod
+    from plugin.redirect import Redirect
     from plugin.values import Address
 
 
-def decide(pod: Pod, addresses: tuple[Address, ...]) -> Redirect | Pass:
+def decide(pod: Pod, addresses: tuple[Address, ...], defaults: Defaults) -> Redirect | Pass:
     """Decide about a pod that `plugin.outside` does not settle.
 
     Args:
         pod: the pod.
         addresses: its addresses, in prevResult's order.
+        defaults: for what it does not say.
 
     Returns:
         How to redirect it, or why not to.
@@ -43,7 +45,7 @@ def decide(pod: Pod, addresses: tuple[Address, ...]) -> Redirect | Pass:
         return Pass("no-sidecar", reason)
     if pod.annotations.get(INTERCEPTION_MODE) == "NONE":
         return Pass("mode-none", f"{INTERCEPTION_MODE} is NONE")
-    return Redirect.of(pod, proxy, addresses)
+    return redirect(pod, proxy, addresses, defaults)
 
 
 def _is_no_sidecar(proxy: Container) -> str | None:

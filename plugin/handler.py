@@ -22,10 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
+    from plugin.backend import Backend, Capability
+    from plugin.parameters import Defaults
     from plugin.pod import Pod, PodSource
     from plugin.redirect import Redirect
     from plugin.values import Address
 
+
+_MESHED = "it is a meshed pod"
+_NOT_DUAL_STACK = "which is not said to listen on IPv6 (its env ISTIO_DUAL_STACK, or the agent's setting ipv6)"
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +47,7 @@ class Outcome:
     """What became of one request, for log and metrics.
 
     `outcome` is redirect, pass or error; `row` the short name of the decision table's row, where one decided; `code` that
-    of CNI, 0 for success.
+    of CNI, 0 for success; `around` the number of the pod's addresses whose traffic goes round its sidecar.
     """
 
     command: str
@@ -54,6 +59,7 @@ class Outcome:
     reason: str
     code: int
     seconds: float
+    around: int = 0
 
 
 class _Done(NamedTuple):
@@ -61,6 +67,7 @@ class _Done(NamedTuple):
     row: str | None
     reason: str
     code: int = 0
+    around: int = 0
 
 
 class Handler:
@@ -72,7 +79,8 @@ class Handler:
         workers: Executor,
         *,
         excluded: Callable[[], tuple[str, ...]],
-        not_available: Callable[[], str | None],
+        defaults: Callable[[], Defaults],
+        capability: Callable[[], Capability],
         observe: Callable[[Outcome], None],
     ) -> None:
         """Wire it.
@@ -81,13 +89,15 @@ class Handler:
             pods: where the node's pods are known from.
             workers: threads that enter a pod's netns; nothing else may run on them.
             excluded: the namespaces to leave alone, as they are now.
-            not_available: why this node cannot redirect any pod (STATUS), None if it can.
+            defaults: for what pods do not say, as they are now.
+            capability: what this node's backend can do; STATUS fails if that is nothing.
             observe: told what became of each request.
         """
         self._pods = pods
         self._workers = workers
         self._excluded = excluded
-        self._not_available = not_available
+        self._defaults = defaults
+        self._capability = capability
         self._observe = observe
 
     async def __call__(self, payload: bytes, descriptor: int | None) -> Reply:
@@ -113,32 +123,47 @@ class Handler:
                 reason=done.reason,
                 code=done.code,
                 seconds=time.perf_counter() - started,
+                around=done.around,
             )
         )
         return reply
 
     async def _carry_out(self, request: Request, descriptor: int | None) -> _Done:
         if request.command == "STATUS":
-            if why := self._not_available():
-                raise CniError(Code.NOT_AVAILABLE, why)
+            if why := self._capability().unusable:
+                raise CniError(Code.NOT_AVAILABLE, f"this node cannot redirect pods: {why}")
             return _Done("pass", None, "this node can redirect pods")
         fd = _pod_netns(descriptor)
-        verdict = await self._decide(request)
+        addresses = _addresses(request)
+        verdict = await self._decide(request, addresses)
         if isinstance(verdict, Pass):
             return _Done("pass", verdict.row, verdict.reason)
-        loop = asyncio.get_running_loop()
         if request.command == "CHECK":
-            if difference := await loop.run_in_executor(self._workers, check, fd, verdict):
-                raise CniError(Code.REDIRECT_FAILED, f"the pod's redirect is not as it should be: {difference}")
+            await self._check(fd, verdict)
             return _Done("redirect", "redirect", "the redirect is in place")
-        applied: asyncio.Future[None] = loop.create_future()
-        self._workers.submit(_apply_and_tell, fd, verdict, loop, applied)
-        await applied
-        return _Done("redirect", "redirect", "it is a meshed pod")
+        await self._apply(fd, verdict)
+        around = verdict.around(addresses)
+        reason = (
+            f"it is a meshed pod; {_listed(around)} goes round its sidecar, {_NOT_DUAL_STACK}" if around else _MESHED
+        )
+        return _Done("redirect", "redirect", reason, around=len(around))
 
-    async def _decide(self, request: Request) -> Redirect | Pass:
+    async def _apply(self, fd: NetnsFd, redirect: Redirect) -> None:
+        capability, loop = self._capability(), asyncio.get_running_loop()
+        if lacking := capability.lacks(redirect):
+            raise CniError(Code.REDIRECT_FAILED, f"the pod cannot be redirected as it asks for: {lacking}")
+        applied: asyncio.Future[None] = loop.create_future()
+        self._workers.submit(_apply_and_tell, fd, redirect, capability.backend, loop, applied)
+        await applied
+
+    async def _check(self, fd: NetnsFd, redirect: Redirect) -> None:
+        backend, loop = self._capability().backend, asyncio.get_running_loop()
+        if difference := await loop.run_in_executor(self._workers, check, fd, redirect, backend):
+            raise CniError(Code.REDIRECT_FAILED, f"the pod's redirect is not as it should be: {difference}")
+
+    async def _decide(self, request: Request, addresses: tuple[Address, ...]) -> Redirect | Pass:
         passes = outside_mesh(request.namespace, request.pod, self._excluded(), request.annotations)
-        return passes or decide(await self._find(request), _addresses(request))
+        return passes or decide(await self._find(request), addresses, self._defaults())
 
     async def _find(self, request: Request) -> Pod:
         try:
@@ -159,7 +184,11 @@ class Handler:
 
 
 def _apply_and_tell(
-    fd: NetnsFd, redirect: Redirect, loop: asyncio.AbstractEventLoop, applied: asyncio.Future[None]
+    fd: NetnsFd,
+    redirect: Redirect,
+    backend: Backend,
+    loop: asyncio.AbstractEventLoop,
+    applied: asyncio.Future[None],
 ) -> None:
     """Redirect a pod, on a worker, which takes the next pod only when this one's context is freed.
 
@@ -167,7 +196,7 @@ def _apply_and_tell(
     leave as many contexts behind, of more than a megabyte each.
     """
     try:
-        free = apply(fd, redirect)
+        free = apply(fd, redirect, backend)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the waiting request's
         loop.call_soon_threadsafe(applied.set_exception, error)
     else:
@@ -194,6 +223,10 @@ def _pod_netns(descriptor: int | None) -> NetnsFd:
             "CNI_NETNS: saw the node's own network namespace, expected the pod's. Its traffic is never redirected",
         )
     return fd
+
+
+def _listed(addresses: tuple[Address, ...]) -> str:
+    return ", ".join(map(str, addresses))
 
 
 def _addresses(request: Request) -> tuple[Address, ...]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import cache
+
+from plugin.backend import RefusedError
+from plugin.lines import excerpt
 
 SONAME = "libnftables.so.1"
 STATELESS, NUMERIC_PRIORITY = 1 << 2, 1 << 8  # NFT_CTX_OUTPUT_*: list as `plugin.nft` writes
-AROUND = 3  # lines shown before and after the one that failed
-
-
-class NftError(Exception):
-    """The kernel or libnftables refused commands: what it said, and the lines around the one that failed."""
 
 
 @cache
@@ -19,7 +18,7 @@ def _library() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(SONAME)
     except OSError as error:
-        raise NftError(f"{SONAME} cannot be loaded: {error}; install libnftables (Debian: libnftables1)") from error
+        raise RefusedError(f"{SONAME} cannot be loaded: {error}; install libnftables (Debian: libnftables1)") from error
     library.nft_ctx_new.restype = ctypes.c_void_p
     for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
         getattr(library, name).restype = ctypes.c_char_p
@@ -36,7 +35,7 @@ class Context:
         self._library = _library()
         self._context = ctypes.c_void_p(self._library.nft_ctx_new(ctypes.c_uint32(0)))
         if not self._context:
-            raise NftError("libnftables has no context for us: out of memory?")
+            raise RefusedError("libnftables has no context for us: out of memory?")
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
         self._library.nft_ctx_output_set_flags(self._context, ctypes.c_uint(STATELESS | NUMERIC_PRIORITY))
@@ -48,14 +47,34 @@ class Context:
             What they list.
 
         Raises:
-            NftError: then none of them has had an effect.
+            RefusedError: then none of them has had an effect.
         """
-        failed = self._library.nft_run_cmd_from_buffer(self._context, commands.encode())
-        output: bytes = self._library.nft_ctx_get_output_buffer(self._context)
-        said: bytes = self._library.nft_ctx_get_error_buffer(self._context)
+        if self._library.nft_run_cmd_from_buffer(self._context, commands.encode()):
+            return self._run_file(commands)
+        return self._output()
+
+    def _run_file(self, commands: str) -> str:
+        """Run what was refused once more, from a file: libnftables 1.0.6 names the line that failed only then."""
+        self._said()  # and forgotten
+        file = os.memfd_create("commands")
+        try:
+            os.write(file, commands.encode())
+            path = f"/proc/self/fd/{file}"
+            failed = self._library.nft_run_cmd_from_filename(self._context, path.encode())
+        finally:
+            os.close(file)
+        output = self._output()
         if failed:
-            raise NftError(_explained(commands, said.decode("utf-8", "replace").strip()))
+            raise RefusedError(_explained(commands, self._said(), path))
+        return output
+
+    def _output(self) -> str:
+        output: bytes = self._library.nft_ctx_get_output_buffer(self._context)
         return output.decode()
+
+    def _said(self) -> str:
+        said: bytes = self._library.nft_ctx_get_error_buffer(self._context)
+        return said.decode("utf-8", "replace").strip()
 
     def close(self) -> None:
         """Free it; may be called again."""
@@ -64,12 +83,10 @@ class Context:
             self._context = ctypes.c_void_p()
 
 
-def _explained(commands: str, said: str) -> str:
-    """Put numbered lines around the failing one, which libnftables names as `<cmdline>:LINE:COLUMN-…`."""
-    where = said.partition("<cmdline>:")[2].partition(":")[0]
+def _explained(commands: str, said: str, path: str) -> str:
+    """Put numbered lines around the failing one, which libnftables names as `PATH:LINE:COLUMN-…`."""
+    message, _, _ = said.partition("\n")
+    where, _, what = message.removeprefix(f"{path}:").partition(":")
     if not where.isdecimal():
         return said
-    failing, lines = int(where), commands.splitlines()
-    shown = range(max(1, failing - AROUND), min(len(lines), failing + AROUND) + 1)
-    numbered = [f"{'>' if number == failing else ' '} {number}: {lines[number - 1].strip()}" for number in shown]
-    return "\n".join([said.splitlines()[0], *numbered])
+    return f"nft: line {where}: {what.partition(' ')[2]}\n{excerpt(commands, int(where))}"

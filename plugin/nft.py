@@ -5,17 +5,38 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from plugin.ruleset import Jump, RedirectTo, Return
+from plugin.ruleset import (
+    Accept,
+    Drop,
+    Hook,
+    Jump,
+    Kind,
+    RedirectTo,
+    RestoreMark,
+    Return,
+    SaveMark,
+    SetMark,
+    SetZone,
+    TproxyTo,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from plugin.redirect import Family
-    from plugin.ruleset import Chain, Rule, Ruleset, Table, Verdict
+    from plugin.ruleset import Chain, Mark, Rule, Ruleset, Table, Target
     from plugin.values import Cidr
 
 TABLE = "istio-cni"
-NAT_PRIORITY = -100
+PRIORITIES: Mapping[Kind, int] = {Kind.RAW: -300, Kind.MANGLE: -150, Kind.NAT: -100}  # as iptables' tables have them
+
+WORDS: Mapping[Target, str] = {
+    Return(): "return",
+    Accept(): "accept",
+    Drop(): "drop",
+    SaveMark(): "ct mark set meta mark",
+    RestoreMark(): "meta mark set ct mark",
+}
 
 
 def transaction(ruleset: Ruleset) -> str:
@@ -23,100 +44,119 @@ def transaction(ruleset: Ruleset) -> str:
 
     Own tables are declared, so that deleting them cannot fail, deleted and written; nobody else's are touched.
     """
-    lines: list[str] = []
-    for table in ruleset.tables:
-        name = f"{table.family.value} {TABLE}"
-        lines += [f"add table {name}", f"delete table {name}"]
-    return "\n".join(lines) + "\n" + listing(ruleset)
+    commands: list[str] = []
+    for family in dict.fromkeys(table.family for table in ruleset.tables):
+        for kind in Kind:
+            commands += [f"add table {_name(family, kind)}", f"delete table {_name(family, kind)}"]
+    return "\n".join(commands) + "\n" + listing(ruleset)
+
+
+def removal(ruleset: Ruleset) -> str:
+    """Write the commands that take this ruleset out."""
+    return "".join(f"delete table {_name(table.family, table.kind)}\n" for table in ruleset.tables)
 
 
 def listing(ruleset: Ruleset) -> str:
-    """Write the ruleset as nft lists it: priorities and ids as numbers, no names of services."""
+    """Write the ruleset as nft lists it: priorities, marks and ids as numbers, no names of services."""
     return "".join(line + "\n" for table in ruleset.tables for line in _table(table))
 
 
-def list_command(family: Family) -> str:
-    """Write the command that lists one family's table; libnftables 1.0.6 finds only one table's content a run."""
-    return f"list table {family.value} {TABLE}\n"
+def list_command(table: Table) -> str:
+    """Write the command that lists one table; libnftables 1.0.6 finds only one table's content a run."""
+    return f"list table {_name(table.family, table.kind)}\n"
 
 
-def difference(expected: str, seen: str) -> str | None:
-    """Name the first difference between two listings, in words; None if they are the same but for blanks."""
-    wanted, there = _significant(expected), _significant(seen)
-    for number, (line, other) in enumerate(zip(wanted, there, strict=False), 1):
-        if line != other:
-            return f"line {number}: saw {other!r}, expected {line!r}"
-    if len(wanted) > len(there):
-        return f"line {len(there) + 1}: saw the end, expected {wanted[len(there)]!r}"
-    if len(there) > len(wanted):
-        return f"line {len(wanted) + 1}: saw {there[len(wanted)]!r}, expected the end"
-    return None
-
-
-def _significant(text: str) -> list[str]:
-    return [line for line in map(str.strip, text.splitlines()) if line]
+def _name(family: Family, kind: Kind) -> str:
+    return f"{family.value} {TABLE}-{kind.value}"
 
 
 def _table(table: Table) -> Iterator[str]:
-    yield f"table {table.family.value} {TABLE} {{"
+    yield f"table {_name(table.family, table.kind)} {{"
     for index, chain in enumerate(table.chains):
         if index:
             yield ""
-        yield from _chain(chain, table.family)
+        yield from _chain(chain, table)
     yield "}"
 
 
-def _chain(chain: Chain, family: Family) -> Iterator[str]:
+def _chain(chain: Chain, table: Table) -> Iterator[str]:
     yield f"\tchain {chain.name} {{"
     if chain.hook:
-        yield f"\t\ttype nat hook {chain.hook.value} priority {NAT_PRIORITY}; policy accept;"
-    for rule in chain.rules:
-        yield "\t\t" + " ".join(_rule(rule, family.value))
+        priority = PRIORITIES[table.kind]
+        yield f"\t\ttype {_type(chain.hook, table.kind)} hook {chain.hook.value} priority {priority}; policy accept;"
+    for each in chain.rules:
+        for line in lines(each, table.family):
+            yield "\t\t" + line
     yield "\t}"
 
 
-def _rule(rule: Rule, ip: str) -> Iterator[str]:
-    if rule.in_interface is not None:
-        yield f'iifname "{rule.in_interface}"'
-    if rule.out_interface is not None:
-        yield f'oifname "{rule.out_interface}"'
-    if rule.source is not None:
-        yield f"{ip} saddr {_cidr(rule.source)}"
-    if rule.destination is not None:
-        yield f"{ip} daddr {_cidr(rule.destination)}"
-    if rule.not_destination is not None:
-        yield f"{ip} daddr != {_cidr(rule.not_destination)}"
-    if rule.protocol is not None:
-        yield from _protocol(rule, rule.protocol.value)
-    for name, wanted, unwanted in (("skuid", rule.uid, rule.not_uid), ("skgid", rule.gid, rule.not_gid)):
-        if wanted is not None:
-            yield f"meta {name} {wanted}"
-        if unwanted is not None:
-            yield f"meta {name} != {unwanted}"
-    yield _verdict(rule.verdict)
+def _type(hook: Hook, kind: Kind) -> str:
+    """A chain of type route has the kernel route a packet anew whose mark has changed, as it does after mangle OUTPUT."""
+    if kind is Kind.NAT:
+        return "nat"
+    return "route" if (kind, hook) == (Kind.MANGLE, Hook.OUTPUT) else "filter"
 
 
-def _protocol(rule: Rule, name: str) -> Iterator[str]:
-    if rule.port is not None:
-        yield f"{name} dport {rule.port}"
-    elif rule.not_port is not None:
-        yield f"{name} dport != {rule.not_port}"
-    else:
-        yield f"meta l4proto {name}"
+def lines(rule: Rule, family: Family) -> Iterator[str]:
+    """Write one rule, in one line or two."""
+    matches = list(_matches(rule, family.value))
+    yield " ".join([*matches, _statement(rule.target)])
+    if isinstance(rule.target, TproxyTo):  # nft goes on where nobody listens, iptables drops
+        yield " ".join([*matches, "drop"])
 
 
-def _verdict(verdict: Verdict) -> str:
-    match verdict:
-        case Return():
-            return "return"
+def _matches(rule: Rule, ip: str) -> Iterator[str]:
+    yield from _given(
+        ('iifname "{}"', rule.in_interface),
+        ('oifname "{}"', rule.out_interface),
+        (f"{ip} saddr {{}}", _range(rule.source)),
+        (f"{ip} daddr {{}}", _range(rule.destination)),
+        (f"{ip} daddr != {{}}", _range(rule.not_destination)),
+    )
+    if rule.protocol:
+        name = rule.protocol.value
+        ports = (f"{name} sport {{}}", rule.source_port), (f"{name} dport {{}}", rule.port)
+        yield from list(_given(*ports, (f"{name} dport != {{}}", rule.not_port))) or [f"meta l4proto {name}"]
+    yield from _given(
+        ("meta skuid {}", rule.uid),
+        ("meta skuid != {}", rule.not_uid),
+        ("meta skgid {}", rule.gid),
+        ("meta skgid != {}", rule.not_gid),
+        ("meta mark 0x{:08x}", rule.mark),
+        ("meta mark != 0x{:08x}", rule.not_mark),
+        ("ct mark 0x{:08x}", rule.connection_mark),
+        ("ct state {}", rule.state and rule.state.value),
+    )
+
+
+def _given(*matches: tuple[str, str | int | None]) -> Iterator[str]:
+    return (text.format(value) for text, value in matches if value is not None)
+
+
+def _statement(target: Target) -> str:
+    match target:
         case Jump(chain):
             return f"jump {chain}"
         case RedirectTo(port):
             return f"redirect to :{port}"
+        case TproxyTo(port, mark):
+            return f"tproxy to :{port} meta mark set {_mark(mark)} accept"
+        case SetMark(mark):
+            return f"meta mark set {_mark(mark)}"
+        case SetZone(zone):
+            return f"ct zone set {zone}"
+        case _:
+            return WORDS[target]
 
 
-def _cidr(cidr: Cidr) -> str:
+def _mark(mark: Mark) -> str:
+    return f"0x{mark:08x}"
+
+
+def _range(cidr: Cidr | None) -> str | None:
     """Write a range as the C library does, which nft lists with: ::ffff:10.0.0.0/104, a single address without length."""
+    if cidr is None:
+        return None
     family = socket.AF_INET if cidr.version == 4 else socket.AF_INET6
     address = socket.inet_ntop(family, cidr.network_address.packed)
     return address if cidr.prefixlen == cidr.max_prefixlen else f"{address}/{cidr.prefixlen}"

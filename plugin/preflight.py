@@ -1,21 +1,30 @@
-"""Can this node redirect pods at all? Tried for real, in a network namespace made for it (F16)."""
+"""What can this node redirect, and by what? Tried for real, in network namespaces made for it (F16)."""
 
 from __future__ import annotations
 
 from plugin import netns
 from plugin.apply import ApplyError, apply
-from plugin.redirect import Family, Redirect
+from plugin.backend import Backend, Capability
+from plugin.redirect import Family, Feature, Mode, Redirect
 
 
-def preflight() -> str | None:
-    """Redirect an empty netns, with all defaults, v4 and v6. It warms libnftables for the first pod, too.
+def try_backend(backend: Backend) -> Capability:
+    """Redirect an empty netns in every way. It warms the backend for the first pod, too. Not for the main thread."""
+    missing: dict[Feature, str] = {}
 
-    Returns:
-        Why this node cannot redirect a pod, None if it can.
-    """
-    try:
-        with netns.scratch() as fd:
-            apply(fd, Redirect(families=(Family.V4, Family.V6)))()
-    except (ApplyError, OSError) as error:
-        return f"this node cannot redirect pods by nftables: {error}"
-    return None
+    def lacks(feature: Feature, redirect: Redirect) -> bool:
+        try:
+            with netns.scratch() as fd:
+                apply(fd, redirect, backend)()
+        except (ApplyError, OSError) as error:
+            missing[feature] = str(error)
+        return feature in missing
+
+    if lacks(Feature.NAT, Redirect()):
+        return Capability(backend, missing)
+    both = (Family.V4, Family.V6)
+    families = both[:1] if lacks(Feature.IPV6, Redirect(families=both)) else both
+    lacks(Feature.TPROXY, Redirect(families=families, mode=Mode.TPROXY))
+    lacks(Feature.CONNTRACK_ZONES, Redirect(families=families, dns_capture=True))
+    lacks(Feature.CONNTRACK_STATE, Redirect(families=families, drop_invalid=True))
+    return Capability(backend, missing)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from plugin import netns, nft
 from plugin.libnftables import Context
 from plugin.redirect import Family, Redirect
-from plugin.ruleset import ruleset
+from plugin.rules import ruleset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

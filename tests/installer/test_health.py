@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
+from installer.backends import Backends
 from installer.health import Condition, Health
 from installer.metrics import Metrics
 from installer.reconcile import NodeState
 from installer.settings import HostPort
+from plugin.backend import Backend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,7 +24,14 @@ class Agent:
     def __init__(self) -> None:
         self.conditions = [Condition("installed", None), Condition("pods", None)]
         self.node = NodeState()
-        self.metrics = Metrics(version="1.2.3", node=lambda: self.node, pods=lambda: 7, lost_log_lines=lambda: 2)
+        self.backends = Backends(Backend.NFT)
+        self.metrics = Metrics(
+            version="1.2.3",
+            node=lambda: self.node,
+            pods=lambda: 7,
+            backends=lambda: self.backends,
+            lost_log_lines=lambda: 2,
+        )
         self.health = Health(lambda: self.conditions, self.metrics.registry)
         self.address = HostPort("", 0)
 

@@ -19,6 +19,8 @@ from installer.settings import (
     settings,
     table,
 )
+from plugin.backend import Backend
+from plugin.parameters import InboundPorts, Ipv6
 
 
 def parsed(*arguments: str) -> Settings:
@@ -46,6 +48,9 @@ VALUES = {
     "plugin_file": ("/x/plugin", Path("/x/plugin")),
     "agent_socket": ("/x/a.sock", Path("/x/a.sock")),
     "exclude_namespaces": (" a , b,a,", ("a", "b")),
+    "redirect_backend": ("iptables-legacy", Backend.IPTABLES_LEGACY),
+    "inbound_ports_default": ("*", InboundPorts.ALL),
+    "ipv6": ("never", Ipv6.NEVER),
     "log_level": ("DEBUG", LogLevel.DEBUG),
     "pods_from": ("/x/pods", Path("/x/pods")),
     "health_address": ("[::1]:0", HostPort("::1", 0)),
@@ -92,6 +97,9 @@ def test_an_empty_variable_is_an_empty_value(monkeypatch: pytest.MonkeyPatch) ->
         ("agent_socket", "/run/a\n", "an absolute path of printable ASCII"),
         ("agent_socket", "/" + "x" * 100, "expected at most 100"),
         ("exclude_namespaces", "a,B", "names of namespaces"),
+        ("redirect_backend", "NFT", "one of auto, nft, iptables-nft, iptables-legacy"),
+        ("inbound_ports_default", "", "one of containerPorts, *"),
+        ("ipv6", "yes", "one of auto, always, never"),
         ("log_level", "loud", "one of panic, fatal, error, warn, info, debug"),
         ("health_address", "15014", "HOST:PORT"),
         ("health_address", "localhost:65536", "HOST:PORT"),

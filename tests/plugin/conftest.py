@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from plugin.backend import Backend, Capability
 from plugin.handler import Handler, Outcome
+from plugin.parameters import Defaults
 from plugin.pod import Pod, PodsUnavailable
 from plugin.server import Server
 from tests.support.call import Plugin, frozen, reference
@@ -63,7 +65,7 @@ class Agent:
         self.pods = KnownPods()
         self.pods.add(manifest())
         self.outcomes: list[Outcome] = []
-        self.not_available: str | None = None
+        self.capability = Capability(Backend.NFT)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Server]:
@@ -73,7 +75,8 @@ class Agent:
                 self.pods,
                 workers,
                 excluded=lambda: ("istio-system",),
-                not_available=lambda: self.not_available,
+                defaults=Defaults,
+                capability=lambda: self.capability,
                 observe=self.outcomes.append,
             )
             server = Server(self.socket, handler)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from plugin.backend import Backend, Capability
+from plugin.redirect import Feature
 from plugin.version import SUPPORTED_VERSIONS
 from tests.plugin.conftest import STATUS, Agent, calls, config, handed_over, manifest, rules
 
@@ -259,7 +261,7 @@ async def test_status_is_the_nodes(plugin: Plugin, agent: Agent) -> None:  # F27
     away = await plugin(variables, stdin)
     async with agent.serving():
         here = await plugin(variables, stdin)
-        agent.not_available = "the kernel has no nf_tables"
+        agent.capability = Capability(Backend.NFT, {Feature.NAT: "the kernel has no nf_tables"})
         cannot = await plugin(variables, stdin)
     assert (away.status, away.stdout, here.status, here.stdout) == (0, b"", 0, b"")
     assert (cannot.status, cannot.json["code"]) == (1, 50)

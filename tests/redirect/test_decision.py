@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from plugin.decision import decide
 from plugin.outside import Pass, outside_mesh
+from plugin.parameters import REROUTE, Defaults, InboundPorts, Ipv6, Origin, parameters
 from plugin.pod import Pod
-from plugin.redirect import Family, Redirect
-from plugin.values import InvalidValue
+from plugin.redirect import Family, Mode, Redirect
+from plugin.values import EVERYTHING, InvalidValue
 
 PROXY = {"name": "istio-proxy"}
 APP = {"name": "app", "ports": [{"containerPort": 8080}, {"containerPort": 53, "protocol": "UDP"}]}
@@ -19,7 +21,7 @@ STATUS = {"sidecar.istio.io/status": "{}"}
 INJECT = "sidecar.istio.io/inject"
 MODE = "sidecar.istio.io/interceptionMode"
 TRAFFIC = "traffic.sidecar.istio.io/"
-V4, V6 = ipaddress.ip_address("10.0.0.1"), ipaddress.ip_address("fd00::1")
+V4, V6, LINK_LOCAL = map(ipaddress.ip_address, ("10.0.0.1", "fd00::1", "fe80::1"))
 
 
 def pod(*containers: Any, init: Any = (), labels: Any = None, **annotations: str) -> Pod:
@@ -54,7 +56,7 @@ ROWS = {
 @pytest.mark.parametrize("row", ROWS)
 def test_the_first_row_that_applies_decides(row: str) -> None:
     given, expected = ROWS[row]
-    verdict = decide(given, (V4,))
+    verdict = decide(given, (V4,), Defaults())
     assert (verdict.row if isinstance(verdict, Pass) else "redirect") == expected
 
 
@@ -77,7 +79,6 @@ def test_what_the_runtime_alone_tells(namespace: str, name: str, annotations: An
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        (MODE, "TPROXY"),
         (MODE, "redirect"),
         (TRAFFIC + "includeInboundPorts", "80,*"),
         (TRAFFIC + "excludeInboundPorts", "0"),
@@ -87,18 +88,58 @@ def test_what_the_runtime_alone_tells(namespace: str, name: str, annotations: An
         (TRAFFIC + "includeOutboundIPRanges", "10.0.0.0/33"),
         (TRAFFIC + "excludeOutboundIPRanges", "*"),
         (TRAFFIC + "excludeInterfaces", 'eth0" accept'),
-        (TRAFFIC + "kubevirtInterfaces", "net1"),
+        (TRAFFIC + "kubevirtInterfaces", "net1 net2"),
+        (REROUTE, "1net"),
     ],
 )
 def test_what_does_not_validate_is_named(key: str, value: str) -> None:
     with pytest.raises(InvalidValue) as error:
-        decide(pod(**{key: value}), (V4,))
+        decide(pod(**{key: value}), (V4,), Defaults())
     assert key in str(error.value)
     assert "expected" in str(error.value)
 
 
 def test_the_ports_that_the_pod_declares_are_the_default() -> None:
     assert _redirect(pod()).include_inbound_ports == (8080,)
+
+
+def test_or_all_are_if_the_agent_is_told_so() -> None:
+    verdict = decide(pod(), (V4,), Defaults(inbound_ports=InboundPorts.ALL))
+    assert isinstance(verdict, Redirect)
+    assert verdict.include_inbound_ports is EVERYTHING
+
+
+def test_what_the_proxys_env_and_the_mode_ask_for() -> None:
+    env = [{"name": "ISTIO_META_DNS_CAPTURE", "value": "true"}, {"name": "INVALID_DROP", "value": "1"}]
+    redirect = _redirect(pod(APP, proxy(env=env), **{MODE: "TPROXY", TRAFFIC + "excludeInterfaces": "net1, net2"}))
+    assert (redirect.mode, redirect.dns_capture, redirect.drop_invalid) == (Mode.TPROXY, True, True)
+    assert redirect.exclude_interfaces == ("net1", "net2")
+
+
+def test_the_newer_name_of_the_interfaces_of_virtual_machines_wins() -> None:
+    old, both = {TRAFFIC + "kubevirtInterfaces": "old"}, {TRAFFIC + "kubevirtInterfaces": "old", REROUTE: "new"}
+    assert [_redirect(pod(**given)).reroute_interfaces for given in (old, both)] == [("old",), ("new",)]
+
+
+def test_each_parameter_says_where_its_value_came_from() -> None:
+    env = [{"name": "ISTIO_META_DNS_CAPTURE", "value": "true"}]
+    sidecar = proxy(env=env, securityContext={"runAsUser": 2000})
+    given = pod(APP, sidecar, **{TRAFFIC + "excludeOutboundPorts": "22"})
+    assert given.proxy
+    origins = {each.field: each.origin for each in parameters(given, given.proxy, (V6,), Defaults())}
+    assert set(origins) == {field.name for field in fields(Redirect)}
+    assert {name: origin for name, origin in origins.items() if origin is not Origin.DEFAULT} == {
+        "families": Origin.ADDRESSES,
+        "uid": Origin.SECURITY_CONTEXT,
+        "include_inbound_ports": Origin.CONTAINER_PORTS,
+        "exclude_outbound_ports": Origin.ANNOTATION,
+        "dns_capture": Origin.ENV,
+    }
+
+
+def test_an_address_that_goes_round_the_sidecar_is_known() -> None:
+    assert Redirect().around((V4, V6, LINK_LOCAL)) == (V6,)
+    assert Redirect(families=(Family.V4, Family.V6)).around((V4, V6)) == ()
 
 
 def test_present_and_empty_is_none() -> None:
@@ -118,22 +159,26 @@ def test_the_proxys_uid(user: int | None, uid: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("addresses", "dual", "families"),
+    ("addresses", "dual", "setting", "families"),
     [
-        ((V4,), "true", (Family.V4,)),
-        ((V4, V6), "false", (Family.V4,)),
-        ((V4, V6), "true", (Family.V4, Family.V6)),
-        ((V6, V4), "false", (Family.V4, Family.V6)),
+        ((V4,), "true", "auto", (Family.V4,)),
+        ((V4, V6), "false", "auto", (Family.V4,)),
+        ((V4, V6), "true", "auto", (Family.V4, Family.V6)),
+        ((V4, LINK_LOCAL), "true", "auto", (Family.V4,)),
+        ((V6, V4), "false", "auto", (Family.V4, Family.V6)),
+        ((V6, V4), "true", "never", (Family.V4,)),
+        ((V4,), "false", "always", (Family.V4, Family.V6)),
     ],
 )
-def test_v6_where_the_proxy_listens_on_it(addresses: Any, dual: str, families: Any) -> None:
+def test_v6_where_the_proxy_listens_on_it(addresses: Any, dual: str, setting: str, families: Any) -> None:
+    defaults = Defaults(ipv6=Ipv6(setting))
     given = pod(APP, proxy(env=[{"name": "ISTIO_DUAL_STACK", "value": dual}]))
-    verdict = decide(given, addresses)
+    verdict = decide(given, addresses, defaults)
     assert isinstance(verdict, Redirect)
     assert verdict.families == families
 
 
 def _redirect(given: Pod) -> Redirect:
-    verdict = decide(given, (V4,))
+    verdict = decide(given, (V4,), Defaults())
     assert isinstance(verdict, Redirect)
     return verdict

@@ -1,20 +1,25 @@
-"""The kernel holds what was rendered, to the letter; CHECK sees what changed."""
+"""The kernel holds what was rendered, to the letter, by each backend; CHECK sees what changed; a failure leaves nothing."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from plugin import nft
-from plugin.apply import apply, check
+from plugin import apply as applying
+from plugin import iptables, nft
+from plugin.apply import ApplyError, apply, check
+from plugin.backend import Backend, Capability, choose
 from plugin.netns import NetnsFd
-from plugin.preflight import preflight
-from plugin.redirect import Family, Redirect
-from plugin.ruleset import ruleset
+from plugin.preflight import try_backend
+from plugin.redirect import Family, Feature, Mode, Redirect
+from plugin.rules import ruleset
+from plugin.ruleset import Chain, Hook, Jump, Kind, Protocol, RedirectTo, Rule, Ruleset, Table
 from plugin.values import Interface, Port
 from tests.support.netns import Netns
 
@@ -24,20 +29,34 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 BOTH = (Family.V4, Family.V6)
+ALL_OPTIONS = Redirect(
+    families=BOTH,
+    include_inbound_ports=(Port(80), Port(8080)),
+    include_outbound=tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "127.0.0.0/8", "fd00::/8", "::ffff:10.0.0.0/104"))),
+    exclude_outbound=tuple(map(ipaddress.ip_network, ("10.1.0.0/16", "0.0.0.0/0", "::/0"))),
+    include_outbound_ports=(Port(443),),
+    exclude_outbound_ports=(Port(22),),
+    exclude_interfaces=(Interface("net1"), Interface("net-2_x.7")),
+    reroute_interfaces=(Interface("k6t-1"),),
+    dns_capture=True,
+    drop_invalid=True,
+)
 REDIRECTS = {
     "defaults": Redirect(),
     "dual stack": Redirect(families=BOTH),
-    "all options": Redirect(
-        families=BOTH,
-        include_inbound_ports=(Port(80), Port(8080)),
-        include_outbound=tuple(
-            map(ipaddress.ip_network, ("10.0.0.0/8", "127.0.0.0/8", "fd00::/8", "::ffff:10.0.0.0/104"))
-        ),
-        exclude_outbound=(ipaddress.ip_network("10.1.0.0/16"), ipaddress.ip_network("::/0")),
-        include_outbound_ports=(Port(443),),
-        exclude_outbound_ports=(Port(22),),
-        exclude_interfaces=(Interface("net1"),),
-    ),
+    "all options": ALL_OPTIONS,
+    "all options of TPROXY": replace(ALL_OPTIONS, mode=Mode.TPROXY),
+    "nothing inbound, TPROXY": Redirect(families=BOTH, mode=Mode.TPROXY, include_inbound_ports=()),
+}
+LISTED_BY = {
+    Backend.NFT: ((("nft", "-s", "-y", "list", "ruleset"),)),
+    Backend.IPTABLES_NFT: (("iptables-nft-save",), ("ip6tables-nft-save",)),
+    Backend.IPTABLES_LEGACY: (("iptables-legacy-save",), ("ip6tables-legacy-save",)),
+}
+FOREIGN = {
+    Backend.NFT: "nft add table ip others",
+    Backend.IPTABLES_NFT: "iptables-nft -t nat -A OUTPUT -p tcp -m tcp --dport 7 -j ACCEPT",
+    Backend.IPTABLES_LEGACY: "iptables-legacy -t nat -A OUTPUT -p tcp -m tcp --dport 7 -j ACCEPT",
 }
 
 
@@ -47,35 +66,120 @@ def netns(tmp_path: Path) -> Iterator[Netns]:
         yield made
 
 
+@pytest.fixture(params=Backend, ids=lambda backend: backend.value)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return Backend(request.param)
+
+
 def on_a_worker(work: Callable[[NetnsFd], _T], netns: Netns) -> _T:
     with netns.path.open("rb") as file, ThreadPoolExecutor(1) as worker:
         return worker.submit(work, NetnsFd(file.fileno())).result()
 
 
-def nft_in(netns: Netns, *words: str) -> str:
-    command = ["/usr/bin/nsenter", f"--net={netns.path}", "/usr/sbin/nft", "-s", "-y", *words]
+def inside(netns: Netns, tool: str, *words: str) -> str:
+    command = ["/usr/bin/nsenter", f"--net={netns.path}", f"/usr/sbin/{tool}", *words]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+def listed(netns: Netns, backend: Backend) -> str:
+    """List all that the kernel holds, without counters and comments."""
+    texts = (inside(netns, *command) for command in LISTED_BY[backend])
+    return "".join(f"{line}\n" for text in texts for line in text.splitlines() if not line.startswith("#"))
+
+
 @pytest.mark.parametrize("case", REDIRECTS)
-def test_the_kernel_lists_what_was_rendered_however_often_it_is_applied(netns: Netns, case: str) -> None:
+def test_the_kernel_holds_what_was_rendered_however_often_it_is_applied(
+    netns: Netns, backend: Backend, case: str
+) -> None:
     redirect = REDIRECTS[case]
-    nft_in(netns, "add table ip others")
+    rules = ruleset(redirect)
+    inside(netns, *FOREIGN[backend].split())
     for _ in range(2):
-        on_a_worker(lambda fd: apply(fd, redirect)(), netns)
-    assert nft_in(netns, "list", "ruleset") == "table ip others {\n}\n" + nft.listing(ruleset(redirect))
-    assert on_a_worker(lambda fd: check(fd, redirect), netns) is None
+        on_a_worker(lambda fd: apply(fd, redirect, backend)(), netns)
+    if backend is Backend.NFT:
+        assert listed(netns, backend) == "table ip others {\n}\n" + nft.listing(rules)
+    else:
+        for family, command in zip(redirect.families, LISTED_BY[backend], strict=False):
+            saved = inside(netns, *command)
+            assert iptables.own_listing(saved) == iptables.listing(rules, family)
+        assert "-A OUTPUT -p tcp -m tcp --dport 7 -j ACCEPT\n" in listed(netns, backend)
+    assert on_a_worker(lambda fd: check(fd, redirect, backend), netns) is None
 
 
-def test_check_names_the_first_difference(netns: Netns) -> None:
-    redirect = REDIRECTS["defaults"]
-    on_a_worker(lambda fd: apply(fd, redirect)(), netns)
-    nft_in(netns, "flush chain ip istio-cni ISTIO_REDIRECT")
-    difference = on_a_worker(lambda fd: check(fd, redirect), netns)
-    assert difference
-    assert "expected 'meta l4proto tcp redirect to :15001'" in difference
+def test_what_was_applied_before_is_replaced(netns: Netns, backend: Backend) -> None:
+    for each in (REDIRECTS["all options of TPROXY"], Redirect(families=BOTH)):
+        on_a_worker(lambda fd, redirect=each: apply(fd, redirect, backend)(), netns)  # type: ignore[misc]
+    assert "ISTIO_TPROXY" not in listed(netns, backend)
+    assert "net1" not in listed(netns, backend)
 
 
-def test_this_node_can_redirect() -> None:
+@pytest.mark.parametrize(
+    ("backend", "change", "named"),
+    [
+        (Backend.NFT, "nft flush chain ip istio-cni-nat ISTIO_REDIRECT", "'meta l4proto tcp redirect to :15001'"),
+        (Backend.NFT, "nft add chain ip6 istio-cni-mangle X", "saw 'chain X {'"),
+        (Backend.IPTABLES_NFT, "iptables-nft -t nat -D OUTPUT 1", "iptables: line"),
+        (Backend.IPTABLES_LEGACY, "ip6tables-legacy -t mangle -F ISTIO_DIVERT", "ip6tables: line"),
+        (Backend.NFT, "ip rule del fwmark 0x539 lookup 133", "ip rule: fwmark 0x539 lookup 133 is not there"),
+        (Backend.IPTABLES_LEGACY, "ip -6 route flush table 133", "ip -6 route: local default dev lo table 133 is not"),
+    ],
+)
+def test_check_names_the_first_difference(netns: Netns, backend: Backend, change: str, named: str) -> None:
+    redirect = replace(REDIRECTS["all options of TPROXY"], exclude_interfaces=())
+    on_a_worker(lambda fd: apply(fd, redirect, backend)(), netns)
+    inside(netns, *change.split())
+    assert named in str(on_a_worker(lambda fd: check(fd, redirect, backend), netns))
+
+
+def test_check_of_a_netns_without_rules_says_so(netns: Netns, backend: Backend) -> None:
+    assert on_a_worker(lambda fd: check(fd, Redirect(), backend), netns)
+
+
+def test_a_failure_leaves_nothing_and_shows_the_lines_around_it(
+    netns: Netns, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel refuses the last rule: it redirects, but in a table that is not nat."""
+
+    def broken(redirect: Redirect) -> Ruleset:
+        good = ruleset(redirect)
+        wrong = Chain("ISTIO_DROP", (Rule(protocol=Protocol.TCP, target=RedirectTo(Port(15001))),))
+        output = Chain("OUTPUT", (Rule(target=Jump("ISTIO_DROP")),), Hook.OUTPUT)
+        last = Table(Family.V6, Kind.MANGLE, (wrong, output))
+        return replace(good, tables=(*(each for each in good.tables if each.family is Family.V4), last))
+
+    inside(netns, "ip", "link", "set", "lo", "up")
+    before = [listed(netns, backend), inside(netns, "ip", "-6", "address"), inside(netns, "ip", "rule")]
+    monkeypatch.setattr(applying, "ruleset", broken)
+    with pytest.raises(ApplyError) as error:
+        on_a_worker(lambda fd: apply(fd, REDIRECTS["all options of TPROXY"], backend), netns)
+    assert re.search(
+        r"\n> [0-9]+: .*(redirect to :15001|REDIRECT --to-ports 15001|jump ISTIO_DROP|COMMIT)", str(error.value)
+    )
+    assert "ISTIO_" not in listed(netns, backend)
+    after = [before[0], inside(netns, "ip", "-6", "address"), inside(netns, "ip", "rule")]
+    assert after == before
+
+
+def test_v6_that_is_due_and_cannot_be_written_fails(netns: Netns) -> None:
+    """A netns' own setting stands in for a kernel without IPv6."""
+    inside(netns, "sysctl", "-w", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.lo.disable_ipv6=1")
+    on_a_worker(lambda fd: apply(fd, Redirect(), Backend.NFT)(), netns)
+    with pytest.raises(ApplyError, match="IPv6 is off"):
+        on_a_worker(lambda fd: apply(fd, Redirect(families=BOTH), Backend.NFT), netns)
+
+
+def test_this_node_can_redirect_in_every_way(backend: Backend) -> None:
     with ThreadPoolExecutor(1) as worker:
-        assert worker.submit(preflight).result() is None
+        assert worker.submit(try_backend, backend).result() == Capability(backend)
+
+
+def test_the_backend_that_lacks_least_is_chosen() -> None:
+    whole = [Capability(each) for each in Backend]
+    assert choose(whole).backend is Backend.NFT
+    lacking = Capability(Backend.NFT, {Feature.TPROXY: "no"})
+    assert choose([lacking, *whole[1:]]).backend is Backend.IPTABLES_NFT
+    none = [Capability(each, {Feature.NAT: "no"}) for each in Backend]
+    assert (
+        choose([none[0], Capability(Backend.IPTABLES_LEGACY, dict.fromkeys(list(Feature)[1:], "no"))]).unusable is None
+    )
+    assert choose(none).unusable == "no"

@@ -1,0 +1,194 @@
+"""A ruleset as iptables-restore text, in the form in which iptables-save lists it; the same for legacy and nft variant.
+
+The rules in built-in chains bear a comment, so that they can be told from those of others.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from plugin.redirect import Family
+from plugin.ruleset import (
+    Accept,
+    Drop,
+    Jump,
+    Kind,
+    RedirectTo,
+    RestoreMark,
+    Return,
+    SaveMark,
+    SetMark,
+    SetZone,
+    State,
+    TproxyTo,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from plugin.ruleset import Chain, Mark, Rule, Ruleset, Target
+    from plugin.values import Cidr
+
+CHAINS = frozenset(
+    "ISTIO_" + name
+    for name in ("INBOUND", "REDIRECT", "IN_REDIRECT", "OUTPUT", "OUTPUT_DNS", "DIVERT", "TPROXY", "DROP")
+)
+COMMENT = "-m comment --comment istio-cni"
+STATES: Mapping[State, str] = {State.KNOWN: "RELATED,ESTABLISHED", State.INVALID: "INVALID"}
+WHOLE = "0xffffffff"
+WORDS: Mapping[Target, str] = {
+    Return(): "RETURN",
+    Accept(): "ACCEPT",
+    Drop(): "DROP",
+    SaveMark(): f"CONNMARK --save-mark --nfmask {WHOLE} --ctmask {WHOLE}",
+    RestoreMark(): f"CONNMARK --restore-mark --nfmask {WHOLE} --ctmask {WHOLE}",
+}
+_KINDS = {kind.value: kind for kind in Kind}
+
+Own = dict[Kind, dict[str, list[str]]]  # by table and chain: the arguments of each rule
+
+
+def transaction(ruleset: Ruleset, family: Family, saved: str) -> str:
+    """Write what makes a netns hold this ruleset, for `iptables-restore --noflush`; nobody else's rules are touched.
+
+    Lines for built-in chains are left out: the nft variant takes 30 ms over them.
+
+    Args:
+        ruleset: what it shall hold.
+        family: v4 and v6 are written apart.
+        saved: what it holds now, as iptables-save lists it.
+    """
+    wanted, there = _wanted(ruleset, family), own(saved)
+    tables = ((kind, wanted.get(kind, {}), there.get(kind, {})) for kind in Kind)
+    return "".join("\n".join(_changes(*table)) + "\n" for table in tables if table[1] or table[2])
+
+
+def removal(saved: str) -> str:
+    """Write what takes all out that is ours."""
+    return "".join("\n".join(_changes(kind, {}, there)) + "\n" for kind, there in own(saved).items())
+
+
+def listing(ruleset: Ruleset, family: Family) -> str:
+    """Write the ruleset as `own_listing` shows what was saved."""
+    return _listed(_wanted(ruleset, family))
+
+
+def own_listing(saved: str) -> str:
+    """Reduce what iptables-save lists to what is ours, sorted by chain (the two variants list them differently)."""
+    return _listed(own(saved))
+
+
+def own(saved: str) -> Own:
+    """Find what is ours in what iptables-save lists."""
+    found: Own = {}
+    chains: dict[str, list[str]] = {}
+    for line in saved.splitlines():
+        name, _, given = line.partition(" ")
+        if line.startswith("*"):
+            kind = _KINDS.get(line[1:])
+            chains = found.setdefault(kind, {}) if kind else {}
+        elif name == "-A":
+            chain, _, rest = given.partition(" ")
+            if chain in CHAINS or f" {COMMENT} " in f" {rest}":
+                chains.setdefault(chain, []).append(rest)
+        elif name[1:] in CHAINS and name.startswith(":"):
+            chains.setdefault(name[1:], [])
+    return {kind: chains for kind, chains in found.items() if chains}
+
+
+def arguments(rule: Rule, family: Family, *, built_in: bool = False) -> str:
+    """Write one rule's arguments, those after the chain's name."""
+    comment = [COMMENT] if built_in else []
+    return " ".join([*_matches(rule), *comment, "-j", _target(rule.target, family)])
+
+
+def _wanted(ruleset: Ruleset, family: Family) -> Own:
+    tables = (table for table in ruleset.tables if table.family is family)
+    return {table.kind: {chain.name: _rules(chain, family) for chain in table.chains} for table in tables}
+
+
+def _rules(chain: Chain, family: Family) -> list[str]:
+    return [arguments(each, family, built_in=chain.hook is not None) for each in chain.rules]
+
+
+def _changes(kind: Kind, wanted: Mapping[str, list[str]], there: Mapping[str, list[str]]) -> Iterator[str]:
+    """Declaring a chain empties it, if it is there; the rules in built-in chains are taken out one by one."""
+    yield f"*{kind.value}"
+    for name in dict.fromkeys((*wanted, *there)):
+        if name in CHAINS:
+            yield f":{name} - [0:0]"
+        else:
+            yield from (f"-D {name} {each}" for each in there.get(name, ()))
+    for name, rules in wanted.items():
+        yield from (f"-A {name} {each}" for each in rules)
+    yield from (f"-X {name}" for name in there if name in CHAINS and name not in wanted)
+    yield "COMMIT"
+
+
+def _listed(own: Own) -> str:
+    lines: list[str] = []
+    for kind in Kind:
+        chains = own.get(kind, {})
+        lines += [f"*{kind.value}"] if chains else []
+        lines += [f":{name}" for name in sorted(chains) if name in CHAINS]
+        lines += [f"-A {name} {each}" for name in sorted(chains) for each in chains[name]]
+    return "".join(line + "\n" for line in lines)
+
+
+def _matches(rule: Rule) -> Iterator[str]:
+    yield from _given(
+        ("-s {}", _range(rule.source)),
+        ("-d {}", _range(rule.destination)),
+        ("! -d {}", _range(rule.not_destination)),
+        ("-i {}", rule.in_interface),
+        ("-o {}", rule.out_interface),
+    )
+    if rule.protocol:
+        yield f"-p {rule.protocol.value}"
+        ports = ("--sport {}", rule.source_port), ("--dport {}", rule.port), ("! --dport {}", rule.not_port)
+        if given := list(_given(*ports)):
+            yield " ".join(["-m", rule.protocol.value, *given])
+    yield from _given(
+        ("-m owner --uid-owner {}", rule.uid),
+        ("-m owner ! --uid-owner {}", rule.not_uid),
+        ("-m owner --gid-owner {}", rule.gid),
+        ("-m owner ! --gid-owner {}", rule.not_gid),
+        ("-m mark --mark {:#x}", rule.mark),
+        ("-m mark ! --mark {:#x}", rule.not_mark),
+        ("-m connmark --mark {:#x}", rule.connection_mark),
+        ("-m conntrack --ctstate {}", rule.state and STATES[rule.state]),
+    )
+
+
+def _given(*matches: tuple[str, str | int | None]) -> Iterator[str]:
+    return (text.format(value) for text, value in matches if value is not None)
+
+
+def _target(target: Target, family: Family) -> str:
+    match target:
+        case Jump(chain):
+            return chain
+        case RedirectTo(port):
+            return f"REDIRECT --to-ports {port}"
+        case TproxyTo(port, mark):
+            any_address = "0.0.0.0" if family is Family.V4 else "::"  # noqa: S104 - nothing is bound to it
+            return f"TPROXY --on-port {port} --on-ip {any_address} --tproxy-mark {_mark(mark)}"
+        case SetMark(mark):
+            return f"MARK --set-xmark {_mark(mark)}"
+        case SetZone(zone):
+            return f"CT --zone {zone}"
+        case _:
+            return WORDS[target]
+
+
+def _mark(mark: Mark) -> str:
+    return f"{mark:#x}/{WHOLE}"
+
+
+def _range(cidr: Cidr | None) -> str | None:
+    """Write a range as the C library does, which iptables-save lists with: its length always, but not if it holds all."""
+    if cidr is None or not cidr.prefixlen:
+        return None
+    family = socket.AF_INET if cidr.version == 4 else socket.AF_INET6
+    return f"{socket.inet_ntop(family, cidr.network_address.packed)}/{cidr.prefixlen}"

@@ -1,0 +1,29 @@
+"""Rules as numbered lines, for people: the first difference of two listings, the lines around one that failed."""
+
+from __future__ import annotations
+
+AROUND = 3  # lines shown before and after the one that failed
+
+
+def difference(expected: str, seen: str) -> str | None:
+    """Name the first difference between two listings, in words; None if they are the same but for blanks."""
+    wanted, there = _significant(expected), _significant(seen)
+    for number, (line, other) in enumerate(zip(wanted, there, strict=False), 1):
+        if line != other:
+            return f"line {number}: saw {other!r}, expected {line!r}"
+    if len(wanted) > len(there):
+        return f"line {len(there) + 1}: saw the end, expected {wanted[len(there)]!r}"
+    if len(there) > len(wanted):
+        return f"line {len(wanted) + 1}: saw {there[len(wanted)]!r}, expected the end"
+    return None
+
+
+def excerpt(text: str, failing: int) -> str:
+    """Show the lines around one, numbered from 1, with a mark at that one."""
+    lines = text.splitlines()
+    shown = range(max(1, failing - AROUND), min(len(lines), failing + AROUND) + 1)
+    return "\n".join(f"{'>' if number == failing else ' '} {number}: {lines[number - 1].strip()}" for number in shown)
+
+
+def _significant(text: str) -> list[str]:
+    return [line for line in map(str.strip, text.splitlines()) if line]

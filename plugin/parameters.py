@@ -1,0 +1,159 @@
+"""The parameters of a redirect, each with its value and where that came from: annotation, env, securityContext, default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from plugin import values
+from plugin.pod import PROXY
+from plugin.redirect import METRICS, SIDECAR, Family, Mode, Redirect
+from plugin.values import EVERYTHING, InvalidValue, Port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from plugin.pod import Container, Pod
+    from plugin.redirect import Ports
+    from plugin.values import Address
+
+_T = TypeVar("_T")
+
+INTERCEPTION_MODE = "sidecar.istio.io/interceptionMode"
+TRAFFIC = "traffic.sidecar.istio.io/"
+REROUTE = "istio.io/reroute-virtual-interfaces"
+DUAL_STACK = "ISTIO_DUAL_STACK"
+MODES = ", ".join(mode.value for mode in Mode) + " or NONE"
+
+
+class InboundPorts(Enum):
+    """The inbound ports of a pod without the annotation includeInboundPorts: those it declares, or all."""
+
+    CONTAINER_PORTS = "containerPorts"
+    ALL = "*"
+
+
+class Ipv6(Enum):
+    """When v6 rules are written: where the sidecar listens on v6, for every pod, for none."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the agent is told about pods that do not say themselves."""
+
+    inbound_ports: InboundPorts = InboundPorts.CONTAINER_PORTS
+    ipv6: Ipv6 = Ipv6.AUTO
+
+
+class Origin(Enum):
+    """Where a parameter's value came from."""
+
+    ANNOTATION = "annotation"
+    ENV = "env"
+    SECURITY_CONTEXT = "securityContext"
+    CONTAINER_PORTS = "containerPorts"
+    ADDRESSES = "addresses"
+    SETTING = "setting"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter: the field of `Redirect` that it is, the key by which a pod sets it, value and origin."""
+
+    field: str
+    key: str
+    value: Any
+    origin: Origin
+
+
+Found: TypeAlias = tuple[_T, Origin]
+
+
+def redirect(pod: Pod, proxy: Container, addresses: tuple[Address, ...], defaults: Defaults) -> Redirect:
+    """Read how a pod that is to be redirected is redirected; arguments and errors are those of `parameters`."""
+    return Redirect(**{each.field: each.value for each in parameters(pod, proxy, addresses, defaults)})
+
+
+def parameters(pod: Pod, proxy: Container, addresses: tuple[Address, ...], defaults: Defaults) -> Iterator[Parameter]:
+    """Read the parameters of a pod that is to be redirected, one for each field of `Redirect`.
+
+    Args:
+        pod: the pod.
+        proxy: its sidecar.
+        addresses: the pod's, in prevResult's order.
+        defaults: for what the pod does not say.
+
+    Raises:
+        InvalidValue: for a value that is not allowed: never a redirect other than asked for.
+    """
+
+    def annotation(field: str, key: str, parse: Callable[[str, str], object], absent: Found[object]) -> Parameter:
+        text = pod.annotations.get(key)
+        return Parameter(field, key, *(absent if text is None else (parse(key, text), Origin.ANNOTATION)))
+
+    def traffic(field: str, name: str, parse: Callable[[str, str], object], absent: object) -> Parameter:
+        return annotation(field, TRAFFIC + name, parse, (absent, Origin.DEFAULT))
+
+    def env(field: str, name: str) -> Parameter:
+        origin = Origin.ENV if name in proxy.env else Origin.DEFAULT
+        return Parameter(field, name, _boolean_env(proxy, name), origin)
+
+    yield annotation("mode", INTERCEPTION_MODE, _mode, (Mode.REDIRECT, Origin.DEFAULT))
+    yield Parameter("families", DUAL_STACK, *_families(proxy, addresses, defaults.ipv6))
+    yield Parameter("uid", "runAsUser", *_id(proxy.run_as_user, pod.run_as_user))
+    yield Parameter("gid", "runAsGroup", *_id(proxy.run_as_group, pod.run_as_group))
+    yield annotation(
+        "include_inbound_ports", TRAFFIC + "includeInboundPorts", values.ports_or_all, _inbound_ports(pod, defaults)
+    )
+    yield traffic("exclude_inbound_ports", "excludeInboundPorts", values.ports, ())
+    yield traffic("include_outbound", "includeOutboundIPRanges", values.cidrs_or_all, EVERYTHING)
+    yield traffic("exclude_outbound", "excludeOutboundIPRanges", values.cidrs, ())
+    yield traffic("include_outbound_ports", "includeOutboundPorts", values.ports, ())
+    yield traffic("exclude_outbound_ports", "excludeOutboundPorts", values.ports, (METRICS,))
+    yield traffic("exclude_interfaces", "excludeInterfaces", values.interfaces, ())
+    reroute = REROUTE if REROUTE in pod.annotations else TRAFFIC + "kubevirtInterfaces"
+    yield annotation("reroute_interfaces", reroute, values.interfaces, ((), Origin.DEFAULT))
+    yield env("dns_capture", "ISTIO_META_DNS_CAPTURE")
+    yield env("drop_invalid", "INVALID_DROP")
+
+
+def _mode(key: str, text: str) -> Mode:
+    try:
+        return Mode(text)
+    except ValueError:
+        raise InvalidValue(key, text, MODES) from None
+
+
+def _boolean_env(proxy: Container, name: str) -> bool:
+    return values.boolean(f"env {name} of {PROXY}", proxy.env.get(name, ""))
+
+
+def _id(*ids: int | None) -> Found[int]:
+    """The first id that is given counts; 0 counts as the sidecar's own, as root's traffic cannot all be the proxy's."""
+    given = next((each for each in ids if each is not None), 0)
+    return (given, Origin.SECURITY_CONTEXT) if given else (SIDECAR, Origin.DEFAULT)
+
+
+def _inbound_ports(pod: Pod, defaults: Defaults) -> Found[Ports]:
+    if defaults.inbound_ports is InboundPorts.ALL:
+        return EVERYTHING, Origin.SETTING
+    declared = [port for each in (*pod.containers, *pod.init_containers) if each.name != PROXY for port in each.ports]
+    return tuple(Port(port) for port in dict.fromkeys(declared)), Origin.CONTAINER_PORTS
+
+
+def _families(proxy: Container, addresses: tuple[Address, ...], ipv6: Ipv6) -> Found[tuple[Family, ...]]:
+    """V4 always; v6 where the proxy listens on it: it is the pod's first family, or the proxy is dual-stack."""
+    dual_stack = _boolean_env(proxy, DUAL_STACK)
+    if ipv6 is not Ipv6.AUTO:
+        return (Family.V4, Family.V6) if ipv6 is Ipv6.ALWAYS else (Family.V4,), Origin.SETTING
+    if addresses and addresses[0].version == 6:
+        return (Family.V4, Family.V6), Origin.ADDRESSES
+    has_v6 = any(each.version == 6 and not each.is_link_local for each in addresses)
+    origin = Origin.ENV if DUAL_STACK in proxy.env else Origin.DEFAULT
+    return (Family.V4, Family.V6) if has_v6 and dual_stack else (Family.V4,), origin

@@ -1,0 +1,181 @@
+"""Addresses and routes of the netns that this thread is in, by rtnetlink(7): what a redirect needs besides its rules."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from plugin.redirect import Family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from plugin.ruleset import Route
+
+LO = 1  # the index of `lo` in every network namespace
+PASS_THROUGH = socket.inet_pton(socket.AF_INET6, "::6")
+
+NLMSG_ERROR, NLMSG_DONE = 2, 3  # netlink(7)
+REQUEST, ACK, DUMP, EXCL, CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
+NEWLINK, NEWADDR, DELADDR, NEWROUTE, DELROUTE, GETROUTE, NEWRULE, DELRULE, GETRULE = 16, 20, 21, 24, 25, 26, 32, 33, 34
+IFA_LOCAL, IFA_F_NODAD = 2, 0x02
+RTA_OIF, RTA_TABLE, RTPROT_BOOT, RTN_LOCAL = 4, 15, 3, 2
+FRA_FWMARK, FRA_TABLE, FR_ACT_TO_TBL = 10, 15, 1
+RT_SCOPE_HOST = 254
+IFF_UP = 1
+HEADER = 16  # bytes, of a message
+ROUTE_HEADER = RULE_HEADER = 12
+AF: Mapping[Family, int] = {Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
+
+
+class _Message(NamedTuple):
+    kind: int
+    body: bytes
+
+
+class Rtnetlink:
+    """A conversation with the kernel about one netns, that of the thread that opened it."""
+
+    def __enter__(self) -> Self:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
+
+    def add_pass_through_address(self) -> bool | None:
+        """Add ::6/128 to `lo`, the source of the proxy's inbound pass-through in IPv6 (127.0.0.6 needs none).
+
+        Returns:
+            True if it was added, False if it was there, None where IPv6 is off.
+
+        Raises:
+            OSError: if the kernel refuses it for another reason.
+        """
+        try:
+            return self._add(NEWADDR, _pass_through_address(), "adding ::6/128 to lo")
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+                return None
+            raise
+
+    def delete_pass_through_address(self) -> None:
+        """Take ::6/128 off `lo` again."""
+        self._change(DELADDR, 0, _pass_through_address(), "deleting ::6/128 from lo")
+
+    def add(self, route: Route) -> None:
+        """Have marked packets delivered to the pod itself; once it is so, this does nothing.
+
+        Raises:
+            OSError: if the kernel refuses it.
+        """
+        up = struct.pack("BxHiII", socket.AF_UNSPEC, 0, LO, IFF_UP, IFF_UP)
+        self._change(NEWLINK, 0, up, "setting lo up")  # no route leads to an interface that is down
+        self._add(NEWROUTE, _route(route), f"adding the route in table {route.table}")
+        self._add(NEWRULE, _rule(route), f"adding the rule for mark {route.mark}")
+
+    def delete(self, route: Route) -> None:
+        """Undo `add`, as far as it went."""
+        for kind, body in ((DELRULE, _rule(route)), (DELROUTE, _route(route))):
+            try:
+                self._change(kind, 0, body, f"deleting what leads to table {route.table}")
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ESRCH):
+                    raise
+
+    def missing(self, route: Route) -> str | None:
+        """Say what is not there of a route, in the words of ip(8); None if all is there."""
+        command = "ip rule" if route.family is Family.V4 else "ip -6 rule"
+        if not any(_is_rule(each, route) for each in list(self._dump(GETRULE, route.family))):
+            return f"{command}: fwmark {route.mark:#x} lookup {route.table} is not there"
+        if not any(_is_route(each, route) for each in list(self._dump(GETROUTE, route.family))):
+            return f"{command.replace('rule', 'route')}: local default dev lo table {route.table} is not there"
+        return None
+
+    def _add(self, kind: int, body: bytes, doing: str) -> bool:
+        """Add something; False if it was there."""
+        try:
+            self._change(kind, CREATE | EXCL, body, doing)
+        except FileExistsError:
+            return False
+        return True
+
+    def _change(self, kind: int, flags: int, body: bytes, doing: str) -> None:
+        self._send(kind, REQUEST | ACK | flags, body)
+        answer = next(self._messages())
+        code = -struct.unpack_from("i", answer.body)[0] if answer.kind == NLMSG_ERROR else errno.EPROTO
+        if code:
+            raise OSError(code, f"{doing}: {os.strerror(code)}")
+
+    def _dump(self, kind: int, family: Family) -> Iterator[_Message]:
+        self._send(kind, REQUEST | DUMP, struct.pack("B11x", AF[family]))
+        while True:
+            for message in self._messages():
+                if message.kind == NLMSG_DONE:
+                    return
+                if message.kind == NLMSG_ERROR:
+                    code = -struct.unpack_from("i", message.body)[0]
+                    raise OSError(code, f"listing routes: {os.strerror(code)}")
+                yield message
+
+    def _send(self, kind: int, flags: int, body: bytes) -> None:
+        self._socket.send(struct.pack("IHHII", HEADER + len(body), kind, flags, 1, 0) + body)
+
+    def _messages(self) -> Iterator[_Message]:
+        received = self._socket.recv(1 << 16)
+        while received:
+            length, kind = struct.unpack_from("IH", received)
+            yield _Message(kind, received[HEADER:length])
+            received = received[_aligned(length) :]
+
+
+def _pass_through_address() -> bytes:
+    header = struct.pack("BBBBi", socket.AF_INET6, 128, IFA_F_NODAD, RT_SCOPE_HOST, LO)
+    return header + struct.pack("HH16s", 20, IFA_LOCAL, PASS_THROUGH)
+
+
+def _route(route: Route) -> bytes:
+    header = struct.pack("8BI", AF[route.family], 0, 0, 0, 0, RTPROT_BOOT, RT_SCOPE_HOST, RTN_LOCAL, 0)
+    return header + _attribute(RTA_TABLE, route.table) + _attribute(RTA_OIF, LO)
+
+
+def _rule(route: Route) -> bytes:
+    header = struct.pack("8BI", AF[route.family], 0, 0, 0, 0, 0, 0, FR_ACT_TO_TBL, 0)
+    return header + _attribute(FRA_TABLE, route.table) + _attribute(FRA_FWMARK, route.mark)
+
+
+def _is_rule(message: _Message, route: Route) -> bool:
+    attributes = _attributes(message.body[RULE_HEADER:])
+    seen = (message.body[7], attributes.get(FRA_FWMARK), attributes.get(FRA_TABLE))
+    return seen == (FR_ACT_TO_TBL, route.mark, route.table)
+
+
+def _is_route(message: _Message, route: Route) -> bool:
+    attributes = _attributes(message.body[ROUTE_HEADER:])
+    length, kind = message.body[1], message.body[7]
+    return (length, kind, attributes.get(RTA_OIF), attributes.get(RTA_TABLE)) == (0, RTN_LOCAL, LO, route.table)
+
+
+def _attribute(kind: int, value: int) -> bytes:
+    return struct.pack("HHI", 8, kind, value)
+
+
+def _attributes(data: bytes) -> dict[int, int]:
+    """Read the attributes of four bytes, which are all that is asked for."""
+    found = {}
+    while len(data) >= 4:
+        length, kind = struct.unpack_from("HH", data)
+        if length == 8:
+            found[kind] = struct.unpack_from("I", data, 4)[0]
+        data = data[max(4, _aligned(length)) :]
+    return found
+
+
+def _aligned(length: int) -> int:
+    return (length + 3) & ~3
