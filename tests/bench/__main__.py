@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plugin.backend import Backend
 from tests.bench.calls import Call, at_once, in_turns, percentile
 from tests.bench.floor import apply_alone, compiled
 from tests.support.agent import AgentProcess
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 RUNS = 100
+RUNS_BY_BACKEND = 50
 BURSTS = 3
 PODS = 110
 STOMPS = 200
@@ -35,7 +37,12 @@ PRIMARY = {
     ],
 }
 STATUS = "sidecar.istio.io/status"
-PORTS = "traffic.sidecar.istio.io/includeInboundPorts"
+TRAFFIC = "traffic.sidecar.istio.io/"
+PORTS = TRAFFIC + "includeInboundPorts"
+LARGEST = {  # the largest pod that is realistic
+    PORTS: ",".join(str(8000 + number) for number in range(64)),
+    TRAFFIC + "includeOutboundIPRanges": ",".join(f"10.{number}.0.0/16,fd00:{number}::/32" for number in range(32)),
+}
 
 
 class Bench:
@@ -44,24 +51,35 @@ class Bench:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
         self.conflist = folder / "conf" / "10-k8s.conflist"
-        for name in ("conf", "bin", "pods"):
+        for name in ("conf", "pods"):
             (folder / name).mkdir()
         self.stomp()
         self.manifests()
         self.floor = compiled(folder)
         self._stack = stack
         self._netns = 0
-        options: dict[str, str | Path] = {"pods-from": folder / "pods", "log-level": "error"}
-        self.agent = AgentProcess(folder, conf_dir=folder / "conf", bin_dir=folder / "bin", options=options)
-        stack.enter_context(self.agent)
-        print(self.agent.ready())
+        self.agent = self.start_agent(Backend.NFT, folder)
+
+    def start_agent(self, backend: Backend, folder: Path) -> AgentProcess:
+        """Start an agent that writes rules by a backend, for a node of its own: the files below a folder."""
+        options: dict[str, str | Path] = {"pods-from": self.folder / "pods", "log-level": "error"}
+        options |= {"redirect-backend": backend.value}
+        for name in ("conf", "bin"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        if folder != self.folder:
+            shutil.copy(self.conflist, folder / "conf")
+        agent = AgentProcess(folder, conf_dir=folder / "conf", bin_dir=folder / "bin", options=options)
+        self._stack.enter_context(agent)
+        print(agent.ready())
+        return agent
 
     def manifests(self) -> None:
         """Write the pods: dual stack, so that both families are programmed."""
         environment = [{"name": "ISTIO_DUAL_STACK", "value": "true"}]
-        for number in range(PODS):
+        for number in range(PODS + 1):
+            traffic = LARGEST if number == PODS else {PORTS: "*"}
             pod = {
-                "metadata": {"name": f"pod{number}", "namespace": "bench", "annotations": {STATUS: "{}", PORTS: "*"}},
+                "metadata": {"name": f"pod{number}", "namespace": "bench", "annotations": {STATUS: "{}"} | traffic},
                 "spec": {"containers": [{"name": "app"}, {"name": "istio-proxy", "env": environment}]},
             }
             (self.folder / "pods" / f"{number}.json").write_text(json.dumps({"apiVersion": "v1", "kind": "Pod"} | pod))
@@ -73,7 +91,7 @@ class Bench:
         temporary.replace(self.conflist)
 
     def config(self, name: str, **more: Any) -> Path:
-        """Write what libcni hands the plugin: about 2 KB, keys sorted, no blanks."""
+        """Write what libcni hands the plugin: about 2 KB, keys sorted, no blanks; `more` goes over it."""
         addresses = [{"address": "10.244.0.7/24"}, {"address": "fd00:244::7/64"}]
         config = {
             "agentSocket": str(self.agent.socket),
@@ -133,18 +151,33 @@ def rows(bench: Bench) -> Iterator[dict[str, Any]]:
     ):
         pairs = [(bench.call(FROZEN, stdin), bench.call(bench.floor, stdin)) for _ in range(RUNS)]
         ours, floor = in_turns(pairs)
-        yield _times(what, ours, target) | {"ratio to the C client": _ratio(ours, floor)}
+        yield _times(what, ours, target) | {"ratio": _ratio(ours, floor), "to": "the C client"}
         yield _times(f"{what}: static C client", floor)
     yield _times("libnftables alone, v4+v6, warm process", apply_alone([bench.netns() for _ in range(RUNS)]))
     for command, stdin in (("VERSION", question), ("DEL", mesh)):
         call = bench.call(FROZEN, stdin, command=command)
         (ours,) = in_turns([(call,)] * RUNS)
         yield _times(command, ours, "p50 <= 4 ms")
+    yield from by_backend(bench)
     for pods, target in ((50, "<= 250 ms"), (PODS, "<= 500 ms")):
         burst = [at_once([bench.call(FROZEN, mesh, number) for number in range(pods)]) for _ in range(BURSTS)]
         yield _times(f"{pods} ADDs at once, the last one's end", burst, target)
     yield _times("repair of a stomped conflist", bench.repairs(0.25, STOMPS), "p99 <= 50 ms")
     yield _times("repair, stomped three times a second", bench.repairs(1 / 3, 30), "p99 <= 50 ms")
+
+
+def by_backend(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Measure the backends in turns, each with an agent of its own."""
+    agents = [bench.agent, *(bench.start_agent(each, bench.folder / each.value) for each in list(Backend)[1:])]
+    stdin = [bench.config(f"mesh{number}", agentSocket=str(agent.socket)) for number, agent in enumerate(agents)]
+    for what, pod in (("ADD, meshed pod", 0), ("ADD, 64 ports and 64 ranges", PODS)):
+        rounds = [[bench.call(FROZEN, each, pod) for each in stdin] for _ in range(RUNS_BY_BACKEND)]
+        nft, *others = in_turns(rounds)
+        yield _times(f"{what}, by {Backend.NFT.value}", nft)
+        for backend, times in zip(list(Backend)[1:], others, strict=True):
+            yield _times(f"{what}, by {backend.value}", times) | {"ratio": _ratio(times, nft), "to": "nft"}
+    for agent in agents[1:]:
+        agent.stop()
 
 
 def sizes(bench: Bench) -> Iterator[dict[str, Any]]:
@@ -198,7 +231,7 @@ def _print(row: dict[str, Any]) -> None:
     if "value" in row:
         print(f"{row['what']:42} {row['value']:>19}   {row['target']}", flush=True)
         return
-    ratio = f"   (measured: {row['ratio to the C client']} x)" if "ratio to the C client" in row else ""
+    ratio = f"   (measured: {row['ratio']} x {row['to']})" if "ratio" in row else ""
     print(f"{row['what']:42} {row['p50 ms']:9.2f} {row['p99 ms']:9.2f}   {row['target']}{ratio}", flush=True)
 
 
