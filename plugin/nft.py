@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from plugin.ruleset import (
@@ -56,6 +57,7 @@ def removal(ruleset: Ruleset) -> str:
     return "".join(f"delete table {_name(table.family, table.kind)}\n" for table in ruleset.tables)
 
 
+@lru_cache(maxsize=32)
 def listing(ruleset: Ruleset) -> str:
     """Write the ruleset as nft lists it: priorities, marks and ids as numbers, no names of services."""
     return "".join(line + "\n" for table in ruleset.tables for line in _table(table))

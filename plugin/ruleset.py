@@ -171,9 +171,9 @@ class Route:
     table: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Ruleset:
-    """All that a pod's netns holds: applied as a whole or not at all."""
+    """All that a pod's netns holds: applied as a whole or not at all. Compared by identity, so that its text is kept."""
 
     tables: tuple[Table, ...]
     routes: tuple[Route, ...] = ()
