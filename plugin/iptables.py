@@ -35,7 +35,11 @@ CHAINS = frozenset(
     for name in ("INBOUND", "REDIRECT", "IN_REDIRECT", "OUTPUT", "OUTPUT_DNS", "DIVERT", "TPROXY", "DROP")
 )
 COMMENT = "-m comment --comment istio-cni"
-STATES: Mapping[State, str] = {State.KNOWN: "RELATED,ESTABLISHED", State.INVALID: "INVALID"}
+STATES: Mapping[State, str] = {
+    State.KNOWN: "--ctstate RELATED,ESTABLISHED",
+    State.INVALID: "--ctstate INVALID",
+    State.REPLY: "--ctdir REPLY",
+}
 WHOLE = "0xffffffff"
 WORDS: Mapping[Target, str] = {
     Return(): "RETURN",
@@ -157,7 +161,7 @@ def _matches(rule: Rule) -> Iterator[str]:
         ("-m mark --mark {:#x}", rule.mark),
         ("-m mark ! --mark {:#x}", rule.not_mark),
         ("-m connmark --mark {:#x}", rule.connection_mark),
-        ("-m conntrack --ctstate {}", rule.state and STATES[rule.state]),
+        ("-m conntrack {}", rule.state and STATES[rule.state]),
     )
 
 

@@ -18,6 +18,7 @@ from plugin.ruleset import (
     SaveMark,
     SetMark,
     SetZone,
+    State,
     TproxyTo,
 )
 
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 TABLE = "istio-cni"
 PRIORITIES: Mapping[Kind, int] = {Kind.RAW: -300, Kind.MANGLE: -150, Kind.NAT: -100}  # as iptables' tables have them
 
+STATES: Mapping[State, str] = {
+    State.KNOWN: "state established,related",
+    State.INVALID: "state invalid",
+    State.REPLY: "direction reply",
+}
 WORDS: Mapping[Target, str] = {
     Return(): "return",
     Accept(): "accept",
@@ -41,20 +47,18 @@ WORDS: Mapping[Target, str] = {
 
 
 def transaction(ruleset: Ruleset) -> str:
-    """Write the commands that make the netns hold this ruleset: one transaction, the same however often it is applied.
-
-    Own tables are declared, so that deleting them cannot fail, deleted and written; nobody else's are touched.
-    """
-    commands: list[str] = []
-    for family in dict.fromkeys(table.family for table in ruleset.tables):
-        for kind in Kind:
-            commands += [f"add table {_name(family, kind)}", f"delete table {_name(family, kind)}"]
-    return "\n".join(commands) + "\n" + listing(ruleset)
+    """Write the commands that make the netns hold this ruleset: one transaction, the same however often it is applied."""
+    return removal(ruleset) + listing(ruleset)
 
 
 def removal(ruleset: Ruleset) -> str:
-    """Write the commands that take this ruleset out."""
-    return "".join(f"delete table {_name(table.family, table.kind)}\n" for table in ruleset.tables)
+    """Write the commands that take all out that is ours, in the families of a ruleset; nobody else's tables are touched.
+
+    Own tables are declared, so that deleting them cannot fail, and deleted.
+    """
+    families = dict.fromkeys(table.family for table in ruleset.tables)
+    names = [_name(family, kind) for family in families for kind in Kind]
+    return "".join(f"add table {name}\ndelete table {name}\n" for name in names)
 
 
 @lru_cache(maxsize=32)
@@ -127,7 +131,7 @@ def _matches(rule: Rule, ip: str) -> Iterator[str]:
         ("meta mark 0x{:08x}", rule.mark),
         ("meta mark != 0x{:08x}", rule.not_mark),
         ("ct mark 0x{:08x}", rule.connection_mark),
-        ("ct state {}", rule.state and rule.state.value),
+        ("ct {}", rule.state and STATES[rule.state]),
     )
 
 

@@ -104,9 +104,11 @@ def _mangle(redirect: Redirect, family: Family) -> Iterator[Chain]:
         yield Chain(TO_TPROXY.chain, (Rule(not_destination=LOOPBACK[family], protocol=TCP, target=to_sidecar),))
         taken = (Rule(state=State.KNOWN, target=DIVERT), Rule(target=TO_TPROXY))
         if inbound := tuple(_inbound(redirect, taken)):
-            # Over `lo`, only what the sidecar sends to the pod's own address comes in again.
+            # An answer goes to who asked, who may be a virtual machine behind the pod. Over `lo`, only what the sidecar sends
+            # to the pod's own address comes in again.
+            answers = Rule(state=State.REPLY, target=RETURN)
             others = Rule(in_interface=LO, not_mark=OUTBOUND_MARK, target=RETURN)
-            yield Chain(INBOUND_CHAIN.chain, (others, *inbound))
+            yield Chain(INBOUND_CHAIN.chain, (answers, others, *inbound))
             entered += [Rule(in_interface=each, target=RETURN) for each in redirect.reroute_interfaces]
             entered.append(Rule(protocol=TCP, target=INBOUND_CHAIN))
         entered.append(Rule(protocol=TCP, mark=INBOUND_MARK, target=SaveMark()))

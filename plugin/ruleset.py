@@ -41,10 +41,11 @@ class Protocol(Enum):
 
 
 class State(Enum):
-    """What connection tracking makes of a packet."""
+    """What connection tracking makes of a packet: of a known connection, of none that can be, from who did not begin it."""
 
-    KNOWN = "established,related"
+    KNOWN = "known"
     INVALID = "invalid"
+    REPLY = "reply"
 
 
 @dataclass(frozen=True, slots=True)

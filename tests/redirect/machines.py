@@ -1,0 +1,273 @@
+"""Machines: a pod's network namespace, a host outside and one behind its second interface, with real listeners and senders.
+
+```
+ outside ── eth0 of the pod ── net1 of the pod ── second
+ (any address of 192.0.2.0/24 and 2001:db8::/64 as well)
+```
+
+In the pod, the sidecar's ports are served by uid and gid 1337, all others by uid 1000. Rules come and go; the rest stays.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from plugin import netns
+from plugin.apply import SESSIONS, apply
+from plugin.netns import NetnsFd
+from plugin.redirect import Family
+from plugin.rtnetlink import Rtnetlink
+from plugin.rules import ruleset
+from tests.redirect.probes import PROXY, ROOT, Fate, Place, Probe, Sender
+from tests.support.netns import Netns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
+
+    from plugin.backend import Backend
+    from plugin.redirect import Redirect
+
+PROJECT = Path(__file__).parents[2]
+ADDRESSES = {
+    Family.V4: {
+        Place.POD: "10.9.0.1",
+        Place.LOOPBACK: "127.0.0.1",
+        Place.PEER: "10.9.0.2",
+        Place.OTHER_PEER: "192.0.2.9",
+        Place.SECOND_PEER: "10.8.0.2",
+    },
+    Family.V6: {
+        Place.POD: "fd09::1",
+        Place.LOOPBACK: "::1",
+        Place.PEER: "fd09::2",
+        Place.OTHER_PEER: "2001:db8::9",
+        Place.SECOND_PEER: "fd08::2",
+    },
+}
+ON_SECOND = {Family.V4: "10.8.0.1", Family.V6: "fd08::1"}  # the pod's addresses on net1
+PASS_THROUGH = {Family.V4: "127.0.0.6", Family.V6: "::6"}
+SIDECAR_PORTS = [15001, 15006, 15008, 15020, 15021, 15053, 15090]
+PORTS = [53, 80, 443, 8080, 9000]
+NEEDS = "+net_admin,+net_bind_service"  # capabilities: transparent listeners, ports below 1024
+
+LINKS = """
+link add eth0 type veth peer name eth0 netns {outside}
+link add net1 type veth peer name eth0 netns {second}
+link set lo up
+link set eth0 up
+link set net1 up
+address add 10.9.0.1/24 dev eth0
+address add fd09::1/64 dev eth0 nodad
+address add 10.8.0.1/24 dev net1
+address add fd08::1/64 dev net1 nodad
+"""
+OUTSIDE = """
+link set lo up
+link set eth0 up
+address add 10.9.0.2/24 dev eth0
+address add fd09::2/64 dev eth0 nodad
+route add 10.8.0.0/24 via 10.9.0.1
+route add fd08::/64 via fd09::1
+route add local 192.0.2.0/24 dev lo
+route add local 2001:db8::/64 dev lo
+"""
+SECOND = """
+link set lo up
+link set eth0 up
+address add 10.8.0.2/24 dev eth0
+address add fd08::2/64 dev eth0 nodad
+route add default via 10.8.0.1
+route add default via fd08::1
+"""
+FORWARDING = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")  # what a virtual machine sends passes through
+DEFAULT_ROUTES = """
+route add default via 10.9.0.2
+route add default via fd09::2
+"""
+
+
+class Sidecar(Enum):
+    """What stands for the sidecar: reports where traffic arrives, hands it on as Envoy does under TPROXY, is away."""
+
+    REPORTS = "reports"
+    PASSES_ON = "passes on"
+    AWAY = "away"
+
+
+class Machines:
+    """The three of them; made once, used for many cases."""
+
+    def __init__(self, folder: Path, sidecar: Sidecar = Sidecar.REPORTS) -> None:
+        """Prepare, in a folder for the network namespaces."""
+        self._folder = folder
+        self._sidecar = sidecar
+        self._ending = ExitStack()
+        self._senders: dict[tuple[str, Sender], subprocess.Popen[str]] = {}
+
+    def __enter__(self) -> Self:
+        self._netns = {
+            name: self._ending.enter_context(Netns(self._folder / name)) for name in ("pod", "outside", "second")
+        }
+        paths = {name: str(made.path) for name, made in self._netns.items()}
+        self._worker = self._ending.enter_context(ThreadPoolExecutor(1))
+        for name, commands in (("pod", LINKS), ("outside", OUTSIDE), ("second", SECOND), ("pod", DEFAULT_ROUTES)):
+            self.inside(name, ["/usr/sbin/ip", "-batch", "-"], commands.strip().format(**paths))
+        self.inside("pod", ["/usr/sbin/sysctl", "-w", *FORWARDING])
+        if self._sidecar is Sidecar.REPORTS:
+            self._listen("pod", PROXY, SIDECAR_PORTS, [15053], transparent=[15006])
+        elif self._sidecar is Sidecar.PASSES_ON:
+            self._expect(self.start("pod", PROXY, "15006", module="tests.redirect.onward"))
+        self._listen("pod", Sender(1000, 1000), PORTS, [53, 9000])
+        for name in ("outside", "second"):
+            self._listen(name, ROOT, [*SIDECAR_PORTS, *PORTS], [53, 9000])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ending.close()
+
+    @contextmanager
+    def redirected(self, redirect: Redirect, backend: Backend) -> Iterator[None]:
+        """Have the pod's traffic redirected while the body runs; nothing of it is left behind."""
+        self._on_worker(lambda fd: apply(fd, redirect, backend)())
+        try:
+            yield
+        finally:
+            self._on_worker(lambda fd: _remove(fd, redirect, backend))
+
+    def _on_worker(self, work: Callable[[NetnsFd], None]) -> None:
+        """Do something with the pod's netns, on a thread that may enter it."""
+        with self._netns["pod"].path.open("rb") as file:
+            self._worker.submit(work, NetnsFd(file.fileno())).result()
+
+    def inside(self, name: str, command: Sequence[str], given: str = "") -> str:
+        """Run a command in a machine's netns, as root."""
+        entered = ["/usr/bin/nsenter", f"--net={self._netns[name].path}", *command]
+        return subprocess.run(
+            entered, input=given, check=True, capture_output=True, text=True, timeout=20, cwd=PROJECT
+        ).stdout
+
+    def send(self, probes: Sequence[Probe]) -> list[Fate]:
+        """Send all probes at the same time; fates in the same order. Nothing answers within 0.6 s: nothing will."""
+        by_sender: dict[tuple[str, Sender], list[int]] = defaultdict(list)
+        for index, probe in enumerate(probes):
+            by_sender[_origin(probe)].append(index)
+        for origin, indices in by_sender.items():
+            self._ask(origin, [_as_sent(probes[index]) for index in indices])
+        reports: dict[int, Any] = {}
+        for origin, indices in by_sender.items():
+            reports.update(zip(indices, self._hear(origin), strict=True))
+        return [_fate(probe, reports[index]) for index, probe in enumerate(probes)]
+
+    def report(self, probe: Probe) -> dict[str, Any]:
+        """Send one probe: what the receiver reports, with `own`, the sender's address, and what it echoed."""
+        self._ask(_origin(probe), [_as_sent(probe)])
+        report = self._hear(_origin(probe))[0]
+        assert report, "nobody answered"
+        return report
+
+    def python(self, name: str, module: str, *arguments: str) -> str:
+        """Run a Python module in a machine's netns, as root: what it prints."""
+        return self.inside(name, [sys.executable, "-m", module, *arguments])
+
+    def _ask(self, origin: tuple[str, Sender], probes: list[dict[str, Any]]) -> None:
+        if origin not in self._senders:
+            self._senders[origin] = self.start(*origin)
+        sender = self._senders[origin].stdin
+        assert sender is not None
+        sender.write(json.dumps(probes) + "\n")
+        sender.flush()
+
+    def _hear(self, origin: tuple[str, Sender]) -> list[dict[str, Any] | None]:
+        answers = self._senders[origin].stdout
+        assert answers is not None
+        heard: list[dict[str, Any] | None] = json.loads(answers.readline())
+        return heard
+
+    def _listen(
+        self, name: str, ids: Sender, tcp: Sequence[int], udp: Sequence[int], transparent: Sequence[int] = ()
+    ) -> None:
+        listener = self.start(name, ids, *(json.dumps(list(ports)) for ports in (tcp, udp, transparent)))
+        self._expect(listener)
+
+    def _expect(self, listener: subprocess.Popen[str]) -> None:
+        assert listener.stdout is not None
+        assert listener.stdout.readline() == "listening\n"
+
+    def start(
+        self, name: str, ids: Sender, *arguments: str, module: str = "tests.redirect.remote"
+    ) -> subprocess.Popen[str]:
+        """Start a Python module in a machine, by other ids; it ends with its stdin."""
+        command = ["/usr/bin/nsenter", f"--net={self._netns[name].path}", "/usr/bin/setpriv"]
+        command += [f"--reuid={ids.uid}", f"--regid={ids.gid}", "--clear-groups"]
+        command += [f"--inh-caps={NEEDS}", f"--ambient-caps={NEEDS}"]
+        command += [sys.executable, "-m", module, *arguments]
+        process = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._ending.callback(_end, process)
+        return process
+
+
+def _origin(probe: Probe) -> tuple[str, Sender]:
+    if probe.sender is not None:
+        return "pod", probe.sender
+    return ("outside" if probe.interface == "eth0" else "second"), ROOT
+
+
+def _as_sent(probe: Probe) -> dict[str, Any]:
+    own = ADDRESSES[probe.family][Place.POD] if probe.source_port else None
+    source = PASS_THROUGH[probe.family] if probe.bound else own
+    return {
+        "host": host(probe),
+        "port": probe.port,
+        "udp": probe.udp,
+        "source": source,
+        "source_port": probe.source_port,
+    }
+
+
+def host(probe: Probe) -> str:
+    """Say where a probe is sent to."""
+    if probe.sender is None and probe.interface == "net1" and probe.to is Place.POD:
+        return ON_SECOND[probe.family]
+    return ADDRESSES[probe.family][probe.to]
+
+
+def _fate(probe: Probe, report: dict[str, Any] | None) -> Fate:
+    if report is None:
+        return Fate(None)
+    asked = report.get("asked")
+    return Fate(
+        port=report["port"],
+        asked_for=(_place(probe, asked[0]), asked[1]) if asked else None,
+        source=report["peer"][0] == report["own"][0],  # the kernel may give it another port, as two would be the same
+    )
+
+
+def _place(probe: Probe, address: str) -> Place:
+    if address == host(probe):
+        return probe.to
+    return next(place for place, known in ADDRESSES[probe.family].items() if known == address)
+
+
+def _remove(fd: NetnsFd, redirect: Redirect, backend: Backend) -> None:
+    rules = ruleset(redirect)
+    with netns.entered(fd), Rtnetlink() as kernel:
+        session = SESSIONS[backend]()
+        session.remove(rules)
+        for route in rules.routes:
+            kernel.delete(route)
+        session.close()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.communicate(timeout=10)
