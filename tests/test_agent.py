@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,6 +46,49 @@ async def test_a_pod_is_redirected_by_what_the_agent_installed(agent: AgentProce
         assert answer.status == 0, answer.stdout
         assert "redirect to :15006" in rules(netns)
     assert 'istio_cni_requests_total{command="ADD",outcome="redirect"} 1.0' in agent.get("/metrics")[1]
+
+
+def listed(netns: Netns, command: str) -> str:
+    entered = ["/usr/bin/nsenter", f"--net={netns.path}", *f"/usr/sbin/{command}".split()]
+    return subprocess.run(entered, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("backend", ["nft", "iptables-nft", "iptables-legacy"])
+async def test_the_backend_that_was_asked_for_is_used_and_told(
+    agent: AgentProcess, tmp_path: Path, backend: str
+) -> None:
+    agent.options += ["--redirect-backend", backend]
+    agent.stop()
+    agent.start().ready()
+    assert f"redirecting: ok, by {backend} (has all features)\n" in agent.get("/readyz")[1]
+    metrics = agent.get("/metrics")[1]
+    assert f'istio_cni_backend{{backend="{backend}"}} 1.0' in metrics
+    assert f'istio_cni_backend_feature{{backend="{backend}",feature="tproxy"}} 1.0' in metrics
+    assert f'"backend": "{backend}"' in agent.log.read_text()
+    with Netns(tmp_path / "netns") as netns:
+        answer = await agent.add(netns, "shop", "web")
+        assert answer.status == 0, answer.stdout
+        assert "ISTIO_IN_REDIRECT" in listed(netns, "nft list ruleset" if backend == "nft" else f"{backend}-save")
+
+
+@pytest.mark.parametrize("backend", ["auto", "iptables-legacy"])
+async def test_a_backend_that_the_node_lacks_is_named(tmp_path: Path, agent: AgentProcess, backend: str) -> None:
+    """The tools of the legacy variant are hidden from the agent alone, in a mount namespace of its own."""
+    agent.stop()
+    hide = 'mount --bind /dev/null /usr/sbin/xtables-legacy-multi && exec "$@"'
+    agent.prefix = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", hide, "sh"]
+    agent.options += ["--redirect-backend", backend]
+    agent.start()
+    if backend == "auto":
+        agent.ready()
+        assert "redirecting: ok, by nft (has all features)\n" in agent.get("/readyz")[1]
+        assert 'istio_cni_backend_feature{backend="iptables-legacy",feature="nat"} 0.0' in agent.get("/metrics")[1]
+    else:
+        until(lambda: "iptables-legacy-save cannot be run" in agent.log.read_text(), 10, "it says what is missing")
+        until(agent.socket.exists, 10, "it serves all the same")
+        status, conditions = agent.get("/readyz")
+        assert status == 503
+        assert "redirecting: the rules could not be applied: /usr/sbin/iptables-legacy-save cannot be run" in conditions
 
 
 async def test_a_stomped_conflist_is_repaired_and_uninstall_gives_the_bytes_back(

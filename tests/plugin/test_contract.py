@@ -268,6 +268,27 @@ async def test_status_is_the_nodes(plugin: Plugin, agent: Agent) -> None:  # F27
     assert "nf_tables" in cannot.json["msg"]
 
 
+async def test_a_pod_that_asks_for_what_the_node_lacks_fails_and_is_told_what(
+    plugin: Plugin, agent: Agent, pod_netns: Netns
+) -> None:
+    agent.pods.add(manifest(**{"sidecar.istio.io/interceptionMode": "TPROXY"}))
+    agent.capability = Capability(Backend.NFT, {Feature.TPROXY: "the kernel has no nft_tproxy"})
+    async with agent.serving():
+        answer = await plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent))
+    assert (answer.status, answer.json["code"]) == (1, 100)
+    assert "this node has no tproxy by nft: the kernel has no nft_tproxy" in answer.json["msg"]
+    assert rules(pod_netns) == ""
+
+
+async def test_an_address_that_goes_round_the_sidecar_is_told(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
+    stdin = config(plugin, agent, prevResult={"ips": [{"address": "10.0.0.7/24"}, {"address": "fd00::7/64"}]})
+    async with agent.serving():
+        answer = await plugin(calls(plugin, agent, pod_netns.path), stdin)
+    assert answer.status == 0, answer.stdout
+    assert agent.outcomes[-1].around == 1
+    assert "fd00::7 goes round its sidecar" in agent.outcomes[-1].reason
+
+
 async def test_a_meshed_pod_waits_for_its_agent(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
     call = asyncio.create_task(plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent)))
     await asyncio.sleep(1.5)

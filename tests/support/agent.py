@@ -60,12 +60,12 @@ class AgentProcess:
             "log-level": "info",
         } | dict(options)
         self.options = [text for name, value in given.items() for text in (f"--{name}", str(value))]
-        self._prefix = [*prefix]
+        self.prefix = [*prefix]
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> Self:
         """Start it without waiting for anything."""
-        command = [*self._prefix, sys.executable, "-m", "installer", "run", *self.options]
+        command = [*self.prefix, sys.executable, "-m", "installer", "run", *self.options]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         return self
@@ -146,7 +146,7 @@ class AgentProcess:
 
     def uninstall(self) -> subprocess.CompletedProcess[str]:
         """Run `install-cni uninstall` with the same settings."""
-        command = [*self._prefix, sys.executable, "-m", "installer", "uninstall", *self.options]
+        command = [*self.prefix, sys.executable, "-m", "installer", "uninstall", *self.options]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     def __enter__(self) -> Self:
