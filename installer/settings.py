@@ -25,7 +25,8 @@ CONF_SUFFIXES = (".conflist", ".conf", ".json")  # the names that libcni reads
 
 _Choice = TypeVar("_Choice", bound=Enum)
 
-_DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+# A DNS label, and `_`: no namespace has one, but the 2019 guide's own example excludes foo_ns.
+_NAMESPACE = re.compile(r"[a-z0-9](?:[-_a-z0-9]{0,61}[a-z0-9])?")
 _NODE_NAME = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
 _SOCKET_PATH = re.compile(r'/[^\x00-\x1f\x7f-\U0010ffff"\\<>&]+')
 
@@ -119,7 +120,7 @@ def _agent_socket(text: str) -> Path:
 def _namespaces(text: str) -> tuple[str, ...]:
     names = [name for part in text.split(",") if (name := part.strip())]
     for name in names:
-        if not _DNS_LABEL.fullmatch(name):
+        if not _NAMESPACE.fullmatch(name):
             raise SettingError(f"{_seen(name)}, expected names of namespaces with commas between them")
     return tuple(dict.fromkeys(names))
 

@@ -47,7 +47,7 @@ VALUES = {
     "cni_conf_file_name": ("10-x.conflist", "10-x.conflist"),
     "plugin_file": ("/x/plugin", Path("/x/plugin")),
     "agent_socket": ("/x/a.sock", Path("/x/a.sock")),
-    "exclude_namespaces": (" a , b,a,", ("a", "b")),
+    "exclude_namespaces": (" a , foo_ns,a,", ("a", "foo_ns")),
     "redirect_backend": ("iptables-legacy", Backend.IPTABLES_LEGACY),
     "inbound_ports_default": ("*", InboundPorts.ALL),
     "ipv6": ("never", Ipv6.NEVER),
