@@ -1,16 +1,13 @@
 """Machines: a pod's network namespace, a host outside and one behind its second interface, with real listeners and senders.
 
-```
- outside ── eth0 of the pod ── net1 of the pod ── second
- (any address of 192.0.2.0/24 and 2001:db8::/64 as well)
-```
-
-In the pod, the sidecar's ports are served by uid and gid 1337, all others by uid 1000. Rules come and go; the rest stays.
+In the pod, the sidecar's ports are served by the sidecar's ids, all others by uid 1000. Rules come and go, and with them what
+connection tracking remembers; the rest stays.
 """
 
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections import defaultdict
@@ -18,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from plugin import netns
 from plugin.apply import SESSIONS, apply
@@ -26,7 +23,18 @@ from plugin.netns import NetnsFd
 from plugin.redirect import Family
 from plugin.rtnetlink import Rtnetlink
 from plugin.rules import ruleset
-from tests.redirect.probes import PROXY, ROOT, Fate, Place, Probe, Sender
+from tests.redirect.kernel import acting_as, forget_connections
+from tests.redirect.probes import APPLICATION, PROXY, ROOT, Fate, Place, Probe, Sender
+from tests.redirect.topology import (
+    ADDRESSES,
+    DEFAULT_ROUTES,
+    FORWARDING,
+    LINKS,
+    ON_SECOND,
+    OUTSIDE,
+    PASS_THROUGH,
+    SECOND,
+)
 from tests.support.netns import Netns
 
 if TYPE_CHECKING:
@@ -36,63 +44,13 @@ if TYPE_CHECKING:
     from plugin.backend import Backend
     from plugin.redirect import Redirect
 
+_T = TypeVar("_T")
 PROJECT = Path(__file__).parents[2]
-ADDRESSES = {
-    Family.V4: {
-        Place.POD: "10.9.0.1",
-        Place.LOOPBACK: "127.0.0.1",
-        Place.PEER: "10.9.0.2",
-        Place.OTHER_PEER: "192.0.2.9",
-        Place.SECOND_PEER: "10.8.0.2",
-    },
-    Family.V6: {
-        Place.POD: "fd09::1",
-        Place.LOOPBACK: "::1",
-        Place.PEER: "fd09::2",
-        Place.OTHER_PEER: "2001:db8::9",
-        Place.SECOND_PEER: "fd08::2",
-    },
-}
-ON_SECOND = {Family.V4: "10.8.0.1", Family.V6: "fd08::1"}  # the pod's addresses on net1
-PASS_THROUGH = {Family.V4: "127.0.0.6", Family.V6: "::6"}
+SOCKET_FAMILIES = {Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
 SIDECAR_PORTS = [15001, 15006, 15008, 15020, 15021, 15053, 15090]
 PORTS = [53, 80, 443, 8080, 9000]
+PATIENCE = 3.0  # seconds for an answer; it takes a few milliseconds, unless the processors are busy with others
 NEEDS = "+net_admin,+net_bind_service"  # capabilities: transparent listeners, ports below 1024
-
-LINKS = """
-link add eth0 type veth peer name eth0 netns {outside}
-link add net1 type veth peer name eth0 netns {second}
-link set lo up
-link set eth0 up
-link set net1 up
-address add 10.9.0.1/24 dev eth0
-address add fd09::1/64 dev eth0 nodad
-address add 10.8.0.1/24 dev net1
-address add fd08::1/64 dev net1 nodad
-"""
-OUTSIDE = """
-link set lo up
-link set eth0 up
-address add 10.9.0.2/24 dev eth0
-address add fd09::2/64 dev eth0 nodad
-route add 10.8.0.0/24 via 10.9.0.1
-route add fd08::/64 via fd09::1
-route add local 192.0.2.0/24 dev lo
-route add local 2001:db8::/64 dev lo
-"""
-SECOND = """
-link set lo up
-link set eth0 up
-address add 10.8.0.2/24 dev eth0
-address add fd08::2/64 dev eth0 nodad
-route add default via 10.8.0.1
-route add default via fd08::1
-"""
-FORWARDING = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")  # what a virtual machine sends passes through
-DEFAULT_ROUTES = """
-route add default via 10.9.0.2
-route add default via fd09::2
-"""
 
 
 class Sidecar(Enum):
@@ -106,14 +64,28 @@ class Sidecar(Enum):
 class Machines:
     """The three of them; made once, used for many cases."""
 
-    def __init__(self, folder: Path, sidecar: Sidecar = Sidecar.REPORTS) -> None:
-        """Prepare, in a folder for the network namespaces."""
+    def __init__(self, folder: Path, sidecar: Sidecar = Sidecar.REPORTS, ids: Sender = PROXY) -> None:
+        """Prepare.
+
+        Args:
+            folder: for the network namespaces.
+            sidecar: what its ports do.
+            ids: whose they are.
+        """
         self._folder = folder
         self._sidecar = sidecar
+        self._ids = ids
         self._ending = ExitStack()
         self._senders: dict[tuple[str, Sender], subprocess.Popen[str]] = {}
 
     def __enter__(self) -> Self:
+        with self._ending as begun:
+            self._join()
+            self._serve()
+            self._ending = begun.pop_all()
+        return self
+
+    def _join(self) -> None:
         self._netns = {
             name: self._ending.enter_context(Netns(self._folder / name)) for name in ("pod", "outside", "second")
         }
@@ -122,14 +94,15 @@ class Machines:
         for name, commands in (("pod", LINKS), ("outside", OUTSIDE), ("second", SECOND), ("pod", DEFAULT_ROUTES)):
             self.inside(name, ["/usr/sbin/ip", "-batch", "-"], commands.strip().format(**paths))
         self.inside("pod", ["/usr/sbin/sysctl", "-w", *FORWARDING])
+
+    def _serve(self) -> None:
         if self._sidecar is Sidecar.REPORTS:
-            self._listen("pod", PROXY, SIDECAR_PORTS, [15053], transparent=[15006])
+            self._listen("pod", self._ids, SIDECAR_PORTS, [15053], transparent=[15006])
         elif self._sidecar is Sidecar.PASSES_ON:
-            self._expect(self.start("pod", PROXY, "15006", module="tests.redirect.onward"))
-        self._listen("pod", Sender(1000, 1000), PORTS, [53, 9000])
+            self._expect(self.start("pod", self._ids, "15006", module="tests.redirect.onward"))
+        self._listen("pod", APPLICATION, PORTS, [53, 9000])
         for name in ("outside", "second"):
             self._listen(name, ROOT, [*SIDECAR_PORTS, *PORTS], [53, 9000])
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -139,16 +112,31 @@ class Machines:
     @contextmanager
     def redirected(self, redirect: Redirect, backend: Backend) -> Iterator[None]:
         """Have the pod's traffic redirected while the body runs; nothing of it is left behind."""
-        self._on_worker(lambda fd: apply(fd, redirect, backend)())
+        self.apply(redirect, backend)
         try:
             yield
         finally:
-            self._on_worker(lambda fd: _remove(fd, redirect, backend))
+            self.on_worker(lambda fd: _remove(fd, redirect, backend))
 
-    def _on_worker(self, work: Callable[[NetnsFd], None]) -> None:
+    def apply(self, redirect: Redirect, backend: Backend) -> None:
+        """Write the rules, as an ADD does."""
+        self.on_worker(lambda fd: apply(fd, redirect, backend)())
+
+    def on_worker(self, work: Callable[[NetnsFd], _T]) -> _T:
         """Do something with the pod's netns, on a thread that may enter it."""
         with self._netns["pod"].path.open("rb") as file:
-            self._worker.submit(work, NetnsFd(file.fileno())).result()
+            return self._worker.submit(work, NetnsFd(file.fileno())).result()
+
+    def open_socket(self, sender: Sender, family: Family, kind: socket.SocketKind) -> socket.socket:
+        """Open a socket in the pod's netns as this sender would; it stays in there and the sender's, whoever uses it."""
+
+        def opened(fd: NetnsFd) -> socket.socket:
+            with netns.entered(fd), acting_as(sender):
+                return socket.socket(SOCKET_FAMILIES[family], kind)
+
+        made = self.on_worker(opened)
+        made.settimeout(PATIENCE)
+        return made
 
     def inside(self, name: str, command: Sequence[str], given: str = "") -> str:
         """Run a command in a machine's netns, as root."""
@@ -157,13 +145,13 @@ class Machines:
             entered, input=given, check=True, capture_output=True, text=True, timeout=20, cwd=PROJECT
         ).stdout
 
-    def send(self, probes: Sequence[Probe]) -> list[Fate]:
-        """Send all probes at the same time; fates in the same order. Nothing answers within 0.6 s: nothing will."""
+    def send(self, probes: Sequence[Probe], patience: float = PATIENCE) -> list[Fate]:
+        """Send all probes at the same time; fates in the same order. What is not answered in so many seconds never is."""
         by_sender: dict[tuple[str, Sender], list[int]] = defaultdict(list)
         for index, probe in enumerate(probes):
             by_sender[_origin(probe)].append(index)
         for origin, indices in by_sender.items():
-            self._ask(origin, [_as_sent(probes[index]) for index in indices])
+            self._ask(origin, [_as_sent(probes[index], patience) for index in indices])
         reports: dict[int, Any] = {}
         for origin, indices in by_sender.items():
             reports.update(zip(indices, self._hear(origin), strict=True))
@@ -171,7 +159,7 @@ class Machines:
 
     def report(self, probe: Probe) -> dict[str, Any]:
         """Send one probe: what the receiver reports, with `own`, the sender's address, and what it echoed."""
-        self._ask(_origin(probe), [_as_sent(probe)])
+        self._ask(_origin(probe), [_as_sent(probe, PATIENCE)])
         report = self._hear(_origin(probe))[0]
         assert report, "nobody answered"
         return report
@@ -191,7 +179,9 @@ class Machines:
     def _hear(self, origin: tuple[str, Sender]) -> list[dict[str, Any] | None]:
         answers = self._senders[origin].stdout
         assert answers is not None
-        heard: list[dict[str, Any] | None] = json.loads(answers.readline())
+        line = answers.readline()
+        assert line, f"the sender {origin} has ended; its reason is on stderr"
+        heard: list[dict[str, Any] | None] = json.loads(line)
         return heard
 
     def _listen(
@@ -202,7 +192,7 @@ class Machines:
 
     def _expect(self, listener: subprocess.Popen[str]) -> None:
         assert listener.stdout is not None
-        assert listener.stdout.readline() == "listening\n"
+        assert listener.stdout.readline() == "listening\n", "the listener has ended; its reason is on stderr"
 
     def start(
         self, name: str, ids: Sender, *arguments: str, module: str = "tests.redirect.remote"
@@ -223,7 +213,7 @@ def _origin(probe: Probe) -> tuple[str, Sender]:
     return ("outside" if probe.interface == "eth0" else "second"), ROOT
 
 
-def _as_sent(probe: Probe) -> dict[str, Any]:
+def _as_sent(probe: Probe, patience: float) -> dict[str, Any]:
     own = ADDRESSES[probe.family][Place.POD] if probe.source_port else None
     source = PASS_THROUGH[probe.family] if probe.bound else own
     return {
@@ -232,6 +222,7 @@ def _as_sent(probe: Probe) -> dict[str, Any]:
         "udp": probe.udp,
         "source": source,
         "source_port": probe.source_port,
+        "patience": patience,
     }
 
 
@@ -267,6 +258,7 @@ def _remove(fd: NetnsFd, redirect: Redirect, backend: Backend) -> None:
         for route in rules.routes:
             kernel.delete(route)
         session.close()
+        forget_connections()
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -29,6 +29,7 @@ class Place(Enum):
 
     POD = "the pod's own address"
     LOOPBACK = "127.0.0.1 or ::1"
+    OTHER_LOOPBACK = "another address of lo, 127.0.0.2 or ::2"
     PEER = "a host outside"
     OTHER_PEER = "a host outside in another range"
     SECOND_PEER = "a host behind the pod's second interface"

@@ -18,7 +18,6 @@ from typing import Any
 SO_ORIGINAL_DST = 80  # linux/netfilter_ipv4.h, and IP6T_SO_ORIGINAL_DST
 IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
 DNS_LISTENER = 15053
-TIMEOUT = 0.6  # seconds for a connection or an answer
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
 
@@ -72,7 +71,7 @@ async def _sent(probe: dict[str, Any]) -> dict[str, Any] | None:
         The receiver's report with `own`, the sender's address; None if nobody answered.
     """
     try:
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(probe["patience"]):
             return await (_datagram(probe) if probe["udp"] else _connection(probe))
     except (OSError, TimeoutError):
         return None

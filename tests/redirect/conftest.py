@@ -1,0 +1,46 @@
+"""What the packet tests share."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import cache
+from typing import TYPE_CHECKING, TypeAlias
+
+import pytest
+
+from plugin.backend import Backend
+from plugin.redirect import Mode
+from tests.redirect.machines import Machines
+from tests.redirect.probes import PROXY, Sender
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    MachinesOf: TypeAlias = Callable[[Sender], Machines]
+
+
+@pytest.fixture(scope="package")
+def machines_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachinesOf]:
+    """Machines for a sidecar with these ids."""
+    with ExitStack() as stack:
+
+        @cache
+        def made(ids: Sender) -> Machines:
+            return stack.enter_context(Machines(tmp_path_factory.mktemp("machines"), ids=ids))
+
+        yield made
+
+
+@pytest.fixture
+def machines(machines_of: MachinesOf) -> Machines:
+    return machines_of(PROXY)
+
+
+@pytest.fixture(params=Backend, ids=lambda backend: backend.value)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return Backend(request.param)
+
+
+@pytest.fixture(params=Mode, ids=lambda mode: mode.value)
+def mode(request: pytest.FixtureRequest) -> Mode:
+    return Mode(request.param)
