@@ -1,5 +1,6 @@
 """Pods from a folder of manifests, for a node without a cluster: `--pods-from DIR`.
 
+A Deployment, a Job or a list is taken wherever a Pod is: its template stands for the pods whose names begin with its own.
 The folder is watched, and it is looked at whenever a pod is asked for, so that a pod may be started as soon as its
 manifest is written; only files that have changed since are read again.
 """
@@ -7,38 +8,49 @@ manifest is written; only files that have changed since are read again.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
-import re
 import stat
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-
-import yaml
+from typing import TYPE_CHECKING, NamedTuple
 
 from installer.files import LARGEST, explain
+from installer.manifestfile import Found, read
 from installer.watch import Watcher
-from plugin.pod import ManifestError, Pod, PodsUnavailable
+from plugin.pod import ManifestError, PodsUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from plugin.pod import Pod
+
 SUFFIXES = (".yaml", ".yml", ".json")
 LOOK_EVERY = 5.0  # seconds, should the watch miss something
 
-_STEP = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
 _log = logging.getLogger(__name__)
+
+
+class _Known(NamedTuple):
+    """A pod of a file, or the template of pods whose names begin with its name."""
+
+    pod: Pod
+    is_template: bool
+
+    def fits(self, namespace: str, name: str, uid: str | None) -> bool:
+        """Whether it is the pod that was asked for. One without a uid stands for any pod of its name."""
+        if self.pod.namespace != namespace:
+            return False
+        if self.is_template:
+            return name.startswith(f"{self.pod.name}-")
+        return self.pod.name == name and (not self.pod.uid or self.pod.has_uid(uid))
 
 
 class _File(NamedTuple):
     """A file as it was read: what tells it from a later version, and its pods or why it has none."""
 
     version: tuple[int, ...]
-    pods: tuple[Pod, ...]
+    pods: tuple[_Known, ...]
     error: str | None
 
 
@@ -97,10 +109,9 @@ class ManifestPods:
         self._look()
         if self._reason:
             raise PodsUnavailable(self._reason)
-        for file in self._files.values():
-            for pod in file.pods:
-                if (pod.namespace, pod.name) == (namespace, name) and (not pod.uid or pod.has_uid(uid)):
-                    return pod
+        fitting = [known for file in self._files.values() for known in file.pods if known.fits(namespace, name, uid)]
+        if fitting:  # a pod itself before a template, and web-api's template before web's
+            return max(fitting, key=lambda known: (not known.is_template, len(known.pod.name))).pod
         if errors := [file.error for file in self._files.values() if file.error]:
             raise PodsUnavailable(f"it may be in a file that cannot be read: {errors[0]}")
         return None
@@ -135,11 +146,11 @@ class ManifestPods:
         if known and known.version == version:
             return known
         try:
-            return _File(version, tuple(_pods(self._folder / entry.name, seen.st_size)), None)
+            return _File(version, tuple(_known(self._folder / entry.name, seen.st_size)), None)
         except OSError as error:
             return self._skipped(entry.name, version, explain(error))
-        except (ValueError, yaml.YAMLError, RecursionError) as error:
-            return self._skipped(entry.name, version, _on_one_line(error))
+        except ManifestError as error:
+            return self._skipped(entry.name, version, str(error))
 
     def _skipped(self, name: str, version: tuple[int, ...], reason: str) -> _File:
         path = self._folder / name
@@ -150,60 +161,12 @@ class ManifestPods:
         return file
 
 
-def _pods(path: Path, size: int) -> Iterator[Pod]:
+def _known(path: Path, size: int) -> Iterator[_Known]:
     if size > LARGEST:
         raise ManifestError(f"saw {size} bytes, expected at most {LARGEST}")
-    data = path.read_bytes()
-    if path.suffix == ".json":  # YAML takes no tabs
-        yield from map(Pod.from_manifest, _manifests(json.loads(data)))
-        return
-    loader = _Loader(data)
-    try:
-        while loader.check_node():
-            node = cast("yaml.Node", loader.get_node())
-            try:
-                yield from map(Pod.from_manifest, _manifests(loader.construct_document(node)))
-            except ManifestError as error:
-                raise ManifestError(f"line {_line(node, str(error))}: {error}") from error
-    finally:
-        loader.dispose()
-
-
-def _manifests(document: object) -> Iterator[dict[str, Any]]:
-    """Take a document for a Pod, a List of them as kubectl writes it, or, empty, for nothing."""
-    if document is None:
-        return
-    kind = document.get("kind") if isinstance(document, dict) else document
-    if not isinstance(document, dict) or kind not in ("Pod", "List"):
-        raise ManifestError(f"saw kind {kind!r:.60}, expected Pod")
-    if kind == "Pod":
-        yield document
-        return
-    items = document.get("items")
-    for item in items if isinstance(items, list) else ():
-        yield from _manifests(item)
-
-
-def _line(node: yaml.Node, error: str) -> int:
-    """Find the line that an error's path leads to, as far as it leads."""
-    for key, index in _STEP.findall(error.partition(":")[0]):
-        following: yaml.Node | None = None
-        if isinstance(node, yaml.MappingNode):
-            following = next((value for name, value in node.value if name.value == key), None)
-        elif isinstance(node, yaml.SequenceNode) and index and int(index) < len(node.value):
-            following = node.value[int(index)]
-        if following is None:
-            break
-        node = following
-    return int(node.start_mark.line) + 1
-
-
-def _on_one_line(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return f"line {error.problem_mark.line + 1}: {error.problem}, expected YAML"
-    if isinstance(error, json.JSONDecodeError):
-        return f"line {error.lineno}: {error.msg}, expected JSON"
-    return " ".join(str(error).split()) or type(error).__name__
+    for each in read(path.read_bytes(), is_json=path.suffix == ".json"):
+        if isinstance(each, Found):
+            yield _Known(each.pod, is_template=each.written.is_template)
 
 
 async def _either(stop: asyncio.Event, changed: asyncio.Event) -> None:

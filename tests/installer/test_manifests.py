@@ -68,12 +68,18 @@ async def test_a_manifest_without_a_uid_stands_for_any_pod_of_its_name(tmp_path:
     ("name", "text", "said"),
     [
         ("bad.yaml", "kind: Pod\nmetadata: {name: [}\n", "line 2: "),
+        ("bad.yaml", "kind: Pod\nmetadata:\n  name: x\n---\n\nsort: Pod\n", "line 6: saw kind None, expected Pod"),
+        ("bad.yaml", "just text", "line 1: saw kind 'just text', expected Pod"),
         (
             "bad.yaml",
-            "kind: Pod\nmetadata:\n  name: x\n---\n\nkind: Service\n",
-            "line 6: saw kind 'Service', expected Pod",
+            "kind: Job\nmetadata:\n  name: x\nspec:\n  template:\n    spec:\n      containers:\n      - just text\n",
+            "line 8: spec.template.spec.containers[0]: saw 'just text', expected a mapping",
         ),
-        ("bad.yaml", "just text", "line 1: saw kind 'just text', expected Pod"),
+        (
+            "bad.yaml",
+            "kind: Deployment\nmetadata: {name: x}\nspec:\n  replicas: 1\n",
+            "line 4: spec.template: saw None",
+        ),
         (
             "bad.yaml",
             f"{manifest('good')}---\nkind: Pod\nmetadata:\n  name: x\n  annotations:\n    yes-or-no: true\n",
@@ -108,6 +114,36 @@ async def test_a_bad_file_is_reported_once_with_its_line_and_harms_no_other(
     assert [record.message for record in caplog.records] == ["skipped: no manifests of pods"]
     (tmp_path / name).unlink()
     assert await pods.find("shop", "not-there", None) is None
+
+
+TEMPLATE = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "app"}]}}
+MAKERS = {
+    **{
+        kind: {"spec": {"template": TEMPLATE}}
+        for kind in ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "ReplicationController")
+    },
+    "CronJob": {"spec": {"jobTemplate": {"spec": {"template": TEMPLATE}}}},
+    "PodTemplate": {"template": TEMPLATE},
+}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+async def test_what_makes_pods_is_taken_for_those_whose_names_begin_with_its_own(tmp_path: Path, kind: str) -> None:
+    maker = {"kind": kind, "metadata": {"name": "web", "namespace": "shop"}} | MAKERS[kind]
+    (tmp_path / "a.json").write_text(json.dumps({"kind": "List", "items": [maker, {"kind": "Service"}]}))
+    pods = ManifestPods(tmp_path)
+    assert await names(pods, "web-7d4b9c-x2x4z", "web-0", "web", "webs-0") == ["web-7d4b9c-x2x4z", "web-0"]
+    assert await pods.find("other", "web-0", None) is None
+
+
+async def test_a_pod_comes_before_a_template_and_the_longer_name_before_the_shorter(tmp_path: Path) -> None:
+    for number, (kind, name) in enumerate([("Job", "web"), ("Job", "web-api"), ("Pod", "web-api-1")]):
+        rest = {"spec": {"containers": []}} if kind == "Pod" else MAKERS[kind]
+        made = {"kind": kind, "metadata": {"name": name, "namespace": "shop"}} | rest
+        (tmp_path / f"{number}.json").write_text(json.dumps(made))
+    pods = ManifestPods(tmp_path)
+    found = [await pods.find("shop", name, None) for name in ("web-api-1", "web-api-2", "web-x")]
+    assert [pod and pod.name for pod in found] == ["web-api-1", "web-api", "web"]
 
 
 async def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:

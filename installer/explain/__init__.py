@@ -1,0 +1,1 @@
+"""`install-cni explain`: what becomes of a pod's traffic, and why."""

@@ -1,0 +1,230 @@
+"""The way of one packet through a ruleset: each rule that it meets, and where it arrives. Pure; the kernel is not asked.
+
+The packet is the first of its connection: it belongs to none that connection tracking knows.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from plugin.redirect import Family
+from plugin.rules import LO
+from plugin.ruleset import (
+    Accept,
+    Drop,
+    Hook,
+    Jump,
+    Kind,
+    Mark,
+    Protocol,
+    RedirectTo,
+    RestoreMark,
+    Return,
+    SaveMark,
+    SetMark,
+    SetZone,
+    TproxyTo,
+)
+from plugin.values import Gid, Port, Uid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from plugin.ruleset import Chain, Rule, Ruleset
+    from plugin.values import Address
+
+EPHEMERAL, NO_MARK = Port(40000), Mark(0)
+APPLICATION = Uid(1000)  # any uid and gid that are not the sidecar's will do
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packet:
+    """A packet as the kernel sees it where it enters the first chain.
+
+    It comes in by `in_interface`, or a process in the pod sends it by `out_interface`: one of the two is given.
+    """
+
+    source: Address
+    destination: Address
+    port: Port
+    protocol: Protocol = Protocol.TCP
+    source_port: Port = EPHEMERAL
+    in_interface: str | None = None
+    out_interface: str | None = None
+    uid: Uid | None = None
+    gid: Gid | None = None
+    mark: Mark = NO_MARK
+
+    @property
+    def family(self) -> Family:
+        """Its address family."""
+        return Family.V4 if self.destination.version == Family.V4.version else Family.V6
+
+
+class Outcome(Enum):
+    """What becomes of a packet."""
+
+    REDIRECTED = "redirected"
+    TPROXIED = "delivered as it is, by TPROXY"
+    UNTOUCHED = "left as it is"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rule that the packet meets: in which chain, and whether all of its matches fit."""
+
+    kind: Kind
+    chain: str
+    rule: Rule
+    fits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """The whole way: the rules in the order in which they are met, what becomes of the packet, and the port it reaches."""
+
+    steps: tuple[Step, ...]
+    outcome: Outcome
+    port: Port
+
+
+class _End(Exception):  # noqa: N818 - it is no error
+    """The packet's way through one table, or altogether, has ended here."""
+
+    def __init__(self, outcome: Outcome | None = None, port: Port | None = None) -> None:
+        super().__init__()
+        self.outcome, self.port = outcome, port
+
+
+def walk(ruleset: Ruleset, packet: Packet) -> Walk:
+    """Take a packet through a ruleset.
+
+    What leaves by `lo` comes in again by it, but not through nat a second time: the kernel asks nat once a connection.
+    """
+    way = _Way(ruleset, packet)
+    if packet.in_interface:
+        ended = way.hook(Hook.PREROUTING, tuple(Kind))
+    else:
+        ended = way.hook(Hook.OUTPUT, tuple(Kind))
+        if ended is None and packet.out_interface == LO:
+            way.packet = replace(way.packet, in_interface=LO, out_interface=None, uid=None, gid=None)
+            ended = way.hook(Hook.PREROUTING, (Kind.RAW, Kind.MANGLE))
+    outcome = ended.outcome if ended and ended.outcome else Outcome.UNTOUCHED
+    return Walk(tuple(way.steps), outcome, (ended and ended.port) or packet.port)
+
+
+@dataclass
+class _Way:
+    """The packet as it is now, and what it has met."""
+
+    ruleset: Ruleset
+    packet: Packet
+    steps: list[Step] = field(default_factory=list)
+    connection_mark: Mark = NO_MARK
+
+    def hook(self, hook: Hook, kinds: tuple[Kind, ...]) -> _End | None:
+        """Enter the tables at a hook, in the kernel's order.
+
+        Returns:
+            The end of the packet's way, None if it goes on.
+        """
+        tables = {each.kind: each for each in self.ruleset.tables if each.family is self.packet.family}
+        for kind in kinds:
+            chains = tables[kind].chains if kind in tables else ()
+            by_name = {chain.name: chain for chain in chains}
+            for chain in chains:
+                if chain.hook is hook:
+                    try:
+                        self._chain(kind, chain, by_name)
+                    except _End as end:
+                        if end.outcome:
+                            return end
+        return None
+
+    def _chain(self, kind: Kind, chain: Chain, chains: Mapping[str, Chain]) -> None:
+        for rule in chain.rules:
+            fits = self._fits(rule)
+            self.steps.append(Step(kind, chain.name, rule, fits))
+            if not fits:
+                continue
+            if isinstance(rule.target, Return):
+                return
+            if isinstance(rule.target, Jump):
+                self._chain(kind, chains[rule.target.chain], chains)
+            else:
+                self._meet(rule)
+
+    def _meet(self, rule: Rule) -> None:
+        match rule.target:
+            case Accept():
+                raise _End
+            case Drop():
+                raise _End(Outcome.DROPPED)
+            case RedirectTo(port):
+                raise _End(Outcome.REDIRECTED, port)
+            case TproxyTo(port, _):
+                raise _End(Outcome.TPROXIED, port)
+            case SetMark(mark):
+                self.packet = replace(self.packet, mark=mark)
+            case SaveMark():
+                self.connection_mark = self.packet.mark
+            case RestoreMark():
+                self.packet = replace(self.packet, mark=self.connection_mark)
+            case SetZone() | Return() | Jump():
+                pass  # a zone has no effect on the packet itself
+
+    def _fits(self, rule: Rule) -> bool:
+        packet = self.packet
+        wanted = (
+            (rule.in_interface, packet.in_interface),
+            (rule.out_interface, packet.out_interface),
+            (rule.protocol, packet.protocol),
+            (rule.source_port, packet.source_port),
+            (rule.port, packet.port),
+            (rule.uid, packet.uid),
+            (rule.gid, packet.gid),
+            (rule.mark, packet.mark),
+            (rule.connection_mark, self.connection_mark),
+        )
+        unwanted = (
+            (rule.not_port, packet.port),
+            (rule.not_uid, packet.uid),
+            (rule.not_gid, packet.gid),
+            (rule.not_mark, packet.mark),
+        )
+        return (
+            rule.state is None  # the first packet of a connection is neither known nor invalid nor an answer
+            and all(value is None or value == seen for value, seen in wanted)
+            and all(value is None or value != seen for value, seen in unwanted)
+            and (rule.source is None or packet.source in rule.source)
+            and (rule.destination is None or packet.destination in rule.destination)
+            and (rule.not_destination is None or packet.destination not in rule.not_destination)
+        )
+
+
+def sent(
+    own: tuple[Address, ...], to: Address, port: Port, uid: Uid = APPLICATION, gid: Gid | None = None, **more: object
+) -> Packet:
+    """Make the packet that a process in a pod sends.
+
+    Args:
+        own: the pod's addresses.
+        to: where to; what is the pod's own, or loopback, goes over `lo`.
+        port: the destination's.
+        uid: of the process.
+        gid: of the process; the same as the uid if not given.
+        more: other fields of `Packet`.
+    """
+    itself = to in own or to.is_loopback
+    source = to if itself else next((each for each in own if each.version == to.version), _unspecified(to))
+    interface = LO if itself else "eth0"
+    packet = Packet(source=source, destination=to, port=port, out_interface=interface, uid=uid, gid=gid or Gid(uid))
+    return replace(packet, **more)  # type: ignore[arg-type]
+
+
+def _unspecified(like: Address) -> Address:
+    return ipaddress.ip_address("0.0.0.0" if like.version == Family.V4.version else "::")  # noqa: S104
