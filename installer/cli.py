@@ -1,8 +1,10 @@
 """The command line of the node agent, `install-cni`."""
 
+import ipaddress
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -10,6 +12,7 @@ import click
 from installer import settings as declared
 from installer.release import release
 from installer.settings import SettingError, Settings
+from plugin.values import ports
 
 _Command = Callable[..., None]
 
@@ -45,8 +48,13 @@ def _takes_settings(command: _Command) -> _Command:
 
     with_settings.__doc__ = command.__doc__
     with_settings.__name__ = command.__name__
-    options = with_settings
-    for each in reversed(declared.declarations()):
+    return _with_options(with_settings, [each.name for each in declared.declarations()])
+
+
+def _with_options(command: _Command, names: Collection[str]) -> _Command:
+    """Give a command some of the settings as options, under the names that they have everywhere."""
+    options = command
+    for each in reversed([each for each in declared.declarations() if each.name in names]):
         options = click.option(
             each.flag,
             each.name,
@@ -98,6 +106,103 @@ def uninstall(settings: Settings) -> None:
         click.echo(step.text, err=step.failed)
         failed |= step.failed
     sys.exit(1 if failed else 0)
+
+
+_DECIDING = ("exclude_namespaces", "redirect_backend", "inbound_ports_default", "ipv6", "kubeconfig")
+
+
+def _takes_a_pod(command: _Command) -> _Command:
+    """Give a command what explaining a pod takes: the settings that decide, as the agent has them, and where it is."""
+    command = click.option(
+        "--pod-ip",
+        "addresses",
+        multiple=True,
+        type=_Address(),
+        metavar="IP",
+        help="An address of the pod, in order. Default: its status'.",
+    )(command)
+    file = click.option(
+        "-f", "--file", metavar="FILE", help="Manifests, YAML or JSON; - is stdin. No cluster is asked."
+    )
+    return file(_with_options(command, _DECIDING))
+
+
+class _Address(click.ParamType[object]):
+    name = "IP"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        try:
+            return ipaddress.ip_address(value)
+        except ValueError:
+            self.fail(f"saw {value!r}, expected an IP address", param, ctx)
+
+
+class _Destination(click.ParamType[object]):
+    name = "IP:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        host, _, port = str(value).rpartition(":")
+        try:
+            address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+            (number,) = ports("--to", port)
+        except ValueError:
+            self.fail(f"saw {value!r}, expected IP:PORT, such as 10.96.0.1:443 or [fd00::1]:443", param, ctx)
+        return address, number
+
+
+@main.command("explain")
+@click.argument("target", nargs=-1, metavar="[pod NAMESPACE/NAME]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(("table", "json", "yaml", "rules", "dot", "svg")),
+    default="table",
+    show_default=True,
+    help="rules: as the backend is given them; dot, svg: a picture of the packets' paths.",
+)
+@_takes_a_pod
+def explain_command(target: tuple[str, ...], output: str, **given: Any) -> None:
+    """Say how a pod is treated, and why: the decision, each parameter and where it came from, the rules, warnings.
+
+    \b
+    install-cni explain -f deployment.yaml          any manifest with pods, before they run
+    kubectl get pods -o yaml | install-cni explain -f -
+    install-cni explain pod shop/web-0              a pod of the cluster
+    install-cni explain -f pod.yaml -o svg > pod.svg
+
+    The exit status is 1 if a pod could not start, as one of its values is not allowed.
+    """  # noqa: D301 - click's mark
+    from installer.explain.command import Options, explain_pods  # noqa: PLC0415
+
+    sys.exit(explain_pods(Options(**given), target, output))
+
+
+@main.command("trace")
+@click.argument("name", metavar="NAMESPACE/NAME")
+@click.option("--to", required=True, type=_Destination(), metavar="IP:PORT", help="Where the packet is sent to.")
+@click.option(
+    "--from", "source", type=_Address(), metavar="IP", help="Its source. Default: the pod's own, or any outside."
+)
+@click.option("--uid", type=click.IntRange(0), help="The uid of the process in the pod that sends it. Default: 1000.")
+@click.option("--gid", type=click.IntRange(0), help="The gid of that process. Default: the uid.")
+@click.option("--udp", is_flag=True, help="A UDP datagram. Default: TCP.")
+@click.option("--inbound", is_flag=True, help="It comes from outside, as it does if it goes to the pod's own address.")
+@click.option("--interface", default="eth0", show_default=True, help="The pod's interface by which it comes or goes.")
+@_takes_a_pod
+def trace_command(name: str, **given: Any) -> None:
+    """Walk one packet through a pod's rules: each rule that it meets, > before those that fit, and where it arrives.
+
+    \b
+    install-cni trace shop/web-0 --to 10.96.0.1:443                   what the application sends
+    install-cni trace shop/web-0 --to 10.96.0.1:443 --uid 1337        what the sidecar sends
+    install-cni trace shop/web -f deployment.yaml --to 10.1.2.3:80 --inbound
+
+    The rules are those that the pod's manifest asks for; the kernel is not asked, nor is a cluster with -f.
+    """  # noqa: D301 - click's mark
+    from installer.explain.command import Options, Probe, trace  # noqa: PLC0415
+
+    probe = Probe(**{field.name: given.pop(field.name) for field in fields(Probe)})
+    sys.exit(trace(Options(**given), name, probe))
 
 
 if __name__ == "__main__":

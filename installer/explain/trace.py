@@ -206,10 +206,8 @@ class _Way:
         )
 
 
-def sent(
-    own: tuple[Address, ...], to: Address, port: Port, uid: Uid = APPLICATION, gid: Gid | None = None, **more: object
-) -> Packet:
-    """Make the packet that a process in a pod sends.
+def sent(own: tuple[Address, ...], to: Address, port: Port, uid: Uid = APPLICATION, gid: Gid | None = None) -> Packet:
+    """Make the TCP packet that a process in a pod sends.
 
     Args:
         own: the pod's addresses.
@@ -217,13 +215,12 @@ def sent(
         port: the destination's.
         uid: of the process.
         gid: of the process; the same as the uid if not given.
-        more: other fields of `Packet`.
     """
     itself = to in own or to.is_loopback
     source = to if itself else next((each for each in own if each.version == to.version), _unspecified(to))
     interface = LO if itself else "eth0"
-    packet = Packet(source=source, destination=to, port=port, out_interface=interface, uid=uid, gid=gid or Gid(uid))
-    return replace(packet, **more)  # type: ignore[arg-type]
+    gid = Gid(uid) if gid is None else gid
+    return Packet(source=source, destination=to, port=port, out_interface=interface, uid=uid, gid=gid)
 
 
 def _unspecified(like: Address) -> Address:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -116,8 +116,8 @@ async def test_a_bad_file_is_reported_once_with_its_line_and_harms_no_other(
     assert await pods.find("shop", "not-there", None) is None
 
 
-TEMPLATE = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "app"}]}}
-MAKERS = {
+TEMPLATE: dict[str, Any] = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "app"}]}}
+MAKERS: dict[str, dict[str, Any]] = {
     **{
         kind: {"spec": {"template": TEMPLATE}}
         for kind in ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "ReplicationController")
@@ -138,7 +138,7 @@ async def test_what_makes_pods_is_taken_for_those_whose_names_begin_with_its_own
 
 async def test_a_pod_comes_before_a_template_and_the_longer_name_before_the_shorter(tmp_path: Path) -> None:
     for number, (kind, name) in enumerate([("Job", "web"), ("Job", "web-api"), ("Pod", "web-api-1")]):
-        rest = {"spec": {"containers": []}} if kind == "Pod" else MAKERS[kind]
+        rest: dict[str, Any] = {"spec": {"containers": []}} if kind == "Pod" else MAKERS[kind]
         made = {"kind": kind, "metadata": {"name": name, "namespace": "shop"}} | rest
         (tmp_path / f"{number}.json").write_text(json.dumps(made))
     pods = ManifestPods(tmp_path)

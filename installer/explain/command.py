@@ -1,0 +1,197 @@
+"""`install-cni explain` and `install-cni trace`: where the pods come from, and what is written."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from installer.explain import text
+from installer.explain.dot import dot
+from installer.explain.explain import Explanation, explain, status_addresses
+from installer.explain.picture import picture
+from installer.explain.svg import svg
+from installer.explain.trace import APPLICATION, Packet, sent, walk
+from installer.manifestfile import Found, read
+from installer.podspecs import PodManifest
+from plugin.backend import Backend
+from plugin.parameters import Defaults
+from plugin.pod import ManifestError, Pod, PodsUnavailable
+from plugin.rules import LO, ruleset
+from plugin.ruleset import Protocol
+from plugin.values import Gid, Port, Uid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from plugin.parameters import InboundPorts, Ipv6
+    from plugin.values import Address
+
+OUTPUTS = ("table", "json", "yaml", "rules", "dot", "svg")
+
+_POD = re.compile(r"([a-z0-9][-a-z0-9]{0,62})/([a-z0-9][-a-z0-9.]{0,252})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What both commands are told: the agent's settings that decide, and where the pod is."""
+
+    exclude_namespaces: tuple[str, ...]
+    redirect_backend: Backend | None
+    inbound_ports_default: InboundPorts
+    ipv6: Ipv6
+    kubeconfig: Path | None
+    file: str | None
+    addresses: tuple[Address, ...]
+
+    @property
+    def backend(self) -> Backend:
+        """In whose words rules are written."""
+        return self.redirect_backend or Backend.NFT
+
+    def explain(self, found: Found) -> Explanation:
+        """Explain one pod."""
+        return explain(found, self.addresses, Defaults(self.inbound_ports_default, self.ipv6), self.exclude_namespaces)
+
+
+def explain_pods(options: Options, target: tuple[str, ...], output: str) -> int:
+    """Explain the pods of a file, or one of a cluster.
+
+    Returns:
+        The exit status: 1 if there is a pod whose ADD would fail.
+
+    Raises:
+        click.ClickException: with what was seen, what was expected and what to do.
+    """
+    if (target and (len(target) != 2 or target[0] != "pod")) or bool(target) == bool(options.file):
+        raise click.UsageError("expected either -f FILE or: pod NAMESPACE/NAME")
+    found = [_from_cluster(target[1], options.kubeconfig)] if target else [*_from_file(options.file or "-")]
+    if not found:
+        raise click.ClickException(f"{options.file}: saw no pod and nothing that makes pods, expected one")
+    explanations = [options.explain(each) for each in found]
+    click.echo(_written(explanations, output, options.backend), nl=False)
+    return int(any(each.decision == "error" for each in explanations))
+
+
+def trace(options: Options, name: str, probe: Probe) -> int:
+    """Walk one packet through the rules of a pod.
+
+    Returns:
+        The exit status: 1 if the pod's ADD would fail.
+
+    Raises:
+        click.ClickException: as `explain_pods`.
+    """
+    found = _named(name, options.file) if options.file else _from_cluster(name, options.kubeconfig)
+    explanation = options.explain(found)
+    title = f"{explanation.namespace}/{explanation.name}"
+    if explanation.redirect is None:
+        click.echo(f"{title}: {explanation.decision.upper()}, {explanation.reason}")
+        click.echo(
+            "The packet goes on as it is: the pod has no rules." if explanation.decision == "pass" else "", nl=False
+        )
+        return int(explanation.decision == "error")
+    packet = probe.packet(options.addresses or status_addresses(found.written.manifest))
+    by = (
+        f"from outside by {packet.in_interface}"
+        if packet.in_interface
+        else f"sent by uid {packet.uid}, gid {packet.gid}"
+    )
+    to = f"[{packet.destination}]" if packet.destination.version == 6 else str(packet.destination)
+    click.echo(f"{title}: {packet.protocol.name} from {packet.source} to {to}:{packet.port}, {by}")
+    way = walk(ruleset(explanation.redirect), packet)
+    click.echo(text.walked(way, options.backend, packet.family), nl=False)
+    if packet.family not in explanation.redirect.families:
+        click.echo(f"IPv{packet.family.version} is not redirected for this pod; `install-cni explain` says why.")
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """The packet that `trace` is asked for."""
+
+    to: tuple[Address, Port]
+    source: Address | None
+    uid: int | None
+    gid: int | None
+    udp: bool
+    inbound: bool
+    interface: str
+
+    def packet(self, own: tuple[Address, ...]) -> Packet:
+        """Make the packet: to an address of the pod's own it comes from outside, unless a uid says who sends it."""
+        address, port = self.to
+        protocol = Protocol.UDP if self.udp else Protocol.TCP
+        if self.inbound or (self.uid is None and self.gid is None and address in own):
+            source = self.source or ipaddress.ip_address("192.0.2.1" if address.version == 4 else "2001:db8::1")
+            return Packet(source=source, destination=address, port=port, protocol=protocol, in_interface=self.interface)
+        uid = APPLICATION if self.uid is None else Uid(self.uid)
+        packet = sent(own, address, port, uid, None if self.gid is None else Gid(self.gid))
+        interface = LO if packet.out_interface == LO else self.interface
+        return replace(packet, protocol=protocol, source=self.source or packet.source, out_interface=interface)
+
+
+def _written(explanations: Sequence[Explanation], output: str, backend: Backend) -> str:
+    match output:
+        case "json":
+            return text.as_json(explanations)
+        case "yaml":
+            return text.as_yaml(explanations)
+        case "rules":
+            return text.rules(explanations, backend)
+        case "dot":
+            return dot(map(picture, explanations))
+        case "svg":
+            return svg(map(picture, explanations))
+    return text.table(explanations)
+
+
+def _from_file(name: str) -> Iterator[Found]:
+    """Read the pods of a file, `-` for stdin; what holds none is named on stderr."""
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        for each in read(data, is_json=data.lstrip()[:1] in (b"{", b"[")):
+            if isinstance(each, Found):
+                yield each
+            else:
+                click.echo(f"skipped: {each.kind} {each.name} holds no pods", err=True)
+    except OSError as error:
+        raise click.ClickException(f"{name}: {error.strerror}") from error
+    except ManifestError as error:
+        raise click.ClickException(f"{name}: {error}") from error
+
+
+def _named(name: str, file: str) -> Found:
+    found = [*_from_file(file)]
+    names = [f"{each.pod.namespace}/{each.pod.name}" for each in found]
+    if name not in names:
+        raise click.ClickException(f"{file}: saw {', '.join(names) or 'no pod'}, expected {name}")
+    return found[names.index(name)]
+
+
+def _from_cluster(name: str, kubeconfig: Path | None) -> Found:
+    matched = _POD.fullmatch(name)
+    if not matched:
+        raise click.ClickException(f"saw {name!r}, expected NAMESPACE/NAME of a pod, such as shop/web-0")
+    from installer.apiserver import ApiServer  # noqa: PLC0415 - kopf takes half a second to import
+
+    async def ask() -> Found:
+        api = ApiServer(kubeconfig)
+        try:
+            manifest = await api.get(f"/api/v1/namespaces/{matched[1]}/pods/{matched[2]}")
+        finally:
+            await api.close()
+        if manifest is None:
+            raise click.ClickException(f"the cluster has no pod {name}")
+        return Found(PodManifest(manifest, "Pod"), Pod.from_manifest(manifest))
+
+    try:
+        return asyncio.run(ask())
+    except (PodsUnavailable, ManifestError) as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,130 @@
+"""The picture as text for Graphviz, for those who draw it their own way."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+
+from installer.explain.drawing import STYLES
+from installer.explain.layout import LEFT, MOST_LINES, VALUES
+from installer.explain.lettering import Font, clean, listed, wrapped
+from installer.explain.picture import End, Way
+from plugin.rules import INBOUND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from installer.explain.picture import Path, Paths, Picture
+
+HEAD = """digraph pods {
+graph [rankdir=LR ranksep=0.4 nodesep=0.15 fontname="sans-serif" fontsize=12];
+node [shape=box style=rounded fontname="sans-serif" fontsize=11];"""
+STROKES = {Way.THROUGH: "solid", Way.ROUND: "dashed", Way.DROPPED: "dotted"}
+
+# Graphviz puts the start of an edge left of its end. So that the network's side stays apart from the application's,
+# whichever way traffic goes, each node has a rank, and an edge against them is written the other way round.
+NETWORK, LEFT_LABEL, SIDECAR, RIGHT_LABEL, APPLICATION = range(5)
+
+
+class Link(NamedTuple):
+    """A path's label with its rank, and the nodes that the path comes from and goes to."""
+
+    path: Path
+    rank: int
+    sources: list[str]
+    targets: list[str]
+
+
+def dot(pictures: Iterable[Picture]) -> str:
+    """Write pods as one graph, each a cluster of its own."""
+    pods = (_pod(f"pod{number}_", picture) for number, picture in enumerate(pictures))
+    return "\n".join([HEAD, *chain.from_iterable(pods), "}", ""])
+
+
+def _pod(pod: str, picture: Picture) -> Iterator[str]:
+    """Write one pod; the names of its nodes begin with `pod`."""
+    links = list(_redirected(picture.paths) if picture.paths else _not_redirected(picture.all_traffic))
+    ends = {end for link in links for end in (*link.sources, *link.targets)}
+    head = (f"{picture.namespace}/{picture.name}", picture.verdict, *(fact.text for fact in picture.facts))
+    yield f"{pod}network [label=Network];"
+    yield f"subgraph cluster_{pod} {{"
+    yield f"label={_quoted(chain.from_iterable(map(_wrapped, head)))};"
+    yield f"{pod}application [label=Application];"
+    yield from (
+        f"{pod}warning{n} [shape=note label={_quoted(_wrapped(each))}];" for n, each in enumerate(picture.warnings)
+    )
+    if "dropped" in ends:
+        yield f'{pod}dropped [shape=plaintext label="✕"];'
+    if picture.paths:
+        yield f'subgraph cluster_{pod}sidecar {{ label="istio-proxy";'
+        yield from (_of_sidecar(pod, each) for each in sorted(ends - {"network", "application", "dropped"}))
+        yield "}"
+    yield from (_label(f"{pod}path{number}", link.path) for number, link in enumerate(links))
+    yield "}"
+    for number, link in enumerate(links):
+        yield from _edges(pod, f"{pod}path{number}", link)
+
+
+def _redirected(paths: Paths) -> Iterator[Link]:
+    inbound = f"{INBOUND}"
+    senders = list(dict.fromkeys(f"{path.port}" for path in paths.outbound if path.port)) or ["sidecar"]
+    for path in paths.inbound:
+        yield Link(path, LEFT_LABEL, ["network"], [_end(path, "application")])
+    if paths.own_call:
+        yield Link(paths.own_call, LEFT_LABEL, senders, [inbound])
+    if paths.arriving:
+        yield Link(paths.arriving, RIGHT_LABEL, [inbound], ["application"])
+    for path in paths.outbound:
+        yield Link(path, RIGHT_LABEL, ["application"], [_end(path, "network")])
+    yield Link(paths.leaving, LEFT_LABEL, senders, ["network"])
+
+
+def _not_redirected(path: Path) -> Iterator[Link]:
+    ends = ["dropped"] if path.way is Way.DROPPED else ["network", "application"]
+    yield Link(path, LEFT_LABEL, ["network"], ends)
+
+
+def _end(path: Path, across: str) -> str:
+    if path.port:
+        return f"{path.port}"
+    if path.way is Way.DROPPED:
+        return "dropped"
+    return {End.ACROSS: across, End.SIDECAR: "sidecar", End.BACK: "application"}[path.end]
+
+
+def _of_sidecar(pod: str, end: str) -> str:
+    label = f":{end}" if end.isdigit() else end
+    return f'{pod}{end} [label="{label}"];'
+
+
+def _label(name: str, path: Path) -> str:
+    text = _quoted([path.what, *listed(path.values, LEFT.width, VALUES, MOST_LINES)])
+    style = f'style="rounded,filled,{STROKES[path.way]}" color="{STYLES[path.way].colour}"'
+    return f'{name} [label={text} tooltip={_quoted([str(path)])} {style} fillcolor="{STYLES[path.way].fill}"];'
+
+
+def _edges(pod: str, label: str, link: Link) -> Iterator[str]:
+    style = STYLES[link.path.way]
+    stroke = f'style={STROKES[link.path.way]} color="{style.colour}" penwidth={style.width}'
+    for end in link.sources:
+        left, right = (f"{pod}{end}", label) if _rank(end) < link.rank else (label, f"{pod}{end}")
+        yield f"{left} -> {right} [dir=none {stroke}];"
+    for end in link.targets:
+        left, right, head = (
+            (label, f"{pod}{end}", "forward") if link.rank < _rank(end) else (f"{pod}{end}", label, "back")
+        )
+        yield f"{left} -> {right} [dir={head} {stroke}];"
+
+
+def _rank(end: str) -> int:
+    return {"network": NETWORK, "application": APPLICATION}.get(end, SIDECAR)
+
+
+def _wrapped(text: str) -> list[str]:
+    return wrapped(text, 480, Font(11))
+
+
+def _quoted(lines: Iterable[str]) -> str:
+    r"""Quote lines of text; `\n` is Graphviz' own word for the end of one, and `&` begins an entity."""
+    escapes = str.maketrans({"\\": r"\\", '"': r"\"", "&": "&amp;"})
+    return '"' + r"\n".join(clean(line).translate(escapes) for line in lines) + '"'

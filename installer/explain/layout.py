@@ -1,0 +1,196 @@
+"""Where everything stands on the drawing of a redirected pod.
+
+What is inbound goes from left to right, what is outbound goes back; a label stands at the side from which its traffic
+comes. The sidecar is in the middle, what goes round it is above (inbound) and below (outbound).
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+from installer.explain.drawing import Box
+from installer.explain.lettering import Font, listed
+from installer.explain.picture import End, Way
+from plugin.rules import INBOUND, OUTBOUND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from installer.explain.picture import Path, Paths
+    from plugin.values import Port
+
+WIDTH, MARGIN, PAD = 1240, 24, 12
+VALUES = Font(12, mono=True)
+MOST_LINES = 2  # of values
+LINE = 17  # from one line of values to the next
+LOOP = 11  # from a label's middle to where its line leaves, if it comes back
+_GAP, _BETWEEN, _HEADING, _NOTHING, _LISTENER = 12, 28, 30, 34, 84
+
+
+class Column(NamedTuple):
+    """A strip of the drawing, from its top to its bottom."""
+
+    x: float
+    width: float
+
+    def box(self, top: float, bottom: float) -> Box:
+        """Cut a box out of it."""
+        return Box(self.x, top, self.width, bottom - top)
+
+
+NETWORK, POD, APPLICATION = Column(24, 104), Column(148, 1068), Column(1096, 104)
+LEFT, SIDECAR, RIGHT = Column(172, 288), Column(500, 240), Column(780, 288)
+LONE = Column(456, 328)  # of the one path of a pod that is not redirected
+
+
+class Label(NamedTuple):
+    """A path's box, with the values that have room in it."""
+
+    path: Path
+    box: Box
+    values: list[str]
+
+    @property
+    def y(self) -> float:
+        """Where the path's line runs."""
+        return self.box.middle.y
+
+
+class Listener(NamedTuple):
+    """A port of the sidecar, at the edge where its traffic arrives."""
+
+    port: Port
+    box: Box
+
+    @property
+    def y(self) -> float:
+        """Where its traffic's line goes on."""
+        return self.box.middle.y
+
+
+class Layout(NamedTuple):
+    """All that is drawn of a redirected pod; `arriving` and `leaving` are what the sidecar itself sends.
+
+    `nothing_inbound` and `nothing_outbound` are where it is said that nothing goes through the sidecar, if that is so.
+    """
+
+    network: Box
+    pod: Box
+    sidecar: Box
+    application: Box
+    inbound_heading: Box
+    inbound_round: list[Label]
+    inbound: list[Label]
+    nothing_inbound: Box | None
+    own_call: list[Label]
+    inbound_listeners: list[Listener]
+    arriving: list[Label]
+    outbound_heading: Box
+    outbound: list[Label]
+    nothing_outbound: Box | None
+    outbound_listeners: list[Listener]
+    outbound_round: list[Label]
+    leaving: list[Label]
+
+    @property
+    def labels(self) -> Iterator[Label]:
+        """All labels, as a person reads them."""
+        yield from (*self.inbound_round, *self.inbound, *self.own_call, *self.arriving)
+        yield from (*self.outbound, *self.leaving, *self.outbound_round)
+
+
+def layout(paths: Paths, top: float) -> Layout:
+    """Lay out the paths of a pod, from `top` down."""
+    first = top + 2 * _HEADING
+    # The ports that the sidecar answers are nearest to it, so that their line crosses no other.
+    inbound_round = _stacked(LEFT, sorted(_not_through(paths.inbound), key=lambda each: each.end is End.SIDECAR), first)
+    edge = _bottom(inbound_round) + _BETWEEN
+
+    y = edge + 56
+    inbound = _stacked(LEFT, _through(paths.inbound), y)
+    nothing_inbound = None if inbound else LEFT.box(y, y + _NOTHING)
+    under = _under(inbound, y + _NOTHING + _GAP)
+    own_call = _stacked(LEFT, [paths.own_call] if paths.own_call else [], under)
+    inbound_listeners = list(_inbound_listener(inbound, own_call))
+    arriving = [_beside(RIGHT, paths.arriving, each) for each in inbound_listeners if paths.arriving]
+
+    y = _under([*own_call, *arriving], under)
+    outbound_heading = RIGHT.box(y, y + _HEADING)
+    y += _HEADING + 6
+    outbound = _stacked(RIGHT, _through(paths.outbound), y)
+    nothing_outbound = None if outbound else RIGHT.box(y, y + _NOTHING)
+    outbound_listeners = list(_outbound_listeners(outbound))
+    beside = [_beside(LEFT, paths.leaving, each) for each in outbound_listeners[-1:]]
+    leaving = beside or _stacked(LEFT, [paths.leaving], y)
+    sidecar = SIDECAR.box(edge, _bottom([*outbound, *leaving]) + 16)
+
+    outbound_round = _stacked(RIGHT, _not_through(paths.outbound), sidecar.bottom + _BETWEEN)
+    bottom = _bottom(outbound_round)
+    return Layout(
+        network=NETWORK.box(first, bottom),
+        pod=POD.box(top, bottom + 20),
+        sidecar=sidecar,
+        application=APPLICATION.box(first, bottom),
+        inbound_heading=LEFT.box(first - _HEADING - 6, first - 6),
+        inbound_round=inbound_round,
+        inbound=inbound,
+        nothing_inbound=nothing_inbound,
+        own_call=own_call,
+        inbound_listeners=inbound_listeners,
+        arriving=arriving,
+        outbound_heading=outbound_heading,
+        outbound=outbound,
+        nothing_outbound=nothing_outbound,
+        outbound_listeners=outbound_listeners,
+        outbound_round=outbound_round,
+        leaving=leaving,
+    )
+
+
+def _through(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.way is Way.THROUGH]
+
+
+def _not_through(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.way is not Way.THROUGH]
+
+
+def _stacked(column: Column, paths: Iterable[Path], y: float) -> list[Label]:
+    labels: list[Label] = []
+    for path in paths:
+        labels.append(label_of(column, path, _under(labels, y)))
+    return labels
+
+
+def _beside(column: Column, path: Path, listener: Listener) -> Label:
+    label = label_of(column, path, 0)
+    return label._replace(box=label.box._replace(y=listener.y - label.y))
+
+
+def label_of(column: Column, path: Path, y: float) -> Label:
+    """Make the label of a path, from `y` down."""
+    values = listed(path.values, column.width - 2 * PAD, VALUES, MOST_LINES)
+    return Label(path, column.box(y, y + 32 + LINE * len(values)), values)
+
+
+def _bottom(labels: list[Label]) -> float:
+    return max(label.box.bottom for label in labels)
+
+
+def _under(labels: list[Label], y: float) -> float:
+    return _bottom(labels) + _GAP if labels else y
+
+
+def _inbound_listener(inbound: list[Label], own_call: list[Label]) -> Iterator[Listener]:
+    """One for all that arrives, down to where the sidecar's own calls come in again: the upper of their two lines."""
+    ends = [label.y for label in inbound] + [label.y - LOOP for label in own_call]
+    if ends:
+        yield Listener(INBOUND, Box(SIDECAR.x, ends[0] - 18, _LISTENER, ends[-1] - ends[0] + 30))
+
+
+def _outbound_listeners(outbound: list[Label]) -> Iterator[Listener]:
+    for port, group in groupby(outbound, key=lambda label: label.path.port):
+        ends = [label.y for label in group]
+        place = Box(SIDECAR.x + SIDECAR.width - _LISTENER, ends[0] - 18, _LISTENER, ends[-1] - ends[0] + 36)
+        yield Listener(port or OUTBOUND, place)

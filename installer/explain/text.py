@@ -1,0 +1,152 @@
+"""Explanations and walks as text: a table for people, JSON and YAML for programs, the rules in the backend's own words."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import textwrap
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from installer.explain.trace import Outcome
+from plugin import iptables, nft
+from plugin.backend import Backend
+from plugin.redirect import Family
+from plugin.rules import ruleset
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from installer.explain.explain import Explanation
+    from installer.explain.trace import Step, Walk
+    from plugin.redirect import Redirect
+    from plugin.ruleset import Rule
+
+WIDTH = 100  # columns
+IPTABLES = {Family.V4: "iptables", Family.V6: "ip6tables"}
+ENDS = {
+    Outcome.REDIRECTED: "arrives at port {port} of the sidecar, which can ask for the destination (SO_ORIGINAL_DST)",
+    Outcome.TPROXIED: "arrives at port {port} of the sidecar, with its own addresses",
+    Outcome.UNTOUCHED: "goes on as it is: not redirected",
+    Outcome.DROPPED: "is dropped",
+}
+
+
+def table(explanations: Sequence[Explanation]) -> str:
+    """Write them for people."""
+    return "\n".join("".join(f"{line}\n" for line in _lines(each)) for each in explanations)
+
+
+def as_json(explanations: Sequence[Explanation]) -> str:
+    """Write them as a JSON list."""
+    return json.dumps([plain(each) for each in explanations], indent=2) + "\n"
+
+
+def as_yaml(explanations: Sequence[Explanation]) -> str:
+    """Write them as a YAML list."""
+    text: str = yaml.safe_dump([plain(each) for each in explanations], sort_keys=False, width=WIDTH)
+    return text
+
+
+def rules(explanations: Sequence[Explanation], backend: Backend) -> str:
+    """Write the rules of those that are redirected, as the backend is given them."""
+    written = []
+    for each in explanations:
+        title = f"# {each.namespace}/{each.name}: {each.decision}"
+        written.append(f"{title}\n{_rules(each.redirect, backend)}" if each.redirect else f"{title}: {each.reason}\n")
+    return "\n".join(written)
+
+
+def plain(explanation: Explanation) -> dict[str, Any]:
+    """Make an explanation of what JSON knows; the keys stay as they are from release to release."""
+    return {
+        "namespace": explanation.namespace,
+        "name": explanation.name,
+        "kind": explanation.kind,
+        "decision": explanation.decision,
+        "row": explanation.row,
+        "reason": explanation.reason,
+        "parameters": [
+            {"name": each.field, "key": each.key, "value": _plain(each.value), "origin": each.origin.value}
+            for each in explanation.parameters
+        ],
+        "warnings": list(explanation.warnings),
+    }
+
+
+def walked(walk: Walk, backend: Backend, family: Family) -> str:
+    """Write a packet's way: each rule that it meets, `>` before those that fit, and where it arrives."""
+    lines = [_step(step, backend, family) for step in walk.steps] or ["  no rule is there for it"]
+    return "\n".join([*lines, f"The packet {ENDS[walk.outcome].format(port=walk.port)}.", ""])
+
+
+def _lines(explanation: Explanation) -> Iterator[str]:
+    kind = "" if explanation.kind == "Pod" else f" ({explanation.kind})"
+    yield from _wrapped(
+        f"{explanation.namespace}/{explanation.name}{kind}: {explanation.decision.upper()}, {explanation.reason}",
+        "",
+        "  ",
+    )
+    if explanation.parameters:
+        keys = [each.key for each in explanation.parameters]
+        width = max(map(len, keys))
+        for each in explanation.parameters:
+            value = f"{_shown(each.value)}  ({each.origin.value})"
+            yield from _wrapped(value, f"  {each.key:{width}}  ", " " * (width + 4))
+    for warning in explanation.warnings:
+        yield from _wrapped(warning, "  ! ", "    ")
+
+
+def _wrapped(text: str, first: str, following: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=first, subsequent_indent=following, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _shown(value: object) -> str:
+    made = _plain(value)
+    if isinstance(made, bool):
+        return "true" if made else "false"
+    return ", ".join(map(str, made)) or "none" if isinstance(made, list) else str(made)
+
+
+def _plain(value: object) -> Any:
+    match value:
+        case Family():
+            return f"IPv{value.version}"
+        case Enum():
+            return value.value
+        case tuple():
+            return [_plain(each) for each in value]
+        case ipaddress.IPv4Network() | ipaddress.IPv6Network():
+            return str(value)
+    return value
+
+
+def _rules(redirect: Redirect, backend: Backend) -> str:
+    written = ruleset(redirect)
+    routes = "".join(
+        f"# ip {'-6 ' if each.family is Family.V6 else ''}rule add fwmark {each.mark:#x} lookup {each.table}\n"
+        f"# ip {'-6 ' if each.family is Family.V6 else ''}route add local default dev lo table {each.table}\n"
+        for each in written.routes
+    )
+    if backend is Backend.NFT:
+        return routes + nft.listing(written)
+    texts = (
+        f"# {IPTABLES[family]}-restore --noflush\n{iptables.transaction(written, family, '')}"
+        for family in redirect.families
+    )
+    return routes + "".join(texts)
+
+
+def _step(step: Step, backend: Backend, family: Family) -> str:
+    text = _rule(step.rule, backend, family, built_in=not step.chain.startswith("ISTIO_"))
+    return f"{'>' if step.fits else ' '} {step.kind.value:6} {step.chain:17} {text}"
+
+
+def _rule(rule: Rule, backend: Backend, family: Family, *, built_in: bool) -> str:
+    if backend is Backend.NFT:
+        return "; ".join(nft.lines(rule, family))
+    return iptables.arguments(rule, family, built_in=built_in)

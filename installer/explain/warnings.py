@@ -1,0 +1,150 @@
+"""What a platform engineer would want to know about a pod before it surprises them, each with what to do about it. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from plugin.parameters import REROUTE, TRAFFIC
+from plugin.pod import PROXY
+from plugin.redirect import SIDECAR, Family, Mode
+from plugin.values import EVERYTHING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from plugin.outside import Pass
+    from plugin.pod import Container, Pod
+    from plugin.redirect import Redirect
+    from plugin.values import Address
+
+NAMES = (
+    "includeInboundPorts",
+    "excludeInboundPorts",
+    "includeOutboundIPRanges",
+    "excludeOutboundIPRanges",
+    "includeOutboundPorts",
+    "excludeOutboundPorts",
+    "excludeInterfaces",
+    "kubevirtInterfaces",
+)
+OF_THE_MESH = ("istio-init", "istio-validation", PROXY)
+
+
+def of_pass(pod: Pod, passed: Pass) -> Iterator[str]:
+    """Say what is worth knowing about a pod that is left alone."""
+    if passed.row == "excluded" and "sidecar.istio.io/status" in pod.annotations:
+        yield (
+            f"the pod was injected, but its namespace {pod.namespace} is excluded: its sidecar gets no traffic. Take the "
+            "namespace out of excludeNamespaces, or switch injection off for it"
+        )
+    if passed.row == "istio-init":
+        yield (
+            "istio-init needs NET_ADMIN in the pod, which this agent makes unnecessary: install the injector with "
+            "cni.enabled, and inject the pod again"
+        )
+    if ignored := [key for key in pod.annotations if key.startswith(TRAFFIC) or key == REROUTE]:
+        yield f"{_listed(ignored)} has no effect, as the pod is left alone"
+
+
+def of_redirect(pod: Pod, redirect: Redirect, addresses: tuple[Address, ...]) -> Iterator[str]:
+    """Say what is worth knowing about a pod that is redirected."""
+    yield from _early_containers(pod, redirect)
+    yield from _unknown(pod)
+    yield from _without_effect(pod, redirect)
+    yield from _both(redirect)
+    yield from _identity(pod, redirect)
+    if redirect.include_inbound_ports == ():
+        why = "is empty" if TRAFFIC + "includeInboundPorts" in pod.annotations else "is absent and no port is declared"
+        yield f"nothing inbound is redirected: {TRAFFIC}includeInboundPorts {why}"
+    if around := redirect.around(addresses):
+        yield (
+            f"traffic of {_listed(around)} goes round the sidecar: IPv6 is redirected if it is the pod's first family, if "
+            f"{PROXY} has the env ISTIO_DUAL_STACK=true, or if the agent's setting ipv6 is always"
+        )
+
+
+def of_manifest(manifest: Mapping[str, Any], redirect: Redirect) -> Iterator[str]:
+    """Say what only the whole manifest tells: whether a sidecar under TPROXY may listen as it has to."""
+    if redirect.mode is not Mode.TPROXY:
+        return
+    spec = manifest.get("spec") or {}
+    for each in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
+        security = each.get("securityContext") or {}
+        added = (security.get("capabilities") or {}).get("add") or ()
+        if each.get("name") == PROXY and not security.get("privileged") and "NET_ADMIN" not in added:
+            yield f"under TPROXY {PROXY} needs the capability NET_ADMIN, or it cannot listen transparently and gets nothing"
+
+
+def _early_containers(pod: Pod, redirect: Redirect) -> Iterator[str]:
+    """Name the application's init containers that run before the sidecar is up (F21)."""
+    if redirect.include_outbound == () and not redirect.include_outbound_ports:
+        return
+    for each in pod.init_containers:
+        if each.name == PROXY:
+            return
+        own_id = each.run_as_user if each.run_as_user is not None else pod.run_as_user
+        if each.name not in OF_THE_MESH and own_id != redirect.uid:
+            yield (
+                f"init container {each.name} runs before the sidecar is up, and its outbound TCP is redirected there: it has "
+                f"no network. Let what it needs go round by {TRAFFIC}excludeOutboundIPRanges or "
+                f"{TRAFFIC}excludeOutboundPorts, run it as uid {redirect.uid}, or make the sidecar a native one (an init "
+                "container before it, restartPolicy Always)"
+            )
+
+
+def _unknown(pod: Pod) -> Iterator[str]:
+    for key in pod.annotations:
+        name = key.removeprefix(TRAFFIC)
+        if key.startswith(TRAFFIC) and name not in NAMES:
+            near = difflib.get_close_matches(name, NAMES, 1)
+            yield f"{key} is unknown and has no effect" + (f": is {TRAFFIC}{near[0]} meant?" if near else "")
+
+
+def _without_effect(pod: Pod, redirect: Redirect) -> Iterator[str]:
+    if redirect.exclude_inbound_ports and redirect.include_inbound_ports is not EVERYTHING:
+        yield f"{TRAFFIC}excludeInboundPorts has no effect, as it counts only where includeInboundPorts is *"
+    if redirect.include_outbound_ports and redirect.include_outbound is EVERYTHING:
+        yield f"{TRAFFIC}includeOutboundPorts has no effect, as includeOutboundIPRanges is * and all ports are redirected"
+    if REROUTE in pod.annotations and TRAFFIC + "kubevirtInterfaces" in pod.annotations:
+        yield f"{TRAFFIC}kubevirtInterfaces has no effect, as {REROUTE} wins"
+    if Family.V6 not in redirect.families:
+        ranges = () if redirect.include_outbound is EVERYTHING else redirect.include_outbound
+        if unused := [str(cidr) for cidr in (*ranges, *redirect.exclude_outbound) if cidr.version == Family.V6.version]:
+            yield f"the IPv6 ranges {_listed(unused)} have no effect, as the pod's IPv6 is not redirected"
+
+
+def _both(redirect: Redirect) -> Iterator[str]:
+    """Name what is both included and excluded: which of the two wins is not for people to remember."""
+    if both := set(redirect.include_outbound_ports) & set(redirect.exclude_outbound_ports):
+        yield f"outbound port {_listed(sorted(both))} is both included and excluded: it is left alone"
+    included = redirect.include_inbound_ports
+    if included is not EVERYTHING and (both := set(included) & set(redirect.exclude_inbound_ports)):
+        yield f"inbound port {_listed(sorted(both))} is both included and excluded: it is redirected"
+    if redirect.include_outbound is not EVERYTHING and (
+        ranges := set(redirect.include_outbound) & set(redirect.exclude_outbound)
+    ):
+        yield f"the range {_listed(sorted(map(str, ranges)))} is both included and excluded: it is left alone"
+    if names := set(redirect.exclude_interfaces) & set(redirect.reroute_interfaces):
+        yield f"interface {_listed(sorted(names))} is both excluded and rerouted: it is left alone"
+
+
+def _identity(pod: Pod, redirect: Redirect) -> Iterator[str]:
+    """The sidecar's own traffic is known by uid and gid; so is that of whoever has them, too."""
+    proxy = pod.proxy
+    if proxy and _runs_as(proxy, pod) == 0:
+        yield (
+            f"{PROXY} runs as root, which counts as uid {SIDECAR}: if it really does, its own traffic is redirected to itself. "
+            f"Set its runAsUser to {SIDECAR}"
+        )
+    for each in pod.containers:
+        if each.name != PROXY and _runs_as(each, pod) == redirect.uid:
+            yield f"container {each.name} runs as the sidecar's uid {redirect.uid}: its traffic goes round the sidecar"
+
+
+def _runs_as(container: Container, pod: Pod) -> int | None:
+    return container.run_as_user if container.run_as_user is not None else pod.run_as_user
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))

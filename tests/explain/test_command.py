@@ -1,0 +1,191 @@
+"""`install-cni explain` and `install-cni trace` as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from plugin import nft
+from plugin.redirect import Redirect
+from plugin.rules import ruleset
+from plugin.values import Port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEPLOYMENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  template:
+    metadata:
+      annotations: {sidecar.istio.io/status: '{}', traffic.sidecar.istio.io/excludeOutboundPorts: "22, 5432"}
+    spec:
+      initContainers: [{name: migrate}]
+      containers: [{name: app, ports: [{containerPort: 8080}]}, {name: istio-proxy}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: plain, namespace: shop}
+spec:
+  containers: [{name: app}]
+"""
+
+
+def install_cni(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "installer", *words]
+    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "web.yaml"
+    path.write_text(DEPLOYMENT)
+    return str(path)
+
+
+def test_a_table_says_what_and_why(file: str) -> None:
+    done = install_cni("explain", "-f", file)
+    assert done.returncode == 0, done.stderr
+    assert "shop/web (Deployment): REDIRECT, it is a meshed pod\n" in done.stdout
+    assert "traffic.sidecar.istio.io/excludeOutboundPorts     22, 5432  (annotation)\n" in done.stdout
+    assert "  ! init container migrate runs before the sidecar is up" in done.stdout
+    assert "shop/plain: PASS, never injected" in done.stdout
+    assert done.stderr == "skipped: Service web holds no pods\n"
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_programs_get_a_list(file: str, output: str) -> None:
+    done = install_cni("explain", "-f", "-", "-o", output, given=DEPLOYMENT)
+    web, plain = json.loads(done.stdout) if output == "json" else yaml.safe_load(done.stdout)
+    assert (web["namespace"], web["name"], web["kind"], web["decision"]) == ("shop", "web", "Deployment", "redirect")
+    assert {
+        "name": "exclude_outbound_ports",
+        "key": "traffic.sidecar.istio.io/excludeOutboundPorts",
+        "value": [22, 5432],
+        "origin": "annotation",
+    } in web["parameters"]
+    assert len(web["warnings"]) == 1
+    assert (plain["decision"], plain["row"], plain["parameters"]) == ("pass", "never-injected", [])
+
+
+def test_rules_are_those_that_the_agent_would_write(file: str) -> None:
+    redirect = Redirect(include_inbound_ports=(Port(8080),), exclude_outbound_ports=(Port(22), Port(5432)))
+    done = install_cni("explain", "-f", file, "-o", "rules")
+    assert f"# shop/web: redirect\n{nft.listing(ruleset(redirect))}" in done.stdout
+    done = install_cni(
+        "explain", "-f", file, "-o", "rules", "--redirect-backend", "iptables-legacy", "--ipv6", "always"
+    )
+    assert "# iptables-restore --noflush\n*nat\n" in done.stdout
+    assert "# ip6tables-restore --noflush\n*nat\n" in done.stdout
+
+
+@pytest.mark.parametrize(("output", "begins"), [("svg", "<svg "), ("dot", "digraph ")])
+def test_pictures_are_written(file: str, output: str, begins: str) -> None:
+    done = install_cni("explain", "-f", file, "-o", output)
+    assert done.returncode == 0, done.stderr
+    assert begins in done.stdout[:200]
+    assert "15001" in done.stdout
+
+
+def test_a_pod_that_could_not_start_is_shown_and_fails_the_command(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(DEPLOYMENT.replace("22, 5432", "ssh"))
+    done = install_cni("explain", "-f", str(path))
+    assert done.returncode == 1
+    assert (
+        "shop/web (Deployment): ERROR, traffic.sidecar.istio.io/excludeOutboundPorts: saw 'ssh', expected"
+        in done.stdout
+    )
+    assert "shop/plain: PASS" in done.stdout
+
+
+def test_the_agents_settings_decide_here_too(file: str) -> None:
+    done = install_cni("explain", "-f", file, "--exclude-namespaces", "shop")
+    assert "shop/web (Deployment): PASS, namespace shop is excluded" in done.stdout
+    done = install_cni("explain", "-f", file, "--inbound-ports-default", "*", "--pod-ip", "fd00::1")
+    assert "includeInboundPorts      *  (setting)\n" in done.stdout
+    assert "IPv4, IPv6  (addresses)\n" in done.stdout
+
+
+BAD = {
+    "neither": ((), "", 2, "expected either -f FILE or: pod NAMESPACE/NAME"),
+    "both": (("pod", "a/b", "-f", "x"), "", 2, "expected either -f FILE or: pod NAMESPACE/NAME"),
+    "no such file": (("-f", "/nowhere/x.yaml"), "", 1, "/nowhere/x.yaml: No such file or directory"),
+    "a folder": (("-f", "/tmp"), "", 1, "/tmp: Is a directory"),  # noqa: S108
+    "nothing": (("-f", "-"), "", 1, "-: saw no pod and nothing that makes pods, expected one"),
+    "no manifest": (("-f", "-"), "[1, 2]", 1, "-: line 1: saw kind [1, 2], expected Pod"),
+    "no YAML": (("-f", "-"), "a: b: c", 1, "-: line 1: mapping values are not allowed"),
+    "no JSON": (("-f", "-"), '{"kind":', 1, "-: line 1: Expecting value, expected JSON"),
+    "a wrong type": (
+        ("-f", "-"),
+        "kind: Pod\nmetadata:\n  name: x\n  annotations:\n    a: 1\n",
+        1,
+        "-: line 5: metadata.annotations.a: saw 1, expected a string (quote it)",
+    ),
+    "no name of a pod": (("pod", "web"), "", 1, "saw 'web', expected NAMESPACE/NAME of a pod"),
+    "no such backend": (("-f", "-", "--redirect-backend", "ebpf"), "", 2, "saw 'ebpf', expected one of auto, nft"),
+    "no cluster": (("pod", "a/b"), "", 1, "no KUBERNETES_SERVICE_HOST and _PORT in the environment"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_explained_is_said_in_a_line(case: str) -> None:
+    words, given, status, said = BAD[case]
+    done = install_cni("explain", *words, given=given)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_packet_is_walked_through_the_rules(file: str) -> None:
+    done = install_cni("trace", "shop/web", "-f", file, "--to", "10.96.0.1:443", "--pod-ip", "10.0.0.5")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "shop/web: TCP from 10.0.0.5 to 10.96.0.1:443, sent by uid 1000, gid 1000"
+    assert lines[1] == "> nat    OUTPUT            jump ISTIO_OUTPUT"
+    assert lines[2] == "  nat    ISTIO_OUTPUT      tcp dport 22 return"
+    assert lines[-2] == "> nat    ISTIO_REDIRECT    meta l4proto tcp redirect to :15001"
+    assert lines[-1].startswith("The packet arrives at port 15001 of the sidecar")
+
+
+@pytest.mark.parametrize(
+    ("words", "ends"),
+    [
+        (("--to", "10.96.0.1:443", "--uid", "1337"), "goes on as it is"),
+        (("--to", "10.96.0.1:22"), "goes on as it is"),
+        (("--to", "10.96.0.1:53", "--udp"), "goes on as it is"),
+        (("--to", "10.0.0.5:8080"), "arrives at port 15006"),
+        (("--to", "10.0.0.5:9090"), "goes on as it is"),
+        (("--to", "10.0.0.5:8080", "--uid", "1337"), "arrives at port 15006"),
+        (("--to", "10.7.7.7:8080", "--inbound"), "arrives at port 15006"),
+        (("--to", "[fd00::1]:443"), "IPv6 is not redirected for this pod"),
+    ],
+)
+def test_where_a_packet_arrives(file: str, words: tuple[str, ...], ends: str) -> None:
+    done = install_cni("trace", "shop/web", "-f", file, "--pod-ip", "10.0.0.5", *words)
+    assert done.returncode == 0, done.stderr
+    assert ends in done.stdout
+
+
+def test_a_packet_of_a_pod_without_rules_goes_on(file: str) -> None:
+    done = install_cni("trace", "shop/plain", "-f", file, "--to", "10.96.0.1:443")
+    assert done.stdout.splitlines()[0].startswith("shop/plain: PASS, never injected")
+    assert "the pod has no rules" in done.stdout
+
+
+def test_a_pod_that_is_not_in_the_file_is_named(file: str) -> None:
+    done = install_cni("trace", "shop/other", "-f", file, "--to", "10.96.0.1:443")
+    assert done.returncode == 1
+    assert "saw shop/web, shop/plain, expected shop/other" in done.stderr

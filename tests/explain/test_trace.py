@@ -1,0 +1,52 @@
+"""The walk of a packet ends where the packets of tests/redirect really arrived, and shows each rule that it meets."""
+
+from __future__ import annotations
+
+import pytest
+
+from installer.explain.trace import Outcome, walk
+from plugin.redirect import Family, Mode, Redirect
+from plugin.rules import ruleset
+from plugin.ruleset import Jump, Kind, RedirectTo, State
+from tests.explain.packets import packet
+from tests.redirect.probes import APPLICATION, PROXY, Place, Probe
+from tests.redirect.rows import ROWS
+from tests.redirect.test_packets import expected
+
+
+@pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
+@pytest.mark.parametrize("name", ROWS)
+def test_it_ends_where_real_packets_arrive(name: str, mode: Mode) -> None:
+    rules = ruleset(ROWS[name].redirect(mode))
+    wrong = {
+        probe: way.port
+        for probe, fate in expected(name, mode).items()
+        if (way := walk(rules, packet(probe))).port != fate.port
+    }
+    assert wrong == {}
+
+
+def test_it_shows_the_rules_that_the_packet_meets_in_their_order() -> None:
+    rules = ruleset(Redirect())
+    way = walk(rules, packet(Probe(Family.V4, 443, APPLICATION, Place.PEER)))
+    assert (way.outcome, way.port) == (Outcome.REDIRECTED, 15001)
+    fitting = [step for step in way.steps if step.fits]
+    assert [step.chain for step in fitting] == ["OUTPUT", "ISTIO_OUTPUT", "ISTIO_REDIRECT"]
+    assert [type(step.rule.target) for step in fitting] == [Jump, Jump, RedirectTo]
+    assert {step.kind for step in way.steps} == {Kind.NAT}
+    assert way.steps[1].rule.port == 15020
+    assert not way.steps[1].fits
+
+
+def test_what_the_sidecar_sends_to_the_pod_itself_comes_in_again_under_tproxy() -> None:
+    way = walk(ruleset(Redirect(mode=Mode.TPROXY)), packet(Probe(Family.V4, 80, PROXY, Place.POD)))
+    assert (way.outcome, way.port) == (Outcome.TPROXIED, 15006)
+    assert [step.chain for step in way.steps if step.fits][-1] == "ISTIO_TPROXY"
+    assert way.steps[-1].kind is Kind.MANGLE
+
+
+def test_the_first_packet_of_a_connection_is_of_no_known_one() -> None:
+    way = walk(ruleset(Redirect(mode=Mode.TPROXY, drop_invalid=True)), packet(Probe(Family.V4, 80)))
+    assert way.outcome is Outcome.TPROXIED
+    assert {step.rule.state for step in way.steps} >= {State.INVALID, State.KNOWN, State.REPLY}
+    assert not any(step.fits for step in way.steps if step.rule.state)
