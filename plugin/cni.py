@@ -129,7 +129,7 @@ def _text(environment: Mapping[bytes, bytes], name: bytes) -> str:
         return environment.get(name, b"").decode()
     except UnicodeDecodeError as error:
         raise CniError(
-            Code.INVALID_ENVIRONMENT, f"{name.decode()}: saw {environment[name]!r}, expected UTF-8"
+            Code.INVALID_ENVIRONMENT, f"{name.decode()}: saw {environment[name]!r:.80}, expected UTF-8"
         ) from error
 
 

@@ -159,7 +159,8 @@ def _strings(parent: Mapping[str, Any], key: str, path: str) -> Mapping[str, str
     mapping = _get(parent, key, dict, {}, path=path)
     for name, value in mapping.items():
         if not isinstance(name, str) or not isinstance(value, str):
-            raise ManifestError(f"{path}.{key}.{name}: saw {value!r:.60}, expected a string (quote it)")
+            shown = name if isinstance(name, str) and name.isprintable() and len(name) < 320 else f"{name!r:.60}"
+            raise ManifestError(f"{path}.{key}.{shown}: saw {value!r:.60}, expected a string (quote it)")
     return mapping
 
 
