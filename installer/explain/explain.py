@@ -61,7 +61,7 @@ def explain(found: Found, addresses: tuple[Address, ...], defaults: Defaults, ex
     addresses = addresses or status_addresses(found.written.manifest)
     named = (pod.namespace, pod.name, found.written.kind)
     try:
-        verdict = outside_mesh(pod.namespace, pod.name, excluded, pod.annotations) or decide(pod, addresses, defaults)
+        verdict = outside_mesh(pod.namespace, pod.name, excluded, None) or decide(pod, addresses, defaults)
     except InvalidValue as error:
         return Explanation(*named, "error", "invalid", str(error))
     if isinstance(verdict, Pass):

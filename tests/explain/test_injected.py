@@ -1,0 +1,108 @@
+"""Pods as the injectors leave them: each is decided as it should be, with the parameters that were meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from installer.explain.explain import explain
+from installer.manifestfile import Found, read
+from plugin.parameters import Defaults
+from plugin.redirect import Family, Mode
+from plugin.values import EVERYTHING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from installer.explain.explain import Explanation
+
+FOLDER = Path(__file__).parents[1] / "manifests"
+
+
+class Expected(NamedTuple):
+    """What is to be made of a pod: the row that decides, the parameters that matter, the beginning of each warning."""
+
+    row: str
+    parameters: Mapping[str, Any] = MappingProxyType({})
+    warnings: tuple[str, ...] = ()
+
+
+EXPECTED = {
+    "automatic.yaml": {
+        "bookinfo/reviews-7d6f5c9b8-x2x4z": Expected(
+            "redirect",
+            {
+                "include_inbound_ports": EVERYTHING,
+                "exclude_inbound_ports": (15020, 15021, 15090),
+                "include_outbound": EVERYTHING,
+                "exclude_outbound": (),
+                "exclude_outbound_ports": (15020,),
+                "families": (Family.V4,),
+                "uid": 1337,
+                "mode": Mode.REDIRECT,
+            },
+            ("traffic of fd00:244:1::7 goes round the sidecar",),
+        )
+    },
+    "native-sidecar.yaml": {
+        "bookinfo/ratings": Expected(
+            "redirect", {"exclude_outbound_ports": (3306, 6379), "include_inbound_ports": EVERYTHING}
+        )
+    },
+    "kube-inject-2019.yaml": {
+        "default/httpbin": Expected(
+            "redirect",
+            {"include_inbound_ports": (80,), "exclude_inbound_ports": (15020,), "reroute_interfaces": ()},
+            ("traffic.sidecar.istio.io/excludeInboundPorts has no effect",),
+        )
+    },
+    "configmap-2019.yaml": {
+        "legacy/sleep": Expected("redirect", {"include_inbound_ports": (8080, 8443), "dns_capture": False})
+    },
+    "job.yaml": {
+        "batch/report": Expected("redirect", {"include_inbound_ports": ()}, ("nothing inbound is redirected",)),
+        "batch/nightly": Expected("opted-out"),
+    },
+    "statefulset.yaml": {
+        "shop/db": Expected(
+            "redirect",
+            {"include_inbound_ports": (5432, 9104, 9187), "uid": 2102, "gid": 2102, "exclude_interfaces": ("net1",)},
+            (
+                "traffic.sidecar.istio.io/excludeInboundPorts has no effect",
+                "inbound port 9104 is both included and excluded",
+            ),
+        )
+    },
+    "tproxy.yaml": {
+        "shop/edge": Expected(
+            "redirect",
+            {"mode": Mode.TPROXY, "dns_capture": True, "drop_invalid": True, "uid": 1337},
+            ("istio-proxy runs as root, which counts as uid 1337",),
+        )
+    },
+    "istio-init.yaml": {
+        "shop/old": Expected("istio-init", {}, ("istio-init needs NET_ADMIN in the pod",)),
+        "shop/ingress": Expected("no-sidecar"),
+    },
+}
+
+
+def explained(file: str) -> dict[str, Explanation]:
+    found = [each for each in read((FOLDER / file).read_bytes(), is_json=False) if isinstance(each, Found)]
+    made = [explain(each, (), Defaults(), ("istio-system", "kube-system")) for each in found]
+    return {f"{each.namespace}/{each.name}": each for each in made}
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in FOLDER.iterdir()))
+def test_it_is_treated_as_it_was_meant(file: str) -> None:
+    made = explained(file)
+    assert {name: each.row for name, each in made.items()} == {n: each.row for n, each in EXPECTED[file].items()}
+    for name, expected in EXPECTED[file].items():
+        values = {each.field: each.value for each in made[name].parameters}
+        assert {field: values[field] for field in expected.parameters} == expected.parameters
+        assert len(made[name].warnings) == len(expected.warnings), made[name].warnings
+        for warning, begins in zip(made[name].warnings, expected.warnings, strict=True):
+            assert warning.startswith(begins)
