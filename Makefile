@@ -1,14 +1,14 @@
-# make setup · kube · check · test · demo · bench · plugin        (see README, "Develop")
+# make setup · kube · check · test · demo · bench · fuzz · plugin        (see README, "Develop")
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup kube check test demo bench plugin lock clean
+.PHONY: setup kube check test demo bench fuzz plugin lock clean
 
 PYTHON := /usr/bin/python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 PACKAGES := python3.11 python3.11-venv libpython3.11-dev libexpat1-dev zlib1g-dev gcc libc6-dev make \
-	containerd runc containernetworking-plugins etcd-server nftables libnftables1 iptables iproute2 procps util-linux openssl
+	containerd runc containernetworking-plugins etcd-server nftables libnftables1 iptables iproute2 procps graphviz util-linux openssl
 LIBPYTHON = $(firstword $(wildcard /usr/lib/python3.11/config-3.11-*/libpython3.11.a))
 
 setup: $(VENV)/.installed plugin
@@ -52,6 +52,9 @@ demo: setup
 
 bench: setup
 	@$(BIN)/python -m tests.bench
+
+fuzz: setup
+	@$(BIN)/python -m tests.fuzz --seconds 600
 
 lock: export CUSTOM_COMPILE_COMMAND = make lock
 lock: $(VENV)/.installed
