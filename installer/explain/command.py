@@ -92,7 +92,7 @@ def trace(options: Options, name: str, probe: Probe) -> int:
     explanation = options.explain(found)
     title = f"{explanation.namespace}/{explanation.name}"
     if explanation.redirect is None:
-        click.echo(f"{title}: {explanation.decision.upper()}, {explanation.reason}")
+        click.echo(f"{title}: {explanation.decision.upper()}: {explanation.reason}")
         click.echo(
             "The packet goes on as it is: the pod has no rules." if explanation.decision == "pass" else "", nl=False
         )

@@ -84,11 +84,11 @@ def walked(walk: Walk, backend: Backend, family: Family) -> str:
 
 def _lines(explanation: Explanation) -> Iterator[str]:
     kind = "" if explanation.kind == "Pod" else f" ({explanation.kind})"
-    yield from _wrapped(
-        f"{explanation.namespace}/{explanation.name}{kind}: {explanation.decision.upper()}, {explanation.reason}",
-        "",
-        "  ",
+    row = f" by row {explanation.row}" if explanation.decision == "pass" else ""
+    title = (
+        f"{explanation.namespace}/{explanation.name}{kind}: {explanation.decision.upper()}{row}: {explanation.reason}"
     )
+    yield from _wrapped(title, "", "  ")
     if explanation.parameters:
         keys = [each.key for each in explanation.parameters]
         width = max(map(len, keys))

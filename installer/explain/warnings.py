@@ -132,10 +132,11 @@ def _both(redirect: Redirect) -> Iterator[str]:
 def _identity(pod: Pod, redirect: Redirect) -> Iterator[str]:
     """The sidecar's own traffic is known by uid and gid; so is that of whoever has them, too."""
     proxy = pod.proxy
-    if proxy and _runs_as(proxy, pod) == 0:
+    group = proxy and (pod.run_as_group if proxy.run_as_group is None else proxy.run_as_group)
+    if proxy and _runs_as(proxy, pod) == 0 and group != redirect.gid:  # with that group it is known all the same
         yield (
-            f"{PROXY} runs as root, which counts as uid {SIDECAR}: if it really does, its own traffic is redirected to itself. "
-            f"Set its runAsUser to {SIDECAR}"
+            f"{PROXY} runs as root, which counts as uid {SIDECAR}: its own traffic is redirected to itself. Set its "
+            f"runAsUser to {SIDECAR}, or its runAsGroup"
         )
     for each in pod.containers:
         if each.name != PROXY and _runs_as(each, pod) == redirect.uid:

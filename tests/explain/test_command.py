@@ -57,10 +57,10 @@ def file(tmp_path: Path) -> str:
 def test_a_table_says_what_and_why(file: str) -> None:
     done = install_cni("explain", "-f", file)
     assert done.returncode == 0, done.stderr
-    assert "shop/web (Deployment): REDIRECT, it is a meshed pod\n" in done.stdout
+    assert "shop/web (Deployment): REDIRECT: it is a meshed pod\n" in done.stdout
     assert "traffic.sidecar.istio.io/excludeOutboundPorts     22, 5432  (annotation)\n" in done.stdout
     assert "  ! init container migrate runs before the sidecar is up" in done.stdout
-    assert "shop/plain: PASS, never injected" in done.stdout
+    assert "shop/plain: PASS by row never-injected: never injected" in done.stdout
     assert done.stderr == "skipped: Service web holds no pods\n"
     assert max(map(len, done.stdout.splitlines())) <= 100
 
@@ -105,15 +105,15 @@ def test_a_pod_that_could_not_start_is_shown_and_fails_the_command(tmp_path: Pat
     done = install_cni("explain", "-f", str(path))
     assert done.returncode == 1
     assert (
-        "shop/web (Deployment): ERROR, traffic.sidecar.istio.io/excludeOutboundPorts: saw 'ssh', expected"
+        "shop/web (Deployment): ERROR: traffic.sidecar.istio.io/excludeOutboundPorts: saw 'ssh', expected"
         in done.stdout
     )
-    assert "shop/plain: PASS" in done.stdout
+    assert "shop/plain: PASS by row" in done.stdout
 
 
 def test_the_agents_settings_decide_here_too(file: str) -> None:
     done = install_cni("explain", "-f", file, "--exclude-namespaces", "shop")
-    assert "shop/web (Deployment): PASS, namespace shop is excluded" in done.stdout
+    assert "shop/web (Deployment): PASS by row excluded: namespace shop is excluded" in done.stdout
     done = install_cni("explain", "-f", file, "--inbound-ports-default", "*", "--pod-ip", "fd00::1")
     assert "includeInboundPorts      *  (setting)\n" in done.stdout
     assert "IPv4, IPv6  (addresses)\n" in done.stdout
@@ -181,7 +181,7 @@ def test_where_a_packet_arrives(file: str, words: tuple[str, ...], ends: str) ->
 
 def test_a_packet_of_a_pod_without_rules_goes_on(file: str) -> None:
     done = install_cni("trace", "shop/plain", "-f", file, "--to", "10.96.0.1:443")
-    assert done.stdout.splitlines()[0].startswith("shop/plain: PASS, never injected")
+    assert done.stdout.splitlines()[0].startswith("shop/plain: PASS: never injected")
     assert "the pod has no rules" in done.stdout
 
 

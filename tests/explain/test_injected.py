@@ -79,8 +79,7 @@ EXPECTED = {
     "tproxy.yaml": {
         "shop/edge": Expected(
             "redirect",
-            {"mode": Mode.TPROXY, "dns_capture": True, "drop_invalid": True, "uid": 1337},
-            ("istio-proxy runs as root, which counts as uid 1337",),
+            {"mode": Mode.TPROXY, "dns_capture": True, "drop_invalid": True, "uid": 1337, "gid": 1337},
         )
     },
     "istio-init.yaml": {
