@@ -8,7 +8,8 @@ PYTHON := /usr/bin/python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 PACKAGES := python3.11 python3.11-venv libpython3.11-dev libexpat1-dev zlib1g-dev gcc libc6-dev make \
-	containerd runc containernetworking-plugins etcd-server nftables libnftables1 iptables iproute2 procps graphviz util-linux openssl
+	containerd runc containernetworking-plugins etcd-server nftables libnftables1 iptables iproute2 procps util-linux openssl \
+	graphviz fonts-dejavu-core
 LIBPYTHON = $(firstword $(wildcard /usr/lib/python3.11/config-3.11-*/libpython3.11.a))
 
 setup: $(VENV)/.installed plugin

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from installer.explain.drawing import STYLES
 from installer.explain.layout import LEFT, MOST_LINES, VALUES
-from installer.explain.lettering import Font, clean, listed, wrapped
-from installer.explain.picture import End, Way
+from installer.explain.lettering import Font, listed, wrapped
+from installer.explain.paths import End, Way
 from plugin.rules import INBOUND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from installer.explain.picture import Path, Paths, Picture
+    from installer.explain.paths import Path, Paths
+    from installer.explain.picture import Picture
 
 HEAD = """digraph pods {
 graph [rankdir=LR ranksep=0.4 nodesep=0.15 fontname="sans-serif" fontsize=12];
@@ -80,8 +81,10 @@ def _redirected(paths: Paths) -> Iterator[Link]:
 
 
 def _not_redirected(path: Path) -> Iterator[Link]:
-    ends = ["dropped"] if path.way is Way.DROPPED else ["network", "application"]
-    yield Link(path, LEFT_LABEL, ["network"], ends)
+    if path.way is Way.DROPPED:
+        yield Link(path, LEFT_LABEL, ["network"], ["dropped"])
+    else:
+        yield Link(path, LEFT_LABEL, [], ["network", "application"])
 
 
 def _end(path: Path, across: str) -> str:
@@ -127,4 +130,4 @@ def _wrapped(text: str) -> list[str]:
 def _quoted(lines: Iterable[str]) -> str:
     r"""Quote lines of text; `\n` is Graphviz' own word for the end of one, and `&` begins an entity."""
     escapes = str.maketrans({"\\": r"\\", '"': r"\"", "&": "&amp;"})
-    return '"' + r"\n".join(clean(line).translate(escapes) for line in lines) + '"'
+    return '"' + r"\n".join(line.translate(escapes) for line in lines) + '"'

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree
 
-from installer.explain.lettering import Font, clean
-from installer.explain.picture import Way
+from installer.explain.lettering import Font
+from installer.explain.paths import Way
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +30,7 @@ class Style(NamedTuple):
 
 STYLES = {
     Way.THROUGH: Style("#0b57a4", 3.5, "none", "#e4effa"),
-    Way.ROUND: Style("#b25c00", 2, "9 5", "#fff6e6"),
+    Way.ROUND: Style("#9a4f00", 2, "9 5", "#fff6e6"),
     Way.DROPPED: Style("#a3123f", 3, "2 5", "#fdebf0"),
 }
 
@@ -75,7 +75,7 @@ def element(parent: Element, tag: str, **attributes: object) -> Element:
 
 def tooltip(parent: Element, text: str) -> None:
     """Say what is under the pointer."""
-    element(parent, "title").text = clean(text)
+    element(parent, "title").text = text
 
 
 def box(parent: Element, place: Box, *, fill: str, stroke: str, dashes: str = "none", radius: float = 7) -> Element:
@@ -108,7 +108,7 @@ def write(parent: Element, at: Point, text: str, font: Font, colour: str = INK, 
         font_size=font.size,
         font_weight="bold" if font.bold else "normal",
         text_anchor=anchor,
-    ).text = clean(text)
+    ).text = text
 
 
 def line(parent: Element, way: Way, *points: Point) -> None:

@@ -5,6 +5,7 @@ Widths are upper bounds for DejaVu Sans, the widest of the fonts that are asked 
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -46,8 +47,13 @@ class Font(NamedTuple):
 
 
 def clean(text: str) -> str:
-    """Replace what cannot be seen, or cannot be in XML at all: control characters, and those that turn text round."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
+    """Replace what is not seen as a letter of its own: controls, what turns text round, marks that stack on a letter."""
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(letter if letter.isprintable() and not _is_mark(letter) else "�" for letter in composed)
+
+
+def _is_mark(letter: str) -> bool:
+    return unicodedata.category(letter).startswith("M")
 
 
 def shortened(text: str, room: float, font: Font) -> str:

@@ -1,0 +1,207 @@
+"""The paths that packets of a redirected pod take: which traffic enters the sidecar where, and what goes round it. Pure.
+
+It is what `plugin.rules` writes, in fewer words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from plugin.redirect import Family, Mode
+from plugin.rules import DNS, DNS_LISTENER, INBOUND, LO, LOOPBACK, NEVER_INBOUND, OUTBOUND, PASS_THROUGH, TUNNEL
+from plugin.values import EVERYTHING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from plugin.redirect import Redirect
+    from plugin.values import Cidr, Port
+
+REDIRECTED = {Family.V4: "IPv4", Family.V6: "IPv6"}
+
+
+class Way(Enum):
+    """What becomes of traffic, in the legend's words."""
+
+    THROUGH = "through the sidecar"
+    ROUND = "round the sidecar: not redirected"
+    DROPPED = "dropped"
+
+
+class End(Enum):
+    """Where traffic that does not go through the sidecar ends."""
+
+    ACROSS = "on the other side"
+    SIDECAR = "answered by the sidecar"
+    BACK = "in the pod"
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Traffic that is treated alike.
+
+    Attributes:
+        what: which traffic, in a few words.
+        values: the ports, IP ranges, interfaces or protocols that it is limited to, all of them.
+        way: what becomes of it.
+        port: the sidecar's port where it arrives, if it goes through the sidecar.
+        end: where it ends, if it does not go through the sidecar.
+        order: its place among the paths of its direction, from 1: the first that fits decides. 0 if it stands alone.
+    """
+
+    what: str
+    values: tuple[str, ...]
+    way: Way
+    port: Port | None = None
+    end: End = End.ACROSS
+    order: int = 0
+
+    def __str__(self) -> str:
+        """The path in one line, for tooltips, and for those who cannot see the picture."""
+        where = f", port {self.port}" if self.port else "" if self.end is End.ACROSS else f", {self.end.value}"
+        return f"{self.what} ({', '.join(self.values)}): {self.way.value}{where}"
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The paths of a redirected pod.
+
+    Attributes:
+        inbound: from the network to the application, in the order of the rules.
+        outbound: from the application to the network, likewise.
+        own_call: what the sidecar sends to the pod's own address, if that comes in again.
+        arriving: what the sidecar hands to the application, by the source address that this sees; None if nothing can be.
+        leaving: what the sidecar sends to the network, by its uid and gid.
+        has_machines: whether there are virtual machines beside the application.
+    """
+
+    inbound: tuple[Path, ...]
+    outbound: tuple[Path, ...]
+    own_call: Path | None
+    arriving: Path | None
+    leaving: Path
+    has_machines: bool
+
+
+def paths_of(redirect: Redirect) -> Paths:
+    """Say which paths the rules of a redirect make."""
+    inbound, own_call = tuple(_numbered(_inbound(redirect))), _own_call(redirect)
+    captures = own_call or any(path.way is Way.THROUGH for path in inbound)
+    return Paths(
+        inbound=inbound,
+        outbound=(*_numbered(_outbound(redirect)), *_from_machines(redirect)),
+        own_call=own_call,
+        arriving=Path("From source address", _source(redirect), Way.THROUGH) if captures else None,
+        leaving=Path("Sent by the sidecar", (f"uid {redirect.uid}", f"gid {redirect.gid}"), Way.THROUGH),
+        has_machines=bool(redirect.reroute_interfaces),
+    )
+
+
+def _source(redirect: Redirect) -> tuple[str, ...]:
+    return ("the client's, kept",) if redirect.mode is Mode.TPROXY else _addresses(redirect, PASS_THROUGH)
+
+
+def _inbound(redirect: Redirect) -> Iterator[Path]:
+    if redirect.exclude_interfaces:
+        yield _round("Excluded interfaces", redirect.exclude_interfaces)
+    if redirect.drop_invalid:
+        yield Path("Packets that fit no connection", ("ctstate INVALID",), Way.DROPPED)
+    included = redirect.include_inbound_ports
+    if included == ():
+        yield _round("All inbound traffic", ("TCP", "UDP", "ICMP"))
+        return
+    yield _round("The sidecar's own ports", NEVER_INBOUND, End.SIDECAR)
+    if included is EVERYTHING:
+        if redirect.exclude_inbound_ports:
+            yield _round("Excluded ports", redirect.exclude_inbound_ports)
+        yield _through("TCP to all other ports", "*", INBOUND)
+        yield _round("All the rest", ("UDP", "ICMP"))
+    else:
+        if taken := [port for port in included if port not in NEVER_INBOUND]:
+            yield _through("TCP to included ports", taken, INBOUND)
+        yield _round("All the rest", ("other TCP", "UDP", "ICMP"))
+
+
+def _outbound(redirect: Redirect) -> Iterator[Path]:
+    everything = redirect.include_outbound is EVERYTHING
+    if redirect.exclude_interfaces:
+        yield _round("Excluded interfaces", redirect.exclude_interfaces)
+    if redirect.exclude_outbound_ports:
+        yield _round("Excluded ports, TCP and UDP", redirect.exclude_outbound_ports)
+    if redirect.dns_capture:
+        yield _through("DNS, UDP and TCP", (f"port {DNS}",), DNS_LISTENER)
+    yield _round("Loopback", _loopback(redirect), End.BACK)
+    if excluded := _of_families(redirect, redirect.exclude_outbound):
+        yield _round("Excluded IP ranges", excluded)
+    if redirect.include_outbound_ports and not everything:
+        yield _through("TCP to included ports", redirect.include_outbound_ports, OUTBOUND)
+    if everything:
+        yield _through("TCP to all other addresses", "*", OUTBOUND)
+    elif ranges := _included(redirect):
+        yield _through("TCP to included IP ranges", ranges, OUTBOUND)
+    yield _round("All the rest", _rest_outbound(redirect))
+
+
+def _rest_outbound(redirect: Redirect) -> tuple[str, ...]:
+    udp = "other UDP" if redirect.dns_capture else "UDP"
+    if redirect.include_outbound is EVERYTHING:
+        return udp, "ICMP"
+    return "other TCP" if _included(redirect) or redirect.include_outbound_ports else "TCP", udp, "ICMP"
+
+
+def _from_machines(redirect: Redirect) -> Iterator[Path]:
+    """What comes in from a virtual machine behind the pod is outbound; no exclude counts for it."""
+    if not redirect.reroute_interfaces:
+        return
+    everything = redirect.include_outbound is EVERYTHING
+    if everything or _included(redirect):
+        what = "TCP" if everything else "TCP to included IP ranges"
+        yield _through(f"kubevirt: {what}", redirect.reroute_interfaces, OUTBOUND)
+    yield _round("kubevirt: all the rest", redirect.reroute_interfaces)
+
+
+def _own_call(redirect: Redirect) -> Path | None:
+    """An application that calls its own service goes out through the sidecar and comes in through it again."""
+    if redirect.mode is Mode.REDIRECT:
+        return _through("To the pod's own address", (LO, f"any port but {TUNNEL}"), INBOUND)
+    if redirect.include_inbound_ports == ():
+        return None
+    return _through("To the pod's own address", (LO, "inbound ports"), INBOUND)
+
+
+def _loopback(redirect: Redirect) -> tuple[str, ...]:
+    """`lo` too, unless an included range asks for the application's traffic with itself, which a family decides."""
+    captured = {cidr.version for cidr in _included(redirect) if cidr.is_loopback}
+    left = [family for family in redirect.families if family.version not in captured]
+    if len(left) == len(redirect.families):
+        lo: tuple[str, ...] = (LO,)
+    else:
+        lo = tuple(f"{LO} ({REDIRECTED[family]})" for family in left)
+    return (*lo, *_addresses(redirect, LOOPBACK))
+
+
+def _included(redirect: Redirect) -> tuple[Cidr, ...]:
+    return () if redirect.include_outbound is EVERYTHING else _of_families(redirect, redirect.include_outbound)
+
+
+def _of_families(redirect: Redirect, cidrs: tuple[Cidr, ...]) -> tuple[Cidr, ...]:
+    versions = {family.version for family in redirect.families}
+    return tuple(cidr for cidr in cidrs if cidr.version in versions)
+
+
+def _addresses(redirect: Redirect, of_family: Mapping[Family, Cidr]) -> tuple[str, ...]:
+    return tuple(str(of_family[family].network_address) for family in redirect.families)
+
+
+def _through(what: str, values: Iterable[object], port: Port) -> Path:
+    return Path(what, tuple(map(str, values)), Way.THROUGH, port)
+
+
+def _round(what: str, values: Iterable[object], end: End = End.ACROSS) -> Path:
+    return Path(what, tuple(map(str, values)), Way.ROUND, end=end)
+
+
+def _numbered(paths: Iterable[Path]) -> Iterator[Path]:
+    return (replace(path, order=order) for order, path in enumerate(paths, 1))

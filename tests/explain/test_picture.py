@@ -1,0 +1,160 @@
+"""What the picture says is what the rules do; the packet is walked through them by the model of `trace`."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+
+from installer.explain.paths import Way
+from installer.explain.picture import picture
+from installer.explain.trace import APPLICATION, Outcome, Packet, walk
+from plugin.redirect import Family, Mode, Redirect
+from plugin.rules import LO, ruleset
+from plugin.ruleset import Protocol
+from plugin.values import Gid, Port
+from tests.explain.redirects import KNOWN_PORTS, TABLE, explained, small
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from installer.explain.paths import Path, Paths
+
+POD = {4: "10.0.0.7", 6: "fd00::7"}
+ADDRESSES = ["192.0.2.9", "10.96.0.10", "127.0.0.1", "127.0.0.5", "2001:db8::1", "fd00::9", "::1", *POD.values()]
+TAKEN = (Outcome.REDIRECTED, Outcome.TPROXIED)
+
+
+def paths_of(redirect: Redirect) -> Paths:
+    found = picture(explained(redirect)).paths
+    assert found
+    return found
+
+
+def packets(redirect: Redirect) -> Iterator[Packet]:
+    """Packets that come in, from outside or from a virtual machine, and packets that the application sends."""
+    versions = {family.version for family in redirect.families}
+    addresses = [each for each in map(ipaddress.ip_address, ADDRESSES) if each.version in versions]
+    interfaces = ["eth0", *redirect.exclude_interfaces, *redirect.reroute_interfaces]
+    for destination, protocol, port in product(addresses, Protocol, map(Port, [*KNOWN_PORTS, 9999])):
+        own = ipaddress.ip_address(POD[destination.version])
+        local = destination.is_loopback or destination == own
+        packet = Packet(source=own, destination=destination, port=port, protocol=protocol)
+        for interface in [LO] if local else interfaces:
+            yield replace(packet, out_interface=interface, uid=APPLICATION, gid=Gid(APPLICATION))
+        for interface in [] if local else interfaces:
+            yield replace(packet, in_interface=interface)
+
+
+def fits(path: Path, packet: Packet) -> bool:
+    """Read a path as a person does."""
+    tcp, port, interface = (
+        packet.protocol is Protocol.TCP,
+        str(packet.port),
+        packet.in_interface or packet.out_interface,
+    )
+    match path.what:
+        case "Excluded interfaces":
+            return interface in path.values
+        case "The sidecar's own ports" | "Excluded ports" | "TCP to included ports":
+            return tcp and port in path.values
+        case "Excluded ports, TCP and UDP":
+            return port in path.values
+        case "DNS, UDP and TCP":
+            return f"port {port}" in path.values
+        case "Loopback":
+            lo = {LO, f"{LO} (IPv{packet.destination.version})"}
+            return bool(interface == LO and lo & set(path.values)) or str(packet.destination) in path.values
+        case "Excluded IP ranges" | "TCP to included IP ranges":
+            within = any(packet.destination in ipaddress.ip_network(each) for each in path.values)
+            return within and (tcp or path.way is Way.ROUND)
+        case "TCP to all other ports" | "TCP to all other addresses":
+            return tcp
+        case "All the rest" | "All inbound traffic":
+            return True
+        case "Packets that fit no connection":
+            return False  # it is the first of its connection
+    raise AssertionError(path.what)
+
+
+def path_of(redirect: Redirect, paths: Paths, packet: Packet) -> Path:
+    """Find the path that a person who looks at the picture would say that a packet takes."""
+    machines = [path for path in paths.outbound if not path.order]
+    if packet.in_interface in redirect.reroute_interfaces:
+        first, *rest = machines
+        included = [path for path in paths.outbound if path.what == "TCP to included IP ranges"]
+        taken = packet.protocol is Protocol.TCP and (not first.what.endswith("ranges") or fits(included[0], packet))
+        return first if taken or not rest else rest[0]
+    ordered = paths.inbound if packet.in_interface else paths.outbound
+    return min((path for path in ordered if path.order and fits(path, packet)), key=lambda path: path.order)
+
+
+@settings(deadline=None)
+@given(small)
+def test_packets_go_where_the_picture_says(redirect: Redirect) -> None:
+    rules, paths = ruleset(redirect), paths_of(redirect)
+    for packet in packets(redirect):
+        path, walked = path_of(redirect, paths, packet), walk(rules, packet)
+        if path.way is Way.THROUGH:
+            assert (walked.outcome in TAKEN, walked.port) == (True, path.port), (packet, path)
+        else:
+            assert (walked.outcome, path.way) == (Outcome.UNTOUCHED, Way.ROUND), (packet, path)
+
+
+@given(small)
+def test_each_direction_ends_with_all_the_rest_and_is_numbered_without_gaps(redirect: Redirect) -> None:
+    paths = paths_of(redirect)
+    for ordered in (paths.inbound, [path for path in paths.outbound if path.order]):
+        assert [path.order for path in ordered] == list(range(1, len(ordered) + 1))
+        assert ordered[-1].what in ("All the rest", "All inbound traffic")
+
+
+def test_ranges_of_a_family_that_is_not_redirected_are_not_drawn() -> None:
+    redirect = Redirect(include_outbound=(ipaddress.ip_network("fd00::/8"),))
+    assert [path.what for path in paths_of(redirect).outbound] == [
+        "Excluded ports, TCP and UDP",
+        "Loopback",
+        "All the rest",
+    ]
+    assert [fact.way for fact in picture(explained(redirect)).facts] == [Way.THROUGH, Way.THROUGH, Way.ROUND]
+
+
+def test_the_sidecar_s_own_ports_are_never_said_to_be_included() -> None:
+    taken = paths_of(Redirect(include_inbound_ports=(Port(8080), Port(15020)))).inbound[1]
+    assert (taken.what, taken.values) == ("TCP to included ports", ("8080",))
+
+
+def test_the_client_s_address_is_what_the_mode_makes_of_it() -> None:
+    arriving = {mode: paths_of(Redirect(mode=mode)).arriving for mode in Mode}
+    assert {mode: path and path.values for mode, path in arriving.items()} == {
+        Mode.REDIRECT: ("127.0.0.6",),
+        Mode.TPROXY: ("the client's, kept",),
+    }
+    assert picture(explained(Redirect(mode=Mode.TPROXY))).facts[0].text == "mode TPROXY: the client's address is kept"
+
+
+@pytest.mark.parametrize(("decision", "way"), [("pass", Way.ROUND), ("error", Way.DROPPED)])
+def test_a_pod_that_is_not_redirected_has_one_path(decision: str, way: Way) -> None:
+    found = picture(explained(None, decision=decision, reason="why"))
+    assert (found.paths, found.all_traffic.way, found.verdict) == (None, way, f"{decision}: why")
+
+
+@pytest.mark.parametrize("redirect", TABLE.values(), ids=TABLE)
+def test_in_words_it_leaves_nothing_out(redirect: Redirect) -> None:
+    words = " ".join(picture(explained(redirect, warnings=("beware",))).sentences)
+    paths = paths_of(redirect)
+    for path in (*paths.inbound, *paths.outbound):
+        assert all(value in words for value in path.values)
+    for said in (
+        "shop/reviews-0",
+        "it is a meshed pod",
+        "beware",
+        f"uid {redirect.uid}",
+        f"mode {redirect.mode.value}",
+    ):
+        assert said in words
+    assert (Family.V6 in redirect.families) == ("IPv6 redirected" in words)
