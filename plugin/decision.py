@@ -52,5 +52,5 @@ def _is_no_sidecar(proxy: Container) -> str | None:
     if maybe_boolean(proxy.env.get("DISABLE_ENVOY")):
         return f"{PROXY} runs without Envoy (DISABLE_ENVOY)"
     if len(proxy.args) >= 2 and proxy.args[0] == "proxy" and proxy.args[1] != "sidecar":
-        return f"{PROXY} is a {proxy.args[1]}, not a sidecar"
+        return f"{PROXY} is a {proxy.args[1]!r:.40}, not a sidecar"
     return None

@@ -92,7 +92,7 @@ def trace(options: Options, name: str, probe: Probe) -> int:
     explanation = options.explain(found)
     title = f"{explanation.namespace}/{explanation.name}"
     if explanation.redirect is None:
-        click.echo(f"{title}: {explanation.decision.upper()}: {explanation.reason}")
+        click.echo(text.printable(f"{title}: {explanation.decision.upper()}: {explanation.reason}"))
         click.echo(
             "The packet goes on as it is: the pod has no rules." if explanation.decision == "pass" else "", nl=False
         )
@@ -104,7 +104,7 @@ def trace(options: Options, name: str, probe: Probe) -> int:
         else f"sent by uid {packet.uid}, gid {packet.gid}"
     )
     to = f"[{packet.destination}]" if packet.destination.version == 6 else str(packet.destination)
-    click.echo(f"{title}: {packet.protocol.name} from {packet.source} to {to}:{packet.port}, {by}")
+    click.echo(f"{text.printable(title)}: {packet.protocol.name} from {packet.source} to {to}:{packet.port}, {by}")
     way = walk(ruleset(explanation.redirect), packet)
     click.echo(text.walked(way, options.backend, packet.family), nl=False)
     if packet.family not in explanation.redirect.families:
@@ -127,6 +127,12 @@ class Probe:
     def packet(self, own: tuple[Address, ...]) -> Packet:
         """Make the packet: to an address of the pod's own it comes from outside, unless a uid says who sends it."""
         address, port = self.to
+        if self.source and self.source.version != address.version:
+            raise click.UsageError(f"saw --from {self.source} and --to {address}, expected addresses of one family")
+        if self.inbound and (self.uid is not None or self.gid is not None):
+            raise click.UsageError(
+                "saw --inbound with --uid or --gid, expected one: what comes from outside has neither"
+            )
         protocol = Protocol.UDP if self.udp else Protocol.TCP
         if self.inbound or (self.uid is None and self.gid is None and address in own):
             source = self.source or ipaddress.ip_address("192.0.2.1" if address.version == 4 else "2001:db8::1")

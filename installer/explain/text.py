@@ -54,9 +54,17 @@ def rules(explanations: Sequence[Explanation], backend: Backend) -> str:
     """Write the rules of those that are redirected, as the backend is given them."""
     written = []
     for each in explanations:
-        title = f"# {each.namespace}/{each.name}: {each.decision}"
-        written.append(f"{title}\n{_rules(each.redirect, backend)}" if each.redirect else f"{title}: {each.reason}\n")
+        # What is a comment stays one: a name or reason with a line break must not become a rule.
+        title = printable(
+            f"# {each.namespace}/{each.name}: {each.decision}{'' if each.redirect else f': {each.reason}'}"
+        )
+        written.append(f"{title}\n{_rules(each.redirect, backend) if each.redirect else ''}")
     return "\n".join(written)
+
+
+def printable(text: str) -> str:
+    """Escape what would break a line, or drive a terminal: a file may hold names that no API server would take."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def plain(explanation: Explanation) -> dict[str, Any]:
@@ -101,7 +109,12 @@ def _lines(explanation: Explanation) -> Iterator[str]:
 
 def _wrapped(text: str, first: str, following: str) -> list[str]:
     return textwrap.wrap(
-        text, WIDTH, initial_indent=first, subsequent_indent=following, break_long_words=False, break_on_hyphens=False
+        printable(text),
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=following,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from plugin.parameters import REROUTE, TRAFFIC
 from plugin.pod import PROXY
 from plugin.redirect import SIDECAR, Family, Mode
+from plugin.rules import NEVER_INBOUND
 from plugin.values import EVERYTHING
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ NAMES = (
     "excludeInterfaces",
     "kubevirtInterfaces",
 )
-OF_THE_MESH = ("istio-init", "istio-validation", PROXY)
+OF_THE_MESH = ("istio-init", "istio-validation", "enable-core-dump", PROXY)  # they need no network
 
 
 def of_pass(pod: Pod, passed: Pass) -> Iterator[str]:
@@ -65,14 +66,17 @@ def of_redirect(pod: Pod, redirect: Redirect, addresses: tuple[Address, ...]) ->
 
 
 def of_manifest(manifest: Mapping[str, Any], redirect: Redirect) -> Iterator[str]:
-    """Say what only the whole manifest tells: whether a sidecar under TPROXY may listen as it has to."""
+    """Say what only the whole manifest tells: whose network it is, and whether a sidecar under TPROXY may listen."""
+    spec = _mapping(manifest.get("spec"))
+    if spec.get("hostNetwork") is True:
+        yield "the pod is on its node's network (hostNetwork): no CNI plugin is called for it, and nothing is redirected"
     if redirect.mode is not Mode.TPROXY:
         return
-    spec = manifest.get("spec") or {}
     for each in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
-        security = each.get("securityContext") or {}
-        added = (security.get("capabilities") or {}).get("add") or ()
-        if each.get("name") == PROXY and not security.get("privileged") and "NET_ADMIN" not in added:
+        security = _mapping(each.get("securityContext"))
+        added = _mapping(security.get("capabilities")).get("add")
+        capable = security.get("privileged") or (isinstance(added, list) and "NET_ADMIN" in added)
+        if each.get("name") == PROXY and not capable:
             yield f"under TPROXY {PROXY} needs the capability NET_ADMIN, or it cannot listen transparently and gets nothing"
 
 
@@ -83,8 +87,7 @@ def _early_containers(pod: Pod, redirect: Redirect) -> Iterator[str]:
     for each in pod.init_containers:
         if each.name == PROXY:
             return
-        own_id = each.run_as_user if each.run_as_user is not None else pod.run_as_user
-        if each.name not in OF_THE_MESH and own_id != redirect.uid:
+        if each.name not in OF_THE_MESH and not _taken_for_sidecar(each, pod, redirect):
             yield (
                 f"init container {each.name} runs before the sidecar is up, and its outbound TCP is redirected there: it has "
                 f"no network. Let what it needs go round by {TRAFFIC}excludeOutboundIPRanges or "
@@ -102,7 +105,9 @@ def _unknown(pod: Pod) -> Iterator[str]:
 
 
 def _without_effect(pod: Pod, redirect: Redirect) -> Iterator[str]:
-    if redirect.exclude_inbound_ports and redirect.include_inbound_ports is not EVERYTHING:
+    # Injectors always write 15020, which is never redirected anyhow.
+    excluded = set(redirect.exclude_inbound_ports) - set(NEVER_INBOUND)
+    if excluded and redirect.include_inbound_ports is not EVERYTHING:
         yield f"{TRAFFIC}excludeInboundPorts has no effect, as it counts only where includeInboundPorts is *"
     if redirect.include_outbound_ports and redirect.include_outbound is EVERYTHING:
         yield f"{TRAFFIC}includeOutboundPorts has no effect, as includeOutboundIPRanges is * and all ports are redirected"
@@ -132,19 +137,35 @@ def _both(redirect: Redirect) -> Iterator[str]:
 def _identity(pod: Pod, redirect: Redirect) -> Iterator[str]:
     """The sidecar's own traffic is known by uid and gid; so is that of whoever has them, too."""
     proxy = pod.proxy
-    group = proxy and (pod.run_as_group if proxy.run_as_group is None else proxy.run_as_group)
-    if proxy and _runs_as(proxy, pod) == 0 and group != redirect.gid:  # with that group it is known all the same
+    # As root in the mesh's group, as injectors write it for TPROXY, it is known all the same.
+    if proxy and _user(proxy, pod) == 0 and _group(proxy, pod) != redirect.gid:
         yield (
             f"{PROXY} runs as root, which counts as uid {SIDECAR}: its own traffic is redirected to itself. Set its "
             f"runAsUser to {SIDECAR}, or its runAsGroup"
         )
     for each in pod.containers:
-        if each.name != PROXY and _runs_as(each, pod) == redirect.uid:
-            yield f"container {each.name} runs as the sidecar's uid {redirect.uid}: its traffic goes round the sidecar"
+        if each.name != PROXY and (shared := _taken_for_sidecar(each, pod, redirect)):
+            yield f"container {each.name} runs as the sidecar's {shared}: its traffic goes round the sidecar"
 
 
-def _runs_as(container: Container, pod: Pod) -> int | None:
+def _taken_for_sidecar(container: Container, pod: Pod, redirect: Redirect) -> str:
+    """Say which id makes the rules take a container's traffic for the sidecar's own; empty if none does."""
+    if _user(container, pod) == redirect.uid:
+        return f"uid {redirect.uid}"
+    return f"gid {redirect.gid}" if _group(container, pod) == redirect.gid else ""
+
+
+def _user(container: Container, pod: Pod) -> int | None:
     return container.run_as_user if container.run_as_user is not None else pod.run_as_user
+
+
+def _group(container: Container, pod: Pod) -> int | None:
+    return container.run_as_group if container.run_as_group is not None else pod.run_as_group
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """Take what a file may hold where a mapping belongs; `Pod.from_manifest` checks what the decision needs alone."""
+    return value if isinstance(value, dict) else {}
 
 
 def _listed(values: Iterable[object]) -> str:

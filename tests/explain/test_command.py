@@ -119,6 +119,34 @@ def test_the_agents_settings_decide_here_too(file: str) -> None:
     assert "IPv4, IPv6  (addresses)\n" in done.stdout
 
 
+HOSTILE = """
+kind: Pod
+metadata: {name: "x\\nflush ruleset", annotations: {sidecar.istio.io/status: "{}"}}
+spec: {containers: [{name: istio-proxy}, {name: app}]}
+---
+kind: Pod
+metadata: {name: y, annotations: {sidecar.istio.io/status: "{}"}}
+spec: {containers: [{name: istio-proxy, args: [proxy, "r\\nflush ruleset"]}, {name: app}]}
+"""
+
+
+def test_what_a_file_says_never_becomes_a_rule() -> None:
+    done = install_cni("explain", "-f", "-", "-o", "rules", given=HOSTILE)
+    assert done.returncode == 0, done.stderr
+    assert "# default/x\\nflush ruleset: redirect\n" in done.stdout
+    assert "flush ruleset" not in [line.strip()[:13] for line in done.stdout.splitlines()]
+
+
+def test_a_field_of_a_wrong_type_that_decides_nothing_is_no_crash() -> None:
+    odd = DEPLOYMENT.replace("{name: istio-proxy}", "{name: istio-proxy, securityContext: {capabilities: [1]}}")
+    tproxy = odd.replace(
+        "sidecar.istio.io/status: '{}'", "sidecar.istio.io/status: '{}', sidecar.istio.io/interceptionMode: TPROXY"
+    )
+    done = install_cni("explain", "-f", "-", given=tproxy)
+    assert done.returncode == 0, done.stderr
+    assert "under TPROXY istio-proxy needs the capability NET_ADMIN" in done.stdout
+
+
 BAD = {
     "neither": ((), "", 2, "expected either -f FILE or: pod NAMESPACE/NAME"),
     "both": (("pod", "a/b", "-f", "x"), "", 2, "expected either -f FILE or: pod NAMESPACE/NAME"),
@@ -183,6 +211,19 @@ def test_a_packet_of_a_pod_without_rules_goes_on(file: str) -> None:
     done = install_cni("trace", "shop/plain", "-f", file, "--to", "10.96.0.1:443")
     assert done.stdout.splitlines()[0].startswith("shop/plain: PASS: never injected")
     assert "the pod has no rules" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--from", "fd00::1"), "saw --from fd00::1 and --to 10.96.0.1, expected addresses of one family"),
+        (("--inbound", "--uid", "1337"), "saw --inbound with --uid or --gid, expected one"),
+    ],
+)
+def test_a_packet_that_cannot_be_is_refused(file: str, words: tuple[str, ...], said: str) -> None:
+    done = install_cni("trace", "shop/web", "-f", file, "--to", "10.96.0.1:443", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in " ".join(done.stderr.split())
 
 
 def test_a_pod_that_is_not_in_the_file_is_named(file: str) -> None:

@@ -114,6 +114,10 @@ WARNINGS: dict[str, tuple[Explanation, str]] = {
     "nothing inbound": (explained(says={"includeInboundPorts": ""}), "nothing inbound is redirected"),
     "root": (explained(APP, ROOT), "istio-proxy runs as root, which counts as uid 1337"),
     "the sidecar's uid": (explained(AS_PROXY, PROXY), "container app runs as the sidecar's uid 1337"),
+    "the sidecar's gid": (
+        explained(APP | {"securityContext": {"runAsGroup": 1337}}, PROXY),
+        "container app runs as the sidecar's gid 1337",
+    ),
     "TPROXY": (explained(says=TPROXY), "under TPROXY istio-proxy needs the capability NET_ADMIN"),
 }
 
@@ -129,11 +133,25 @@ def test_what_would_surprise_is_warned_of_once(case: str) -> None:
     [
         explained(APP, init=(NATIVE, INIT)),
         explained(init=(INIT | {"securityContext": {"runAsUser": 1337}},)),
+        explained(init=(INIT | {"securityContext": {"runAsGroup": 1337}},)),
         explained(init=({"name": "istio-validation"},)),
+        explained(init=({"name": "enable-core-dump"},)),
+        explained(APP, PROXY | {"securityContext": {"runAsUser": 0, "runAsGroup": 1337}}),
+        explained(says={"excludeInboundPorts": "15020, 15090"}),
         explained(init=(INIT,), says={"includeOutboundIPRanges": ""}),
         explained(APP, PROXY | {"securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}, says=TPROXY),
     ],
-    ids=["after a native sidecar", "as the sidecar's uid", "istio's own", "nothing outbound", "with NET_ADMIN"],
+    ids=[
+        "after a native sidecar",
+        "as the sidecar's uid",
+        "as the sidecar's gid",
+        "istio's own",
+        "its core dumps",
+        "root with a group",
+        "excluded anyhow",
+        "nothing outbound",
+        "with NET_ADMIN",
+    ],
 )
 def test_what_is_well_is_not_warned_of(made: Explanation) -> None:
     assert made.decision == "redirect"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -56,7 +57,6 @@ EXPECTED = {
         "default/httpbin": Expected(
             "redirect",
             {"include_inbound_ports": (80,), "exclude_inbound_ports": (15020,), "reroute_interfaces": ()},
-            ("traffic.sidecar.istio.io/excludeInboundPorts has no effect",),
         )
     },
     "configmap-2019.yaml": {
@@ -86,11 +86,72 @@ EXPECTED = {
         "shop/old": Expected("istio-init", {}, ("istio-init needs NET_ADMIN in the pod",)),
         "shop/ingress": Expected("no-sidecar"),
     },
+    "core-dump-2019.yaml": {
+        "shop/details": Expected(
+            "redirect", {"include_inbound_ports": (9080,), "exclude_outbound_ports": (3306, 27017), "uid": 1337}
+        )
+    },
+    "tproxy-2019.yaml": {
+        "shop/quotes": Expected("redirect", {"mode": Mode.TPROXY, "include_inbound_ports": (8080,), "gid": 1337})
+    },
+    "istiod-tproxy.yaml": {
+        "shop/geo": Expected(
+            "redirect", {"mode": Mode.TPROXY, "include_inbound_ports": EVERYTHING, "uid": 1337, "gid": 1337}
+        )
+    },
+    "custom-uid.yaml": {"shop/checkout": Expected("redirect", {"uid": 1000730001, "gid": 1000730001})},
+    "pod-group-2019.yaml": {
+        "shop/billing": Expected(
+            "redirect", {"uid": 1337, "gid": 3000}, ("container billing runs as the sidecar's gid 3000",)
+        )
+    },
+    "statefulset-lists.yaml": {
+        "shop/db": Expected(
+            "redirect",
+            {
+                "include_inbound_ports": (5432, 9187),
+                "include_outbound": (ip_network("10.96.0.0/12"), ip_network("10.244.0.0/16")),
+                "exclude_outbound": (ip_network("10.244.200.0/24"),),
+                "include_outbound_ports": (443,),
+                "exclude_outbound_ports": (7000,),
+            },
+            ("traffic.sidecar.istio.io/excludeInboundPorts has no effect",),
+        )
+    },
+    "job-native-sidecar.yaml": {
+        "shop/import": Expected("redirect", {"include_inbound_ports": EVERYTHING, "include_outbound": EVERYTHING})
+    },
+    "cronjob.yaml": {
+        "shop/report": Expected(
+            "redirect", {"include_inbound_ports": (), "include_outbound": ()}, ("nothing inbound is redirected",)
+        )
+    },
+    "dns-capture.yaml": {"shop/search": Expected("redirect", {"dns_capture": True, "drop_invalid": False})},
+    "dual-stack.yaml": {
+        "shop/edge-0": Expected("redirect", {"families": (Family.V4, Family.V6), "drop_invalid": True})
+    },
+    "kubevirt.yaml": {
+        "shop/vms": Expected("redirect", {"reroute_interfaces": ("k6t-eth0",), "exclude_interfaces": ("net1", "net2")})
+    },
+    "host-network.yaml": {"shop/tap": Expected("redirect", {}, ("the pod is on its node's network",))},
+    "gateway.yaml": {"shop/gateway": Expected("proxy-alone")},
+    "grpc-agent.yaml": {"shop/rates": Expected("no-sidecar")},
+    "mode-none.yaml": {"shop/legacy": Expected("mode-none")},
+    "list.json": {
+        "shop/cart-6d5c7f9b8d-x2lkq": Expected("redirect", {"families": (Family.V4,), "uid": 1337, "gid": 1337}),
+        "shop/plain": Expected("never-injected"),
+        "shop/opted-out": Expected("opted-out"),
+        "istio-system/telemetry-0": Expected(
+            "excluded", {}, ("the pod was injected, but its namespace istio-system is excluded", "traffic.sidecar")
+        ),
+    },
 }
 
 
 def explained(file: str) -> dict[str, Explanation]:
-    found = [each for each in read((FOLDER / file).read_bytes(), is_json=False) if isinstance(each, Found)]
+    found = [
+        each for each in read((FOLDER / file).read_bytes(), is_json=file.endswith(".json")) if isinstance(each, Found)
+    ]
     made = [explain(each, (), Defaults(), ("istio-system", "kube-system")) for each in found]
     return {f"{each.namespace}/{each.name}": each for each in made}
 
