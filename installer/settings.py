@@ -7,7 +7,7 @@ over the environment, the environment over the default. All are text until their
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum, StrEnum
 from pathlib import Path
@@ -61,6 +61,14 @@ class Declaration(NamedTuple):
     default: str
     value: str
     doc: str
+    schema: Mapping[str, Any]  # JSON schema of the value in chart and custom resource
+    live: bool  # whether a running agent can change it
+
+    @property
+    def key(self) -> str:
+        """The chart's value, and the custom resource's."""
+        first, *others = self.name.split("_")
+        return first + "".join(part.capitalize() for part in others)
 
     @property
     def flag(self) -> str:
@@ -176,8 +184,21 @@ def _is_host(bare: str, as_given: str) -> bool:
         return False
 
 
-def _declared(parse: Callable[[str], object], default: str, value: str, doc: str) -> dict[str, Any]:
-    return {"parse": parse, "default": default, "value": value, "doc": doc}
+def _declared(
+    parse: Callable[[str], object],
+    default: str,
+    value: str,
+    doc: str,
+    *,
+    schema: Mapping[str, Any] | None = None,
+    live: bool = False,
+) -> dict[str, Any]:
+    of_text = {"type": "string"}
+    return {"parse": parse, "default": default, "value": value, "doc": doc, "schema": schema or of_text, "live": live}
+
+
+def _enum(values: Iterable[str]) -> dict[str, Any]:
+    return {"type": "string", "enum": list(values)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +232,7 @@ class Settings:
             "",
             "NAME",
             "The configuration to add the plugin to. Default: the one that the runtime takes, the first that is valid.",
+            live=True,
         )
     )
     plugin_file: Path = field(
@@ -230,6 +252,8 @@ class Settings:
             "istio-system,kube-system",
             "NAME,…",
             "Namespaces whose pods are left alone, with commas between them. Empty: none.",
+            schema={"type": "array", "items": {"type": "string"}},
+            live=True,
         )
     )
     redirect_backend: Backend | None = field(
@@ -238,6 +262,8 @@ class Settings:
             "auto",
             "BACKEND",
             "What writes a pod's rules: nft, iptables-nft, iptables-legacy. auto: the first of them that lacks least.",
+            schema=_enum(["auto", *(each.value for each in Backend)]),
+            live=True,
         )
     )
     inbound_ports_default: InboundPorts = field(
@@ -247,6 +273,8 @@ class Settings:
             "PORTS",
             "The inbound ports that are redirected where no annotation says so: containerPorts, those that the pod "
             "declares, or *, all, as today's injectors write it.",
+            schema=_enum(each.value for each in InboundPorts),
+            live=True,
         )
     )
     ipv6: Ipv6 = field(
@@ -255,10 +283,19 @@ class Settings:
             "auto",
             "WHEN",
             "When IPv6 is redirected: always, never, or auto, for the pods whose sidecar listens on it.",
+            schema=_enum(each.value for each in Ipv6),
+            live=True,
         )
     )
     log_level: LogLevel = field(
-        metadata=_declared(_log_level, "warn", "LEVEL", f"How much is logged: {', '.join(LogLevel)}.")
+        metadata=_declared(
+            _log_level,
+            "warn",
+            "LEVEL",
+            f"How much is logged: {', '.join(LogLevel)}.",
+            schema=_enum(LogLevel),
+            live=True,
+        )
     )
     pods_from: Path | None = field(
         metadata=_declared(

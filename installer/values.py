@@ -1,0 +1,88 @@
+"""The values of `values.cni` in chart and custom resource: which there are, of what type, and what each sets. Pure.
+
+Those that set the agent come from its declared settings; the others are what the DaemonSet is made of. The names are
+those of the chart of 2019, and ours in the same manner.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jsonschema import Draft202012Validator
+
+from installer.settings import declarations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from jsonschema.exceptions import ValidationError
+
+    from installer.settings import Declaration
+
+OF_ONE_AGENT = ("node_name", "plugin_file", "pods_from", "kubeconfig")  # what a cluster has no common value for
+OF_THE_DAEMONSET: Mapping[str, Mapping[str, Any]] = {
+    "hub": {"type": "string"},
+    "tag": {"type": ["string", "integer"]},
+    "pullPolicy": {"type": "string", "enum": ["Always", "IfNotPresent", "Never"]},
+    "psp_cluster_role": {"type": "string"},
+    "podAnnotations": {"type": "object", "additionalProperties": {"type": "string"}},
+    "resources": {"type": "object"},
+}
+
+
+class Problem(NamedTuple):
+    """What is wrong with a value: where, and what was seen and expected."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+def of_agents() -> dict[str, Declaration]:
+    """Return the values that set the node agents, by the names that users give them."""
+    return {each.key: each for each in declarations() if each.name not in OF_ONE_AGENT}
+
+
+def schemas() -> dict[str, Mapping[str, Any]]:
+    """Return the JSON schema of each value."""
+    return {key: each.schema for key, each in of_agents().items()} | dict(OF_THE_DAEMONSET)
+
+
+def problems(path: str, given: Mapping[str, Any], *, known_alone: bool, types_alone: bool) -> Iterator[Problem]:
+    """Find what is wrong with values.
+
+    Args:
+        path: of the block that holds them.
+        given: the block, as parsed.
+        known_alone: whether a name that no value has is wrong; the nearest one is named.
+        types_alone: whether only types are checked, not what is allowed besides.
+    """
+    known = schemas()
+    for name, value in given.items():
+        if name not in known:
+            if known_alone:
+                near = difflib.get_close_matches(name, known, 1)
+                meant = f"is {near[0]} meant?" if near else f"expected one of {', '.join(sorted(known))}"
+                yield Problem(f"{path}.{name}", f"no such value; {meant}")
+            continue
+        schema = _type_of(known[name]) if types_alone else known[name]
+        for error in Draft202012Validator(schema).iter_errors(value):
+            yield Problem(".".join([path, name, *map(str, error.absolute_path)]), _said(error))
+
+
+def as_text(value: object) -> str:
+    """Write a value that sets the agents as its setting's text: lists with commas."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _type_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: rule for name, rule in schema.items() if name in ("type", "items", "additionalProperties")}
+
+
+def _said(error: ValidationError) -> str:
+    expected = error.schema.get("enum") or error.schema.get("type") if isinstance(error.schema, dict) else None
+    allowed = ", ".join(map(str, expected)) if isinstance(expected, list) else str(expected)
+    return f"saw {error.instance!r:.80}, expected {allowed if expected else error.message}"
