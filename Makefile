@@ -1,8 +1,8 @@
-# make setup · kube · check · test · demo · bench · fuzz · plugin        (see README, "Develop")
+# make setup · kube · check · test · e2e · demo · bench · fuzz · plugin        (see README, "Develop")
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup kube check test demo bench fuzz plugin lock clean
+.PHONY: setup kube check test e2e demo bench fuzz plugin lock clean
 
 PYTHON := /usr/bin/python3.11
 VENV   := .venv
@@ -47,6 +47,9 @@ check: $(VENV)/.installed
 
 test: setup kube check
 	$(BIN)/python -m pytest
+
+e2e: setup kube
+	$(BIN)/python -m pytest tests/e2e
 
 demo: setup
 	@$(BIN)/python -m tests.demo

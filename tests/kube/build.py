@@ -1,13 +1,15 @@
-"""Builds kube-apiserver and kubectl from their published modules, once: `make kube`, or `python -m tests.kube.build`.
+"""Builds Kubernetes' programs and helm from their published modules, once: `make kube`, or `python -m tests.kube.build`.
 
 They come into `${XDG_CACHE_HOME:-~/.cache}/istio-cni/kube/<version>/bin`. A stamp beside them, written last, says what they
-were built from; while it agrees with go.mod and go.sum there is nothing to do.
+were built from; while it agrees with go.mod and go.sum there is nothing to do. Where it does not, what was built from the very
+same modules stays. With `$KUBE_BIN_DIR` set nothing is built: what is there is looked at and used.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -22,81 +24,101 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.kube.programs import GO_AT_LEAST, HELM_VERSION, PROGRAMS, SOURCE, VERSION, complaints, folder, given
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SOURCE = Path(__file__).parent
-COMMANDS = ("kube-apiserver", "kubectl")
+    from tests.kube.programs import Program
+
+__all__ = ["build", "folder", "is_built"]
+
 SECONDS_BETWEEN_WORDS = 15
 SLOWEST_STOP = 10.0  # seconds that the compiler is given to end after Ctrl-C
 
-_GO_MOD = (SOURCE / "go.mod").read_text()
-
-
-def _stated(pattern: str) -> str:
-    found = re.search(pattern, _GO_MOD, re.MULTILINE)
-    if not found:
-        raise SystemExit(f"kube: {SOURCE / 'go.mod'} has no line like {pattern!r}, expected one")
-    return found[1]
-
-
-VERSION = _stated(r"^\s*k8s\.io/kubernetes (v\S+)")
-GO_AT_LEAST = _stated(r"^go (\d+\.\d+)")
-
-
-def folder() -> Path:
-    """Return where this version's programs are, or will be."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(cache) if cache.startswith("/") else Path.home() / ".cache"
-    return base / "istio-cni" / "kube" / VERSION / "bin"
-
 
 def is_built() -> bool:
-    """Whether the programs are there and are what go.mod and go.sum say."""
+    """Whether the programs are there and, unless they were given, are what go.mod and go.sum say."""
     stamp = folder() / ".built-from"
-    return stamp.is_file() and stamp.read_text() == _source() and all((folder() / name).is_file() for name in COMMANDS)
+    there = all((folder() / program.name).is_file() for program in PROGRAMS)
+    return there and (given() is not None or (stamp.is_file() and stamp.read_text() == _source()))
 
 
 def build() -> None:
-    """Build what is not built yet, with a word on how far it is.
+    """Build what is not built yet, with a word on how far it is; look at what was given.
 
     Raises:
         SystemExit: with what is missing or what failed.
     """
-    if is_built():
-        print(f"kube: Kubernetes {VERSION} is in {folder()}")
+    if where := given():
+        _accept(complaints(where, exactly=False), "KUBE_BIN_DIR")
+        print(f"kube: Kubernetes and helm are taken from {where}")
         return
-    folder().mkdir(parents=True, exist_ok=True)
-    with _alone():
-        if is_built():  # by the one that we waited for
-            return
-        go = _go()
-        print(
-            f"kube: building {' and '.join(COMMANDS)} {VERSION} into {folder()}; the first time takes about ten minutes"
-        )
+    if not is_built():
+        folder().mkdir(parents=True, exist_ok=True)
+        with _alone():
+            if not is_built():  # by the one that we waited for
+                _build_missing()
+    print(f"kube: Kubernetes {VERSION} and helm {HELM_VERSION} are in {folder()}")
+
+
+def _build_missing() -> None:
+    go = _go()
+    missing = [program for program in PROGRAMS if not _stays(go, program)]
+    if missing:
+        print(f"kube: building {', '.join(program.name for program in missing)} into {folder()}")
+        print("kube: all seven take about a quarter of an hour on two cores if Go's own cache is empty", flush=True)
+    for program in missing:
         with tempfile.TemporaryDirectory(prefix=".new-", dir=folder()) as unfinished:
-            for name in COMMANDS:
-                _compile(go, name, Path(unfinished))
+            _compile(go, program, Path(unfinished))
             (folder() / ".built-from").unlink(missing_ok=True)
-            for name in COMMANDS:
-                (Path(unfinished) / name).rename(folder() / name)
-        (folder() / ".built-from").write_text(_source())
+            (Path(unfinished) / program.name).rename(folder() / program.name)
+    _accept(complaints(folder(), exactly=True), "the build")
+    (folder() / ".built-from").write_text(_source())
+
+
+def _accept(wrong: list[str], origin: str) -> None:
+    if wrong:
+        raise SystemExit("\n".join(f"kube: {origin}: {each}" for each in wrong))
 
 
 def _source() -> str:
     digest = hashlib.sha256()
-    for name in ("go.mod", "go.sum"):
-        digest.update((SOURCE / name).read_bytes())
-    digest.update(_linker_flags().encode())
+    for module in sorted({program.module for program in PROGRAMS}):
+        for name in ("go.mod", "go.sum"):
+            digest.update((module / name).read_bytes())
+    for program in PROGRAMS:
+        digest.update(f"{program.name} {program.linker_flags}\n".encode())
     return digest.hexdigest()
 
 
-def _linker_flags() -> str:
-    """Have the programs know their version: built from modules alone they call themselves v0.0.0."""
-    major, minor = VERSION.removeprefix("v").split(".")[:2]
-    facts = {"gitVersion": VERSION, "gitMajor": major, "gitMinor": minor}
-    packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
-    return " ".join(["-s -w", *(f"-X {p}.{name}={value}" for p in packages for name, value in facts.items())])
+def _stays(go: Path, program: Program) -> bool:
+    """Whether what is there says our version and was made of the modules that go.mod names now.
+
+    Go writes into each program which modules it is made of. What else go.mod may have gained is for other programs.
+    """
+    if program.complaint(folder(), exactly=True):
+        return False
+    names = {(each["Path"], each["Version"]) for each in _chosen(go, program)}
+    listed = subprocess.run(
+        [go, "version", "-m", folder() / program.name], env=_environment(), capture_output=True, text=True, check=True
+    ).stdout
+    made_of = re.findall(r"^\t(?:mod|dep|=>)\t(\S+)\t(\S+)\th1:", listed, re.MULTILINE)
+    return bool(made_of) and names.issuperset(made_of)
+
+
+def _chosen(go: Path, program: Program) -> list[dict[str, str]]:
+    """List the modules of a go.mod at the versions that count: what stands in for another comes in its place."""
+    text = subprocess.run(
+        [go, "mod", "edit", "-json", program.module / "go.mod"],
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    stated = json.loads(text)
+    instead = {each["Old"]["Path"]: each["New"] for each in stated.get("Replace") or []}
+    return [instead.get(each["Path"], each) for each in stated["Require"]]
 
 
 @contextmanager
@@ -147,13 +169,15 @@ def _environment() -> dict[str, str]:
     return os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
 
 
-def _compile(go: Path, name: str, into: Path) -> None:
-    package = f"k8s.io/kubernetes/cmd/{name}"
+def _compile(go: Path, program: Program, into: Path) -> None:
+    name = program.name
     print(f"kube: {name}: getting its modules", flush=True)
-    total = sum(1 for _ in _lines(go, "list", "-deps", package))
+    total = sum(1 for _ in _lines(go, program, "list", "-deps", program.package))
     started, said = time.monotonic(), 0.0
-    build = ("build", "-v", "-trimpath", "-ldflags", _linker_flags(), "-o", f"{into}/", package)
-    for compiled, _ in enumerate(_lines(go, *build), 1):  # one line a package, those in Go's own cache left out
+    build = ("build", "-v", "-trimpath", "-ldflags", program.linker_flags, "-o", f"{into}/", program.package)
+    for compiled, _ in enumerate(
+        _lines(go, program, *build), 1
+    ):  # one line a package, those in Go's own cache left out
         elapsed = time.monotonic() - started
         if elapsed - said >= SECONDS_BETWEEN_WORDS:
             print(f"kube: {name}: {compiled} of at most {total} packages after {elapsed:.0f} s", flush=True)
@@ -161,15 +185,15 @@ def _compile(go: Path, name: str, into: Path) -> None:
     print(f"kube: {name}: built in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def _lines(go: Path, *arguments: str) -> Iterator[str]:
-    """Run Go in the folder of go.mod, and yield what it says as it says it.
+def _lines(go: Path, program: Program, *arguments: str) -> Iterator[str]:
+    """Run Go in the folder of a program's go.mod, and yield what it says as it says it.
 
     Raises:
         SystemExit: with the last that it said, if it fails.
     """
     command = [str(go), *arguments]
     process = subprocess.Popen(
-        command, cwd=SOURCE, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=program.module, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     last = deque[str](maxlen=40)
     try:

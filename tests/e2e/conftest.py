@@ -1,0 +1,61 @@
+"""One node for all these tests; when one of them fails, its report has the logs of all parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e import envoyimage, workloads
+from tests.support.agent import AgentProcess
+from tests.support.node import BIN_DIR, CONF_DIR, NAME, KubernetesNode
+from tests.support.wait import until
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+PLUGINS = ["bridge", "portmap", "istio-cni"]
+SHOP = "shop"
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesNode]:
+    """A node that is Ready, with the images of the tests and a namespace under Pod Security `restricted`."""
+    folder = tmp_path_factory.mktemp("node")
+    with KubernetesNode(folder) as running:
+        tar = envoyimage.archive(folder / "envoy.tar")
+        running.import_images(tar)
+        tar.unlink()
+        running.apply(workloads.namespace(SHOP))
+        running.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={SHOP}", "--timeout=60s")
+        yield running
+
+
+@pytest.fixture(scope="session")
+def agent(node: KubernetesNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
+    """The agent as a process on the node, with a service account's token, and its plugin in the runtime's chain."""
+    node.kubectl("create", "serviceaccount", "agent", "--namespace=kube-system")
+    node.kubectl("create", "clusterrole", "agent", "--verb=get,list,watch", "--resource=pods")
+    node.kubectl("create", "clusterrolebinding", "agent", "--clusterrole=agent", "--serviceaccount=kube-system:agent")
+    made = AgentProcess(
+        tmp_path_factory.mktemp("agent"),
+        conf_dir=CONF_DIR,
+        bin_dir=BIN_DIR,
+        options={"kubeconfig": node.kubeconfig_of("agent", "kube-system"), "node-name": NAME},
+        prefix=node.enter,
+    )
+    with made:
+        made.ready()
+        until(lambda: node.plugins_loaded() == PLUGINS, 30, "the runtime has loaded the spliced conflist")
+        yield made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    known = getattr(item, "funcargs", {})
+    if report.failed and isinstance(running := known.get("node"), KubernetesNode):
+        report.sections.append(("the node", running.logs()))
+    if report.failed and isinstance(process := known.get("agent"), AgentProcess):
+        report.sections.append(("the agent", process.log.read_text()))
+    return report
