@@ -1,6 +1,7 @@
 """Where a packet arrives, as sections 2 and 4 of the redirect's description say it: a second account, not made from the rules.
 
-It knows neither chains nor tables, only who sends what to whom, so that it can disagree with `plugin.rules`.
+It knows neither chains nor tables, only who sends what to whom, so that it can disagree with `plugin.rules`: to correct it,
+read section 4, not the rules. No probe is an invalid packet, so INVALID_DROP changes nothing here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ ON_LO = {Place.POD, Place.LOOPBACK, Place.OTHER_LOOPBACK}
 
 
 def fate(redirect: Redirect, probe: Probe) -> Fate:
-    """Say what must become of a probe."""
+    """Say what must become of a probe.
+
+    It always arrives: in the sidecar if that takes it, else where it was sent. Whoever gets it finds the destination asked for
+    and the sender's own address.
+    """
     taken = probe.family in redirect.families and (
         _from_outside(redirect, probe) if probe.sender is None else _from_inside(redirect, probe)
     )
@@ -31,9 +36,9 @@ def fate(redirect: Redirect, probe: Probe) -> Fate:
 
 def _from_outside(redirect: Redirect, probe: Probe) -> int | None:
     """Say which port of the sidecar takes it, None if it is left alone."""
-    if probe.interface in redirect.exclude_interfaces:
+    if probe.interface in redirect.exclude_interfaces:  # before all else
         return None
-    if probe.interface in redirect.reroute_interfaces:  # outbound traffic of a virtual machine: excludes do not count
+    if probe.interface in redirect.reroute_interfaces:  # never inbound; whatever its port; excludes do not count
         included = redirect.include_outbound
         return OUTBOUND if not probe.udp and (included is EVERYTHING or _in(included, _host(probe))) else None
     return INBOUND if _is_inbound(redirect, probe) else None
@@ -42,12 +47,13 @@ def _from_outside(redirect: Redirect, probe: Probe) -> int | None:
 def _is_inbound(redirect: Redirect, probe: Probe) -> bool:
     if probe.udp or probe.port in OF_THE_SIDECAR:
         return False
-    if redirect.include_inbound_ports is EVERYTHING:
+    if redirect.include_inbound_ports is EVERYTHING:  # excludes count only here
         return probe.port not in redirect.exclude_inbound_ports
     return probe.port in redirect.include_inbound_ports
 
 
 def _from_inside(redirect: Redirect, probe: Probe) -> int | None:
+    """In this order: interfaces, port excludes, 127.0.0.6, per uid and then per gid, DNS, where it goes to."""
     if _interface(probe) in redirect.exclude_interfaces or probe.port in redirect.exclude_outbound_ports:
         return None
     over_lo, dns = probe.to in ON_LO, redirect.dns_capture and probe.port == 53
@@ -57,8 +63,9 @@ def _from_inside(redirect: Redirect, probe: Probe) -> int | None:
         probe.sender and probe.sender.uid == redirect.uid,
         probe.sender and probe.sender.gid == redirect.gid,
     ):
-        if is_own:
+        if is_own:  # leaves as it is, but for the application calling its own service through the proxy
             return _self_call(redirect, probe) if over_lo and not dns else None
+        # Over `lo` by others is left alone: that of the sidecar's gid alone, too, as the uid comes first.
         if over_lo and not dns and not _asks_for_loopback(redirect, probe):
             return None
     if dns:
@@ -67,6 +74,7 @@ def _from_inside(redirect: Redirect, probe: Probe) -> int | None:
 
 
 def _is_outbound(redirect: Redirect, probe: Probe) -> bool:
+    """Excluded ranges win over included ports, and those over an include list that is not everything."""
     host = _host(probe)
     if probe.to is Place.LOOPBACK or _in(redirect.exclude_outbound, host):
         return False

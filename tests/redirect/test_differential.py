@@ -1,34 +1,47 @@
-"""For random pods: the kernel by each backend, the walk of `install-cni trace` and a model of their own treat packets alike."""
+"""For random pods: the kernel by each backend, the walk of `install-cni trace` and a model of their own treat packets alike.
+
+A few pods each time, always the same. For a night, DIFFERENTIAL_EXAMPLES=5000 takes so many others each time, without a limit
+of time, and makes the pod that it finds as small as it can.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import Phase, given, settings
 
 from installer.explain.trace import walk
 from plugin.backend import Backend
 from plugin.decision import decide
-from plugin.parameters import Defaults, Ipv6
-from plugin.redirect import Family, Redirect
+from plugin.parameters import INTERCEPTION_MODE, Defaults
+from plugin.redirect import Family, Mode, Redirect
 from plugin.rules import ruleset
 from tests.explain.packets import packet
 from tests.redirect.model import fate
-from tests.redirect.probes import APPLICATION, PROXY, PROXY_GID_ALONE, PROXY_UID_ALONE, Place, Probe
-from tests.redirect.strategies import pods
+from tests.redirect.probes import APPLICATION, PROXY, PROXY_GID_ALONE, PROXY_UID_ALONE, ROOT, Place, Probe, Sender
+from tests.redirect.strategies import ADDRESSES, pods
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from plugin.pod import Pod
-    from tests.redirect.machines import Machines
+    from plugin.values import Address
+    from tests.redirect.conftest import MachinesOf
 
-EXAMPLES = int(os.environ.get("DIFFERENTIAL_EXAMPLES", "20"))  # pods, each by three backends; more for a night
+NIGHT = os.environ.get("DIFFERENTIAL_EXAMPLES")
+COMMON = settings(deadline=None, derandomize=not NIGHT, database=None)
+PHASES = [Phase.generate, Phase.shrink] if NIGHT else [Phase.generate]  # to shrink takes minutes where packets get lost
+if NIGHT:
+    pytestmark = pytest.mark.timeout(0)
+
 V4 = Family.V4
 POD, LOOPBACK, OTHER_LOOPBACK = Place.POD, Place.LOOPBACK, Place.OTHER_LOOPBACK
 PEER, OTHER, SECOND = Place.PEER, Place.OTHER_PEER, Place.SECOND_PEER
+CUSTOM, CUSTOM_UID_ALONE = Sender(2000, 2000), Sender(2000, 4242)  # the sidecar's ids in some pods
 IN_V4 = (
     *(Probe(V4, port) for port in (53, 80, 443, 8080, 9000, 15001, 15008, 15020, 15021, 15090)),
     *(Probe(V4, port, interface="net1") for port in (80, 443, 15008)),
@@ -37,52 +50,77 @@ IN_V4 = (
     Probe(V4, 9000, interface="net1", to=PEER, udp=True),
     *(Probe(V4, port, APPLICATION, to) for port in (80, 443, 8080) for to in Place),
     *(Probe(V4, 15020, APPLICATION, to) for to in (POD, PEER, SECOND)),
-    *(Probe(V4, 53, APPLICATION, to, udp=udp) for udp in (True, False) for to in (POD, LOOPBACK, PEER)),
-    Probe(V4, 9000, APPLICATION, PEER, udp=True),
+    *(Probe(V4, 53, each, to, udp=udp) for each in (APPLICATION, ROOT) for udp in (True, False) for to in (POD, PEER)),
+    *(Probe(V4, 53, APPLICATION, LOOPBACK, udp=udp) for udp in (True, False)),
+    *(Probe(V4, 9000, APPLICATION, to, udp=True) for to in (POD, PEER)),
     *(Probe(V4, port, PROXY, to) for port in (53, 80, 15008) for to in (POD, LOOPBACK, OTHER_LOOPBACK, PEER)),
     *(
         Probe(V4, port, each, to)
         for port in (80, 53)
-        for each in (PROXY_GID_ALONE, PROXY_UID_ALONE)
+        for each in (PROXY_GID_ALONE, PROXY_UID_ALONE, CUSTOM, CUSTOM_UID_ALONE)
         for to in (POD, PEER)
     ),
-    *(Probe(V4, 53, each, PEER, udp=True) for each in (PROXY, PROXY_GID_ALONE)),
+    *(Probe(V4, 53, each, PEER, udp=True) for each in (PROXY, PROXY_GID_ALONE, CUSTOM, CUSTOM_UID_ALONE)),
     Probe(V4, 80, PROXY, POD, bound=True),
+    Probe(V4, 80, APPLICATION, POD, bound=True),
 )
+in_each_mode = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 PROBES = [replace(probe, family=family) for family in Family for probe in IN_V4]
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
-@given(pods())
-def test_the_walk_ends_where_the_model_says(pod: Pod) -> None:
-    redirect = redirected(pod)
+@in_each_mode
+@settings(COMMON, max_examples=int(NIGHT or 150))
+@given(pod=pods(), addresses=ADDRESSES)
+def test_the_walk_ends_where_the_model_says(mode: Mode, pod: Pod, addresses: tuple[Address, ...]) -> None:
+    pod = in_mode(mode, pod)
+    redirect = redirected(pod, addresses)
     rules = ruleset(redirect)
     ends = {probe: walk(rules, packet(probe)).port for probe in PROBES}
-    assert different(ends, {probe: fate(redirect, probe).port for probe in PROBES}) == []
+    wrong = different({"the walk": ends}, {probe: fate(redirect, probe).port for probe in PROBES})
+    assert not wrong, shown(pod, wrong)
 
 
-@settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(pod=pods())
-def test_the_kernel_does_what_the_model_says_by_each_backend(machines: Machines, pod: Pod) -> None:
-    redirect = redirected(pod)
-    expected = {probe: fate(redirect, probe) for probe in PROBES}
+@in_each_mode
+@settings(COMMON, max_examples=int(NIGHT or 24), phases=PHASES, report_multiple_bugs=False)
+@given(pod=pods(), addresses=ADDRESSES)
+def test_the_kernel_does_what_the_model_says_by_each_backend(
+    machines_of: MachinesOf, mode: Mode, pod: Pod, addresses: tuple[Address, ...]
+) -> None:
+    pod = in_mode(mode, pod)
+    redirect = redirected(pod, addresses)
+    machines = machines_of(Sender(redirect.uid, redirect.gid))
+    seen = {}
     for backend in Backend:
         with machines.redirected(redirect, backend):
-            seen = dict(zip(PROBES, machines.send(PROBES), strict=True))
-        assert different(seen, expected) == [], f"{backend.value}: {pod.annotations}, {pod.proxy and pod.proxy.env}"
+            seen[backend.value] = dict(zip(PROBES, machines.send(PROBES), strict=True))
+    wrong = different(seen, {probe: fate(redirect, probe) for probe in PROBES})
+    assert not wrong, shown(pod, wrong)
 
 
-def redirected(pod: Pod) -> Redirect:
-    """Decide about it; both families, as the machines have both."""
-    decided = decide(pod, (), Defaults(ipv6=Ipv6.ALWAYS))
+def in_mode(mode: Mode, pod: Pod) -> Pod:
+    """Have a pod ask for this mode."""
+    return replace(pod, annotations={**pod.annotations, INTERCEPTION_MODE: mode.value})
+
+
+def redirected(pod: Pod, addresses: tuple[Address, ...]) -> Redirect:
+    """Decide about it."""
+    decided = decide(pod, addresses, Defaults())
     assert isinstance(decided, Redirect)
     return decided
 
 
-def different(seen: Mapping[Probe, object], expected: Mapping[Probe, object]) -> list[str]:
-    """Name the probes that fared otherwise than expected."""
+def different(seen: Mapping[str, Mapping[Probe, object]], expected: Mapping[Probe, object]) -> list[str]:
+    """Name the probes that fared otherwise than the model says, with what each way of looking saw."""
     return [
-        f"{probe}: saw {seen[probe]}, expected {wanted}" for probe, wanted in expected.items() if seen[probe] != wanted
+        f"{probe}:\n    the model: {wanted}" + "".join(f"\n    {name}: {fates[probe]}" for name, fates in seen.items())
+        for probe, wanted in expected.items()
+        if any(fates[probe] != wanted for fates in seen.values())
     ]
+
+
+def shown(pod: Pod, wrong: list[str]) -> str:
+    """Say what the pod said, as it said it, and what went wrong."""
+    assert pod.proxy is not None
+    ids = {"sidecar": (pod.proxy.run_as_user, pod.proxy.run_as_group), "pod": (pod.run_as_user, pod.run_as_group)}
+    said = {"annotations": pod.annotations, "env": pod.proxy.env, "runAsUser, runAsGroup": ids}
+    return "\n".join([json.dumps(said, indent=2, default=dict), *wrong])
