@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from tests.support import nodeconfig
 from tests.support.cri import Pod, Runtime
 from tests.support.images import IMAGES, PAUSE, archive
 from tests.support.machine import NSENTER, Machine, run_in
@@ -25,24 +26,6 @@ DEBIAN_PLUGINS = Path("/usr/lib/cni")
 SLOWEST = 30.0  # seconds
 
 # State and socket are at their default places: the machine's /run is its own, and goes with it.
-# restrict_oom_score_adj: without CAP_SYS_RESOURCE no score can be lowered, and every sandbox would fail.
-# native: it works below any file system, overlayfs does not.
-_CONFIG = """\
-version = 2
-root = "/run/containerd-root"
-oom_score = 0
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{pause}"
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "native"
-    default_runtime_name = "runc"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    conf_dir = "{conf_dir}"
-    bin_dir = "{bin_dir}"
-"""
 _SOCKET = "/run/containerd/containerd.sock"
 _PRIMARY = {
     "cniVersion": "1.0.0",
@@ -149,7 +132,8 @@ class Node:
         self.bin_dir.mkdir()
         for name in ("bridge", "host-local", "portmap", "loopback"):
             (self.bin_dir / name).symlink_to(DEBIAN_PLUGINS / name)
-        config = _CONFIG.format(pause=PAUSE, conf_dir=self.conf_dir, bin_dir=self.bin_dir)
+        # native: it works below any file system, overlayfs does not
+        config = nodeconfig.containerd(PAUSE, self.conf_dir, self.bin_dir, snapshotter="native")
         (self.folder / "containerd.toml").write_text(config)
 
     def _start_containerd(self) -> None:

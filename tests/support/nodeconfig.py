@@ -74,7 +74,7 @@ def kubeconfig(certificate: Path, bearer: str) -> dict[str, Any]:
     }
 
 
-def containerd(pause: str, conf_dir: Path, bin_dir: Path) -> str:
+def containerd(pause: str, conf_dir: Path, bin_dir: Path, *, snapshotter: str = "overlayfs") -> str:
     """Make containerd's configuration.
 
     Its root is in the machine's own /run, in memory, and goes with it. restrict_oom_score_adj: without CAP_SYS_RESOURCE no
@@ -88,7 +88,7 @@ oom_score = 0
   sandbox_image = "{pause}"
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
+    snapshotter = "{snapshotter}"
     default_runtime_name = "runc"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
