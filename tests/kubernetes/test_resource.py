@@ -1,0 +1,80 @@
+"""The IstioControlPlane on a real API server: the guide's own manifest works, and a wrong type never gets in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from installer.resource import GROUP, KIND, PLURAL, VERSION, Wanted, wanted
+from installer.values import schemas
+from tests.installer.test_resource import OF_THE_GUIDE
+from tests.kubernetes.conftest import CHART
+
+if TYPE_CHECKING:
+    from tests.support.cluster import Cluster
+
+CRD = CHART / "crds" / "istiocontrolplane.yaml"
+
+
+@pytest.fixture(scope="module")
+def served(cluster: Cluster) -> Cluster:
+    cluster.kubectl("apply", "--filename", str(CRD))
+    cluster.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", "--timeout=30s")
+    return cluster
+
+
+def apply(cluster: Cluster, name: str, resource: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    named = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND} | resource | {"metadata": {"name": name}}
+    admin = f"--kubeconfig={cluster.folder / 'admin.kubeconfig'}"
+    command = cluster.kubectl_command(admin, "apply", "--filename=-")
+    return subprocess.run(command, input=json.dumps(named), capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_guides_manifest_is_kept_as_it_is_written(served: Cluster) -> None:
+    guide = yaml.safe_load(OF_THE_GUIDE)
+    guide["spec"]["trafficManagement"] = {"enabled": False}
+    done = apply(served, "guide", guide)
+    assert done.returncode == 0, done.stderr
+    kept = json.loads(served.kubectl("get", "icp", "guide", "--output=json"))
+    assert kept["spec"] == guide["spec"]
+    assert isinstance(wanted(kept), Wanted)
+    assert wanted(kept) == wanted(guide)
+    assert served.kubectl("get", "icp", "guide").split()[:4] == ["NAME", "CNI", "VERSION", "AGE"]
+
+
+@pytest.mark.parametrize(
+    ("cni", "path"),
+    [
+        ({"excludeNamespaces": "istio-system"}, "spec.values.cni.excludeNamespaces"),
+        ({"logLevel": "loud"}, "spec.values.cni.logLevel"),
+        ({"podAnnotations": {"a": 1}}, "spec.values.cni.podAnnotations.a"),
+        ({"cniBinDir": ["/opt"]}, "spec.values.cni.cniBinDir"),
+    ],
+)
+def test_a_wrong_type_is_refused_with_its_path(served: Cluster, cni: dict[str, Any], path: str) -> None:
+    done = apply(served, "wrong", {"spec": {"values": {"cni": cni}}})
+    assert done.returncode != 0
+    assert path in done.stderr
+
+
+def test_an_unknown_value_gets_in_so_that_the_status_can_name_it(served: Cluster) -> None:
+    assert apply(served, "unknown", {"spec": {"values": {"cni": {"excludeNamespace": ["a"]}}}}).returncode == 0
+    found = wanted(json.loads(served.kubectl("get", "icp", "unknown", "--output=json")))
+    assert isinstance(found, tuple)
+    assert "is excludeNamespaces meant?" in str(found[0])
+
+
+def test_the_definition_has_the_values_that_the_agent_reads() -> None:
+    version = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    defined = spec["values"]["properties"]["cni"]["properties"]
+    assert set(defined) == set(schemas())
+    for name, schema in schemas().items():
+        assert defined[name]["description"]
+        assert defined[name].get("enum") == schema.get("enum"), name
+        if not isinstance(schema["type"], list):
+            assert defined[name]["type"] == schema["type"], name
