@@ -102,7 +102,7 @@ class Request(NamedTuple):
             excluded=_strings(values, "excludeNamespaces"),
             annotations=_annotations(values),
             addresses=tuple(_addresses(prev)),
-            prev_result=None if prev is None else jsontext.raw_member(text, "prevResult"),
+            prev_result=None if prev is None else _raw_prev_result(text),
         )
 
     def result(self) -> bytes:
@@ -179,6 +179,13 @@ def _config(stdin: bytes) -> tuple[str, dict[str, Any]]:
     if not isinstance(values, dict):
         raise CniError(Code.DECODING_FAILURE, f"stdin: saw {stdin!r:.60}, expected a JSON object")
     return text, values
+
+
+def _raw_prev_result(text: str) -> str | None:
+    try:
+        return jsontext.raw_member(text, "prevResult")
+    except ValueError as error:  # it was read, but nested just so deep that it cannot be found again from here
+        raise CniError(Code.DECODING_FAILURE, f"prevResult: {error}") from error
 
 
 def _version(values: Mapping[str, Any], command: str) -> str:

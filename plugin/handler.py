@@ -230,12 +230,15 @@ def _listed(addresses: tuple[Address, ...]) -> str:
 
 
 def _addresses(request: Request) -> tuple[Address, ...]:
+    return tuple(map(_address, request.addresses))
+
+
+def _address(text: str) -> Address:
     try:
-        return tuple(ipaddress.ip_interface(address).ip for address in request.addresses)
+        return ipaddress.ip_interface(text).ip
     except ValueError as error:
-        raise CniError(
-            Code.INVALID_CONFIG, f"prevResult.ips: {error}, expected addresses with a prefix length"
-        ) from error
+        message = f"prevResult.ips: saw {text!r:.80}, expected an address with a prefix length"
+        raise CniError(Code.INVALID_CONFIG, message) from error
 
 
 def _as_cni_error(error: Exception) -> CniError:

@@ -36,6 +36,7 @@ INTERFACES = (
     "interface names of at most 15 of the characters A-Z a-z 0-9 _ . -, a letter first, with commas between them"
 )
 BOOLEAN = "true or false"
+MOST, MOST_INTERFACES = 1024, 16  # in a list: each interface of a virtual machine has a rule for each range (F32)
 
 _PORT = re.compile(r"[0-9]{1,5}")
 _CIDR = re.compile(r"[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?")
@@ -83,7 +84,7 @@ def cidrs_or_all(key: str, text: str) -> tuple[Cidr, ...] | Everything:
 
 def interfaces(key: str, text: str) -> tuple[Interface, ...]:
     """Parse a list of interface names; empty is none."""
-    return _list(key, text, _interface, INTERFACES)
+    return _list(key, text, _interface, INTERFACES, MOST_INTERFACES)
 
 
 def boolean(key: str, text: str) -> bool:
@@ -101,9 +102,11 @@ def maybe_boolean(text: str | None) -> bool | None:
     return _BOOLEANS.get(text or "")
 
 
-def _list(key: str, text: str, parse: Callable[[str], _T], allowed: str) -> tuple[_T, ...]:
+def _list(key: str, text: str, parse: Callable[[str], _T], allowed: str, most: int = MOST) -> tuple[_T, ...]:
     if not text.strip(" \t"):
         return ()
+    if text.count(",") >= most:
+        raise InvalidValue(key, text, f"at most {most} {allowed}")
     found: dict[_T, None] = {}
     for token in text.split(","):
         try:

@@ -182,3 +182,14 @@ def _redirect(given: Pod) -> Redirect:
     verdict = decide(given, (V4,), Defaults())
     assert isinstance(verdict, Redirect)
     return verdict
+
+
+@pytest.mark.parametrize(
+    ("key", "token", "most"),
+    [(TRAFFIC + "kubevirtInterfaces", "net{}", 16), (TRAFFIC + "excludeOutboundPorts", "{}", 1024)],
+)
+def test_a_list_is_bounded(key: str, token: str, most: int) -> None:  # F32
+    tokens = [token.format(number + 1) for number in range(most + 1)]
+    _redirect(pod(**{key: ",".join(tokens[:most])}))
+    with pytest.raises(InvalidValue, match=f"expected at most {most} "):
+        _redirect(pod(**{key: ",".join(tokens)}))
