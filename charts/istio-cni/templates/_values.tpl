@@ -1,0 +1,62 @@
+{{/*
+The values under `cni`, as YAML: what is given, over the platform's, over platforms/default.yaml. What is given replaces a
+value whole, also by an empty one.
+*/}}
+{{- define "istio-cni.values" -}}
+{{- $cni := (.Files.Get "platforms/default.yaml" | fromYaml).cni -}}
+{{- range $key, $value := (include "istio-cni.platform" . | fromYaml).cni -}}
+{{- $_ := set $cni $key $value -}}
+{{- end -}}
+{{- range $key, $value := .Values.cni -}}
+{{- $_ := set $cni $key $value -}}
+{{- end -}}
+{{- toYaml $cni -}}
+{{- end -}}
+
+{{/* The file of the platform, as YAML: `cni`, its values, and `notes`, what is to be done besides. */}}
+{{- define "istio-cni.platform" -}}
+{{- if .Values.platform -}}
+{{- .Files.Get (printf "platforms/%s.yaml" .Values.platform) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "istio-cni.namespace" -}}
+{{- (include "istio-cni.values" . | fromYaml).namespace | default .Release.Namespace -}}
+{{- end -}}
+
+{{/* hub/install-cni:tag. A tag of digits alone is a number in YAML; toJson writes it without an exponent. */}}
+{{- define "istio-cni.image" -}}
+{{- $cni := include "istio-cni.values" . | fromYaml -}}
+{{- $tag := $cni.tag | default .Chart.AppVersion -}}
+{{- with $cni.hub }}{{ trimSuffix "/" . }}/{{ end -}}
+install-cni:{{ kindIs "string" $tag | ternary $tag (toJson $tag) }}
+{{- end -}}
+
+{{/* Where the agent serves /healthz, /readyz and /metrics: {host, port, loopback}; empty where it does not. */}}
+{{- define "istio-cni.health" -}}
+{{- with (include "istio-cni.values" . | fromYaml).healthAddress -}}
+{{- $host := regexReplaceAll ":[0-9]+$" . "" | trimPrefix "[" | trimSuffix "]" -}}
+host: {{ quote $host }}
+port: {{ regexFind "[0-9]+$" . }}
+everywhere: {{ has $host (list "0.0.0.0" "::") }}
+loopback: {{ or (eq $host "localhost" "::1") (hasPrefix "127." $host) }}
+{{- end -}}
+{{- end -}}
+
+{{/* The labels of each object of the node agent's. */}}
+{{- define "istio-cni.node.labels" -}}
+k8s-app: istio-cni-node
+app.kubernetes.io/name: istio-cni
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{/* What names an object of the node agent's that is in its namespace. */}}
+{{- define "istio-cni.node.metadata" -}}
+name: istio-cni-node
+namespace: {{ include "istio-cni.namespace" . }}
+labels:
+  {{- include "istio-cni.node.labels" . | nindent 2 }}
+{{- end -}}

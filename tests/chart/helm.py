@@ -1,0 +1,80 @@
+"""helm, and what the chart's templates make of values."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tests.kube.programs import folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CHART = Path(__file__).parents[2] / "charts" / "istio-cni"
+PLATFORMS = sorted(path.stem for path in (CHART / "platforms").glob("*.yaml") if path.stem != "default")
+SLOWEST = 60.0  # seconds that helm may take
+
+
+def helm(*arguments: str, values: Mapping[str, Any] | None = None, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run helm.
+
+    Args:
+        arguments: its command line.
+        values: what it is given as `--values`.
+        home: a folder for what it keeps for itself.
+    """
+    program = folder() / "helm"
+    assert program.is_file(), (
+        f"no helm in {folder()}; `make kube` builds it, or $KUBE_BIN_DIR names a folder that has it"
+    )
+    given = ["--values=-"] if values is not None else []
+    environment = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(
+        [str(program), *arguments, *given],
+        input=yaml.safe_dump(values) if values is not None else None,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SLOWEST,
+        check=False,
+    )
+
+
+class Rendered:
+    """The objects that the templates make, by kind."""
+
+    def __init__(self, text: str) -> None:
+        """Parse what `helm template` has written."""
+        self.text = text
+        self.objects: list[dict[str, Any]] = [each for each in yaml.safe_load_all(text) if each]
+
+    def __getitem__(self, kind: str) -> dict[str, Any]:
+        (found,) = [each for each in self.objects if each["kind"] == kind]
+        return found
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds, sorted."""
+        return sorted(each["kind"] for each in self.objects)
+
+    @property
+    def pod(self) -> dict[str, Any]:
+        """The pod's spec."""
+        spec: dict[str, Any] = self["DaemonSet"]["spec"]["template"]["spec"]
+        return spec
+
+    @property
+    def container(self) -> dict[str, Any]:
+        """The pod's one container."""
+        (only,) = self.pod["containers"]
+        found: dict[str, Any] = only
+        return found
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The agent's settings, by environment variable."""
+        data: dict[str, str] = self["ConfigMap"]["data"]
+        return data

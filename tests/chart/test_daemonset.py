@@ -1,0 +1,129 @@
+"""What the DaemonSet asks of a node, and what users can have besides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.chart.conftest import Refuse, Render
+
+CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_ADMIN", "NET_RAW", "SYS_ADMIN"]
+
+
+def test_it_goes_to_every_node_and_before_others(render: Render) -> None:
+    pod = render().pod
+    assert pod["hostNetwork"] is True
+    assert pod["priorityClassName"] == "system-node-critical"
+    assert pod["tolerations"] == [{"operator": "Exists"}]
+    assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
+
+
+def test_it_has_few_rights_on_the_node(render: Render) -> None:
+    rendered = render()
+    security = rendered.container["securityContext"]
+    assert security["capabilities"].keys() == {"drop", "add"}
+    assert security["capabilities"]["drop"] == ["ALL"]
+    assert sorted(security["capabilities"]["add"]) == CAPABILITIES
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["privileged"] is False
+    assert rendered.pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not rendered.pod.keys() & {"hostPID", "hostIPC", "shareProcessNamespace"}
+    mounted = [each["hostPath"] for each in rendered.pod["volumes"]]
+    assert mounted == [
+        {"path": "/opt/cni/bin", "type": "Directory"},
+        {"path": "/etc/cni/net.d", "type": "Directory"},
+        {"path": "/var/run/istio-cni", "type": "DirectoryOrCreate"},
+    ]
+
+
+def test_the_socket_is_where_the_plugin_on_the_node_is_told(render: Render) -> None:
+    rendered = render({"cni": {"agentSocket": "/run/mesh/node/agent.sock"}})
+    mounts = {each["name"]: each["mountPath"] for each in rendered.container["volumeMounts"]}
+    volumes = {each["name"]: each["hostPath"]["path"] for each in rendered.pod["volumes"]}
+    assert mounts["agent-socket"] == volumes["agent-socket"] == "/run/mesh/node"
+    assert rendered.settings["AGENT_SOCKET"] == "/run/mesh/node/agent.sock"
+
+
+PROBES = {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [
+        ("127.0.0.1:15014", "127.0.0.1", 15014),
+        ("[::1]:1", "::1", 1),
+        ("[::]:15014", None, 15014),
+        ("0.0.0.0:8", None, 8),
+    ],
+)
+def test_the_kubelet_asks_where_the_agent_listens(render: Render, address: str, host: str | None, port: int) -> None:
+    container = render({"cni": {"healthAddress": address}}).container
+    (named,) = container["ports"]
+    assert named == {"name": "health", "containerPort": port}
+    for probe, path in PROBES.items():
+        asked = container[probe]["httpGet"]
+        assert (asked["path"], asked["port"], asked.get("host")) == (path, "health", host)
+
+
+def test_without_a_health_address_there_are_no_probes(render: Render) -> None:
+    assert not render({"cni": {"healthAddress": ""}}).container.keys() & {*PROBES, "ports"}
+
+
+@pytest.mark.parametrize(
+    ("given", "image"),
+    [
+        ({}, "install-cni:0.1.0"),
+        ({"hub": "docker.io/istio", "tag": "1.4.0"}, "docker.io/istio/install-cni:1.4.0"),
+        ({"hub": "host:5000/a/", "tag": 20191204}, "host:5000/a/install-cni:20191204"),
+    ],
+)
+def test_the_image_is_that_of_hub_and_tag(render: Render, given: dict[str, Any], image: str) -> None:
+    assert render({"cni": given}).container["image"] == image
+
+
+def test_what_users_set_is_where_it_belongs(render: Render) -> None:
+    given = {
+        "pullPolicy": "Never",
+        "imagePullSecrets": ["a", "b"],
+        "podAnnotations": {"a.example/b": "true"},
+        "resources": {"limits": {"memory": "1Gi"}},
+        "maxUnavailable": "10%",
+        "psp_cluster_role": "lenient",
+    }
+    rendered = render({"cni": given})
+    assert rendered.container["imagePullPolicy"] == "Never"
+    assert rendered.pod["imagePullSecrets"] == [{"name": "a"}, {"name": "b"}]
+    assert rendered["DaemonSet"]["spec"]["template"]["metadata"]["annotations"]["a.example/b"] == "true"
+    assert rendered.container["resources"]["limits"] == {"memory": "1Gi"}
+    assert rendered["DaemonSet"]["spec"]["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": "10%"}
+    assert rendered["RoleBinding"]["roleRef"]["name"] == "lenient"
+
+
+def test_a_changed_setting_starts_the_agents_again_and_a_new_release_of_the_chart_does_not(render: Render) -> None:
+    template = render()["DaemonSet"]["spec"]["template"]
+    assert render({"cni": {"logLevel": "info"}})["DaemonSet"]["spec"]["template"] != template
+    assert template["metadata"]["labels"].keys() == {"k8s-app", "app.kubernetes.io/name", "sidecar.istio.io/inject"}
+
+
+def test_metrics_are_collected_from_where_they_can_be_reached(render: Render, refuse: Refuse) -> None:
+    monitor = {"enabled": True, "labels": {"release": "prometheus"}}
+    said = refuse({"cni": {"podMonitor": monitor}})
+    assert "cni.podMonitor.enabled" in said
+    assert "127.0.0.1:15014" in said
+    rendered = render({"cni": {"podMonitor": monitor, "healthAddress": "0.0.0.0:15014"}})
+    assert rendered["PodMonitor"]["metadata"]["labels"]["release"] == "prometheus"
+    spec = rendered["PodMonitor"]["spec"]
+    assert spec["podMetricsEndpoints"] == [{"port": "health", "path": "/metrics", "interval": "30s"}]
+    assert spec["selector"] == rendered["DaemonSet"]["spec"]["selector"]
+
+
+def test_a_network_policy_lets_those_in_who_collect_metrics(render: Render) -> None:
+    collectors = [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]
+    policy = {"enabled": True, "from": collectors}
+    given = {"networkPolicy": policy, "healthAddress": "[::]:15014"}
+    (rule,) = render({"cni": given})["NetworkPolicy"]["spec"]["ingress"]
+    assert rule == {"ports": [{"port": 15014, "protocol": "TCP"}], "from": collectors}
+    assert render({"cni": {"networkPolicy": policy}})["NetworkPolicy"]["spec"]["ingress"] == []

@@ -1,0 +1,154 @@
+"""helm install, upgrade, rollback and uninstall on a real API server; what the agent's own token may do there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from kubernetes import client
+from kubernetes.config import new_client_from_config
+
+from tests.chart.helm import CHART, PLATFORMS
+
+if TYPE_CHECKING:
+    from tests.chart.conftest import Applied, Release, Render
+    from tests.support.cluster import Cluster
+
+RIGHTS = {("get", "pods"), ("list", "pods"), ("watch", "pods")}
+OWN = [
+    "clusterrole/istio-cni-node", "clusterrolebinding/istio-cni-node", "configmap/istio-cni-node",
+    "daemonset/istio-cni-node", "serviceaccount/istio-cni-node",
+]  # fmt: skip
+
+
+def daemonset(release: Release) -> dict[str, Any]:
+    where = f"--namespace={release.namespace}"
+    found: dict[str, Any] = json.loads(
+        release.cluster.kubectl("get", "daemonset", "istio-cni-node", where, "--output=json")
+    )
+    return found
+
+
+def config(release: Release) -> dict[str, str]:
+    where = f"--namespace={release.namespace}"
+    found: dict[str, str] = json.loads(
+        release.cluster.kubectl("get", "configmap", "istio-cni-node", where, "--output=json")
+    )["data"]
+    return found
+
+
+def test_install_upgrade_rollback_uninstall(release: Release) -> None:
+    said = release.helm("install", "istio-cni", str(CHART), values={"cni": {"hub": "registry.example/mesh"}})
+    assert f"in namespace {release.namespace}" in said
+    assert "ATTENTION" not in said
+    first = daemonset(release)
+    assert first["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.example/mesh/install-cni:0.1.0"
+    assert config(release)["LOG_LEVEL"] == "warn"
+
+    release.helm("upgrade", "istio-cni", str(CHART), "--reuse-values", "--set=cni.logLevel=debug,cni.tag=2")
+    second = daemonset(release)
+    assert second["metadata"]["uid"] == first["metadata"]["uid"], "changed in place: agents are replaced node by node"
+    assert second["metadata"]["generation"] == 2
+    assert second["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.example/mesh/install-cni:2"
+    assert config(release)["LOG_LEVEL"] == "debug"
+
+    release.helm("upgrade", "istio-cni", str(CHART), "--reuse-values")
+    assert daemonset(release)["metadata"]["generation"] == 2, "an upgrade that changes nothing starts no agent again"
+
+    release.helm("rollback", "istio-cni", "1")
+    third = daemonset(release)
+    assert third["spec"] == first["spec"] | {"template": third["spec"]["template"]}
+    assert third["spec"]["template"]["spec"] == first["spec"]["template"]["spec"]
+    assert config(release)["LOG_LEVEL"] == "warn"
+
+    release.helm("uninstall", "istio-cni")
+    left = release.cluster.kubectl(
+        "get", *OWN, f"--namespace={release.namespace}", "--ignore-not-found", "--output=name"
+    )
+    assert left == ""
+    assert "istiocontrolplanes.install.istio.io" in release.cluster.kubectl("get", "crd", "--output=name")
+
+
+def test_values_that_are_refused_leave_the_release_as_it_was(release: Release) -> None:
+    release.helm("install", "istio-cni", str(CHART))
+    before = daemonset(release)
+    failed = release.try_helm("upgrade", "istio-cni", str(CHART), values={"cni": {"logLevel": "loud"}})
+    assert failed.returncode != 0
+    assert "at '/cni/logLevel'" in failed.stderr
+    assert daemonset(release) == before
+
+
+def test_the_notes_say_what_to_do_next(release: Release) -> None:
+    said = release.helm("install", "istio-cni", str(CHART), "--dry-run=server", "--set=platform=openshift-3.10")
+    assert "ATTENTION: cni.hub is not set" in said
+    assert f"add-scc-to-user privileged -z istio-cni-node -n {release.namespace}" in said
+    assert f"kubectl --namespace {release.namespace} rollout status daemonset/istio-cni-node" in said
+
+
+@pytest.mark.parametrize("platform", ["", *PLATFORMS])
+def test_the_api_server_takes_the_objects_of_every_platform(
+    cluster: Cluster, release: Release, render: Render, apply: Applied, platform: str
+) -> None:
+    rendered = render({"platform": platform}, f"--namespace={release.namespace}")
+    unknown_here = {"NetworkAttachmentDefinition"}  # Multus brings its definition
+    items = [each for each in rendered.objects if each["kind"] not in unknown_here]
+    done = apply({"apiVersion": "v1", "kind": "List", "items": items}, "--dry-run=server", "--validate=strict")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("server dry run") == len(items)
+
+
+def test_the_api_server_takes_the_network_policy(release: Release) -> None:
+    given = {"cni": {"networkPolicy": {"enabled": True}, "healthAddress": "0.0.0.0:15014"}}
+    release.helm("install", "istio-cni", str(CHART), values=given)
+    assert "istio-cni-node" in release.cluster.kubectl("get", "networkpolicy", f"--namespace={release.namespace}")
+
+
+def rights(cluster: Cluster, namespace: str, account: str, asked_in: str) -> set[tuple[str, str]]:
+    """Ask the API server, by an account's own token, what it may do in a namespace.
+
+    Returns:
+        Verb and resource, such as ("get", "pods"), or verb and path.
+    """
+    kubeconfig = cluster.kubeconfig(f"{namespace}-{account}", token=cluster.token(namespace, account))
+    api = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+    command = cluster.kubectl_command(f"--kubeconfig={kubeconfig}", "create", f"--raw={api}", "--filename=-")
+    question = json.dumps({"spec": {"namespace": asked_in}})
+    answer = subprocess.run(command, input=question, capture_output=True, text=True, timeout=60, check=True).stdout
+    status = json.loads(answer)["status"]
+    assert not status["incomplete"]
+    on_resources = {
+        (verb, ".".join(filter(None, [resource, group, *rule.get("resourceNames", [])])))
+        for rule in status["resourceRules"]
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    paths = {
+        (verb, url) for rule in status["nonResourceRules"] for verb in rule["verbs"] for url in rule["nonResourceURLs"]
+    }
+    return on_resources | paths
+
+
+@pytest.mark.parametrize("asked_in", ["default", "kube-system", "the release's"])
+def test_its_token_may_read_pods_and_nothing_that_others_may_not(
+    cluster: Cluster, release: Release, asked_in: str
+) -> None:
+    release.helm("install", "istio-cni", str(CHART))
+    cluster.service_account(release.namespace, "anybody")
+    where = release.namespace if asked_in == "the release's" else asked_in
+    everybodys = rights(cluster, release.namespace, "anybody", where)
+    assert rights(cluster, release.namespace, "istio-cni-node", where) - everybodys == RIGHTS
+    assert not RIGHTS & everybodys
+
+
+def test_its_token_is_good_for_pods_of_all_namespaces_and_refused_elsewhere(cluster: Cluster, release: Release) -> None:
+    release.helm("install", "istio-cni", str(CHART))
+    kubeconfig = cluster.kubeconfig("node-agent", token=cluster.token(release.namespace, "istio-cni-node"))
+    core = client.CoreV1Api(new_client_from_config(str(kubeconfig)))  # type: ignore[no-untyped-call]
+    core.list_pod_for_all_namespaces(field_selector="spec.nodeName=node1")
+    for refused in (core.list_node, core.list_namespace, core.list_secret_for_all_namespaces):
+        with pytest.raises(client.ApiException) as error:
+            refused()
+        assert error.value.status == 403

@@ -1,0 +1,115 @@
+"""Each platform has what its nodes need, and what a user says wins over it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from installer.settings import entry, settings
+from tests.chart.helm import CHART, PLATFORMS
+from tests.chart.table import schema
+
+if TYPE_CHECKING:
+    from tests.chart.conftest import Render
+
+USUAL = ("/opt/cni/bin", "/etc/cni/net.d")
+DIRECTORIES = {
+    "gke": ("/home/kubernetes/bin", "/etc/cni/net.d"),  # the 2019 guide's table, and so are the next five
+    "iks": USUAL,
+    "eks": USUAL,
+    "aks": USUAL,
+    "openshift-3.10": USUAL,
+    "openshift-4": ("/var/lib/cni/bin", "/var/run/multus/cni/net.d"),
+    "k3s": ("/var/lib/rancher/k3s/data/cni", "/var/lib/rancher/k3s/agent/etc/cni/net.d"),
+    "k3d": ("/bin", "/var/lib/rancher/k3s/agent/etc/cni/net.d"),
+    "microk8s": ("/var/snap/microk8s/current/opt/cni/bin", "/var/snap/microk8s/current/args/cni-network"),
+    "minikube": USUAL,
+    "kind": USUAL,
+    "talos": USUAL,
+    "bottlerocket": USUAL,
+}
+IN_KUBE_SYSTEM = ("openshift-4", "talos")
+LABELLED = {"openshift-3.10": "spc_t", "openshift-4": "spc_t", "bottlerocket": "super_t"}
+ALWAYS = ["ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet", "ServiceAccount"]
+BESIDES = {"gke": ["ResourceQuota"], "openshift-4": ["NetworkAttachmentDefinition", "RoleBinding"]}
+
+
+def test_all_of_them_are_known_here() -> None:
+    assert sorted(DIRECTORIES) == PLATFORMS
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_platform_has_its_directories_namespace_and_label(render: Render, platform: str) -> None:
+    rendered = render({"platform": platform})
+    mounts = {each["name"]: each["mountPath"] for each in rendered.container["volumeMounts"]}
+    volumes = {each["name"]: each["hostPath"]["path"] for each in rendered.pod["volumes"]}
+    assert (volumes["cni-bin-dir"], volumes["cni-conf-dir"]) == DIRECTORIES[platform]
+    assert mounts["cni-bin-dir"] == rendered.settings["CNI_BIN_DIR"] == "/host" + volumes["cni-bin-dir"]
+    assert mounts["cni-conf-dir"] == rendered.settings["CNI_CONF_DIR"] == "/host" + volumes["cni-conf-dir"]
+    namespaces = {
+        each["metadata"].get("namespace") for each in rendered.objects if each["kind"] != "NetworkAttachmentDefinition"
+    }
+    assert namespaces == {None, "kube-system" if platform in IN_KUBE_SYSTEM else "istio-system"}
+    assert rendered.pod["securityContext"].get("seLinuxOptions", {}).get("type") == LABELLED.get(platform)
+    assert rendered.kinds == sorted(ALWAYS + BESIDES.get(platform, []))
+
+
+@pytest.mark.parametrize("name", [*PLATFORMS, "default"])
+def test_a_platforms_file_says_where_its_values_come_from_and_has_known_ones(name: str) -> None:
+    text = (CHART / "platforms" / f"{name}.yaml").read_text()
+    assert text.startswith("# ")
+    content = yaml.safe_load(text)
+    assert content.keys() <= {"cni", "notes"}
+    left_to_it = set(yaml.safe_load((CHART / "platforms" / "default.yaml").read_text())["cni"])
+    assert content["cni"].keys() <= left_to_it, "values.yaml would win over it"
+    assert left_to_it <= schema()["properties"]["cni"]["properties"].keys()
+
+
+GIVEN: list[tuple[str, dict[str, Any]]] = [
+    ("gke", {"cniBinDir": "/opt/cni/bin", "resourceQuota": {"enabled": False}}),
+    ("openshift-4", {"psp_cluster_role": "", "multus": {"enabled": False}, "namespace": "", "seLinuxOptions": {}}),
+]
+
+
+@pytest.mark.parametrize(("platform", "given"), GIVEN)
+def test_what_is_given_wins_even_if_it_is_the_default_or_empty(
+    render: Render, platform: str, given: dict[str, Any]
+) -> None:
+    rendered = render({"platform": platform, "cni": given})
+    assert rendered.kinds == ALWAYS
+    assert rendered["DaemonSet"]["metadata"]["namespace"] == "istio-system"
+    assert "seLinuxOptions" not in rendered.pod["securityContext"]
+    expected = given.get("cniBinDir", DIRECTORIES[platform][0])
+    assert rendered.settings["CNI_BIN_DIR"] == f"/host{expected}"
+
+
+def test_the_quota_is_for_namespaces_that_have_none(render: Render) -> None:
+    scope = {"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"]}
+    rendered = render({"platform": "gke", "cni": {"resourceQuota": {"enabled": True, "pods": 1000000}}})
+    assert rendered["ResourceQuota"]["spec"] == {
+        "hard": {"pods": "1000000"},
+        "scopeSelector": {"matchExpressions": [scope]},
+    }
+    assert "ResourceQuota" not in render({"platform": "gke", "cni": {"namespace": "kube-system"}}).kinds
+
+
+def test_multus_is_given_the_entry_of_the_conflist(render: Render) -> None:
+    attachment = render({"platform": "openshift-4", "cni": {"logLevel": "info"}})["NetworkAttachmentDefinition"]
+    assert attachment["metadata"]["name"] == "istio-cni"
+    assert attachment["metadata"]["namespace"] == "default"
+    written = json.loads(attachment["spec"]["config"])
+    named = {"cniVersion": "0.3.1", "name": "istio-cni"}
+    chained = entry(settings({"log_level": "info"}))
+    del chained["capabilities"]  # Multus has none to hand over
+    assert written == chained | named
+    assert min(written) == "agentSocket"
+
+
+def test_openshift_4_lets_the_agent_run(render: Render) -> None:
+    binding = render({"platform": "openshift-4"})["RoleBinding"]
+    assert binding["roleRef"]["name"] == "system:openshift:scc:privileged"
+    account = {"kind": "ServiceAccount", "name": "istio-cni-node", "namespace": "kube-system"}
+    assert binding["subjects"] == [account]

@@ -1,0 +1,191 @@
+"""Chart values, their schema, the ConfigMap's keys and the agent's declared settings: one set of names, types and defaults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft7Validator
+
+from installer import values
+from installer.settings import SettingError, declarations, settings
+from tests.chart.helm import CHART, PLATFORMS, helm
+from tests.chart.table import README, renewed, schema
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.chart.conftest import Refuse, Render
+
+OF_2019 = {  # the install guide's table, word for word but for the namespace that we add
+    "hub": "",
+    "tag": "",
+    "pullPolicy": "Always",
+    "logLevel": "warn",
+    "excludeNamespaces": ["istio-system", "kube-system"],
+    "cniBinDir": "/opt/cni/bin",
+    "cniConfDir": "/etc/cni/net.d",
+    "cniConfFileName": "",
+    "psp_cluster_role": "",
+    "podAnnotations": {},
+}
+OF_THE_CHART_ALONE = {
+    "imagePullSecrets", "maxUnavailable", "multus", "namespace", "networkPolicy", "podMonitor", "resourceQuota",
+    "seLinuxOptions",
+}  # fmt: skip
+ON_THE_NODE = ("CNI_BIN_DIR", "CNI_CONF_DIR")  # which the agent sees below /host
+OF_CNI: dict[str, Any] = schema()["properties"]["cni"]["properties"]
+AGENTS = values.of_agents()
+
+
+def given_by_the_chart() -> dict[str, Any]:
+    """What values.yaml gives, and what platforms/default.yaml gives where it leaves something to the platform."""
+    files = [CHART / "platforms" / "default.yaml", CHART / "values.yaml"]
+    default, own = [yaml.safe_load(file.read_text())["cni"] for file in files]
+    assert not default.keys() & own.keys(), "what values.yaml says, no platform can say otherwise"
+    found: dict[str, Any] = default | own
+    return found
+
+
+def test_the_options_of_2019_are_there_with_their_defaults() -> None:
+    chart = given_by_the_chart()
+    assert {name: chart[name] for name in OF_2019} == OF_2019
+
+
+def test_the_schema_has_every_value_with_its_default() -> None:
+    assert {name: each["default"] for name, each in OF_CNI.items()} == given_by_the_chart()
+    assert all(each["description"].endswith(".") for each in OF_CNI.values())
+
+
+def test_the_chart_takes_what_the_resource_takes_and_some_besides() -> None:
+    assert set(OF_CNI) - OF_THE_CHART_ALONE == set(values.schemas())
+    for name, declared in values.schemas().items():
+        assert OF_CNI[name]["type"] == declared["type"], name
+        assert OF_CNI[name].get("enum") == declared.get("enum"), name
+
+
+def test_the_chart_has_the_agents_defaults() -> None:
+    chart = given_by_the_chart()
+    assert {name: values.as_text(chart[name]) for name in AGENTS} == {
+        name: each.default for name, each in AGENTS.items()
+    }
+
+
+def test_the_agent_is_told_each_of_its_settings_and_nothing_else(render: Render) -> None:
+    rendered = render()
+    told = rendered.settings | {each["name"]: "" for each in rendered.container["env"]}
+    in_the_image = {"PLUGIN_FILE", "PODS_FROM", "KUBECONFIG"}
+    assert set(told) == {each.variable for each in declarations()} - in_the_image
+    assert rendered.container["envFrom"] == [{"configMapRef": {"name": rendered["ConfigMap"]["metadata"]["name"]}}]
+
+
+CHANGED: dict[str, Any] = {
+    "cniBinDir": "/x/bin",
+    "cniConfDir": "/x/net.d",
+    "cniConfFileName": "10-x.conflist",
+    "agentSocket": "/run/x/y.sock",
+    "excludeNamespaces": ["a", "foo_ns"],
+    "redirectBackend": "iptables-legacy",
+    "inboundPortsDefault": "*",
+    "ipv6": "never",
+    "logLevel": "debug",
+    "healthAddress": "[::]:1234",
+}
+
+
+def test_each_value_reaches_its_setting(render: Render) -> None:
+    assert set(CHANGED) == set(AGENTS)
+    told = render({"cni": CHANGED}).settings
+    for name, declared in AGENTS.items():
+        text = told[declared.variable]
+        if declared.variable in ON_THE_NODE:
+            assert text.startswith("/host/")
+            text = text.removeprefix("/host")
+        assert text == values.as_text(CHANGED[name])
+        assert declared.parse(text) != declared.parse(declared.default), f"{name} is not changed, so this shows nothing"
+
+
+def test_the_agent_parses_what_the_chart_tells_it(render: Render) -> None:
+    names = {each.variable: each.name for each in declarations()}
+    for cni in ({}, CHANGED, {"healthAddress": "", "excludeNamespaces": []}):
+        settings({names[variable]: text for variable, text in render({"cni": cni}).settings.items()})
+
+
+BY_PATTERN = sorted(name for name in AGENTS if "pattern" in OF_CNI[name])
+
+
+@pytest.mark.parametrize("name", BY_PATTERN)
+@given(data=st.data())
+def test_the_agent_parses_whatever_the_schema_takes(name: str, data: st.DataObject) -> None:
+    pattern = OF_CNI[name]["pattern"].removeprefix("^").removesuffix("$")
+    longest = OF_CNI[name].get("maxLength", 4095)
+    text = data.draw(st.from_regex(pattern, fullmatch=True).filter(lambda text: len(text) <= longest))
+    if not text.startswith("["):  # an IPv6 address, for which a pattern is no language
+        AGENTS[name].parse(text)
+
+
+REFUSED_BY_THE_AGENT: dict[str, list[Any]] = {
+    "cniBinDir": ["bin", ""],
+    "cniConfDir": ["a/b", "", "/a\0"],
+    "cniConfFileName": ["x", "a/x.conf", ".conf", ".x.conf"],
+    "agentSocket": ["a.sock", "/run/a/", '/run/a/"', "/run/a/" + "b" * 94],
+    "excludeNamespaces": [["A"], ["-a"], ["a", "a" * 64]],
+    "healthAddress": ["h:65536", "localhost", "::1:15014", "a:b", "[::1]", "a_b:1"],
+    "logLevel": ["loud", ""],
+    "redirectBackend": ["ebpf"],
+    "inboundPortsDefault": ["80"],
+    "ipv6": ["true"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_the_schema_refuses_what_the_agent_refuses(name: str) -> None:
+    for value in REFUSED_BY_THE_AGENT[name]:
+        with pytest.raises(SettingError):
+            AGENTS[name].parse(values.as_text(value))
+        assert not Draft7Validator(OF_CNI[name]).is_valid(value), value
+
+
+@pytest.mark.parametrize(
+    ("wrong", "path", "said"),
+    [
+        ({"cni": {"excludeNamespace": ["a"]}}, "/cni", "'excludeNamespace'"),
+        ({"excludeNamespaces": ["a"]}, "", "'excludeNamespaces'"),
+        ({"cni": {"excludeNamespaces": "istio-system"}}, "/cni/excludeNamespaces", "want array"),
+        ({"cni": {"excludeNamespaces": ["a", "B"]}}, "/cni/excludeNamespaces/1", "does not match"),
+        ({"cni": {"logLevel": "loud"}}, "/cni/logLevel", "'panic'"),
+        ({"cni": {"tag": 1.1}}, "/cni/tag", "want integer or string"),
+        ({"cni": {"cniBinDir": "opt/cni/bin"}}, "/cni/cniBinDir", "does not match"),
+        ({"cni": {"cniConfDir": "/"}}, "/cni/cniConfDir", "does not match"),
+        ({"cni": {"agentSocket": "/bin/agent.sock"}}, "/cni/agentSocket", "does not match"),
+        ({"cni": {"agentSocket": "/run/agent.sock"}}, "/cni/agentSocket", "does not match"),
+        ({"cni": {"agentSocket": "/run/../bin/agent.sock"}}, "/cni/agentSocket", "does not match"),
+        ({"cni": {"healthAddress": "127.0.0.1:0"}}, "/cni/healthAddress", "does not match"),
+        ({"cni": {"podAnnotations": {"a": 1}}}, "/cni/podAnnotations/a", "want string"),
+        ({"cni": {"maxUnavailable": 0}}, "/cni/maxUnavailable", "minimum"),
+        ({"cni": {"multus": {"enable": True}}}, "/cni/multus", "'enable'"),
+        ({"platform": "openshift"}, "/platform", "'openshift-4'"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_path(refuse: Refuse, wrong: dict[str, Any], path: str, said: str) -> None:
+    answer = refuse(wrong)
+    assert f"at '{path}'" in answer
+    assert said in answer
+
+
+def test_the_schema_names_the_platforms_that_have_a_file() -> None:
+    assert schema()["properties"]["platform"]["enum"] == ["", *PLATFORMS]
+
+
+def test_the_readmes_table_is_that_of_the_schema() -> None:
+    readme = README.read_text()
+    assert readme == renewed(readme), "renew it: python -m tests.chart.table"
+
+
+def test_helm_finds_no_fault(tmp_path: Path) -> None:
+    done = helm("lint", "--strict", str(CHART), home=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "0 chart(s) failed" in done.stdout
