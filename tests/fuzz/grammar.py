@@ -1,17 +1,21 @@
 """What rule text may hold, line by line, written from what nft and iptables-restore accept and not from what renders it.
 
 Numbers, ranges and names are checked one by one: a port is 1 to 65535, a range is canonical, a name is an interface's.
+They are what a pod may have chosen in a rule, so whoever asks gets them, to hold them against what the pod said.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from typing import TypeAlias
+
+Value: TypeAlias = tuple[str, str]  # kind (port, id, range or name) and text
 
 CHAIN = r"(?:PREROUTING|OUTPUT|ISTIO_(?:INBOUND|REDIRECT|IN_REDIRECT|OUTPUT|OUTPUT_DNS|DIVERT|TPROXY|DROP))"
 PORT, ID, RANGE, NAME = (
     r"(?P<port{n}>[0-9]+)",
-    r"[0-9]{1,10}",
+    r"(?P<id{n}>[0-9]{1,10})",
     r"(?P<range{n}>[0-9a-f:./]+)",
     r"(?P<name{n}>[A-Za-z0-9_.-]+)",
 )
@@ -67,47 +71,58 @@ IPTABLES_TARGETS = [
 IPTABLES_LINES = [r"\*(?:raw|mangle|nat)", rf":{CHAIN} - \[0:0\]", "COMMIT", ""]
 
 
-def strange(text: str, *, is_nft: bool) -> str | None:
-    """Find the first line that holds what no rule may hold.
+class StrangeLine(AssertionError):  # noqa: N818 - it is the line that is strange
+    """A line that holds what no rule may hold; it is the message."""
+
+
+def values(text: str, *, is_nft: bool) -> set[Value]:
+    """Find the ports, ids, ranges and names in the text of rules.
 
     Args:
         text: of nft or of iptables-restore.
         is_nft: which.
 
-    Returns:
-        The line, None if all are well.
+    Raises:
+        StrangeLine: for the first line that is none of a rule's, or holds a value that is not canonical.
     """
     form = _NFT if is_nft else _IPTABLES
-    return next((line for line in text.split("\n") if not _is_well(line, form)), None)
+    return {value for line in text.split("\n") for value in _of(line, form)}
 
 
-def _is_well(line: str, form: _Form) -> bool:
-    if (line, id(form)) in _SEEN:
-        return True
-    fits = form.other.fullmatch(line) is not None or (
-        form.rule.fullmatch(line) is not None and _tokens_are_well(line, form)
-    )
-    if fits and len(_SEEN) < 100_000:
-        _SEEN.add((line, id(form)))
-    return fits
+def _of(line: str, form: _Form) -> frozenset[Value]:
+    key = (line, id(form))
+    found = _KNOWN.get(key)
+    if found is None:
+        found = _read(line, form)
+        if len(_KNOWN) < 100_000:
+            _KNOWN[key] = found
+    return found
 
 
-def _tokens_are_well(line: str, form: _Form) -> bool:
-    return all(
-        _value_is_well(kind, value)
+def _read(line: str, form: _Form) -> frozenset[Value]:
+    if form.other.fullmatch(line):
+        return frozenset()
+    found = frozenset(
+        (name.rstrip("0123456789"), text)
         for matched in form.piece.finditer(line)
-        for kind, value in ((name.rstrip("0123456789"), text) for name, text in matched.groupdict().items())
-        if value is not None
+        for name, text in matched.groupdict().items()
+        if text is not None
     )
+    if not form.rule.fullmatch(line) or not all(_is_canonical(*each) for each in found):
+        raise StrangeLine(line)
+    return found
 
 
-def _value_is_well(kind: str, value: str) -> bool:
-    if kind == "port":
-        return 0 < int(value) < 65536 and str(int(value)) == value
+def _is_canonical(kind: str, text: str) -> bool:
     if kind == "name":
-        return len(value) <= 15 and value[0].isalpha() and value.isascii()
-    network = ipaddress.ip_network(value)  # raises where host bits are set
-    return network.prefixlen <= network.max_prefixlen
+        return len(text) <= 15 and text[0].isalpha() and text.isascii()
+    if kind == "range":
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:  # also where host bits are set
+            return False
+        return True
+    return str(int(text)) == text and (kind == "id" or 0 < int(text) < 65536)
 
 
 def _numbered(patterns: list[str]) -> str:
@@ -126,6 +141,6 @@ class _Form:
         self.other = re.compile(_unnamed(lines))
 
 
-_SEEN: set[tuple[str, int]] = set()
+_KNOWN: dict[tuple[str, int], frozenset[Value]] = {}
 _NFT = _Form(NFT_MATCHES, NFT_TARGETS, NFT_LINES, r"\t\t", "")
 _IPTABLES = _Form(IPTABLES_MATCHES, IPTABLES_TARGETS, IPTABLES_LINES, f"-[AD] {CHAIN} ", "-j ")

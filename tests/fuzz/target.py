@@ -3,21 +3,23 @@
 An input is text: lines `KEY=VALUE`, an empty line, and what the runtime hands over on stdin. A key is a CNI_* variable, or
 
 - `manifest`: JSON, of which the pod is made;
-- `annotation NAME`, `label NAME`, `env NAME`: of the pod, of its proxy; `uid`, `gid`: of the proxy, as JSON;
-- `port`: a containerPort, as JSON; `address`: one of the pod's.
+- `annotation NAME`, `label NAME`, `env NAME`: of the pod, of its proxy; a value in double quotes is read as JSON, so that
+  it may hold newlines and lone surrogates;
+- `uid`, `gid`: of the proxy, as JSON; `port`: a containerPort, as JSON; `address`: one of the pod's.
 
 No exception but the declared ones may come of it; each refusal says what was seen and what is allowed, on a line; no rule
-holds anything but what the grammar knows.
+holds anything but what the grammar knows, and no value that the pod has not given; nor are there more rules than it asks for.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from plugin import iptables, nft, wire
+from plugin import cni, iptables, nft, wire
 from plugin.cni import CniError, Request
 from plugin.decision import decide
 from plugin.outside import Pass, outside_mesh
@@ -25,13 +27,21 @@ from plugin.parameters import Defaults
 from plugin.pod import ManifestError, Pod
 from plugin.rules import ruleset
 from plugin.values import InvalidValue
-from tests.fuzz.grammar import strange
+from tests.fuzz.grammar import values
 
 if TYPE_CHECKING:
     from plugin.redirect import Redirect
     from plugin.values import Address
+    from tests.fuzz.grammar import Value
 
 LONGEST_MESSAGE = 700  # characters
+LINES_AT_LEAST, LINES_A_CHARACTER = 300, 8  # of rules, in all families; `a,` as an excluded interface makes 8
+OWN = {  # what rules hold of themselves
+    *(("port", str(port)) for port in (53, 15001, 15006, 15008, 15020, 15021, 15053, 15090)),
+    *(("range", each) for each in ("127.0.0.1/32", "::1/128", "127.0.0.6/32", "::6/128")),
+    ("id", "1337"),
+    ("name", "lo"),
+}
 _checked: set[Redirect] = set()
 
 
@@ -45,15 +55,29 @@ def once(data: bytes) -> None:
     Raises:
         Finding: if a refusal is unclear or a rule is strange; any other exception is a finding, too.
     """
+    _frame(data)
+    if b"\0" in data:
+        _request(*wire.split(data))  # as a client would send it
     head, _, stdin = data.partition(b"\n\n")
     pairs = [line.partition(b"=")[::2] for line in head.split(b"\n")]
-    _request({key: value for key, value in pairs if key.startswith(b"CNI_")}, stdin)
-    _pod([(key.decode("utf-8", "replace"), value.decode("utf-8", "replace")) for key, value in pairs])
+    variables = {key: value for key, value in pairs if key.startswith(b"CNI_")}
+    if variables or stdin:
+        _request(*wire.split(wire.join(variables, stdin)))
+    if len(variables) < len(pairs):
+        _pod([(key.decode("utf-8", "replace"), value.decode("utf-8", "replace")) for key, value in pairs])
+
+
+def _frame(data: bytes) -> None:
+    if len(data) >= wire.HEAD:
+        try:
+            wire.head(data[: wire.HEAD], wire.LARGEST_REQUEST)
+        except wire.WireError as error:
+            _is_clear(str(error))
 
 
 def _request(variables: dict[bytes, bytes], stdin: bytes) -> None:
-    variables, stdin = wire.split(wire.join(variables, stdin))
     try:
+        cni.version_asked(stdin)
         request = Request.parse(variables, stdin)
     except CniError as error:
         answer = json.loads(error.encode())
@@ -61,7 +85,8 @@ def _request(variables: dict[bytes, bytes], stdin: bytes) -> None:
             raise Finding(f"the runtime reads {answer}") from error
         _is_clear(error.msg)
         return
-    outside_mesh(request.namespace, request.pod, request.excluded, request.annotations)
+    if passes := outside_mesh(request.namespace, request.pod, request.excluded, request.annotations):
+        _is_clear(passes.reason)
     if result := request.result():
         json.loads(result)
 
@@ -74,26 +99,56 @@ def _pod(pairs: list[tuple[str, str]]) -> None:
         _is_clear(str(error))
         return
     except InvalidValue as error:
-        if not error.key or not error.allowed:
-            raise Finding(f"{error!r} names no key, or not what is allowed") from error
+        if not error.key or not error.allowed or f"{error.key}: saw " not in str(error):
+            raise Finding(f"{error!r} names no key, or not what was seen or is allowed") from error
         _is_clear(str(error))
         return
     if isinstance(decided, Pass):
         _is_clear(decided.reason)
     elif decided not in _checked:
-        _rules(decided)
-        _checked.add(decided)
+        _rules(decided, pod)
+        if len(_checked) < 100_000:
+            _checked.add(decided)
 
 
-def _rules(redirect: Redirect) -> None:
+def _rules(redirect: Redirect, pod: Pod) -> None:
     rules = ruleset(redirect)
-    if line := strange(nft.transaction(rules), is_nft=True):
-        raise Finding(f"nft would get {line!r}")
+    text = nft.transaction(rules)
+    said = "".join(pod.annotations.values())
+    if text.count("\n") > LINES_AT_LEAST + LINES_A_CHARACTER * (
+        len(said) + sum(len(each.ports) for each in pod.containers)
+    ):
+        raise Finding(f"{text.count(chr(10))} lines of rules come of {len(said)} characters")
+    seen = values(text, is_nft=True)
     for family in redirect.families:
-        if line := strange(iptables.transaction(rules, family, ""), is_nft=False):
-            raise Finding(f"iptables-restore would get {line!r}")
-        if iptables.own_listing(iptables.transaction(rules, family, "")) != iptables.listing(rules, family):
+        written = iptables.transaction(rules, family, "")
+        seen |= values(written, is_nft=False)
+        if iptables.own_listing(written) != iptables.listing(rules, family):
             raise Finding("what is written is not read back as it was")
+    if strange := {_whole(each) for each in seen} - _asked_for(pod):
+        raise Finding(f"rules hold {sorted(strange)}, for which the pod does not ask")
+
+
+def _asked_for(pod: Pod) -> set[Value]:
+    """Find what a pod may have put into rules, read in another way than `plugin.values` reads it."""
+    containers = (*pod.containers, *pod.init_containers)
+    ids = [pod.run_as_user, pod.run_as_group]
+    ids += [given for each in containers for given in (each.run_as_user, each.run_as_group)]
+    found = {("id", str(each)) for each in ids} | {("port", str(port)) for each in containers for port in each.ports}
+    for text in pod.annotations.values():
+        found |= {("port", digits.lstrip("0")) for digits in re.findall("[0-9]+", text)}
+        tokens = {token.strip() for token in text.split(",")}
+        found |= {("name", token) for token in tokens} | {_whole(("range", token)) for token in tokens}
+    return found | OWN
+
+
+def _whole(value: Value) -> Value:
+    """Bring a range into one form; other values are as they are."""
+    kind, text = value
+    if kind == "range":
+        with suppress(ValueError):
+            return kind, str(ipaddress.ip_network(text, strict=False))
+    return value
 
 
 def _is_clear(message: str) -> None:
@@ -112,14 +167,19 @@ def _manifest(pairs: list[tuple[str, str]]) -> dict[str, Any]:
     for key, text in pairs:
         kind, _, name = key.partition(" ")
         if kind in ("annotation", "label"):
-            metadata[f"{kind}s"][name] = text
+            metadata[f"{kind}s"][name] = _text(text)
         elif kind == "env":
-            proxy["env"].append({"name": name, "value": text})
+            proxy["env"].append({"name": name, "value": _text(text)})
         elif kind in ("uid", "gid"):
             proxy["securityContext"]["runAsUser" if kind == "uid" else "runAsGroup"] = _json(text)
         elif kind == "port":
             app["ports"].append({"containerPort": _json(text)})
     return {"metadata": metadata, "spec": {"containers": [app, proxy]}}
+
+
+def _text(text: str) -> str:
+    read = _json(text) if text.startswith('"') else text
+    return read if isinstance(read, str) else text
 
 
 def _json(text: str) -> Any:

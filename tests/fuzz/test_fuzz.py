@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.fuzz.__main__ import CORPUS
-from tests.fuzz.grammar import strange
+from tests.fuzz.__main__ import CORPUS, readable
+from tests.fuzz.grammar import StrangeLine, values
 from tests.fuzz.target import once
 
+TREE = Path(__file__).parents[2]
 SECONDS = 30
 AT_LEAST = 5_000  # inputs in that time, on the slowest machine
 
@@ -22,14 +24,40 @@ def test_nothing_comes_of_what_was_found_before(path: Path) -> None:
     once(path.read_bytes())
 
 
+def fuzz(tree: Path, seconds: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.fuzz", f"--seconds={seconds}"]
+    return subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.timeout(SECONDS * 6)
 def test_nothing_comes_of_new_inputs() -> None:
-    command = [sys.executable, "-m", "tests.fuzz", f"--seconds={SECONDS}"]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    done = fuzz(TREE, SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     inputs = re.search(r"fuzz: (\d+) inputs", done.stdout)
     assert inputs, done.stdout
     assert int(inputs[1]) > AT_LEAST
+
+
+@pytest.mark.timeout(SECONDS * 10)
+def test_a_mistake_is_found_and_shown(tmp_path: Path) -> None:
+    """An interface's name may hold a newline here; mostly it takes some seconds until a rule does."""
+    shutil.copytree(TREE / "plugin", tmp_path / "plugin")
+    shutil.copytree(TREE / "tests" / "fuzz", tmp_path / "tests" / "fuzz")
+    mistaken = tmp_path / "plugin" / "values.py"
+    right = mistaken.read_text()
+    mistaken.write_text(right.replace("[A-Za-z0-9_.-]{0,14}", r"[A-Za-z0-9_.\n-]{0,14}"))
+    assert mistaken.read_text() != right
+    done = fuzz(tmp_path, SECONDS * 8)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "StrangeLine" in done.stdout
+    kept = re.search(r"found by this input, kept as (\S+)", done.stdout)
+    assert kept, done.stdout
+    assert re.search(rb"Interfaces|reroute-virtual", Path(kept[1]).read_bytes())
+    assert Path(kept[1]).is_relative_to(tmp_path)
+
+
+def test_an_input_is_shown_without_what_a_terminal_acts_upon() -> None:
+    assert readable(b"annotation a=\x1b[2J\xff\nuid=1") == r"annotation a=\x1b[2J\xff" + "\nuid=1"
 
 
 @pytest.mark.parametrize(
@@ -46,10 +74,36 @@ def test_nothing_comes_of_new_inputs() -> None:
         "\t\tjump OTHERS",
         "\t\tmeta skuid root return",
         "\t\ttcp dport \uff18\uff10 return",
+        "flush ruleset",
+        "\t\ttcp dport 80 return # 443",
     ],
 )
-def test_the_grammar_knows_what_no_rule_may_hold(line: str) -> None:
-    try:
-        assert strange(line, is_nft=True) == line
-    except ValueError:
-        return  # of a range that is none
+def test_the_grammar_knows_what_no_rule_of_nft_may_hold(line: str) -> None:
+    with pytest.raises(StrangeLine, match=re.escape(line)):
+        values(line, is_nft=True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-A ISTIO_OUTPUT -d 10.0.0.1/8 -j RETURN",
+        "-A ISTIO_OUTPUT -p tcp -m tcp --dport 80:90 -j RETURN",
+        "-A ISTIO_OUTPUT -p tcp -m tcp --dport 080 -j RETURN",
+        "-A ISTIO_OUTPUT -o eth0+ -j RETURN",
+        "-A ISTIO_OUTPUT -o eth0 -j ACCEPT -j RETURN",
+        "-A FORWARD -j ACCEPT",
+        "-F OUTPUT",
+        ":OUTPUT DROP [0:0]",
+        "*filter",
+        "-A ISTIO_OUTPUT -j OTHERS",
+        "-A ISTIO_OUTPUT -m owner --uid-owner root -j RETURN",
+    ],
+)
+def test_the_grammar_knows_what_no_rule_of_iptables_may_hold(line: str) -> None:
+    with pytest.raises(StrangeLine, match=re.escape(line)):
+        values(line, is_nft=False)
+
+
+def test_the_grammar_finds_what_a_pod_may_have_chosen() -> None:
+    line = "-A ISTIO_OUTPUT -d 10.0.0.0/8 -o eth0 -p tcp -m tcp --dport 80 -m owner ! --uid-owner 1337 -j RETURN"
+    assert values(line, is_nft=False) == {("range", "10.0.0.0/8"), ("name", "eth0"), ("port", "80"), ("id", "1337")}

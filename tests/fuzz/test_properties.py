@@ -1,61 +1,56 @@
-"""Whatever an annotation, an env or an id holds: rules that the grammar knows, or a refusal that says why."""
+"""Whatever an annotation, an env, an id or a runtime holds: what the grammar knows, or a refusal that says why (F32)."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import string
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from plugin.parameters import INTERCEPTION_MODE, REROUTE, TRAFFIC
-from tests.fuzz.target import once
+from plugin import nft, wire
+from plugin.cni import POD_ANNOTATIONS, CniError, Request
+from plugin.decision import decide
+from plugin.handler import _addresses
+from plugin.parameters import INTERCEPTION_MODE, REROUTE, TRAFFIC, Defaults
+from plugin.pod import Pod
+from plugin.redirect import Redirect
+from plugin.rules import ruleset
+from plugin.values import InvalidValue
+from tests.fuzz.mutator import AFTER, BAD
+from tests.fuzz.target import LINES_A_CHARACTER, LINES_AT_LEAST, LONGEST_MESSAGE, once
 from tests.redirect.strategies import ANNOTATIONS
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 KEYS = [INTERCEPTION_MODE, REROUTE, *(TRAFFIC + name for name in ANNOTATIONS if "/" not in name)]
+ENV = ["ISTIO_META_DNS_CAPTURE", "INVALID_DROP", "ISTIO_DUAL_STACK", "DISABLE_ENVOY"]
+RUNTIME = {
+    b"CNI_COMMAND": b"ADD",
+    b"CNI_CONTAINERID": b"a",
+    b"CNI_NETNS": b"/x",
+    b"CNI_IFNAME": b"eth0",
+    b"CNI_ARGS": b"K8S_POD_NAMESPACE=a;K8S_POD_NAME=b",
+}
+SURROGATES = st.characters(categories=["Cs", "Cc", "Nd", "Zs", "Zl", "Cf"])  # also digits and blanks of every script
 ODD = st.one_of(
     st.text(),
-    st.text(alphabet="0123456789,.:/* \t-*abcdef", max_size=40),
-    st.sampled_from(
-        [
-            "\u0663",
-            "\uff18\uff10",
-            "1e3",
-            "0x50",
-            "-1",
-            "+80",
-            "80\x00",
-            "80\n443",
-            "80;443",
-            "10.0.0.0/08",
-            "1.2.3",
-            "::/129",
-        ]
+    st.text(st.one_of(st.characters(), SURROGATES), max_size=20),
+    st.text(alphabet="0123456789,.:/* \t\n-*abcdef", max_size=40),
+    st.sampled_from(BAD),
+    st.tuples(st.sampled_from(["80", "eth0", "10.0.0.0/8", "true", "REDIRECT", "*"]), st.sampled_from(AFTER)).map(
+        "".join
     ),
     st.integers().map(str),
+    st.sampled_from([10, 100, 5000]).flatmap(lambda times: st.text(max_size=8).map(lambda text: text * times)),
 )
-
-
-def line(key: str, text: str) -> bytes:
-    return f"{key}={text}".replace("\n", "\x0b").encode("utf-8", "surrogatepass")
-
-
-@pytest.mark.parametrize("key", KEYS)
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(text=ODD)
-def test_annotations(key: str, text: str) -> None:
-    once(line(f"annotation {key}", text))
-
-
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(name=st.sampled_from(["ISTIO_META_DNS_CAPTURE", "INVALID_DROP", "ISTIO_DUAL_STACK", "DISABLE_ENVOY"]), text=ODD)
-def test_env(name: str, text: str) -> None:
-    once(line(f"env {name}", text))
-
-
 JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=20)),
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=20), ODD),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=10), inner, max_size=3)),
     max_leaves=8,
 )
@@ -79,9 +74,160 @@ MANIFESTS = st.recursive(
     ),
     max_leaves=12,
 )
+RESULTS = st.recursive(
+    JSON,
+    lambda inner: st.one_of(
+        st.dictionaries(st.sampled_from(["ips", "ip4", "ip6", "ip", "address"]), inner, max_size=4),
+        st.lists(inner, max_size=2),
+    ),
+    max_leaves=8,
+)
+CONFIGS = st.fixed_dictionaries(
+    {"cniVersion": st.one_of(st.sampled_from(["0.2.0", "1.0.0", "1.1.0"]), JSON), "prevResult": RESULTS},
+    optional={
+        "excludeNamespaces": JSON,
+        "runtimeConfig": st.one_of(JSON, JSON.map(lambda each: {POD_ANNOTATIONS: each})),
+    },
+)
+
+
+def line(key: str, text: str) -> bytes:
+    return f"{key}={json.dumps(text)}".encode()
+
+
+def meshed(**annotations: str) -> Pod:
+    given = {TRAFFIC + name: text for name, text in annotations.items()} | {"sidecar.istio.io/status": "{}"}
+    metadata = {"name": "web", "annotations": given}
+    return Pod.from_manifest({"metadata": metadata, "spec": {"containers": [{"name": "app"}, {"name": "istio-proxy"}]}})
+
+
+def request(config: bytes) -> Request:
+    return Request.parse(*wire.split(wire.join(RUNTIME, config)))
+
+
+@contextmanager
+def suppress_refusal(refusals: list[str]) -> Iterator[None]:
+    """Take the message of a refusal; any other exception is a failure."""
+    try:
+        yield
+    except CniError as error:
+        refusals.append(error.msg)
+
+
+@pytest.mark.parametrize("key", KEYS)
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(text=ODD)
+def test_annotations(key: str, text: str) -> None:
+    once(line(f"annotation {key}", text))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(name=st.sampled_from(ENV), text=ODD)
+def test_env(name: str, text: str) -> None:
+    once(line(f"env {name}", text))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(key=st.sampled_from(["uid", "gid", "port"]), value=JSON)
+def test_ids_and_ports(key: str, value: Any) -> None:
+    once(f"{key}={json.dumps(value)}".encode())
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(manifest=st.dictionaries(st.sampled_from(["metadata", "spec"]), MANIFESTS))
 def test_manifests(manifest: dict[str, Any]) -> None:
     once(b"manifest=" + json.dumps(manifest).encode())
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(config=CONFIGS)
+def test_what_the_runtime_writes_to_stdin(config: dict[str, Any]) -> None:
+    once(b"".join(k + b"=" + v + b"\n" for k, v in RUNTIME.items()) + b"\n" + json.dumps(config).encode())
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(text=ODD)
+def test_what_the_runtime_says_in_CNI_ARGS(text: str) -> None:  # noqa: N802 - the variable's name
+    given = RUNTIME | {
+        b"CNI_ARGS": b"K8S_POD_NAME=" + text.encode("utf-8", "surrogateescape" if "\udcff" in text else "replace")
+    }
+    once(b"".join(k + b"=" + v + b"\n" for k, v in given.items()) + b"\n{}")
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    variables=st.dictionaries(
+        st.binary(min_size=1, max_size=8).map(lambda name: b"CNI_" + name.translate(None, b"\0=")),
+        st.binary(min_size=1, max_size=20).map(lambda value: value.translate(None, b"\0") or b"x"),
+        min_size=1,
+    ),
+    stdin=st.binary(),
+)
+@example(variables={b"CNI_ARGS": b"a=b;c=d"}, stdin=b"\0\0\0")
+def test_what_is_framed_is_read_back_as_it_was(variables: dict[bytes, bytes], stdin: bytes) -> None:
+    assert wire.split(wire.join(variables, stdin)) == (variables, stdin)
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key != INTERCEPTION_MODE])
+def test_a_refusal_names_key_and_value_and_what_is_allowed(key: str) -> None:
+    pod = Pod.from_manifest(
+        {
+            "metadata": {"name": "web", "annotations": {"sidecar.istio.io/status": "{}", key: "80\n443"}},
+            "spec": {"containers": [{"name": "app"}, {"name": "istio-proxy"}]},
+        }
+    )
+    with pytest.raises(InvalidValue) as refused:
+        decide(pod, (), Defaults())
+    assert str(refused.value).startswith(rf"{key}: saw '80\n443', expected ")
+    assert str(refused.value).endswith(r"('80\n443' is none)")
+
+
+def test_of_equal_keys_the_last_one_counts_everywhere() -> None:
+    config = (
+        b'{"cniVersion":"9","cniVersion":"1.0.0","prevResult":{"a":1},"prevResult":{"ips":[{"address":"10.0.0.1/8"}]}}'
+    )
+    asked = request(config)
+    assert (asked.cni_version, asked.addresses) == ("1.0.0", ("10.0.0.1/8",))
+    assert asked.result() == b'{"ips":[{"address":"10.0.0.1/8"}]}'
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_nesting_is_refused_as_any_other_input(opening: str, closing: str) -> None:
+    refusals: list[str] = []
+    for depth in range(900, 1100):
+        with suppress_refusal(refusals):
+            request(f'{{"cniVersion":"1.0.0","prevResult":{{"x":{opening * depth}1{closing * depth}}}}}'.encode())
+    assert refusals
+    assert all(each.isprintable() and len(each) <= LONGEST_MESSAGE for each in refusals)
+
+
+@pytest.mark.parametrize("address", ["x" * 5000, "10.0.0.1/99", "\n", "1\u0663.0.0.1", "", "fd00::1%%/64"])
+def test_an_address_of_prevResult_that_is_none_is_refused(address: str) -> None:  # noqa: N802 - the field's name
+    asked = request(json.dumps({"cniVersion": "1.0.0", "prevResult": {"ips": [{"address": address}]}}).encode())
+    with pytest.raises(CniError) as refused:
+        _addresses(asked)
+    assert refused.value.msg.startswith(f"prevResult.ips: saw {address!r:.80}, expected ")
+    assert refused.value.msg.isprintable()
+
+
+def test_a_scope_of_an_address_gets_nowhere() -> None:
+    asked = request(json.dumps({"cniVersion": "1.0.0", "prevResult": {"ips": [{"address": "fd00::1%\n/64"}]}}).encode())
+    assert [str(each) for each in _addresses(asked)] == ["fd00::1"]
+
+
+@pytest.mark.parametrize("interfaces", [16, 200])
+@pytest.mark.parametrize("mode", ["REDIRECT", "TPROXY"])
+def test_rules_grow_with_the_input_alone(interfaces: int, mode: str) -> None:
+    names = [first + second for first in string.ascii_letters for second in string.ascii_letters][:interfaces]
+    ranges = [f"10.{number}.0.0/16" for number in range(200)]
+    pod = meshed(kubevirtInterfaces=",".join(names), includeOutboundIPRanges=",".join(ranges))
+    pod = replace(pod, annotations={**pod.annotations, INTERCEPTION_MODE: mode})
+    try:
+        decided = decide(pod, (), Defaults())
+    except InvalidValue as refused:
+        assert interfaces > 16, "this many may be given"
+        assert refused.key == TRAFFIC + "kubevirtInterfaces"  # noqa: PT017 - either is well
+        return
+    assert isinstance(decided, Redirect)
+    said = sum(map(len, pod.annotations.values()))
+    assert nft.transaction(ruleset(decided)).count("\n") <= LINES_AT_LEAST + LINES_A_CHARACTER * said
