@@ -22,6 +22,7 @@ _T = TypeVar("_T")
 
 INTERCEPTION_MODE = "sidecar.istio.io/interceptionMode"
 TRAFFIC = "traffic.sidecar.istio.io/"
+INCLUDE_INBOUND = TRAFFIC + "includeInboundPorts"
 REROUTE = "istio.io/reroute-virtual-interfaces"
 DUAL_STACK = "ISTIO_DUAL_STACK"
 MODES = ", ".join(mode.value for mode in Mode) + " or NONE"
@@ -108,9 +109,8 @@ def parameters(pod: Pod, proxy: Container, addresses: tuple[Address, ...], defau
     yield Parameter("families", DUAL_STACK, *_families(proxy, addresses, defaults.ipv6))
     yield Parameter("uid", "runAsUser", *_id(proxy.run_as_user, pod.run_as_user))
     yield Parameter("gid", "runAsGroup", *_id(proxy.run_as_group, pod.run_as_group))
-    yield annotation(
-        "include_inbound_ports", TRAFFIC + "includeInboundPorts", values.ports_or_all, _inbound_ports(pod, defaults)
-    )
+    unsaid = _inbound_ports(pod, defaults) if INCLUDE_INBOUND not in pod.annotations else ((), Origin.DEFAULT)
+    yield annotation("include_inbound_ports", INCLUDE_INBOUND, values.ports_or_all, unsaid)
     yield traffic("exclude_inbound_ports", "excludeInboundPorts", values.ports, ())
     yield traffic("include_outbound", "includeOutboundIPRanges", values.cidrs_or_all, EVERYTHING)
     yield traffic("exclude_outbound", "excludeOutboundIPRanges", values.cidrs, ())
@@ -144,7 +144,12 @@ def _inbound_ports(pod: Pod, defaults: Defaults) -> Found[Ports]:
     if defaults.inbound_ports is InboundPorts.ALL:
         return EVERYTHING, Origin.SETTING
     declared = [port for each in (*pod.containers, *pod.init_containers) if each.name != PROXY for port in each.ports]
-    return tuple(Port(port) for port in dict.fromkeys(declared)), Origin.CONTAINER_PORTS
+    ports = tuple(Port(port) for port in dict.fromkeys(declared))
+    if len(ports) > values.MOST:
+        raise InvalidValue(
+            "containerPorts", str(len(ports)), f"at most {values.MOST}; for more, set {INCLUDE_INBOUND} to *"
+        )
+    return ports, Origin.CONTAINER_PORTS
 
 
 def _families(proxy: Container, addresses: tuple[Address, ...], ipv6: Ipv6) -> Found[tuple[Family, ...]]:

@@ -193,3 +193,10 @@ def test_a_list_is_bounded(key: str, token: str, most: int) -> None:  # F32
     _redirect(pod(**{key: ",".join(tokens[:most])}))
     with pytest.raises(InvalidValue, match=f"expected at most {most} "):
         _redirect(pod(**{key: ",".join(tokens)}))
+
+
+def test_the_ports_that_a_pod_declares_are_bounded_too() -> None:  # F32
+    app = {"name": "app", "ports": [{"containerPort": number + 1} for number in range(1025)]}
+    with pytest.raises(InvalidValue, match=r"containerPorts: saw '1025', expected at most 1024; .*InboundPorts to \*"):
+        _redirect(pod(app, proxy()))
+    assert _redirect(pod(app, proxy(), **{TRAFFIC + "includeInboundPorts": "*"})).include_inbound_ports is EVERYTHING
