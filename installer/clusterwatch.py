@@ -1,10 +1,12 @@
-"""The watch on this node's pods: kopf, embedded (D5).
+"""A watch on objects of one kind: kopf, embedded (D5).
 
 It runs in a thread and an event loop of its own. In the agent's loop kopf would take over SIGTERM and SIGINT, and when it
-ends, for whatever reason, it cancels every task that was started after it, those of the plugin's requests too.
+ends, for whatever reason, it cancels every task that was started after it, those of the plugin's requests too. Each kind
+has a watch of its own, as kopf ends all that it watches when it lacks the right to one of them: pods are heard of whatever
+becomes of the others.
 
-On pods there is one handler, `on.event`: every other kind but the index writes finalizers and annotations on the pods of
-users (F20). One list and one watch, filtered by the API server (F19).
+There is one handler, `on.event`: every other kind but the index writes finalizers and annotations on what it handles, on
+pods of users (F20), or from each node on one object. One list and one watch, filtered by the API server (F19).
 """
 
 from __future__ import annotations
@@ -15,55 +17,85 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from installer.apiserver import credentials
 from installer.kopfalone import kopf
-from plugin.pod import ManifestError, Pod
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 TOKEN_IS_FRESH = timedelta(minutes=1)  # then it is read again, before the next request
-SILENCE = 600.0  # seconds after which a connection is taken for dead; where no pod changes no bookmark comes either
+SILENCE = 600.0  # seconds after which a connection is taken for dead; where nothing changes no bookmark comes either
 # Whole pods are big, and memory that was once needed stays ours: few at a time, and none for longer than needed, take
 # 5 MB less with 110 pods on the node.
-PODS_AT_ONCE = 25  # in a page of the list
-WORKER_SECONDS = 0.05  # that kopf keeps what it heard last of a pod, to wait for more
+AT_ONCE = 25  # in a page of the list
+WORKER_SECONDS = 0.05  # that kopf keeps what it heard last of an object, to wait for more
 FAREWELL = 0.25  # seconds for TLS connections to be closed in the background, as aiohttp asks for
 PAUSES = (0.5, 1, 2, 4, 8, 15)  # seconds between tries
 
 _log = logging.getLogger(__name__)
 logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # it warns that it leaves the signals to us
 
-
-class Heard(NamedTuple):
-    """What the API server said of one pod: as it is, or None if it is gone; `listed` if it said so when asked for all."""
-
-    namespace: str
-    name: str
-    uid: str
-    pod: Pod | None
-    listed: bool
+_T = TypeVar("_T")
 
 
-class PodWatch:
-    """Hears of the pods of one node."""
+class Watched(NamedTuple):
+    """What is watched: a kind in all namespaces, and which of its objects; group is empty for the core's kinds."""
 
-    def __init__(self, node_name: str, kubeconfig: Path | None, heard: Callable[[Heard], None]) -> None:
+    group: str
+    version: str
+    plural: str
+    field_selector: str = ""
+
+
+class ClusterWatch(Generic[_T]):
+    """Hears of the objects of one kind."""
+
+    def __init__(
+        self,
+        watched: Watched,
+        kubeconfig: Path | None,
+        read: Callable[[kopf.RawEvent], _T],
+        heard: Callable[[_T], None],
+    ) -> None:
         """Prepare.
 
         Args:
-            node_name: the node.
+            watched: which objects.
             kubeconfig: as `credentials` takes it.
-            heard: told each thing, in the event loop that `run` is called in.
+            read: makes what is kept of an event, in the watch's thread.
+            heard: told each thing that was read, in the event loop that `run` is called in.
         """
-        self._node_name = node_name
+        self._watched = watched
         self._kubeconfig = kubeconfig
+        self._read = read
         self._heard = heard
         self._login: kopf.ConnectionInfo | None = None
         self._end: Callable[[], object] = lambda: None
+        self.ended = ""
+
+    async def keep_running(self, stop: asyncio.Event) -> None:
+        """Hear until told to stop, and start again what ends; while it goes on it survives cuts and outages by itself.
+
+        `ended` says why it ended last.
+        """
+        tries = 0
+        loop = asyncio.get_running_loop()
+        while not stop.is_set():
+            started = loop.time()
+            try:
+                await self.run(stop)
+                reason = "it did not tell of all of them"
+            except Exception as error:  # noqa: BLE001 - whatever ends kopf, the agent goes on
+                reason = f"{type(error).__name__}: {error}" + (f" ({error.__cause__})" if error.__cause__ else "")
+            if stop.is_set():
+                return
+            tries = 0 if loop.time() - started > 2 * PAUSES[-1] else tries + 1
+            self.ended = f"the watch on {self._watched.plural} ended: {reason}"
+            _log.error("a watch ended, and is started again", extra={"watch": self._watched.plural, "reason": reason})
+            await wait(stop, pause(tries))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hear until told to stop.
@@ -105,9 +137,9 @@ class PodWatch:
         async def login(**_: object) -> kopf.ConnectionInfo:
             return self._log_in()
 
-        @kopf.on.event("v1", "pods", registry=registry)
+        @kopf.on.event(*self._watched[:3], registry=registry)
         async def event(event: kopf.RawEvent, **_: object) -> None:
-            agent.call_soon_threadsafe(self._heard, _trimmed(event))
+            agent.call_soon_threadsafe(self._heard, self._read(event))
 
         await kopf.operator(
             registry=registry,
@@ -120,14 +152,15 @@ class PodWatch:
 
     def _settings(self) -> kopf.OperatorSettings:
         settings = kopf.OperatorSettings()
-        settings.watching.field_selectors["v1", "pods"] = f"spec.nodeName={self._node_name}"
+        if self._watched.field_selector:
+            settings.watching.field_selectors[self._watched[:3]] = self._watched.field_selector
         settings.watching.inactivity_timeout = SILENCE
         settings.watching.connect_timeout = settings.networking.connect_timeout = PAUSES[-1]
         settings.networking.error_backoffs = PAUSES
         settings.networking.request_timeout = 60
         settings.scanning.disabled = True  # no watch on CRDs and namespaces
-        settings.watching.chunk_size, settings.queueing.idle_timeout = PODS_AT_ONCE, WORKER_SECONDS
-        settings.posting.enabled = False  # no Events on users' pods
+        settings.watching.chunk_size, settings.queueing.idle_timeout = AT_ONCE, WORKER_SECONDS
+        settings.posting.enabled = False  # no Events on what is others'
         settings.process.ultimate_exiting_timeout = None  # kopf would kill this process
         return settings
 
@@ -145,15 +178,13 @@ class PodWatch:
         return last
 
 
-def _trimmed(event: kopf.RawEvent) -> Heard:
-    manifest = event["object"]
-    metadata = manifest["metadata"]
-    pod: Pod | None = None
-    if event["type"] != "DELETED":
-        try:
-            pod = Pod.from_manifest(manifest)
-        except ManifestError as error:  # forgotten: who asks for it is told why
-            _log.warning(
-                "a pod of the API server's is not understood", extra={"pod": metadata["name"], "reason": str(error)}
-            )
-    return Heard(metadata["namespace"], metadata["name"], metadata["uid"], pod, listed=event["type"] is None)
+def pause(tries: int) -> float:
+    """Return the seconds to wait before another try."""
+    return PAUSES[min(tries, len(PAUSES)) - 1]
+
+
+async def wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait some time, or until something has happened."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -6,14 +6,16 @@ import asyncio
 import logging
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.apiserver import ApiServer
-from installer.podwatch import PAUSES, PODS_AT_ONCE, Heard, PodWatch
+from installer.clusterwatch import AT_ONCE, ClusterWatch, Watched, pause, wait
 from plugin.pod import ManifestError, Pod, PodsUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from installer.kopfalone import kopf
 
 COMPARE_EVERY = 600.0  # seconds between two looks whether what we know is what there is
 CATCH_UP = 5.0  # seconds for the watch to tell what a list has shown
@@ -38,7 +40,8 @@ class NodePods:
         self._node_name = node_name
         self._compare_every = compare_every
         self._api = ApiServer(kubeconfig)
-        self._watch = PodWatch(node_name, kubeconfig, self._hear)
+        watched = Watched("", "v1", "pods", f"spec.nodeName={node_name}")
+        self._watch = ClusterWatch(watched, kubeconfig, _trimmed, self._hear)
         self._pods: dict[
             tuple[str, str], dict[str, Pod]
         ] = {}  # by name, then uid: two live while one replaces the other
@@ -46,7 +49,6 @@ class NodePods:
         self._compare_now = asyncio.Event()
         self._known = False
         self._reason = "the API server has not answered yet"
-        self._ended = ""
         self._warned_of_node = False
 
     @property
@@ -69,7 +71,7 @@ class NodePods:
         try:
             async with asyncio.TaskGroup() as tasks:
                 comparing = tasks.create_task(self._keep_comparing())
-                await self._keep_hearing(stop)
+                await self._watch.keep_running(stop)
                 comparing.cancel()
         finally:
             await self._api.close()
@@ -115,7 +117,7 @@ class NodePods:
                 },
             )
 
-    def _hear(self, heard: Heard) -> None:
+    def _hear(self, heard: _Heard) -> None:
         same_name = self._pods.setdefault((heard.namespace, heard.name), {})
         if heard.pod:
             same_name[heard.uid] = heard.pod
@@ -127,24 +129,6 @@ class NodePods:
             self._compare_now.set()  # a new list follows a gap, and does not tell who has gone in it
         self._heard.set()
 
-    async def _keep_hearing(self, stop: asyncio.Event) -> None:
-        """Start the watch again when it ends; while it goes on it survives cuts and outages by itself."""
-        tries = 0
-        loop = asyncio.get_running_loop()
-        while not stop.is_set():
-            started = loop.time()
-            try:
-                await self._watch.run(stop)
-                reason = "it did not tell of all pods"
-            except Exception as error:  # noqa: BLE001 - whatever ends kopf, the agent goes on
-                reason = f"{type(error).__name__}: {error}" + (f" ({error.__cause__})" if error.__cause__ else "")
-            if stop.is_set():
-                return
-            tries = 0 if loop.time() - started > 2 * PAUSES[-1] else tries + 1
-            self._ended = f"the watch on pods ended: {reason}"
-            _log.error("the watch on pods ended, and is started again", extra={"reason": reason})
-            await _wait(stop, _pause(tries))
-
     async def _keep_comparing(self) -> None:
         """Compare what was heard with what there is.
 
@@ -154,7 +138,7 @@ class NodePods:
         while True:
             try:
                 missing = await self._compare()
-                self._reason = f"{missing} pods of this node have not been heard of. {self._ended}"
+                self._reason = f"{missing} pods of this node have not been heard of. {self._watch.ended}"
                 if missing and self._known:
                     self._watch.end()  # its connection leads nowhere, or it has lost something: start anew
                 self._known |= not missing
@@ -162,7 +146,7 @@ class NodePods:
                 missing = 1
                 self._reason = str(error)
             tries = tries + 1 if missing else 0
-            await _wait(self._compare_now, _pause(tries) if missing else self._compare_every)
+            await wait(self._compare_now, pause(tries) if missing else self._compare_every)
             self._compare_now.clear()
 
     async def _compare(self) -> int:
@@ -185,7 +169,7 @@ class NodePods:
 
     async def _list(self) -> set[str]:
         """Ask for the uids of all pods of this node, as they are now."""
-        query = {"fieldSelector": f"spec.nodeName={self._node_name}", "limit": str(PODS_AT_ONCE)}
+        query = {"fieldSelector": f"spec.nodeName={self._node_name}", "limit": str(AT_ONCE)}
         uids: set[str] = set()
         while True:
             page: Any = await self._api.get("/api/v1/pods", query, _METADATA)
@@ -210,13 +194,25 @@ class NodePods:
                 del self._pods[name]
 
 
-def _pause(tries: int) -> float:
-    """Return the seconds to wait before another try."""
-    return PAUSES[min(tries, len(PAUSES)) - 1]
+class _Heard(NamedTuple):
+    """What the API server said of one pod: as it is, or None if it is gone; `listed` if it said so when asked for all."""
+
+    namespace: str
+    name: str
+    uid: str
+    pod: Pod | None
+    listed: bool
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait some time, or until something has happened."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
+def _trimmed(event: kopf.RawEvent) -> _Heard:
+    manifest = event["object"]
+    metadata = manifest["metadata"]
+    pod: Pod | None = None
+    if event["type"] != "DELETED":
+        try:
+            pod = Pod.from_manifest(manifest)
+        except ManifestError as error:  # forgotten: who asks for it is told why
+            _log.warning(
+                "a pod of the API server's is not understood", extra={"pod": metadata["name"], "reason": str(error)}
+            )
+    return _Heard(metadata["namespace"], metadata["name"], metadata["uid"], pod, listed=event["type"] is None)

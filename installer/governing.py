@@ -1,0 +1,33 @@
+"""Which of several IstioControlPlanes counts: the oldest, for everything. Pure.
+
+Agents and controller decide it alike, from what each of them sees, and need not tell one another.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+def governing(resources: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Find the resource that counts; one that is being deleted counts until it is gone.
+
+    Args:
+        resources: IstioControlPlanes, as the API server has them.
+
+    Returns:
+        One of them; None if there is none.
+    """
+    return min(resources, key=_age, default=None)
+
+
+def is_going(resource: Mapping[str, Any]) -> bool:
+    """Tell whether a resource is being deleted."""
+    return bool(resource["metadata"].get("deletionTimestamp"))
+
+
+def _age(resource: Mapping[str, Any]) -> tuple[str, str, str]:
+    metadata = resource["metadata"]
+    return metadata.get("creationTimestamp", ""), metadata["namespace"], metadata["name"]
