@@ -6,30 +6,41 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import click
 
 from installer import logs
 from installer.backends import Backends
+from installer.cluster import Cluster
 from installer.files import AlreadyRunningError, explain, lock
-from installer.health import Condition, Health
+from installer.health import Health
 from installer.memory import keep_little
 from installer.metrics import Metrics
+from installer.nodestate import Condition
+from installer.nodestatus import Seen, redirected_of
+from installer.orders import Orders
 from installer.reconcile import Reconciler
 from installer.release import release
+from installer.uninstall import uninstall
 from plugin.handler import Handler, Outcome
 from plugin.parameters import Defaults
 from plugin.server import Server
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from installer.settings import Settings
     from plugin.pod import Pod
 
 NETNS_WORKERS = 8  # threads; more pods than that at once wait for their turn (F29)
 RETRY = 1.0  # seconds between two tries at what this node refuses for now
+COUNT_EVERY = 30.0  # seconds between two counts of the pods that are redirected
+TAKING_OUT = 10.0  # seconds at most, of the 30 that the kubelet gives
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +66,9 @@ class KnownPods(Protocol):
     def count(self) -> int:
         """How many there are."""
 
+    def __iter__(self) -> Iterator[Pod]:
+        """Go through them."""
+
 
 def run(settings: Settings) -> None:
     """Run the agent in the foreground until SIGTERM or SIGINT. What it has installed stays (D7)."""
@@ -68,21 +82,24 @@ class Agent:
 
     def __init__(self, settings: Settings, lines: logs.Handler) -> None:
         self._settings = settings
-        self._stop = asyncio.Event()
-        self._backends = Backends(settings.redirect_backend)
+        self._orders = Orders(settings)
+        self._told, self._stop = asyncio.Event(), asyncio.Event()
+        self._leaves = False
+        self._counted = (0, 0.0)  # the redirected pods, and until when that is taken for true
+        self._backends = Backends()
         self._pods = _pods(settings)
         self._workers = ThreadPoolExecutor(NETNS_WORKERS, "netns")
         handler = Handler(
             self._pods,
             self._workers,
-            excluded=lambda: settings.exclude_namespaces,
-            defaults=lambda: Defaults(settings.inbound_ports_default, settings.ipv6),
+            excluded=lambda: self._orders.settings.exclude_namespaces,
+            defaults=self._defaults,
             capability=lambda: self._backends.chosen,
             observe=self._observe,
         )
         self._server = Server(settings.agent_socket, handler)
         self._not_serving = "not started yet"
-        self._reconciler = Reconciler(settings, lambda: self._server.serving)
+        self._reconciler = Reconciler(lambda: self._orders, lambda: self._server.serving)
         self._metrics = Metrics(
             version=release(),
             node=lambda: self._reconciler.state,
@@ -91,14 +108,17 @@ class Agent:
             lost_log_lines=lambda: lines.lost,
         )
         self._health = Health(self._conditions, self._metrics.registry)
+        self._cluster = None if settings.pods_from else Cluster(settings, self._obey, self._look)
 
     async def run(self) -> None:
         """Start the parts in the order of D6: socket, plugin file, conflist last; stop them in the opposite one."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._hear_signal)
         async with AsyncExitStack() as stack:
             stack.callback(self._workers.shutdown)
+            if self._cluster:
+                stack.push_async_callback(self._cluster.close)
             if not await self._hold_node(stack):
                 return
             if self._settings.health_address:
@@ -106,15 +126,49 @@ class Agent:
                 stack.push_async_callback(self._health.stop)
                 _log.info("health", extra={"address": f"{address.host}:{address.port}"})
             async with asyncio.TaskGroup() as parts:
+                parts.create_task(self._end())
                 parts.create_task(self._pods.run(self._stop))
+                if self._cluster:
+                    parts.create_task(self._cluster.run(self._stop))
                 parts.create_task(self._serve())
                 parts.create_task(self._reconciler.run(self._stop))
                 parts.create_task(self._say_when_ready())
+        if self._leaves:
+            for step in uninstall(self._settings):
+                _log.log(logging.ERROR if step.failed else logging.WARNING, step.text)
+
+    def _hear_signal(self) -> None:
+        """End in order; told so twice, end at once."""
+        if self._told.is_set():
+            self._stop.set()
+        self._told.set()
+
+    async def _end(self) -> None:
+        """Wait for the end, and take everything out before it if nobody is to come after us (D7)."""
+        await self._told.wait()
+        reason = await self._cluster.why_to_take_out() if self._cluster else ""
+        if reason and self._cluster:
+            self._leaves = True
+            self._obey(replace(self._orders, installed=False, reason=reason))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TAKING_OUT):
+                    while not self._reconciler.state.removed:  # noqa: ASYNC110 - it works in a thread of its own
+                        await asyncio.sleep(0.02)
+            await self._cluster.report()
+        self._stop.set()
+
+    def _obey(self, orders: Orders) -> None:
+        """Let orders be in force: requests see them at once, the node's files as soon as the reconciler has looked."""
+        before, self._orders = self._orders, orders
+        logs.switch(orders.settings.log_level)
+        if orders.settings.redirect_backend != before.settings.redirect_backend:
+            self._choosing = asyncio.create_task(self._choose_backend())
+        self._reconciler.wake()
 
     async def _hold_node(self, stack: AsyncExitStack) -> bool:
         """Wait until no other agent serves on this socket, as during an upgrade."""
         waiting = False
-        while not self._stop.is_set():
+        while not self._told.is_set():
             try:
                 held = lock(self._settings.agent_socket)
             except (AlreadyRunningError, OSError) as error:
@@ -130,7 +184,7 @@ class Agent:
 
     async def _serve(self) -> None:
         """Serve the plugin until told to stop; a node that cannot redirect serves all the same, and says so (STATUS)."""
-        await self._backends.try_all(self._workers)
+        await self._choose_backend()
         while not self._server.serving and not self._stop.is_set():
             try:
                 await self._server.start()
@@ -142,15 +196,18 @@ class Agent:
         await self._stop.wait()
         await self._server.stop()
 
+    async def _choose_backend(self) -> None:
+        await self._backends.try_all(self._workers, self._orders.settings.redirect_backend)
+
     async def _pause(self) -> None:
         try:
             async with asyncio.timeout(RETRY):
-                await self._stop.wait()
+                await self._told.wait()
         except TimeoutError:
             return
 
     async def _say_when_ready(self) -> None:
-        ready, stop = asyncio.create_task(self._until_ready()), asyncio.create_task(self._stop.wait())
+        ready, stop = asyncio.create_task(self._until_ready()), asyncio.create_task(self._told.wait())
         await asyncio.wait((ready, stop), return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         stop.cancel()
@@ -159,6 +216,9 @@ class Agent:
         while any(condition.reason for condition in self._conditions()):  # noqa: ASYNC110 - three parts, four causes
             await asyncio.sleep(0.02)
         state = self._reconciler.state
+        if state.removed:
+            click.echo(f"ready: nothing is installed, as {self._orders.reason}")
+            return
         click.echo(
             f"ready: {state.conflist} in {self._settings.cni_conf_dir} has istio-cni, {self._settings.agent_socket} is "
             f"served, {self._pods.count} pods of node {self._settings.node_name} are known"
@@ -167,11 +227,29 @@ class Agent:
     def _conditions(self) -> list[Condition]:
         chosen = self._backends.chosen
         return [
-            Condition("installed", self._reconciler.state.reason),
+            Condition("installed", self._reconciler.state.reason, self._orders.reason),
             Condition("serving", None if self._server.serving else self._not_serving),
             Condition("redirecting", chosen.unusable, f"by {chosen}"),
             Condition("pods", None if self._pods.known else self._pods.reason),
         ]
+
+    def _defaults(self) -> Defaults:
+        return Defaults(self._orders.settings.inbound_ports_default, self._orders.settings.ipv6)
+
+    def _look(self) -> Seen:
+        now = time.monotonic()
+        if now >= self._counted[1]:
+            redirected = redirected_of(self._pods, self._orders.settings.exclude_namespaces, self._defaults())
+            self._counted = redirected, now + COUNT_EVERY
+        return Seen(
+            version=release(),
+            orders=self._orders,
+            node=self._reconciler.state,
+            tried=self._backends.tried,
+            chosen=self._backends.chosen,
+            conditions=self._conditions(),
+            redirected=self._counted[0],
+        )
 
     def _observe(self, outcome: Outcome) -> None:
         self._metrics.request(outcome.command, outcome.outcome, outcome.seconds, outcome.row, outcome.around)

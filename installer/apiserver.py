@@ -1,11 +1,12 @@
-"""The API server as the node agent reaches it: with which credentials, and one question at a time.
+"""The API server as the node agent reaches it: with which credentials, and one request at a time.
 
-Credentials are read anew for each question, as the kubelet replaces a projected token long before it expires (F4).
+Credentials are read anew for each request, as the kubelet replaces a projected token long before it expires (F4).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,14 +21,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-PATIENCE = 5.0  # seconds for one question: the runtime waits for its answer
+PATIENCE = 5.0  # seconds for one request: the runtime waits for its answer
 CONNECTIONS = 8  # at once, to ask for pods
+FIELD_MANAGER = "istio-cni-node"  # whose the fields are that an agent applies
 
 _WHAT_TO_DO = {
     401: "the credentials are refused: is the service account's token expired or revoked?",
-    403: "the service account lacks a right: it needs get, list and watch on pods, in all namespaces",
+    403: "the service account lacks a right: is the chart's ClusterRole istio-cni-node of this release, and bound to it?",
     429: "the API server has too much to do",
 }
+
+
+class ApiError(PodsUnavailable):
+    """The API server did not do what it was asked for; `status` is its answer's, 0 if there was none."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class CredentialsError(Exception):
@@ -112,7 +122,7 @@ def _named(items: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 class ApiServer:
-    """Asks the API server, one GET a question. Belongs to one event loop."""
+    """Asks the API server, one request at a time. Belongs to one event loop."""
 
     def __init__(self, kubeconfig: Path | None) -> None:
         self._kubeconfig = kubeconfig
@@ -128,25 +138,56 @@ class ApiServer:
             The answer, parsed; None for 404.
 
         Raises:
-            PodsUnavailable: for everything else, also when it takes longer than PATIENCE.
+            ApiError: for everything else, also when it takes longer than PATIENCE.
         """
+        try:
+            return await self._request("GET", path, query, {"Accept": accept})
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def apply(self, path: str, wanted: Mapping[str, Any]) -> Any:
+        """Have an object, or its status, be as wanted, by server-side apply: fields of others stay as they are.
+
+        Raises:
+            ApiError: if it was not done.
+        """
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return await self._request("PATCH", path, query, {"Content-Type": "application/apply-patch+yaml"}, wanted)
+
+    async def create(self, path: str, wanted: Mapping[str, Any]) -> Any:
+        """Create an object.
+
+        Raises:
+            ApiError: if it was not done.
+        """
+        return await self._request("POST", path, None, {"Content-Type": "application/json"}, wanted)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+        body: Mapping[str, Any] | None = None,
+    ) -> Any:
         try:
             info = credentials(self._kubeconfig)
         except CredentialsError as error:
-            raise PodsUnavailable(f"no credentials for the API server: {error}") from error
+            raise ApiError(f"no credentials for the API server: {error}") from error
+        data = json.dumps(body) if body is not None else None
         try:
             session = await self._connected(info)
-            headers = info.as_http_headers() | {"Accept": accept}
-            async with session.get(info.server.rstrip("/") + path, params=query, headers=headers) as answer:
-                if answer.status == 404:
-                    return None
-                if answer.status != 200:
-                    raise PodsUnavailable(f"{info.server} answered {answer.status}: {await _why(answer)}")
+            url, every = info.server.rstrip("/") + path, info.as_http_headers()
+            async with session.request(method, url, params=query, headers=every | dict(headers), data=data) as answer:
+                if answer.status >= 300:
+                    raise ApiError(f"{info.server} answered {answer.status}: {await _why(answer)}", answer.status)
                 return await answer.json()
         except TimeoutError as error:
-            raise PodsUnavailable(f"{info.server} did not answer within {PATIENCE:g} s") from error
+            raise ApiError(f"{info.server} did not answer within {PATIENCE:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise PodsUnavailable(f"{info.server} cannot be asked: {error or type(error).__name__}") from error
+            raise ApiError(f"{info.server} cannot be asked: {error or type(error).__name__}") from error
 
     async def close(self) -> None:
         """Close the connections."""

@@ -1,4 +1,4 @@
-"""The backend of this node: each that may be is tried once, at start, and one is chosen (F15, F16)."""
+"""The backend of this node: each that may be is tried once, when that is said, and one is chosen (F15, F16)."""
 
 from __future__ import annotations
 
@@ -20,22 +20,20 @@ _log = logging.getLogger(__name__)
 class Backends:
     """What was tried, and what is used."""
 
-    def __init__(self, wanted: Backend | None) -> None:
-        """Wire it.
+    def __init__(self) -> None:
+        self.tried: Sequence[Capability] = ()
+        self.chosen = Capability(Backend.NFT, {Feature.NAT: "it is not tried yet"})
+
+    async def try_all(self, workers: Executor, wanted: Backend | None) -> None:
+        """Try them, all at once; takes about a tenth of a second, in which the one that was chosen before is used.
 
         Args:
+            workers: threads that may enter a netns.
             wanted: the one to use, whatever it lacks; None: the one that lacks least.
         """
-        self._candidates = (wanted,) if wanted else tuple(Backend)
-        self.tried: Sequence[Capability] = ()
-        self.chosen = Capability(self._candidates[0], {Feature.NAT: "it is not tried yet"})
-
-    async def try_all(self, workers: Executor) -> None:
-        """Try them, all at once, on threads that may enter a netns; takes about a tenth of a second."""
         loop = asyncio.get_running_loop()
-        self.tried = await asyncio.gather(
-            *(loop.run_in_executor(workers, try_backend, each) for each in self._candidates)
-        )
+        candidates = (wanted,) if wanted else tuple(Backend)
+        self.tried = await asyncio.gather(*(loop.run_in_executor(workers, try_backend, each) for each in candidates))
         self.chosen = choose(self.tried)
         for each in self.tried:
             level = logging.INFO if not each.missing or each is not self.chosen else logging.WARNING

@@ -5,13 +5,17 @@ import os
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import fields
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import click
 
 from installer import settings as declared
+from installer.manifest.group import manifest
 from installer.release import release
 from installer.settings import SettingError, Settings
+from installer.status.options import status
 from plugin.values import ports
 
 _Command = Callable[..., None]
@@ -204,6 +208,48 @@ def trace_command(name: str, **given: Any) -> None:
     probe = Probe(**{field.name: given.pop(field.name) for field in fields(Probe)})
     sys.exit(trace(Options(**given), name, probe))
 
+
+@main.command("controller")
+@click.option(
+    "--namespace",
+    required=True,
+    envvar="POD_NAMESPACE",
+    show_envvar=True,
+    metavar="NAME",
+    help="Where the DaemonSet istio-cni-node is.",
+)
+@click.option(
+    "--deadline",
+    type=click.IntRange(0),
+    default=300,
+    show_default=True,
+    envvar="DEADLINE",
+    show_envvar=True,
+    metavar="SECONDS",
+    help="How long nodes may take to uninstall before a deleted IstioControlPlane goes without them.",
+)
+@click.option(
+    "--taint-new-nodes",
+    is_flag=True,
+    envvar="TAINT_NEW_NODES",
+    show_envvar=True,
+    help="Put the taint cni.istio.io/not-ready on nodes that are new.",
+)
+@partial(_with_options, names=("health_address", "log_level", "kubeconfig"))
+def controller_command(namespace: str, deadline: int, *, taint_new_nodes: bool, **given: Any) -> None:
+    """Run the controller in the foreground: status, DaemonSet and uninstall of the IstioControlPlane, startup taints.
+
+    Of several, the one that holds the Lease istio-cni-controller acts; the others wait. The exit status is 3 if it was
+    lost.
+    """
+    from installer.controller.command import run as control  # noqa: PLC0415 - it takes a second to import
+    from installer.controller.loop import Options  # noqa: PLC0415
+
+    sys.exit(control(Options(namespace, timedelta(seconds=deadline), taint_new_nodes), **given))
+
+
+main.add_command(manifest)
+main.add_command(status)
 
 if __name__ == "__main__":
     main()

@@ -77,14 +77,22 @@ def _named(path: Path) -> Iterator[None]:
 class Directory:
     """An open directory: what is done with its files is done in this one, even if its path comes to mean another."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mount: Path | None = None) -> None:
         """Open it.
+
+        Args:
+            path: where it is on the node, as messages name it.
+            mount: where this process finds it, if elsewhere.
 
         Raises:
             OSError: if there is none.
         """
         self.path = path
-        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._fd = os.open(mount or path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            error.filename = str(path)
+            raise
 
     def __enter__(self) -> Self:
         return self

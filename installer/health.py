@@ -1,24 +1,12 @@
 """Health over HTTP: /healthz (the agent's loop turns), /readyz (the node is ready, or why not), /metrics."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from installer.nodestate import Condition
 from installer.settings import HostPort
-
-
-class Condition(NamedTuple):
-    """One thing that readiness asks for; `reason` says why it is not so, and is None if it is; `detail` how it is so."""
-
-    name: str
-    reason: str | None
-    detail: str = ""
-
-    def __str__(self) -> str:
-        well = f"ok, {self.detail}" if self.detail else "ok"
-        return f"{self.name}: {well if self.reason is None else self.reason}"
 
 
 class Health:

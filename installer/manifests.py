@@ -77,6 +77,10 @@ class ManifestPods:
         """The number of pods in the folder when it was last looked at."""
         return sum(len(file.pods) for file in self._files.values())
 
+    def __iter__(self) -> Iterator[Pod]:
+        """Go through them; a template is one pod."""
+        return (known.pod for file in self._files.values() for known in file.pods)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Look at the folder when something in it changes, until told to stop."""
         loop, changed = asyncio.get_running_loop(), asyncio.Event()

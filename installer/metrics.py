@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from installer.backends import Backends
-from installer.reconcile import NodeState
+from installer.nodestate import NodeState
 from plugin.redirect import Feature
 
 ADD_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
@@ -112,7 +112,9 @@ class _Now(Collector):
             "istio_cni_repairs", "Times that others had undone the installation and it was repaired.", node.repairs
         )
         yield GaugeMetricFamily(
-            "istio_cni_last_repair_timestamp_seconds", "When it was last repaired; 0: never.", node.last_repair or 0
+            "istio_cni_last_repair_timestamp_seconds",
+            "When it was last repaired; 0: never.",
+            node.last_repair.time if node.last_repair else 0,
         )
         yield GaugeMetricFamily(
             "istio_cni_skipped_files", "Files in cniConfDir that are no valid network configuration.", len(node.skipped)

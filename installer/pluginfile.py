@@ -19,6 +19,11 @@ class PluginFile:
         self._wanted: tuple[_Stamp, str] | None = None
         self._verified: _Stamp | None = None
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 that the file in place was found to have; empty before the first comparison."""
+        return self._wanted[1] if self._wanted else ""
+
     def is_right(self, folder: Directory, *, thorough: bool) -> bool:
         """Tell whether the file in cniBinDir is as it should be.
 

@@ -13,6 +13,7 @@ from installer.clusterwatch import AT_ONCE, ClusterWatch, Watched, pause, wait
 from plugin.pod import ManifestError, Pod, PodsUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from installer.kopfalone import kopf
@@ -65,6 +66,10 @@ class NodePods:
     def count(self) -> int:
         """How many there are."""
         return sum(len(same_name) for same_name in self._pods.values())
+
+    def __iter__(self) -> Iterator[Pod]:
+        """Go through them."""
+        return (pod for same_name in [*self._pods.values()] for pod in [*same_name.values()])
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hear of the pods until told to stop. Nothing that the API server does or does not do ends it."""

@@ -1,8 +1,8 @@
 """Keeping the node as it should be: the plugin file in cniBinDir, and its entry in the conflist that the runtime takes.
 
-Level-triggered (D8): one look compares what is there with what should be, and acts on the difference. Events say "look
-again" and nothing else; our own writes are recognised by their content. In the order of D6: the plugin file first, and
-the entry last, when the agent serves.
+Level-triggered (D8): one look compares what is there with what should be, and acts on the difference. Events and new orders
+say "look again" and nothing else; our own writes are recognised by their content. In the order of D6: the plugin file
+first, and the entry last, when the agent serves; and the other way round where the plugin is to be out of the node.
 """
 
 import asyncio
@@ -15,10 +15,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from installer import confdir, confio
+from installer.conflist import is_from_conf
 from installer.files import Directory, explain
+from installer.nodestate import NodeState, Repair
+from installer.orders import Orders
 from installer.pace import Pace
 from installer.pluginfile import PluginFile
 from installer.settings import PLUGIN, Settings, entry
+from installer.uninstall import take_out
 from installer.watch import Watcher
 
 RESYNC = 60.0  # seconds after which all is looked at, the plugin file's content too, whatever events say (F10)
@@ -27,27 +31,6 @@ FIRST_RETRY, LONGEST_RETRY = 0.1, 30.0  # seconds, doubling, after an error
 BREATH = 0.01  # seconds between two looks at least, however many events there are
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class NodeState:
-    """What the last look saw and did.
-
-    Attributes:
-        installed: the plugin file and its entry are in place.
-        reason: why they are not; None if they are.
-        conflist: the name of the file in cniConfDir that has the entry.
-        repairs: times that others had undone the installation and it was repaired.
-        last_repair: when that was last, in seconds since 1970.
-        skipped: files in cniConfDir that are no valid network configuration, each with the reason.
-    """
-
-    installed: bool = False
-    reason: str | None = "not looked at yet"
-    conflist: str | None = None
-    repairs: int = 0
-    last_repair: float | None = None
-    skipped: tuple[tuple[str, str], ...] = ()
 
 
 class NotNowError(Exception):
@@ -68,12 +51,12 @@ class FightError(NotNowError):
 class Node:
     """The node's two directories, and what is known of them from one look to the next. For one thread."""
 
-    settings: Settings
+    orders: Callable[[], Orders]
     serving: Callable[[], bool]
     state: NodeState = field(default_factory=NodeState)
 
     def __post_init__(self) -> None:
-        self._entry = entry(self.settings)
+        self._obeyed = self.orders()
         self._plugin = PluginFile(self.settings.plugin_file)
         self._pace = Pace()
         self._was_installed = False
@@ -93,13 +76,34 @@ class Node:
             OutdatedError: if another program has changed a file meanwhile.
             OSError: if a file could not be read or written.
         """
+        orders = self.orders()
+        if orders.by_value != self._obeyed.by_value:
+            self._was_installed = False  # what is done now is no repair
+        self._obeyed = orders
+        if not orders.installed:
+            return self._keep_out()
         acted = self._keep_plugin(thorough=thorough)
         if not self.serving():
             raise NotNowError("the agent does not serve its socket yet")
         return self._keep_entry(thorough=thorough) or acted
 
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self._obeyed.settings
+
+    def _keep_out(self) -> bool:
+        """Take out what is there: the entry first, the plugin file last."""
+        done = False
+        for path, what in take_out(self.settings):
+            done = True
+            _log.warning(what, extra={"file": str(path), "reason": self._obeyed.reason})
+        if not done:
+            self.state = replace(self.state, installed=False, removed=True, reason=None, conflist=None, skipped=())
+        return done
+
     def _keep_plugin(self, *, thorough: bool) -> bool:
-        with Directory(self.settings.cni_bin_dir) as folder:
+        with Directory(self.settings.cni_bin_dir, self.settings.bin_dir_mount) as folder:
             if thorough:
                 folder.sweep()
             if self._plugin.is_right(folder, thorough=thorough):
@@ -108,7 +112,7 @@ class Node:
             return True
 
     def _keep_entry(self, *, thorough: bool) -> bool:
-        with Directory(self.settings.cni_conf_dir) as folder:
+        with Directory(self.settings.cni_conf_dir, self.settings.conf_dir_mount) as folder:
             if thorough:
                 folder.sweep()
             listing = confio.listing(folder)
@@ -117,14 +121,23 @@ class Node:
             if choice.name is None:
                 raise NotNowError(f"{folder.path}: {choice.reason}")
             try:
-                steps = confdir.plan(listing, self._entry, self.settings.cni_conf_file_name)
+                steps = confdir.plan(listing, entry(self.settings), self.settings.cni_conf_file_name)
             except confdir.NameInTheWayError as error:
                 raise NotNowError(f"{folder.path}: {error}") from error
             if steps:
                 self._mend(folder.path / choice.name, lambda: confio.carry_out(folder, steps))
                 return True
         self._was_installed = True
-        self.state = replace(self.state, installed=True, reason=None, conflist=choice.name)
+        content = listing[choice.name]
+        self.state = replace(
+            self.state,
+            installed=True,
+            removed=False,
+            reason=None,
+            conflist=choice.name,
+            converted=isinstance(content, bytes) and is_from_conf(content),
+            digest=self._plugin.digest,
+        )
         return False
 
     def _mend(self, path: Path, act: Callable[[], None]) -> None:
@@ -135,7 +148,7 @@ class Node:
         act()
         if self._was_installed:
             self._pace.repaired(now)
-            self.state = replace(self.state, repairs=self.state.repairs + 1, last_repair=time.time())
+            self.state = replace(self.state, repairs=self.state.repairs + 1, last_repair=Repair(time.time(), str(path)))
             _log.warning("repaired: another program had undone the installation", extra={"file": str(path)})
         else:
             _log.info("installed", extra={"file": str(path)})
@@ -158,18 +171,18 @@ class Reconciler:
 
     def __init__(
         self,
-        settings: Settings,
+        orders: Callable[[], Orders],
         serving: Callable[[], bool],
         on_change: Callable[[NodeState], None] = lambda _: None,
     ) -> None:
         """Prepare.
 
         Args:
-            settings: of the agent.
+            orders: what the node is to be like, as it is now; call `wake` when that changes.
             serving: tells whether the agent answers on its socket; call `wake` when that changes.
             on_change: told each new state, in the reconciler's thread.
         """
-        self._node = Node(settings, serving)
+        self._node = Node(orders, serving)
         self._on_change = on_change
         self._told = self._node.state
         self._woken = threading.Event()
@@ -238,7 +251,7 @@ class Reconciler:
 
     def _watcher(self) -> Watcher | None:
         settings = self._node.settings
-        interest = {settings.cni_bin_dir: PLUGIN.__eq__, settings.cni_conf_dir: confio.of_interest}
+        interest = {settings.bin_dir_mount: PLUGIN.__eq__, settings.conf_dir_mount: confio.of_interest}
         try:
             return Watcher(interest, self.wake)
         except OSError as error:
@@ -251,7 +264,7 @@ class Reconciler:
     def _not_installed(self, reason: str) -> None:
         if reason != self._told.reason:
             _log.warning("not installed", extra={"reason": reason})
-        self._node.state = replace(self._node.state, installed=False, reason=reason, conflist=None)
+        self._node.state = replace(self._node.state, installed=False, removed=False, reason=reason, conflist=None)
 
     def _tell(self) -> None:
         if self._node.state != self._told:

@@ -53,6 +53,13 @@ class HostPort(NamedTuple):
     port: int
 
 
+class DaemonSet(NamedTuple):
+    """Which DaemonSet."""
+
+    namespace: str
+    name: str
+
+
 class Declaration(NamedTuple):
     """What is said of one setting, once."""
 
@@ -163,6 +170,13 @@ def _log_level(text: str) -> LogLevel:
         raise SettingError(f"{_seen(text)}, expected one of {', '.join(LogLevel)}") from None
 
 
+def _daemonset(text: str) -> DaemonSet | None:
+    namespace, slash, name = text.partition("/")
+    if text and not (slash and _NAMESPACE.fullmatch(namespace) and _NODE_NAME.fullmatch(name)):
+        raise SettingError(f"{_seen(text)}, expected NAMESPACE/NAME, such as kube-system/istio-cni-node")
+    return DaemonSet(namespace, name) if text else None
+
+
 def _host_port(text: str) -> HostPort | None:
     if not text:
         return None
@@ -233,6 +247,15 @@ class Settings:
             "NAME",
             "The configuration to add the plugin to. Default: the one that the runtime takes, the first that is valid.",
             live=True,
+        )
+    )
+    mounts: Path | None = field(
+        metadata=_declared(
+            lambda text: _directory(text) if text else None,
+            "",
+            "DIR",
+            "Where a container has the node's directories mounted: in it as cni-bin-dir and cni-conf-dir. "
+            "Default: they are where they are on the node.",
         )
     )
     plugin_file: Path = field(
@@ -315,6 +338,25 @@ class Settings:
             _file_or_none, "", "FILE", "How to reach the API server. Default: the pod's service account."
         )
     )
+    daemonset: DaemonSet | None = field(
+        metadata=_declared(
+            _daemonset,
+            "",
+            "NAMESPACE/NAME",
+            "The DaemonSet that runs the agent: told to stop when that is gone, going or not for this node any more, the "
+            "agent takes all out. Default: none, what is installed stays.",
+        )
+    )
+
+    @property
+    def bin_dir_mount(self) -> Path:
+        """Where this process finds cniBinDir."""
+        return self.mounts / "cni-bin-dir" if self.mounts else self.cni_bin_dir
+
+    @property
+    def conf_dir_mount(self) -> Path:
+        """Where this process finds cniConfDir."""
+        return self.mounts / "cni-conf-dir" if self.mounts else self.cni_conf_dir
 
 
 def declarations() -> tuple[Declaration, ...]:

@@ -4,6 +4,7 @@ In that order, and no further where a step fails: an entry without its plugin fi
 """
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ def uninstall(settings: Settings) -> Iterator[Done]:
         if lock_file(settings.agent_socket).exists():
             held = lock(settings.agent_socket)  # an agent would put back what we take out
         done = False
-        for path, text in _steps(settings):
+        for path, text in itertools.chain(take_out(settings), _socket(settings.agent_socket)):
             done = True
             yield Done(f"{path}: {text}")
         if not done:
@@ -50,15 +51,23 @@ def uninstall(settings: Settings) -> Iterator[Done]:
             os.close(held)
 
 
-def _steps(settings: Settings) -> Iterator[tuple[Path, str]]:
-    yield from _entry(settings.cni_conf_dir)
-    yield from _plugin(settings.cni_bin_dir)
-    yield from _socket(settings.agent_socket)
+def take_out(settings: Settings) -> Iterator[tuple[Path, str]]:
+    """Take out the conflist entry and the plugin file, of which the agent itself has no need.
+
+    Yields:
+        Each file that was changed, when it is, and what was done to it.
+
+    Raises:
+        OutdatedError: if another program keeps changing cniConfDir.
+        OSError: if a file could not be changed.
+    """
+    yield from _entry(settings.cni_conf_dir, settings.conf_dir_mount)
+    yield from _plugin(settings.cni_bin_dir, settings.bin_dir_mount)
 
 
-def _entry(path: Path) -> Iterator[tuple[Path, str]]:
+def _entry(path: Path, mount: Path) -> Iterator[tuple[Path, str]]:
     try:
-        folder = Directory(path)
+        folder = Directory(path, mount)
     except FileNotFoundError:
         return
     with folder:
@@ -81,9 +90,9 @@ def _said(step: confdir.Step) -> str:
     return "put back as it was" if step.seen is None else "entry taken out"
 
 
-def _plugin(path: Path) -> Iterator[tuple[Path, str]]:
+def _plugin(path: Path, mount: Path) -> Iterator[tuple[Path, str]]:
     try:
-        folder = Directory(path)
+        folder = Directory(path, mount)
     except FileNotFoundError:
         return
     with folder:

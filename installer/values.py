@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from installer.settings import Declaration
 
 OF_ONE_AGENT = ("node_name", "plugin_file", "pods_from", "kubeconfig")  # what a cluster has no common value for
+OF_THE_CHART = ("agent_socket", "health_address", "mounts", "daemonset")  # what its templates are built around
 OF_THE_DAEMONSET: Mapping[str, Mapping[str, Any]] = {
     "hub": {"type": "string"},
     "tag": {"type": ["string", "integer"]},
@@ -43,7 +44,7 @@ class Problem(NamedTuple):
 
 def of_agents() -> dict[str, Declaration]:
     """Return the values that set the node agents, by the names that users give them."""
-    return {each.key: each for each in declarations() if each.name not in OF_ONE_AGENT}
+    return {each.key: each for each in declarations() if each.name not in (*OF_ONE_AGENT, *OF_THE_CHART)}
 
 
 def schemas() -> dict[str, Mapping[str, Any]]:
@@ -64,13 +65,18 @@ def problems(path: str, given: Mapping[str, Any], *, known_alone: bool, types_al
     for name, value in given.items():
         if name not in known:
             if known_alone:
-                near = difflib.get_close_matches(name, known, 1)
-                meant = f"is {near[0]} meant?" if near else f"expected one of {', '.join(sorted(known))}"
-                yield Problem(f"{path}.{name}", f"no such value; {meant}")
+                yield Problem(f"{path}.{name}", _unknown(name, known))
             continue
         schema = _type_of(known[name]) if types_alone else known[name]
         for error in Draft202012Validator(schema).iter_errors(value):
             yield Problem(".".join([path, name, *map(str, error.absolute_path)]), _said(error))
+
+
+def _unknown(name: str, known: Mapping[str, object]) -> str:
+    if name in {each.key for each in declarations() if each.name in OF_THE_CHART}:
+        return f"it is set by the chart alone: helm upgrade --set cni.{name}=…"
+    near = difflib.get_close_matches(name, known, 1)
+    return f"no such value; {f'is {near[0]} meant?' if near else 'expected one of ' + ', '.join(sorted(known))}"
 
 
 def as_text(value: object) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CHART = Path(__file__).parents[2] / "charts" / "istio-cni"
 PLATFORMS = sorted(path.stem for path in (CHART / "platforms").glob("*.yaml") if path.stem != "default")
+BESIDES = ("istio-cni-node-events",)  # of a kind of which the agent has another
 SLOWEST = 60.0  # seconds that helm may take
 
 
@@ -52,8 +53,10 @@ class Rendered:
         self.objects: list[dict[str, Any]] = [each for each in yaml.safe_load_all(text) if each]
 
     def __getitem__(self, kind: str) -> dict[str, Any]:
-        (found,) = [each for each in self.objects if each["kind"] == kind]
-        return found
+        """The object of a kind; where the controller has one too, the node agent's."""
+        found = [each for each in self.objects if each["kind"] == kind and each["metadata"]["name"] not in BESIDES]
+        (only,) = [each for each in found if not each["metadata"]["name"].startswith("istio-cni-controller")] or found
+        return only
 
     @property
     def kinds(self) -> list[str]:
@@ -77,4 +80,4 @@ class Rendered:
     def settings(self) -> dict[str, str]:
         """The agent's settings, by environment variable."""
         data: dict[str, str] = self["ConfigMap"]["data"]
-        return data
+        return data | {each["name"]: each["value"] for each in self.container["env"] if "value" in each}

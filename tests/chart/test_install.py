@@ -10,16 +10,27 @@ import pytest
 from kubernetes import client
 from kubernetes.config import new_client_from_config
 
+from installer.controller.rollout import applied
+from installer.resource import Wanted, wanted
 from tests.chart.helm import CHART, PLATFORMS
+from tests.support.wait import until
 
 if TYPE_CHECKING:
     from tests.chart.conftest import Applied, Release, Render
     from tests.support.cluster import Cluster
 
-RIGHTS = {("get", "pods"), ("list", "pods"), ("watch", "pods")}
+RIGHTS = {
+    ("get", "pods"), ("list", "pods"), ("watch", "pods"), ("get", "nodes"),
+    ("list", "istiocontrolplanes.install.istio.io"), ("watch", "istiocontrolplanes.install.istio.io"),
+    ("get", "istiocninodes.cni.istio.io"), ("create", "istiocninodes.cni.istio.io"),
+    ("patch", "istiocninodes.cni.istio.io"), ("patch", "istiocninodes/status.cni.istio.io"),
+    ("get", "daemonsets.apps.istio-cni-node"),
+}  # fmt: skip
+IN_DEFAULT = {("create", "events.events.k8s.io")}  # where the Events on Nodes are
 OWN = [
     "clusterrole/istio-cni-node", "clusterrolebinding/istio-cni-node", "configmap/istio-cni-node",
-    "daemonset/istio-cni-node", "serviceaccount/istio-cni-node",
+    "daemonset/istio-cni-node", "serviceaccount/istio-cni-node", "validatingadmissionpolicy/istio-cni-node",
+    "validatingadmissionpolicybinding/istio-cni-node",
 ]  # fmt: skip
 
 
@@ -132,14 +143,16 @@ def rights(cluster: Cluster, namespace: str, account: str, asked_in: str) -> set
 
 
 @pytest.mark.parametrize("asked_in", ["default", "kube-system", "the release's"])
-def test_its_token_may_read_pods_and_nothing_that_others_may_not(
+def test_its_token_may_do_a_few_things_and_nothing_else_that_others_may_not(
     cluster: Cluster, release: Release, asked_in: str
 ) -> None:
     release.helm("install", "istio-cni", str(CHART))
     cluster.service_account(release.namespace, "anybody")
     where = release.namespace if asked_in == "the release's" else asked_in
     everybodys = rights(cluster, release.namespace, "anybody", where)
-    assert rights(cluster, release.namespace, "istio-cni-node", where) - everybodys == RIGHTS
+    assert rights(cluster, release.namespace, "istio-cni-node", where) - everybodys == RIGHTS | (
+        IN_DEFAULT if asked_in == "default" else set()
+    )
     assert not RIGHTS & everybodys
 
 
@@ -152,3 +165,75 @@ def test_its_token_is_good_for_pods_of_all_namespaces_and_refused_elsewhere(clus
         with pytest.raises(client.ApiException) as error:
             refused()
         assert error.value.status == 403
+
+
+def node_report(name: str) -> str:
+    return json.dumps({"apiVersion": "cni.istio.io/v1alpha1", "kind": "IstioCNINode", "metadata": {"name": name}})
+
+
+def test_its_token_writes_the_istiocninode_of_its_own_node_alone(cluster: Cluster, release: Release) -> None:
+    release.helm("install", "istio-cni", str(CHART))
+    cluster.kubectl("wait", "--for=condition=Established", "crd/istiocninodes.cni.istio.io", "--timeout=30s")
+    for name in ("own", "others"):
+        cluster.core.create_node({"metadata": {"name": name}})  # type: ignore[arg-type]
+    bound = ("--bound-object-kind=Node", "--bound-object-name=own")
+    account = f"--namespace={release.namespace}"
+    tokens = {
+        "own": cluster.kubectl("create", "token", "istio-cni-node", account, *bound).strip(),
+        "none": cluster.token(release.namespace, "istio-cni-node"),
+    }
+
+    def written(by: str, node: str, path: str = "", body: str = "") -> str:
+        kubeconfig = cluster.kubeconfig(f"bound-to-{by}", token=tokens[by])
+        field_manager = ("--field-manager=istio-cni-node", f"--subresource={path}") if path else ()
+        command = cluster.kubectl_command(f"--kubeconfig={kubeconfig}", "apply", "--server-side", "--validate=false")
+        done = subprocess.run(
+            [*command, *field_manager, "--filename=-"],
+            input=body or node_report(node),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.stderr if done.returncode else ""
+
+    until(lambda: "(none)" in written("none", "own"), 30, "the policy is in force")
+    assert written("own", "own") == ""
+    assert "saw the token of an agent on node own, expected that of node others" in written("own", "others")
+    report = json.loads(node_report("own")) | {"status": {"state": "NotInstalled"}}
+    assert written("own", "own", "status", json.dumps(report)) == ""
+    cluster.kubectl("apply", "--server-side", "--filename=-", text=node_report("others"))
+    report["metadata"]["name"] = "others"
+    assert "expected that of node others" in written("own", "others", "status", json.dumps(report))
+
+
+def test_an_upgrade_leaves_what_a_resource_asks_for_and_starts_no_agent_again(release: Release) -> None:
+    release.helm(
+        "install", "istio-cni", str(CHART), values={"cni": {"hub": "of-the-chart", "podAnnotations": {"a": "1"}}}
+    )
+    asked = {"hub": "of-the-resource", "podAnnotations": {"b": "2"}, "cniBinDir": "/of/the/resource"}
+    chosen = wanted({"spec": {"values": {"cni": asked}}})
+    assert isinstance(chosen, Wanted)
+
+    def apply(what: Wanted | None) -> dict[str, Any]:
+        text = json.dumps(applied(daemonset(release), what, parked=False))
+        by = ("--server-side", "--force-conflicts", "--field-manager=istio-cni-controller")
+        release.cluster.kubectl("apply", *by, "--filename=-", text=text)
+        return daemonset(release)
+
+    before = apply(chosen)
+    template = before["spec"]["template"]
+    assert template["spec"]["containers"][0]["image"] == "of-the-resource/install-cni:0.1.0"
+    assert {each["name"]: each["hostPath"]["path"] for each in template["spec"]["volumes"]}[
+        "cni-bin-dir"
+    ] == "/of/the/resource"
+    assert {"a": "1", "b": "2"}.items() <= template["metadata"]["annotations"].items()
+    release.helm("upgrade", "istio-cni", str(CHART), "--reuse-values")
+    assert daemonset(release)["metadata"]["generation"] == before["metadata"]["generation"]
+    release.helm("upgrade", "istio-cni", str(CHART), "--reuse-values", "--set=cni.logLevel=debug")
+    upgraded = daemonset(release)
+    assert upgraded["metadata"]["generation"] == before["metadata"]["generation"] + 1, "for the chart's own change"
+    assert upgraded["spec"]["template"]["spec"] == template["spec"]
+    assert apply(chosen)["metadata"]["generation"] == upgraded["metadata"]["generation"]
+    container = apply(None)["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == "of-the-chart/install-cni:0.1.0", "what leaves the resource goes back to the chart's"

@@ -33,7 +33,10 @@ DIRECTORIES = {
 }
 IN_KUBE_SYSTEM = ("openshift-4", "talos")
 LABELLED = {"openshift-3.10": "spc_t", "openshift-4": "spc_t", "bottlerocket": "super_t"}
-ALWAYS = ["ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet", "ServiceAccount"]
+ALWAYS = [
+    "ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet", "Role", "RoleBinding", "ServiceAccount",
+    "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
+]  # fmt: skip
 BESIDES = {"gke": ["ResourceQuota"], "openshift-4": ["NetworkAttachmentDefinition", "RoleBinding"]}
 
 
@@ -43,14 +46,18 @@ def test_all_of_them_are_known_here() -> None:
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_a_platform_has_its_directories_namespace_and_label(render: Render, platform: str) -> None:
-    rendered = render({"platform": platform})
+    rendered = render({"platform": platform, "cni": {"controller": {"enabled": False}}})
     mounts = {each["name"]: each["mountPath"] for each in rendered.container["volumeMounts"]}
     volumes = {each["name"]: each["hostPath"]["path"] for each in rendered.pod["volumes"]}
     assert (volumes["cni-bin-dir"], volumes["cni-conf-dir"]) == DIRECTORIES[platform]
-    assert mounts["cni-bin-dir"] == rendered.settings["CNI_BIN_DIR"] == "/host" + volumes["cni-bin-dir"]
-    assert mounts["cni-conf-dir"] == rendered.settings["CNI_CONF_DIR"] == "/host" + volumes["cni-conf-dir"]
+    assert (mounts["cni-bin-dir"], mounts["cni-conf-dir"]) == ("/host/cni-bin-dir", "/host/cni-conf-dir")
+    assert rendered.settings["MOUNTS"] == "/host"
+    assert rendered.settings["CNI_BIN_DIR"] == volumes["cni-bin-dir"]
+    assert rendered.settings["CNI_CONF_DIR"] == volumes["cni-conf-dir"]
     namespaces = {
-        each["metadata"].get("namespace") for each in rendered.objects if each["kind"] != "NetworkAttachmentDefinition"
+        each["metadata"].get("namespace")
+        for each in rendered.objects
+        if each["kind"] != "NetworkAttachmentDefinition" and not each["metadata"]["name"].endswith("-events")
     }
     assert namespaces == {None, "kube-system" if platform in IN_KUBE_SYSTEM else "istio-system"}
     assert rendered.pod["securityContext"].get("seLinuxOptions", {}).get("type") == LABELLED.get(platform)
@@ -78,12 +85,12 @@ GIVEN: list[tuple[str, dict[str, Any]]] = [
 def test_what_is_given_wins_even_if_it_is_the_default_or_empty(
     render: Render, platform: str, given: dict[str, Any]
 ) -> None:
-    rendered = render({"platform": platform, "cni": given})
+    rendered = render({"platform": platform, "cni": given | {"controller": {"enabled": False}}})
     assert rendered.kinds == ALWAYS
     assert rendered["DaemonSet"]["metadata"]["namespace"] == "istio-system"
     assert "seLinuxOptions" not in rendered.pod["securityContext"]
     expected = given.get("cniBinDir", DIRECTORIES[platform][0])
-    assert rendered.settings["CNI_BIN_DIR"] == f"/host{expected}"
+    assert rendered.settings["CNI_BIN_DIR"] == expected
 
 
 def test_the_quota_is_for_namespaces_that_have_none(render: Render) -> None:

@@ -50,7 +50,11 @@ def contained(folder: Path, chart: Rendered, *, without: Collection[str] = ()) -
     setpriv = ["/usr/bin/setpriv", "--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs"]
     bounding = ",".join(["-all", *(f"+{each}" for each in added)])
     inside = ["/usr/bin/unshare", "--mount", "--propagation=private", "/bin/sh", "-ec", READ_ONLY, str(folder)]
+    (folder / "host").mkdir()
+    (folder / "host" / "cni-bin-dir").symlink_to(bin_dir)
+    (folder / "host" / "cni-conf-dir").symlink_to(conf_dir)
     own: dict[str, str | Path] = {
+        "mounts": folder / "host",
         "cni-bin-dir": bin_dir,
         "cni-conf-dir": conf_dir,
         "pods-from": folder / "pods",

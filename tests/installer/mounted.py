@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tests.installer.node import PLUGIN_BYTES, PRIMARY, NodeOnDisk, names, running
 
 if TYPE_CHECKING:
-    from installer.reconcile import NodeState
+    from installer.nodestate import NodeState
 
 
 def installed(state: NodeState) -> bool:

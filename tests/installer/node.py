@@ -10,12 +10,15 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from installer.reconcile import Node, NodeState, Reconciler
+from installer.orders import Orders
+from installer.reconcile import Node, Reconciler
 from installer.settings import Settings, entry, settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+
+    from installer.nodestate import NodeState
 
 PRIMARY = (
     b'{"cniVersion": "0.4.0",\n "name": "k8s", "plugins": [\n  {"type": "bridge", "mtu": 1400}, {"type":"portmap"} ]}'
@@ -77,7 +80,7 @@ class NodeOnDisk:
 
     def install(self, *, serving: bool = True) -> Node:
         """Look until there is nothing left to do."""
-        node = Node(self.settings, lambda: serving)
+        node = Node(lambda: Orders(self.settings), lambda: serving)
         settle(node)
         return node
 
@@ -126,10 +129,13 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(on: Settings, serving: Callable[[], bool] = lambda: True) -> AsyncIterator[Running]:
+async def running(
+    on: Settings | Callable[[], Orders], serving: Callable[[], bool] = lambda: True
+) -> AsyncIterator[Running]:
     """Run a reconciler for the time of a block."""
     run = Running()
-    run.reconciler = Reconciler(on, serving, run.tell)
+    orders = on if callable(on) else lambda: Orders(on)
+    run.reconciler = Reconciler(orders, serving, run.tell)
     stop = asyncio.Event()
     task = asyncio.create_task(run.reconciler.run(stop))
     try:

@@ -8,11 +8,10 @@ import aiohttp
 import pytest
 
 from installer.backends import Backends
-from installer.health import Condition, Health
+from installer.health import Health
 from installer.metrics import Metrics
-from installer.reconcile import NodeState
+from installer.nodestate import Condition, NodeState, Repair
 from installer.settings import HostPort
-from plugin.backend import Backend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,7 +23,7 @@ class Agent:
     def __init__(self) -> None:
         self.conditions = [Condition("installed", None), Condition("pods", None)]
         self.node = NodeState()
-        self.backends = Backends(Backend.NFT)
+        self.backends = Backends()
         self.metrics = Metrics(
             version="1.2.3",
             node=lambda: self.node,
@@ -75,7 +74,9 @@ async def test_metrics_tell_what_happened_and_what_is(agent: Agent) -> None:
     agent.metrics.request("ADD", "pass", 0.0007, "excluded namespace")
     agent.metrics.request("CHECK", "error", 0.002)
     status, before = await agent.get("/metrics")
-    agent.node = NodeState(installed=True, reason=None, repairs=3, last_repair=1000.5, skipped=(("x.conf", "empty"),))
+    agent.node = NodeState(
+        installed=True, reason=None, repairs=3, last_repair=Repair(1000.5, "x"), skipped=(("x.conf", "empty"),)
+    )
     _, after = await agent.get("/metrics")
     assert status == 200
     for line in (

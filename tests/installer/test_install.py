@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from installer.files import explain
+from installer.orders import Orders
 from installer.reconcile import Node, NotNowError
 from tests.installer.node import PLUGIN_BYTES, PRIMARY, SINGLE, NodeOnDisk, names, settle
 
@@ -24,7 +25,7 @@ def test_plugin_file_and_entry_are_put_in_place(node: NodeOnDisk) -> None:
 def test_a_second_agent_finds_nothing_to_do(node: NodeOnDisk) -> None:
     node.install()
     before = {path: path.stat() for path in (node.plugin, node.conf / "10-primary.conflist")}
-    assert Node(node.settings, lambda: True).look(thorough=True) is False
+    assert Node(lambda: Orders(node.settings), lambda: True).look(thorough=True) is False
     assert {path: path.stat().st_ino for path in before} == {path: seen.st_ino for path, seen in before.items()}
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from installer.reconcile import NodeState
+    from installer.nodestate import NodeState
 
 
 def installed(state: NodeState) -> bool:

@@ -79,7 +79,7 @@ def test_without_a_word_it_is_enabled_and_asks_for_nothing_else() -> None:
             "values: {cni: {excludeNamespace: [a]}}",
             "spec.values.cni.excludeNamespace: no such value; is excludeNamespaces meant?",
         ),
-        ("values: {cni: {zzz: 1}}", "spec.values.cni.zzz: no such value; expected one of agentSocket, cniBinDir"),
+        ("values: {cni: {zzz: 1}}", "spec.values.cni.zzz: no such value; expected one of cniBinDir"),
         ("values: {cni: {logLevel: loud}}", "spec.values.cni.logLevel: saw 'loud', expected panic, fatal, error, warn"),
         ("values: {cni: {excludeNamespaces: a}}", "spec.values.cni.excludeNamespaces: saw 'a', expected array"),
         ("values: {cni: {excludeNamespaces: [a, 1]}}", "spec.values.cni.excludeNamespaces.1: saw 1, expected string"),

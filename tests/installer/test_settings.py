@@ -9,6 +9,7 @@ import pytest
 
 from installer.cli import main
 from installer.settings import (
+    DaemonSet,
     Declaration,
     HostPort,
     LogLevel,
@@ -55,6 +56,8 @@ VALUES = {
     "pods_from": ("/x/pods", Path("/x/pods")),
     "health_address": ("[::1]:0", HostPort("::1", 0)),
     "kubeconfig": ("/x/config", Path("/x/config")),
+    "mounts": ("/host", Path("/host")),
+    "daemonset": ("kube-system/istio-cni-node", DaemonSet("kube-system", "istio-cni-node")),
 }
 
 
@@ -106,6 +109,9 @@ def test_an_empty_variable_is_an_empty_value(monkeypatch: pytest.MonkeyPatch) ->
         ("health_address", "localhost:١", "HOST:PORT"),  # noqa: RUF001 - an Arabic digit, on purpose
         ("health_address", "::1:80", "HOST:PORT"),
         ("health_address", "[1.2.3.4]:80", "HOST:PORT"),
+        ("mounts", "host", "the absolute path of a directory"),
+        ("daemonset", "istio-cni-node", "NAMESPACE/NAME"),
+        ("daemonset", "../x/y", "NAMESPACE/NAME"),
     ],
 )
 def test_a_bad_value_is_named_with_what_was_seen_and_expected(name: str, text: str, expected: str) -> None:

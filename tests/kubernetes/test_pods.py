@@ -279,7 +279,7 @@ async def test_without_the_right_it_says_which_and_goes_on_when_it_has_it(
     kubeconfig = cluster.kubeconfig("powerless", token=cluster.token("default", "powerless"))
     async with agent(node, kubeconfig, known=False) as pods:
         await eventually(lambda: "403" in pods.reason, SOON, "it says that it may not")
-        assert "needs get, list and watch on pods" in pods.reason
+        assert "ClusterRole istio-cni-node" in pods.reason
         cluster.grant("default", "powerless", verbs="get,list,watch", resource="pods")
         await eventually(lambda: pods.known, SOON, "it knows its pods")
         node.start_pod("first")

@@ -40,13 +40,15 @@ _AUDIT_POLICY = {
 class Cluster:
     """etcd and kube-apiserver, RBAC on; what they log is kept in the folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, etcd: str = ETCD) -> None:
         """Prepare.
 
         Args:
             folder: for data, certificates, logs and kubeconfigs.
+            etcd: the program.
         """
         self.folder = folder
+        self._etcd_program = etcd
         self._etcd_port, self._peer_port, self.port = _free_ports(3)
         self._etcd: subprocess.Popen[bytes] | None = None
         self._apiserver: subprocess.Popen[bytes] | None = None
@@ -62,7 +64,7 @@ class Cluster:
         self._write_files()
         self._etcd = self._run(
             "etcd",
-            ETCD,
+            self._etcd_program,
             f"--data-dir={self.folder / 'etcd'}",
             f"--listen-client-urls=http://127.0.0.1:{self._etcd_port}",
             f"--advertise-client-urls=http://127.0.0.1:{self._etcd_port}",
@@ -109,6 +111,12 @@ class Cluster:
     def is_running(self) -> bool:
         """Whether the API server was started and has not ended."""
         return self._apiserver is not None and self._apiserver.poll() is None
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process ids of both, by program."""
+        running = {"etcd": self._etcd, "kube-apiserver": self._apiserver}
+        return {name: process.pid for name, process in running.items() if process}
 
     def stop(self) -> None:
         """End both."""
@@ -170,10 +178,10 @@ class Cluster:
         """Have the API server issue a token for a service account, as the kubelet does for a pod (TokenRequest)."""
         return self.kubectl("create", "token", name, f"--namespace={namespace}").strip()
 
-    def kubectl(self, *arguments: str) -> str:
-        """Run kubectl as the admin, and return its stdout."""
+    def kubectl(self, *arguments: str, text: str | None = None) -> str:
+        """Run kubectl as the admin, with this text on stdin, and return its stdout."""
         command = self.kubectl_command(f"--kubeconfig={self.folder / 'admin.kubeconfig'}", *arguments)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return done.stdout
 

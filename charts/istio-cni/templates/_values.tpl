@@ -13,6 +13,26 @@ value whole, also by an empty one.
 {{- toYaml $cni -}}
 {{- end -}}
 
+{{/*
+The values of the DaemonSet, as YAML: those above, and over them what the controller has laid on the DaemonSet that is there,
+as an IstioControlPlane asks for it. An upgrade then writes what is there already and starts no agent for it.
+*/}}
+{{- define "istio-cni.node.values" -}}
+{{- $cni := include "istio-cni.values" . | fromYaml -}}
+{{- $there := lookup "apps/v1" "DaemonSet" (include "istio-cni.namespace" .) "istio-cni-node" -}}
+{{- $written := dig "metadata" "annotations" "cni.istio.io/resource-values" "{}" ($there | default dict) -}}
+{{- mergeOverwrite $cni (fromJson $written) | toYaml -}}
+{{- end -}}
+
+{{/* What the chart says by itself of what an IstioControlPlane may say, as JSON: what leaves the resource goes back to it. */}}
+{{- define "istio-cni.node.chart-values" -}}
+{{- $cni := include "istio-cni.values" . | fromYaml -}}
+{{- $own := dict "tag" (include "istio-cni.tag" (dict "tag" $cni.tag "chart" .Chart)) -}}
+{{- range list "hub" "pullPolicy" "cniBinDir" "cniConfDir" -}}{{- $_ := set $own . (get $cni .) -}}{{- end -}}
+{{- range list "podAnnotations" "resources" -}}{{- $_ := set $own . (get $cni . | default dict) -}}{{- end -}}
+{{- toJson $own -}}
+{{- end -}}
+
 {{/* The file of the platform, as YAML: `cni`, its values, and `notes`, what is to be done besides. */}}
 {{- define "istio-cni.platform" -}}
 {{- if .Values.platform -}}
@@ -24,12 +44,16 @@ value whole, also by an empty one.
 {{- (include "istio-cni.values" . | fromYaml).namespace | default .Release.Namespace -}}
 {{- end -}}
 
-{{/* hub/install-cni:tag. A tag of digits alone is a number in YAML; toJson writes it without an exponent. */}}
+{{/* The tag of {tag, chart}. One of digits alone is a number in YAML; toJson writes it without an exponent. */}}
+{{- define "istio-cni.tag" -}}
+{{- $tag := .tag | default .chart.AppVersion -}}
+{{- kindIs "string" $tag | ternary $tag (toJson $tag) -}}
+{{- end -}}
+
+{{/* hub/install-cni:tag of {cni, chart}. */}}
 {{- define "istio-cni.image" -}}
-{{- $cni := include "istio-cni.values" . | fromYaml -}}
-{{- $tag := $cni.tag | default .Chart.AppVersion -}}
-{{- with $cni.hub }}{{ trimSuffix "/" . }}/{{ end -}}
-install-cni:{{ kindIs "string" $tag | ternary $tag (toJson $tag) }}
+{{- with .cni.hub }}{{ trimSuffix "/" . }}/{{ end -}}
+install-cni:{{ include "istio-cni.tag" (dict "tag" .cni.tag "chart" .chart) }}
 {{- end -}}
 
 {{/* Where the agent serves /healthz, /readyz and /metrics: {host, port, loopback}; empty where it does not. */}}

@@ -1,0 +1,91 @@
+"""What an agent has to do with its cluster besides the pods: whom it obeys, what it reports, and whether it is to come back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from installer.apiserver import ApiError, ApiServer
+from installer.controlplanes import ControlPlanes
+from installer.leaving import why_to_take_out
+from installer.noderesource import NodeResource
+from installer.orders import Orders, orders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from installer.nodestatus import Seen
+    from installer.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class Cluster:
+    """The cluster's wishes and the node's answers."""
+
+    def __init__(self, settings: Settings, obey: Callable[[Orders], None], look: Callable[[], Seen]) -> None:
+        """Prepare; `run` begins.
+
+        Args:
+            settings: the chart's.
+            obey: told what the node is to be like, each time that it changes.
+            look: what is to be reported, as it is now.
+        """
+        self._settings = settings
+        self._obey = obey
+        self._api = ApiServer(settings.kubeconfig)
+        self._control_planes = ControlPlanes(self._api, settings.kubeconfig, self._hear)
+        self._node = NodeResource(settings.node_name, self._api, look)
+        self._orders = Orders(settings)
+        self._may_ask = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Hear and report until told to stop."""
+        async with asyncio.TaskGroup() as tasks:
+            reporting, asking = tasks.create_task(self._node.run()), tasks.create_task(self._try_to_ask())
+            await self._control_planes.run(stop)
+            reporting.cancel()
+            asking.cancel()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def why_to_take_out(self) -> str:
+        """Ask whether an agent that is told to stop is to take out what it has installed; empty if it is not."""
+        if self._settings.daemonset is None:
+            return ""
+        of = self._settings.daemonset, self._settings.node_name
+        return await why_to_take_out(self._api, *of, was_allowed=self._may_ask)
+
+    async def report(self) -> None:
+        """Report once more, now, if that can be done."""
+        with suppress(ApiError):
+            await self._node.write()
+
+    async def _try_to_ask(self) -> None:
+        """See that it can be asked later whether we are to come back: a refusal then means something."""
+        while self._settings.daemonset and not self._may_ask:
+            namespace, name = self._settings.daemonset
+            try:
+                await self._api.get(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}")
+                self._may_ask = True
+            except ApiError:
+                await asyncio.sleep(60)
+
+    def _hear(self) -> None:
+        """Take up what the resources say now."""
+        last = self._orders
+        self._orders = orders(self._settings, self._control_planes.resources, last)
+        if self._orders == last:
+            return
+        by = self._orders.control_plane
+        whose = {"namespace": by.namespace, "resource": by.name, "generation": by.generation} if by else {}
+        for each in self._orders.problems:
+            _log.error("the IstioControlPlane is wrong, what was set before stays", extra=whose | {"reason": str(each)})
+        if replace(self._orders, problems=()) != replace(last, problems=()):
+            _log.warning("obeys the IstioControlPlane", extra=whose | {"reason": self._orders.reason})
+        self._obey(self._orders)

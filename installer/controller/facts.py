@@ -1,0 +1,161 @@
+"""What the controller keeps of the objects that it watches: little, as there may be thousands. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+CONTAINER = "install-cni"
+TEMPLATE_GENERATION = "pod-template-generation"  # a label that the DaemonSet's controller puts on each pod
+
+
+@dataclass(frozen=True)
+class Node:
+    """A Node; `version` is its resourceVersion, for changes that must not be based on something outdated."""
+
+    name: str
+    uid: str
+    created: datetime
+    version: str
+    labels: Mapping[str, str]
+    taints: tuple[Mapping[str, Any], ...]
+
+
+class Settings(NamedTuple):
+    """Whose settings are in force on a node."""
+
+    uid: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an IstioCNINode says.
+
+    Attributes:
+        node: the node's name.
+        state: Installed, NotInstalled or Removed; empty: nothing yet.
+        version: the agent's release; empty: unknown.
+        ready: whether the node redirects pods; None: unknown.
+        reason: why, in a word.
+        message: why, and what to do.
+        since: when `ready` became what it is; None: unknown.
+        settings: whose settings are in force; None: the chart's.
+    """
+
+    node: str
+    state: str
+    version: str
+    ready: bool | None
+    reason: str
+    message: str
+    since: datetime | None
+    settings: Settings | None
+
+
+@dataclass(frozen=True)
+class AgentPod:
+    """A pod of the DaemonSet's.
+
+    Attributes:
+        name: its own.
+        uid: its own.
+        node: where it is; empty: nowhere yet.
+        created: when.
+        ready: whether it is Ready.
+        going: whether it is about to end.
+        template: the generation of the DaemonSet's template that it was made of; empty: unknown.
+        reason: why it does not run, in a word; empty: it runs, or nobody has said.
+        message: the same in a sentence.
+    """
+
+    name: str
+    uid: str
+    node: str
+    created: datetime
+    ready: bool
+    going: bool
+    template: str
+    reason: str
+    message: str
+
+
+def node(manifest: Mapping[str, Any]) -> Node:
+    """Read a Node."""
+    metadata = manifest["metadata"]
+    return Node(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        created=time(metadata.get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC),
+        version=metadata.get("resourceVersion", ""),
+        labels=dict(metadata.get("labels") or {}),
+        taints=tuple((manifest.get("spec") or {}).get("taints") or ()),
+    )
+
+
+def report(manifest: Mapping[str, Any]) -> Report:
+    """Read an IstioCNINode."""
+    status = manifest.get("status") or {}
+    ready = condition(status.get("conditions") or (), "Ready")
+    settings = status.get("controlPlane")
+    return Report(
+        node=manifest["metadata"]["name"],
+        state=status.get("state", ""),
+        version=status.get("version", ""),
+        ready={"True": True, "False": False}.get(ready.get("status", "")),
+        reason=ready.get("reason", ""),
+        message=ready.get("message", ""),
+        since=time(ready.get("lastTransitionTime")),
+        settings=Settings(settings["uid"], settings["generation"]) if settings else None,
+    )
+
+
+def agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
+    """Read a pod of the DaemonSet's."""
+    metadata, status = manifest["metadata"], manifest.get("status") or {}
+    ready = condition(status.get("conditions") or (), "Ready").get("status") == "True"
+    reason, message = ("", "") if ready else _trouble(status)
+    return AgentPod(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        node=(manifest.get("spec") or {}).get("nodeName", ""),
+        created=time(metadata.get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC),
+        ready=ready,
+        going="deletionTimestamp" in metadata,
+        template=(metadata.get("labels") or {}).get(TEMPLATE_GENERATION, ""),
+        reason=reason,
+        message=message,
+    )
+
+
+def condition(conditions: Iterable[Mapping[str, Any]], kind: str) -> Mapping[str, Any]:
+    """Find a condition by its type; empty if there is none."""
+    return next((each for each in conditions if each.get("type") == kind), {})
+
+
+def time(text: str | None) -> datetime | None:
+    """Read a time as the API server writes it (RFC 3339, UTC)."""
+    return datetime.fromisoformat(text) if text else None
+
+
+def _trouble(status: Mapping[str, Any]) -> tuple[str, str]:
+    """Find why a pod does not run: its container waits or has ended, it is nowhere, or it was thrown out."""
+    for each in status.get("containerStatuses") or ():
+        if each.get("name") != CONTAINER:
+            continue
+        state = each.get("state") or {}
+        last = (each.get("lastState") or {}).get("terminated") or {}
+        for found in (state.get("waiting"), state.get("terminated")):
+            if found:
+                ended = f"; it ended with {last['exitCode']} before ({last.get('reason')})" if last else ""
+                return found.get("reason", "Unknown"), str(found.get("message", "")) + ended
+        if "running" in state:
+            return "NotReady", "the agent runs and is not ready yet"
+    scheduled = condition(status.get("conditions") or (), "PodScheduled")
+    if scheduled.get("status") == "False":
+        return scheduled.get("reason", "Unschedulable"), scheduled.get("message", "")
+    return status.get("reason", status.get("phase", "")), status.get("message", "")

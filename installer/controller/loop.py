@@ -1,0 +1,352 @@
+"""The controller's loop: what is seen is compared with what is to be, level-triggered (D8). An event only wakes it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from kubernetes.client import ApiException
+from urllib3.exceptions import HTTPError
+
+from installer.controller import facts, plan, psp, removal, rollout, status, taints
+from installer.controller.cache import Cache
+from installer.controller.news import News, news
+from installer.controller.nodes import PATIENCE, State
+from installer.controller.watches import Kind
+from installer.governing import is_going
+from installer.resource import GROUP, KIND, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from installer.controller.api import Api
+    from installer.controller.metrics import Metrics
+    from installer.controller.nodes import Warned
+    from installer.controller.plan import Plan, World
+    from installer.controller.watches import Heard, Removals
+
+DEBOUNCE = 0.2  # seconds: what comes in a burst is looked at once
+TICK = 10.0  # seconds: patience runs out without an event
+COMPARE_EVERY = 600.0  # seconds between lists of everything
+NODES_PER_STATUS = 500  # every agent hears of each status: with 5,000 nodes one is written every 10 s, not every second
+WARNED_EVERY = timedelta(seconds=10)
+WARNINGS_AT_ONCE = 10
+TAINTS_AT_ONCE = 50
+QUIET = timedelta(minutes=10)  # before the same is told again of the same object
+LONGEST_PAUSE = 30.0  # seconds between two tries
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the controller is set: where the DaemonSet is, how long an uninstall may take, whether new nodes are tainted."""
+
+    namespace: str
+    deadline: timedelta
+    taint_new_nodes: bool
+
+
+class Loop:
+    """Sees, decides and writes. Belongs to one event loop."""
+
+    def __init__(self, api: Api, options: Options, removals: Removals, metrics: Metrics) -> None:
+        self._api = api
+        self._options = options
+        self._removals = removals
+        self._metrics = metrics
+        self._caches: dict[Kind, Cache[Any]] = {
+            Kind.RESOURCE: Cache(dict, key="uid"),
+            Kind.REPORT: Cache(facts.report),
+            Kind.NODE: Cache(facts.node),
+            Kind.DAEMONSET: Cache(dict),
+            Kind.POD: Cache(facts.agent_pod),
+        }
+        self._woken = asyncio.Event()
+        self._unwell_since: dict[str, datetime] | None = None  # None: not judged since the start
+        self._warned: dict[str, tuple[datetime, Warned | None]] = {}
+        self._told: dict[tuple[str, str, str], datetime] = {}
+        self._status_due = 0.0
+        self._bound: tuple[str, str] | None = (
+            None  # the roles of the chart's RoleBinding and of ours; None: not asked yet
+        )
+        self.known = False
+
+    def hear(self, heard: Heard) -> None:
+        """Take note of what the API server said, and wake if it is new."""
+        if self._caches[heard.kind].hear(heard.manifest, gone=heard.gone):
+            self._woken.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Go on until told to stop."""
+        ended = asyncio.create_task(stop.wait())
+        compared, failures = 0.0, 0
+        loop = asyncio.get_running_loop()
+        while not stop.is_set():
+            self._woken.clear()
+            try:
+                if not self.known or loop.time() - compared >= COMPARE_EVERY:
+                    await self._compare()
+                    compared = loop.time()
+                await self._reconcile()
+                failures = 0
+            except (ApiException, HTTPError, OSError) as error:
+                failures += 1
+                _log.warning("the API server refused, and is asked again", extra={"reason": explain(error)})
+                await _either(ended, None, min(2.0 ** (failures - 1), LONGEST_PAUSE))
+                continue
+            await _either(ended, self._woken, TICK)
+            await _either(ended, None, DEBOUNCE)
+        ended.cancel()
+
+    async def _compare(self) -> None:
+        lists: dict[Kind, Callable[[], list[dict[str, Any]]]] = {
+            Kind.RESOURCE: self._api.resources,
+            Kind.REPORT: self._api.reports,
+            Kind.NODE: self._api.nodes,
+            Kind.DAEMONSET: self._api.daemonset,
+            Kind.POD: self._api.pods,
+        }
+        for kind, ask in lists.items():
+            before = self._caches[kind].versions()
+            self._caches[kind].compare(await asyncio.to_thread(ask), before)
+        self.known = True
+
+    def _world(self) -> World:
+        pods: dict[str, facts.AgentPod] = {}
+        for pod in self._caches[Kind.POD].items.values():
+            # While one is replaced there are two: the one that stays is the node's.
+            if pod.node and (pod.node not in pods or not pod.going):
+                pods[pod.node] = pod
+        return plan.World(
+            resources=list(self._caches[Kind.RESOURCE].items.values()),
+            daemonset=self._caches[Kind.DAEMONSET].items.get(rollout.DAEMONSET),
+            nodes=dict(self._caches[Kind.NODE].items),
+            reports=dict(self._caches[Kind.REPORT].items),
+            pods=pods,
+            warned={uid: warned for uid, (_, warned) in self._warned.items() if warned},
+        )
+
+    async def _reconcile(self) -> None:
+        now = datetime.now(UTC)
+        await self._ask_for_warnings(now)
+        world = self._world()
+        made = plan.plan(world, self._options.namespace)
+        faults = [*await self._roll_out(world, made, now), *await self._bind(made)]
+        await self._taint(world, made, now)
+        await self._write_statuses(world, made, faults, now)
+        self._metrics.reconciled()
+
+    async def _ask_for_warnings(self, now: datetime) -> None:
+        """Ask for the Events of pods that do not start: the pod itself does not say why (a directory that is missing)."""
+        pods = {pod.uid: pod for pod in self._caches[Kind.POD].items.values()}
+        waiting = sorted(
+            pod.node and (pod.node, uid)
+            for uid, pod in pods.items()
+            if pod.node and not pod.ready and pod.reason in ("", "ContainerCreating", "Pending", "PodInitializing")
+        )
+        for _, uid in waiting[:WARNINGS_AT_ONCE]:
+            asked = self._warned.get(uid)
+            if asked is None or now - asked[0] >= WARNED_EVERY:
+                self._warned[uid] = (now, await asyncio.to_thread(self._api.latest_warning, uid))
+        for uid in self._warned.keys() - {uid for _, uid in waiting}:
+            del self._warned[uid]
+
+    async def _roll_out(self, world: World, made: Plan, now: datetime) -> list[status.Fault]:
+        park = False
+        for resource in world.resources:
+            if is_going(resource):
+                park |= await self._remove(resource, world, made, now)
+        try:
+            applied = plan.daemonset(world, made, park=park)
+            if applied is not None:
+                seen = await asyncio.to_thread(self._api.apply_daemonset, applied)
+                self._caches[Kind.DAEMONSET].hear(seen)
+                self._woken.set()
+                _log.info("applied the DaemonSet", extra={"parked": rollout.is_parked(seen)})
+        except rollout.RolloutError as error:
+            return [status.Fault("NoChartValues", str(error))] if made.counts else []
+        except ApiException as error:
+            if error.status == 404:  # it is gone, and the watch is about to say so
+                return []
+            if error.status is None or error.status >= 500 or error.status == 429:
+                raise
+            return [status.Fault("RolloutFailed", f"the DaemonSet could not be changed: {explain(error)}")]
+        return []
+
+    async def _remove(self, resource: Mapping[str, Any], world: World, made: Plan, now: datetime) -> bool:
+        """Go on with the uninstall of a deleted resource; True if the DaemonSet is to be parked now."""
+        metadata = resource["metadata"]
+        counts = made.counts is not None and made.counts["metadata"]["uid"] == metadata["uid"]
+        there = world.daemonset is not None and rollout.CHART_VALUES in (
+            world.daemonset["metadata"].get("annotations") or {}
+        )
+        step = removal.step(
+            deleted=facts.time(metadata["deletionTimestamp"]) or now,
+            now=now,
+            deadline=self._options.deadline,
+            succeeded=not counts or any(not is_going(each) for each in world.resources),
+            unanswered=removal.unanswered(world.nodes, world.reports, world.pods),
+            parked=not there or world.daemonset is None or rollout.is_parked(world.daemonset),
+            pods=tuple(sorted(f"{pod.name} on {node}" for node, pod in world.pods.items())) if there else (),
+        )
+        if step.overdue:
+            names = ", ".join(step.names)
+            message = f"not finished within {self._options.deadline.total_seconds():g} s, and goes on without: {names}"
+            await self._tell(_about(resource), News(warning=True, reason="UninstallDeadline", message=message), now)
+        if step.move is removal.Move.RELEASE:
+            if counts:
+                said = (
+                    "another IstioControlPlane counts now"
+                    if not made.removal
+                    else "the plugin was taken out of the nodes"
+                )
+                await self._tell(_about(resource), News(warning=False, reason="Uninstalled", message=said), now)
+            self._removals.release(metadata["uid"])
+        return step.move is removal.Move.PARK
+
+    async def _bind(self, made: Plan) -> list[status.Fault]:
+        """Make or take away the RoleBinding that the resource asks for."""
+        if made.counts is not None and (made.read is None or made.faults):
+            return []
+        asked = str(made.read.daemonset.get("psp_cluster_role", "")) if made.read else ""
+        if self._bound is None or asked not in (*self._bound, ""):
+            found = [await asyncio.to_thread(self._api.rolebinding, name) for name in (psp.CHARTS, psp.OURS)]
+            self._bound = psp.role_of(found[0]), psp.role_of(found[1])
+        of_chart, ours = self._bound
+        role = psp.role(made.read, of_chart)
+        if role == ours:
+            return []
+        try:
+            if ours:
+                await asyncio.to_thread(self._api.unbind)
+                self._bound = of_chart, ""
+            if role:
+                await asyncio.to_thread(self._api.bind, psp.binding(self._options.namespace, role))
+                self._bound = of_chart, role
+        except ApiException as error:
+            if error.status != 403:
+                raise
+            message = (
+                f"psp_cluster_role: the controller may not bind ClusterRole {role}; helm upgrade "
+                f"--set cni.psp_cluster_role={role} binds it, or --set 'cni.controller.mayBind={{{role}}}' lets the controller"
+            )
+            return [status.Fault("BindingRefused", message)]
+        return []
+
+    async def _taint(self, world: World, made: Plan, now: datetime) -> None:
+        changes = 0
+        for name, node in world.nodes.items():
+            wished = taints.taints(
+                node,
+                world.reports.get(name),
+                world.pods.get(name),
+                now,
+                wanted=made.installed and plan.selected(world, node),
+                put=self._options.taint_new_nodes,
+            )
+            if wished is None:
+                continue
+            changes += 1
+            if changes > TAINTS_AT_ONCE:
+                self._woken.set()
+                return
+            try:
+                self._caches[Kind.NODE].hear(
+                    await asyncio.to_thread(self._api.taint, name, node.version, [dict(each) for each in wished])
+                )
+            except ApiException as error:
+                if error.status not in (404, 409):
+                    raise
+                continue  # it has changed meanwhile: the watch wakes us
+            about = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.uid}
+            await self._tell(about, taints.news(put=len(wished) > len(node.taints), wanted=made.installed), now)
+
+    async def _write_statuses(self, world: World, made: Plan, faults: list[status.Fault], now: datetime) -> None:
+        judged = self._judge(world, made, now)
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._status_due:
+            loop.call_at(self._status_due, self._woken.set)
+            return
+        for resource in world.resources:
+            counts = made.counts is not None and resource["metadata"]["uid"] == made.counts["metadata"]["uid"]
+            if is_going(resource) and not counts:
+                continue
+            its_faults = [*plan.faults_of(resource, made), *(faults if counts else ())]
+            before = resource.get("status") or {}
+            written = status.status(resource, judged if counts else None, its_faults, now, before)
+            patch = status.patch(written, before)
+            if not patch:
+                continue
+            seen = await asyncio.to_thread(self._api.write_status, resource, patch)
+            self._status_due = loop.time() + max(1.0, len(world.nodes) / NODES_PER_STATUS)
+            if seen is None:  # gone, and the watch did not say so: its handler waits
+                self._caches[Kind.RESOURCE].hear(resource, gone=True)
+                self._removals.release(resource["metadata"]["uid"])
+                continue
+            self._metrics.wrote_status()
+            self._caches[Kind.RESOURCE].hear(seen)
+            for each in news(before, written, going=is_going(resource)):
+                await self._tell(_about(resource), each, now)
+
+    def _judge(self, world: World, made: Plan, now: datetime) -> status.Fleet:
+        if self._unwell_since is None:
+            # What was said to be wrong before we started has had its time.
+            before = ((made.counts or {}).get("status") or {}).get("status") or {}
+            old = (before.get("cni") or {}).get("status") == status.ERROR
+            self._unwell_since = dict.fromkeys(world.nodes, now - PATIENCE) if old else {}
+        judged = plan.fleet(world, made, self._unwell_since, now)
+        self._unwell_since = {
+            each.node: self._unwell_since.get(each.node, now)
+            for each in judged.verdicts
+            if each.state is not State.READY
+        }
+        self._metrics.judged(judged)
+        return judged
+
+    async def _tell(self, about: Mapping[str, Any], what: News, now: datetime) -> None:
+        """Create an Event, unless the same was told a short time ago. One that is refused holds up nothing."""
+        key = (str(about["uid"]), what.reason, what.message)
+        self._told = {each: told for each, told in self._told.items() if now - told < QUIET}
+        if key in self._told:
+            return
+        self._told[key] = now
+        extra = {"object": about["name"], "reason": what.message}
+        _log.log(logging.WARNING if what.warning else logging.INFO, what.reason, extra=extra)
+        try:
+            await asyncio.to_thread(self._api.tell, about, what)
+        except (ApiException, HTTPError, OSError) as error:
+            _log.warning("an Event was not taken", extra={"reason": explain(error)})
+
+
+def explain(error: Exception) -> str:
+    """Say in a line what the API server, or the way to it, has said."""
+    if isinstance(error, ApiException):
+        body = error.body if isinstance(error.body, str) else ""
+        return f"{error.status} {error.reason}: {' '.join(body.split())[:500]}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _about(resource: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = resource["metadata"]
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": KIND,
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+    }
+
+
+async def _either(ended: asyncio.Task[bool], event: asyncio.Event | None, seconds: float) -> None:
+    """Wait for an event, but not longer than this, nor past the end."""
+    waiting = [asyncio.create_task(event.wait())] if event else []
+    await asyncio.wait([ended, *waiting], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for each in waiting:
+        each.cancel()
+        with suppress(asyncio.CancelledError):
+            await each

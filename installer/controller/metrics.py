@@ -1,0 +1,50 @@
+"""What /metrics tells of the controller, in Prometheus' names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import Counter as Counted
+
+from installer.controller.nodes import State
+
+if TYPE_CHECKING:
+    from installer.controller.status import Fleet
+
+
+class Metrics:
+    """The controller's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self._leader = Gauge("istio_cni_controller_leader", "1 if this controller acts.", registry=self.registry)
+        self._reconciled = Counted(
+            "istio_cni_controller_reconciliations", "Times that everything was compared.", registry=self.registry
+        )
+        self._written = Counted(
+            "istio_cni_controller_status_writes", "Statuses that were written.", registry=self.registry
+        )
+        self._nodes = Gauge("istio_cni_nodes", "Nodes by how they are.", ("state",), registry=self.registry)
+        prometheus_client.ProcessCollector(registry=self.registry)
+
+    def leads(self) -> None:
+        """Take note that this controller acts."""
+        self._leader.set(1)
+
+    def reconciled(self) -> None:
+        """Count a comparison."""
+        self._reconciled.inc()
+
+    def wrote_status(self) -> None:
+        """Count a status."""
+        self._written.inc()
+
+    def judged(self, fleet: Fleet) -> None:
+        """Take note of how the nodes are."""
+        count = Counter(each.state for each in fleet.verdicts)
+        for state in State:
+            self._nodes.labels(state.value).set(count[state])

@@ -1,0 +1,84 @@
+"""The Events about an IstioControlPlane that follow from how its status has changed. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from installer.controller.status import ERROR, HEALTHY, NONE, RECONCILING, UPDATING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+LONGEST = 1024  # characters that the API takes as an Event's message
+
+
+class News(NamedTuple):
+    """One Event."""
+
+    warning: bool
+    reason: str
+    message: str
+
+
+def news(before: Mapping[str, Any], after: Mapping[str, Any], *, going: bool) -> Iterator[News]:
+    """Tell what is new.
+
+    Args:
+        before: the status as it was; empty: there was none.
+        after: as it is.
+        going: whether the resource is being deleted: that it may go is told elsewhere.
+    """
+    new = _component(after)
+    fault = _reconciled(after)
+    if fault["reason"] == "Removing":
+        if _said(before)[0] != "Removing":
+            yield News(warning=False, reason="UninstallStarted", message=fault["message"])
+    elif fault["status"] == "False":
+        if (fault["reason"], fault["message"]) != _said(before):
+            kind = "InvalidSettings" if fault["reason"] == "Invalid" else fault["reason"]
+            yield News(warning=True, reason=kind, message=fault["message"])
+        return
+    yield from _changes(before, after, removing=fault["reason"] == "Removing", going=going)
+    if new["status"] == ERROR:
+        yield from _not_well(before, after)
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any], *, removing: bool, going: bool) -> Iterator[News]:
+    old, new = _component(before), _component(after)
+    status, generation = new["status"], after["observedGeneration"]
+    another = generation != before.get("observedGeneration")
+    if status == old.get("status") and not another:
+        return
+    said = f"generation {generation}: {new['statusString']}"
+    if status == UPDATING and not removing:
+        yield News(warning=False, reason="RolloutStarted", message=said)
+    elif status == HEALTHY:
+        mended = not another and old.get("status") in (ERROR, RECONCILING)
+        yield News(warning=False, reason="Recovered" if mended else "RolledOut", message=said)
+    elif status == NONE and not going:
+        yield News(warning=False, reason="Uninstalled", message=said)
+
+
+def _not_well(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[News]:
+    known = {(each["node"], each["reason"]) for each in before.get("notWell") or ()}
+    for each in after.get("notWell") or ():
+        if (each["node"], each["reason"]) not in known:
+            message = f"node {each['node']}: {each['reason']}: {each['message']}"
+            yield News(warning=True, reason="NodeNotWell", message=message)
+
+
+def _component(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = (status.get("status") or {}).get("cni") or {}
+    return found
+
+
+def _reconciled(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next(
+        (each for each in status.get("conditions") or () if each["type"] == "Reconciled"),
+        {"status": "", "reason": "", "message": ""},
+    )
+
+
+def _said(status: Mapping[str, Any]) -> tuple[str, str]:
+    found = _reconciled(status)
+    return found["reason"], found["message"]

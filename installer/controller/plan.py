@@ -1,0 +1,160 @@
+"""What follows from all that is seen: which resource counts, what it asks of the nodes, how the DaemonSet is to be. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from installer.controller import nodes, rollout
+from installer.controller.facts import Settings
+from installer.controller.status import Fault, Fleet, invalid, superseded
+from installer.governing import governing, is_going
+from installer.resource import Wanted, wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from installer.controller.facts import AgentPod, Node, Report
+    from installer.controller.nodes import Warned
+
+
+@dataclass(frozen=True)
+class World:
+    """What is seen at one moment; pods by node."""
+
+    resources: Sequence[Mapping[str, Any]]
+    daemonset: Mapping[str, Any] | None
+    nodes: Mapping[str, Node]
+    reports: Mapping[str, Report]
+    pods: Mapping[str, AgentPod]
+    warned: Mapping[str, Warned] = field(default_factory=dict)  # by the pod's uid
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be.
+
+    Attributes:
+        counts: the resource that counts; None: there is none.
+        read: what it asks for; None: there is none, or it is wrong.
+        faults: why it cannot be carried out.
+        installed: whether the plugin is to be on nodes.
+        removal: why it is not to be; empty if it is.
+    """
+
+    counts: Mapping[str, Any] | None
+    read: Wanted | None
+    faults: tuple[Fault, ...]
+    installed: bool
+    removal: str
+
+
+def plan(world: World, namespace: str) -> Plan:
+    """Decide, for a controller in this namespace."""
+    counts = governing(world.resources)
+    if counts is None:
+        parked = world.daemonset is None or rollout.is_parked(world.daemonset)
+        return Plan(None, None, (), not parked, "no IstioControlPlane is left" if parked else "")
+    read = wanted(counts)
+    good = read if isinstance(read, Wanted) else None
+    if is_going(counts):
+        return Plan(counts, good, (), installed=False, removal="the resource is deleted")
+    faults = tuple(_faults(read, world, namespace))
+    disabled = good is not None and not good.enabled
+    return Plan(counts, good, faults, not disabled, "spec.cni.enabled is false" if disabled else "")
+
+
+def daemonset(world: World, made: Plan, *, park: bool) -> Mapping[str, Any] | None:
+    """Say what of the DaemonSet is to be applied.
+
+    Args:
+        world: what is seen.
+        made: what is to be.
+        park: whether it is time to park it.
+
+    Returns:
+        The object to be applied; None if nothing has to be.
+
+    Raises:
+        RolloutError: if the DaemonSet is not one of this chart's.
+    """
+    seen = world.daemonset
+    if seen is None:
+        return None
+    if made.counts is None:
+        if not rollout.is_of_a_resource(seen):
+            return None
+        wished = rollout.applied(seen, None, parked=rollout.is_parked(seen))
+    elif is_going(made.counts):
+        if not park or rollout.is_parked(seen):
+            return None
+        wished = rollout.applied(seen, made.read, parked=True)
+    elif made.read is None or made.faults:
+        return None  # it stays as the last good resource had it
+    else:
+        wished = rollout.applied(seen, made.read, parked=False)
+    return None if rollout.is_applied(seen, wished) else wished
+
+
+def fleet(world: World, made: Plan, unwell_since: Mapping[str, datetime], now: datetime) -> Fleet:
+    """Judge all nodes that the resource is about.
+
+    Args:
+        world: what is seen.
+        made: what is to be.
+        unwell_since: since when nodes are not as they are to be; those that are not in it have been until now.
+        now: the time.
+    """
+    settings = None
+    if made.counts is not None and made.read is not None and not made.faults:
+        metadata = made.counts["metadata"]
+        settings = Settings(metadata["uid"], metadata.get("generation", 1))
+    template = rollout.template_generation(world.daemonset) if world.daemonset else ""
+    asked = nodes.Asked(made.installed, settings, template)
+    verdicts = []
+    for name in concerned(world, made):
+        pod = world.pods.get(name)
+        seen = nodes.Seen(name, world.reports.get(name), pod, world.warned.get(pod.uid) if pod else None)
+        verdicts.append(nodes.verdict(seen, asked, unwell_since.get(name, now), now))
+    there = {name: report for name, report in world.reports.items() if name in world.nodes}
+    return Fleet(made.installed, verdicts, nodes.versions(there), made.removal)
+
+
+def concerned(world: World, made: Plan) -> list[str]:
+    """Return the nodes that are to have the plugin, or are to lose it, sorted."""
+    return sorted(
+        name
+        for name, node in world.nodes.items()
+        if selected(world, node) or (not made.installed and name in world.reports)
+    )
+
+
+def selected(world: World, node: Node) -> bool:
+    """Say whether the DaemonSet puts an agent onto a node, or would if it were not parked."""
+    return world.daemonset is not None and rollout.selects(world.daemonset, node.labels)
+
+
+def faults_of(resource: Mapping[str, Any], made: Plan) -> Sequence[Fault]:
+    """Return why a resource is not carried out; nothing if it is."""
+    if made.counts is None or resource["metadata"]["uid"] == made.counts["metadata"]["uid"]:
+        return made.faults
+    return (superseded(made.counts),)
+
+
+def _faults(read: object, world: World, namespace: str) -> Iterator[Fault]:
+    if not isinstance(read, Wanted):
+        assert isinstance(read, tuple)  # noqa: S101 - problems
+        yield invalid(read)
+        return
+    if read.namespace not in (None, namespace):
+        yield Fault(
+            "WrongNamespace",
+            f"spec.cni.components.cni.namespace: saw {read.namespace}, expected {namespace}, where the chart has put the "
+            f"agents; leave it out, or move them: helm upgrade --set cni.namespace={read.namespace}",
+        )
+    if world.daemonset is None:
+        yield Fault(
+            "NoDaemonSet",
+            f"there is no DaemonSet {rollout.DAEMONSET} in namespace {namespace}; helm upgrade puts it back",
+        )

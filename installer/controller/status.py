@@ -1,0 +1,235 @@
+"""The status of an IstioControlPlane, in the shape of Istio 1.4 and with conditions (D10). Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from installer.controller.nodes import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from installer.controller.nodes import Verdict
+    from installer.values import Problem
+
+NOT_WELL = 10  # nodes that are named
+LONGEST = 8192  # characters of a message
+
+NONE, UPDATING, HEALTHY, ERROR, RECONCILING = "NONE", "UPDATING", "HEALTHY", "ERROR", "RECONCILING"
+
+
+class Fault(NamedTuple):
+    """Why a resource could not be carried out: in a word for programs, and for people."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The nodes that a resource is about.
+
+    Attributes:
+        installed: whether the plugin is to be on them.
+        verdicts: how each is, in the order of their names.
+        version: the release that they run.
+        removal: why the plugin is not to be there; empty if it is.
+    """
+
+    installed: bool
+    verdicts: Sequence[Verdict]
+    version: str
+    removal: str = ""
+
+
+class _Value(NamedTuple):
+    """What is said of a condition."""
+
+    status: str
+    reason: str
+    message: str
+
+
+class _Said(NamedTuple):
+    status: str
+    sentence: str
+    error: str
+    ready: _Value
+    reconciled: _Value
+    degraded: _Value
+
+
+_WELL = _Value("False", "AsExpected", "nothing needs anybody")
+
+
+def invalid(problems: Sequence[Problem]) -> Fault:
+    """Say what is wrong with a resource, all of it, each with its path."""
+    return Fault("Invalid", "; ".join(map(str, problems)))
+
+
+def superseded(older: Mapping[str, Any]) -> Fault:
+    """Say which resource counts in place of another."""
+    name = f"{older['metadata']['namespace']}/{older['metadata']['name']}"
+    return Fault(
+        "Superseded",
+        f"IstioControlPlane {name} is older, and it alone counts for this cluster; delete one of the two, or move what "
+        "this one says there",
+    )
+
+
+def status(
+    resource: Mapping[str, Any],
+    fleet: Fleet | None,
+    faults: Sequence[Fault],
+    now: datetime,
+    previous: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write the status.
+
+    Args:
+        resource: whose it is.
+        fleet: the nodes; None: this resource does not count for them.
+        faults: why it could not be carried out.
+        now: the time.
+        previous: the status that it has; empty: none.
+
+    Returns:
+        It, equal to the previous one if nothing has changed.
+    """
+    generation = resource["metadata"].get("generation", 0)
+    said = _said(fleet, faults)
+    written: dict[str, Any] = {
+        "observedGeneration": generation,
+        "status": {
+            "cni": {
+                "version": fleet.version if fleet else "",
+                "status": said.status,
+                "statusString": _short(said.sentence),
+                "error": _short(said.error),
+            }
+        },
+        "conditions": [
+            _condition(kind, each, generation, now, previous)
+            for kind, each in (("Ready", said.ready), ("Reconciled", said.reconciled), ("Degraded", said.degraded))
+        ],
+    }
+    if fleet:
+        written["nodes"] = _counts(fleet)
+        written["notWell"] = [
+            {"node": each.node, "reason": each.reason or "Unknown", "message": _short(each.message)}
+            for each in _not_well(fleet)[:NOT_WELL]
+        ]
+    return written
+
+
+def patch(written: Mapping[str, Any], previous: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the merge patch (RFC 7386) that brings one status to another: empty if there is nothing to be written.
+
+    What others have written beside it, such as the status of other components, stays.
+    """
+    gone = {key: None for key in ("nodes", "notWell") if key not in written}
+    return _difference(dict(written) | gone, previous)
+
+
+def _difference(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
+    difference: dict[str, Any] = {}
+    for key, value in wanted.items():
+        if value is None:
+            difference |= {key: None} if key in seen else {}
+        elif isinstance(value, dict) and isinstance(seen.get(key), dict):
+            difference |= {key: below} if (below := _difference(value, seen[key])) else {}
+        elif key not in seen or seen[key] != value:
+            difference[key] = value
+    return difference
+
+
+def _said(fleet: Fleet | None, faults: Sequence[Fault]) -> _Said:
+    if faults:
+        reason, message = faults[0].reason, "; ".join(each.message for each in faults)
+        kept = " The nodes keep the last good settings." if reason == "Invalid" else ""
+        sentence = f"not carried out: {message}.{kept}"
+        no = _Value("False", reason, message)
+        return _Said(ERROR, sentence, message, no, no, _Value("True", reason, message))
+    assert fleet is not None  # a resource without fault counts  # noqa: S101
+    return _installed(fleet) if fleet.installed else _removed(fleet)
+
+
+def _installed(fleet: Fleet) -> _Said:
+    count = Counter(each.state for each in fleet.verdicts)
+    total, ready = len(fleet.verdicts), count[State.READY]
+    carried = _Value("True", "Applied", "the resource was understood and carried out")
+    of = f"{ready} of {total} nodes redirect pods with these settings"
+    if lost := _not_well(fleet):
+        message = f"{of}; {_list(lost)}"
+        reason = "NodesFailed" if count[State.FAILED] else "NodesSilent"
+        return _Said(
+            ERROR, message, _list(lost), _Value("False", reason, message), carried, _Value("True", reason, message)
+        )
+    if count[State.UPDATING]:
+        message = f"{of}; a change is on its way to {count[State.UPDATING] + count[State.MENDING]}"
+        return _Said(UPDATING, message, "", _Value("False", "Updating", message), carried, _WELL)
+    if count[State.MENDING]:
+        message = f"{of}; something is being put back on {count[State.MENDING]}"
+        return _Said(RECONCILING, message, "", _Value("False", "Reconciling", message), carried, _WELL)
+    if not total:
+        of = "the DaemonSet's node selector fits no node"
+    return _Said(HEALTHY, of, "", _Value("True", "AllNodesReady", of), carried, _WELL)
+
+
+def _removed(fleet: Fleet) -> _Said:
+    left = [each for each in fleet.verdicts if each.state is not State.READY]
+    if not left:
+        message = f"the plugin is on no node: {fleet.removal}"
+        return _Said(NONE, message, "", _Value("False", "Removed", message), _Value("True", "Removed", message), _WELL)
+    message = (
+        f"the plugin is being taken out: {fleet.removal}; {len(fleet.verdicts) - len(left)} of {len(fleet.verdicts)}"
+    )
+    message += " nodes are done"
+    no = _Value("False", "Removing", message)
+    if lost := _not_well(fleet):
+        message = f"{message}; {_list(lost)}"
+        return _Said(ERROR, message, _list(lost), no, no, _Value("True", "NodesNotRemoved", message))
+    return _Said(UPDATING, message, "", no, no, _WELL)
+
+
+def _counts(fleet: Fleet) -> dict[str, int]:
+    count = Counter(each.state for each in fleet.verdicts)
+    return {
+        "total": len(fleet.verdicts) if fleet.installed else 0,
+        "ready": count[State.READY] if fleet.installed else 0,
+        "updating": count[State.UPDATING] + count[State.MENDING],
+        "failed": count[State.FAILED],
+        "silent": count[State.SILENT],
+    }
+
+
+def _not_well(fleet: Fleet) -> list[Verdict]:
+    return [each for each in fleet.verdicts if each.state in (State.FAILED, State.SILENT)]
+
+
+def _list(lost: Sequence[Verdict]) -> str:
+    first = lost[0]
+    others = f" (and {len(lost) - 1} more, see notWell)" if len(lost) > 1 else ""
+    return f"node {first.node}: {first.reason}: {first.message}{others}"
+
+
+def _condition(kind: str, value: _Value, generation: int, now: datetime, previous: Mapping[str, Any]) -> dict[str, Any]:
+    before: Mapping[str, Any] = next(
+        (each for each in previous.get("conditions") or () if each.get("type") == kind), {}
+    )
+    since = before.get("lastTransitionTime") if before.get("status") == value.status else None
+    return {
+        "type": kind,
+        "status": value.status,
+        "reason": value.reason,
+        "message": _short(value.message),
+        "lastTransitionTime": since or now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "observedGeneration": generation,
+    }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -1,0 +1,149 @@
+"""Lays out the image's files that are not ours: `python3.11 tree.py FOLDER`, on the Debian whose files they are.
+
+Python's standard library, both variants of iptables with their extensions, libnftables, and what these and the packages that
+the folder has already are linked with. Of Debian's packages come single files, not all that they install: each package that
+gave a file leaves its licence and its record, `/var/lib/dpkg/status.d/<name>`, where scanners for vulnerabilities look.
+"""
+
+from __future__ import annotations
+
+import compileall
+import py_compile
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+LIBRARIES = Path("/usr/lib", sysconfig.get_config_var("MULTIARCH"))
+PYTHON = Path("/usr/lib/python3.11")
+FOLDERS = ("dev", "etc", "proc", "root", "run", "sys", "usr/bin", "usr/lib", "usr/lib64", "usr/sbin", "var")
+GENERATED = [Path("/usr/local/lib/python3.11/dist-packages/kubernetes")]  # 33 MB, for the most part of docstrings
+LINKS = {name: f"usr/{name}" for name in ("bin", "lib", "lib64", "sbin")} | {"var/run": "/run"}
+
+# Of the standard library, what would bring libraries that nothing else needs, and what only developers use.
+_LEFT_OUT = re.compile(
+    r"/(?:__pycache__|config-3[^/]*|curses|dbm|distutils|ensurepip|idlelib|lib2to3|pydoc_data|sqlite3|test|tkinter|venv)/"
+    r"|/sitecustomize\.py"
+    r"|/lib-dynload/(?:_crypt|_ctypes_test|_curses|_dbm|_sqlite3|_test|_xxtest|nis|ossaudiodev|readline|xxlimited)"
+)
+_IPTABLES = re.compile(r"(?:ip6?tables-(?:nft|legacy)|xtables-(?:nft|legacy)-multi).*")
+_EXTENSION = re.compile(r"lib(?:xt|ipt|ip6t)_.*\.so")
+_LINKED = re.compile(r"^\t(?:\S+ => )?(/\S+) ", re.MULTILINE)
+
+
+def chosen() -> Iterator[Path]:
+    """Name what is wanted for itself."""
+    yield Path("/usr/bin/python3.11")
+    yield from (each for each in PYTHON.rglob("*") if each.is_file() and not _LEFT_OUT.search(str(each)))
+    yield LIBRARIES / "libnftables.so.1"
+    yield Path("/etc/protocols")  # from there nftables has the names by which it lists them: without it, tcp is 6
+    yield from (each for each in Path("/usr/sbin").iterdir() if _IPTABLES.fullmatch(each.name))
+    yield from (each for each in (LIBRARIES / "xtables").iterdir() if _EXTENSION.fullmatch(each.name))
+
+
+def linked(files: Iterable[Path]) -> Iterator[Path]:
+    """Name the libraries, and the loader, with which programs and libraries are linked; other files are linked with none."""
+    for file in files:
+        with file.open("rb") as opened:
+            if opened.read(4) != b"\x7fELF":
+                continue
+        told = subprocess.run(["/usr/bin/ldd", file], capture_output=True, text=True, check=False).stdout
+        if missing := re.findall(r"(\S+) => not found", told):
+            raise SystemExit(f"{file} is linked with {', '.join(missing)}, which is not here; install what has it")
+        yield from (_below_usr(Path(each)) for each in _LINKED.findall(told))
+
+
+def _below_usr(path: Path) -> Path:
+    """/lib and the like are links."""
+    return Path("/usr", *path.parts[1:]) if path.parts[1] in LINKS else path
+
+
+def with_targets(files: Iterable[Path]) -> Iterator[Path]:
+    """Name files, and those that links among them lead to."""
+    for file in files:
+        yield file
+        yield file.resolve()
+
+
+def copy(files: Iterable[Path], tree: Path) -> None:
+    """Copy files to where they are, below a folder; links stay links."""
+    for file in files:
+        copied = tree / file.relative_to("/")
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        if not copied.is_symlink():
+            shutil.copy2(file, copied, follow_symlinks=False)
+
+
+def packages(files: Iterable[Path]) -> list[str]:
+    """Name the packages that files come from. dpkg knows some of them by their path before /lib became a link."""
+    names = {each for file in files for each in (str(file), str(file).removeprefix("/usr"))}
+    asked = ["/usr/bin/dpkg-query", "--search", *sorted(names)]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout  # 1: not each name is known
+    return sorted({line.partition(":")[0] for line in told.splitlines() if not line.startswith("diversion ")})
+
+
+def record(package: str, tree: Path) -> None:
+    """Keep a package's licence and its record."""
+    licence = Path("usr/share/doc", package, "copyright")
+    (tree / licence).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(Path("/") / licence, tree / licence)
+    asked = ["/usr/bin/dpkg-query", "--status", package]
+    records = tree / "var/lib/dpkg/status.d"
+    records.mkdir(parents=True, exist_ok=True)
+    (records / package).write_text(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+
+
+def compiled(tree: Path) -> None:
+    """Compile all modules, as nobody can write the result where they run; of what is generated, that is all that stays."""
+    for package in (tree / each.relative_to("/") for each in GENERATED):
+        _compile(package, tree, alone=True)
+        for source in package.rglob("*.py"):
+            source.unlink()
+    _compile(tree / "usr", tree, alone=False)
+
+
+def _compile(folder: Path, tree: Path, *, alone: bool) -> None:
+    """Compile a folder's modules: beside their sources, or, alone, to be where those were, and without docstrings."""
+    done = compileall.compile_dir(
+        folder,
+        quiet=1,
+        legacy=alone,
+        optimize=2 if alone else -1,
+        stripdir=str(tree),
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
+    if not done:
+        raise SystemExit(f"{folder}: a module cannot be compiled, as is said above")
+
+
+def main(tree: Path) -> None:
+    """Lay them out; what is in the folder already stays."""
+    for name in FOLDERS:
+        (tree / name).mkdir(parents=True, exist_ok=True)
+    (tree / "tmp").mkdir()
+    (tree / "tmp").chmod(0o1777)
+    for name, target in LINKS.items():
+        (tree / name).symlink_to(target)
+    (tree / "etc/passwd").write_text("root:x:0:0:root:/root:/usr/sbin/nologin\n")
+    (tree / "etc/group").write_text("root:x:0:\n")
+    shutil.copyfile("/etc/os-release", tree / "etc/os-release")
+
+    ours = [each for each in tree.rglob("*.so*") if each.is_file() and not each.is_symlink()]
+    wanted = set(chosen())
+    libraries = {each for each in linked(wanted | set(ours)) if not each.is_relative_to(tree)}
+    files = set(with_targets(wanted | libraries))
+    copy(sorted(files), tree)
+    for package in packages(files):
+        record(package, tree)
+    subprocess.run(["/usr/bin/strip", "--strip-unneeded", *ours], check=True)
+    compiled(tree)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

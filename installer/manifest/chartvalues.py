@@ -1,0 +1,134 @@
+"""What the chart is told of an IstioControlPlane, and which of its fields nothing here reads. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from installer import values
+from installer.manifest.overlay import overlaid
+from installer.resource import Wanted, wanted
+from installer.values import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+PLATFORM = "platform"  # the chart's value of that name; nobody but this command reads it in a resource
+OF_THE_SPEC = ("cni", "values", "unvalidatedValues", "hub", "tag", PLATFORM)
+SURE = 0.8  # of 1, how alike names have to be where one that is not ours is no mistake
+
+
+class Refused(Exception):  # noqa: N818 - wrong is the resource
+    """The resource asks for what cannot be: a line each, with the path of the field."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the chart is to be rendered with.
+
+    Attributes:
+        enabled: whether there is to be a CNI plugin at all.
+        namespace: of the release.
+        values: the chart's.
+        notes: what of the resource has no effect, each in a sentence.
+    """
+
+    enabled: bool
+    namespace: str
+    values: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def request(resource: Mapping[str, Any], known: Collection[str]) -> Request:
+    """Make chart values of a resource.
+
+    Args:
+        resource: with a namespace.
+        known: the names that the chart has under `cni`.
+
+    Raises:
+        Refused: with the path of each field that is wrong.
+    """
+    read = wanted(resource)
+    spec = _block(resource, "spec")
+    found = [*(() if isinstance(read, Wanted) else read), *_wrong(spec)]
+    if found or not isinstance(read, Wanted):
+        raise Refused(found)
+    unvalidated = _block(spec, "unvalidatedValues", "cni")
+    given = {key: spec[key] for key in ("hub", "tag") if key in spec} | _block(spec, "values", "cni") | unvalidated
+    cni = {name: value for name, value in given.items() if name in known}
+    if read.namespace:
+        cni["namespace"] = read.namespace
+    return Request(
+        enabled=read.enabled,
+        namespace=read.namespace or resource["metadata"]["namespace"],
+        values={"cni": cni} | {name: value for name, value in spec.items() if name == PLATFORM},
+        notes=(*_misplaced(spec), *_left_out(unvalidated, known), *_unread(_block(spec, "cni", "components"))),
+    )
+
+
+def settled(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort what `--set` has put at the top of a spec: the 2019 guide has CNI's values there, `--set cniBinDir=/x`.
+
+    Args:
+        before: the spec without `--set`.
+        after: with it.
+
+    Raises:
+        Refused: with each name that nothing has.
+    """
+    spec = {name: value for name, value in after.items() if name in before or name in OF_THE_SPEC}
+    cni = {name: value for name, value in after.items() if name not in spec}
+    known = {*OF_THE_SPEC, *values.schemas()}
+    if found := [Problem(f"--set {name}", _no_such_value(name, known)) for name in cni if name not in known]:
+        raise Refused(found)
+    return overlaid(spec, {"values": {"cni": cni}} if cni else {})
+
+
+def _block(parent: Mapping[str, Any], *path: str) -> dict[str, Any]:
+    found: object = parent
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _wrong(spec: Mapping[str, Any]) -> Iterator[Problem]:
+    expected = ("enabled", "components")
+    for name in _block(spec, "cni"):
+        if name not in expected:
+            yield Problem(f"spec.cni.{name}", _no_such_value(name, expected))
+    if not isinstance(spec.get(PLATFORM, ""), str):
+        yield Problem(f"spec.{PLATFORM}", f"saw {spec[PLATFORM]!r:.80}, expected a string")
+
+
+def _misplaced(spec: Mapping[str, Any]) -> Iterator[str]:
+    """Find what looks like ours at the top of a spec; all else there is of the control plane's other parts."""
+    meant = {name: name for name in OF_THE_SPEC} | {
+        name: f"values.cni.{name}" for name in values.schemas() if name not in OF_THE_SPEC
+    }
+    for name in spec:
+        near = difflib.get_close_matches(name, meant, 1, SURE)
+        if near and name not in OF_THE_SPEC:
+            yield f"spec.{name} has no effect: is spec.{meant[near[0]]} meant?"
+
+
+def _left_out(unvalidated: Mapping[str, Any], known: Collection[str]) -> Iterator[str]:
+    for name in unvalidated:
+        if name not in known:
+            yield f"spec.unvalidatedValues.cni.{name} has no effect: {_no_such_value(name, known)}"
+
+
+def _unread(components: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"spec.cni.components.{name} has no effect: not of this agent" for name in components if name != "cni")
+    for name in _block(components, "cni"):
+        if name != "namespace":
+            yield f"spec.cni.components.cni.{name} has no effect: of a component only its namespace is read"
+
+
+def _no_such_value(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return "no such value; " + (f"is {near[0]} meant?" if near else f"expected one of {', '.join(sorted(known))}")

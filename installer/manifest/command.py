@@ -1,0 +1,115 @@
+"""What `install-cni manifest` does, wired: files and `--set` in, manifests or differences out."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from installer.manifest import helm
+from installer.manifest.chartvalues import PLATFORM, Refused, request, settled
+from installer.manifest.kubectl import Kubectl
+from installer.manifest.overlay import control_plane, dump, objects, overlaid, whole
+from installer.manifest.programs import ProgramError, find
+from plugin.pod import ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What both commands are told; each field is an option of theirs."""
+
+    files: tuple[str, ...]
+    sets: tuple[str, ...]
+    set_strings: tuple[str, ...]
+    platform: str | None
+    namespace: str
+    create_namespace: bool
+    chart: Path | None
+    helm: Path | None
+
+
+FAILURES = (ManifestError, ProgramError, Refused, OSError)
+
+
+def generate(options: Options) -> str:
+    """Make the manifests: YAML documents in the order in which they apply, the resource last.
+
+    Returns:
+        Nothing where the resource says `enabled: false`.
+
+    Raises:
+        FAILURES: what was seen, what was expected and what to do.
+    """
+    program, folder = find("helm", options.helm), helm.chart(options.chart)
+    resource = whole(_written(options, program), options.namespace)
+    asked = request(resource, helm.names(folder))
+    for note in asked.notes:
+        _note(note)
+    if not asked.enabled:
+        _note("spec.cni.enabled is false: there is nothing to install")
+        return ""
+    manifests = helm.render(program, folder, asked.namespace, asked.values) + f"---\n{dump(resource)}"
+    return _namespaces(manifests) + manifests if options.create_namespace else manifests
+
+
+def difference(options: Options, kubectl: Path | None, where: list[str]) -> str:
+    """Compare what `generate` makes with the cluster.
+
+    Raises:
+        FAILURES: as `generate`.
+    """
+    manifests = objects(generate(options))
+    return Kubectl(find("kubectl", kubectl), where).difference(manifests) if manifests else ""
+
+
+def apply(options: Options, kubectl: Path | None, where: list[str]) -> Iterator[str]:
+    """Apply what `generate` makes, and yield what kubectl says of the objects.
+
+    Raises:
+        FAILURES: as `generate`.
+    """
+    if manifests := objects(generate(options)):
+        yield from Kubectl(find("kubectl", kubectl), where).apply(manifests)
+
+
+def _written(options: Options, program: Path) -> dict[str, Any]:
+    """Read the files, each over those before it, and `--set` over all."""
+    written: dict[str, Any] = {}
+    for name in options.files:
+        data = _read(name)
+        try:
+            one, ignored = control_plane(objects(data))
+        except ManifestError as error:
+            raise ManifestError(f"{name}: {error}") from error
+        for other in ignored:
+            _note(f"{name}: {other} is left out")
+        written = overlaid(written, one)
+    strings = [*options.set_strings, *([f"{PLATFORM}={options.platform}"] if options.platform else [])]
+    spec = written.get("spec", {})
+    if isinstance(spec, dict) and (options.sets or strings):
+        written["spec"] = settled(spec, helm.with_set(program, spec, options.sets, strings))
+    return written
+
+
+def _read(name: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise ManifestError(f"{name}: {error.strerror}") from error
+
+
+def _namespaces(manifests: str) -> str:
+    """Make the namespaces that manifests need, but those that every cluster has."""
+    needed = {each["metadata"].get("namespace") for each in objects(manifests)} - {None, "default", "kube-system"}
+    made = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in sorted(needed)]
+    return "".join(f"---\n{dump(each)}" for each in made)
+
+
+def _note(text: str) -> None:
+    click.echo(f"note: {text}", err=True)

@@ -1,0 +1,143 @@
+"""The command line of `install-cni manifest`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+_Command = Callable[..., None]
+_FILE = click.Path(path_type=Path)
+
+
+def _program(name: str) -> Callable[[_Command], _Command]:
+    return click.option(
+        f"--{name}",
+        type=_FILE,
+        envvar=name.upper(),
+        show_envvar=True,
+        metavar="FILE",
+        help=f"The program {name}. Default: the first on PATH.",
+    )
+
+
+_RESOURCE = (
+    click.option(
+        "-f",
+        "--filename",
+        "files",
+        multiple=True,
+        metavar="FILE",
+        help="An IstioControlPlane, YAML or JSON; - is stdin. May be repeated: a later one is laid over.",
+    ),
+    click.option(
+        "--set",
+        "sets",
+        multiple=True,
+        metavar="PATH=VALUE",
+        help="A field of its spec, as helm reads it: cni.enabled=true, values.cni.cniBinDir=/x. May be repeated.",
+    ),
+    click.option(
+        "--set-string",
+        "set_strings",
+        multiple=True,
+        metavar="PATH=VALUE",
+        help="The same, but the value is text: values.cni.podAnnotations.a=true.",
+    ),
+    click.option("--platform", metavar="NAME", help="The kind of cluster, as --set platform=NAME: gke, eks, k3s ..."),
+    click.option(
+        "-n",
+        "--namespace",
+        default="istio-system",
+        show_default=True,
+        metavar="NAME",
+        help="Where a resource goes that does not say it, and the agent with it.",
+    ),
+    click.option("--create-namespace", is_flag=True, help="The namespaces are among the manifests."),
+    click.option("--chart", type=_FILE, metavar="DIR", help="Another chart than that of this release."),
+    _program("helm"),
+)
+
+
+def _takes_a_resource(command: _Command) -> _Command:
+    """Give a command the options that say what is to be installed."""
+    for option in reversed(_RESOURCE):
+        command = option(command)
+    return command
+
+
+def _takes_a_cluster(command: _Command) -> _Command:
+    """Give a command the options that say which cluster it is about."""
+    for option in (
+        click.option("--context", metavar="NAME", help="Of the kubeconfig."),
+        click.option("--kubeconfig", metavar="FILE", help="How kubectl reaches the cluster."),
+        _program("kubectl"),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def manifest() -> None:
+    """Make an IstioControlPlane into manifests for kubectl. Needs helm, as the engine; nothing of it is left in the cluster."""
+
+
+@manifest.command("generate")
+@_takes_a_resource
+def generate_command(**given: Any) -> None:
+    """Write what the chart installs for an IstioControlPlane, and the resource itself last.
+
+    \b
+    install-cni manifest generate -f cr.yaml > istio-cni.yaml
+    install-cni manifest generate --set values.cni.cniBinDir=/home/kubernetes/bin --platform gke
+
+    The exit status is 1 if the resource asks for what cannot be: each field is named on stderr.
+    """  # noqa: D301 - click's mark
+    from installer.manifest.command import FAILURES, Options, generate  # noqa: PLC0415
+
+    try:
+        click.echo(generate(Options(**given)), nl=False)
+    except FAILURES as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+@manifest.command("diff")
+@_takes_a_resource
+@_takes_a_cluster
+def diff_command(kubectl: Path | None, kubeconfig: str | None, context: str | None, **given: Any) -> None:
+    """Show what `apply` would change in the cluster; nothing is changed.
+
+    As with `kubectl diff`, the exit status is 0 if nothing would change, 1 if something would, 2 on an error.
+    """
+    from installer.manifest.command import FAILURES, Options, difference  # noqa: PLC0415
+
+    try:
+        found = difference(Options(**given), kubectl, _where(kubeconfig, context))
+    except FAILURES as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    click.echo(found, nl=False)
+    sys.exit(1 if found else 0)
+
+
+@manifest.command("apply")
+@_takes_a_resource
+@_takes_a_cluster
+def apply_command(kubectl: Path | None, kubeconfig: str | None, context: str | None, **given: Any) -> None:
+    """Apply what `generate` writes, by kubectl: the definitions first, so that the resource is taken in the same go."""
+    from installer.manifest.command import FAILURES, Options, apply  # noqa: PLC0415
+
+    try:
+        for said in apply(Options(**given), kubectl, _where(kubeconfig, context)):
+            click.echo(said, nl=False)
+    except FAILURES as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+def _where(kubeconfig: str | None, context: str | None) -> list[str]:
+    return [f"--{name}={value}" for name, value in (("kubeconfig", kubeconfig), ("context", context)) if value]

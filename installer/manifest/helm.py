@@ -1,0 +1,82 @@
+"""helm as the engine: it renders the chart, and reads `--set`, so that both mean what they mean to helm."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from installer.manifest.overlay import overlaid
+from installer.manifest.programs import ProgramError, checked, run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+RELEASE = "istio-cni"
+_SCHEMA = "values.schema.json"
+_MARK = "values: "
+PLACES = (  # the chart: beside this module where the package is installed, else in the source tree
+    Path(__file__).parent / "chart",
+    Path(__file__).parents[2] / "charts" / "istio-cni",
+)
+
+
+def chart(given: Path | None) -> Path:
+    """Find the chart's folder.
+
+    Raises:
+        ProgramError: if it is not there.
+    """
+    for place in [given] if given else PLACES:
+        if (place / _SCHEMA).is_file():
+            return place.absolute()
+    if given:
+        raise ProgramError(f"--chart {given}: saw no {_SCHEMA} there, expected the folder of the chart istio-cni")
+    raise ProgramError("the chart istio-cni is not installed with this command; name its folder: --chart DIR")
+
+
+def names(folder: Path) -> frozenset[str]:
+    """Return the names that a chart has under `cni`, of its schema.
+
+    Raises:
+        ProgramError: if it has none.
+    """
+    try:
+        return frozenset(json.loads((folder / _SCHEMA).read_bytes())["properties"]["cni"]["properties"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ProgramError(
+            f"{folder / _SCHEMA}: saw no properties of cni, expected those of the chart istio-cni"
+        ) from error
+
+
+def render(program: Path, folder: Path, namespace: str, values: Mapping[str, Any]) -> str:
+    """Render a chart, its custom resource definitions first.
+
+    Raises:
+        ProgramError: with what helm says is wrong.
+    """
+    options = [f"--namespace={namespace}", "--include-crds", "--no-hooks", "--skip-tests", "--values=-"]
+    return checked(run(program, ["template", RELEASE, str(folder), *options], json.dumps(values)))
+
+
+def with_set(
+    program: Path, values: Mapping[str, Any], sets: Sequence[str], set_strings: Sequence[str]
+) -> dict[str, Any]:
+    """Lay values as helm's `--set` and `--set-string` have them over others: helm is asked for them as JSON.
+
+    Raises:
+        ProgramError: with what helm says is wrong.
+    """
+    given = [*(f"--set={each}" for each in sets), *(f"--set-string={each}" for each in set_strings)]
+    with tempfile.TemporaryDirectory(prefix="install-cni-") as made:
+        folder = Path(made)
+        (folder / "templates").mkdir()
+        (folder / "Chart.yaml").write_text("{apiVersion: v2, name: values, version: 0.0.0}\n")
+        (folder / "templates" / "values.yaml").write_text(_MARK + "{{ .Values | toJson }}\n")
+        said = checked(run(program, ["template", RELEASE, made, "--values=-", *given], json.dumps(values)))
+    try:
+        answer = json.loads(said.partition(_MARK)[2])
+    except ValueError as error:
+        raise ProgramError(f"helm: saw {said!r:.200}, expected values as JSON") from error
+    return overlaid({}, answer)

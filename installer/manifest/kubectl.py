@@ -1,0 +1,98 @@
+"""The cluster's objects against those that would be applied, by the user's kubectl."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from installer.manifest.overlay import dump
+from installer.manifest.programs import checked, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+    from subprocess import CompletedProcess
+
+    Object = Mapping[str, Any]
+
+
+DEFINITION = "CustomResourceDefinition"
+SLOWEST_DEFINITION = 60  # seconds until the API server serves it
+
+
+class Kubectl(NamedTuple):
+    """kubectl, and which cluster it talks to."""
+
+    program: Path
+    options: Sequence[str]
+
+    def difference(self, objects: Sequence[Object]) -> str:
+        """Compare objects with the cluster's, as `kubectl diff` does; nothing is changed.
+
+        Those whose namespace or definition is not there yet are new as a whole: the API server cannot be asked about them.
+
+        Returns:
+            Unified diffs; empty: applying them would change nothing.
+
+        Raises:
+            ProgramError: with what kubectl says is wrong.
+        """
+        needed = {(name, position) for position, each in enumerate(objects) for name in _needs(each, objects)}
+        missing = self._missing({name for name, _ in needed})
+        new = {position for name, position in needed if name in missing}
+        there = [each for position, each in enumerate(objects) if position not in new]
+        ended = self._run("diff", "--filename=-", stdin=there)
+        return checked(ended, fine=(0, 1) if ended.stdout else (0,)) + "".join(
+            _all_new(objects[position]) for position in sorted(new)
+        )
+
+    def apply(self, objects: Sequence[Object]) -> Iterator[str]:
+        """Apply objects, the custom resource definitions first: kubectl takes no object of a kind that is not served yet.
+
+        Yields:
+            Lines of kubectl's, one for each object that it has applied.
+
+        Raises:
+            ProgramError: with what kubectl says is wrong; it applies those that it can.
+        """
+        definitions = [each for each in objects if each["kind"] == DEFINITION]
+        names = [_name_of(each) for each in definitions]
+        if definitions:
+            yield from self._apply(definitions)
+            established = ("--for=condition=Established", f"--timeout={SLOWEST_DEFINITION}s")
+            checked(self._run("wait", *established, *names))
+        yield from self._apply([each for each in objects if each["kind"] != DEFINITION])
+
+    def _apply(self, objects: Sequence[Object]) -> Iterator[str]:
+        ended = self._run("apply", "--filename=-", stdin=objects)
+        yield ended.stdout
+        checked(ended)
+
+    def _missing(self, names: set[str]) -> set[str]:
+        """Find which of these objects, each KIND/NAME, the cluster has not."""
+        said = checked(self._run("get", *sorted(names), "--ignore-not-found", "--output=name"))
+        return names - set(said.split())
+
+    def _run(self, *arguments: str, stdin: Sequence[Object] = ()) -> CompletedProcess[str]:
+        return run(self.program, [*arguments, *self.options], "---\n".join(map(dump, stdin)))
+
+
+def _needs(each: Object, objects: Sequence[Object]) -> Iterator[str]:
+    """Name what must be there before an object: its namespace, and its definition if that is among the objects."""
+    if namespace := each["metadata"].get("namespace"):
+        yield f"namespace/{namespace}"
+    group = each["apiVersion"].rpartition("/")[0]
+    for one in objects:
+        if one["kind"] == DEFINITION and (one["spec"]["group"], one["spec"]["names"]["kind"]) == (group, each["kind"]):
+            yield _name_of(one)
+
+
+def _name_of(definition: Object) -> str:
+    return f"customresourcedefinition.apiextensions.k8s.io/{definition['metadata']['name']}"
+
+
+def _all_new(each: Object) -> str:
+    metadata = each["metadata"]
+    names = [each["apiVersion"].replace("/", "."), each["kind"], metadata.get("namespace", ""), metadata["name"]]
+    lines = dump(each).splitlines(keepends=True)
+    return "".join(difflib.unified_diff([], lines, "/dev/null", ".".join(names)))

@@ -1,0 +1,126 @@
+"""IstioControlPlanes as they are written in files, laid over each other. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from installer.resource import GROUP, KIND, VERSION
+from plugin.pod import ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+API_VERSION = f"{GROUP}/{VERSION}"
+NAME = "istio-cni"  # of a resource that has none, as that of the 2019 guide
+KEPT = ("labels", "annotations")  # of a resource's metadata besides its name: the rest is the API server's
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+_PLAIN = re.compile(r"(?![yYnN]\Z)[A-Za-z/_*][^\x00-\x1f\x7f-\xa0\u2028\u2029\ufeff]*")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as the API server's clients read it: a date is text, such as a tag 2019-11-01."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that other parsers read alike: 1e3 and y, which are text to this library alone, are quoted."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if _PLAIN.fullmatch(text) else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def dump(document: object) -> str:
+    """Write a document as YAML, keys in their order."""
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=4096)
+
+
+def objects(data: bytes | str) -> list[Mapping[str, Any]]:
+    """Read the objects of a file, YAML or JSON; those of a List one by one.
+
+    Raises:
+        ManifestError: with the line, what was seen and what was expected.
+    """
+    try:
+        documents = [each for each in yaml.load_all(data, Loader=_Loader) if each is not None]
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ManifestError(f"line {line}: {error.problem}, expected YAML or JSON") from error
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise ManifestError(" ".join(str(error).split()) or type(error).__name__) from error
+    return [one for each in documents for one in _flat(each)]
+
+
+def control_plane(found: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+    """Find the one IstioControlPlane among objects.
+
+    Returns:
+        What a person has written of it, {metadata, spec}, without what the API server adds; and the names of the others.
+
+    Raises:
+        ManifestError: if there is none, more than one, or one of another version.
+    """
+    own = [each for each in found if each.get("kind") == KIND]
+    others = [named(each) for each in found if each.get("kind") != KIND]
+    if len(own) != 1:
+        seen = f"{len(own)} of them" if own else ", ".join(others) or "nothing"
+        raise ManifestError(f"saw {seen}, expected one {KIND} ({API_VERSION})")
+    (only,) = own
+    if only.get("apiVersion") != API_VERSION:
+        raise ManifestError(f"apiVersion: saw {only.get('apiVersion')!r:.80}, expected {API_VERSION}")
+    metadata = only.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        raise ManifestError(f"metadata: saw {metadata!r:.80}, expected a mapping")
+    kept = {key: metadata[key] for key in ("name", "namespace", *KEPT) if key in metadata}
+    if isinstance(annotations := kept.get("annotations"), dict):
+        kept["annotations"] = {key: value for key, value in annotations.items() if key != LAST_APPLIED} or None
+    return {"metadata": kept, "spec": only.get("spec", {})}, others
+
+
+def overlaid(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a mapping over another, as helm does: deep, lists as a whole; null takes out what is below it."""
+    result = dict(base)
+    for key, value in over.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict):
+            below = result.get(key)
+            result[key] = overlaid(below if isinstance(below, dict) else {}, value)
+        else:
+            result[key] = value
+    return result
+
+
+def whole(written: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+    """Make the object that the API server takes of what is written; one without namespace goes into this one."""
+    metadata = {"name": NAME, "namespace": namespace} | dict(written.get("metadata") or {})
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": written.get("spec") or {}}
+
+
+def named(each: Mapping[str, Any]) -> str:
+    """Name an object for a person: its kind and name."""
+    metadata = each.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return " ".join(str(part) for part in (each.get("kind", "an object without kind"), name) if part)
+
+
+def _flat(document: object) -> list[Mapping[str, Any]]:
+    if not isinstance(document, dict):
+        raise ManifestError(f"saw {document!r:.80}, expected an object of Kubernetes")
+    items = document.get("items")
+    if str(document.get("kind", "")).endswith("List") and isinstance(items, list):
+        return [one for each in items for one in _flat(each)]
+    return [document]

@@ -1,0 +1,69 @@
+"""The user's own helm and kubectl: where they are, and how they are run."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+PATIENCE = 120.0  # seconds for one run
+
+
+class ProgramError(Exception):
+    """A program is missing, or has failed: the message says what was seen and what to do."""
+
+
+def find(name: str, given: Path | None) -> Path:
+    """Find a program.
+
+    Args:
+        name: of the program, and of the option that names its file.
+        given: that option's value, a path or the name of one on PATH; None: the first on PATH.
+
+    Raises:
+        ProgramError: if it is not there.
+    """
+    found = shutil.which(str(given or name))
+    if given and found:
+        return Path(found).absolute()
+    if given:
+        raise ProgramError(f"--{name} {given}: no such program, expected the file of {name}")
+    if not found:
+        raise ProgramError(f"there is no {name} on PATH; install it, or name its file: --{name} FILE")
+    if not Path(found).is_absolute():
+        raise ProgramError(f"saw {found}, in a PATH relative to the current folder; name its file: --{name} FILE")
+    return Path(found)
+
+
+def run(program: Path, arguments: list[str], stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program in the user's environment.
+
+    Raises:
+        ProgramError: if it cannot be run, or does not end in time.
+    """
+    command = [str(program), *arguments]
+    try:
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    except OSError as error:
+        raise ProgramError(f"{program}: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise ProgramError(f"{program} {arguments[0]} has not ended after {PATIENCE:.0f} s") from error
+
+
+def checked(ended: subprocess.CompletedProcess[str], fine: Collection[int] = (0,)) -> str:
+    """Return what a program has written; what it has warned of goes to the user.
+
+    Raises:
+        ProgramError: with what it says is wrong, if it has failed.
+    """
+    if ended.returncode not in fine:
+        said = (ended.stderr or ended.stdout).strip().removeprefix("Error: ")
+        raise ProgramError(f"{Path(ended.args[0]).name}: {said or f'exit status {ended.returncode}'}")
+    click.echo(ended.stderr, err=True, nl=False)
+    return ended.stdout

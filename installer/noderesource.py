@@ -1,0 +1,144 @@
+"""This node's IstioCNINode, written by its agent alone and only when something has changed (D5).
+
+Server-side apply: what others write on it, such as its owner, stays. An Event on the Node tells of each turn for the better or
+the worse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from installer.apiserver import FIELD_MANAGER, ApiError
+from installer.nodestatus import GROUP, KIND, PLURAL, VERSION, status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from installer.apiserver import ApiServer
+    from installer.nodestatus import Seen
+
+LOOK_EVERY = 1.0  # seconds between two looks whether something has changed
+SPREAD = 2.0  # seconds, by chance, before a change is written: 5,000 nodes may have it at the same moment
+COUNTS_EVERY = 60.0  # seconds between two writes for the sake of the number of pods alone
+RETRIES = (1, 2, 5, 10, 30, 60)  # seconds between tries, and as much again by chance
+
+_log = logging.getLogger(__name__)
+
+
+class NodeResource:
+    """Keeps the IstioCNINode as the node is."""
+
+    def __init__(self, node_name: str, api: ApiServer, look: Callable[[], Seen], *, spread: float = SPREAD) -> None:
+        """Prepare; `run` begins.
+
+        Args:
+            node_name: the node's, and the object's.
+            api: where it is written.
+            look: what is to be reported, as it is now.
+            spread: seconds, by chance, before a change is written.
+        """
+        self._node_name = node_name
+        self._api = api
+        self._look = look
+        self._spread = spread
+        self._path = f"/apis/{GROUP}/{VERSION}/{PLURAL}/{node_name}"
+        self._written: dict[str, Any] = {}
+        self._written_at = -COUNTS_EVERY
+        self._node_uid = ""
+        self._made = False
+        self._reason = ""
+
+    async def run(self) -> None:
+        """Keep it so until cancelled. Nothing that the API server does or does not do ends it."""
+        failures = 0
+        while True:
+            if not self._is_due():
+                await asyncio.sleep(LOOK_EVERY)
+                continue
+            await asyncio.sleep(random.uniform(0, self._spread))  # noqa: S311 - not for secrets
+            try:
+                await self.write()
+                failures, self._reason = 0, ""
+            except ApiError as error:
+                self._say(str(error))
+                pause = RETRIES[min(failures, len(RETRIES) - 1)]
+                failures += 1
+                await asyncio.sleep(pause * random.uniform(1, 2))  # noqa: S311
+
+    async def write(self) -> None:
+        """Write it as it is now.
+
+        Raises:
+            ApiError: if that was not done.
+        """
+        if not self._made:
+            await self._make()
+        last, now = self._written, status(self._look(), self._written, datetime.now(UTC))
+        head = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": {"name": self._node_name}}
+        try:
+            await self._api.apply(f"{self._path}/status", head | {"status": now})
+        except ApiError as error:
+            self._made = self._made and error.status != 404  # somebody has deleted it
+            raise
+        self._written, self._written_at = now, asyncio.get_running_loop().time()
+        if self._node_uid and _ready(last).get("status") != _ready(now)["status"]:
+            await self._tell(_ready(now), first=not last)
+
+    def _is_due(self) -> bool:
+        now = status(self._look(), self._written, datetime.now(UTC))
+        if now == self._written:
+            return False
+        but_for_pods = {key: value for key, value in self._written.items() if key != "pods"}
+        if {key: value for key, value in now.items() if key != "pods"} != but_for_pods:
+            return True
+        return asyncio.get_running_loop().time() - self._written_at >= COUNTS_EVERY
+
+    async def _make(self) -> None:
+        """Have the object be there, owned by its Node, and take up what the agent before has written."""
+        found = await self._api.get(self._path)
+        self._written = (found or {}).get("status") or {}
+        node = await self._api.get(f"/api/v1/nodes/{self._node_name}")
+        made: dict[str, Any] = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": {"name": self._node_name}}
+        if node:
+            self._node_uid = node["metadata"]["uid"]
+            owner = {"apiVersion": "v1", "kind": "Node", "name": self._node_name, "uid": self._node_uid}
+            made["metadata"]["ownerReferences"] = [owner]
+        await self._api.apply(self._path, made)
+        self._made = True
+
+    async def _tell(self, ready: Mapping[str, Any], *, first: bool) -> None:
+        """Write an Event on the Node; that this fails is no reason to write the status again."""
+        well = ready["status"] == "True"
+        if first and not well:
+            return  # it has only just started
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        event = {
+            "metadata": {"generateName": "istio-cni-node-", "namespace": "default"},
+            "regarding": {"apiVersion": "v1", "kind": "Node", "name": self._node_name, "uid": self._node_uid},
+            "type": "Normal" if well or ready["reason"] == "Removed" else "Warning",
+            "reason": ready["reason"],
+            "action": "Reconcile",
+            "note": ready["message"][:1024],
+            "eventTime": now,
+            "reportingController": FIELD_MANAGER,
+            "reportingInstance": self._node_name,
+        }
+        try:
+            await self._api.create("/apis/events.k8s.io/v1/namespaces/default/events", event)
+        except ApiError as error:
+            _log.warning("an Event could not be written", extra={"reason": str(error)})
+
+    def _say(self, reason: str) -> None:
+        if reason != self._reason:
+            self._reason = reason
+            _log.warning("the IstioCNINode of this node cannot be written", extra={"reason": reason})
+
+
+def _ready(of: Mapping[str, Any]) -> Mapping[str, Any]:
+    conditions = of.get("conditions") or [{}]
+    ready: Mapping[str, Any] = conditions[0]
+    return ready

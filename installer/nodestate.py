@@ -1,0 +1,52 @@
+"""What an agent knows of its node: what its files are like, and what keeps it from redirecting pods. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Condition(NamedTuple):
+    """One thing that readiness asks for; `reason` says why it is not so, and is None if it is; `detail` how it is so."""
+
+    name: str
+    reason: str | None
+    detail: str = ""
+
+    def __str__(self) -> str:
+        well = f"ok, {self.detail}" if self.detail else "ok"
+        return f"{self.name}: {well if self.reason is None else self.reason}"
+
+
+class Repair(NamedTuple):
+    """One repair: when, in seconds since 1970, and of which file."""
+
+    time: float
+    file: str
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """What the last look saw and did.
+
+    Attributes:
+        installed: the plugin file and its entry are in place.
+        removed: they are not, and are not to be.
+        reason: why the node is not as it should be; None if it is.
+        conflist: the name of the file in cniConfDir that has the entry.
+        converted: that file was a single plugin's and was made a list.
+        digest: the SHA-256 of the plugin file, in hexadecimal digits; empty if it was not compared yet.
+        repairs: times that others had undone the installation and it was repaired.
+        last_repair: the last time; None: never.
+        skipped: files in cniConfDir that are no valid network configuration, each with the reason.
+    """
+
+    installed: bool = False
+    removed: bool = False
+    reason: str | None = "not looked at yet"
+    conflist: str | None = None
+    converted: bool = False
+    digest: str = ""
+    repairs: int = 0
+    last_repair: Repair | None = None
+    skipped: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,145 @@
+"""The status of this node's IstioCNINode: what the plugin is like here, for `kubectl get istiocninodes`. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from installer.settings import PLUGIN
+from plugin.decision import decide
+from plugin.outside import Pass, outside_mesh
+from plugin.values import InvalidValue
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from installer.nodestate import Condition, NodeState
+    from installer.orders import Orders
+    from plugin.backend import Capability
+    from plugin.parameters import Defaults
+    from plugin.pod import Pod
+
+GROUP, VERSION, KIND, PLURAL = "cni.istio.io", "v1alpha1", "IstioCNINode", "istiocninodes"
+LONGEST_REASON, LONGEST_MESSAGE = 1024, 32768  # characters, as the CRD has them
+
+_REASONS = {
+    "installed": "NotInstalled",
+    "serving": "NotServing",
+    "redirecting": "CannotRedirect",
+    "pods": "PodsUnknown",
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an agent knows of itself and its node, at one moment.
+
+    Attributes:
+        version: the agent's release.
+        orders: what the node is to be like.
+        node: what its files are like.
+        tried: what each backend can do.
+        chosen: the one that is used.
+        conditions: what readiness asks for, by the names that /readyz gives them.
+        redirected: how many of the node's pods are redirected.
+    """
+
+    version: str
+    orders: Orders
+    node: NodeState
+    tried: Sequence[Capability]
+    chosen: Capability
+    conditions: Sequence[Condition]
+    redirected: int
+
+
+def redirected_of(pods: Iterable[Pod], excluded: Collection[str], defaults: Defaults) -> int:
+    """Count the pods that the decision table redirects; how is not looked at."""
+    return sum(_is_redirected(pod, excluded, defaults) for pod in pods)
+
+
+def _is_redirected(pod: Pod, excluded: Collection[str], defaults: Defaults) -> bool:
+    if outside_mesh(pod.namespace, pod.name, excluded, None):
+        return False
+    try:
+        return not isinstance(decide(pod, (), defaults), Pass)
+    except InvalidValue:
+        return False
+
+
+def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Write the status.
+
+    Args:
+        seen: what is known.
+        last: the status before: a condition that is as it was keeps its lastTransitionTime.
+        now: in UTC.
+
+    Returns:
+        As charts/istio-cni/crds/istiocninode.yaml describes it.
+    """
+    settings, node = seen.orders.settings, seen.node
+    state = "Removed" if node.removed else "Installed" if node.installed else "NotInstalled"
+    made: dict[str, Any] = {
+        "state": state,
+        "version": seen.version,
+        "repairs": {"count": node.repairs},
+        "pods": {"redirected": seen.redirected},
+        "conditions": [_ready(seen, last, now)],
+    }
+    if node.last_repair:
+        when = datetime.fromtimestamp(int(node.last_repair.time), UTC)
+        made["repairs"]["last"] = {"time": _rfc3339(when), "file": node.last_repair.file}
+    if node.installed and node.conflist:
+        form = "Converted" if node.converted else "Chained"
+        made["conflist"] = {"directory": str(settings.cni_conf_dir), "file": node.conflist, "form": form}
+        made["plugin"] = {"path": str(settings.cni_bin_dir / PLUGIN), "sha256": node.digest}
+    if seen.tried:
+        made["backend"] = _backend(seen.chosen)
+        made["preflight"] = [_backend(each) | {"usable": each.unusable is None} for each in seen.tried]
+    if seen.orders.control_plane:
+        made["controlPlane"] = seen.orders.control_plane._asdict()
+    return made
+
+
+def _ready(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    failed = [each for each in seen.conditions if each.reason is not None]
+    if seen.node.removed:
+        value, reason, message = "False", "Removed", f"taken out: {seen.orders.reason}"
+    elif failed:
+        value, reason = "False", _REASONS[failed[0].name]
+        message = "; ".join(str(each.reason) for each in failed)
+    else:
+        value, reason, message = "True", "Redirecting", f"pods are redirected by {seen.chosen}"
+    message = ". ".join([message, *_notes(seen)])[:LONGEST_MESSAGE]
+    made = {"type": "Ready", "status": value, "reason": reason, "message": message}
+    before: Mapping[str, Any] = next((each for each in last.get("conditions", ()) if each["type"] == "Ready"), {})
+    same = before.get("status") == value
+    return made | {"lastTransitionTime": before["lastTransitionTime"] if same else _rfc3339(now)}
+
+
+def _notes(seen: Seen) -> list[str]:
+    """Say what is not as it should be, and does not keep pods from being redirected."""
+    directory = seen.orders.settings.cni_conf_dir
+    skipped = [
+        f"{directory / name} is no valid network configuration: {reason}; repair it or take it away, as containerd takes "
+        "none at all once it reads it before the others"
+        for name, reason in seen.node.skipped
+        if not seen.node.removed
+    ]
+    problems = [
+        f"the IstioControlPlane is wrong and what was set before stays: {each}" for each in seen.orders.problems
+    ]
+    return skipped + problems
+
+
+def _backend(capability: Capability) -> dict[str, Any]:
+    missing = [
+        {"feature": feature.value, "reason": reason[:LONGEST_REASON]} for feature, reason in capability.missing.items()
+    ]
+    return {"name": capability.backend.value} | ({"missing": missing} if missing else {})
+
+
+def _rfc3339(when: datetime) -> str:
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")

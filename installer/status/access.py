@@ -1,0 +1,247 @@
+"""What `install-cni status` asks the API server, and how: lists in pages, and watches that go on where a list ended.
+
+By the package `kubernetes`, as people's kubeconfigs log in by programs (`exec`), through proxies and from several files, which
+`installer.apiserver` does not do; a third of a second to import it costs a node agent too much, and a command little.
+Nodes and pods are asked for as tables (`kubectl get` does so): their metadata and what would be printed, a tenth of the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import urllib3
+from kubernetes import client
+from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
+
+from installer.status.model import CONTROLLER, DAEMONSET, Unasked, Why
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from installer.status.model import Object
+
+PAGE = 500  # objects
+PATIENCE = 10.0  # seconds to connect, and for each part of an answer
+WATCH = 300  # seconds after which the API server ends a watch, to be asked again
+_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+
+
+class UnreachableError(Exception):
+    """The API server cannot be asked at all: the message says what was seen, what was expected and what to do."""
+
+
+class ExpiredError(Exception):
+    """The list has to be had again from its beginning: 410, what follows it is not kept any more."""
+
+
+class NotWatchedError(Exception):
+    """The API server lists, and refuses to be watched."""
+
+
+class Source(NamedTuple):
+    """A list of the API server's.
+
+    Attributes:
+        resource: `<plural>` or `<plural>.<group>`, as kubectl takes it.
+        path: of the API.
+        query: what selects.
+        as_table: whether metadata and the columns that kubectl prints suffice.
+        namespace: the one that is asked for; None for the whole cluster.
+    """
+
+    resource: str
+    path: str
+    query: Mapping[str, str]
+    as_table: bool
+    namespace: str | None
+
+
+def sources(namespace: str | None) -> dict[str, Source]:
+    """Return what is asked for everywhere, by the names in `Answers`.
+
+    Args:
+        namespace: that of the DaemonSet; None if it is to be searched for.
+    """
+    within = f"/namespaces/{namespace}" if namespace else ""
+    named = {"fieldSelector": f"metadata.name={DAEMONSET}"}
+    planes, reports = "istiocontrolplanes.install.istio.io", "istiocninodes.cni.istio.io"
+    return {
+        "planes": Source(planes, "/apis/install.istio.io/v1alpha2/istiocontrolplanes", {}, False, None),
+        "reports": Source(reports, "/apis/cni.istio.io/v1alpha1/istiocninodes", {}, False, None),
+        "nodes": Source("nodes", "/api/v1/nodes", {}, True, None),
+        "daemonsets": Source("daemonsets.apps", f"/apis/apps/v1{within}/daemonsets", named, False, namespace),
+    }
+
+
+def sources_in(namespace: str) -> dict[str, Source]:
+    """Return what is asked for in the DaemonSet's namespace, by the names in `Answers`."""
+    labelled, named = {"labelSelector": f"k8s-app={DAEMONSET}"}, {"fieldSelector": f"metadata.name={CONTROLLER}"}
+    deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+    return {
+        "pods": Source("pods", f"/api/v1/namespaces/{namespace}/pods", labelled, True, namespace),
+        "controllers": Source("deployments.apps", deployments, named, False, namespace),
+    }
+
+
+class Listed(NamedTuple):
+    """A list: its objects, and where a watch goes on."""
+
+    objects: list[Object]
+    version: str
+
+
+class Event(NamedTuple):
+    """What a watch says: `kind` is ADDED, MODIFIED, DELETED or BOOKMARK."""
+
+    kind: str
+    object: Object
+
+
+class Access:
+    """The API server, with somebody's credentials."""
+
+    def __init__(self, kubeconfig: Path | None, context: str | None) -> None:
+        """Read the credentials: the given file, or $KUBECONFIG, ~/.kube/config, the pod's service account.
+
+        Raises:
+            UnreachableError: if there are none, or they cannot be read.
+        """
+        self._configuration, self._where = _configuration(kubeconfig, context)
+        self._http = client.ApiClient(self._configuration).rest_client.pool_manager
+        self._columns: dict[str, list[str]] = {}
+
+    def listed(self, source: Source) -> Listed | Unasked:
+        """List, in pages.
+
+        Raises:
+            UnreachableError: if the API server does not answer, or not to these credentials.
+        """
+        for limit in (PAGE, 0):  # a list whose next page has expired meanwhile is asked for at once, as kubectl does
+            found: list[Object] = []
+            token = ""
+            while True:
+                query = {**source.query, **({"limit": str(limit)} if limit else {})}
+                status, body = self._get(source, {**query, **({"continue": token} if token else {})})
+                if status == 410 and token:
+                    break
+                if status != 200:
+                    return _refused(source, status, body)
+                answer = json.loads(body)
+                found += self._objects(source, answer)
+                token = answer["metadata"].get("continue") or ""
+                if not token:
+                    return Listed(found, answer["metadata"].get("resourceVersion") or "")
+        return Unasked(source.resource, Why.FAILED, "410: the list expired twice", source.namespace)
+
+    def watch(self, source: Source, version: str) -> Iterator[Event]:
+        """Yield what changes, until the API server ends the watch; then ask again from the last event's version.
+
+        Raises:
+            UnreachableError: if the API server does not answer, or ends in the middle.
+            ExpiredError: if the list has to be had again.
+            NotWatchedError: if it may not be watched.
+        """
+        query = {**source.query, "watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true"}
+        answer = self._ask(source, {**query, "timeoutSeconds": str(WATCH)}, reading=WATCH + PATIENCE)
+        try:
+            if answer.status == 410:
+                raise ExpiredError
+            if answer.status != 200:
+                raise NotWatchedError
+            rest = b""
+            for part in answer.stream(amt=None, decode_content=True):
+                *lines, rest = (rest + part).split(b"\n")
+                for line in filter(None, lines):
+                    said = json.loads(line)
+                    if said["type"] == "ERROR":
+                        raise ExpiredError
+                    for each in self._objects(source, said["object"]):
+                        yield Event(said["type"], each)
+        except (urllib3.exceptions.HTTPError, ValueError) as error:
+            raise UnreachableError(f"{self._where}: the watch of {source.resource} broke off: {error}") from error
+        finally:
+            answer.release_conn()
+            answer.close()
+
+    def _get(self, source: Source, query: Mapping[str, str]) -> tuple[int, bytes]:
+        answer = self._ask(source, query, reading=PATIENCE)
+        try:
+            return answer.status, answer.data
+        except urllib3.exceptions.HTTPError as error:
+            raise UnreachableError(f"{self._where}: the list of {source.resource} broke off: {error}") from error
+
+    def _ask(self, source: Source, query: Mapping[str, str], reading: float) -> urllib3.BaseHTTPResponse:
+        headers = {"Accept": _TABLE if source.as_table else "application/json", "User-Agent": "install-cni-status"}
+        try:
+            bearer = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+            if bearer:
+                headers["Authorization"] = bearer
+            answer = self._http.request(
+                "GET",
+                self._configuration.host.rstrip("/") + source.path,
+                fields=query,
+                headers=headers,
+                timeout=urllib3.Timeout(connect=PATIENCE, read=reading),
+                # A busy API server (429) says when to ask again; one that is not there is said at once.
+                retries=urllib3.Retry(connect=0, read=0, other=0, status=3, raise_on_status=False),
+                preload_content=False,
+            )
+        except (urllib3.exceptions.HTTPError, ConfigException) as error:
+            raise UnreachableError(f"{self._where}: {_plainly(error)}") from error
+        if answer.status == 401:
+            answer.close()
+            raise UnreachableError(
+                f"{self._where}: 401, the credentials are refused: log in again, or give another --context"
+            )
+        return answer
+
+    def _objects(self, source: Source, answer: Mapping[str, Any]) -> list[Object]:
+        """Take the objects of a list, of a table, or of a watch's event; tables name their columns in the first answer."""
+        if answer.get("kind") != "Table":
+            return list(answer["items"]) if "items" in answer else [answer]
+        if answer.get("columnDefinitions"):
+            self._columns[source.resource] = [each["name"] for each in answer["columnDefinitions"]]
+        names = self._columns.get(source.resource, [])
+        return [
+            {"metadata": row["object"]["metadata"], "cells": dict(zip(names, row["cells"] or [], strict=False))}
+            for row in answer.get("rows") or ()
+        ]
+
+
+def _refused(source: Source, status: int, body: bytes) -> Unasked:
+    try:
+        message = str(json.loads(body)["message"])
+    except (ValueError, LookupError, TypeError):
+        message = body.decode(errors="replace").strip()[:300]
+    why = {403: Why.FORBIDDEN, 404: Why.NO_DEFINITION}.get(status, Why.FAILED)
+    return Unasked(source.resource, why, f"{status}: {message}", source.namespace)
+
+
+def _configuration(kubeconfig: Path | None, context: str | None) -> tuple[client.Configuration, str]:
+    """Read credentials, and say in words where they are from."""
+    made = client.Configuration()
+    given = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+    files = given.split(os.pathsep)
+    try:
+        if kubeconfig or context or any(Path(each).exists() for each in files if each):
+            load_kube_config(given, context=context, client_configuration=made, persist_config=False)  # type: ignore[no-untyped-call]
+            return made, f"{made.host} ({given}{f', context {context}' if context else ''})"
+        if os.environ.get("KUBERNETES_SERVICE_HOST"):
+            load_incluster_config(client_configuration=made)  # type: ignore[no-untyped-call]
+            return made, f"{made.host} (the pod's service account)"
+    except (ConfigException, OSError, ValueError, TypeError) as error:
+        raise UnreachableError(f"{given}: {_plainly(error)}") from error
+    raise UnreachableError(
+        f"no {given} and not in a pod, expected a kubeconfig: give --kubeconfig FILE, or set KUBECONFIG"
+    )
+
+
+def _plainly(error: BaseException) -> str:
+    """Say what urllib3 wraps: the operating system's words rather than objects and their addresses."""
+    reason = getattr(error, "reason", None)
+    said = reason if isinstance(reason, BaseException) else error
+    text = " ".join(str(said).split())
+    return text.split(">: ", 1)[-1] or type(said).__name__

@@ -1,0 +1,56 @@
+"""`install-cni status`: ask the API server, and write what it is like."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from installer.status import data, text
+from installer.status.access import Access, UnreachableError
+from installer.status.asking import ask
+from installer.status.glance import glance
+from installer.status.show import showing, style
+from installer.status.watching import Watching
+
+if TYPE_CHECKING:
+    from installer.status.options import Options
+
+INTERRUPTED = 130  # as a shell has it of SIGINT, so that a script that is interrupted while it waits does not go on
+
+
+class CannotAskError(click.ClickException):
+    """The API server cannot be asked."""
+
+    exit_code = 2
+
+
+def run(options: Options) -> int:
+    """Do what the options say.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        CannotAskError: with what was seen, what was expected and what to do.
+    """
+    try:
+        access = Access(options.kubeconfig, options.context)
+        if options.watch or options.wait:
+            with showing(options.output) as show:
+                return Watching(access, options.namespace).run(show, until_well=options.wait, timeout=options.timeout)
+        found = glance(ask(access, options.namespace))
+    except UnreachableError as error:
+        raise CannotAskError(str(error)) from error
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    match options.output:
+        case "json":
+            written = data.as_json(found)
+        case "yaml":
+            written = data.as_yaml(found)
+        case output:
+            written = text.written(found, datetime.now(UTC), style(), wide=output == "wide")
+    click.echo(written, nl=False, color=True)
+    return found.verdict.value

@@ -1,0 +1,64 @@
+"""The IstioControlPlanes: which one counts, what is wrong with each, which contradicts. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from installer import values
+from installer.governing import governing
+from installer.resource import Wanted, wanted
+from installer.status.ages import moment
+from installer.status.model import Plane
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from installer.status.model import Object
+
+
+def planes(resources: Sequence[Object]) -> tuple[Plane, ...]:
+    """Judge the resources; the one that counts is first, then the older before the younger."""
+    first = governing(resources)
+    made = [_plane(each, first) for each in resources]
+    return tuple(sorted(made, key=lambda each: (not each.counts, str(each.created), each.namespace, each.name)))
+
+
+def _plane(resource: Object, first: Object | None) -> Plane:
+    metadata, status = resource["metadata"], resource.get("status") or {}
+    asked = wanted(resource)
+    component = (status.get("status") or {}).get("cni") or {}
+    conditions = status.get("conditions") or ()
+    degraded = [each for each in conditions if (each.get("type"), each.get("status")) == ("Degraded", "True")]
+    counts = first is not None and first["metadata"].get("uid") == metadata.get("uid")
+    return Plane(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        counts=counts,
+        enabled=asked.enabled if isinstance(asked, Wanted) else None,
+        leaving=bool(metadata.get("deletionTimestamp")),
+        status=component.get("status") or "",
+        message=component.get("error") or component.get("statusString") or "",
+        degraded=degraded[0].get("reason") or "" if degraded else "",
+        problems=() if isinstance(asked, Wanted) else tuple(dict.fromkeys(asked)),
+        contradicts=() if counts or first is None else tuple(_contradictions(asked, wanted(first))),
+        generation=metadata.get("generation") or 0,
+        observed=status.get("observedGeneration") or 0,
+        created=moment(metadata.get("creationTimestamp")),
+    )
+
+
+def _contradictions(one: Wanted | tuple[Any, ...], other: Wanted | tuple[Any, ...]) -> Iterator[str]:
+    """Name the values in which two resources differ, by the names that users give them; none if one cannot be read."""
+    if not isinstance(one, Wanted) or not isinstance(other, Wanted):
+        return
+    if one.enabled != other.enabled:
+        yield "enabled"
+    if one.namespace != other.namespace:
+        yield "namespace"
+    for key, declared in values.of_agents().items():
+        if one.agents.get(declared.name) != other.agents.get(declared.name):
+            yield key
+    for key in sorted(one.daemonset.keys() | other.daemonset.keys()):
+        if one.daemonset.get(key) != other.daemonset.get(key):
+            yield key

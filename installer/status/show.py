@@ -1,0 +1,171 @@
+"""Where a glance that changes is shown: in place on a terminal, a line for each change in a pipe, or for programs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+from installer.explain.text import printable
+from installer.status import data
+from installer.status.changes import changes
+from installer.status.layout import Colour, Style
+from installer.status.text import written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from installer.status.model import Glance
+
+# The other screen, no cursor, long lines cut; and back. Home, the rest of the line and of the screen cleared.
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
+_HOME, _END_OF_LINE, _END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
+
+
+class Show(Protocol):
+    """Shows the cluster as it changes."""
+
+    ticks: bool  # whether it changes with the time alone
+
+    def show(self, found: Glance) -> None:
+        """Show it, if it is not shown already."""
+
+    def lost(self, why: str) -> None:
+        """Say that the API server does not answer; the next `show` says that it does."""
+
+
+def is_drawable() -> bool:
+    """Whether stdout is a terminal that can be told where to draw."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def style() -> Style:
+    """Find out what stdout can show; NO_COLOR (no-color.org) is respected, and COLUMNS."""
+    if not is_drawable():
+        return Style()
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    colours = not os.environ.get("NO_COLOR")
+    return Style(shutil.get_terminal_size().columns, colours=colours, bar="█░" if encoding == "utf8" else "#-")
+
+
+@contextmanager
+def showing(output: str) -> Iterator[Show]:
+    """Show glances as stdout can.
+
+    Args:
+        output: table, wide, json or yaml.
+    """
+    if output in ("json", "yaml"):
+        yield Documents(output)
+    elif not is_drawable():
+        yield Lines()
+    else:
+        screen = Screen(wide=output == "wide")
+        before = signal.signal(signal.SIGTERM, _terminated)
+        try:
+            yield screen
+        finally:
+            screen.close()
+            signal.signal(signal.SIGTERM, before)
+
+
+def _terminated(*_: object) -> None:
+    sys.exit(128 + signal.SIGTERM)  # through `finally`: the terminal is left as it was
+
+
+class Screen:
+    """Draws in place, as much as fits; what was drawn last is left on the terminal in the end."""
+
+    ticks = True
+
+    def __init__(self, *, wide: bool) -> None:
+        self._wide = wide
+        self._found: Glance | None = None
+        self._lost = ""
+        self._drawn = ""
+
+    def show(self, found: Glance) -> None:
+        """Draw it."""
+        self._found, self._lost = found, ""
+        self._draw()
+
+    def lost(self, why: str) -> None:
+        """Draw what was last known, below a line that says so."""
+        self._lost = why
+        self._draw()
+
+    def close(self) -> None:
+        """Leave the terminal as it was, with the last glance on it."""
+        if self._drawn:
+            click.echo(_LEAVE + self._text(), nl=False, color=True)
+
+    def _draw(self) -> None:
+        lines, height = self._text().splitlines(), shutil.get_terminal_size().lines
+        if len(lines) > height:
+            lines = [*lines[: height - 1], f"({len(lines) - height + 1} more lines: install-cni status | less)"]
+        drawn = _HOME + "\n".join(f"{line}{_END_OF_LINE}" for line in lines) + _END_OF_SCREEN
+        if drawn != self._drawn:
+            click.echo(drawn if self._drawn else _ENTER + drawn, nl=False, color=True)
+        self._drawn = drawn
+
+    def _text(self) -> str:
+        lines = style().wrapped(self._lost, "", "  ", Colour.RED) if self._lost else []
+        if self._found:
+            lines.append(written(self._found, datetime.now(UTC), style(), wide=self._wide))
+        return "\n".join(lines)
+
+
+class Lines:
+    """Writes a line for each change, with its time."""
+
+    ticks = False
+
+    def __init__(self) -> None:
+        self._shown: Glance | None = None
+        self._lost = False
+
+    def show(self, found: Glance) -> None:
+        """Write what has changed."""
+        news = changes(self._shown, found)
+        if self._lost:
+            news.insert(0, "The API server answers again.")
+        self._write(news)
+        self._shown, self._lost = found, False
+
+    def lost(self, why: str) -> None:
+        """Write it once."""
+        if not self._lost:
+            self._write([printable(" ".join(why.split()))])
+        self._lost = True
+
+    def _write(self, lines: list[str]) -> None:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for line in lines:
+            click.echo(f"{now} {line}")
+
+
+class Documents:
+    """Writes each glance that differs from the one before: JSON on a line, YAML between `---`."""
+
+    ticks = False
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+        self._shown: Glance | None = None
+
+    def show(self, found: Glance) -> None:
+        """Write it."""
+        if found != self._shown:
+            text = data.as_json(found, on_a_line=True) if self._output == "json" else f"---\n{data.as_yaml(found)}"
+            click.echo(text, nl=False)
+        self._shown = found
+
+    def lost(self, why: str) -> None:
+        """Say it where no program reads documents."""
+        click.echo(f"Error: {why}", err=True)

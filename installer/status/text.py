@@ -1,0 +1,248 @@
+"""The cluster at a glance for people: what counts first, what is not well with its remedy, the rest in numbers. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from installer.explain.text import printable
+from installer.status.ages import age
+from installer.status.layout import NONE, Cell, Colour, Column, bar, table
+from installer.status.model import DAEMONSET, State, Verdict, Weight
+from installer.status.words import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+
+    from installer.status.layout import Style
+    from installer.status.model import Glance, Node, Plane, Progress
+
+SHOWN = 20  # nodes of each kind, unless all are asked for
+KINDS = 5  # versions, backends and configurations that are named with their numbers
+BAR = 40  # columns, at most
+
+_OF_VERDICT = {Verdict.WELL: Colour.GREEN, Verdict.NOT_WELL: Colour.RED, Verdict.UNKNOWN: Colour.YELLOW}
+_OF_WEIGHT = {
+    Weight.WRONG: ("! ", Colour.RED),
+    Weight.UNASKED: ("? ", Colour.YELLOW),
+    Weight.NOTE: ("- ", Colour.PLAIN),
+}
+_OF_STATE = {
+    State.FAILED: Colour.RED,
+    State.SILENT: Colour.RED,
+    State.LEAVING: Colour.YELLOW,
+    State.UPDATING: Colour.YELLOW,
+    State.READY: Colour.GREEN,
+    State.REMOVED: Colour.GREEN,
+}
+_COMMAND = re.compile(r": ((?:kubectl|helm|install-cni) .*[^.])\.?$")
+_COLUMNS = (
+    Column("NODE"),
+    Column("STATE"),
+    Column("SINCE", 6),
+    Column("VERSION", 5),
+    Column("BACKEND", 2),
+    Column("CONFLIST", 1),
+    Column("REPAIRS", 4),
+    Column("PODS", 3),
+)
+_WIDE = (*_COLUMNS, Column("DIRECTORY"), Column("FORM"), Column("LACKS"), Column("SETTINGS"), Column("AGENT"))
+
+
+def written(glance: Glance, now: datetime, style: Style, *, wide: bool = False) -> str:
+    """Write it.
+
+    Args:
+        glance: the cluster.
+        now: for ages.
+        style: for whom.
+        wide: whether all nodes and columns are written, however many there are.
+    """
+    blocks = (
+        _head(glance, style),
+        _planes(glance, now, style),
+        _findings(glance, style),
+        _numbers(glance, now, style),
+        _not_well(glance, now, style, wide=wide),
+        _well(glance, now, style, wide=wide),
+    )
+    return "\n\n".join("\n".join(block) for block in map(list, blocks) if block) + "\n"
+
+
+def progress_line(progress: Progress, style: Style) -> str:
+    """Write how far a change is: with a bar for a terminal that is wide enough."""
+    percent = 100 * progress.done // progress.total if progress.total else 100
+    said = f"{progress.done:,} of {progress.total:,} nodes ({percent} %)"
+    room = min(BAR, (style.width or 0) - len(f"{progress.kind}  {said}"))
+    if not style.bar or room < len(progress.kind):
+        return f"{progress.kind}: {said}"
+    return f"{progress.kind} {bar(progress.done, progress.total, style, room)} {said}"
+
+
+def _head(glance: Glance, style: Style) -> Iterator[str]:
+    moving = glance.progress and glance.verdict is Verdict.NOT_WELL and not glance.summary.startswith("Not")
+    yield from style.wrapped(glance.summary, colour=Colour.YELLOW if moving else _OF_VERDICT[glance.verdict])
+    if glance.progress:
+        yield progress_line(glance.progress, style)
+
+
+def _planes(glance: Glance, now: datetime, style: Style) -> Iterator[str]:
+    if glance.planes:
+        columns = (
+            Column("CONTROL PLANE"),
+            Column("COUNTS"),
+            Column("STATUS"),
+            Column("GENERATION", 2),
+            Column("AGE", 1),
+        )
+        yield from table(columns, [_plane(each, now) for each in glance.planes], style)
+        for plane in glance.planes:
+            if plane.counts and plane.message and plane.status not in ("ERROR", "HEALTHY"):
+                yield from style.wrapped(plane.message, "  ", "  ")
+    elif glance.agents and not any(each.weight is Weight.UNASKED for each in glance.findings):
+        yield from style.wrapped("No IstioControlPlane: the chart's settings are in force.")
+    if glance.agents:
+        agents = glance.agents
+        how = (
+            "parked: no node has an agent"
+            if agents.parked
+            else f"{agents.ready:,} of {agents.wanted:,} pods ready, {agents.updated:,} updated"
+        )
+        going = "; it is being deleted" if agents.leaving else ""
+        text = f"DaemonSet {agents.namespace}/{DAEMONSET}: {how}{going}; image {agents.image or NONE}"
+        yield from style.wrapped(text, "", "  ")
+
+
+def _plane(plane: Plane, now: datetime) -> list[Cell]:
+    status = plane.status or ("ERROR" if plane.problems else NONE)
+    if plane.leaving:
+        status += ", leaving"
+    colour = {"HEALTHY": Colour.GREEN, "ERROR": Colour.RED}.get(status, Colour.PLAIN)
+    judged = f"{plane.generation}" + (f" ({plane.observed} seen)" if plane.observed != plane.generation else "")
+    return [
+        Cell(plane.title),
+        Cell("yes" if plane.counts else "no"),
+        Cell(status, colour),
+        Cell(judged),
+        Cell(age(plane.created, now) if plane.created else NONE),
+    ]
+
+
+def _findings(glance: Glance, style: Style) -> Iterator[str]:
+    for finding in glance.findings:
+        mark, colour = _OF_WEIGHT[finding.weight]
+        yield from style.wrapped(finding.what, mark, "  ", colour)
+        yield from _remedy(finding.remedy, style)
+
+
+def _remedy(remedy: str, style: Style) -> Iterator[str]:
+    """Write what to do; a command that it ends with stays on a line of its own, however long, so that it can be copied."""
+    command = _COMMAND.search(remedy)
+    if remedy:
+        yield from style.wrapped(remedy[: command.start(1)] if command else remedy, "  ", "  ")
+    if command:
+        yield f"    {printable(command[1])}"
+
+
+def _numbers(glance: Glance, now: datetime, style: Style) -> Iterator[str]:
+    if not glance.nodes:
+        return
+    states = Counter(each.state for each in glance.nodes)
+    told = [f"{states[state]:,} {state.value}" for state in State if states[state]]
+    lines = {
+        "Nodes": f"{len(glance.nodes):,}: {', '.join(told)}",
+        "Version": _kinds(glance.nodes, lambda each: each.version),
+        "Backend": _kinds(glance.nodes, lambda each: each.backend),
+        "Conflist": _kinds(glance.nodes, lambda each: each.file),
+        "Redirected": _redirected(glance.nodes),
+        "Last repair": _last_repair(glance.nodes, now),
+    }
+    for label, value in lines.items():
+        if value:
+            yield from style.wrapped(value, f"{label + ':':14}", " " * 14)
+
+
+def _kinds(nodes: Sequence[Node], value: Callable[[Node], str]) -> str:
+    counts = Counter(filter(None, map(value, nodes)))
+    named = [f"{kind} ({number:,})" for kind, number in sorted(counts.items(), key=lambda each: (-each[1], each[0]))]
+    more = [f"and {len(named) - KINDS:,} more"] if len(named) > KINDS else []
+    return ", ".join(named[:KINDS] + more)
+
+
+def _redirected(nodes: Sequence[Node]) -> str:
+    said = [each.redirected for each in nodes if each.redirected is not None]
+    silent = len(nodes) - len(said)
+    return (
+        counted(sum(said), "pod") + (f" (of {counted(len(said), 'node')}; the others do not say)" if silent else "")
+        if said
+        else ""
+    )
+
+
+def _last_repair(nodes: Sequence[Node], now: datetime) -> str:
+    repaired = [(each.repairs.last, each.name, each.repairs) for each in nodes if each.repairs and each.repairs.last]
+    if not repaired:
+        return ""
+    last, name, repairs = max(repaired, key=lambda each: each[:2])
+    return f"{age(last, now)} ago on {name}, {repairs.file}{f': {repairs.reason}' if repairs.reason else ''}"
+
+
+def _not_well(glance: Glance, now: datetime, style: Style, *, wide: bool) -> Iterator[str]:
+    nodes = glance.not_well if wide else _some(glance.not_well)
+    if not nodes:
+        return
+    heads, *rows = _rows(nodes, now, style, wide=wide)
+    yield heads
+    for node, row in zip(nodes, rows, strict=True):
+        yield row
+        why = ": ".join(filter(None, (node.reason, node.message)))
+        yield from style.wrapped(why, "  ", "  ")
+        yield from _remedy(node.remedy, style)
+    named = {each.name for each in nodes}
+    rest = [each for each in glance.not_well if each.name not in named]
+    if rest:
+        reasons = _kinds(rest, lambda each: f"{each.state.value} {each.reason}".strip())
+        yield from style.wrapped(f"And {len(rest):,} more: {reasons}; -o wide lists them all.")
+
+
+def _some(nodes: Sequence[Node]) -> Sequence[Node]:
+    """Take as many as are shown, of each reason some, in the order in which they are."""
+    before: Counter[tuple[State, str]] = Counter()
+    ranked = []
+    for at, node in enumerate(nodes):
+        ranked.append((before[node.state, node.reason], at))
+        before[node.state, node.reason] += 1
+    return [nodes[at] for at in sorted(at for _, at in sorted(ranked)[:SHOWN])]
+
+
+def _well(glance: Glance, now: datetime, style: Style, *, wide: bool) -> Iterator[str]:
+    nodes = glance.well
+    if not nodes:
+        return
+    if len(nodes) > SHOWN and not wide:
+        yield from style.wrapped(f"{len(nodes):,} nodes are well; -o wide lists them.")
+        return
+    yield from _rows(nodes, now, style, wide=wide)
+
+
+def _rows(nodes: Sequence[Node], now: datetime, style: Style, *, wide: bool) -> list[str]:
+    return table(_WIDE if wide else _COLUMNS, [_row(each, now, wide=wide) for each in nodes], style, whole=wide)
+
+
+def _row(node: Node, now: datetime, *, wide: bool) -> list[Cell]:
+    repairs = NONE if node.repairs is None else f"{node.repairs.count}"
+    if node.repairs and node.repairs.last:
+        repairs += f" ({age(node.repairs.last, now)} ago)"
+    texts = [
+        age(node.since, now) if node.since else NONE,
+        node.version,
+        node.backend,
+        node.file,
+        repairs,
+        NONE if node.redirected is None else str(node.redirected),
+    ]
+    if wide:
+        texts += [node.directory, node.form, ",".join(node.lacks), node.settings, node.pod]
+    return [Cell(node.name), Cell(node.state.value, _OF_STATE[node.state]), *map(Cell, texts)]

@@ -1,0 +1,232 @@
+"""The whole agent obeys the IstioControlPlane while it runs, reports in its IstioCNINode, and knows when to take all out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from installer.resource import GROUP, KIND, PLURAL, VERSION
+from tests.kubernetes.conftest import ACCOUNT, CHART, NAMESPACE, SOON
+from tests.support.agent import AgentProcess
+from tests.support.wait import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.kubernetes.conftest import Node
+    from tests.support.cluster import Cluster
+
+PRIMARY = '{"cniVersion": "1.0.0", "name": "k8s", "plugins": [{"type": "bridge"}]}'
+NODES = "istiocninodes.cni.istio.io"
+DAEMONSET = {
+    "apiVersion": "apps/v1",
+    "kind": "DaemonSet",
+    "metadata": {"name": "istio-cni-node", "namespace": NAMESPACE},
+    "spec": {
+        "selector": {"matchLabels": {"a": "b"}},
+        "template": {
+            "metadata": {"labels": {"a": "b"}},
+            "spec": {
+                "nodeSelector": {"kubernetes.io/os": "linux"},
+                "containers": [{"name": "install-cni", "image": "none"}],
+            },
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def served(cluster: Cluster, kubeconfig: Path) -> Iterator[Path]:
+    """The kinds are there, and the account may also write Events."""
+    cluster.kubectl("apply", "--server-side", "--filename", str(CHART / "crds"))
+    cluster.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", f"crd/{NODES}", "--timeout=30s")
+    named = f"--namespace=default {ACCOUNT.rpartition(':')[2]}-events".split()
+    cluster.kubectl("create", "role", *named, "--verb=create", "--resource=events.events.k8s.io")
+    cluster.kubectl("create", "rolebinding", *named, f"--role={named[1]}", f"--serviceaccount={NAMESPACE}:istio-cni")
+    yield kubeconfig
+    cluster.kubectl("delete", "icp", "--all", "--all-namespaces")
+
+
+@pytest.fixture
+def running(tmp_path: Path, cluster: Cluster, node: Node, served: Path) -> Iterator[AgentProcess]:
+    """An agent on a node that is registered, run by a DaemonSet."""
+    apply(cluster, DAEMONSET)
+    labels = {"kubernetes.io/os": "linux", "pool": "a"}
+    apply(cluster, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name, "labels": labels}})
+    conf_dir, bin_dir = tmp_path / "conf", tmp_path / "bin"
+    for folder in (conf_dir, bin_dir):
+        folder.mkdir()
+    (conf_dir / "10-k8s.conflist").write_text(PRIMARY)
+    options: dict[str, str | Path] = {
+        "node-name": node.name,
+        "kubeconfig": served,
+        "daemonset": f"{NAMESPACE}/istio-cni-node",
+    }
+    with AgentProcess(tmp_path, conf_dir=conf_dir, bin_dir=bin_dir, options=options) as agent:
+        agent.ready()
+        yield agent
+    cluster.kubectl("delete", "icp", "--all", "--namespace=default")
+
+
+def apply(cluster: Cluster, what: dict[str, Any]) -> None:
+    path = cluster.folder / "applied.json"
+    path.write_text(json.dumps(what))
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(path))
+
+
+def control_plane(cluster: Cluster, name: str = "mesh", *, enabled: bool = True, **cni: Any) -> None:
+    spec = {"cni": {"enabled": enabled}} | ({"values": {"cni": cni}} if cni else {})
+    metadata = {"name": name, "namespace": "default"}
+    apply(cluster, {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": metadata, "spec": spec})
+
+
+def entry(agent: AgentProcess) -> dict[str, Any]:
+    plugins = json.loads((agent.conf_dir / "10-k8s.conflist").read_bytes())["plugins"]
+    return next((each for each in plugins if each["type"] == "istio-cni"), {})
+
+
+def report(cluster: Cluster, node: Node) -> dict[str, Any]:
+    found = cluster.kubectl("get", NODES, node.name, "--ignore-not-found", "--output=json")
+    status: dict[str, Any] = json.loads(found).get("status", {}) if found else {}
+    return status
+
+
+def ready(cluster: Cluster, node: Node) -> tuple[str, str]:
+    (found,) = report(cluster, node).get("conditions", [{"status": "", "reason": ""}])
+    return found["status"], found["reason"]
+
+
+def untouched(agent: AgentProcess) -> bool:
+    there = [*agent.bin_dir.iterdir()]
+    return not there and (agent.conf_dir / "10-k8s.conflist").read_text() == PRIMARY
+
+
+def test_what_is_changed_in_the_resource_is_in_force_without_a_restart(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:
+    control_plane(cluster, excludeNamespaces=["of-the-resource"], logLevel="debug", redirectBackend="iptables-nft")
+    until(lambda: entry(running).get("excludeNamespaces") == ["of-the-resource"], SOON, "the conflist is rewritten")
+    assert entry(running)["logLevel"] == "debug"
+    until(lambda: "iptables-nft" in running.get("/readyz")[1], SOON, "the backend is used")
+    until(lambda: report(cluster, node).get("controlPlane", {}).get("name") == "mesh", SOON, "it is reported")
+    assert "repairs_total 0.0" in running.get("/metrics")[1]
+    control_plane(cluster)
+    until(lambda: entry(running).get("logLevel") == "info", SOON, "the chart's setting is back")
+    assert running.process is not None
+    assert running.process.poll() is None
+
+
+def test_a_wrong_resource_leaves_the_last_good_settings_and_is_reported(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:
+    control_plane(cluster, excludeNamespaces=["good"])
+    until(lambda: entry(running).get("excludeNamespaces") == ["good"], SOON, "the good one is in force")
+    control_plane(cluster, excludeNamespaces=["bad"], logLevl="info")
+    said = "spec.values.cni.logLevl: no such value; is logLevel meant?"
+    until(lambda: said in json.dumps(report(cluster, node)), SOON, "the node says what is wrong")
+    assert entry(running)["excludeNamespaces"] == ["good"]
+    assert ready(cluster, node)[0] == "True"
+
+
+def test_the_node_is_reported_as_it_is(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+    until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "it is ready")
+    status = report(cluster, node)
+    assert status["state"] == "Installed"
+    assert status["conflist"] == {"directory": str(running.conf_dir), "file": "10-k8s.conflist", "form": "Chained"}
+    assert status["plugin"]["path"] == str(running.bin_dir / "istio-cni")
+    assert status["backend"] == {"name": "nft"}
+    assert {each["name"] for each in status["preflight"]} == {"nft", "iptables-nft", "iptables-legacy"}
+    owner = json.loads(cluster.kubectl("get", NODES, node.name, "--output=json"))["metadata"]["ownerReferences"]
+    assert [(each["kind"], each["name"]) for each in owner] == [("Node", node.name)]
+    (running.conf_dir / "10-k8s.conflist").write_text(PRIMARY)
+    until(lambda: report(cluster, node)["repairs"]["count"] == 1, SOON, "the repair is reported")
+    (running.conf_dir / "05-broken.conflist").write_text('{"cniVersion": "1.0.0"')
+    until(lambda: "05-broken.conflist is no valid" in json.dumps(report(cluster, node)), SOON, "the broken file is")
+    (running.conf_dir / "10-k8s.conflist").unlink()
+    until(lambda: ready(cluster, node) == ("False", "NotInstalled"), SOON, "it is not ready")
+    until(lambda: "NotInstalled" in cluster.kubectl("get", "events", "--namespace=default"), SOON, "an Event tells")
+
+
+def test_it_writes_only_when_something_has_changed(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+    until(lambda: ready(cluster, node)[0] == "True", SOON, "it is ready")
+
+    def writes() -> int:
+        mine = [each for each in cluster.requests_of(ACCOUNT) if each.get("objectRef", {}).get("name") == node.name]
+        return sum(each["verb"] in ("create", "update", "patch") for each in mine)
+
+    before = writes()
+    with pytest.raises(AssertionError, match="nothing is written"):
+        until(lambda: writes() > before, 5, "nothing is written")
+
+
+def test_enabled_false_takes_it_out_and_the_agent_goes_on(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+    control_plane(cluster, enabled=False)
+    until(lambda: untouched(running), SOON, "all is taken out")
+    until(lambda: ready(cluster, node) == ("False", "Removed"), SOON, "it is reported")
+    status, text = running.get("/readyz")
+    assert status == 200, text
+    assert "enabled: false" in text
+    control_plane(cluster)
+    until(lambda: entry(running), SOON, "it is put back")
+
+
+def test_a_deleted_resource_takes_it_out_for_good(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+    control_plane(cluster)
+    until(lambda: report(cluster, node).get("controlPlane"), SOON, "the resource is obeyed")
+    cluster.kubectl("delete", "icp", "mesh", "--namespace=default")
+    until(lambda: untouched(running), SOON, "all is taken out")
+    until(lambda: report(cluster, node)["state"] == "Removed", SOON, "it is reported")
+
+
+def stopped(agent: AgentProcess) -> str:
+    assert agent.stop() == 0
+    return agent.log.read_text()
+
+
+def test_told_to_stop_it_leaves_all_where_it_is(running: AgentProcess) -> None:
+    stopped(running)
+    assert entry(running)
+    assert (running.bin_dir / "istio-cni").exists()
+
+
+def test_told_to_stop_it_takes_all_out_where_its_daemonset_is_gone(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:
+    cluster.kubectl("delete", "daemonset", "istio-cni-node", f"--namespace={NAMESPACE}")
+    log = stopped(running)
+    assert untouched(running), log
+    assert not running.socket.parent.exists()
+    assert report(cluster, node)["state"] == "Removed"
+
+
+def test_or_does_not_select_the_node_any_more(cluster: Cluster, running: AgentProcess) -> None:
+    patch = '{"spec": {"template": {"spec": {"nodeSelector": {"pool": "b"}}}}}'
+    cluster.kubectl("patch", "daemonset", "istio-cni-node", f"--namespace={NAMESPACE}", f"--patch={patch}")
+    log = stopped(running)
+    assert untouched(running), log
+    assert "pool=b" in log
+
+
+def test_or_its_rights_were_taken_away(cluster: Cluster, running: AgentProcess) -> None:
+    role = cluster.kubectl("get", "clusterrolebinding", "istio-cni-node", "--output=json")
+    cluster.kubectl("delete", "clusterrolebinding", "istio-cni-node")
+    try:
+        log = stopped(running)
+    finally:
+        command = cluster.kubectl_command(f"--kubeconfig={cluster.folder / 'admin.kubeconfig'}", "create", "-f", "-")
+        subprocess.run(command, input=role, text=True, check=True, capture_output=True)
+    assert untouched(running), log
+
+
+def test_but_not_where_nobody_answers(cluster: Cluster, running: AgentProcess) -> None:
+    cluster.kill_apiserver()
+    try:
+        log = stopped(running)
+    finally:
+        cluster.start_apiserver()
+    assert entry(running), log
+    assert "all stays installed" in log

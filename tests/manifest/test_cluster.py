@@ -1,0 +1,105 @@
+"""`generate`, `diff` and `apply` against a real API server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from tests.manifest.conftest import OF_THE_GUIDE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.manifest.conftest import Manifest
+    from tests.support.cluster import Cluster
+
+HERE = "--namespace=istio-system"
+
+
+def admin(cluster: Cluster) -> str:
+    return f"--kubeconfig={cluster.folder / 'admin.kubeconfig'}"
+
+
+def settings(cluster: Cluster) -> dict[str, str]:
+    found: dict[str, str] = json.loads(cluster.kubectl("get", "configmap/istio-cni-node", HERE, "--output=json"))[
+        "data"
+    ]
+    return found
+
+
+def resource(cluster: Cluster) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(cluster.kubectl("get", "icp/istio-cni", HERE, "--output=json"))
+    return found
+
+
+def test_what_is_generated_is_taken_by_kubectl_apply(cluster: Cluster, manifest: Manifest, written: Path) -> None:
+    made = manifest("generate", "-f", str(written), "--create-namespace", "--set=values.cni.cniBinDir=/x").stdout
+    command = cluster.kubectl_command(admin(cluster), "apply", "--filename=-")
+    first = subprocess.run(command, input=made, capture_output=True, text=True, timeout=60, check=False)
+    assert "ensure CRDs are installed first" in first.stderr, "kubectl looks up every kind before it applies any"
+    subprocess.run(command, input=made, capture_output=True, text=True, timeout=60, check=True)
+    assert settings(cluster)["LOG_LEVEL"] == "info"
+    assert resource(cluster)["spec"]["values"]["cni"]["cniBinDir"] == "/x"
+    assert manifest("diff", "-f", str(written), admin(cluster), "--set=cniBinDir=/x").returncode == 0
+
+
+def test_diff_before_between_and_after(cluster: Cluster, manifest: Manifest, written: Path) -> None:
+    own = ("-f", str(written), admin(cluster))
+    before = manifest("diff", *own, "--create-namespace")
+    assert before.returncode == 1, before.stderr
+    assert "+++ install.istio.io.v1alpha2.IstioControlPlane.istio-system.istio-cni" in before.stdout
+    assert "+++ apps.v1.DaemonSet.istio-system.istio-cni-node" in before.stdout
+    assert "CustomResourceDefinition..istiocontrolplanes.install.istio.io" in before.stdout
+    assert cluster.kubectl("get", "crd,clusterrole", "--output=name").count("istio") == 0, "nothing is changed"
+
+    applied = manifest("apply", *own, "--create-namespace")
+    assert applied.returncode == 0, applied.stderr
+    assert "istiocontrolplane.install.istio.io/istio-cni created" in applied.stdout
+    assert settings(cluster)["EXCLUDE_NAMESPACES"] == "istio-system,kube-system,foo_ns,bar_ns"
+
+    same = manifest("diff", *own)
+    assert (same.returncode, same.stdout, same.stderr) == (0, "", "")
+
+    changed = manifest("diff", *own, "--set=unvalidatedValues.cni.logLevel=debug,values.cni.podAnnotations.a=b")
+    assert changed.returncode == 1, changed.stderr
+    lines = changed.stdout.splitlines()
+    assert "-  LOG_LEVEL: info" in lines
+    assert "+  LOG_LEVEL: debug" in lines
+    assert "+        a: b" in lines
+    assert "managedFields" not in changed.stdout
+    assert settings(cluster)["LOG_LEVEL"] == "info", "nothing is changed"
+
+    again = manifest("apply", *own, "--set=unvalidatedValues.cni.logLevel=debug,values.cni.podAnnotations.a=b")
+    assert again.returncode == 0, again.stderr
+    assert settings(cluster)["LOG_LEVEL"] == "debug"
+    back = manifest("diff", *own)
+    assert "-        a: b" in back.stdout.splitlines(), "what a manifest no longer says is taken out"
+
+    out = cluster.kubectl("get", "icp/istio-cni", HERE, "--output=yaml")
+    assert manifest("diff", "-f", "-", admin(cluster), stdin=out).returncode == 0, "a resource as the cluster shows it"
+
+
+def test_diff_says_what_is_wrong_with_status_2(cluster: Cluster, manifest: Manifest) -> None:
+    wrong = manifest("diff", admin(cluster), "--set=values.cni.logLevl=x")
+    assert wrong.returncode == 2
+    assert "is logLevel meant?" in wrong.stderr
+    cluster.service_account("default", "nobody")
+    kubeconfig = cluster.kubeconfig("nobody", token=cluster.token("default", "nobody"))
+    refused = manifest("diff", f"--kubeconfig={kubeconfig}")
+    assert refused.returncode == 2
+    assert "forbidden" in refused.stderr
+    gone = manifest("diff", admin(cluster), "--context=nowhere")
+    assert gone.returncode == 2
+    assert "context was not found for specified context: nowhere" in gone.stderr
+    no_answer = manifest("diff", admin(cluster), "--create-namespace", KUBECTL_EXTERNAL_DIFF="false")
+    assert no_answer.returncode == 2, "status 1 without a difference is none"
+    missing = manifest("diff", admin(cluster), "--kubectl=/nowhere/kubectl")
+    assert missing.returncode == 2
+    assert "--kubectl /nowhere/kubectl: no such program" in missing.stderr
+
+
+def test_apply_into_a_namespace_that_is_not_there_fails_with_what_to_do(cluster: Cluster, manifest: Manifest) -> None:
+    failed = manifest("apply", "-f", "-", admin(cluster), stdin=OF_THE_GUIDE)
+    assert failed.returncode == 1
+    assert 'namespaces "istio-system" not found' in failed.stderr

@@ -1,0 +1,193 @@
+"""`install-cni manifest generate` by the real helm: what is asked for comes out, what is wrong is named."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.chart.helm import CHART, helm
+from tests.kube.programs import folder
+from tests.manifest.conftest import OF_THE_GUIDE, dumped, last
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.manifest.conftest import Generate, Manifest
+
+
+def resource(spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    own = {"apiVersion": "install.istio.io/v1alpha2", "kind": "IstioControlPlane", "spec": spec}
+    return own | ({"metadata": metadata} if metadata else {})
+
+
+def test_the_guides_manifest_is_carried_out_and_comes_last(generate: Generate, written: Path) -> None:
+    made = generate("-f", str(written))
+    assert made.settings["EXCLUDE_NAMESPACES"] == "istio-system,kube-system,foo_ns,bar_ns"
+    assert made.settings["LOG_LEVEL"] == "info"
+    spec = last(made)["spec"]
+    assert spec["values"]["cni"]["excludeNamespaces"] == ["istio-system", "kube-system", "foo_ns", "bar_ns"]
+    assert last(made)["metadata"] == {"name": "istio-cni", "namespace": "istio-system"}
+
+
+def test_the_objects_are_the_charts_byte_for_byte(manifest: Manifest, tmp_path: Path) -> None:
+    options = ("--namespace=mesh", "--include-crds")
+    by_helm = helm("template", "istio-cni", str(CHART), *options, values={"cni": {"tag": 5}}, home=tmp_path)
+    assert by_helm.returncode == 0, by_helm.stderr
+    ours = manifest("generate", "--set=tag=5", "--namespace=mesh")
+    assert ours.stdout.startswith(by_helm.stdout)
+    assert ours.stdout.removeprefix(by_helm.stdout).startswith("---\napiVersion: install.istio.io/v1alpha2\n")
+    assert ours.stderr == ""
+
+
+def test_objects_stand_in_the_order_in_which_they_are_needed(generate: Generate) -> None:
+    kinds = [each["kind"] for each in generate("--create-namespace").objects]
+    order = [
+        "Namespace",
+        "CustomResourceDefinition",
+        "ServiceAccount",
+        "ConfigMap",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "DaemonSet",
+    ]
+    places = [kinds.index(kind) for kind in order]
+    assert places == sorted(places)
+    assert kinds[-1] == "IstioControlPlane"
+
+
+def test_the_hosted_settings_of_the_guide_read_as_they_are_written_there(generate: Generate) -> None:
+    made = generate(
+        "--set", "cni.enabled=true", "--set", "cni.components.cni.namespace=kube-system",
+        "--set", "values.cni.cniBinDir=/var/lib/cni/bin", "--set", "values.cni.cniConfDir=/var/run/multus/cni/net.d",
+    )  # fmt: skip
+    paths = {each["name"]: each["hostPath"]["path"] for each in made.pod["volumes"]}
+    assert paths["cni-bin-dir"] == "/var/lib/cni/bin"
+    assert paths["cni-conf-dir"] == "/var/run/multus/cni/net.d"
+    assert made["DaemonSet"]["metadata"]["namespace"] == "kube-system"
+    assert last(made)["spec"]["cni"] == {"enabled": True, "components": {"cni": {"namespace": "kube-system"}}}
+
+
+def test_a_value_without_its_path_and_the_platform_are_taken(generate: Generate) -> None:
+    made = generate("--set", "cniBinDir=/home/kubernetes/bin,platform=openshift-4")
+    paths = {each["name"]: each["hostPath"]["path"] for each in made.pod["volumes"]}
+    assert paths["cni-bin-dir"] == "/home/kubernetes/bin"
+    assert paths["cni-conf-dir"] == "/var/run/multus/cni/net.d", "the platform's"
+    assert last(made)["spec"] == {"platform": "openshift-4", "values": {"cni": {"cniBinDir": "/home/kubernetes/bin"}}}
+    assert made["DaemonSet"]["metadata"]["namespace"] == "kube-system", "the platform's"
+    assert last(made)["metadata"]["namespace"] == "istio-system"
+
+
+def test_the_option_platform_is_the_charts_and_stays_in_the_resource(generate: Generate) -> None:
+    made = generate("--platform=gke", "--set=platform=k3s")
+    paths = {each["name"]: each["hostPath"]["path"] for each in made.pod["volumes"]}
+    assert paths["cni-bin-dir"] == "/home/kubernetes/bin"
+    assert generate("-f", "-", stdin=dumped(last(made))).objects == made.objects
+
+
+def test_the_namespaces_are_made_where_asked_but_those_that_are_always_there(generate: Generate) -> None:
+    own = [
+        each["metadata"]["name"]
+        for each in generate("--create-namespace", "--set=cni.components.cni.namespace=kube-system").objects
+        if each["kind"] == "Namespace"
+    ]
+    assert own == ["istio-system"]
+
+
+def test_set_has_helms_lists_nesting_escapes_and_types(generate: Generate) -> None:
+    made = generate(
+        "--set", r"values.cni.excludeNamespaces={a,b},values.cni.podAnnotations.a\.b/c=d\,e",
+        "--set-string", "values.cni.podAnnotations.scrape=true",
+        "--set", "values.cni.tag=20191101,values.cni.resources=null",
+        "--set", "values.cni.excludeNamespaces[2]=c",
+    )  # fmt: skip
+    assert last(made)["spec"] == {
+        "values": {
+            "cni": {
+                "excludeNamespaces": ["a", "b", "c"],
+                "podAnnotations": {"a.b/c": "d,e", "scrape": "true"},
+                "tag": 20191101,
+            }
+        }
+    }
+    assert made.settings["EXCLUDE_NAMESPACES"] == "a,b,c"
+    assert made.container["image"] == "install-cni:20191101"
+
+
+def test_later_files_and_set_are_laid_over_earlier_ones(generate: Generate, written: Path, tmp_path: Path) -> None:
+    over = tmp_path / "over.yaml"
+    over.write_text(
+        dumped(
+            resource(
+                {"hub": "registry.example", "values": {"cni": {"excludeNamespaces": ["x"]}}},
+                name="own",
+                namespace="mesh",
+            )
+        )
+    )
+    stdin = dumped(resource({"unvalidatedValues": {"cni": {"logLevel": None}}}))
+    files = ("-f", str(written), "-f", str(over), "-f", "-")
+    made = generate(*files, "--set=values.cni.excludeNamespaces[1]=y", stdin=stdin)
+    assert made.settings["EXCLUDE_NAMESPACES"] == "x,y"
+    assert made.settings["LOG_LEVEL"] == "warn", "null takes out what was there"
+    assert made.container["image"].startswith("registry.example/install-cni:")
+    assert last(made)["metadata"] == {"name": "own", "namespace": "mesh"}
+    assert made["DaemonSet"]["metadata"]["namespace"] == "mesh"
+
+
+def test_a_value_of_the_chart_alone_is_taken_from_those_that_are_not_validated(generate: Generate) -> None:
+    made = generate("--set", "unvalidatedValues.cni.maxUnavailable=3")
+    assert made["DaemonSet"]["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] == 3
+
+
+def test_other_documents_are_named_on_stderr(manifest: Manifest) -> None:
+    done = manifest("generate", "-f", "-", stdin=f"{OF_THE_GUIDE}---\n{{kind: Namespace, metadata: {{name: foo}}}}\n")
+    assert done.returncode == 0
+    assert done.stderr == "note: -: Namespace foo is left out\n"
+
+
+def test_not_enabled_makes_nothing_and_says_so(manifest: Manifest) -> None:
+    done = manifest("generate", "--set=cni.enabled=false")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "note: spec.cni.enabled is false: there is nothing to install\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set=values.cni.logLevl=x"], "spec.values.cni.logLevl: no such value; is logLevel meant?"),
+        (["--set=values.cni.cniBinDir=opt"], "spec.values.cni.cniBinDir: saw 'opt', expected "),
+        (["--set=cni"], 'helm: failed parsing --set data: key "cni" has no value'),
+        (["--platform=gkee"], "at '/platform': value must be one of "),
+        (["--set=unvalidatedValues.cni.maxUnavailable=0"], "at '/cni/maxUnavailable'"),
+        (["-f", "/nowhere.yaml"], "/nowhere.yaml: No such file or directory"),
+        (["-f", "-"], "-: saw nothing, expected one IstioControlPlane"),
+        (["--chart=/tmp"], "--chart /tmp: saw no values.schema.json there"),
+        (["--helm=/nowhere/helm"], "--helm /nowhere/helm: no such program"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_written(manifest: Manifest, arguments: list[str], said: str) -> None:
+    done = manifest("generate", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert done.stderr.startswith("Error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_without_helm_it_says_what_to_do(manifest: Manifest, tmp_path: Path) -> None:
+    done = manifest("generate", PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr == "Error: there is no helm on PATH; install it, or name its file: --helm FILE\n"
+
+
+def test_helm_is_taken_from_where_the_option_or_the_variable_says(manifest: Manifest, tmp_path: Path) -> None:
+    program = str(folder() / "helm")
+    assert manifest("generate", f"--helm={program}", PATH=str(tmp_path)).returncode == 0
+    assert manifest("generate", HELM=program, PATH=str(tmp_path)).returncode == 0
+
+
+def test_helm_of_the_current_folder_is_not_run(manifest: Manifest) -> None:
+    done = manifest("generate", PATH=os.path.relpath(folder()))
+    assert done.returncode == 1
+    assert "in a PATH relative to the current folder; name its file: --helm FILE" in done.stderr

@@ -1,0 +1,165 @@
+"""An API server with the chart's definitions, and a cluster on it as agents, controller and Kubernetes would write it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.status.objects import NAMESPACE, report
+from tests.support.cluster import Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+
+CRDS = Path(__file__).parents[2] / "charts" / "istio-cni" / "crds"
+LABELS = {"k8s-app": "istio-cni-node"}
+COMMAND = (sys.executable, "-m", "installer", "status")
+
+_files = itertools.count(1)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return what a command has of the environment: nothing by which it would find a cluster or colours."""
+    return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": "/nonexistent", **more}
+
+
+class World:
+    """A cluster's objects, kept by the API server."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.kubeconfig = cluster.folder / "admin.kubeconfig"
+
+    def status(self, *options: str, kubeconfig: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run `install-cni status` once, its output in pipes."""
+        command = [*COMMAND, f"--kubeconfig={kubeconfig or self.kubeconfig}", *options]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment(**more))
+
+    def apply(self, *objects: Mapping[str, Any]) -> None:
+        """Create or change objects, without their status."""
+        path = self.cluster.folder / f"applied-{next(_files)}.json"
+        path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+        self.cluster.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={path}")
+
+    def patch_status(self, kind: str, name: str, status: Mapping[str, Any], namespace: str = NAMESPACE) -> None:
+        """Write the status of an object."""
+        patch = json.dumps({"status": status})
+        where = f"--namespace={namespace}"
+        self.cluster.kubectl("patch", kind, name, where, "--subresource=status", "--type=merge", f"--patch={patch}")
+
+    def add_nodes(self, *names: str) -> None:
+        """Add nodes whose agents run, and have reported."""
+        self.apply(*(make(name) for name in names for make in (_node, _pod, _report)))
+        for name in names:
+            self.patch_status("node", name, {"conditions": [_condition("True")]})
+            self.pod_is(name, ready=True)
+            self.report(name)
+
+    def pod_is(self, node: str, *, ready: bool, waiting: str = "") -> None:
+        """Write how the agent's pod on a node is, as its kubelet does."""
+        state = {"waiting": {"reason": waiting}} if waiting else {"running": {"startedAt": _now()}}
+        container = {
+            "name": "install-cni",
+            "ready": ready,
+            "restartCount": 0,
+            "image": "",
+            "imageID": "",
+            "state": state,
+        }
+        status = {"phase": "Pending" if waiting else "Running", "containerStatuses": [container]}
+        self.patch_status("pod", f"istio-cni-node-{node}", status)
+
+    def report(self, node: str, **reported: Any) -> None:
+        """Write a node's IstioCNINode, as its agent does."""
+        self.patch_status("istiocninode", node, report(node, **{"settings": None, **reported})["status"])
+
+    def add_daemonset(self, nodes: int) -> None:
+        """Add the agents' DaemonSet, whose pods run on so many nodes."""
+        spec = {"containers": [{"name": "install-cni", "image": "install-cni:0.1.0"}]}
+        template = {"metadata": {"labels": LABELS}, "spec": spec | {"nodeSelector": {"kubernetes.io/os": "linux"}}}
+        metadata = {"name": "istio-cni-node", "namespace": NAMESPACE}
+        self.apply(
+            {
+                "apiVersion": "apps/v1",
+                "kind": "DaemonSet",
+                "metadata": metadata,
+                "spec": {"selector": {"matchLabels": LABELS}, "template": template},
+            }
+        )
+        counts = ("desiredNumberScheduled", "currentNumberScheduled", "numberReady", "updatedNumberScheduled")
+        self.patch_status(
+            "daemonset",
+            "istio-cni-node",
+            dict.fromkeys(counts, nodes) | {"numberMisscheduled": 0, "observedGeneration": 1},
+        )
+
+    def clear(self) -> None:
+        """Take all of it away."""
+        kinds = "istiocontrolplanes,istiocninodes,daemonsets,pods,nodes"
+        self.cluster.kubectl("delete", kinds, "--all", "--all-namespaces", "--grace-period=0", "--force")
+
+
+def _node(name: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"}}}
+
+
+def _pod(node: str) -> dict[str, Any]:
+    labels = LABELS | {"pod-template-generation": "1"}
+    metadata = {"name": f"istio-cni-node-{node}", "namespace": NAMESPACE, "labels": labels}
+    spec = {"nodeName": node, "containers": [{"name": "install-cni", "image": "install-cni"}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _report(node: str) -> dict[str, Any]:
+    return {"apiVersion": "cni.istio.io/v1alpha1", "kind": "IstioCNINode", "metadata": {"name": node}}
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _condition(status: str) -> dict[str, str]:
+    return {"type": "Ready", "status": status, "reason": "KubeletReady", "lastTransitionTime": _now()}
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A running API server with the chart's definitions."""
+    with Cluster(tmp_path_factory.mktemp("cluster")) as running:
+        running.kubectl("create", "namespace", NAMESPACE)
+        running.kubectl("apply", "--server-side", f"--filename={CRDS}")
+        running.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        yield running
+
+
+@pytest.fixture
+def empty(cluster: Cluster) -> Iterator[World]:
+    """A cluster without nodes and agents."""
+    made = World(cluster)
+    yield made
+    made.clear()
+
+
+@pytest.fixture
+def world(empty: World) -> World:
+    """A cluster of two nodes, on which all is well, by the chart's settings."""
+    empty.add_daemonset(2)
+    empty.add_nodes("node-1", "node-2")
+    return empty
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    outcome = yield
+    running = getattr(item, "funcargs", {}).get("cluster")
+    if outcome.failed and isinstance(running, Cluster):
+        outcome.sections.append(("the API server and etcd", running.logs()))
+    return outcome

@@ -1,0 +1,187 @@
+"""`install-cni status` at a real API server."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from typing import TYPE_CHECKING
+
+import yaml
+
+from installer.status import access as asked
+from installer.status.access import Access
+from installer.status.asking import ask
+from tests.status.conftest import COMMAND, CRDS, environment
+from tests.status.objects import NAMESPACE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from tests.status.conftest import World
+
+NOBODYS = "nobody's"  # token
+
+
+def test_a_cluster_without_agents_is_not_installed(empty: World) -> None:
+    done = empty.status()
+    assert done.returncode == 1
+    assert done.stdout.startswith("Not installed: the cluster has no node agents.\n")
+
+
+def test_a_cluster_without_fault_is_well(world: World) -> None:
+    done = world.status()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Well: 2 nodes redirect pods by the chart's settings.\n")
+    assert "node-1   Ready" in done.stdout
+
+
+def test_a_pipe_gets_no_control_characters(world: World) -> None:
+    world.report("node-1", ready="False", reason="Odd", message="bell \a, clear \x1b[2J, line\nbreak")
+    done = world.status(TERM="xterm-256color", COLUMNS="40")
+    assert done.returncode == 1
+    assert all(each.isprintable() for each in done.stdout.replace("\n", ""))
+    assert r"Odd: bell \x07, clear \x1b[2J, line break" in done.stdout
+
+
+def test_programs_read_json_and_yaml(world: World) -> None:
+    one, other = world.status("-o", "json"), world.status("-o", "yaml")
+    assert json.loads(one.stdout) == yaml.safe_load(other.stdout)
+    assert [each["name"] for each in json.loads(one.stdout)["nodes"]] == ["node-1", "node-2"]
+    assert json.loads(one.stdout)["nodes"][0]["pod"] == "istio-cni-node-node-1"
+
+
+def test_what_kubernetes_says_of_nodes_and_pods_is_seen(world: World) -> None:
+    world.pod_is("node-1", ready=False, waiting="ImagePullBackOff")
+    world.cluster.kubectl(
+        "delete", "pod", "istio-cni-node-node-2", f"--namespace={NAMESPACE}", "--grace-period=0", "--force"
+    )
+    read = json.loads(world.status("-o", "json").stdout)
+    assert [(each["name"], each["state"], each["reason"]) for each in read["nodes"]] == [
+        ("node-1", "Failed", "ImagePullBackOff"),
+        ("node-2", "Silent", "NoAgent"),
+    ]
+
+
+def test_a_change_of_the_daemonsets_template_is_seen_on_its_pods(world: World) -> None:
+    patch = json.dumps({"spec": {"template": {"metadata": {"annotations": {"a": "b"}}}}})
+    world.cluster.kubectl("patch", "daemonset", "istio-cni-node", f"--namespace={NAMESPACE}", f"--patch={patch}")
+    read = json.loads(world.status("-o", "json").stdout)
+    assert {each["reason"] for each in read["nodes"]} == {"OldPod"}
+    assert read["progress"] == {"kind": "Rollout", "done": 0, "total": 2}
+
+
+def test_the_resource_that_counts_and_the_settings_in_force_are_seen(world: World) -> None:
+    kind = {"apiVersion": "install.istio.io/v1alpha2", "kind": "IstioControlPlane"}
+    world.apply({**kind, "metadata": {"name": "istio", "namespace": NAMESPACE}, "spec": {"cni": {"enabled": True}}})
+    read = json.loads(world.status("-o", "json").stdout)
+    (plane,) = read["controlPlanes"]
+    assert (plane["counts"], plane["observedGeneration"]) == (True, 0)
+    assert {each["reason"] for each in read["nodes"]} == {"OldSettings"}
+    assert any("no Deployment istio-cni-controller" in each["what"] for each in read["findings"])
+    for name in ("node-1", "node-2"):
+        in_force = {"namespace": NAMESPACE, "name": "istio", "uid": plane["uid"], "generation": 1}
+        world.report(name, controlPlane=in_force)
+    read = json.loads(world.status("-o", "json").stdout)
+    assert {each["state"] for each in read["nodes"]} == {"Ready"}
+
+
+def test_lists_come_in_pages_and_all_of_each_is_seen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asked, "PAGE", 1)
+    got = ask(Access(world.kubeconfig, None), None)
+    for part in (got.nodes, got.reports, got.pods):
+        assert isinstance(part, list)
+        assert [each["metadata"]["name"].removeprefix("istio-cni-node-") for each in part] == ["node-1", "node-2"]
+
+
+def test_missing_rights_are_named_and_the_command_for_the_admin_gives_them(world: World) -> None:
+    world.cluster.service_account("default", "viewer")
+    viewer = world.cluster.kubeconfig("viewer", token=world.cluster.token("default", "viewer"))
+    done = world.status(kubeconfig=viewer)
+    assert done.returncode == 2, done.stdout
+    assert "Unknown: " in done.stdout
+    (command,) = [each for each in done.stdout.splitlines() if each.startswith("    kubectl ")]
+    for part in command.split("&&"):
+        _, *arguments = shlex.split(part)
+        world.cluster.kubectl(*arguments)
+    done = world.status(kubeconfig=viewer)
+    assert (done.returncode, done.stdout.partition(":")[0]) == (0, "Well"), done.stdout
+
+
+def test_missing_definitions_are_named_and_how_to_apply_them(empty: World) -> None:
+    empty.add_daemonset(0)
+    empty.cluster.kubectl("delete", "--filename", str(CRDS))
+    try:
+        done = empty.status()
+    finally:
+        empty.cluster.kubectl("apply", "--server-side", "--filename", str(CRDS))
+        empty.cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    assert done.returncode == 1
+    assert "does not know istiocontrolplanes.install.istio.io and istiocninodes.cni.istio.io" in done.stdout
+    assert "kubectl apply --server-side --force-conflicts --filename crds/" in done.stdout
+
+
+def test_a_namespace_that_is_given_is_the_only_one_that_is_asked(world: World) -> None:
+    done = world.status("-n", "default")
+    assert done.returncode == 1
+    assert "has no DaemonSet" in done.stdout
+    assert world.status("-n", NAMESPACE).returncode == 0
+
+
+def test_an_api_server_that_is_not_there_is_an_error_in_a_line(world: World) -> None:
+    nobody = world.cluster.kubeconfig("nobody", token=NOBODYS, port=1)
+    for options in ((), ("-w",), ("--wait", "--timeout", "5s")):
+        done = world.status(*options, kubeconfig=nobody)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("Error: https://127.0.0.1:1 (")
+        assert "Connection refused" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_refused_credentials_are_an_error_in_a_line(world: World) -> None:
+    done = world.status(kubeconfig=world.cluster.kubeconfig("stranger", token=NOBODYS))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "401, the credentials are refused" in done.stderr
+
+
+def run(*options: str, **more: str) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment(**more))
+
+
+def test_without_any_credentials_it_says_what_it_needs() -> None:
+    done = run()
+    assert done.returncode == 2
+    assert "no /nonexistent/.kube/config and not in a pod, expected a kubeconfig" in done.stderr
+
+
+def test_the_kubeconfig_is_found_as_kubectl_finds_it(world: World, tmp_path: Path) -> None:
+    assert run(KUBECONFIG=f"/nonexistent/one:{world.kubeconfig}").returncode == 0
+    (tmp_path / ".kube").mkdir()
+    (tmp_path / ".kube" / "config").write_text(world.kubeconfig.read_text())
+    assert run(HOME=str(tmp_path)).returncode == 0
+    assert run("--context=tests", HOME=str(tmp_path)).returncode == 0
+    done = run("--context=other", HOME=str(tmp_path))
+    assert done.returncode == 2
+    assert "other" in done.stderr
+
+
+def test_in_a_pod_its_service_account_asks(world: World, tmp_path: Path) -> None:
+    world.cluster.service_account("default", "inside")
+    (tmp_path / "token").write_text(world.cluster.token("default", "inside"))
+    (tmp_path / "ca.crt").write_text(world.cluster.certificate.read_text())
+    place = "/run/secrets/kubernetes.io/serviceaccount"
+    mounted = f"mount -t tmpfs none /run && mkdir -p {place} && cp {tmp_path}/* {place} && exec {shlex.join(COMMAND)}"
+    service = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(world.cluster.port)}
+    done = subprocess.run(
+        ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", mounted],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment(**service),
+    )
+    assert done.returncode == 2, done.stderr
+    assert "--serviceaccount=default:inside" in done.stdout

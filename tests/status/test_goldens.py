@@ -1,0 +1,98 @@
+"""What people see, whole, on terminals of 80 and 140 columns and in a pipe, so that a change of it is seen in review.
+
+After a change on purpose: `python -m tests.status.test_goldens` writes them anew.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from installer.status.glance import glance
+from installer.status.layout import Style
+from installer.status.model import Answers, Unasked, Why
+from installer.status.text import written
+from tests.status.objects import NAMES, NOW, ago, answers, daemonset, instead, node, plane, pod, report
+
+FOLDER = Path(__file__).with_name("goldens")
+REPORTS = [report(each) for each in NAMES]
+NO_CONFLIST = (
+    "/etc/cni/net.d holds no network configuration, expected that of a primary CNI: install one, or set cniConfDir"
+)
+REPAIRED = {
+    "count": 4,
+    "last": {"time": ago(minutes=5), "file": "/etc/cni/net.d/10-calico.conflist", "reason": "our entry was not there"},
+}
+LACKING = {"name": "iptables-legacy", "missing": [{"feature": "tproxy", "reason": "no module"}]}
+LONG = "ip-10-0-128-201.eu-central-1.compute.internal"
+MANY = [f"node-{each:04}" for each in range(5000)]
+FORBIDDEN = Unasked("nodes", Why.FORBIDDEN, 'nodes is forbidden: User "jane" cannot list resource "nodes"')
+CASES = {
+    "well": answers(),
+    "not-well": answers(
+        planes=[
+            plane(status="ERROR", said={"error": "spec.cni.components.cni.namespace: saw mesh, expected istio-system"}),
+            plane("young", created=ago(hours=2), cni={"logLevel": "debug"}, status=""),
+        ],
+        nodes=[node(each) for each in (*NAMES, LONG)],
+        pods=[pod("node-1", "ImagePullBackOff", "0/1"), pod("node-2"), pod("node-3"), pod(LONG)],
+        reports=[
+            report("node-1", version="0.0.9"),
+            report("node-2", state="NotInstalled", ready="False", reason="NoConflist", message=NO_CONFLIST),
+            report("node-3", repairs=REPAIRED, backend=LACKING),
+            report(LONG, pods={}),
+        ],
+    ),
+    "rollout": answers(
+        planes=[plane(generation=3, status="UPDATING", said={"statusString": "1 of 3 nodes has it"})],
+        reports=instead(REPORTS, report("node-1", settings=("istio", 3))),
+    ),
+    "uninstall": answers(
+        planes=[plane(deletionTimestamp=ago(minutes=1), status="UPDATING")],
+        reports=instead(
+            REPORTS, report("node-1", state="Removed", ready="False", reason="Removed", pods={"redirected": 0})
+        ),
+    ),
+    "not-installed": Answers(),
+    "not-asked": answers(nodes=FORBIDDEN),
+    "large": answers(
+        daemonsets=[daemonset(5000)],
+        nodes=[node(each) for each in MANY],
+        pods=[pod(each) for each in MANY if each not in MANY[100:103]],
+        reports=[
+            report(each, ready="False", reason="NoConflist", message=NO_CONFLIST) if each < MANY[60] else report(each)
+            for each in MANY
+        ],
+    ),
+}
+STYLES = {"80": Style(80, bar="█░"), "140": Style(140, bar="#-"), "pipe": Style()}
+WIDE = "not-well.wide"
+GOLDENS = {
+    f"{name}.{width}": written(glance(case), NOW, style)
+    for name, case in CASES.items()
+    for width, style in STYLES.items()
+} | {WIDE: written(glance(CASES["not-well"]), NOW, STYLES["80"], wide=True)}
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_the_text_is_as_it_was_reviewed(name: str) -> None:
+    assert GOLDENS[name] == (FOLDER / name).read_text()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_line_is_wider_than_the_terminal_but_for_what_is_to_be_copied(name: str) -> None:
+    for width in ("80", "140"):
+        for line in GOLDENS[f"{name}.{width}"].splitlines():
+            assert len(line) <= int(width) or line.startswith("    kubectl "), line
+
+
+def test_all_nodes_are_written_where_all_are_asked_for() -> None:
+    whole = written(glance(CASES["large"]), NOW, Style(), wide=True)
+    assert all(f"\n{each} " in whole for each in MANY)
+    assert GOLDENS["large.80"].count("\n") < 100
+
+
+if __name__ == "__main__":
+    for name, text in GOLDENS.items():
+        (FOLDER / name).write_text(text)

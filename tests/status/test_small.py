@@ -1,0 +1,101 @@
+"""Ages, times, rights, columns."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from installer.status.ages import age, moment
+from installer.status.layout import Cell, Colour, Column, Style, table
+from installer.status.model import Unasked, Why
+from installer.status.rights import to_ask_for
+from tests.status.objects import NOW
+
+
+@pytest.mark.parametrize(
+    ("since", "said"),
+    [  # the cases of k8s.io/apimachinery/pkg/util/duration, HumanDuration
+        ({"seconds": -5}, "0s"),
+        ({"seconds": 1}, "1s"),
+        ({"seconds": 119}, "119s"),
+        ({"minutes": 2}, "2m"),
+        ({"minutes": 5, "seconds": 3}, "5m3s"),
+        ({"minutes": 10, "seconds": 59}, "10m"),
+        ({"minutes": 179}, "179m"),
+        ({"hours": 3}, "3h"),
+        ({"hours": 3, "minutes": 7}, "3h7m"),
+        ({"hours": 8, "minutes": 7}, "8h"),
+        ({"hours": 47}, "47h"),
+        ({"hours": 48}, "2d"),
+        ({"hours": 49}, "2d1h"),
+        ({"days": 8, "hours": 5}, "8d"),
+        ({"days": 729}, "729d"),
+        ({"days": 730}, "2y"),
+        ({"days": 740}, "2y10d"),
+        ({"days": 3000}, "8y"),
+    ],
+)
+def test_an_age_is_written_as_kubectl_does(since: dict[str, int], said: str) -> None:
+    assert age(NOW - timedelta(**since), NOW) == said
+
+
+@pytest.mark.parametrize("text", [None, "", "yesterday", 5])
+def test_what_is_no_time_is_none(text: object) -> None:
+    assert moment(text) is None
+
+
+def test_times_of_the_api_are_read_with_and_without_fractions() -> None:
+    assert moment("2026-05-01T12:00:00Z") == NOW
+    assert moment("2026-05-01T12:00:00.000000Z") == NOW
+
+
+def test_an_admin_is_asked_for_a_service_account_or_a_user_by_name() -> None:
+    said = 'nodes is forbidden: User "{}" cannot list resource "nodes"'
+    account = Unasked("nodes", Why.FORBIDDEN, said.format("system:serviceaccount:ops:viewer"))
+    assert to_ask_for([account]).endswith("--clusterrole=istio-cni-status --serviceaccount=ops:viewer")
+    assert to_ask_for([Unasked("nodes", Why.FORBIDDEN, said.format("o'hara"))]).endswith("""--user='o'"'"'hara'""")
+    assert to_ask_for([Unasked("nodes", Why.FORBIDDEN, "no")]).endswith("--user=NAME")
+
+
+COLUMNS = (Column("NODE"), Column("FIRST TO GO", 2), Column("NEXT", 1), Column("LAST"))
+ROWS = [[Cell("a-long-name.example"), Cell("x"), Cell("y" * 9, Colour.RED), Cell("")]]
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (
+            None,
+            [
+                "NODE                  FIRST TO GO   NEXT        LAST",
+                "a-long-name.example   x             yyyyyyyyy   -",
+            ],
+        ),
+        (
+            52,
+            [
+                "NODE                  FIRST TO GO   NEXT        LAST",
+                "a-long-name.example   x             yyyyyyyyy   -",
+            ],
+        ),
+        (51, ["NODE                  NEXT        LAST", "a-long-name.example   yyyyyyyyy   -"]),
+        (30, ["NODE                  LAST", "a-long-name.example   -"]),
+        (20, ["NODE            LAST", "a-long-nam...   -"]),
+    ],
+)
+def test_columns_are_left_out_then_the_first_is_cut(width: int | None, lines: list[str]) -> None:
+    assert table(COLUMNS, ROWS, Style(width)) == lines
+
+
+def test_colours_take_no_room() -> None:
+    _, plain = table(COLUMNS, ROWS, Style(None))
+    _, coloured = table(COLUMNS, ROWS, Style(None, colours=True))
+    assert coloured.replace("\x1b[1;31m", "").replace("\x1b[0m", "") == plain
+    assert "\x1b[1;31myyyyyyyyy\x1b[0m   " in coloured
+
+
+def test_what_would_drive_a_terminal_is_escaped() -> None:
+    (_, row), wrapped = table((Column("A"),), [[Cell("x\x1b[2Jy")]], Style(80)), Style(80).wrapped("m\x07\u202en\nl")
+    assert row == r"x\x1b[2Jy"
+    assert wrapped == [r"m\x07\u202en l"]
