@@ -124,11 +124,25 @@ def plan(listing: Listing, entry: Mapping[str, Any], conf_file_name: str | None 
     for name in _valid_lists(listing):
         if name != target:
             steps += _take_out(listing, name)
-    return steps
+    return steps + _without_standalone(listing)
+
+
+def plan_standalone(listing: Listing, entry: Mapping[str, Any], name: str) -> list[Step]:
+    """Say what leads to the directory in which our plugin has a configuration of its own, and is in nobody else's.
+
+    Args:
+        listing: the directory.
+        entry: our entry, of type `istio-cni`.
+        name: of the file.
+    """
+    others = {each: content for each, content in listing.items() if each != name}
+    return [*removal(others), *_write(listing, name, conflist.standalone(entry))]
 
 
 def removal(listing: Listing) -> list[Step]:
     """Say what takes our entry out of every list of the directory and puts single configurations back (F6, F11).
+
+    A configuration of our own goes as a whole.
 
     A list to which others have added a plugin stays a list. A single configuration that is there again is kept.
     """
@@ -145,7 +159,16 @@ def removal(listing: Listing) -> list[Step]:
             steps += [Delete(name, content)]
         else:  # broken: the list has to stay, as it is what the runtime takes
             steps += _take_out(listing, name)
-    return steps
+    return steps + _without_standalone(listing)
+
+
+def _without_standalone(listing: Listing) -> list[Step]:
+    found = [(name, listing[name]) for name in _configurations(listing) if name.endswith(SINGLE)]
+    return [
+        Delete(name, content)
+        for name, content in found
+        if isinstance(content, bytes) and conflist.is_standalone(content)
+    ]
 
 
 def _why_none(skipped: Mapping[str, str], conf_file_name: str | None) -> str:

@@ -103,6 +103,20 @@ def has_others(content: bytes) -> bool:
     return bool(NetworkList.parse(content).others)
 
 
+def standalone(entry: Mapping[str, Any]) -> bytes:
+    """Make a configuration of our plugin by itself, for a Multus that runs it beside the others."""
+    return encoded(json.dumps({**entry, "cniVersion": "0.3.1", "name": PLUGIN_TYPE}, sort_keys=True) + "\n")
+
+
+def is_standalone(content: bytes) -> bool:
+    """Tell whether a configuration is one that `standalone` has made, with whatever settings."""
+    try:
+        value = jsontext.loads(content.decode("utf-8", "surrogateescape"))
+    except jsontext.JsonError:
+        return False
+    return isinstance(value, dict) and value.get("type") == PLUGIN_TYPE and "agentSocket" in value
+
+
 def from_conf(content: bytes, entry: Mapping[str, Any]) -> bytes:
     """Make a list out of a single plugin's configuration, and splice our entry into it (F11).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple
 
 
@@ -16,6 +17,14 @@ class Condition(NamedTuple):
     def __str__(self) -> str:
         well = f"ok, {self.detail}" if self.detail else "ok"
         return f"{self.name}: {well if self.reason is None else self.reason}"
+
+
+class Form(Enum):
+    """How the plugin is in the runtime's configuration."""
+
+    CHAINED = "Chained"  # into a list of plugins
+    CONVERTED = "Converted"  # into a list that was made of a single plugin's configuration
+    STANDALONE = "Standalone"  # by a configuration of its own
 
 
 class Repair(NamedTuple):
@@ -34,7 +43,7 @@ class NodeState:
         removed: they are not, and are not to be.
         reason: why the node is not as it should be; None if it is.
         conflist: the name of the file in cniConfDir that has the entry.
-        converted: that file was a single plugin's and was made a list.
+        form: how that file has it.
         digest: the SHA-256 of the plugin file, in hexadecimal digits; empty if it was not compared yet.
         repairs: times that others had undone the installation and it was repaired.
         last_repair: the last time; None: never.
@@ -45,7 +54,7 @@ class NodeState:
     removed: bool = False
     reason: str | None = "not looked at yet"
     conflist: str | None = None
-    converted: bool = False
+    form: Form = Form.CHAINED
     digest: str = ""
     repairs: int = 0
     last_repair: Repair | None = None

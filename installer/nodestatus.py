@@ -92,8 +92,8 @@ def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
         when = datetime.fromtimestamp(int(node.last_repair.time), UTC)
         made["repairs"]["last"] = {"time": _rfc3339(when), "file": node.last_repair.file}
     if node.installed and node.conflist:
-        form = "Converted" if node.converted else "Chained"
-        made["conflist"] = {"directory": str(settings.cni_conf_dir), "file": node.conflist, "form": form}
+        directory = str(settings.cni_conf_dir)
+        made["conflist"] = {"directory": directory, "file": node.conflist, "form": node.form.value}
         made["plugin"] = {"path": str(settings.cni_bin_dir / PLUGIN), "sha256": node.digest}
     if seen.tried:
         made["backend"] = _backend(seen.chosen)

@@ -17,7 +17,7 @@ from pathlib import Path
 from installer import confdir, confio
 from installer.conflist import is_from_conf
 from installer.files import Directory, explain
-from installer.nodestate import NodeState, Repair
+from installer.nodestate import Form, NodeState, Repair
 from installer.orders import Orders
 from installer.pace import Pace
 from installer.pluginfile import PluginFile
@@ -25,6 +25,7 @@ from installer.settings import PLUGIN, Settings, entry
 from installer.uninstall import take_out
 from installer.watch import Watcher
 
+STANDALONE = "istio-cni.conf"  # where the plugin has a configuration of its own and no other name is set
 RESYNC = 60.0  # seconds after which all is looked at, the plugin file's content too, whatever events say (F10)
 UNWATCHED_RESYNC = 1.0  # seconds, on a node that has no inotify left
 FIRST_RETRY, LONGEST_RETRY = 0.1, 30.0  # seconds, doubling, after an error
@@ -116,6 +117,8 @@ class Node:
             if thorough:
                 folder.sweep()
             listing = confio.listing(folder)
+            if not self.settings.chained:
+                return self._keep_standalone(folder, listing)
             choice = confdir.choose(listing, self.settings.cni_conf_file_name)
             self._skip(choice.skipped, listing)
             if choice.name is None:
@@ -127,18 +130,28 @@ class Node:
             if steps:
                 self._mend(folder.path / choice.name, lambda: confio.carry_out(folder, steps))
                 return True
-        self._was_installed = True
         content = listing[choice.name]
-        self.state = replace(
-            self.state,
-            installed=True,
-            removed=False,
-            reason=None,
-            conflist=choice.name,
-            converted=isinstance(content, bytes) and is_from_conf(content),
-            digest=self._plugin.digest,
-        )
+        converted = isinstance(content, bytes) and is_from_conf(content)
+        self._is_installed(choice.name, Form.CONVERTED if converted else Form.CHAINED)
         return False
+
+    def _keep_standalone(self, folder: Directory, listing: confdir.Listing) -> bool:
+        name = self.settings.cni_conf_file_name or STANDALONE
+        if not name.endswith(confdir.SINGLE):
+            raise NotNowError(
+                f"cniConfFileName: saw {name}, expected the name of a .conf or .json, as chained is false: the plugin has a "
+                "configuration of its own"
+            )
+        if steps := confdir.plan_standalone(listing, entry(self.settings), name):
+            self._mend(folder.path / name, lambda: confio.carry_out(folder, steps))
+            return True
+        self._is_installed(name, Form.STANDALONE)
+        return False
+
+    def _is_installed(self, name: str, form: Form) -> None:
+        self._was_installed = True
+        state = replace(self.state, installed=True, removed=False, reason=None)
+        self.state = replace(state, conflist=name, form=form, digest=self._plugin.digest)
 
     def _mend(self, path: Path, act: Callable[[], None]) -> None:
         """Act on a difference. Once all was in place, that is a repair, and keeps the pace of repairs."""

@@ -140,6 +140,12 @@ def _namespaces(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise SettingError(f"{_seen(text)}, expected true or false")
+    return text.lower() == "true"
+
+
 def _redirect_backend(text: str) -> Backend | None:
     if text == "auto":
         return None
@@ -256,6 +262,17 @@ class Settings:
             "DIR",
             "Where a container has the node's directories mounted: in it as cni-bin-dir and cni-conf-dir. "
             "Default: they are where they are on the node.",
+        )
+    )
+    chained: bool = field(
+        metadata=_declared(
+            _boolean,
+            "true",
+            "BOOL",
+            "true: the plugin is added to the runtime's configuration. false: it has one of its own, istio-cni.conf or "
+            "the name that is set, for a Multus that runs it by that.",
+            schema={"type": "boolean"},
+            live=True,
         )
     )
     plugin_file: Path = field(

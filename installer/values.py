@@ -68,8 +68,11 @@ def problems(path: str, given: Mapping[str, Any], *, known_alone: bool, types_al
                 yield Problem(f"{path}.{name}", _unknown(name, known))
             continue
         schema = _type_of(known[name]) if types_alone else known[name]
+        found: dict[str, Problem] = {}  # the first at each place: of a wrong type the allowed values say nothing new
         for error in Draft202012Validator(schema).iter_errors(value):
-            yield Problem(".".join([path, name, *map(str, error.absolute_path)]), _said(error))
+            place = ".".join([path, name, *map(str, error.absolute_path)])
+            found.setdefault(place, Problem(place, _said(error)))
+        yield from found.values()
 
 
 def _unknown(name: str, known: Mapping[str, object]) -> str:
@@ -80,7 +83,9 @@ def _unknown(name: str, known: Mapping[str, object]) -> str:
 
 
 def as_text(value: object) -> str:
-    """Write a value that sets the agents as its setting's text: lists with commas."""
+    """Write a value that sets the agents as its setting's text: lists with commas, booleans as JSON has them."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -137,6 +137,7 @@ class Loop:
         world = self._world()
         made = plan.plan(world, self._options.namespace)
         faults = [*await self._roll_out(world, made, now), *await self._bind(made)]
+        world = self._world()  # nodes are judged by the DaemonSet as it is now
         await self._taint(world, made, now)
         await self._write_statuses(world, made, faults, now)
         self._metrics.reconciled()

@@ -34,6 +34,8 @@ def overriding(wanted: Wanted | None) -> dict[str, Any]:
     if wanted is None:
         return {}
     values = {name: wanted.daemonset[name] for name in _FROM_DAEMONSET if name in wanted.daemonset}
+    if "tag" in values:
+        values["tag"] = str(values["tag"])  # of digits alone it is a number in YAML
     return values | {key: wanted.agents[name] for key, name in _FROM_AGENTS.items() if name in wanted.agents}
 
 
@@ -83,7 +85,8 @@ def applied(daemonset: Mapping[str, Any], wanted: Wanted | None, *, parked: bool
 def is_applied(daemonset: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Say whether a DaemonSet is as `applied` would have it, so that nothing is to be written."""
     parked = is_parked(daemonset) == ("nodeSelector" in wanted["spec"]["template"]["spec"])
-    return parked and _holds(daemonset, wanted)
+    compared = ("metadata", "spec")  # in lists objects do not say of what kind they are
+    return parked and all(_holds(daemonset[part], wanted[part]) for part in compared)
 
 
 def is_parked(daemonset: Mapping[str, Any]) -> bool:

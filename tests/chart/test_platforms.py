@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from installer.settings import entry, settings
+from installer import conflist
+from installer.settings import declarations, entry, settings
 from tests.chart.helm import CHART, PLATFORMS
 from tests.chart.table import schema
 
@@ -22,7 +23,7 @@ DIRECTORIES = {
     "eks": USUAL,
     "aks": USUAL,
     "openshift-3.10": USUAL,
-    "openshift-4": ("/var/lib/cni/bin", "/var/run/multus/cni/net.d"),
+    "openshift-4": ("/var/lib/cni/bin", "/etc/cni/multus/net.d"),  # its bin; where Multus looks
     "k3s": ("/var/lib/rancher/k3s/data/cni", "/var/lib/rancher/k3s/agent/etc/cni/net.d"),
     "k3d": ("/bin", "/var/lib/rancher/k3s/agent/etc/cni/net.d"),
     "microk8s": ("/var/snap/microk8s/current/opt/cni/bin", "/var/snap/microk8s/current/args/cni-network"),
@@ -77,7 +78,10 @@ def test_a_platforms_file_says_where_its_values_come_from_and_has_known_ones(nam
 
 GIVEN: list[tuple[str, dict[str, Any]]] = [
     ("gke", {"cniBinDir": "/opt/cni/bin", "resourceQuota": {"enabled": False}}),
-    ("openshift-4", {"psp_cluster_role": "", "multus": {"enabled": False}, "namespace": "", "seLinuxOptions": {}}),
+    (
+        "openshift-4",
+        {"chained": True, "psp_cluster_role": "", "multus": {"enabled": False}, "namespace": "", "seLinuxOptions": {}},
+    ),
 ]
 
 
@@ -103,16 +107,17 @@ def test_the_quota_is_for_namespaces_that_have_none(render: Render) -> None:
     assert "ResourceQuota" not in render({"platform": "gke", "cni": {"namespace": "kube-system"}}).kinds
 
 
-def test_multus_is_given_the_entry_of_the_conflist(render: Render) -> None:
-    attachment = render({"platform": "openshift-4", "cni": {"logLevel": "info"}})["NetworkAttachmentDefinition"]
-    assert attachment["metadata"]["name"] == "istio-cni"
-    assert attachment["metadata"]["namespace"] == "default"
-    written = json.loads(attachment["spec"]["config"])
-    named = {"cniVersion": "0.3.1", "name": "istio-cni"}
-    chained = entry(settings({"log_level": "info"}))
-    del chained["capabilities"]  # Multus has none to hand over
-    assert written == chained | named
-    assert min(written) == "agentSocket"
+def test_multus_finds_the_configuration_that_the_agent_keeps(render: Render) -> None:
+    rendered = render({"platform": "openshift-4", "cni": {"logLevel": "info"}})
+    attachment = rendered["NetworkAttachmentDefinition"]
+    assert (attachment["metadata"]["namespace"], attachment["metadata"]["name"]) == ("default", "istio-cni")
+    assert "spec" not in attachment, "else Multus would take the configuration from there, and not the one that is kept"
+    names = {each.variable: each.name for each in declarations()}
+    agent = settings({names[variable]: text for variable, text in rendered.settings.items()})
+    assert not agent.chained
+    written = json.loads(conflist.standalone(entry(agent)))
+    assert (written["name"], written["type"], written["logLevel"]) == ("istio-cni", "istio-cni", "info")
+    assert min(written) == next(iter(written)) == "agentSocket"
 
 
 def test_openshift_4_lets_the_agent_run(render: Render) -> None:

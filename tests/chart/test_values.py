@@ -83,6 +83,7 @@ def test_the_agent_is_told_each_of_its_settings_and_nothing_else(render: Render)
 
 
 CHANGED: dict[str, Any] = {
+    "chained": False,
     "cniBinDir": "/x/bin",
     "cniConfDir": "/x/net.d",
     "cniConfFileName": "10-x.conflist",
@@ -125,6 +126,7 @@ def test_the_agent_parses_whatever_the_schema_takes(name: str, data: st.DataObje
 
 
 REFUSED_BY_THE_AGENT: dict[str, list[Any]] = {
+    "chained": ["no"],
     "cniBinDir": ["bin", ""],
     "cniConfDir": ["a/b", "", "/a\0"],
     "cniConfFileName": ["x", "a/x.conf", ".conf", ".x.conf"],

@@ -6,7 +6,9 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from installer.nodestate import Form
 from installer.orders import Orders
+from installer.settings import entry
 from tests.installer.node import PRIMARY, NodeOnDisk, replace_file, running
 from tests.support.wait import eventually
 
@@ -86,3 +88,42 @@ async def test_mounts_are_where_the_files_are_and_messages_name_the_node(node: N
         state = await run.until(lambda state: not state.installed)
         assert state.reason is not None
         assert state.reason.startswith(f"{tmp_path / 'node' / 'net.d'}: ")
+
+
+async def test_chained_false_gives_the_plugin_a_configuration_of_its_own_and_true_takes_it_back(
+    node: NodeOnDisk,
+) -> None:
+    now = [Orders(node.settings)]
+    path, own = node.conf / "10-primary.conflist", node.conf / "istio-cni.conf"
+    async with running(lambda: now[0]) as run:
+        await run.until(lambda state: state.installed)
+        now[0] = Orders(replace(node.settings, chained=False))
+        run.reconciler.wake()
+        state = await run.until(lambda state: state.form is Form.STANDALONE)
+        assert (state.conflist, state.repairs) == ("istio-cni.conf", 0)
+        assert path.read_bytes() == PRIMARY
+        written = json.loads(own.read_bytes())
+        assert written == entry(node.settings) | {"cniVersion": "0.3.1", "name": "istio-cni"}
+        own.unlink()
+        await run.until(lambda state: state.repairs == 1)
+        now[0] = Orders(replace(node.settings, chained=False, cni_conf_file_name="10-x.conflist"))
+        run.reconciler.wake()
+        state = await run.until(lambda state: not state.installed)
+        assert "expected the name of a .conf" in str(state.reason)
+        now[0] = Orders(node.settings)
+        run.reconciler.wake()
+        await run.until(lambda state: state.form is Form.CHAINED and state.installed)
+        assert not own.exists()
+        assert node.has_entry(path.name)
+
+
+async def test_a_configuration_of_its_own_is_taken_out_and_another_ones_is_not(node: NodeOnDisk) -> None:
+    others = node.conf / "20-istio-cni.conf"
+    others.write_text('{"name": "istio-cni", "type": "istio-cni", "kubernetes": {}}')
+    now = [Orders(replace(node.settings, chained=False))]
+    async with running(lambda: now[0]) as run:
+        await run.until(lambda state: state.form is Form.STANDALONE)
+        now[0] = Orders(replace(node.settings, chained=False), installed=False, reason="enabled: false")
+        run.reconciler.wake()
+        await run.until(lambda state: state.removed)
+    assert node.files() == {"10-primary.conflist": PRIMARY, "20-istio-cni.conf": others.read_bytes()}

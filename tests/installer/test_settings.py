@@ -56,6 +56,7 @@ VALUES = {
     "pods_from": ("/x/pods", Path("/x/pods")),
     "health_address": ("[::1]:0", HostPort("::1", 0)),
     "kubeconfig": ("/x/config", Path("/x/config")),
+    "chained": ("False", False),
     "mounts": ("/host", Path("/host")),
     "daemonset": ("kube-system/istio-cni-node", DaemonSet("kube-system", "istio-cni-node")),
 }
@@ -109,6 +110,7 @@ def test_an_empty_variable_is_an_empty_value(monkeypatch: pytest.MonkeyPatch) ->
         ("health_address", "localhost:١", "HOST:PORT"),  # noqa: RUF001 - an Arabic digit, on purpose
         ("health_address", "::1:80", "HOST:PORT"),
         ("health_address", "[1.2.3.4]:80", "HOST:PORT"),
+        ("chained", "no", "true or false"),
         ("mounts", "host", "the absolute path of a directory"),
         ("daemonset", "istio-cni-node", "NAMESPACE/NAME"),
         ("daemonset", "../x/y", "NAMESPACE/NAME"),
