@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -10,6 +10,9 @@ import yaml
 from installer.resource import Wanted, wanted
 from installer.settings import declarations, settings
 from installer.values import of_agents, schemas
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 OF_THE_GUIDE = """
 apiVersion: install.istio.io/v1alpha2
@@ -116,7 +119,7 @@ def test_every_value_of_2019_is_known_by_its_name() -> None:
 def test_each_default_is_allowed_by_its_own_schema() -> None:
     agents = of_agents()
     assert {each.name for each in declarations()} >= {each.name for each in agents.values()}
-    typed = {"array": lambda text: text.split(","), "boolean": lambda text: text == "true", "string": str}
+    typed: dict[str, Callable[[str], object]] = {"array": lambda text: text.split(","), "boolean": lambda text: text == "true", "string": str}
     given = {key: typed[each.schema["type"]](each.default) for key, each in agents.items()}
     found = wanted({"spec": {"values": {"cni": given}}})
     assert isinstance(found, Wanted), found
