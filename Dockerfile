@@ -1,6 +1,10 @@
-# Three stages: the plugin frozen into one static file, the agent's packages, and an image of both without a tool besides.
-ARG BASE=debian:12-slim
+# The agent's image: Python, the agent and the plugin file, libnftables, iptables, and what these load. Nothing else is in
+# it, no shell, no package manager: the last stage starts empty and is given single files. What a machine's own network needs
+# to build it, such as a mirror or an authority, therefore may stand in BASE, which leaves nothing behind.
+# Build it with `make image`, or with any builder: all that the build needs besides BASE are Debian's and Python's packages.
+ARG BASE=debian:12-slim@sha256:7c7b2c966bc9ee8cedfeef67e0e279108992c77681fa595db4a9d65c06ccc587
 
+# The plugin, frozen into one static file.
 FROM ${BASE} AS plugin
 RUN apt-get update -qq \
  && apt-get install -qq --no-install-recommends python3.11 libpython3.11-dev libexpat1-dev zlib1g-dev gcc libc6-dev make
@@ -10,20 +14,30 @@ COPY tests/setup-packages tests/setup-packages
 COPY plugin plugin
 RUN mkdir build && touch -d 2100-01-01 build/.packages && make plugin
 
-FROM ${BASE} AS packages
-RUN apt-get update -qq && apt-get install -qq --no-install-recommends python3.11-venv
-WORKDIR /opt/istio-cni
-COPY installer/requirements.txt ./
-RUN python3.11 -m venv --without-pip venv && python3.11 -m venv /tmp/pip \
- && /tmp/pip/bin/pip --python venv/bin/python install --quiet --no-cache-dir --require-hashes -r requirements.txt
-COPY plugin venv/lib/python3.11/site-packages/plugin
-COPY installer venv/lib/python3.11/site-packages/installer
+# The image's files that are not ours, in /tree: Python's packages, and what of Debian's is needed to run.
+FROM ${BASE} AS system
+RUN apt-get update -qq && apt-get install -qq --no-install-recommends python3.11-venv iptables libnftables1 netbase binutils
+COPY installer/requirements.txt /
+RUN python3.11 -m venv /pip \
+ && /pip/bin/pip install --quiet --no-cache-dir --no-compile --require-hashes --requirement /requirements.txt \
+    --target /tree/usr/local/lib/python3.11/dist-packages \
+ && cd /tree/usr/local/lib/python3.11/dist-packages && rm -rf bin kubernetes/aio \
+ && find . -regextype posix-extended -regex '.*\.(pyi|pyx|pxd|pxi|c|h|hash)' -delete
+COPY installer/image/tree.py /
+RUN python3.11 /tree.py /tree
 
-FROM ${BASE}
-RUN apt-get update -qq \
- && apt-get install -qq --no-install-recommends python3.11-minimal libpython3.11-stdlib libnftables1 iptables \
- && rm -rf /var/lib/apt/lists/*
-COPY --from=packages /opt/istio-cni/venv /opt/istio-cni/venv
+# Our own.
+FROM system AS agent
+COPY plugin /agent/plugin
+COPY installer /agent/installer
+RUN rm -r /agent/plugin/frozen /agent/installer/image /agent/installer/requirements.txt \
+ && python3.11 -m compileall -q --invalidation-mode unchecked-hash -s /agent -p /usr/local/lib/python3.11/dist-packages /agent \
+ && printf '%s\n' '#!/usr/bin/python3.11 -I' 'from installer.cli import main' '' 'main()' > /install-cni && chmod 755 /install-cni
+
+FROM scratch
+COPY --from=system /tree /
+COPY --from=agent /agent /usr/local/lib/python3.11/dist-packages
+COPY --from=agent /install-cni /usr/local/bin/install-cni
 COPY --from=plugin /src/build/istio-cni /opt/istio-cni/istio-cni
-ENTRYPOINT ["/opt/istio-cni/venv/bin/python", "-I", "-m", "installer"]
+ENTRYPOINT ["/usr/local/bin/install-cni"]
 CMD ["run"]

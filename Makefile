@@ -1,15 +1,15 @@
-# make setup · kube · check · test · e2e · demo · bench · fuzz · plugin        (see README, "Develop")
+# make setup · kube · image · check · test · e2e · demo · bench · scale · fuzz · plugin        (see README, "Develop")
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup kube check test e2e demo bench fuzz plugin lock clean
+.PHONY: setup kube image check test e2e demo bench scale fuzz plugin lock clean
 
 PYTHON := /usr/bin/python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 PACKAGES := python3.11 python3.11-venv libpython3.11-dev libexpat1-dev zlib1g-dev gcc libc6-dev make \
 	containerd runc containernetworking-plugins etcd-server nftables libnftables1 iptables iproute2 procps util-linux openssl \
-	graphviz fonts-dejavu-core
+	buildah mmdebstrap graphviz fonts-dejavu-core
 LIBPYTHON = $(firstword $(wildcard /usr/lib/python3.11/config-3.11-*/libpython3.11.a))
 
 setup: $(VENV)/.installed plugin
@@ -39,16 +39,19 @@ build/istio-cni: plugin/frozen/main.c build/frozen.c
 kube: $(VENV)/.installed
 	$(BIN)/python -m tests.kube.build
 
+image: $(VENV)/.installed
+	$(BIN)/python -m tests.image.build
+
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup kube check
+test: setup kube image check
 	$(BIN)/python -m pytest
 
-e2e: setup kube
+e2e: setup kube image
 	$(BIN)/python -m pytest tests/e2e
 
 demo: setup
@@ -56,6 +59,9 @@ demo: setup
 
 bench: setup
 	@$(BIN)/python -m tests.bench
+
+scale: setup kube
+	@$(BIN)/python -m tests.scale
 
 fuzz: setup
 	@$(BIN)/python -m tests.fuzz --seconds 600

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e import envoyimage, workloads
+from tests.e2e.release import Release
+from tests.e2e.shop import SHOP
+from tests.image.build import archive
 from tests.support.agent import AgentProcess
 from tests.support.node import BIN_DIR, CONF_DIR, NAME, KubernetesNode
 from tests.support.wait import until
@@ -15,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 PLUGINS = ["bridge", "portmap", "istio-cni"]
-SHOP = "shop"
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +33,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesNode]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def agent(node: KubernetesNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
     """The agent as a process on the node, with a service account's token, and its plugin in the runtime's chain."""
     node.kubectl("create", "serviceaccount", "agent", "--namespace=kube-system")
@@ -48,6 +50,16 @@ def agent(node: KubernetesNode, tmp_path_factory: pytest.TempPathFactory) -> Ite
         made.ready()
         until(lambda: node.plugins_loaded() == PLUGINS, 30, "the runtime has loaded the spliced conflist")
         yield made
+    made.uninstall()
+
+
+@pytest.fixture(scope="module")
+def release(node: KubernetesNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+    """A release of the chart with the image of these files on the node, not installed yet; what is left of it is taken away."""
+    node.import_images(archive())
+    made = Release(node, tmp_path_factory.mktemp("helm"))
+    yield made
+    made.uninstall()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -56,6 +68,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     known = getattr(item, "funcargs", {})
     if report.failed and isinstance(running := known.get("node"), KubernetesNode):
         report.sections.append(("the node", running.logs()))
+    if report.failed and isinstance(chart := known.get("release"), Release):
+        report.sections.append(("the chart", chart.logs()))
     if report.failed and isinstance(process := known.get("agent"), AgentProcess):
         report.sections.append(("the agent", process.log.read_text()))
     return report

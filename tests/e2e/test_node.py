@@ -3,60 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.conftest import SHOP
-from tests.e2e.workloads import PORT, STATUS, deployment, service
-from tests.support.images import compiled
+from tests.e2e.shop import ENVOY, SHOP, connections, from_node, from_pod, removed, started, url
 from tests.support.node import ADDRESS, NAME
 
 if TYPE_CHECKING:
     from tests.support.agent import AgentProcess
     from tests.support.node import KubernetesNode
 
-GET = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=10).read().decode())"
-ENVOY = "127.0.0.6"  # from where Envoy connects to the application
-
 pytestmark = pytest.mark.timeout(180)
-
-
-def started(node: KubernetesNode, name: str, *, injected: bool) -> dict[str, Any]:
-    """Deploy an application with its Service, wait until it is available, and return its pod."""
-    node.apply(deployment(name, SHOP, injected=injected), service(name, SHOP))
-    node.wait("condition=Available", f"deployment/{name}", f"--namespace={SHOP}")
-    pods = json.loads(node.kubectl("get", "pods", f"--namespace={SHOP}", f"--selector=app={name}", "--output=json"))
-    (pod,) = pods["items"]
-    found: dict[str, Any] = pod
-    return found
-
-
-def removed(node: KubernetesNode, *names: str) -> None:
-    for name in names:
-        node.kubectl("delete", f"service/{name}", f"deployment/{name}", f"--namespace={SHOP}", "--cascade=foreground")
-
-
-def url(pod: dict[str, Any]) -> str:
-    return f"http://{pod['status']['podIP']}:{PORT}"
-
-
-def from_node(node: KubernetesNode, address: str) -> str:
-    return node.run([str(compiled("get")), address]).strip()
-
-
-def from_pod(node: KubernetesNode, name: str, address: str) -> str:
-    where = (f"--namespace={SHOP}", f"deployment/{name}", "--container=app")
-    return node.kubectl("exec", *where, "--", "/get", address).strip()
-
-
-def connections(node: KubernetesNode, pod: dict[str, Any]) -> dict[str, int]:
-    """Count the connections that a pod's Envoy has accepted, by listener."""
-    asked = f"http://{pod['status']['podIP']}:{STATUS}/stats?filter=^listener.*bound.downstream_cx_total$"
-    told = node.run([sys.executable, "-I", "-c", GET, asked])
-    return {kind: int(number) for kind, number in re.findall(r"^listener\.(\w+)\..*: (\d+)$", told, re.MULTILINE)}
 
 
 def test_the_node_is_ready(node: KubernetesNode) -> None:

@@ -1,0 +1,96 @@
+"""The chart on the node, by helm, with the image as it was built, and an IstioControlPlane."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from tests.chart.helm import CHART
+from tests.image.build import HUB
+from tests.kube.programs import folder
+from tests.support.machine import ENVIRONMENT, checked
+from tests.support.node import NAME
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.node import KubernetesNode
+
+NAMESPACE = "istio-system"
+NAME_OF_RELEASE = "istio-cni"
+RESOURCE = "mesh"
+EXCLUDED = ("istio-system", "kube-system")
+SLOWEST = 90.0  # seconds that helm, or a roll-out, may take
+
+# What anybody has to say for an image that comes from no registry.
+VALUES = {"cni": {"hub": HUB, "pullPolicy": "Never", "logLevel": "info"}}
+PARTS = ("daemonset/istio-cni-node", "deployment/istio-cni-controller")
+
+
+class Release:
+    """A release of the chart, and the resource that steers it."""
+
+    def __init__(self, node: KubernetesNode, home: Path) -> None:
+        """Prepare.
+
+        Args:
+            node: where it is to be.
+            home: a folder for what helm keeps for itself.
+        """
+        self.node = node
+        self._home = home
+
+    def install(self) -> None:
+        """Install it, unless that is done; or install it anew with the same values."""
+        self.helm("upgrade", "--install", "--create-namespace", NAME_OF_RELEASE, str(CHART), "--values=-")
+
+    def ready(self) -> None:
+        """Wait until all of its pods are ready."""
+        for part in PARTS:
+            told = ("rollout", "status", part, f"--namespace={NAMESPACE}", f"--timeout={SLOWEST:.0f}s")
+            self.node.kubectl(*told, within=SLOWEST + 10)
+
+    def uninstall(self) -> None:
+        """Take it away, unless that is done, and wait until its pods have ended."""
+        self.helm("uninstall", NAME_OF_RELEASE, "--ignore-not-found", "--wait")
+        where = (f"--namespace={NAMESPACE}", "--selector=app.kubernetes.io/name=istio-cni")
+        self.node.kubectl("wait", "--for=delete", "pod", *where, "--timeout=60s", within=70)
+
+    def helm(self, *arguments: str) -> str:
+        """Run helm on the node as the admin, and return its stdout; it must succeed."""
+        own = [f"--kubeconfig={self.node.kubeconfig}", f"--namespace={NAMESPACE}"]
+        ended = subprocess.run(
+            [*self.node.enter, str(folder() / "helm"), *arguments, *own],
+            env=ENVIRONMENT | {"HOME": str(self._home)},
+            input=json.dumps(VALUES),
+            capture_output=True,
+            text=True,
+            timeout=SLOWEST,
+            check=False,
+        )
+        return checked(ended).stdout
+
+    def steer(self, *excluded: str) -> None:
+        """Say in the resource which namespaces are excluded, and wait until that is in force on the node."""
+        cni = {"excludeNamespaces": [*EXCLUDED, *excluded]}
+        self.node.apply(
+            {
+                "apiVersion": "install.istio.io/v1alpha2",
+                "kind": "IstioControlPlane",
+                "metadata": {"name": RESOURCE, "namespace": NAMESPACE},
+                "spec": {"cni": {"enabled": True}, "values": {"cni": cni}},
+            }
+        )
+        generation = self.get("istiocontrolplane", RESOURCE)["metadata"]["generation"]
+        self.node.wait(f"jsonpath={{.status.controlPlane.generation}}={generation}", f"istiocninode/{NAME}")
+
+    def logs(self) -> str:
+        """Return what the resources say; the logs of its pods are among the node's."""
+        kinds = "istiocontrolplanes,istiocninodes,daemonsets,leases"
+        return self.node.kubectl("get", kinds, f"--namespace={NAMESPACE}", "--output=yaml", check=False)
+
+    def get(self, *what: str) -> dict[str, Any]:
+        """Return an object of its namespace, or a list of them."""
+        found: dict[str, Any] = json.loads(self.node.kubectl("get", *what, f"--namespace={NAMESPACE}", "--output=json"))
+        return found

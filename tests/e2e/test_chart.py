@@ -1,0 +1,141 @@
+"""The image and the chart on a whole Kubernetes node: what those who install it see of it, to the last file."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from installer.release import RELEASE
+from tests.e2e.release import NAMESPACE, RESOURCE
+from tests.e2e.shop import ENVOY, connections, from_node, from_pod, removed, started, url
+from tests.support.node import BIN_DIR, CONF_DIR
+from tests.support.wait import until
+
+if TYPE_CHECKING:
+    from tests.e2e.release import Release
+    from tests.support.node import KubernetesNode
+
+AGENTS = f"--namespace={NAMESPACE}", "--selector=k8s-app=istio-cni-node"
+FOLDERS = (BIN_DIR, CONF_DIR)
+SOCKETS = Path("/run/istio-cni")
+
+pytestmark = pytest.mark.timeout(180)
+
+
+Files = dict[str, tuple[int, bytes]]  # permissions and content, or where a link leads to, by their path
+
+
+def all_files(node: KubernetesNode) -> dict[Path, Files]:
+    """Read all that is in the folders that the chart is told of."""
+    return {folder: _files(node.seen(folder)) for folder in FOLDERS}
+
+
+def _files(folder: Path) -> Files:
+    return {
+        str(path.relative_to(folder)): (
+            stat.S_IMODE(path.lstat().st_mode),
+            bytes(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else b"",
+        )
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.fixture(scope="module")
+def before(node: KubernetesNode) -> dict[Path, Files]:
+    """What is on the node before the chart has come there."""
+    return all_files(node)
+
+
+@pytest.fixture
+def installed(release: Release, before: object) -> Release:
+    """The chart, ready on the node, and an IstioControlPlane that is in force."""
+    release.install()
+    release.ready()
+    release.steer()
+    return release
+
+
+def test_the_agent_is_in_the_runtimes_chain_and_says_so(installed: Release) -> None:
+    until(lambda: installed.node.plugins_loaded()[-1] == "istio-cni", 30, "the runtime has loaded the spliced conflist")
+    status = installed.get("istiocninodes")["items"][0]["status"]
+    assert status["state"] == "Installed"
+    assert status["backend"]["name"] == "nft", "the first of those that lack nothing"
+    assert {each["type"]: each["status"] for each in status["conditions"]}["Ready"] == "True"
+
+
+def test_the_controller_says_of_the_resource_that_all_is_well(installed: Release) -> None:
+    installed.node.wait("jsonpath={.status.status.cni.status}=HEALTHY", f"icp/{RESOURCE}", f"--namespace={NAMESPACE}")
+    status = installed.get("icp", RESOURCE)["status"]
+    assert status["status"]["cni"]["version"] == RELEASE
+    assert (status["nodes"]["total"], status["nodes"]["ready"]) == (1, 1)
+
+
+def test_injected_pods_go_through_envoy_and_others_do_not(node: KubernetesNode, installed: Release) -> None:
+    meshed, plain = started(node, "meshed", injected=True), started(node, "plain", injected=False)
+    before = connections(node, meshed)
+    assert from_node(node, url(meshed)) == f"meshed {ENVOY}"
+    assert from_node(node, url(plain)).startswith("plain 10.244.1.")
+    assert from_pod(node, "meshed", url(plain)) == f"plain {meshed['status']['podIP']}"
+    assert connections(node, meshed)["outbound"] == before["outbound"] + 1
+    removed(node, "meshed", "plain")
+
+
+def test_a_namespace_that_the_resource_excludes_counts_for_the_next_pod(
+    node: KubernetesNode, installed: Release
+) -> None:
+    agents = node.kubectl("get", "pods", *AGENTS, "--output=name")
+    earlier = started(node, "earlier", injected=True)
+    installed.steer("shop")
+    later = started(node, "later", injected=True)
+    assert from_node(node, url(earlier)) == f"earlier {ENVOY}"
+    assert from_node(node, url(later)).startswith("later 10.244.1.")
+    installed.steer()
+    again = started(node, "again", injected=True)
+    assert from_node(node, url(again)) == f"again {ENVOY}"
+    assert node.kubectl("get", "pods", *AGENTS, "--output=name") == agents, "no agent was started for it"
+    removed(node, "earlier", "later", "again")
+
+
+def test_an_upgrade_to_the_same_starts_nothing_again(installed: Release) -> None:
+    def running() -> list[object]:
+        pods = installed.get("pods")["items"]
+        return [(pod["metadata"]["name"], pod["status"]["containerStatuses"]) for pod in pods]
+
+    def asked_for() -> dict[str, int]:
+        listed = installed.get("daemonsets,deployments")["items"]
+        return {each["metadata"]["name"]: each["metadata"]["generation"] for each in listed}
+
+    before = running(), asked_for()
+    installed.install()
+    assert (running(), asked_for()) == before
+
+
+def test_the_resource_takes_the_plugin_with_it_and_brings_it_back(
+    node: KubernetesNode, installed: Release, before: dict[Path, Files]
+) -> None:
+    node.kubectl("delete", f"icp/{RESOURCE}", f"--namespace={NAMESPACE}", "--timeout=60s", within=70)
+    assert all_files(node) == before
+    plain = started(node, "plain", injected=False)
+    assert from_node(node, url(plain)).startswith("plain 10.244.1.")
+    installed.steer()
+    installed.ready()
+    assert all_files(node) != before
+    meshed = started(node, "meshed", injected=True)
+    assert from_node(node, url(meshed)) == f"meshed {ENVOY}"
+    removed(node, "plain", "meshed")
+
+
+def test_an_uninstall_leaves_the_node_as_it_was(
+    node: KubernetesNode, installed: Release, before: dict[Path, Files]
+) -> None:
+    sockets = node.seen(SOCKETS)
+    assert all_files(node) != before
+    assert [*sockets.iterdir()]
+    installed.uninstall()
+    assert all_files(node) == before
+    assert not [*sockets.iterdir()]
+    assert started(node, "after", injected=False)["status"]["podIP"]
+    removed(node, "after")
