@@ -10,7 +10,9 @@ from plugin.backend import RefusedError
 from plugin.lines import excerpt
 
 SONAME = "libnftables.so.1"
-STATELESS, NUMERIC_PRIORITY = 1 << 2, 1 << 8  # NFT_CTX_OUTPUT_*: list as `plugin.nft` writes
+STATELESS, NUMERIC_PROTOCOL, NUMERIC_PRIORITY = 1 << 2, 1 << 7, 1 << 8  # NFT_CTX_OUTPUT_*: list as `plugin.nft` writes
+
+FLAGS = STATELESS | NUMERIC_PROTOCOL | NUMERIC_PRIORITY
 
 
 @cache
@@ -38,7 +40,7 @@ class Context:
             raise RefusedError("libnftables has no context for us: out of memory?")
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
-        self._library.nft_ctx_output_set_flags(self._context, ctypes.c_uint(STATELESS | NUMERIC_PRIORITY))
+        self._library.nft_ctx_output_set_flags(self._context, ctypes.c_uint(FLAGS))
 
     def run(self, commands: str) -> str:
         """Run commands as one transaction.

@@ -12,6 +12,7 @@ from plugin.ruleset import (
     Hook,
     Jump,
     Kind,
+    Protocol,
     RedirectTo,
     RestoreMark,
     Return,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 TABLE = "istio-cni"
 PRIORITIES: Mapping[Kind, int] = {Kind.RAW: -300, Kind.MANGLE: -150, Kind.NAT: -100}  # as iptables' tables have them
 
+_NUMBERS = ((Protocol.TCP.value, socket.IPPROTO_TCP), (Protocol.UDP.value, socket.IPPROTO_UDP))
 STATES: Mapping[State, str] = {
     State.KNOWN: "state established,related",
     State.INVALID: "state invalid",
@@ -65,6 +67,17 @@ def removal(ruleset: Ruleset) -> str:
 def listing(ruleset: Ruleset) -> str:
     """Write the ruleset as nft lists it: priorities, marks and ids as numbers, no names of services."""
     return "".join(line + "\n" for table in ruleset.tables for line in _table(table))
+
+
+def own_listing(listed: str) -> str:
+    """Name protocols in what nft has listed as `listing` does.
+
+    By itself the library names those that it finds in /etc/protocols, which not every host and image has: it is told to
+    give numbers.
+    """
+    for name, number in _NUMBERS:
+        listed = listed.replace(f"meta l4proto {number:d} ", f"meta l4proto {name} ")
+    return listed
 
 
 def list_command(table: Table) -> str:

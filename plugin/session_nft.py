@@ -28,9 +28,8 @@ class NftSession:
 
     def difference(self, rules: Ruleset) -> str | None:
         """Read back, as `Session` says."""
-        return difference(
-            nft.listing(rules), "".join(self._context.run(nft.list_command(each)) for each in rules.tables)
-        )
+        listed = "".join(self._context.run(nft.list_command(each)) for each in rules.tables)
+        return difference(nft.listing(rules), nft.own_listing(listed))
 
     def close(self) -> None:
         """Free the context, for which the kernel waits 7 to 20 ms after a change (D4)."""

@@ -119,7 +119,11 @@ def test_every_value_of_2019_is_known_by_its_name() -> None:
 def test_each_default_is_allowed_by_its_own_schema() -> None:
     agents = of_agents()
     assert {each.name for each in declarations()} >= {each.name for each in agents.values()}
-    typed: dict[str, Callable[[str], object]] = {"array": lambda text: text.split(","), "boolean": lambda text: text == "true", "string": str}
+    typed: dict[str, Callable[[str], object]] = {
+        "array": lambda text: text.split(","),
+        "boolean": lambda text: text == "true",
+        "string": str,
+    }
     given = {key: typed[each.schema["type"]](each.default) for key, each in agents.items()}
     found = wanted({"spec": {"values": {"cni": given}}})
     assert isinstance(found, Wanted), found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -183,3 +184,23 @@ def test_the_backend_that_lacks_least_is_chosen() -> None:
         choose([none[0], Capability(Backend.IPTABLES_LEGACY, dict.fromkeys(list(Feature)[1:], "no"))]).unusable is None
     )
     assert choose(none).unusable == "no"
+
+
+WITHOUT_PROTOCOLS = """
+mount --bind /dev/null /etc/protocols
+exec "$0" -c 'from plugin.backend import Backend; from plugin.preflight import try_backend; print(try_backend(Backend.NFT))'
+"""
+
+
+def test_nft_needs_no_etc_protocols() -> None:  # which an image may lack; libnftables then names no protocol
+    command = [
+        "/usr/bin/unshare",
+        "--mount",
+        "--propagation=private",
+        "/bin/sh",
+        "-ec",
+        WITHOUT_PROTOCOLS,
+        sys.executable,
+    ]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout == "nft (has all features)\n"
