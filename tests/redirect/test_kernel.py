@@ -186,9 +186,13 @@ def test_the_backend_that_lacks_least_is_chosen() -> None:
     assert choose(none).unusable == "no"
 
 
-WITHOUT_PROTOCOLS = """
-mount --bind /dev/null /etc/protocols
-exec "$0" -c 'from plugin.backend import Backend; from plugin.preflight import try_backend; print(try_backend(Backend.NFT))'
+HIDDEN = 'mount --bind /dev/null /etc/protocols; exec "$0" -c "$1"'
+TRIED = """
+from concurrent.futures import ThreadPoolExecutor
+from plugin.backend import Backend
+from plugin.preflight import try_backend
+with ThreadPoolExecutor(1) as worker:
+    print(worker.submit(try_backend, Backend.NFT).result())
 """
 
 
