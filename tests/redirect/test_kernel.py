@@ -203,8 +203,9 @@ def test_nft_needs_no_etc_protocols() -> None:  # which an image may lack; libnf
         "--propagation=private",
         "/bin/sh",
         "-ec",
-        WITHOUT_PROTOCOLS,
+        HIDDEN,
         sys.executable,
+        TRIED,
     ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout == "nft (has all features)\n"
