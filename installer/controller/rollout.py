@@ -67,9 +67,9 @@ def applied(daemonset: Mapping[str, Any], wanted: Wanted | None, *, parked: bool
         {"name": "cni-bin-dir", "hostPath": {"path": values["cniBinDir"]}},
         {"name": "cni-conf-dir", "hostPath": {"path": values["cniConfDir"]}},
     ]
-    spec: dict[str, Any] = {"containers": [container], "volumes": volumes}
-    if parked:
-        spec["nodeSelector"] = dict(PARKED)
+    # Whole, as a server-side apply takes the mapping for one value: what it does not name would be gone.
+    selector = _nodes_of(daemonset) | (PARKED if parked else {})
+    spec = {"containers": [container], "volumes": volumes, "nodeSelector": selector}
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
@@ -84,7 +84,7 @@ def applied(daemonset: Mapping[str, Any], wanted: Wanted | None, *, parked: bool
 
 def is_applied(daemonset: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Say whether a DaemonSet is as `applied` would have it, so that nothing is to be written."""
-    parked = is_parked(daemonset) == ("nodeSelector" in wanted["spec"]["template"]["spec"])
+    parked = _selector(daemonset) == _selector(wanted)
     compared = ("metadata", "spec")  # in lists objects do not say of what kind they are
     return parked and all(_holds(daemonset[part], wanted[part]) for part in compared)
 
@@ -96,7 +96,7 @@ def is_parked(daemonset: Mapping[str, Any]) -> bool:
 
 def selects(daemonset: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Say whether a node of these labels is to have a pod, or would be if the DaemonSet were not parked."""
-    return all(labels.get(key) == value for key, value in _selector(daemonset).items() if key not in PARKED)
+    return all(labels.get(key) == value for key, value in _nodes_of(daemonset).items())
 
 
 def template_generation(daemonset: Mapping[str, Any]) -> str:
@@ -113,6 +113,11 @@ def is_of_a_resource(daemonset: Mapping[str, Any]) -> bool:
 
 def _selector(daemonset: Mapping[str, Any]) -> Mapping[str, str]:
     return daemonset["spec"]["template"]["spec"].get("nodeSelector") or {}
+
+
+def _nodes_of(daemonset: Mapping[str, Any]) -> dict[str, str]:
+    """Return the selector by which it has pods when it is not parked."""
+    return {key: value for key, value in _selector(daemonset).items() if key not in PARKED}
 
 
 def _chart_values(daemonset: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,0 +1,114 @@
+"""What the controller does about single nodes: the startup taint, and why an agent does not run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from installer.controller.taints import KEY
+from tests.controller.stage import NAMESPACE, SOON
+from tests.support.wait import until
+
+if TYPE_CHECKING:
+    from tests.controller.conftest import Run
+    from tests.controller.stage import Stage
+
+OTHER = "of.others/taint"
+OURS = {"key": KEY, "effect": "NoSchedule"}
+
+
+def test_the_taint_is_taken_off_when_report_and_pod_are_ready_and_others_stay(stage: Stage, controller: Run) -> None:
+    others = {"key": OTHER, "effect": "NoSchedule"}
+    stage.add_node("node1", taints=[OURS, others, {"key": KEY, "effect": "NoExecute"}])
+    kept = [each for each in stage.taints("node1") if each != KEY]
+    assert OTHER in kept
+    with controller():
+        stage.report("node1", stage.apply({}), state="NotInstalled", problem="no network configuration yet")
+        stage.add_agent("node1", ready=False)
+        stage.becomes("ERROR")
+        stage.report("node1", stage.resource())
+        until(lambda: stage.resource()["status"]["nodes"]["failed"] == 0, SOON, "the report is heard")
+        assert KEY in stage.taints("node1"), "its pod is not ready"
+        stage.set_agent("node1", ready=True)
+        until(lambda: stage.taints("node1") == kept, SOON, "the taint is off, with both effects")
+        until(lambda: dict(stage.events("node1", "default")).get("IstioCNIReady"), SOON, "it is told")
+
+
+def test_new_nodes_get_the_taint_where_asked_and_those_that_run_do_not(stage: Stage, controller: Run) -> None:
+    stage.add_node("running")
+    stage.add_agent("running")
+    stage.report("running")
+    with controller(taint=True):
+        stage.apply({})
+        stage.add_node("new")
+        until(lambda: KEY in stage.taints("new"), SOON, "the new node has the taint")
+        assert KEY not in stage.taints("running")
+        stage.add_agent("new")
+        stage.report("new", stage.resource())
+        until(lambda: KEY not in stage.taints("new"), SOON, "the taint is off again")
+
+
+def test_a_taint_is_taken_off_where_no_plugin_is_to_be(stage: Stage, controller: Run) -> None:
+    with controller(taint=True):
+        stage.apply({"cni": {"enabled": False}})
+        stage.becomes("NONE")
+        stage.add_node("node1", taints=[OURS])
+        until(lambda: KEY not in stage.taints("node1"), SOON, "the taint is off")
+
+
+def test_a_directory_that_is_missing_is_named_with_what_to_do(stage: Stage, controller: Run) -> None:
+    stage.add_node("node1")
+    with controller():
+        stage.apply({})
+        uid = stage.add_agent("node1", ready=False, waiting={"reason": "ContainerCreating"})
+        stage.core.create_namespaced_event(
+            NAMESPACE,
+            {
+                "metadata": {"generateName": "agent.", "namespace": NAMESPACE},
+                "involvedObject": {"kind": "Pod", "uid": uid, "namespace": NAMESPACE, "name": "istio-cni-node-node1"},
+                "type": "Warning",
+                "reason": "FailedMount",
+                "message": 'MountVolume.SetUp failed for volume "cni-bin-dir" : hostPath type check failed: '
+                "/opt/cni/bin is not a directory",
+                "lastTimestamp": "2026-01-01T00:00:00Z",
+            },  # type: ignore[arg-type]
+        )
+        said = stage.becomes("ERROR")
+    assert "node node1: FailedMount: cniBinDir /opt/cni/bin is not on this node" in said["error"]
+    assert "spec.values.cni.cniBinDir" in said["error"]
+
+
+def test_an_image_that_cannot_be_pulled_is_named(stage: Stage, controller: Run) -> None:
+    stage.add_node("node1")
+    with controller():
+        stage.apply({})
+        waiting = {
+            "reason": "ImagePullBackOff",
+            "message": 'Back-off pulling image "registry.example/mesh/install-cni:0"',
+        }
+        stage.add_agent("node1", ready=False, waiting=waiting)
+        said = stage.becomes("ERROR")
+    assert (
+        "ImagePullBackOff: the agent's pod istio-cni-node-node1 is not ready: Back-off pulling image" in said["error"]
+    )
+    assert "hub, tag and pullPolicy" in said["error"]
+
+
+def test_the_role_that_a_resource_asks_for_is_bound_and_taken_back(empty_stage: Stage, controller: Run) -> None:
+    stage = empty_stage
+    stage.install_chart({"controller": {"mayBind": ["of-psp"]}})
+    stage.cluster.kubectl("delete", "clusterrole", "of-psp", "--ignore-not-found")
+    stage.cluster.kubectl("create", "clusterrole", "of-psp", "--verb=use", "--resource=podsecuritypolicies.policy")
+
+    def bound() -> list[str]:
+        found = stage.rbac.list_namespaced_role_binding(NAMESPACE).items
+        return [each.role_ref.name for each in found if each.metadata and "psp" in str(each.metadata.name)]
+
+    with controller():
+        stage.apply({"values": {"cni": {"psp_cluster_role": "of-psp"}}})
+        until(lambda: bound() == ["of-psp"], SOON, "it is bound")
+        stage.apply({})
+        until(lambda: bound() == [], SOON, "it is not bound any more")
+        stage.apply({"values": {"cni": {"psp_cluster_role": "cluster-admin"}}})
+        said = stage.becomes("ERROR")
+        assert "the controller may not bind ClusterRole cluster-admin" in said["error"]
+        assert bound() == []

@@ -1,0 +1,167 @@
+"""More than one resource, wrong ones, and what reaches the DaemonSet of them, on a real API server."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from installer.controller.rollout import RESOURCE_VALUES
+from tests.controller.stage import NAMESPACE, SOON, now
+from tests.support.wait import until
+
+if TYPE_CHECKING:
+    from tests.controller.conftest import Run
+    from tests.controller.stage import Stage
+
+
+def container(stage: Stage) -> dict[str, Any]:
+    found: dict[str, Any] = stage.daemonset()["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+def renew_agent(stage: Stage, node: str) -> None:
+    """Replace a node's agent, as the DaemonSet's controller does."""
+    stage.end_agent(node)
+    stage.add_agent(node)
+
+
+def test_the_younger_of_two_is_superseded_until_the_older_goes(stage: Stage, controller: Run) -> None:
+    stage.add_node("node1")
+    stage.add_agent("node1")
+    with controller():
+        older = stage.apply({"values": {"cni": {"tag": "1"}}}, "older")
+        stage.report("node1", older)
+        stage.becomes("UPDATING", "older")
+        renew_agent(stage, "node1")
+        stage.becomes("HEALTHY", "older")
+        until(lambda: stage.resource("older")["metadata"]["creationTimestamp"] < now(), SOON, "a second is over")
+        stage.apply({"values": {"cni": {"tag": "2"}}}, "younger")
+        said = stage.becomes("ERROR", "younger")
+        assert "IstioControlPlane mesh/older is older" in said["error"]
+        assert stage.condition("Reconciled", "younger") == ("False", "Superseded")
+        assert container(stage)["image"] == "registry.example/mesh/install-cni:1"
+        assert stage.cni("older")["status"] == "HEALTHY"
+        assert [reason for reason, _ in stage.events("younger")] == ["Superseded"]
+
+        stage.delete("older")
+        until(lambda: stage.is_gone("older"), SOON, "the older is gone, without an uninstall")
+        until(lambda: container(stage)["image"].endswith(":2"), SOON, "the younger is rolled out")
+        assert "nodeSelector" in stage.daemonset()["spec"]["template"]["spec"]
+        assert "cni.istio.io/parked" not in stage.daemonset()["spec"]["template"]["spec"]["nodeSelector"]
+        stage.becomes("UPDATING", "younger")
+
+
+def test_a_wrong_one_is_reported_with_every_path_and_changes_nothing(stage: Stage, controller: Run) -> None:
+    stage.add_node("node1")
+    stage.add_agent("node1")
+    with controller():
+        stage.report("node1", stage.apply({"values": {"cni": {"tag": "good"}}}))
+        stage.becomes("UPDATING")
+        renew_agent(stage, "node1")
+        stage.becomes("HEALTHY")
+        before = stage.daemonset()["metadata"]["generation"]
+        stage.apply({"values": {"cni": {"tag": "bad", "tagg": "x"}}, "unvalidatedValues": {"cni": {"logLevel": 3}}})
+        said = stage.becomes("ERROR")
+        assert "spec.values.cni.tagg: no such value; is tag meant?" in said["error"]
+        assert "spec.unvalidatedValues.cni.logLevel: saw 3, expected string" in said["error"]
+        assert "keep the last good settings" in said["statusString"]
+        assert stage.condition("Reconciled") == ("False", "Invalid")
+        assert stage.resource()["status"]["nodes"]["ready"] == 1, "the node goes on with the settings that it has"
+        assert stage.daemonset()["metadata"]["generation"] == before
+        assert container(stage)["image"].endswith(":good")
+        assert stage.events("mesh")[-1][0] == "InvalidSettings"
+        stage.apply({"values": {"cni": {"tag": "good"}}})
+        stage.becomes("UPDATING")
+        stage.report("node1", stage.resource())
+        stage.becomes("HEALTHY")
+
+
+def test_another_namespace_than_the_charts_is_refused_with_what_to_do(stage: Stage, controller: Run) -> None:
+    with controller():
+        stage.apply({"cni": {"components": {"cni": {"namespace": "kube-system"}}}})
+        said = stage.becomes("ERROR")
+    assert "spec.cni.components.cni.namespace: saw kube-system, expected mesh" in said["error"]
+    assert "helm upgrade --set cni.namespace=kube-system" in said["error"]
+    assert stage.condition("Reconciled") == ("False", "WrongNamespace")
+
+
+def test_values_for_the_daemonset_are_laid_over_the_charts_and_taken_back(empty_stage: Stage, controller: Run) -> None:
+    stage = empty_stage
+    stage.install_chart({"podAnnotations": {"of": "chart"}, "tag": "0"})
+    with controller():
+        stage.apply(
+            {
+                "hub": "other.example/x/",
+                "values": {
+                    "cni": {
+                        "tag": 7,
+                        "pullPolicy": "IfNotPresent",
+                        "cniBinDir": "/bin/of/cni",
+                        "cniConfDir": "/conf",
+                        "podAnnotations": {"more": "1"},
+                        "resources": {"limits": {"memory": "200Mi"}},
+                    }
+                },
+            }
+        )
+        until(lambda: container(stage)["image"] == "other.example/x/install-cni:7", SOON, "it is rolled out")
+        seen = stage.daemonset()
+        template, only = seen["spec"]["template"], container(stage)
+        assert only["imagePullPolicy"] == "IfNotPresent"
+        assert only["resources"] == {"limits": {"memory": "200Mi"}, "requests": {"cpu": "20m", "memory": "80Mi"}}
+        env = {each["name"]: each.get("value") for each in only["env"]}
+        assert (env["CNI_BIN_DIR"], env["CNI_CONF_DIR"]) == ("/bin/of/cni", "/conf")
+        paths = {each["name"]: each["hostPath"] for each in template["spec"]["volumes"]}
+        assert paths["cni-bin-dir"] == {"path": "/bin/of/cni", "type": "Directory"}
+        assert paths["cni-conf-dir"] == {"path": "/conf", "type": "Directory"}
+        assert template["metadata"]["annotations"].items() >= {"of": "chart", "more": "1"}.items()
+        assert json.loads(seen["metadata"]["annotations"][RESOURCE_VALUES])["tag"] == "7"
+        (ours,) = [each for each in seen["metadata"]["managedFields"] if each["manager"] == "istio-cni-controller"]
+        assert ours["operation"] == "Apply"
+
+        stage.cluster.kubectl(
+            "set", "image", "daemonset/istio-cni-node", "install-cni=of.somebody", f"--namespace={NAMESPACE}"
+        )
+        until(lambda: container(stage)["image"] == "other.example/x/install-cni:7", SOON, "it is put back")
+
+        stage.apply({})
+        until(lambda: container(stage)["image"] == "registry.example/mesh/install-cni:0", SOON, "the chart's is back")
+        template = stage.daemonset()["spec"]["template"]
+        assert "limits" not in container(stage)["resources"]
+        assert "more" not in template["metadata"]["annotations"]
+        assert template["metadata"]["annotations"]["of"] == "chart"
+        assert template["spec"]["volumes"][0]["hostPath"]["path"] == "/opt/cni/bin"
+
+
+def test_a_restart_in_the_middle_of_a_rollout_goes_on_where_it_was(stage: Stage, controller: Run) -> None:
+    for node in ("node1", "node2"):
+        stage.add_node(node)
+        stage.add_agent(node)
+    with controller("first") as first:
+        resource = stage.apply({"values": {"cni": {"tag": "1"}}})
+        until(lambda: container(stage)["image"].endswith(":1"), SOON, "it is rolled out")
+        for node in ("node1", "node2"):
+            stage.report(node, resource)  # the old agents obey, and are still to be replaced
+        until(lambda: stage.resource()["status"]["nodes"]["updating"] == 2, SOON, "two nodes wait")
+        renew_agent(stage, "node1")
+        until(lambda: stage.resource()["status"]["nodes"]["ready"] == 1, SOON, "one node is done")
+        status = stage.resource()["status"]
+        first.stop()
+    generation, done = stage.daemonset()["metadata"]["generation"], len(stage.requests())
+    with controller("second"):
+        assert stage.writes(done) == []
+        assert stage.resource()["status"] == status
+        renew_agent(stage, "node2")
+        stage.becomes("HEALTHY")
+    assert stage.daemonset()["metadata"]["generation"] == generation
+
+
+def test_a_missing_daemonset_is_named(stage: Stage, controller: Run) -> None:
+    with controller():
+        stage.apply({})
+        stage.becomes("HEALTHY")
+        stage.apps.delete_namespaced_daemon_set("istio-cni-node", NAMESPACE)
+        said = stage.becomes("ERROR")
+        assert "there is no DaemonSet istio-cni-node in namespace mesh" in said["error"]
+        stage.install_chart()
+        stage.becomes("HEALTHY")
