@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -92,7 +93,7 @@ class ClusterWatch(Generic[_T]):
                 reason = f"{type(error).__name__}: {error}" + (f" ({error.__cause__})" if error.__cause__ else "")
             if stop.is_set():
                 return
-            tries = 0 if loop.time() - started > 2 * PAUSES[-1] else tries + 1
+            tries = 1 if loop.time() - started > 2 * PAUSES[-1] else tries + 1
             self.ended = f"the watch on {self._watched.plural} ended: {reason}"
             _log.error("a watch ended, and is started again", extra={"watch": self._watched.plural, "reason": reason})
             await wait(stop, pause(tries))
@@ -156,7 +157,7 @@ class ClusterWatch(Generic[_T]):
             settings.watching.field_selectors[self._watched[:3]] = self._watched.field_selector
         settings.watching.inactivity_timeout = SILENCE
         settings.watching.connect_timeout = settings.networking.connect_timeout = PAUSES[-1]
-        settings.networking.error_backoffs = PAUSES
+        settings.networking.error_backoffs = [pause(tries) for tries in range(1, len(PAUSES) + 1)]
         settings.networking.request_timeout = 60
         settings.scanning.disabled = True  # no watch on CRDs and namespaces
         settings.watching.chunk_size, settings.queueing.idle_timeout = AT_ONCE, WORKER_SECONDS
@@ -179,8 +180,8 @@ class ClusterWatch(Generic[_T]):
 
 
 def pause(tries: int) -> float:
-    """Return the seconds to wait before another try."""
-    return PAUSES[min(tries, len(PAUSES)) - 1]
+    """Return the seconds to wait after so many tries, from 1: by chance up to twice as long, as other nodes wait as well."""
+    return PAUSES[min(tries, len(PAUSES)) - 1] * random.uniform(1, 2)  # noqa: S311 - not for secrets
 
 
 async def wait(event: asyncio.Event, seconds: float) -> None:
