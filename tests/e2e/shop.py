@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tests.e2e.workloads import PORT, STATUS, deployment, service
 from tests.support.images import compiled
+from tests.support.wait import until
 
 if TYPE_CHECKING:
     from tests.support.node import KubernetesNode
@@ -38,6 +40,20 @@ def removed(node: KubernetesNode, *names: str) -> None:
 def url(pod: dict[str, Any]) -> str:
     """Say where a pod's application answers: its name, and the address from which it was asked."""
     return f"http://{pod['status']['podIP']}:{PORT}"
+
+
+def service_url(node: KubernetesNode, name: str) -> str:
+    """Say where an application's Service answers, once it does: kube-proxy hears of a pod after it is available."""
+    told = ("get", f"service/{name}", f"--namespace={SHOP}", "--output=jsonpath={.spec.clusterIP}")
+    address = f"http://{node.kubectl(*told)}"
+
+    def answers() -> bool:
+        with suppress(AssertionError):
+            return bool(from_node(node, address))
+        return False
+
+    until(answers, 30, f"the Service {name} answers on {address}")
+    return address
 
 
 def from_node(node: KubernetesNode, address: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.shop import ENVOY, SHOP, connections, from_node, from_pod, removed, started, url
+from tests.e2e.shop import ENVOY, connections, from_node, from_pod, removed, service_url, started, url
 from tests.support.node import ADDRESS, NAME
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ def test_the_node_is_ready(node: KubernetesNode) -> None:
 
 def test_a_pod_is_reached_by_its_address_and_its_service(node: KubernetesNode) -> None:
     pod = started(node, "plain", injected=False)
-    address = node.kubectl("get", "service/plain", f"--namespace={SHOP}", "--output=jsonpath={.spec.clusterIP}")
     assert from_node(node, url(pod)).startswith("plain 10.244.1.")
-    assert from_node(node, f"http://{address}").startswith("plain ")
-    assert from_pod(node, "plain", f"http://{address}").startswith("plain ")  # and back to itself, by hairpin
+    service = service_url(node, "plain")
+    assert from_node(node, service).startswith("plain ")
+    assert from_pod(node, "plain", service).startswith("plain ")  # and back to itself, by hairpin
     removed(node, "plain")
 
 

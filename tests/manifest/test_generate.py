@@ -73,7 +73,7 @@ def test_a_value_without_its_path_and_the_platform_are_taken(generate: Generate)
     made = generate("--set", "cniBinDir=/home/kubernetes/bin,platform=openshift-4")
     paths = {each["name"]: each["hostPath"]["path"] for each in made.pod["volumes"]}
     assert paths["cni-bin-dir"] == "/home/kubernetes/bin"
-    assert paths["cni-conf-dir"] == "/var/run/multus/cni/net.d", "the platform's"
+    assert paths["cni-conf-dir"] == "/etc/cni/multus/net.d", "the platform's"
     assert last(made)["spec"] == {"platform": "openshift-4", "values": {"cni": {"cniBinDir": "/home/kubernetes/bin"}}}
     assert made["DaemonSet"]["metadata"]["namespace"] == "kube-system", "the platform's"
     assert last(made)["metadata"]["namespace"] == "istio-system"
