@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
 import yaml
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-PATIENCE = 5.0  # seconds for one request: the runtime waits for its answer
+PATIENCE = 30.0  # seconds for one request: to give up sooner and ask again keeps a busy server from doing anything else
+PODS_PATIENCE = 5.0  # seconds for a pod that is asked for by name: the runtime waits for it
 CONNECTIONS = 8  # at once, to ask for pods
 FIELD_MANAGER = "istio-cni-node"  # whose the fields are that an agent applies
 
@@ -33,11 +34,16 @@ _WHAT_TO_DO = {
 
 
 class ApiError(PodsUnavailable):
-    """The API server did not do what it was asked for; `status` is its answer's, 0 if there was none."""
+    """The API server did not do what it was asked for.
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    Attributes:
+        status: its answer's; 0 if there was none.
+        after: seconds for which it wants to be left alone.
+    """
+
+    def __init__(self, message: str, status: int = 0, after: float = 0.0) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.after = status, after
 
 
 class CredentialsError(Exception):
@@ -121,6 +127,17 @@ def _named(items: list[dict[str, Any]], name: str) -> dict[str, Any]:
     return {item["name"]: item for item in items}[name]
 
 
+class Request(NamedTuple):
+    """One request: what is asked of the API server, and how many seconds it may take."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] | None
+    headers: Mapping[str, str]
+    data: str | None = None
+    patience: float = PATIENCE
+
+
 class ApiServer:
     """Asks the API server, one request at a time. Belongs to one event loop."""
 
@@ -130,7 +147,11 @@ class ApiServer:
         self._session: aiohttp.ClientSession | None = None
 
     async def get(
-        self, path: str, query: Mapping[str, str] | None = None, accept: str = "application/json"
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        accept: str = "application/json",
+        patience: float = PATIENCE,
     ) -> Any | None:
         """Ask once.
 
@@ -138,10 +159,10 @@ class ApiServer:
             The answer, parsed; None for 404.
 
         Raises:
-            ApiError: for everything else, also when it takes longer than PATIENCE.
+            ApiError: for everything else, also when it takes longer than `patience` seconds.
         """
         try:
-            return await self._request("GET", path, query, {"Accept": accept})
+            return await self._request(Request("GET", path, query, {"Accept": accept}, None, patience))
         except ApiError as error:
             if error.status == 404:
                 return None
@@ -154,7 +175,8 @@ class ApiServer:
             ApiError: if it was not done.
         """
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        return await self._request("PATCH", path, query, {"Content-Type": "application/apply-patch+yaml"}, wanted)
+        headers = {"Content-Type": "application/apply-patch+yaml"}
+        return await self._request(Request("PATCH", path, query, headers, json.dumps(wanted)))
 
     async def create(self, path: str, wanted: Mapping[str, Any]) -> Any:
         """Create an object.
@@ -162,30 +184,26 @@ class ApiServer:
         Raises:
             ApiError: if it was not done.
         """
-        return await self._request("POST", path, None, {"Content-Type": "application/json"}, wanted)
+        headers = {"Content-Type": "application/json"}
+        return await self._request(Request("POST", path, None, headers, json.dumps(wanted)))
 
-    async def _request(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        headers: Mapping[str, str],
-        body: Mapping[str, Any] | None = None,
-    ) -> Any:
+    async def _request(self, asked: Request) -> Any:
         try:
             info = credentials(self._kubeconfig)
         except CredentialsError as error:
             raise ApiError(f"no credentials for the API server: {error}") from error
-        data = json.dumps(body) if body is not None else None
+        url, headers = info.server.rstrip("/") + asked.path, info.as_http_headers() | dict(asked.headers)
+        given: dict[str, Any] = {"params": asked.query, "headers": headers, "data": asked.data}
         try:
             session = await self._connected(info)
-            url, every = info.server.rstrip("/") + path, info.as_http_headers()
-            async with session.request(method, url, params=query, headers=every | dict(headers), data=data) as answer:
+            limit = aiohttp.ClientTimeout(total=asked.patience)
+            async with session.request(asked.method, url, **given, timeout=limit) as answer:
                 if answer.status >= 300:
-                    raise ApiError(f"{info.server} answered {answer.status}: {await _why(answer)}", answer.status)
+                    said = f"{info.server} answered {answer.status}: {await _why(answer)}"
+                    raise ApiError(said, answer.status, _after(answer))
                 return await answer.json()
         except TimeoutError as error:
-            raise ApiError(f"{info.server} did not answer within {PATIENCE:g} s") from error
+            raise ApiError(f"{info.server} did not answer within {asked.patience:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ApiError(f"{info.server} cannot be asked: {error or type(error).__name__}") from error
 
@@ -201,12 +219,16 @@ class ApiServer:
         if self._session is None or reached != self._reached:
             left, self._reached = self._session, reached
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=info.as_ssl_context()),
-                timeout=aiohttp.ClientTimeout(total=PATIENCE),
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=info.as_ssl_context())
             )
             if left:
                 await left.close()
         return self._session
+
+
+def _after(answer: aiohttp.ClientResponse) -> float:
+    text = answer.headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdecimal() else 0.0
 
 
 async def _why(answer: aiohttp.ClientResponse) -> str:

@@ -84,7 +84,7 @@ class ControlPlanes:
                 tries, self._reason = 0, ""
             except ApiError as error:
                 tries += 1
-                seconds = pause(tries)
+                seconds = max(pause(tries), error.after)
                 if str(error) != self._reason:
                     self._reason = str(error)
                     _log.warning(

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from installer.nodestatus import Seen
 
 LOOK_EVERY = 1.0  # seconds between two looks whether something has changed
-SPREAD = 2.0  # seconds, by chance, before a change is written: 5,000 nodes may have it at the same moment
-COUNTS_EVERY = 60.0  # seconds between two writes for the sake of the number of pods alone
+SPREAD = (
+    10.0  # seconds, by chance, before it is written that a resource is obeyed: 5,000 nodes have heard of it at once
+)
+COUNTS_EVERY = 600.0  # seconds between two writes for the sake of the number of pods alone
 RETRIES = (1, 2, 5, 10, 30, 60)  # seconds between tries, and as much again by chance
 
 _log = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ class NodeResource:
             node_name: the node's, and the object's.
             api: where it is written.
             look: what is to be reported, as it is now.
-            spread: seconds, by chance, before a change is written.
+            spread: seconds, by chance, before it is written that a resource is obeyed.
         """
         self._node_name = node_name
         self._api = api
@@ -56,10 +58,12 @@ class NodeResource:
         """Keep it so until cancelled. Nothing that the API server does or does not do ends it."""
         failures = 0
         while True:
-            if not self._is_due():
+            changed = self._changed()
+            if not changed:
                 await asyncio.sleep(LOOK_EVERY)
                 continue
-            await asyncio.sleep(random.uniform(0, self._spread))  # noqa: S311 - not for secrets
+            if "controlPlane" in changed:
+                await asyncio.sleep(random.uniform(0, self._spread))  # noqa: S311 - not for secrets
             try:
                 await self.write()
                 failures, self._reason = 0, ""
@@ -67,7 +71,7 @@ class NodeResource:
                 self._say(str(error))
                 pause = RETRIES[min(failures, len(RETRIES) - 1)]
                 failures += 1
-                await asyncio.sleep(pause * random.uniform(1, 2))  # noqa: S311
+                await asyncio.sleep(max(pause, error.after) * random.uniform(1, 2))  # noqa: S311
 
     async def write(self) -> None:
         """Write it as it is now.
@@ -88,14 +92,12 @@ class NodeResource:
         if self._node_uid and _ready(last).get("status") != _ready(now)["status"]:
             await self._tell(_ready(now), first=not last)
 
-    def _is_due(self) -> bool:
+    def _changed(self) -> set[str]:
+        """Name the fields that are to be written: what has changed, but that of the pods' number only now and then."""
         now = status(self._look(), self._written, datetime.now(UTC))
-        if now == self._written:
-            return False
-        but_for_pods = {key: value for key, value in self._written.items() if key != "pods"}
-        if {key: value for key, value in now.items() if key != "pods"} != but_for_pods:
-            return True
-        return asyncio.get_running_loop().time() - self._written_at >= COUNTS_EVERY
+        changed = {key for key in now.keys() | self._written.keys() if now.get(key) != self._written.get(key)}
+        counted = asyncio.get_running_loop().time() - self._written_at < COUNTS_EVERY
+        return changed - {"pods"} if counted else changed
 
     async def _make(self) -> None:
         """Have the object be there, owned by its Node, and take up what the agent before has written."""

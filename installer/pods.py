@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.apiserver import ApiServer
+from installer.apiserver import PODS_PATIENCE, ApiServer
 from installer.clusterwatch import AT_ONCE, ClusterWatch, Watched, pause, wait
 from plugin.pod import ManifestError, Pod, PodsUnavailable
 
@@ -103,7 +103,7 @@ class NodePods:
     async def _ask_for(self, namespace: str, name: str) -> Pod | None:
         if not _NAME.fullmatch(namespace) or not _NAME.fullmatch(name):
             return None  # the API server would accept no such pod
-        manifest = await self._api.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
+        manifest = await self._api.get(f"/api/v1/namespaces/{namespace}/pods/{name}", patience=PODS_PATIENCE)
         try:
             return Pod.from_manifest(manifest) if manifest else None
         except ManifestError as error:

@@ -1,0 +1,1 @@
+"""What many node agents cost the API server: simulated ones, held to the requests of a real one."""

@@ -1,0 +1,172 @@
+"""`make scale`: many simulated agents at a real API server. Prints a table, writes build/scale.json, ends by itself."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from resource import RLIMIT_NOFILE, getrlimit, setrlimit
+from typing import TYPE_CHECKING, Any
+
+from installer.noderesource import SPREAD
+from tests.controller.stage import Controller, Stage
+from tests.scale.agent import PODS, RESOURCES, Habits
+from tests.scale.fleet import Fleet, Stretch
+from tests.scale.site import Site
+from tests.support.call import ROOT
+from tests.support.cluster import ETCD, Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.scale.site import Place
+
+WITHIN = 420.0  # seconds at most for all to start, or to report a change
+LOOK_AFTER_CUT = 1.0  # seconds in which all have noticed
+CONNECTIONS_EACH = 6  # at most, at the start of an agent
+COMPARED = 200  # agents at most that compare, one after the other
+
+
+class Run:
+    """One run, and what it has measured."""
+
+    def __init__(
+        self,
+        site: Site,
+        places: Sequence[Place],
+        quiet: float,
+        controller: Controller,
+        rows: list[dict[str, Any]],
+    ) -> None:
+        self._site, self._places, self._quiet, self._controller = site, places, quiet, controller
+        assert controller.process
+        self._pids = {**site.cluster.pids, "clients": os.getpid(), "controller": controller.process.pid}
+        self._rows = rows
+
+    async def run(self, habits: Habits) -> None:
+        """Start all, leave them alone for a while, change the resource, cut all connections, have some compare."""
+        generation = await self._site.settings("warn")
+        async with Fleet(self._site, self._places, habits) as fleet:
+            with self._stretch(f"start, spread over {habits.start_within:g} s", fleet):
+                within = habits.start_within + WITHIN
+                await fleet.until_each(
+                    lambda agent: agent.known and generation in agent.reported, within, "all have started"
+                )
+            self._say("knows its pods, s after its start", [a.known - a.started for a in fleet.agents])
+            self._say("has reported, s after its start", [a.reported[generation] - a.started for a in fleet.agents])
+            await self._rest(fleet)
+
+    async def _rest(self, fleet: Fleet) -> None:
+        print(f"  watches: {fleet.tally.watches[PODS]} on pods, {fleet.tally.watches[RESOURCES]} on the resource")
+        with self._stretch("quiet", fleet):
+            await asyncio.sleep(self._quiet)
+        with self._stretch("a change of the resource", fleet) as change:
+            generation = await self._site.settings("debug")
+            await fleet.until_each(lambda agent: generation in agent.reported, WITHIN, "all have reported")
+        self._say("has heard of it, s", [agent.obeyed[generation] - change.began for agent in fleet.agents])
+        self._say("has reported it, s", [agent.reported[generation] - change.began for agent in fleet.agents])
+        with self._stretch("all connections are cut", fleet):
+            fleet.tally.cut()
+            await asyncio.sleep(LOOK_AFTER_CUT)
+            await fleet.until(lambda: fleet.watched, WITHIN, "all watch again")
+        some = fleet.agents[:COMPARED]
+        with self._stretch(f"{len(some)} compare, one by one", fleet):
+            for agent in some:
+                await agent.compare()
+
+    @contextmanager
+    def _stretch(self, what: str, fleet: Fleet) -> Iterator[Stretch]:
+        stretch = Stretch(fleet.tally, self._pids)
+        writes, heard = self._status_writes(), fleet.tally.event_bytes[RESOURCES, "MODIFIED"]
+        with stretch:
+            yield stretch
+        row = {"what": what, **stretch.figures()}
+        row["status writes"] = self._status_writes() - writes
+        row["kB of them"] = round((fleet.tally.event_bytes[RESOURCES, "MODIFIED"] - heard) / 1e3)
+        self._rows.append(row)
+        print(" ".join(_cell(each) for each in row.values()), flush=True)
+
+    def _status_writes(self) -> int:
+        """Return how many statuses the controller has written until now."""
+        found = re.search(
+            r"^istio_cni_controller_status_writes_total (\S+)$", self._controller.get("/metrics")[1], re.MULTILINE
+        )
+        return int(float(found[1])) if found else 0
+
+    def _say(self, what: str, seconds: Sequence[float]) -> None:
+        ordered = sorted(seconds)
+        row = {"what": what} | {f"p{share}": round(_percentile(ordered, share), 2) for share in (50, 99, 100)}
+        self._rows.append(row)
+        print(f"  {what}: p50 {row['p50']}, p99 {row['p99']}, last {row['p100']}", flush=True)
+
+
+def _cell(value: object) -> str:
+    return f"{value:36}" if isinstance(value, str) else f"{value:>10}"
+
+
+def _percentile(ordered: Sequence[float], share: int) -> float:
+    """Return the smallest value that so many percent of all do not exceed."""
+    return ordered[max(0, -(-len(ordered) * share // 100) - 1)]
+
+
+def main() -> int:
+    """Make the cluster, run once for each spread of the start, keep the figures."""
+    parser = argparse.ArgumentParser(prog="python -m tests.scale", description=__doc__)
+    parser.add_argument("--agents", type=int, default=1000)
+    parser.add_argument("--pods", type=int, default=5, help="a node, besides the agent's own")
+    parser.add_argument("--start-within", type=float, nargs="+", default=[240.0], help="seconds; one run each")
+    parser.add_argument("--quiet", type=float, default=60.0, help="seconds without anything happening")
+    parser.add_argument("--spread", type=float, default=SPREAD, help="seconds over which reports are spread")
+    parser.add_argument(
+        "--etcd", default=ETCD, help="the program; Debian's makes each list read all pods of the cluster"
+    )
+    given = parser.parse_args()
+    _, most = getrlimit(RLIMIT_NOFILE)
+    if most < (needed := given.agents * CONNECTIONS_EACH + 100):
+        print(
+            f"scale: {most} open files are allowed, expected {needed} or more: ulimit -Hn, or fewer --agents",
+            file=sys.stderr,
+        )
+        return 1
+    setrlimit(RLIMIT_NOFILE, (most, most))
+    logging.disable()  # what an agent says of a refused request is counted
+    folder = Path(tempfile.mkdtemp(prefix="istio-cni-scale-"))
+    folder.chmod(0o755)  # the controller is not root
+    rows: list[dict[str, Any]] = []
+    try:
+        for within in given.start_within:
+            with Cluster(folder / f"{within:g}", etcd=given.etcd) as cluster:
+                asyncio.run(_measured(cluster, given, Habits(start_within=within, spread=given.spread), rows))
+    finally:
+        shutil.rmtree(folder)
+    report = {"agents": given.agents, "pods": given.pods, "processors": os.cpu_count(), "rows": rows}
+    (ROOT / "build" / "scale.json").write_text(json.dumps(report, indent=2) + "\n")
+    print("written: build/scale.json")
+    return 0
+
+
+async def _measured(cluster: Cluster, given: argparse.Namespace, habits: Habits, rows: list[dict[str, Any]]) -> None:
+    """Make nodes and pods, and run once; the rows are added as they are measured."""
+    site = Site(cluster)
+    site.install()
+    places = await site.places([f"node-{number:05}" for number in range(given.agents)], given.pods)
+    print(
+        f"{given.agents} agents, {given.pods + 1} pods a node, on {os.cpu_count()} processors, with all else that runs"
+    )
+    print(" ".join([" " * 36, *(f"{name:>10}" for name in (*Stretch.NAMES, "statuses", "their kB"))]))
+    folder = cluster.folder / "controller"
+    folder.mkdir()
+    with Controller(Stage(cluster, folder), "scale") as controller:
+        await Run(site, places, given.quiet, controller, rows).run(habits)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""A node agent as the API server sees it.
+
+These are the real agent's parts that talk to it, with kopf and the HTTP session replaced in them: kopf needs a thread for each
+watch, and the session reads a kubeconfig each time. What would be seen of the node itself is as it should be. A real agent is
+held beside it in a test: the same requests, in kind and number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from installer.cluster import Cluster
+from installer.noderesource import SPREAD
+from installer.nodestate import Condition, NodeState
+from installer.nodestatus import Seen
+from installer.orders import Orders
+from installer.pods import NodePods
+from installer.settings import settings
+from plugin.backend import Backend, Capability
+from tests.scale.connect import Api
+from tests.scale.site import DAEMONSET
+from tests.scale.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.scale.connect import Client
+
+PODS = "/api/v1/pods"
+RESOURCES = "/apis/install.istio.io/v1alpha2/istiocontrolplanes"
+
+_WELL = NodeState(installed=True, reason=None, conflist="10-k8s.conflist", digest="0" * 64)
+_BACKENDS = tuple(Capability(each) for each in Backend)
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What can be chosen of an agent's behaviour, in seconds.
+
+    Attributes:
+        start_within: it waits up to so long, by chance, before its first request.
+        spread: the same, before it writes its status.
+    """
+
+    start_within: float = 0.0
+    spread: float = SPREAD
+
+
+class SimulatedAgent:
+    """One node's. Times are those of the monotonic clock, in seconds."""
+
+    def __init__(self, node: str, client: Client, habits: Habits) -> None:
+        self._start_within = habits.start_within
+        told = settings({"node_name": node, "daemonset": DAEMONSET})
+        self._orders = Orders(told)
+        self._pods = NodePods(node, None)
+        self._pods._api = Api(client)
+        self._pods._watch = Watch(self._pods._watch, client)
+        self._cluster = Cluster(told, self._obey, self._look)
+        planes, report = self._cluster._control_planes, self._cluster._node
+        self._cluster._api = planes._api = report._api = Api(client, self._written)
+        planes._watch = Watch(planes._watch, client)
+        report._spread = habits.spread
+        self.started = self.known = 0.0
+        self.obeyed: dict[int, float] = {}  # since when, by the resource's generation; 0 for the chart's settings
+        self.reported: dict[int, float] = {}  # the same: since when the API server knows
+
+    async def run(self) -> None:
+        """Do all that an agent does, until cancelled."""
+        await asyncio.sleep(random.uniform(0, self._start_within))  # noqa: S311 - to spread load
+        self.started = time.monotonic()
+        stop = asyncio.Event()
+        try:
+            async with asyncio.TaskGroup() as parts:
+                parts.create_task(self._pods.run(stop))
+                parts.create_task(self._cluster.run(stop))
+        finally:
+            await self._cluster.close()
+
+    async def compare(self) -> None:
+        """Ask for what is compared with the pods that were heard of, as is done every ten minutes."""
+        await self._pods._list()
+
+    @property
+    def pods(self) -> int:
+        """How many pods it knows."""
+        return self._pods.count
+
+    def _obey(self, orders: Orders) -> None:
+        self._orders = orders
+        if orders.control_plane:
+            self.obeyed.setdefault(orders.control_plane.generation, time.monotonic())
+
+    def _look(self) -> Seen:
+        if self._pods.known and not self.known:
+            self.known = time.monotonic()
+        return Seen(
+            version="0.1.0",
+            orders=self._orders,
+            node=_WELL,
+            tried=_BACKENDS,
+            chosen=_BACKENDS[0],
+            conditions=[Condition("pods", None if self._pods.known else self._pods.reason)],
+            redirected=self.pods,
+        )
+
+    def _written(self, path: str, body: Mapping[str, Any]) -> None:
+        if path.endswith("/status") and body["status"]["conditions"][0]["status"] == "True":
+            generation = body["status"].get("controlPlane", {}).get("generation", 0)
+            self.reported.setdefault(generation, time.monotonic())
