@@ -24,9 +24,11 @@ from installer.metrics import Metrics
 from installer.nodestate import Condition
 from installer.nodestatus import Seen, redirected_of
 from installer.orders import Orders
+from installer.podrepair import PodRepair
 from installer.reconcile import Reconciler
 from installer.release import release
 from installer.uninstall import uninstall
+from installer.waiting import wait
 from plugin.handler import Handler, Outcome
 from plugin.parameters import Defaults
 from plugin.server import Server
@@ -109,6 +111,17 @@ class Agent:
         )
         self._health = Health(self._conditions, self._metrics.registry)
         self._cluster = None if settings.pods_from else Cluster(settings, self._obey, self._look)
+        self._pod_repair = PodRepair(
+            self._pods,
+            self._workers,
+            cache=settings.cni_cache_dir_mount,
+            netns_dir=settings.netns_dir_mount,
+            orders=lambda: self._orders,
+            defaults=self._defaults,
+            capability=lambda: self._backends.chosen,
+            cluster=self._cluster,
+            observe=self._metrics.running_pod,
+        )
 
     async def run(self) -> None:
         """Start the parts in the order of D6: socket, plugin file, conflist last; stop them in the opposite one."""
@@ -132,6 +145,7 @@ class Agent:
                     parts.create_task(self._cluster.run(self._stop))
                 parts.create_task(self._serve())
                 parts.create_task(self._reconciler.run(self._stop))
+                parts.create_task(self._pod_repair.run(self._stop))
                 parts.create_task(self._say_when_ready())
         if self._leaves:
             for step in uninstall(self._settings):
@@ -200,11 +214,7 @@ class Agent:
         await self._backends.try_all(self._workers, self._orders.settings.redirect_backend)
 
     async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(RETRY):
-                await self._told.wait()
-        except TimeoutError:
-            return
+        await wait(self._told, RETRY)
 
     async def _say_when_ready(self) -> None:
         ready, stop = asyncio.create_task(self._until_ready()), asyncio.create_task(self._told.wait())
@@ -249,6 +259,8 @@ class Agent:
             chosen=self._backends.chosen,
             conditions=self._conditions(),
             redirected=self._counted[0],
+            repaired=self._pod_repair.repaired,
+            astray=self._pod_repair.notes,
         )
 
     def _observe(self, outcome: Outcome) -> None:

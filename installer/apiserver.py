@@ -187,6 +187,15 @@ class ApiServer:
         headers = {"Content-Type": "application/json"}
         return await self._request(Request("POST", path, None, headers, json.dumps(wanted)))
 
+    async def delete(self, path: str, uid: str) -> None:
+        """Delete an object, unless another of its name has taken its place.
+
+        Raises:
+            ApiError: if it was not done.
+        """
+        asked = json.dumps({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}})
+        await self._request(Request("DELETE", path, None, {"Content-Type": "application/json"}, asked))
+
     async def _request(self, asked: Request) -> Any:
         try:
             info = credentials(self._kubeconfig)

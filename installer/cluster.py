@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from installer.apiserver import ApiError, ApiServer
 from installer.controlplanes import ControlPlanes
+from installer.events import tell
 from installer.leaving import why_to_take_out
 from installer.noderesource import NodeResource
 from installer.orders import Orders, orders
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from installer.nodestatus import Seen
     from installer.settings import Settings
+    from plugin.pod import Pod
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +67,30 @@ class Cluster:
         """Report once more, now, if that can be done."""
         with suppress(ApiError):
             await self._node.write()
+
+    async def tell(self, pod: Pod, reason: str, note: str, *, warning: bool) -> str:
+        """Write an Event about a pod; returns why that was not done."""
+        about = {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
+        try:
+            await tell(self._api, self._settings.node_name, about, reason, note, warning=warning)
+        except ApiError as error:
+            return str(error)
+        return ""
+
+    async def delete_pod(self, pod: Pod) -> str:
+        """Delete a pod that something else replaces by a new one; returns why that was not done."""
+        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
+        try:
+            found = await self._api.get(path)
+            if found is None or found["metadata"]["uid"] != pod.uid:
+                return ""
+            if not any(each.get("controller") for each in found["metadata"].get("ownerReferences") or ()):
+                return "no controller would start it again; delete it by hand"
+            await self._api.delete(path, pod.uid)
+        except ApiError as error:
+            may = "; helm upgrade --set cni.repairMode=delete gives the agents the right" if error.status == 403 else ""
+            return f"{error}{may}"
+        return ""
 
     async def _try_to_ask(self) -> None:
         """See that it can be asked later whether we are to come back: a refusal then means something."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from installer.apiserver import credentials
 from installer.kopfalone import kopf
+from installer.waiting import wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,10 +183,3 @@ class ClusterWatch(Generic[_T]):
 def pause(tries: int) -> float:
     """Return the seconds to wait after so many tries, from 1: by chance up to twice as long, as other nodes wait as well."""
     return PAUSES[min(tries, len(PAUSES)) - 1] * random.uniform(1, 2)  # noqa: S311 - not for secrets
-
-
-async def wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait some time, or until something has happened."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

@@ -12,8 +12,9 @@ import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.apiserver import ApiError
-from installer.clusterwatch import ClusterWatch, Watched, pause, wait
+from installer.clusterwatch import ClusterWatch, Watched, pause
 from installer.resource import GROUP, PLURAL, VERSION
+from installer.waiting import wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -64,6 +64,12 @@ class Metrics:
             buckets=ADD_SECONDS,
             registry=self.registry,
         )
+        self._running = Counter(
+            "istio_cni_running_pods_without_redirect",
+            "Running pods that had no redirect, by what became of them.",
+            ("outcome",),
+            registry=self.registry,
+        )
         self.registry.register(_Now(version, node, pods, backends, lost_log_lines))
         prometheus_client.ProcessCollector(registry=self.registry)
 
@@ -83,6 +89,10 @@ class Metrics:
             self._around.inc(around)
             if row is not None:
                 self._decisions.labels(row).inc()
+
+    def running_pod(self, outcome: str) -> None:
+        """Count a running pod that had no redirect: Redirected, Deleted or NotRedirected."""
+        self._running.labels(outcome).inc()
 
 
 class _Now(Collector):

@@ -12,7 +12,8 @@ import random
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from installer.apiserver import FIELD_MANAGER, ApiError
+from installer.apiserver import ApiError
+from installer.events import tell
 from installer.nodestatus import GROUP, KIND, PLURAL, VERSION, status
 
 if TYPE_CHECKING:
@@ -117,20 +118,10 @@ class NodeResource:
         well = ready["status"] == "True"
         if first and not well:
             return  # it has only just started
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        event = {
-            "metadata": {"generateName": "istio-cni-node-", "namespace": "default"},
-            "regarding": {"apiVersion": "v1", "kind": "Node", "name": self._node_name, "uid": self._node_uid},
-            "type": "Normal" if well or ready["reason"] == "Removed" else "Warning",
-            "reason": ready["reason"],
-            "action": "Reconcile",
-            "note": ready["message"][:1024],
-            "eventTime": now,
-            "reportingController": FIELD_MANAGER,
-            "reportingInstance": self._node_name,
-        }
+        node = {"apiVersion": "v1", "kind": "Node", "name": self._node_name, "uid": self._node_uid}
+        warning = not well and ready["reason"] != "Removed"
         try:
-            await self._api.create("/apis/events.k8s.io/v1/namespaces/default/events", event)
+            await tell(self._api, self._node_name, node, ready["reason"], ready["message"], warning=warning)
         except ApiError as error:
             _log.warning("an Event could not be written", extra={"reason": str(error)})
 

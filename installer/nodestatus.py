@@ -43,6 +43,8 @@ class Seen:
         chosen: the one that is used.
         conditions: what readiness asks for, by the names that /readyz gives them.
         redirected: how many of the node's pods are redirected.
+        repaired: how many of them were given their redirect while they ran.
+        astray: those that are to be redirected and are not, each with why.
     """
 
     version: str
@@ -52,6 +54,8 @@ class Seen:
     chosen: Capability
     conditions: Sequence[Condition]
     redirected: int
+    repaired: int = 0
+    astray: Sequence[str] = ()
 
 
 def redirected_of(pods: Iterable[Pod], excluded: Collection[str], defaults: Defaults) -> int:
@@ -85,7 +89,7 @@ def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
         "state": state,
         "version": seen.version,
         "repairs": {"count": node.repairs},
-        "pods": {"redirected": seen.redirected},
+        "pods": {"redirected": seen.redirected, "repaired": seen.repaired},
         "conditions": [_ready(seen, last, now)],
     }
     if node.last_repair:
@@ -131,7 +135,7 @@ def _notes(seen: Seen) -> list[str]:
     problems = [
         f"the IstioControlPlane is wrong and what was set before stays: {each}" for each in seen.orders.problems
     ]
-    return skipped + problems
+    return [*skipped, *problems, *seen.astray]
 
 
 def _backend(capability: Capability) -> dict[str, Any]:

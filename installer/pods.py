@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.apiserver import PODS_PATIENCE, ApiServer
-from installer.clusterwatch import AT_ONCE, ClusterWatch, Watched, pause, wait
+from installer.clusterwatch import AT_ONCE, ClusterWatch, Watched, pause
+from installer.waiting import wait
 from plugin.pod import ManifestError, Pod, PodsUnavailable
 
 if TYPE_CHECKING:

@@ -46,6 +46,15 @@ class LogLevel(StrEnum):
     DEBUG = "debug"
 
 
+class RepairMode(StrEnum):
+    """What is done with a running pod that is to be redirected and is not."""
+
+    NONE = "none"
+    REPORT = "report"
+    DELETE = "delete"
+    REDIRECT = "redirect"
+
+
 class HostPort(NamedTuple):
     """Where to listen: a host name or address without brackets, and a TCP port; 0 lets the kernel choose one."""
 
@@ -260,7 +269,8 @@ class Settings:
             lambda text: _directory(text) if text else None,
             "",
             "DIR",
-            "Where a container has the node's directories mounted: in it as cni-bin-dir and cni-conf-dir. "
+            "Where a container has the node's directories mounted: in it as cni-bin-dir, cni-conf-dir, netns-dir and "
+            "cni-cache-dir. "
             "Default: they are where they are on the node.",
         )
     )
@@ -327,6 +337,17 @@ class Settings:
             live=True,
         )
     )
+    repair_mode: RepairMode = field(
+        metadata=_declared(
+            _one_of(RepairMode),
+            "redirect",
+            "MODE",
+            "What is done with a running pod that is to be redirected and is not, as it started before the plugin was there: "
+            "redirect it, delete it, so that it starts anew, report it, or none of these.",
+            schema=_enum(RepairMode),
+            live=True,
+        )
+    )
     log_level: LogLevel = field(
         metadata=_declared(
             _log_level,
@@ -335,6 +356,19 @@ class Settings:
             f"How much is logged: {', '.join(LogLevel)}.",
             schema=_enum(LogLevel),
             live=True,
+        )
+    )
+    netns_dir: Path = field(
+        metadata=_declared(
+            _directory,
+            "/var/run/netns",
+            "DIR",
+            "Where the container runtime has the network namespaces of running pods.",
+        )
+    )
+    cni_cache_dir: Path = field(
+        metadata=_declared(
+            _directory, "/var/lib/cni", "DIR", "Where the container runtime keeps the results of the CNI plugins."
         )
     )
     pods_from: Path | None = field(
@@ -374,6 +408,16 @@ class Settings:
     def conf_dir_mount(self) -> Path:
         """Where this process finds cniConfDir."""
         return self.mounts / "cni-conf-dir" if self.mounts else self.cni_conf_dir
+
+    @property
+    def netns_dir_mount(self) -> Path:
+        """Where this process finds netnsDir."""
+        return self.mounts / "netns-dir" if self.mounts else self.netns_dir
+
+    @property
+    def cni_cache_dir_mount(self) -> Path:
+        """Where this process finds cniCacheDir."""
+        return self.mounts / "cni-cache-dir" if self.mounts else self.cni_cache_dir
 
 
 def declarations() -> tuple[Declaration, ...]:

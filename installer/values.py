@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from installer.settings import Declaration
 
 OF_ONE_AGENT = ("node_name", "plugin_file", "pods_from", "kubeconfig")  # what a cluster has no common value for
-OF_THE_CHART = ("agent_socket", "health_address", "mounts", "daemonset")  # what its templates are built around
+OF_TEMPLATES = ("mounts", "daemonset", "netns_dir", "cni_cache_dir")  # what the chart's templates set by themselves
+OF_THE_CHART = ("agent_socket", "health_address")  # values of the chart alone
 OF_THE_DAEMONSET: Mapping[str, Mapping[str, Any]] = {
     "hub": {"type": "string"},
     "tag": {"type": ["string", "integer"]},
@@ -44,7 +45,7 @@ class Problem(NamedTuple):
 
 def of_agents() -> dict[str, Declaration]:
     """Return the values that set the node agents, by the names that users give them."""
-    return {each.key: each for each in declarations() if each.name not in (*OF_ONE_AGENT, *OF_THE_CHART)}
+    return {each.key: each for each in declarations() if each.name not in (*OF_ONE_AGENT, *OF_TEMPLATES, *OF_THE_CHART)}
 
 
 def schemas() -> dict[str, Mapping[str, Any]]:

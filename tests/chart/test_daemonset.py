@@ -35,8 +35,16 @@ def test_it_has_few_rights_on_the_node(render: Render) -> None:
     assert mounted == [
         {"path": "/opt/cni/bin", "type": "Directory"},
         {"path": "/etc/cni/net.d", "type": "Directory"},
+        {"path": "/var/run/netns", "type": "DirectoryOrCreate"},
+        {"path": "/var/lib/cni", "type": "DirectoryOrCreate"},
         {"path": "/var/run/istio-cni", "type": "DirectoryOrCreate"},
     ]
+
+
+def test_it_does_not_keep_the_netns_of_pods_that_have_ended(render: Render) -> None:
+    mounts = {each["name"]: each for each in render().container["volumeMounts"]}
+    assert mounts["netns-dir"]["mountPropagation"] == "HostToContainer"
+    assert mounts["netns-dir"]["readOnly"] is mounts["cni-cache-dir"]["readOnly"] is True
 
 
 def test_the_socket_is_where_the_plugin_on_the_node_is_told(render: Render) -> None:

@@ -24,9 +24,23 @@ RIGHTS = {
     ("list", "istiocontrolplanes.install.istio.io"), ("watch", "istiocontrolplanes.install.istio.io"),
     ("get", "istiocninodes.cni.istio.io"), ("create", "istiocninodes.cni.istio.io"),
     ("patch", "istiocninodes.cni.istio.io"), ("patch", "istiocninodes/status.cni.istio.io"),
-    ("get", "daemonsets.apps.istio-cni-node"),
+    ("get", "daemonsets.apps.istio-cni-node"), ("create", "events.events.k8s.io"),
 }  # fmt: skip
-IN_DEFAULT = {("create", "events.events.k8s.io")}  # where the Events on Nodes are
+CONTROLLERS = {
+    ("list", "istiocontrolplanes.install.istio.io"), ("watch", "istiocontrolplanes.install.istio.io"),
+    ("patch", "istiocontrolplanes.install.istio.io"), ("patch", "istiocontrolplanes/status.install.istio.io"),
+    ("list", "istiocninodes.cni.istio.io"), ("watch", "istiocninodes.cni.istio.io"),
+    ("list", "nodes"), ("watch", "nodes"), ("patch", "nodes"), ("create", "events"),
+}  # fmt: skip
+CONTROLLERS_IN_ITS_NAMESPACE = {
+    ("list", "daemonsets.apps.istio-cni-node"), ("watch", "daemonsets.apps.istio-cni-node"),
+    ("patch", "daemonsets.apps.istio-cni-node"), ("list", "pods"), ("watch", "pods"), ("list", "events"),
+    ("create", "leases.coordination.k8s.io"), ("get", "leases.coordination.k8s.io.istio-cni-controller"),
+    ("update", "leases.coordination.k8s.io.istio-cni-controller"),
+    ("get", "rolebindings.rbac.authorization.k8s.io.istio-cni-node-psp"),
+    ("get", "rolebindings.rbac.authorization.k8s.io.istio-cni-node-psp-resource"),
+    ("delete", "rolebindings.rbac.authorization.k8s.io.istio-cni-node-psp-resource"),
+}  # fmt: skip
 OWN = [
     "clusterrole/istio-cni-node", "clusterrolebinding/istio-cni-node", "configmap/istio-cni-node",
     "daemonset/istio-cni-node", "serviceaccount/istio-cni-node", "validatingadmissionpolicy/istio-cni-node",
@@ -143,17 +157,27 @@ def rights(cluster: Cluster, namespace: str, account: str, asked_in: str) -> set
 
 
 @pytest.mark.parametrize("asked_in", ["default", "kube-system", "the release's"])
-def test_its_token_may_do_a_few_things_and_nothing_else_that_others_may_not(
+def test_their_tokens_may_do_a_few_things_and_nothing_else_that_others_may_not(
     cluster: Cluster, release: Release, asked_in: str
 ) -> None:
     release.helm("install", "istio-cni", str(CHART))
     cluster.service_account(release.namespace, "anybody")
-    where = release.namespace if asked_in == "the release's" else asked_in
+    own = asked_in == "the release's"
+    where = release.namespace if own else asked_in
     everybodys = rights(cluster, release.namespace, "anybody", where)
-    assert rights(cluster, release.namespace, "istio-cni-node", where) - everybodys == RIGHTS | (
-        IN_DEFAULT if asked_in == "default" else set()
-    )
-    assert not RIGHTS & everybodys
+    assert rights(cluster, release.namespace, "istio-cni-node", where) - everybodys == RIGHTS
+    controllers = CONTROLLERS | (CONTROLLERS_IN_ITS_NAMESPACE if own else set())
+    assert rights(cluster, release.namespace, "istio-cni-controller", where) - everybodys == controllers
+    assert not (RIGHTS | controllers) & everybodys
+
+
+@pytest.mark.parametrize("mode", ["redirect", "report", "none", "delete"])
+def test_agents_may_delete_pods_where_that_is_their_repair_mode_alone(
+    cluster: Cluster, release: Release, mode: str
+) -> None:
+    release.helm("install", "istio-cni", str(CHART), f"--set=cni.repairMode={mode}")
+    deletes = ("delete", "pods") in rights(cluster, release.namespace, "istio-cni-node", "default")
+    assert deletes is (mode == "delete")
 
 
 def test_its_token_is_good_for_pods_of_all_namespaces_and_refused_elsewhere(cluster: Cluster, release: Release) -> None:

@@ -92,6 +92,7 @@ CHANGED: dict[str, Any] = {
     "redirectBackend": "iptables-legacy",
     "inboundPortsDefault": "*",
     "ipv6": "never",
+    "repairMode": "delete",
     "logLevel": "debug",
     "healthAddress": "[::]:1234",
 }
@@ -137,6 +138,7 @@ REFUSED_BY_THE_AGENT: dict[str, list[Any]] = {
     "redirectBackend": ["ebpf"],
     "inboundPortsDefault": ["80"],
     "ipv6": ["true"],
+    "repairMode": ["true", "Redirect"],
 }
 
 

@@ -41,9 +41,9 @@ class Release:
         self.node = node
         self._home = home
 
-    def install(self) -> None:
-        """Install it, unless that is done; or install it anew with the same values."""
-        self.helm("upgrade", "--install", "--create-namespace", NAME_OF_RELEASE, str(CHART), "--values=-")
+    def install(self, *options: str) -> None:
+        """Install it, unless that is done; or install it anew with the same values, and what options of helm's say."""
+        self.helm("upgrade", "--install", "--create-namespace", NAME_OF_RELEASE, str(CHART), "--values=-", *options)
 
     def ready(self) -> None:
         """Wait until all of its pods are ready."""
@@ -71,9 +71,9 @@ class Release:
         )
         return checked(ended).stdout
 
-    def steer(self, *excluded: str) -> None:
-        """Say in the resource which namespaces are excluded, and wait until that is in force on the node."""
-        cni = {"excludeNamespaces": [*EXCLUDED, *excluded]}
+    def steer(self, *excluded: str, **values: str) -> None:
+        """Say in the resource which namespaces are excluded, and more, and wait until that is in force on the node."""
+        cni = {"excludeNamespaces": [*EXCLUDED, *excluded]} | values
         self.node.apply(
             {
                 "apiVersion": "install.istio.io/v1alpha2",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -49,8 +49,16 @@ def before(node: KubernetesNode) -> dict[Path, Files]:
     return all_files(node)
 
 
+@pytest.fixture(scope="module")
+def early(node: KubernetesNode, before: object) -> dict[str, Any]:
+    """A meshed pod that runs before the chart has come there, and its traffic does not go through Envoy."""
+    pod = started(node, "early", injected=True)
+    assert from_node(node, url(pod)).startswith("early 10.244.1.")
+    return pod
+
+
 @pytest.fixture
-def installed(release: Release, before: object) -> Release:
+def installed(release: Release, early: object) -> Release:
     """The chart, ready on the node, and an IstioControlPlane that is in force."""
     release.install()
     release.ready()
@@ -64,6 +72,17 @@ def test_the_agent_is_in_the_runtimes_chain_and_says_so(installed: Release) -> N
     assert status["state"] == "Installed"
     assert status["backend"]["name"] == "nft", "the first of those that lack nothing"
     assert {each["type"]: each["status"] for each in status["conditions"]}["Ready"] == "True"
+
+
+def test_a_pod_that_ran_before_is_redirected_while_it_runs(
+    node: KubernetesNode, installed: Release, early: dict[str, Any]
+) -> None:
+    until(lambda: from_node(node, url(early)) == f"early {ENVOY}", 30, "its traffic goes through Envoy")
+    told = ("get", "events", "--namespace=shop", f"--field-selector=involvedObject.uid={early['metadata']['uid']}")
+    until(lambda: "Redirected" in node.kubectl(*told), 30, "an Event says so")
+    status = installed.get("istiocninodes")["items"][0]["status"]
+    assert status["pods"]["repaired"] == 1
+    removed(node, "early")
 
 
 def test_the_controller_says_of_the_resource_that_all_is_well(installed: Release) -> None:
@@ -93,10 +112,36 @@ def test_a_namespace_that_the_resource_excludes_counts_for_the_next_pod(
     assert from_node(node, url(earlier)) == f"earlier {ENVOY}"
     assert from_node(node, url(later)).startswith("later 10.244.1.")
     installed.steer()
+    until(lambda: from_node(node, url(later)) == f"later {ENVOY}", 30, "a pod that runs is meshed, too, by then")
     again = started(node, "again", injected=True)
     assert from_node(node, url(again)) == f"again {ENVOY}"
     assert node.kubectl("get", "pods", *AGENTS, "--output=name") == agents, "no agent was started for it"
     removed(node, "earlier", "later", "again")
+
+
+def test_pods_are_deleted_where_the_chart_allows_it_and_the_resource_asks_for_it(
+    node: KubernetesNode, installed: Release
+) -> None:
+    installed.steer("shop", repairMode="delete")
+    pod = started(node, "astray", injected=True)
+    events = ("get", "events", "--namespace=shop", f"--field-selector=involvedObject.uid={pod['metadata']['uid']}")
+    installed.steer(repairMode="delete")
+    remedy = "helm upgrade --set cni.repairMode=delete"
+    until(lambda: remedy in node.kubectl(*events), 30, "an Event says that the right is missing")
+    status = installed.get("istiocninodes")["items"][0]["status"]
+    until(lambda: remedy in str(installed.get("istiocninodes")), 30, "so does the node's status")
+    assert status["state"] == "Installed"
+    installed.install("--set=cni.repairMode=delete")
+    installed.ready()
+    node.kubectl(
+        "wait", "--for=delete", f"pod/{pod['metadata']['name']}", "--namespace=shop", "--timeout=60s", within=70
+    )
+    again = started(node, "astray", injected=True)
+    assert from_node(node, url(again)) == f"astray {ENVOY}"
+    removed(node, "astray")
+    installed.install()
+    installed.steer()
+    installed.ready()
 
 
 def test_an_upgrade_to_the_same_starts_nothing_again(installed: Release) -> None:

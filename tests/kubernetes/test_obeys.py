@@ -41,12 +41,9 @@ DAEMONSET = {
 
 @pytest.fixture(scope="module")
 def served(cluster: Cluster, kubeconfig: Path) -> Iterator[Path]:
-    """The kinds are there, and the account may also write Events."""
+    """The kinds are there."""
     cluster.kubectl("apply", "--server-side", "--filename", str(CHART / "crds"))
     cluster.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", f"crd/{NODES}", "--timeout=30s")
-    named = f"--namespace=default {ACCOUNT.rpartition(':')[2]}-events".split()
-    cluster.kubectl("create", "role", *named, "--verb=create", "--resource=events.events.k8s.io")
-    cluster.kubectl("create", "rolebinding", *named, f"--role={named[1]}", f"--serviceaccount={NAMESPACE}:istio-cni")
     yield kubeconfig
     cluster.kubectl("delete", "icp", "--all", "--all-namespaces")
 

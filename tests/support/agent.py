@@ -63,6 +63,10 @@ class AgentProcess:
         self.prefix = [*prefix]
         self.process: subprocess.Popen[str] | None = None
 
+    def set(self, option: str, value: str | Path) -> None:
+        """Say otherwise how it is to be started next: a flag, without its dashes."""
+        self.options += [f"--{option}", str(value)]
+
     def start(self) -> Self:
         """Start it without waiting for anything."""
         command = [*self.prefix, sys.executable, "-m", "installer", "run", *self.options]

@@ -81,6 +81,10 @@ class Node:
         """What to put before a command so that it runs in the node's network namespace."""
         return [NSENTER, f"--net={self.netns}", "--"]
 
+    def seen(self, path: str) -> Path:
+        """Translate an absolute path on the node to one that works here."""
+        return self._machine.seen(path)
+
     def write_primary(self) -> Path:
         """Write the primary CNI's conflist as primary CNIs do: beside it, then rename."""
         conflist = self.conf_dir / "10-k8s.conflist"

@@ -32,13 +32,18 @@ class Mesh:
         self._pods = folder / "pods"
         self._pods.mkdir(parents=True)
         self.agent = AgentProcess(
-            folder, conf_dir=self.node.conf_dir, bin_dir=self.node.bin_dir, options={"pods-from": self._pods}
+            folder,
+            conf_dir=self.node.conf_dir,
+            bin_dir=self.node.bin_dir,
+            options={"pods-from": self._pods},
         )
         self._ending = ExitStack()
 
     def __enter__(self) -> Self:
         self._ending.enter_context(self.node)
         self._ending.callback(self.agent.stop)
+        self.agent.set("netns-dir", self.node.seen("/var/run/netns"))
+        self.agent.set("cni-cache-dir", self.node.seen("/var/lib/cni"))
         return self
 
     def __exit__(
