@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.apiserver import PODS_PATIENCE, ApiServer
+from installer.apiserver import PODS_PATIENCE, ApiError, ApiServer
 from installer.clusterwatch import AT_ONCE, ClusterWatch, Watched, pause
 from installer.waiting import wait
 from plugin.pod import ManifestError, Pod, PodsUnavailable
@@ -140,19 +140,19 @@ class NodePods:
 
         It tells when all was heard, also on a node without pods, and forgets what was deleted while nobody heard.
         """
-        tries = 0
+        tries, after = 0, 0.0
         while True:
             try:
-                missing = await self._compare()
+                missing, after = await self._compare(), 0.0
                 self._reason = f"{missing} pods of this node have not been heard of. {self._watch.ended}"
                 if missing and self._known:
                     self._watch.end()  # its connection leads nowhere, or it has lost something: start anew
                 self._known |= not missing
             except PodsUnavailable as error:
-                missing = 1
+                missing, after = 1, error.after if isinstance(error, ApiError) else 0.0
                 self._reason = str(error)
             tries = tries + 1 if missing else 0
-            await wait(self._compare_now, pause(tries) if missing else self._compare_every)
+            await wait(self._compare_now, max(pause(tries), after) if missing else self._compare_every)
             self._compare_now.clear()
 
     async def _compare(self) -> int:
