@@ -1,4 +1,4 @@
-"""Which of several IstioControlPlanes counts: the oldest, for everything. Pure.
+"""Which of several IstioControlPlanes counts: the oldest that stays, for everything. Pure.
 
 Agents and controller decide it alike, from what each of them sees, and need not tell one another.
 """
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def governing(resources: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Find the resource that counts; one that is being deleted counts until it is gone.
+    """Find the resource that counts; one that is being deleted counts until it is gone, if there is no other.
 
     Args:
         resources: IstioControlPlanes, as the API server has them.
@@ -20,7 +20,7 @@ def governing(resources: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | Non
     Returns:
         One of them; None if there is none.
     """
-    return min(resources, key=_age, default=None)
+    return min(resources, key=lambda each: (is_going(each), _age(each)), default=None)
 
 
 def is_going(resource: Mapping[str, Any]) -> bool:

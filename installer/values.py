@@ -20,16 +20,32 @@ if TYPE_CHECKING:
 
     from installer.settings import Declaration
 
-OF_ONE_AGENT = ("node_name", "plugin_file", "pods_from", "kubeconfig")  # what a cluster has no common value for
+OF_ONE_AGENT = (
+    "node_name",
+    "plugin_file",
+    "pods_from",
+    "kubeconfig",
+    "pod_uid",
+)  # what a cluster has no common value for
 OF_TEMPLATES = ("mounts", "daemonset", "netns_dir", "cni_cache_dir")  # what the chart's templates set by themselves
 OF_THE_CHART = ("agent_socket", "health_address")  # values of the chart alone
+_QUANTITY = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+|[KMGTPE]i|[numkMGTPE])?$"
+_QUANTITIES = {"type": "object", "additionalProperties": {"type": ["string", "number"], "pattern": _QUANTITY}}
 OF_THE_DAEMONSET: Mapping[str, Mapping[str, Any]] = {
     "hub": {"type": "string"},
     "tag": {"type": ["string", "integer"]},
     "pullPolicy": {"type": "string", "enum": ["Always", "IfNotPresent", "Never"]},
     "psp_cluster_role": {"type": "string"},
     "podAnnotations": {"type": "object", "additionalProperties": {"type": "string"}},
-    "resources": {"type": "object"},
+    "resources": {
+        "type": "object",
+        "properties": {
+            "requests": _QUANTITIES,
+            "limits": _QUANTITIES,
+            "claims": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+        },
+        "additionalProperties": False,
+    },
 }
 
 
@@ -91,7 +107,7 @@ def as_text(value: object) -> str:
 
 
 def _type_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {name: rule for name, rule in schema.items() if name in ("type", "items", "additionalProperties")}
+    return {name: rule for name, rule in schema.items() if name != "enum"}
 
 
 def _said(error: ValidationError) -> str:

@@ -19,7 +19,7 @@ from installer.controller.rollout import DAEMONSET
 from installer.resource import GROUP, PLURAL, VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from installer.controller.news import News
@@ -67,24 +67,24 @@ class Api:
         self._core, self._apps = client.CoreV1Api(connection), client.AppsV1Api(connection)
         self._rbac, self._custom = client.RbacAuthorizationV1Api(connection), client.CustomObjectsApi(connection)
 
-    def resources(self) -> list[dict[str, Any]]:
+    def resources(self) -> Iterator[dict[str, Any]]:
         """List the IstioControlPlanes of all namespaces."""
         return _pages(lambda **page: self._custom.list_cluster_custom_object(GROUP, VERSION, PLURAL, **page))
 
-    def reports(self) -> list[dict[str, Any]]:
+    def reports(self) -> Iterator[dict[str, Any]]:
         """List the IstioCNINodes."""
         return _pages(lambda **page: self._custom.list_cluster_custom_object(*_NODES, **page))
 
-    def nodes(self) -> list[dict[str, Any]]:
+    def nodes(self) -> Iterator[dict[str, Any]]:
         """List the Nodes."""
         return _pages(self._core.list_node)
 
-    def pods(self) -> list[dict[str, Any]]:
+    def pods(self) -> Iterator[dict[str, Any]]:
         """List the agents' pods."""
         return _pages(lambda **page: self._core.list_namespaced_pod(self._namespace, label_selector=POD_LABELS, **page))
 
-    def daemonset(self) -> list[dict[str, Any]]:
-        """Get the DaemonSet, in a list that is empty if it is not there."""
+    def daemonset(self) -> Iterator[dict[str, Any]]:
+        """Get the DaemonSet; nothing if it is not there."""
         name = f"metadata.name={DAEMONSET}"
         return _pages(
             lambda **page: self._apps.list_namespaced_daemon_set(self._namespace, field_selector=name, **page)
@@ -218,16 +218,15 @@ class Api:
             raise NotLeadingError
 
 
-def _pages(ask: Callable[..., Any]) -> list[dict[str, Any]]:
-    """List everything, a page at a time."""
-    found: list[dict[str, Any]] = []
+def _pages(ask: Callable[..., Any]) -> Iterator[dict[str, Any]]:
+    """List everything, a page at a time: of 5,000 Nodes at once a list is hundreds of megabytes."""
     proceed: str | None = None
     while True:
         page = _parsed(ask(limit=AT_ONCE, _continue=proceed, _preload_content=False, _request_timeout=PATIENCE))
-        found += page.get("items") or []
+        yield from page.get("items") or ()
         proceed = page["metadata"].get("continue")
         if not proceed:
-            return found
+            return
 
 
 def _parsed(response: Any) -> dict[str, Any]:

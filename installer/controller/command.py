@@ -105,17 +105,29 @@ class Controller:
         try:
             async with asyncio.TaskGroup() as parts:
                 parts.create_task(self._loop.run(self._stop))
-                parts.create_task(self._watches.run(self._stop))
+                parts.create_task(self._watch())
         finally:
             self._stop_lease.set()
             await asyncio.to_thread(holder.join)
         await asyncio.to_thread(self._lease.release)
+
+    async def _watch(self) -> None:
+        """Watch once all kinds are there to be listed: kopf would not notice that one comes into being."""
+        known, ended = asyncio.create_task(self._loop.all_heard.wait()), asyncio.create_task(self._stop.wait())
+        await asyncio.wait((known, ended), return_when=asyncio.FIRST_COMPLETED)
+        known.cancel()
+        ended.cancel()
+        if not self._stop.is_set():
+            await self._watches.run(self._stop)
 
     def _hold(self) -> None:
         try:
             self._lease.hold(self._stop_lease)
         except LeaseLostError as error:
             os._exit(self.lost(str(error)))  # at once, whatever is under way: another acts from now on
+        except Exception:  # noqa: BLE001 - whatever it is, nobody renews the lease any more
+            _log.exception("the lease is not renewed any more, ends")
+            os._exit(LOST)
 
     def _end(self) -> None:
         self._stop.set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,12 +15,15 @@ TEMPLATE_GENERATION = "pod-template-generation"  # a label that the DaemonSet's 
 
 @dataclass(frozen=True)
 class Node:
-    """A Node; `version` is its resourceVersion, for changes that must not be based on something outdated."""
+    """A Node; `version` is its resourceVersion, for changes that must not be based on something outdated.
+
+    That it is another is no change: each kubelet writes its Node's status every few minutes.
+    """
 
     name: str
     uid: str
     created: datetime
-    version: str
+    version: str = field(compare=False)
     labels: Mapping[str, str]
     taints: tuple[Mapping[str, Any], ...]
 

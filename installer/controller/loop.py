@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
 from installer.controller import facts, plan, psp, removal, rollout, status, taints
-from installer.controller.cache import Cache
+from installer.controller.cache import Cache, Entry
 from installer.controller.news import News, news
 from installer.controller.nodes import PATIENCE, State
 from installer.controller.watches import Kind
@@ -21,7 +22,7 @@ from installer.governing import is_going
 from installer.resource import GROUP, KIND, VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from installer.controller.api import Api
     from installer.controller.metrics import Metrics
@@ -74,7 +75,9 @@ class Loop:
         self._bound: tuple[str, str] | None = (
             None  # the roles of the chart's RoleBinding and of ours; None: not asked yet
         )
-        self.known = False
+        self._applied: tuple[Mapping[str, Any], str] | None = None  # to the DaemonSet, and its version after that
+        self._park_refused = False
+        self.all_heard = asyncio.Event()
 
     def hear(self, heard: Heard) -> None:
         """Take note of what the API server said, and wake if it is new."""
@@ -104,7 +107,7 @@ class Loop:
         ended.cancel()
 
     async def _compare(self) -> None:
-        lists: dict[Kind, Callable[[], list[dict[str, Any]]]] = {
+        lists: dict[Kind, Callable[[], Iterator[dict[str, Any]]]] = {
             Kind.RESOURCE: self._api.resources,
             Kind.REPORT: self._api.reports,
             Kind.NODE: self._api.nodes,
@@ -112,9 +115,16 @@ class Loop:
             Kind.POD: self._api.pods,
         }
         for kind, ask in lists.items():
-            before = self._caches[kind].versions()
-            self._caches[kind].compare(await asyncio.to_thread(ask), before)
-        self.known = True
+            cache = self._caches[kind]
+            before = cache.versions()
+            cache.compare(await asyncio.to_thread(_entries, cache, ask), before)
+        self._bound = None
+        self.all_heard.set()
+
+    @property
+    def known(self) -> bool:
+        """Whether all objects have been heard of, once."""
+        return self.all_heard.is_set()
 
     def _world(self) -> World:
         pods: dict[str, facts.AgentPod] = {}
@@ -164,8 +174,13 @@ class Loop:
                 park |= await self._remove(resource, world, made, now)
         try:
             applied = plan.daemonset(world, made, park=park)
-            if applied is not None:
+            if applied is not None and world.daemonset is not None:
+                # What was applied and is written otherwise, such as 1000m for 1, is not applied for ever.
+                if (applied, world.daemonset["metadata"].get("resourceVersion")) == self._applied:
+                    return []
                 seen = await asyncio.to_thread(self._api.apply_daemonset, applied)
+                self._applied = applied, seen["metadata"]["resourceVersion"]
+                self._park_refused = False
                 self._caches[Kind.DAEMONSET].hear(seen)
                 self._woken.set()
                 _log.info("applied the DaemonSet", extra={"parked": rollout.is_parked(seen)})
@@ -174,8 +189,9 @@ class Loop:
         except ApiException as error:
             if error.status == 404:  # it is gone, and the watch is about to say so
                 return []
-            if error.status is None or error.status >= 500 or error.status == 429:
+            if _is_passing(error):
                 raise
+            self._park_refused = park
             return [status.Fault("RolloutFailed", f"the DaemonSet could not be changed: {explain(error)}")]
         return []
 
@@ -186,8 +202,9 @@ class Loop:
         there = world.daemonset is not None and rollout.CHART_VALUES in (
             world.daemonset["metadata"].get("annotations") or {}
         )
+        deleted = facts.time(metadata["deletionTimestamp"]) or now
         step = removal.step(
-            deleted=facts.time(metadata["deletionTimestamp"]) or now,
+            deleted=deleted,
             now=now,
             deadline=self._options.deadline,
             succeeded=not counts or any(not is_going(each) for each in world.resources),
@@ -199,12 +216,11 @@ class Loop:
             names = ", ".join(step.names)
             message = f"not finished within {self._options.deadline.total_seconds():g} s, and goes on without: {names}"
             await self._tell(_about(resource), News(warning=True, reason="UninstallDeadline", message=message), now)
-        if step.move is removal.Move.RELEASE:
+        given_up = self._park_refused and now - deleted >= self._options.deadline
+        if step.move is removal.Move.RELEASE or given_up:
             if counts:
-                said = (
-                    "another IstioControlPlane counts now"
-                    if not made.removal
-                    else "the plugin was taken out of the nodes"
+                said = "the plugin was taken out of the nodes" + (
+                    ", but for those that were named" if step.names else ""
                 )
                 await self._tell(_about(resource), News(warning=False, reason="Uninstalled", message=said), now)
             self._removals.release(metadata["uid"])
@@ -230,8 +246,11 @@ class Loop:
                 await asyncio.to_thread(self._api.bind, psp.binding(self._options.namespace, role))
                 self._bound = of_chart, role
         except ApiException as error:
-            if error.status != 403:
+            if _is_passing(error):
                 raise
+            if error.status != 403:
+                said = f"psp_cluster_role: ClusterRole {role or ours}: {explain(error)}"
+                return [status.Fault("BindingRefused", said)]
             message = (
                 f"psp_cluster_role: the controller may not bind ClusterRole {role}; helm upgrade "
                 f"--set cni.psp_cluster_role={role} binds it, or --set 'cni.controller.mayBind={{{role}}}' lets the controller"
@@ -261,9 +280,11 @@ class Loop:
                     await asyncio.to_thread(self._api.taint, name, node.version, [dict(each) for each in wished])
                 )
             except ApiException as error:
-                if error.status not in (404, 409):
+                if _is_passing(error):
                     raise
-                continue  # it has changed meanwhile: the watch wakes us
+                if error.status not in (404, 409):  # then it has changed meanwhile, and the watch wakes us
+                    _log.warning("a taint was refused", extra={"object": name, "reason": explain(error)})
+                continue
             about = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.uid}
             await self._tell(about, taints.news(put=len(wished) > len(node.taints), wanted=made.installed), now)
 
@@ -324,11 +345,23 @@ class Loop:
             _log.warning("an Event was not taken", extra={"reason": explain(error)})
 
 
+def _entries(cache: Cache[Any], ask: Callable[[], Iterator[dict[str, Any]]]) -> list[Entry[Any]]:
+    """List objects, and keep of each what the cache does."""
+    return [cache.entry(each) for each in ask()]
+
+
+def _is_passing(error: ApiException) -> bool:
+    """Whether the same may succeed if it is asked again: what is refused for good holds up nothing else."""
+    return error.status in (None, 0, 429, 502, 503, 504)
+
+
 def explain(error: Exception) -> str:
     """Say in a line what the API server, or the way to it, has said."""
     if isinstance(error, ApiException):
-        body = error.body if isinstance(error.body, str) else ""
-        return f"{error.status} {error.reason}: {' '.join(body.split())[:500]}"
+        said = str(error.body or "")
+        with suppress(ValueError, LookupError, TypeError):
+            said = json.loads(said)["message"]
+        return f"{error.status} {error.reason}: {' '.join(said.split())[:500]}"
     return f"{type(error).__name__}: {error}"
 
 

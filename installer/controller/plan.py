@@ -89,7 +89,7 @@ def daemonset(world: World, made: Plan, *, park: bool) -> Mapping[str, Any] | No
     elif is_going(made.counts):
         if not park or rollout.is_parked(seen):
             return None
-        wished = rollout.applied(seen, made.read, parked=True)
+        wished = rollout.applied(seen, None, parked=True)  # what the resource asked for may be why it is refused
     elif made.read is None or made.faults:
         return None  # it stays as the last good resource had it
     else:

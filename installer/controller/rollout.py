@@ -153,7 +153,7 @@ def _holds(seen: object, wanted: object) -> bool:
     """Say whether all that is wanted is there; items of lists are found by their names."""
     if isinstance(wanted, dict):
         return isinstance(seen, dict) and all(_holds(seen.get(key), each) for key, each in wanted.items() if each != {})
-    if isinstance(wanted, list):
+    if isinstance(wanted, list) and all(isinstance(each, dict) and "name" in each for each in wanted):
         by_name = {each.get("name"): each for each in seen} if isinstance(seen, list) else {}
         return all(_holds(by_name.get(each["name"]), each) for each in wanted)
     return seen == wanted

@@ -11,12 +11,17 @@ from tests.support.wait import until
 
 if TYPE_CHECKING:
     from tests.controller.conftest import Run
-    from tests.controller.stage import Stage
+    from tests.controller.stage import Controller, Stage
 
 
 def container(stage: Stage) -> dict[str, Any]:
     found: dict[str, Any] = stage.daemonset()["spec"]["template"]["spec"]["containers"][0]
     return found
+
+
+def reconciliations(controller: Controller) -> float:
+    lines = controller.get("/metrics")[1].splitlines()
+    return float(next(each for each in lines if "reconciliations_total " in each and "#" not in each).split()[1])
 
 
 def renew_agent(stage: Stage, node: str) -> None:
@@ -131,6 +136,49 @@ def test_values_for_the_daemonset_are_laid_over_the_charts_and_taken_back(empty_
         assert "more" not in template["metadata"]["annotations"]
         assert template["metadata"]["annotations"]["of"] == "chart"
         assert template["spec"]["volumes"][0]["hostPath"]["path"] == "/opt/cni/bin"
+
+
+def test_a_quantity_that_the_api_server_writes_otherwise_is_applied_once(stage: Stage, controller: Run) -> None:
+    stage.add_node("node1")
+    with controller() as running:
+        stage.apply({"values": {"cni": {"resources": {"limits": {"cpu": 1, "memory": "1024Mi"}}}}})
+        until(
+            lambda: container(stage)["resources"].get("limits") == {"cpu": "1", "memory": "1Gi"}, SOON, "it is applied"
+        )
+        stage.becomes("UPDATING")
+        done = len(stage.requests())
+        for number in range(3):
+            before = reconciliations(running)
+            stage.core.patch_node("node1", {"metadata": {"labels": {"of": str(number)}}})
+            until(lambda: reconciliations(running) > before, SOON, "it has looked again")  # noqa: B023
+        assert [each for each in stage.writes(done) if "daemonsets" in each] == []
+
+
+def test_what_is_refused_holds_up_neither_the_status_nor_the_end(stage: Stage, controller: Run) -> None:
+    with controller(deadline=2):
+        stage.apply({"values": {"cni": {"podAnnotations": {"not a key": "x"}}}})
+        said = stage.becomes("ERROR")["error"]
+        assert said.startswith("the DaemonSet could not be changed: 422 Unprocessable Entity: DaemonSet.apps ")
+        assert "template.annotations: Invalid value" in said
+        stage.delete()
+        until(stage.is_gone, SOON, "the resource is gone")
+        assert stage.daemonset()["spec"]["template"]["spec"]["nodeSelector"]["cni.istio.io/parked"] == "true"
+
+
+def test_the_older_of_two_goes_and_the_younger_is_in_force_at_once(stage: Stage, controller: Run) -> None:
+    stage.add_node("node1")
+    stage.add_agent("node1")
+    with controller():
+        stage.report("node1", stage.apply({}, "older"))
+        stage.becomes("HEALTHY", "older")
+        until(lambda: stage.resource("older")["metadata"]["creationTimestamp"] < now(), SOON, "a second is over")
+        younger = stage.apply({"values": {"cni": {"logLevel": "info"}}}, "younger")
+        stage.becomes("ERROR", "younger")
+        stage.delete("older")
+        until(lambda: stage.is_gone("older"), SOON, "the older is gone, though the plugin is on the node")
+        stage.becomes("UPDATING", "younger")
+        stage.report("node1", younger)
+        stage.becomes("HEALTHY", "younger")
 
 
 def test_a_restart_in_the_middle_of_a_rollout_goes_on_where_it_was(stage: Stage, controller: Run) -> None:

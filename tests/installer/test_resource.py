@@ -47,6 +47,22 @@ def read(text: str) -> Wanted | tuple[Any, ...]:
     return wanted(yaml.safe_load(text))
 
 
+@pytest.mark.parametrize("block", ["values", "unvalidatedValues"])
+@pytest.mark.parametrize(
+    ("resources", "path"),
+    [
+        ({"requests": [1]}, "resources.requests: saw [1]"),
+        ({"requests": {"cpu": "abc"}}, "resources.requests.cpu: saw 'abc'"),
+        ({"limit": {}}, "resources: saw {'limit': {}}"),
+        ({"claims": ["a"]}, "resources.claims.0: saw 'a'"),
+    ],
+)
+def test_resources_that_no_pod_can_have_are_named(block: str, resources: dict[str, Any], path: str) -> None:
+    found = wanted({"spec": {block: {"cni": {"resources": resources}}}})
+    assert isinstance(found, tuple)
+    assert str(found[0]).startswith(f"spec.{block}.cni.{path}")
+
+
 def test_the_manifest_of_the_guide_is_understood_as_it_is_written() -> None:
     found = read(OF_THE_GUIDE)
     assert found == Wanted(
