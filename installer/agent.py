@@ -110,7 +110,10 @@ class Agent:
             lost_log_lines=lambda: lines.lost,
         )
         self._health = Health(self._conditions, self._metrics.registry)
-        self._cluster = None if settings.pods_from else Cluster(settings, self._obey, self._look)
+        self._cluster: Cluster | None = None
+        if not settings.pods_from:
+            self._cluster = Cluster(settings, self._obey, self._look, self._is_there)
+            self._orders = self._cluster.orders
         self._pod_repair = PodRepair(
             self._pods,
             self._workers,
@@ -119,6 +122,7 @@ class Agent:
             orders=lambda: self._orders,
             defaults=self._defaults,
             capability=lambda: self._backends.chosen,
+            may_act=lambda: self._cluster is None or self._cluster.known,
             cluster=self._cluster,
             observe=self._metrics.running_pod,
         )
@@ -150,6 +154,11 @@ class Agent:
         if self._leaves:
             for step in uninstall(self._settings):
                 _log.log(logging.ERROR if step.failed else logging.WARNING, step.text)
+
+    def _is_there(self) -> bool:
+        """Whether our own pod is still one of the node's: one that was deleted by force ends after it is gone."""
+        uid = self._settings.pod_uid
+        return not uid or any(pod.uid == uid for pod in self._pods)
 
     def _hear_signal(self) -> None:
         """End in order; told so twice, end at once."""

@@ -24,6 +24,7 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 PATIENCE = 30.0  # seconds for one request: to give up sooner and ask again keeps a busy server from doing anything else
 PODS_PATIENCE = 5.0  # seconds for a pod that is asked for by name: the runtime waits for it
 CONNECTIONS = 8  # at once, to ask for pods
+LONGEST_AFTER = 60.0  # seconds for which it, or what is in front of it, is left alone because it has said so
 FIELD_MANAGER = "istio-cni-node"  # whose the fields are that an agent applies
 
 _WHAT_TO_DO = {
@@ -237,7 +238,7 @@ class ApiServer:
 
 def _after(answer: aiohttp.ClientResponse) -> float:
     text = answer.headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdecimal() else 0.0
+    return min(float(text), LONGEST_AFTER) if text.isascii() and text.isdecimal() else 0.0
 
 
 async def _why(answer: aiohttp.ClientResponse) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from installer.apiserver import ApiError, ApiServer
 from installer.controlplanes import ControlPlanes
 from installer.events import tell
+from installer.lastorders import keep, recall
 from installer.leaving import why_to_take_out
 from installer.noderesource import NodeResource
 from installer.orders import Orders, orders
@@ -28,21 +29,35 @@ _log = logging.getLogger(__name__)
 class Cluster:
     """The cluster's wishes and the node's answers."""
 
-    def __init__(self, settings: Settings, obey: Callable[[Orders], None], look: Callable[[], Seen]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        obey: Callable[[Orders], None],
+        look: Callable[[], Seen],
+        is_there: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Prepare; `run` begins.
 
         Args:
             settings: the chart's.
             obey: told what the node is to be like, each time that it changes.
             look: what is to be reported, as it is now.
+            is_there: whether the agent's own pod is known to the API server, which takes no token of one that is not.
         """
         self._settings = settings
+        self._is_there = is_there
         self._obey = obey
         self._api = ApiServer(settings.kubeconfig)
         self._control_planes = ControlPlanes(self._api, settings.kubeconfig, self._hear)
         self._node = NodeResource(settings.node_name, self._api, look)
-        self._orders = Orders(settings)
+        self.orders = recall(settings)
+        self._heard = False
         self._may_ask = False
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known what the resources say, or that there is no such kind."""
+        return self._heard or self._control_planes.undefined
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hear and report until told to stop."""
@@ -61,7 +76,7 @@ class Cluster:
         if self._settings.daemonset is None:
             return ""
         of = self._settings.daemonset, self._settings.node_name
-        return await why_to_take_out(self._api, *of, was_allowed=self._may_ask)
+        return await why_to_take_out(self._api, *of, was_allowed=self._may_ask and self._is_there())
 
     async def report(self) -> None:
         """Report once more, now, if that can be done."""
@@ -104,14 +119,18 @@ class Cluster:
 
     def _hear(self) -> None:
         """Take up what the resources say now."""
-        last = self._orders
-        self._orders = orders(self._settings, self._control_planes.resources, last)
-        if self._orders == last:
+        resources, last = self._control_planes.resources, self.orders
+        # Who has heard of none at all does not know that one was deleted: orders that were kept may be of an earlier release.
+        before = last if self._heard or resources else Orders(self._settings)
+        self._heard = True
+        self.orders = orders(self._settings, resources, before)
+        if self.orders == last:
             return
-        by = self._orders.control_plane
+        by = self.orders.control_plane
         whose = {"namespace": by.namespace, "resource": by.name, "generation": by.generation} if by else {}
-        for each in self._orders.problems:
+        for each in self.orders.problems:
             _log.error("the IstioControlPlane is wrong, what was set before stays", extra=whose | {"reason": str(each)})
-        if replace(self._orders, problems=()) != replace(last, problems=()):
-            _log.warning("obeys the IstioControlPlane", extra=whose | {"reason": self._orders.reason})
-        self._obey(self._orders)
+        if replace(self.orders, problems=()) != replace(last, problems=()):
+            _log.warning("obeys the IstioControlPlane", extra=whose | {"reason": self.orders.reason})
+            keep(self.orders)
+        self._obey(self.orders)

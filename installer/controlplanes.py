@@ -57,6 +57,7 @@ class ControlPlanes:
         self._defined = asyncio.Event()
         self._list_now = asyncio.Event()
         self._reason = ""
+        self.undefined = False  # whether the API server has said that there is no such kind
 
     @property
     def resources(self) -> list[Mapping[str, Any]]:
@@ -104,6 +105,7 @@ class ControlPlanes:
         if answer is None:  # what they asked for stays: that the kind is gone says nothing about the nodes
             if self._defined.is_set():
                 self._watch.end()
+            self.undefined = True
             return False
         try:
             listed = {_name(each): _trimmed(each) for each in answer["items"]}
@@ -113,6 +115,7 @@ class ControlPlanes:
         now = {name: each for name, each in seen.items() if name in listed or name not in before}
         self._take(listed | now)
         self._defined.set()
+        self.undefined = False
         return True
 
     def _hear(self, heard: _Heard) -> None:

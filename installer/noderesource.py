@@ -27,6 +27,7 @@ SPREAD = (
     10.0  # seconds, by chance, before it is written that a resource is obeyed: 5,000 nodes have heard of it at once
 )
 COUNTS_EVERY = 600.0  # seconds between two writes for the sake of the number of pods alone
+AGAIN_EVERY = 1800.0  # seconds after which it is written though nothing has changed: somebody may have deleted it
 RETRIES = (1, 2, 5, 10, 30, 60)  # seconds between tries, and as much again by chance
 
 _log = logging.getLogger(__name__)
@@ -97,8 +98,10 @@ class NodeResource:
         """Name the fields that are to be written: what has changed, but that of the pods' number only now and then."""
         now = status(self._look(), self._written, datetime.now(UTC))
         changed = {key for key in now.keys() | self._written.keys() if now.get(key) != self._written.get(key)}
-        counted = asyncio.get_running_loop().time() - self._written_at < COUNTS_EVERY
-        return changed - {"pods"} if counted else changed
+        ago = asyncio.get_running_loop().time() - self._written_at
+        if ago >= AGAIN_EVERY:
+            return changed | {"pods"}
+        return changed - {"pods"} if ago < COUNTS_EVERY else changed
 
     async def _make(self) -> None:
         """Have the object be there, owned by its Node, and take up what the agent before has written."""

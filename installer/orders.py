@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from installer.governing import governing, is_going
 from installer.resource import Wanted, wanted
 from installer.settings import Settings, declarations
+from installer.values import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from installer.values import Problem
 
 
 class ControlPlane(NamedTuple):
@@ -34,6 +33,7 @@ class Orders:
         reason: why it is not to be; empty if it is.
         control_plane: whose settings they are; None: the chart's.
         problems: of the resource that counts, which asks for nothing as long as it has some.
+        changes: what of the settings is not the chart's: text by setting.
     """
 
     settings: Settings
@@ -41,6 +41,7 @@ class Orders:
     reason: str = ""
     control_plane: ControlPlane | None = None
     problems: tuple[Problem, ...] = ()
+    changes: tuple[tuple[str, str], ...] = ()
 
     @property
     def by_value(self) -> tuple[Settings, bool]:
@@ -67,20 +68,26 @@ def orders(base: Settings, resources: Iterable[Mapping[str, Any]], last: Orders)
     read = wanted(counts)
     if not isinstance(read, Wanted) and not is_going(counts):
         return replace(last, problems=read)
+    if isinstance(read, Wanted) and not is_going(counts) and (elsewhere := _elsewhere(base, read)):
+        return replace(last, problems=(elsewhere,))
     metadata = counts["metadata"]
     now = ControlPlane(metadata["namespace"], metadata["name"], metadata["uid"], metadata.get("generation", 1))
     if is_going(counts) or not isinstance(read, Wanted):
-        return Orders(last.settings, False, f"{_named(now)} is being deleted", now)
-    if not read.enabled:
-        return Orders(_refined(base, read), False, f"{_named(now)} says enabled: false", now)
-    return Orders(_refined(base, read), True, "", now)
-
-
-def _refined(base: Settings, read: Wanted) -> Settings:
-    """Lay what a running agent can change over the chart's settings; the rest comes with its next start."""
+        return Orders(last.settings, False, f"{_named(now)} is being deleted", now, changes=last.changes)
+    # What a running agent can change is laid over the chart's settings; the rest comes with its next start.
     live = {each.name: each for each in declarations() if each.live}
-    changes: dict[str, Any] = {name: live[name].parse(text) for name, text in read.agents.items() if name in live}
-    return replace(base, **changes)
+    changes = {name: text for name, text in read.agents.items() if name in live}
+    values: dict[str, Any] = {name: live[name].parse(text) for name, text in changes.items()}
+    reason = "" if read.enabled else f"{_named(now)} says enabled: false"
+    return Orders(replace(base, **values), read.enabled, reason, now, changes=tuple(changes.items()))
+
+
+def _elsewhere(base: Settings, read: Wanted) -> Problem | None:
+    """Say what is wrong with a resource that wants the agents in another namespace than the chart has put them into."""
+    if base.daemonset is None or read.namespace in (None, base.daemonset.namespace):
+        return None
+    seen = f"saw {read.namespace}, expected {base.daemonset.namespace}, where the chart has put the agents"
+    return Problem("spec.cni.components.cni.namespace", seen)
 
 
 def _named(control_plane: ControlPlane) -> str:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 2.0  # seconds between two looks for new sandboxes
 AGAIN = 30.0  # seconds before what failed is tried again
+DELETE_EVERY = 10.0  # seconds between two pods of a node that are deleted: not all of an application at once
 NAMED = 10  # pods at most in the node's status
 
 STARTED_BEFORE = "it was started without its redirect, before the Istio CNI plugin was on its node"
@@ -73,6 +74,7 @@ class PodRepair:
         orders: Callable[[], Orders],
         defaults: Callable[[], Defaults],
         capability: Callable[[], Capability],
+        may_act: Callable[[], bool],
         cluster: Cluster | None,
         observe: Callable[[str], None],
     ) -> None:
@@ -86,6 +88,7 @@ class PodRepair:
             orders: what is in force, now.
             defaults: for what pods do not say, now.
             capability: what this node's backend can do, now.
+            may_act: whether what is in force is known to be what is asked for, now.
             cluster: None: there is none, so that nobody is told and nothing deleted.
             observe: told the reason of each outcome.
         """
@@ -95,11 +98,13 @@ class PodRepair:
         self._orders = orders
         self._defaults = defaults
         self._capability = capability
+        self._may_act = may_act
         self._cluster = cluster
         self._observe = observe
         self._decided_by: object = None
         self._settled: set[Path] = set()
         self._again: dict[Path, float] = {}
+        self._delete_from = 0.0  # the time before which none is deleted
         self._notes: dict[Path, str] = {}
         self.repaired = 0  # pods that were given their redirect while they ran
 
@@ -129,11 +134,12 @@ class PodRepair:
         if decided_by != self._decided_by:
             self._decided_by = decided_by
             self._settled, self._again, self._notes = set(), {}, {}
-        if mode is RepairMode.NONE or not orders.installed or capability.unusable:
+        if mode is RepairMode.NONE or not orders.installed or capability.unusable or not self._may_act():
             return
         there = await asyncio.to_thread(self._sandboxes.look)
         paths = {each.netns for each in there}
         self._settled &= paths
+        self._again = {path: when for path, when in self._again.items() if path in paths}
         self._notes = {path: note for path, note in self._notes.items() if path in paths}
         now = asyncio.get_running_loop().time()
         for sandbox in there:
@@ -144,6 +150,8 @@ class PodRepair:
         pod = next((each for each in self._pods if _is_of(sandbox, each)), None)
         if pod is None:
             return  # not heard of yet, or gone
+        if mode is RepairMode.DELETE and asyncio.get_running_loop().time() < self._delete_from:
+            return
         outcome: Outcome | None = None
         if redirect := self._redirect(pod, sandbox):
             loop = asyncio.get_running_loop()
@@ -165,6 +173,7 @@ class PodRepair:
         return None if isinstance(verdict, Pass) else verdict
 
     async def _delete(self, pod: Pod) -> Outcome:
+        self._delete_from = asyncio.get_running_loop().time() + DELETE_EVERY
         refused = await self._cluster.delete_pod(pod) if self._cluster else "the agent has no cluster"
         if refused:
             return Outcome("NotRedirected", f"{STARTED_BEFORE}, and cannot be deleted: {refused}", settled=False)

@@ -108,8 +108,8 @@ def _node_name(text: str) -> str:
 
 
 def _directory(text: str) -> Path:
-    if not text.startswith("/") or "\0" in text:
-        raise SettingError(f"{_seen(text)}, expected the absolute path of a directory")
+    if not text.startswith("/") or "\0" in text or not text.strip("/"):
+        raise SettingError(f"{_seen(text)}, expected the absolute path of a directory, and not /")
     return Path(text)
 
 
@@ -387,6 +387,14 @@ class Settings:
     kubeconfig: Path | None = field(
         metadata=_declared(
             _file_or_none, "", "FILE", "How to reach the API server. Default: the pod's service account."
+        )
+    )
+    pod_uid: str = field(
+        metadata=_declared(
+            lambda text: text,
+            "",
+            "UID",
+            "The uid of the pod that the agent runs in, so that it knows when that was deleted by force. Default: unknown.",
         )
     )
     daemonset: DaemonSet | None = field(

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from installer import confdir, confio
 from installer.files import AlreadyRunningError, Directory, explain, lock, lock_file
+from installer.lastorders import orders_file
 from installer.settings import PLUGIN, Settings
 
 _ATTEMPTS = 10  # at planning anew, when other programs change the directory at the same time
@@ -104,7 +105,7 @@ def _plugin(path: Path, mount: Path) -> Iterator[tuple[Path, str]]:
 
 def _socket(socket: Path) -> Iterator[tuple[Path, str]]:
     """Take away what an agent leaves beside its socket, for the next one."""
-    for path in (socket, lock_file(socket)):
+    for path in (socket, lock_file(socket), orders_file(socket)):
         if path.exists():
             path.unlink(missing_ok=True)
             yield path, "deleted"

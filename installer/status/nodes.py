@@ -97,7 +97,7 @@ class _Judge:
         )
 
     def _leaving(self) -> tuple[State, str, str, str]:
-        if self._status.get("state") in ("Removed", "NotInstalled"):
+        if self._status.get("state") == "Removed":
             return State.REMOVED, "", "", ""
         if self.report is None and self.reports_known:
             return State.LEAVING, "NotReported", "its agent has not said yet that nothing of the plugin is there", ""

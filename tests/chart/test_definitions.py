@@ -217,7 +217,8 @@ def test_a_node_reports_all_that_its_agent_knows(cluster: Cluster, apply: Applie
     kept = json.loads(cluster.kubectl("get", "istiocninodes", "worker-1.example", "--output=json"))
     assert kept["status"] == STATUS
     header, row = cluster.kubectl("get", "istiocninodes", "worker-1.example").splitlines()
-    assert header.split() == ["NAME", "READY", "STATE", "VERSION", "BACKEND", "CONFLIST", "REPAIRS", "REASON", "AGE"]
+    columns = ["NAME", "READY", "STATE", "VERSION", "BACKEND", "CONFLIST", "REPAIRS", "REASON", "MESSAGE", "AGE"]
+    assert header.split() == columns
     shown = ["worker-1.example", "True", "Installed", "0.1.0", "nft", "10-k8s.conf.conflist", "3", "Redirecting"]
     assert row.split()[:8] == shown
 

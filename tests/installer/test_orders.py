@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from installer.governing import governing
+from installer.lastorders import keep, recall
 from installer.orders import ControlPlane, Orders, orders
 from installer.settings import LogLevel, settings
 from plugin.backend import Backend
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BASE = settings({"exclude_namespaces": "of-the-chart", "cni_bin_dir": "/chart/bin"})
 CHARTS = Orders(BASE)
@@ -38,6 +42,47 @@ def test_what_a_running_agent_can_change_is_laid_over_the_charts_settings() -> N
     assert made.settings.redirect_backend is Backend.NFT
     assert made.control_plane == ControlPlane("istio-system", "mesh", "uid-of-mesh", 3)
     assert (made.installed, made.reason, made.problems) == (True, "", ())
+
+
+def test_one_that_is_deleted_counts_no_more_where_another_stays() -> None:
+    going, stays = resource("old", 1, going=True, logLevel="debug"), resource("young", 2, logLevel="info")
+    made = orders(BASE, [going, stays], CHARTS)
+    assert (made.installed, made.settings.log_level) == (True, LogLevel.INFO)
+    assert governing([stays, going]) == stays
+    assert governing([going]) == going
+
+
+def test_one_that_wants_the_agents_elsewhere_changes_nothing() -> None:
+    base = settings({"daemonset": "istio-system/istio-cni-node"})
+    asked = resource(logLevel="debug")
+    asked["spec"]["cni"] = {"components": {"cni": {"namespace": "kube-system"}}, "enabled": False}
+    made = orders(base, [asked], Orders(base))
+    assert (made.settings, made.installed) == (base, True)
+    assert str(made.problems[0]).startswith("spec.cni.components.cni.namespace: saw kube-system, expected istio-system")
+
+
+def test_what_is_kept_is_recalled_over_the_settings_of_the_next_chart(tmp_path: Path) -> None:
+    socket = str(tmp_path / "agent.sock")
+    base = settings({"agent_socket": socket, "exclude_namespaces": "of-the-chart"})
+    assert recall(base) == Orders(base)
+    asked = resource(logLevel="debug", excludeNamespaces=["a", "b"])
+    asked["spec"]["cni"] = {"enabled": False}
+    made = orders(base, [asked], Orders(base))
+    keep(made)
+    assert (tmp_path / "orders.json").stat().st_mode & 0o777 == 0o600
+    assert recall(base) == made
+    later = settings({"agent_socket": socket, "ipv6": "never", "exclude_namespaces": "of-the-next"})
+    recalled = recall(later)
+    assert (recalled.settings.ipv6.value, recalled.settings.exclude_namespaces) == ("never", ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    "kept", [b"", b"{", b"[]", b"null", b"{}", b'{"changes": {"log_level": "loud"}, "controlPlane": null}', b"\xff"]
+)
+def test_what_is_not_understood_is_as_if_it_were_not_there(tmp_path: Path, kept: bytes) -> None:
+    base = settings({"agent_socket": str(tmp_path / "agent.sock")})
+    (tmp_path / "orders.json").write_bytes(kept)
+    assert recall(base) == Orders(base)
 
 
 def test_what_leaves_the_resource_goes_back_to_the_charts() -> None:

@@ -129,6 +129,57 @@ def test_a_wrong_resource_leaves_the_last_good_settings_and_is_reported(
     assert ready(cluster, node)[0] == "True"
 
 
+def test_last_good_settings_are_kept_when_the_agent_is_replaced(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:
+    control_plane(cluster, excludeNamespaces=["good"])
+    until(lambda: entry(running).get("excludeNamespaces") == ["good"], SOON, "the good one is in force")
+    control_plane(cluster, excludeNamespaces=["bad"], logLevl="info")
+    until(lambda: "is logLevel meant?" in json.dumps(report(cluster, node)), SOON, "the node says what is wrong")
+    assert running.stop() == 0
+    running.start()
+    running.ready()
+    until(lambda: "is logLevel meant?" in running.log.read_text().rpartition("health")[2], SOON, "it has heard of it")
+    assert entry(running)["excludeNamespaces"] == ["good"]
+
+
+def test_what_is_to_be_out_stays_out_when_the_agent_is_replaced_while_nobody_can_be_asked(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:
+    control_plane(cluster, enabled=False)
+    until(lambda: untouched(running), SOON, "all is taken out")
+    cluster.kill_apiserver()
+    try:
+        assert running.stop() == 0
+        running.start()
+        until(lambda: "enabled: false" in running.get("/readyz")[1], SOON, "it knows that from the one before")
+        assert untouched(running)
+    finally:
+        cluster.start_apiserver()
+    control_plane(cluster)
+    until(lambda: entry(running), SOON, "it is put back")
+
+
+def test_an_agent_whose_pod_was_deleted_by_force_leaves_all_where_it_is(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:
+    """Its token is refused then, as it is when a release is uninstalled; what it has installed is needed (F7)."""
+    running.stop()
+    running.set("pod-uid", node.start_pod("agent"))
+    running.start()
+    running.ready()
+    until(lambda: "istio_cni_pods 1.0" in running.get("/metrics")[1], SOON, "its pod is known")
+    node.end_pod("agent")
+    until(lambda: "istio_cni_pods 0.0" in running.get("/metrics")[1], SOON, "its pod is known to be gone")
+    cluster.kubectl("delete", "clusterrolebinding", "istio-cni-node")
+    try:
+        log = stopped(running)
+    finally:
+        named = ("istio-cni-node", "--clusterrole=istio-cni-node", f"--user={ACCOUNT}")
+        cluster.kubectl("create", "clusterrolebinding", *named)
+    assert entry(running), log
+
+
 def test_the_node_is_reported_as_it_is(cluster: Cluster, node: Node, running: AgentProcess) -> None:
     until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "it is ready")
     status = report(cluster, node)

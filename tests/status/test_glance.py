@@ -249,12 +249,15 @@ def test_an_uninstall_has_its_progress_and_ends_well(first: Any) -> None:
     assert ended.summary == "Removed: the plugin is out of all nodes, as istio-system/istio asks."
 
 
-def test_agents_that_have_not_said_anything_or_never_installed_are_told_apart_in_an_uninstall() -> None:
-    reports = [report("node-1", state="NotInstalled", ready="False"), report("node-2", state="Removed")]
+def test_agents_that_have_not_said_anything_or_could_not_take_it_out_are_not_done_in_an_uninstall() -> None:
+    reports = [
+        report("node-1", state="NotInstalled", ready="False", reason="NotInstalled"),
+        report("node-2", state="Removed"),
+    ]
     found = glance(answers(planes=[plane(enabled=False)], reports=reports))
     assert [(each.name, each.state, each.reason) for each in found.nodes] == [
+        ("node-1", State.LEAVING, "NotInstalled"),
         ("node-3", State.LEAVING, "NotReported"),
-        ("node-1", State.REMOVED, ""),
         ("node-2", State.REMOVED, ""),
     ]
 
