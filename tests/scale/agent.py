@@ -54,6 +54,7 @@ class SimulatedAgent:
     """One node's. Times are those of the monotonic clock, in seconds."""
 
     def __init__(self, node: str, client: Client, habits: Habits) -> None:
+        self.name = node
         self._start_within = habits.start_within
         told = settings({"node_name": node, "daemonset": DAEMONSET})
         self._orders = Orders(told)
@@ -95,9 +96,13 @@ class SimulatedAgent:
         if orders.control_plane:
             self.obeyed.setdefault(orders.control_plane.generation, time.monotonic())
 
-    def _look(self) -> Seen:
+    def has_started(self, generation: int) -> bool:
+        """Whether it knows its pods and has reported that it obeys a generation of the resource; look often to know when."""
         if self._pods.known and not self.known:
             self.known = time.monotonic()
+        return bool(self.known and generation in self.reported)
+
+    def _look(self) -> Seen:
         return Seen(
             version="0.1.0",
             orders=self._orders,

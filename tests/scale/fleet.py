@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Self
 
 from tests.scale.agent import PODS, RESOURCES, Habits, SimulatedAgent
 from tests.scale.connect import Client, Tally
-from tests.scale.usage import usage
+from tests.scale.usage import all_cpu
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tests.scale.site import Place, Site
+    from tests.scale.usage import Usage
 
 FAREWELL = 0.5  # seconds for TLS connections to be closed in the background
 LOOK_EVERY = 0.1  # seconds
+SAY_EVERY = 30.0  # seconds
 
 
 class Fleet:
@@ -63,8 +65,23 @@ class Fleet:
             await asyncio.sleep(LOOK_EVERY)
 
     async def until_each(self, so: Callable[[SimulatedAgent], object], within: float, what: str) -> None:
-        """Wait until it is so of each agent; errors are those of `until`."""
-        await self.until(lambda: all(map(so, self.agents)), within, what)
+        """Wait until it is so of each agent, and tell now and then of how many it is; errors are those of `until`."""
+        waiting, began = [*self.agents], time.monotonic()
+        said = 0.0
+
+        def none_waits() -> bool:
+            nonlocal said
+            waiting[:] = [agent for agent in waiting if not so(agent)]
+            if (now := time.monotonic() - began) >= said + SAY_EVERY:
+                said = now
+                print(f"  {now:4.0f} s: {what}: {len(self.agents) - len(waiting)} of {len(self.agents)}", flush=True)
+            return not waiting
+
+        try:
+            await self.until(none_waits, within, what)
+        except AssertionError as error:
+            error.add_note(f"{len(waiting)} of {len(self.agents)} are missing, the first is {waiting[0].name}")
+            raise
 
 
 class Stretch:
@@ -72,19 +89,18 @@ class Stretch:
 
     NAMES = (
         *("s", "requests", "in 1 s", "again", "kB sent", "kB got"),
-        *("API CPU s", "API MB", "etcd CPU s", "own CPU s", "ctrl CPU s", "ctrl MB"),
+        *("API CPU s", "API MB", "etcd CPU s", "own CPU s", "ctrl CPU s", "ctrl MB", "its peak", "all CPU s"),
     )
 
-    def __init__(self, tally: Tally, pids: Mapping[str, int]) -> None:
+    def __init__(self, tally: Tally, used: Mapping[str, Callable[[], Usage]]) -> None:
         """Prepare.
 
         Args:
             tally: what the agents have seen.
-            pids: process ids of `kube-apiserver`, `etcd`, as `clients` of the agents, and of the `controller`, if
-                there is one.
+            used: what `kube-apiserver`, `etcd`, the `clients` (this process with all agents) and the `controller` have used.
         """
         self._tally = tally
-        self._pids = pids
+        self._used = used
         self.began = self._seconds = 0.0
 
     def __enter__(self) -> Self:
@@ -102,11 +118,14 @@ class Stretch:
             self._after = self._seen()
 
     def figures(self) -> dict[str, float | int]:
-        """Return what it has cost, by NAMES: kilobytes are those of TCP, TLS and all, and MB resident at the end."""
+        """Return what it has cost, by NAMES.
+
+        Kilobytes are those of TCP, TLS and all; MB are resident at the end; `all CPU` is the whole machine's.
+        """
         before, after = self._before, self._after
-        cpu = {name: round(after[name] - before[name], 1) for name in self._pids}
+        cpu = {name: round(after[name] - before[name], 1) for name in self._used}
         asked = self._tally.times[int(before["asked"]) : int(after["asked"])]
-        resident = usage(self._pids["kube-apiserver"]).resident
+        controller = self._used["controller"]()
         values = (
             round(self._seconds, 1),
             len(asked),
@@ -115,11 +134,13 @@ class Stretch:
             round((after["sent"] - before["sent"]) / 1e3),
             round((after["received"] - before["received"]) / 1e3),
             cpu["kube-apiserver"],
-            round(resident / 1e6),
+            round(self._used["kube-apiserver"]().resident / 1e6),
             cpu["etcd"],
             cpu["clients"],
-            cpu.get("controller", 0.0),
-            round(usage(self._pids["controller"]).resident / 1e6) if "controller" in self._pids else 0,
+            cpu["controller"],
+            round(controller.resident / 1e6),
+            round(controller.peak / 1e6),
+            round(after["all"] - before["all"], 1),
         )
         return dict(zip(self.NAMES, values, strict=True))
 
@@ -130,8 +151,9 @@ class Stretch:
             "again": self._tally.again.total(),
             "sent": sent,
             "received": received,
+            "all": all_cpu(),
         }
-        return counted | {name: usage(pid).cpu for name, pid in self._pids.items()}
+        return counted | {name: used().cpu for name, used in self._used.items()}
 
 
 def busiest(times: Sequence[float], width: float = 1.0) -> int:

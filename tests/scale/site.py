@@ -123,6 +123,12 @@ class Site:
             generation: int = found.get("status", {}).get("controlPlane", {}).get("generation", 0)
             return generation
 
+    async def metrics(self) -> str:
+        """Return what the API server says at /metrics."""
+        async with self._session() as session, session.get(f"{self.url}/metrics") as answer:
+            assert answer.status == 200, answer.status
+            return await answer.text()
+
     def requests(self) -> dict[str, list[dict[str, Any]]]:
         """Return the audit log's entry of each request of an agent, oldest first, by the node that its token names."""
         found: dict[str, list[dict[str, Any]]] = {}

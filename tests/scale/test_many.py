@@ -29,7 +29,7 @@ async def test_many_agents_ask_what_each_alone_asks(site: Site) -> None:
     places = await site.places([f"many-{number}" for number in range(AGENTS)], 1)
     async with Fleet(site, places, Habits(start_within=START_WITHIN)) as fleet:
         tally = fleet.tally
-        await fleet.until_each(lambda agent: agent.known and first in agent.reported, SOON, "all have started")
+        await fleet.until_each(lambda agent: agent.has_started(first), SOON, "all have started")
         await fleet.until(lambda: fleet.watched, SOON, "all watch")
         await asyncio.sleep(QUIET)
         started, refused = len(tally.times), tally.again.total()
