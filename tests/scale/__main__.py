@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,7 @@ WITHIN = 420.0  # seconds at most for all to start, or to report a change
 LOOK_AFTER_CUT = 1.0  # seconds in which all have noticed
 CONNECTIONS_EACH = 6  # at most, at the start of an agent
 COMPARED = 200  # agents at most that compare, one after the other
+CONTROLLER_LOG = ROOT / "build" / "scale-controller.log"  # of a run that failed
 LONGEST_RUN = 1200.0  # seconds from the first agent's start
 
 
@@ -84,26 +86,26 @@ class Run:
 
     @asynccontextmanager
     async def _stretch(self, what: str, fleet: Fleet) -> AsyncIterator[Stretch]:
-        """Measure what is done in the block; when that fails, as far as it has come."""
-        stretch = Stretch(fleet.tally, self._used)
+        """Measure what is done in the block; when that fails, as far as it has come, without asking the API server."""
+        stretch, tally = Stretch(fleet.tally, self._used), fleet.tally
         before, restarts = served(await self._site.metrics()), self._controller.restarts
-        again, heard = fleet.tally.again.copy(), fleet.tally.event_bytes[RESOURCES, "MODIFIED"]
-        row: dict[str, Any] = {"what": what}
+        again, heard = tally.again.copy(), tally.event_bytes[RESOURCES, "MODIFIED"]
+
+        def keep(name: str, counted: Counter[str]) -> None:
+            row = {"what": name, **stretch.figures(), "statuses": counted[STATUS_WRITES]}
+            row["their kB"] = round((tally.event_bytes[RESOURCES, "MODIFIED"] - heard) / 1e3)
+            row["restarts"] = self._controller.restarts - restarts
+            print(" ".join(map(_cell, row.values())), flush=True)
+            more = {"asked again for": tally.again - again, "the API server has counted": counted}
+            self._rows.append(row | {title: dict(counts.most_common()) for title, counts in more.items()})
+
         try:
             with stretch:
                 yield stretch
         except BaseException:
-            row["what"] += ": NOT DONE"
+            keep(f"{what}: NOT DONE", Counter())
             raise
-        finally:
-            counts = served(await self._site.metrics()) - before
-            row |= stretch.figures()
-            row["statuses"] = counts[STATUS_WRITES]
-            row["their kB"] = round((fleet.tally.event_bytes[RESOURCES, "MODIFIED"] - heard) / 1e3)
-            row["restarts"] = self._controller.restarts - restarts
-            print(" ".join(map(_cell, row.values())), flush=True)
-            more = {"asked again for": fleet.tally.again - again, "the API server has counted": counts}
-            self._rows.append(row | {name: dict(counted.most_common()) for name, counted in more.items()})
+        keep(what, served(await self._site.metrics()) - before)
 
     def _say(self, what: str, seconds: Sequence[float]) -> None:
         ordered = sorted(seconds)
@@ -126,7 +128,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.scale", description=__doc__)
     parser.add_argument("--agents", type=int, default=1000)
     parser.add_argument("--pods", type=int, default=5, help="a node, besides the agent's own")
-    parser.add_argument("--start-within", type=float, nargs="+", default=[240.0], help="seconds; one run each")
+    parser.add_argument("--start-within", type=float, nargs="+", default=[120.0], help="seconds; one run each")
     parser.add_argument("--quiet", type=float, default=60.0, help="seconds without anything happening")
     parser.add_argument("--spread", type=float, default=SPREAD, help="seconds over which reports are spread")
     parser.add_argument(
@@ -180,7 +182,8 @@ async def _measured(cluster: Cluster, given: argparse.Namespace, habits: Habits,
                 async with asyncio.timeout(LONGEST_RUN):
                     await Run(site, places, given.quiet, kept, rows).run(habits)
             except BaseException:
-                print(f"--- the end of the controller's log:\n{kept.last_words}\n{cluster.logs()}", file=sys.stderr)
+                shutil.copy(controller.log, CONTROLLER_LOG)
+                print(f"--- the end of {CONTROLLER_LOG}:\n{kept.last_words}\n{cluster.logs()}", file=sys.stderr)
                 raise
 
 
