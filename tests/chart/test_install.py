@@ -7,6 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from kubernetes import client
 from kubernetes.config import new_client_from_config
 
@@ -41,11 +42,6 @@ CONTROLLERS_IN_ITS_NAMESPACE = {
     ("get", "rolebindings.rbac.authorization.k8s.io.istio-cni-node-psp-resource"),
     ("delete", "rolebindings.rbac.authorization.k8s.io.istio-cni-node-psp-resource"),
 }  # fmt: skip
-OWN = [
-    "clusterrole/istio-cni-node", "clusterrolebinding/istio-cni-node", "configmap/istio-cni-node",
-    "daemonset/istio-cni-node", "serviceaccount/istio-cni-node", "validatingadmissionpolicy/istio-cni-node",
-    "validatingadmissionpolicybinding/istio-cni-node",
-]  # fmt: skip
 
 
 def daemonset(release: Release) -> dict[str, Any]:
@@ -64,11 +60,32 @@ def config(release: Release) -> dict[str, str]:
     return found
 
 
+def made_by(release: Release) -> list[str]:
+    """Name what a release has made, as `kind/name namespace`, from helm's own manifest of it."""
+    found = [each for each in yaml.safe_load_all(release.helm("get", "manifest", "istio-cni")) if each]
+    return [
+        f"{each['kind'].lower()}/{each['metadata']['name']} {each['metadata'].get('namespace', release.namespace)}"
+        for each in found
+    ]
+
+
+def left(release: Release, objects: list[str]) -> list[str]:
+    """Return those that are there."""
+    found = []
+    for each in objects:
+        what, namespace = each.split()
+        told = ("get", what, f"--namespace={namespace}", "--ignore-not-found", "--output=name")
+        found += [each] if release.cluster.kubectl(*told) else []
+    return found
+
+
 def test_install_upgrade_rollback_uninstall(release: Release) -> None:
     said = release.helm("install", "istio-cni", str(CHART), values={"cni": {"hub": "registry.example/mesh"}})
     assert f"in namespace {release.namespace}" in said
     assert "ATTENTION" not in said
-    first = daemonset(release)
+    first, first_objects = daemonset(release), made_by(release)
+    assert left(release, first_objects) == first_objects
+    assert f"deployment/istio-cni-controller {release.namespace}" in first_objects
     assert first["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.example/mesh/install-cni:0.1.0"
     assert config(release)["LOG_LEVEL"] == "warn"
 
@@ -89,10 +106,7 @@ def test_install_upgrade_rollback_uninstall(release: Release) -> None:
     assert config(release)["LOG_LEVEL"] == "warn"
 
     release.helm("uninstall", "istio-cni")
-    left = release.cluster.kubectl(
-        "get", *OWN, f"--namespace={release.namespace}", "--ignore-not-found", "--output=name"
-    )
-    assert left == ""
+    assert left(release, first_objects) == [], "nothing of what was made"
     assert "istiocontrolplanes.install.istio.io" in release.cluster.kubectl("get", "crd", "--output=name")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +50,6 @@ def meshed_pod(stage: Stage, node: str) -> str:
     return str(made.metadata.uid)
 
 
-def rules(netns: Netns) -> str:
-    command = ["/usr/bin/nsenter", f"--net={netns.path}", "/usr/sbin/nft", "list", "ruleset"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
 async def test_they_install_obey_report_and_leave_together(stage: Stage, controller: Run, tmp_path: Path) -> None:
     for node in NODES:
         stage.add_node(node)
@@ -74,7 +68,7 @@ async def test_they_install_obey_report_and_leave_together(stage: Stage, control
         for node, each in agents.items():
             answer = await each.add(netns[node], "default", f"web-{node}", uids[node])
             assert answer.status == 0, answer.stdout
-            assert "redirect to :15001" in rules(netns[node])
+            assert "redirect to :15001" in netns[node].rules()
 
         before = {node: each.process and each.process.pid for node, each in agents.items()}
         generation = stage.apply({"values": {"cni": {"excludeNamespaces": ["default"], "logLevel": "debug"}}})
@@ -87,7 +81,7 @@ async def test_they_install_obey_report_and_leave_together(stage: Stage, control
             assert (entry(each)["excludeNamespaces"], entry(each)["logLevel"]) == (["default"], "debug")
             with Netns(tmp_path / f"{node}.next") as following:
                 assert (await each.add(following, "default", f"web-{node}", uids[node])).status == 0
-                assert rules(following) == ""
+                assert following.rules() == ""
         assert {node: each.process and each.process.pid for node, each in agents.items()} == before
 
         (agents["node2"].conf_dir / "10-k8s.conflist").unlink()

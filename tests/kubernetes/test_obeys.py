@@ -11,7 +11,8 @@ import pytest
 from installer.resource import GROUP, KIND, PLURAL, VERSION
 from tests.kubernetes.conftest import ACCOUNT, CHART, NAMESPACE, SOON
 from tests.support.agent import AgentProcess
-from tests.support.wait import until
+from tests.support.netns import Netns
+from tests.support.wait import eventually, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,6 +116,51 @@ def test_what_is_changed_in_the_resource_is_in_force_without_a_restart(
     until(lambda: entry(running).get("logLevel") == "info", SOON, "the chart's setting is back")
     assert running.process is not None
     assert running.process.poll() is None
+
+
+def test_the_file_that_is_named_gets_the_entry_and_unchained_it_is_alone(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:
+    other, alone = running.conf_dir / "20-other.conflist", running.conf_dir / "istio-cni.conf"
+    other.write_text(PRIMARY)
+    control_plane(cluster, cniConfFileName=other.name)
+    until(lambda: "istio-cni" in other.read_text(), SOON, "the entry is in the file that is named")
+    until(lambda: not entry(running), SOON, "and not in the one of before")
+    control_plane(cluster, chained=False)
+    until(alone.exists, SOON, "it has a configuration of its own")
+    assert json.loads(alone.read_bytes())["type"] == "istio-cni"
+    until(lambda: other.read_text() == PRIMARY, SOON, "others are as they were")
+    control_plane(cluster)
+    until(lambda: entry(running), SOON, "the runtime's configuration has it again")
+    until(lambda: not alone.exists(), SOON, "and nothing else")
+
+
+async def test_what_pods_do_not_say_is_as_the_resource_says_for_the_next_one(
+    cluster: Cluster, node: Node, running: AgentProcess, tmp_path: Path
+) -> None:
+    uid = node.start_pod("web")
+    await eventually(lambda: "istio_cni_pods 1.0" in running.get("/metrics")[1], SOON, "the pod is known")
+
+    async def rules_of_the_next() -> str:
+        with Netns(tmp_path / "netns") as netns:
+            answer = await running.add(netns, "default", "web", uid)
+            assert answer.status == 0, answer.stdout
+            return netns.rules()
+
+    before = await rules_of_the_next()
+    assert "redirect to :15001" in before
+    assert "chain ISTIO_INBOUND" not in before, "it declares no ports"
+    assert "table ip6 " not in before
+    control_plane(cluster, inboundPortsDefault="*", ipv6="always", logLevel="debug")
+    await eventually(lambda: entry(running).get("logLevel") == "debug", SOON, "it is in force")
+    after = await rules_of_the_next()
+    assert "chain ISTIO_INBOUND" in after
+    assert "table ip6 " in after
+    control_plane(cluster, logLevel="error")
+    await eventually(lambda: entry(running).get("logLevel") == "error", SOON, "it is in force")
+    written = running.log.stat().st_size
+    await rules_of_the_next()
+    assert running.log.stat().st_size == written, "the agent itself logs no more than that"
 
 
 def test_a_wrong_resource_leaves_the_last_good_settings_and_is_reported(

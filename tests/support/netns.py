@@ -16,6 +16,11 @@ class Netns:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def rules(self) -> str:
+        """List its rules, as nft writes them."""
+        command = ["/usr/bin/nsenter", f"--net={self.path}", "/usr/sbin/nft", "list", "ruleset"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
     def __enter__(self) -> Self:
         self.path.touch()
         subprocess.run(["/usr/bin/unshare", f"--net={self.path}", "/bin/true"], check=True)
