@@ -1,0 +1,39 @@
+"""With KUBE_BIN_DIR nothing is built: what is there is run, and what is missing or wrong is named."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from tests.kube.programs import KUBE, folder
+from tests.support.call import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def build(given: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.kube.build"]
+    environment = os.environ | {"KUBE_BIN_DIR": str(given)}
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_what_is_given_is_taken(tmp_path: Path) -> None:
+    for program in KUBE.programs:
+        (tmp_path / program.name).symlink_to(folder() / program.name)
+    done = build(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(f": taken from {tmp_path}\n")
+
+
+def test_what_is_missing_or_no_such_program_is_named(tmp_path: Path) -> None:
+    (tmp_path / "kubectl").write_text("#!/bin/sh\necho of something else\n")
+    (tmp_path / "kubectl").chmod(0o755)
+    done = build(tmp_path)
+    assert done.returncode != 0
+    assert f"{tmp_path / 'helm'} cannot be run: No such file or directory" in done.stderr
+    assert "kubectl" in done.stderr
+    assert "saw 'of something else'" in done.stderr
+    assert done.stderr.count("KUBE_BIN_DIR: ") == len(KUBE.programs)
