@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -12,26 +15,29 @@ from tests.support.cluster import Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A running API server that knows our definitions."""
-    with Cluster(tmp_path_factory.mktemp("cluster")) as running:
-        running.kubectl("apply", "--server-side", "--filename", str(CHART / "crds"))
-        running.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        running.kubectl("create", "namespace", NAMESPACE)
-        yield running
+def cluster() -> Iterator[Cluster]:
+    """A running API server that knows our definitions.
+
+    Its folder is outside pytest's own, which each session closes to others: the controller is nobody, and reads its kubeconfig.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="istio-cni-controller-"))
+    folder.chmod(0o755)
+    try:
+        with Cluster(folder) as running:
+            running.kubectl("apply", "--server-side", "--filename", str(CHART / "crds"))
+            running.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+            running.kubectl("create", "namespace", NAMESPACE)
+            yield running
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture
 def empty_stage(cluster: Cluster, tmp_path: Path) -> Iterator[Stage]:
     """A cluster without the chart."""
-    tmp_path.chmod(0o755)
-    for parent in (*tmp_path.parents, cluster.folder):
-        if "pytest" in parent.name or parent == cluster.folder:
-            parent.chmod(0o755)  # the controller, which is nobody, reads its kubeconfig there
     made = Stage(cluster, tmp_path)
     made.clear()
     yield made
