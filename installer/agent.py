@@ -16,7 +16,6 @@ import click
 
 from installer import logs
 from installer.backends import Backends
-from installer.cluster import Cluster
 from installer.files import AlreadyRunningError, explain, lock
 from installer.health import Health
 from installer.memory import keep_little
@@ -36,6 +35,7 @@ from plugin.server import Server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from installer.cluster import Cluster
     from installer.settings import Settings
     from plugin.pod import Pod
 
@@ -112,6 +112,8 @@ class Agent:
         self._health = Health(self._conditions, self._metrics.registry)
         self._cluster: Cluster | None = None
         if not settings.pods_from:
+            from installer.cluster import Cluster  # noqa: PLC0415 - it loads kopf, which a folder needs not
+
             self._cluster = Cluster(settings, self._obey, self._look, self._is_there)
             self._orders = self._cluster.orders
         self._pod_repair = PodRepair(
@@ -292,7 +294,7 @@ class Agent:
 
 def _pods(settings: Settings) -> KnownPods:
     if settings.pods_from:
-        from installer.manifests import ManifestPods  # noqa: PLC0415 - without kopf the agent is half as large
+        from installer.manifests import ManifestPods  # noqa: PLC0415 - as above
 
         return ManifestPods(settings.pods_from)
     from installer.pods import NodePods  # noqa: PLC0415

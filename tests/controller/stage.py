@@ -7,8 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,6 +19,7 @@ from installer.controller.removal import FINALIZER
 from installer.controller.rollout import DAEMONSET
 from installer.resource import GROUP, KIND, PLURAL, VERSION
 from tests.chart.helm import CHART, Rendered, helm
+from tests.support.agent import ask
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -277,14 +276,7 @@ class Controller:
 
     def get(self, path: str) -> tuple[int, str]:
         """Ask /healthz, /readyz or /metrics."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError as error:
-            return 0, str(error)
+        return ask(self.port, path)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it, and return its exit status."""

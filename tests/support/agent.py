@@ -90,15 +90,7 @@ class AgentProcess:
 
     def get(self, path: str) -> tuple[int, str]:
         """Ask /healthz, /readyz or /metrics."""
-        url = f"http://127.0.0.1:{self.port}{path}"
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError as error:
-            return 0, str(error)
+        return ask(self.port, path)
 
     def rss(self) -> int:
         """Its resident memory in bytes."""
@@ -160,6 +152,18 @@ class AgentProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def ask(port: int, path: str) -> tuple[int, str]:
+    """Ask an agent or a controller on loopback, and return status and text: 0 and why, if there is no answer."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except OSError as error:
+        return 0, str(error)
 
 
 def _free_port() -> int:
