@@ -144,7 +144,7 @@ class ApiServer:
 
     def __init__(self, kubeconfig: Path | None) -> None:
         self._kubeconfig = kubeconfig
-        self._reached: kopf.ConnectionInfo | None = None
+        self._reached: tuple[kopf.ConnectionInfo, int] | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def get(
@@ -224,8 +224,11 @@ class ApiServer:
             self._session = None
 
     async def _connected(self, info: kopf.ConnectionInfo) -> aiohttp.ClientSession:
-        """Keep the session while all but the token is as it was: making a TLS context costs more than a question."""
-        reached = dataclasses.replace(info, token=None)
+        """Keep the session while all but the token is as it was: making a TLS context costs more than a question.
+
+        An authority that is replaced is read anew from its file.
+        """
+        reached = dataclasses.replace(info, token=None), _age_of_authority(info)
         if self._session is None or reached != self._reached:
             left, self._reached = self._session, reached
             self._session = aiohttp.ClientSession(
@@ -234,6 +237,10 @@ class ApiServer:
             if left:
                 await left.close()
         return self._session
+
+
+def _age_of_authority(info: kopf.ConnectionInfo) -> int:
+    return os.stat(info.ca_path).st_mtime_ns if info.ca_path else 0  # noqa: PTH116
 
 
 def _after(answer: aiohttp.ClientResponse) -> float:

@@ -12,23 +12,20 @@ pods of users (F20), or from each node on one object. One list and one watch, fi
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from installer.apiserver import credentials
 from installer.kopfalone import kopf
+from installer.login import Login
 from installer.waiting import wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-TOKEN_IS_FRESH = timedelta(minutes=1)  # then it is read again, before the next request
 SILENCE = 600.0  # seconds after which a connection is taken for dead; where nothing changes no bookmark comes either
 # Whole pods are big, and memory that was once needed stays ours: few at a time, and none for longer than needed, take
 # 5 MB less with 110 pods on the node.
@@ -71,10 +68,9 @@ class ClusterWatch(Generic[_T]):
             heard: told each thing that was read, in the event loop that `run` is called in.
         """
         self._watched = watched
-        self._kubeconfig = kubeconfig
+        self._login = Login(kubeconfig)
         self._read = read
         self._heard = heard
-        self._login: kopf.ConnectionInfo | None = None
         self._end: Callable[[], object] = lambda: None
         self.ended = ""
 
@@ -137,7 +133,7 @@ class ClusterWatch(Generic[_T]):
 
         @kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
         async def login(**_: object) -> kopf.ConnectionInfo:
-            return self._log_in()
+            return self._login()
 
         @kopf.on.event(*self._watched[:3], registry=registry)
         async def event(event: kopf.RawEvent, **_: object) -> None:
@@ -165,19 +161,6 @@ class ClusterWatch(Generic[_T]):
         settings.posting.enabled = False  # no Events on what is others'
         settings.process.ultimate_exiting_timeout = None  # kopf would kill this process
         return settings
-
-    def _log_in(self) -> kopf.ConnectionInfo:
-        """Have kopf use the credentials as they are now, and ask again in a while.
-
-        While they are the same they are the same object to kopf, which refuses what the API server has refused: then it
-        ends, and is started again after a pause, instead of trying the same at full speed.
-        """
-        now, fresh = datetime.now(UTC), credentials(self._kubeconfig)
-        last = self._login
-        same = last and dataclasses.replace(last, expiration=None) == fresh
-        if not last or not last.expiration or not same or last.expiration <= now:
-            last = self._login = dataclasses.replace(fresh, expiration=now + TOKEN_IS_FRESH)
-        return last
 
 
 def pause(tries: int) -> float:

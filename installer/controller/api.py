@@ -15,22 +15,22 @@ from kubernetes import client, config
 from installer.controller.news import LONGEST
 from installer.controller.nodes import Warned
 from installer.controller.psp import OURS
-from installer.controller.rollout import DAEMONSET
+from installer.controller.rollout import DAEMONSET, MANAGER
 from installer.resource import GROUP, PLURAL, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from installer.controller.facts import Node
     from installer.controller.news import News
 
-MANAGER = "istio-cni-controller"  # of fields, and in the Events' column "From"
 PATIENCE = 10.0  # seconds for one request
 AT_ONCE = 500  # objects in a page of a list
 POD_LABELS = f"k8s-app={DAEMONSET}"
 
 _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
-_NODES = ("cni.istio.io", "v1alpha1", "istiocninodes")
+_NODES, _NODE_KIND = ("cni.istio.io", "v1alpha1", "istiocninodes"), "IstioCNINode"
 
 
 class NotLeadingError(Exception):
@@ -171,6 +171,37 @@ class Api:
             if error.status == 404:
                 return None
             raise
+        return written
+
+    def speak(self, node: Node, version: str, condition: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a condition into the IstioCNINode of a node, and return that as it is then.
+
+        Args:
+            node: whose.
+            version: it is refused as a conflict if it is not as it was at this one; empty: it is made.
+            condition: of its status.
+        """
+        self._may_write()
+        of = {"apiVersion": "/".join(_NODES[:2]), "kind": _NODE_KIND}
+        if not version:
+            owner = {"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": node.uid}
+            made: Any = self._custom.create_cluster_custom_object(
+                *_NODES,
+                of | {"metadata": {"name": node.name, "ownerReferences": [owner]}},
+                field_manager=MANAGER,
+                _request_timeout=PATIENCE,
+            )
+            version = made["metadata"]["resourceVersion"]
+        metadata = {"name": node.name, "resourceVersion": version}
+        written: dict[str, Any] = self._custom.patch_cluster_custom_object_status(
+            *_NODES,
+            node.name,
+            of | {"metadata": metadata, "status": {"conditions": [dict(condition)]}},
+            field_manager=MANAGER,
+            force=True,
+            _content_type=_APPLY,
+            _request_timeout=PATIENCE,
+        )  # type: ignore[assignment] # it is parsed JSON
         return written
 
     def taint(self, node: str, version: str, taints: list[dict[str, Any]]) -> dict[str, Any]:

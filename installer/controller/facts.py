@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 CONTAINER = "install-cni"
+_MUTE = ("", "ContainerCreating", "Pending", "PodInitializing")
+_RUNS = "NotReady"  # why the pod of an agent that runs is not ready: the agent knows
 TEMPLATE_GENERATION = "pod-template-generation"  # a label that the DaemonSet's controller puts on each pod
 
 
@@ -48,6 +50,8 @@ class Report:
         message: why, and what to do.
         since: when `ready` became what it is; None: unknown.
         settings: whose settings are in force; None: the chart's.
+        written: when somebody last changed it; None: unknown.
+        resource_version: its own.
     """
 
     node: str
@@ -58,6 +62,8 @@ class Report:
     message: str
     since: datetime | None
     settings: Settings | None
+    written: datetime | None = None
+    resource_version: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class AgentPod:
         template: the generation of the DaemonSet's template that it was made of; empty: unknown.
         reason: why it does not run, in a word; empty: it runs, or nobody has said.
         message: the same in a sentence.
+        started: whether the agent's process has run in it, ever.
     """
 
     name: str
@@ -85,6 +92,17 @@ class AgentPod:
     template: str
     reason: str
     message: str
+    started: bool = True
+
+    @property
+    def is_mute(self) -> bool:
+        """Whether the pod itself does not say why its agent does not run."""
+        return self.reason in _MUTE
+
+    @property
+    def runs(self) -> bool:
+        """Whether the agent's process runs, and can speak for itself."""
+        return self.ready or self.reason == _RUNS
 
 
 def node(manifest: Mapping[str, Any]) -> Node:
@@ -102,11 +120,11 @@ def node(manifest: Mapping[str, Any]) -> Node:
 
 def report(manifest: Mapping[str, Any]) -> Report:
     """Read an IstioCNINode."""
-    status = manifest.get("status") or {}
+    metadata, status = manifest["metadata"], manifest.get("status") or {}
     ready = condition(status.get("conditions") or (), "Ready")
     settings = status.get("controlPlane")
     return Report(
-        node=manifest["metadata"]["name"],
+        node=metadata["name"],
         state=status.get("state", ""),
         version=status.get("version", ""),
         ready={"True": True, "False": False}.get(ready.get("status", "")),
@@ -114,6 +132,10 @@ def report(manifest: Mapping[str, Any]) -> Report:
         message=ready.get("message", ""),
         since=time(ready.get("lastTransitionTime")),
         settings=Settings(settings["uid"], settings["generation"]) if settings else None,
+        written=max(
+            filter(None, (time(each.get("time")) for each in metadata.get("managedFields") or ())), default=None
+        ),
+        resource_version=metadata.get("resourceVersion", ""),
     )
 
 
@@ -132,6 +154,7 @@ def agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
         template=(metadata.get("labels") or {}).get(TEMPLATE_GENERATION, ""),
         reason=reason,
         message=message,
+        started=any(map(_has_started, status.get("containerStatuses") or ())),
     )
 
 
@@ -143,6 +166,11 @@ def condition(conditions: Iterable[Mapping[str, Any]], kind: str) -> Mapping[str
 def time(text: str | None) -> datetime | None:
     """Read a time as the API server writes it (RFC 3339, UTC)."""
     return datetime.fromisoformat(text) if text else None
+
+
+def _has_started(container: Mapping[str, Any]) -> bool:
+    states = {*(container.get("state") or {}), *(container.get("lastState") or {})}
+    return container["name"] == CONTAINER and bool(states & {"running", "terminated"})
 
 
 def _trouble(status: Mapping[str, Any]) -> tuple[str, str]:
@@ -157,7 +185,7 @@ def _trouble(status: Mapping[str, Any]) -> tuple[str, str]:
                 ended = f"; it ended with {last['exitCode']} before ({last.get('reason')})" if last else ""
                 return found.get("reason", "Unknown"), str(found.get("message", "")) + ended
         if "running" in state:
-            return "NotReady", "the agent runs and is not ready yet"
+            return _RUNS, "the agent runs and is not ready yet"
     scheduled = condition(status.get("conditions") or (), "PodScheduled")
     if scheduled.get("status") == "False":
         return scheduled.get("reason", "Unschedulable"), scheduled.get("message", "")

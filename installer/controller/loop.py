@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,12 +10,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from kubernetes.client import ApiException
-from urllib3.exceptions import HTTPError
 
-from installer.controller import facts, plan, psp, removal, rollout, status, taints
+from installer.controller import facts, plan, removal, rollout, standin, status, taints
+from installer.controller.binding import Binding
 from installer.controller.cache import Cache, Entry
 from installer.controller.news import News, news
 from installer.controller.nodes import PATIENCE, State
+from installer.controller.refusals import NO_SUCCESS, explain, is_passing
+from installer.controller.rolling import Roller
+from installer.controller.telling import Teller
 from installer.controller.watches import Kind
 from installer.governing import is_going
 from installer.resource import GROUP, KIND, VERSION
@@ -36,8 +38,7 @@ COMPARE_EVERY = 600.0  # seconds between lists of everything
 NODES_PER_STATUS = 500  # every agent hears of each status: with 5,000 nodes one is written every 10 s, not every second
 WARNED_EVERY = timedelta(seconds=10)
 WARNINGS_AT_ONCE = 10
-TAINTS_AT_ONCE = 50
-QUIET = timedelta(minutes=10)  # before the same is told again of the same object
+NODES_AT_ONCE = 50  # that are written on before all is looked at again
 LONGEST_PAUSE = 30.0  # seconds between two tries
 
 _log = logging.getLogger(__name__)
@@ -70,13 +71,10 @@ class Loop:
         self._woken = asyncio.Event()
         self._unwell_since: dict[str, datetime] | None = None  # None: not judged since the start
         self._warned: dict[str, tuple[datetime, Warned | None]] = {}
-        self._told: dict[tuple[str, str, str], datetime] = {}
+        self._teller = Teller(api)
+        self._binding = Binding(api, options.namespace)
         self._status_due = 0.0
-        self._bound: tuple[str, str] | None = (
-            None  # the roles of the chart's RoleBinding and of ours; None: not asked yet
-        )
-        self._applied: tuple[Mapping[str, Any], str] | None = None  # to the DaemonSet, and its version after that
-        self._park_refused = False
+        self._roller = Roller(api)
         self.all_heard = asyncio.Event()
 
     def hear(self, heard: Heard) -> None:
@@ -97,7 +95,7 @@ class Loop:
                     compared = loop.time()
                 await self._reconcile()
                 failures = 0
-            except (ApiException, HTTPError, OSError) as error:
+            except NO_SUCCESS as error:
                 failures += 1
                 _log.warning("the API server refused, and is asked again", extra={"reason": explain(error)})
                 await _either(ended, None, min(2.0 ** (failures - 1), LONGEST_PAUSE))
@@ -118,7 +116,7 @@ class Loop:
             cache = self._caches[kind]
             before = cache.versions()
             cache.compare(await asyncio.to_thread(_entries, cache, ask), before)
-        self._bound = None
+        self._binding.forget()
         self.all_heard.set()
 
     @property
@@ -132,11 +130,13 @@ class Loop:
             # While one is replaced there are two: the one that stays is the node's.
             if pod.node and (pod.node not in pods or not pod.going):
                 pods[pod.node] = pod
+        reports: Mapping[str, facts.Report] = self._caches[Kind.REPORT].items
         return plan.World(
             resources=list(self._caches[Kind.RESOURCE].items.values()),
             daemonset=self._caches[Kind.DAEMONSET].items.get(rollout.DAEMONSET),
             nodes=dict(self._caches[Kind.NODE].items),
-            reports=dict(self._caches[Kind.REPORT].items),
+            reports={name: each for name, each in reports.items() if each.state},
+            unreported={name: each for name, each in reports.items() if not each.state},
             pods=pods,
             warned={uid: warned for uid, (_, warned) in self._warned.items() if warned},
         )
@@ -146,25 +146,24 @@ class Loop:
         await self._ask_for_warnings(now)
         world = self._world()
         made = plan.plan(world, self._options.namespace)
-        faults = [*await self._roll_out(world, made, now), *await self._bind(made)]
+        faults = [*await self._roll_out(world, made, now), *await self._binding.keep(made)]
         world = self._world()  # nodes are judged by the DaemonSet as it is now
+        judged = self._judge(world, made, now)
         await self._taint(world, made, now)
-        await self._write_statuses(world, made, faults, now)
+        await self._speak(world, judged, now)
+        await self._write_statuses(world, made, judged, faults, now)
         self._metrics.reconciled()
 
     async def _ask_for_warnings(self, now: datetime) -> None:
         """Ask for the Events of pods that do not start: the pod itself does not say why (a directory that is missing)."""
-        pods = {pod.uid: pod for pod in self._caches[Kind.POD].items.values()}
-        waiting = sorted(
-            pod.node and (pod.node, uid)
-            for uid, pod in pods.items()
-            if pod.node and not pod.ready and pod.reason in ("", "ContainerCreating", "Pending", "PodInitializing")
-        )
-        for _, uid in waiting[:WARNINGS_AT_ONCE]:
-            asked = self._warned.get(uid)
-            if asked is None or now - asked[0] >= WARNED_EVERY:
-                self._warned[uid] = (now, await asyncio.to_thread(self._api.latest_warning, uid))
-        for uid in self._warned.keys() - {uid for _, uid in waiting}:
+        waiting = {
+            pod.uid for pod in self._caches[Kind.POD].items.values() if pod.node and not pod.ready and pod.is_mute
+        }
+        asked = {uid: self._warned[uid][0] if uid in self._warned else now - WARNED_EVERY for uid in waiting}
+        due = [uid for uid in sorted(waiting, key=asked.__getitem__) if now - asked[uid] >= WARNED_EVERY]
+        for uid in due[:WARNINGS_AT_ONCE]:
+            self._warned[uid] = (now, await asyncio.to_thread(self._api.latest_warning, uid))
+        for uid in self._warned.keys() - waiting:
             del self._warned[uid]
 
     async def _roll_out(self, world: World, made: Plan, now: datetime) -> list[status.Fault]:
@@ -172,28 +171,11 @@ class Loop:
         for resource in world.resources:
             if is_going(resource):
                 park |= await self._remove(resource, world, made, now)
-        try:
-            applied = plan.daemonset(world, made, park=park)
-            if applied is not None and world.daemonset is not None:
-                # What was applied and is written otherwise, such as 1000m for 1, is not applied for ever.
-                if (applied, world.daemonset["metadata"].get("resourceVersion")) == self._applied:
-                    return []
-                seen = await asyncio.to_thread(self._api.apply_daemonset, applied)
-                self._applied = applied, seen["metadata"]["resourceVersion"]
-                self._park_refused = False
-                self._caches[Kind.DAEMONSET].hear(seen)
-                self._woken.set()
-                _log.info("applied the DaemonSet", extra={"parked": rollout.is_parked(seen)})
-        except rollout.RolloutError as error:
-            return [status.Fault("NoChartValues", str(error))] if made.counts else []
-        except ApiException as error:
-            if error.status == 404:  # it is gone, and the watch is about to say so
-                return []
-            if _is_passing(error):
-                raise
-            self._park_refused = park
-            return [status.Fault("RolloutFailed", f"the DaemonSet could not be changed: {explain(error)}")]
-        return []
+        seen, faults = await self._roller.roll_out(world, made, park=park, clock=asyncio.get_running_loop().time())
+        if seen:
+            self._caches[Kind.DAEMONSET].hear(seen)
+            self._woken.set()
+        return faults
 
     async def _remove(self, resource: Mapping[str, Any], world: World, made: Plan, now: datetime) -> bool:
         """Go on with the uninstall of a deleted resource; True if the DaemonSet is to be parked now."""
@@ -215,48 +197,18 @@ class Loop:
         if step.overdue:
             names = ", ".join(step.names)
             message = f"not finished within {self._options.deadline.total_seconds():g} s, and goes on without: {names}"
-            await self._tell(_about(resource), News(warning=True, reason="UninstallDeadline", message=message), now)
-        given_up = self._park_refused and now - deleted >= self._options.deadline
+            await self._teller.tell(
+                _about(resource), News(warning=True, reason="UninstallDeadline", message=message), now
+            )
+        given_up = self._roller.is_refused and now - deleted >= self._options.deadline
         if step.move is removal.Move.RELEASE or given_up:
             if counts:
                 said = "the plugin was taken out of the nodes" + (
                     ", but for those that were named" if step.names else ""
                 )
-                await self._tell(_about(resource), News(warning=False, reason="Uninstalled", message=said), now)
+                await self._teller.tell(_about(resource), News(warning=False, reason="Uninstalled", message=said), now)
             self._removals.release(metadata["uid"])
         return step.move is removal.Move.PARK
-
-    async def _bind(self, made: Plan) -> list[status.Fault]:
-        """Make or take away the RoleBinding that the resource asks for."""
-        if made.counts is not None and (made.read is None or made.faults):
-            return []
-        asked = str(made.read.daemonset.get("psp_cluster_role", "")) if made.read else ""
-        if self._bound is None or asked not in (*self._bound, ""):
-            found = [await asyncio.to_thread(self._api.rolebinding, name) for name in (psp.CHARTS, psp.OURS)]
-            self._bound = psp.role_of(found[0]), psp.role_of(found[1])
-        of_chart, ours = self._bound
-        role = psp.role(made.read, of_chart)
-        if role == ours:
-            return []
-        try:
-            if ours:
-                await asyncio.to_thread(self._api.unbind)
-                self._bound = of_chart, ""
-            if role:
-                await asyncio.to_thread(self._api.bind, psp.binding(self._options.namespace, role))
-                self._bound = of_chart, role
-        except ApiException as error:
-            if _is_passing(error):
-                raise
-            if error.status != 403:
-                said = f"psp_cluster_role: ClusterRole {role or ours}: {explain(error)}"
-                return [status.Fault("BindingRefused", said)]
-            message = (
-                f"psp_cluster_role: the controller may not bind ClusterRole {role}; helm upgrade "
-                f"--set cni.psp_cluster_role={role} binds it, or --set 'cni.controller.mayBind={{{role}}}' lets the controller"
-            )
-            return [status.Fault("BindingRefused", message)]
-        return []
 
     async def _taint(self, world: World, made: Plan, now: datetime) -> None:
         changes = 0
@@ -272,7 +224,7 @@ class Loop:
             if wished is None:
                 continue
             changes += 1
-            if changes > TAINTS_AT_ONCE:
+            if changes > NODES_AT_ONCE:
                 self._woken.set()
                 return
             try:
@@ -280,16 +232,34 @@ class Loop:
                     await asyncio.to_thread(self._api.taint, name, node.version, [dict(each) for each in wished])
                 )
             except ApiException as error:
-                if _is_passing(error):
+                if is_passing(error):
                     raise
                 if error.status not in (404, 409):  # then it has changed meanwhile, and the watch wakes us
                     _log.warning("a taint was refused", extra={"object": name, "reason": explain(error)})
                 continue
             about = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.uid}
-            await self._tell(about, taints.news(put=len(wished) > len(node.taints), wanted=made.installed), now)
+            await self._teller.tell(about, taints.news(put=len(wished) > len(node.taints), wanted=made.installed), now)
 
-    async def _write_statuses(self, world: World, made: Plan, faults: list[status.Fault], now: datetime) -> None:
-        judged = self._judge(world, made, now)
+    async def _speak(self, world: World, judged: status.Fleet, now: datetime) -> None:
+        """Say in their IstioCNINodes why agents do not run."""
+        for changes, each in enumerate(standin.words(world, judged.verdicts, now), 1):
+            if changes > NODES_AT_ONCE:
+                self._woken.set()
+                return
+            try:
+                seen = await asyncio.to_thread(self._api.speak, each.node, each.version, each.condition)
+            except ApiException as error:
+                if is_passing(error):
+                    raise
+                if error.status not in (404, 409):  # then it has changed meanwhile, and the watch wakes us
+                    extra = {"object": each.node.name, "reason": explain(error)}
+                    _log.warning("an IstioCNINode could not be written", extra=extra)
+                continue
+            self._caches[Kind.REPORT].hear(seen)
+
+    async def _write_statuses(
+        self, world: World, made: Plan, judged: status.Fleet, faults: list[status.Fault], now: datetime
+    ) -> None:
         loop = asyncio.get_running_loop()
         if loop.time() < self._status_due:
             loop.call_at(self._status_due, self._woken.set)
@@ -313,7 +283,7 @@ class Loop:
             self._metrics.wrote_status()
             self._caches[Kind.RESOURCE].hear(seen)
             for each in news(before, written, going=is_going(resource)):
-                await self._tell(_about(resource), each, now)
+                await self._teller.tell(_about(resource), each, now)
 
     def _judge(self, world: World, made: Plan, now: datetime) -> status.Fleet:
         if self._unwell_since is None:
@@ -330,39 +300,10 @@ class Loop:
         self._metrics.judged(judged)
         return judged
 
-    async def _tell(self, about: Mapping[str, Any], what: News, now: datetime) -> None:
-        """Create an Event, unless the same was told a short time ago. One that is refused holds up nothing."""
-        key = (str(about["uid"]), what.reason, what.message)
-        self._told = {each: told for each, told in self._told.items() if now - told < QUIET}
-        if key in self._told:
-            return
-        self._told[key] = now
-        extra = {"object": about["name"], "reason": what.message}
-        _log.log(logging.WARNING if what.warning else logging.INFO, what.reason, extra=extra)
-        try:
-            await asyncio.to_thread(self._api.tell, about, what)
-        except (ApiException, HTTPError, OSError) as error:
-            _log.warning("an Event was not taken", extra={"reason": explain(error)})
-
 
 def _entries(cache: Cache[Any], ask: Callable[[], Iterator[dict[str, Any]]]) -> list[Entry[Any]]:
     """List objects, and keep of each what the cache does."""
     return [cache.entry(each) for each in ask()]
-
-
-def _is_passing(error: ApiException) -> bool:
-    """Whether the same may succeed if it is asked again: what is refused for good holds up nothing else."""
-    return error.status in (None, 0, 429, 502, 503, 504)
-
-
-def explain(error: Exception) -> str:
-    """Say in a line what the API server, or the way to it, has said."""
-    if isinstance(error, ApiException):
-        said = str(error.body or "")
-        with suppress(ValueError, LookupError, TypeError):
-            said = json.loads(said)["message"]
-        return f"{error.status} {error.reason}: {' '.join(said.split())[:500]}"
-    return f"{type(error).__name__}: {error}"
 
 
 def _about(resource: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def why(pod: AgentPod, warned: Warned | None) -> Warned:
             f"{value} {missing['path']} is not on this node: its container runtime has its {what} elsewhere. Set "
             f"spec.values.cni.{value}, or the chart's platform, to where that is",
         )
-    if pod.reason in ("", "ContainerCreating", "Pending", "PodInitializing") and warned:
+    if pod.is_mute and warned:
         return Warned(warned.reason, f"the agent's pod {pod.name} does not start: {warned.message}")
     what_to_do = ""
     if pod.reason in _IMAGE:
@@ -140,7 +140,7 @@ def _not_installed(seen: Seen, asked: Asked) -> _Trouble | None:
         return _Trouble("NoAgent", said, soon, State.FAILED if report else State.SILENT)
     if not pod.ready and not pod.going:
         # An agent that runs and is not ready has said why itself.
-        if pod.reason == "NotReady" and report is not None and report.ready is False:
+        if pod.runs and report is not None and report.ready is False:
             return _Trouble(report.reason, report.message, soon, State.FAILED, since=report.since)
         return _of_pod(pod, warned, soon, State.FAILED if report else State.SILENT)
     if report is None:
@@ -167,7 +167,7 @@ def _not_removed(seen: Seen, _: Asked) -> _Trouble | None:
     if pod is None:
         said = "the plugin is still there, and no agent runs that could take it out; `install-cni uninstall` there does"
         return _Trouble("NoAgent", said, State.UPDATING, late)
-    if not pod.ready and pod.reason != "NotReady":
+    if not pod.runs:
         return _of_pod(pod, warned, State.UPDATING, late)
     return _Trouble("NotRemoved", "its agent has not taken the plugin out yet; its log says why", State.UPDATING, late)
 

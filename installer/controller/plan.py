@@ -21,14 +21,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class World:
-    """What is seen at one moment; pods by node."""
+    """What is seen at one moment, by node.
+
+    Attributes:
+        resources: the IstioControlPlanes.
+        daemonset: the agents'; None: it is not there.
+        nodes: the Nodes.
+        reports: what agents have said.
+        pods: the agents'.
+        warned: the latest warnings, by the pod's uid.
+        unreported: the IstioCNINodes in which no agent has said anything.
+    """
 
     resources: Sequence[Mapping[str, Any]]
     daemonset: Mapping[str, Any] | None
     nodes: Mapping[str, Node]
     reports: Mapping[str, Report]
     pods: Mapping[str, AgentPod]
-    warned: Mapping[str, Warned] = field(default_factory=dict)  # by the pod's uid
+    warned: Mapping[str, Warned] = field(default_factory=dict)
+    unreported: Mapping[str, Report] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,10 @@ def unanswered(nodes: Collection[str], reports: Mapping[str, Report], pods: Mapp
     Args:
         nodes: all that the cluster has.
         reports: what agents have said, by node. One of a node that is gone counts no more.
-        pods: the agents' pods, by node. One that has not reported may have installed something.
+        pods: the agents' pods, by node. One that has run and not reported may have installed something.
     """
     left = {name for name, report in reports.items() if report.state != REMOVED}
-    left |= {name for name in pods if name not in reports}
+    left |= {name for name, pod in pods.items() if pod.started and name not in reports}
     return tuple(sorted(left & {*nodes}))
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from installer.resource import Wanted
 
 DAEMONSET = "istio-cni-node"
+MANAGER = "istio-cni-controller"  # of fields that we write, and in the Events' column "From"
 CHART_VALUES, RESOURCE_VALUES = "cni.istio.io/chart-values", "cni.istio.io/resource-values"
 PARKED = {"cni.istio.io/parked": "true"}  # a node selector that no node fits: parked, the DaemonSet has no pods
 
@@ -109,6 +110,17 @@ def is_of_a_resource(daemonset: Mapping[str, Any]) -> bool:
     """Say whether a resource's values are in it."""
     written = (daemonset["metadata"].get("annotations") or {}).get(RESOURCE_VALUES)
     return written not in (None, "", "{}")
+
+
+def others(daemonset: Mapping[str, Any]) -> str:
+    """Name who but us has written on it last."""
+    entries = [
+        each
+        for each in daemonset["metadata"].get("managedFields") or ()
+        if each.get("manager") != MANAGER and not each.get("subresource")
+    ]
+    latest: Mapping[str, Any] = max(entries, key=lambda each: str(each.get("time", "")), default={})
+    return str(latest.get("manager") or "another program")
 
 
 def _selector(daemonset: Mapping[str, Any]) -> Mapping[str, str]:

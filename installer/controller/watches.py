@@ -8,21 +8,19 @@ written on (F20): they have `on.event` alone.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.apiserver import credentials
-from installer.clusterwatch import FAREWELL, PAUSES, SILENCE, TOKEN_IS_FRESH, WORKER_SECONDS
+from installer.clusterwatch import FAREWELL, PAUSES, SILENCE, WORKER_SECONDS
 from installer.controller.api import POD_LABELS
 from installer.controller.removal import FINALIZER
 from installer.controller.rollout import DAEMONSET
 from installer.kopfalone import kopf
+from installer.login import Login
 from installer.resource import GROUP, PLURAL, VERSION
 
 if TYPE_CHECKING:
@@ -149,7 +147,7 @@ class Watches:
 
     def _registry(self, loop: asyncio.AbstractEventLoop, kinds: tuple[Kind, ...]) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()  # without kopf's own login handlers, which import API clients
-        login = _Login(self._kubeconfig)
+        login = Login(self._kubeconfig)
 
         @kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
         async def log_in(**_: object) -> kopf.ConnectionInfo:
@@ -184,26 +182,6 @@ class Watches:
         async def deleted(uid: str, **_: object) -> None:
             await asyncio.wrap_future(self._removals.of(uid))
             self._removals.forget(uid)
-
-
-class _Login:
-    """The credentials as they are now.
-
-    While they are the same they are the same object to kopf, which refuses what the API server has refused: then it ends,
-    instead of trying the same at full speed.
-    """
-
-    def __init__(self, kubeconfig: Path | None) -> None:
-        self._kubeconfig = kubeconfig
-        self._last: kopf.ConnectionInfo | None = None
-
-    def __call__(self) -> kopf.ConnectionInfo:
-        now, fresh = datetime.now(UTC), credentials(self._kubeconfig)
-        last = self._last
-        same = last and dataclasses.replace(last, expiration=None) == fresh
-        if not last or not last.expiration or not same or last.expiration <= now:
-            last = self._last = dataclasses.replace(fresh, expiration=now + TOKEN_IS_FRESH)
-        return last
 
 
 async def _operator(registry: kopf.OperatorRegistry, end: asyncio.Event, where: Mapping[str, Any]) -> None:

@@ -129,11 +129,18 @@ class Access:
                     break
                 if status != 200:
                     return _refused(source, status, body)
-                answer = json.loads(body)
-                found += self._objects(source, answer)
-                token = answer["metadata"].get("continue") or ""
+                try:
+                    answer = json.loads(body)
+                    found += self._objects(source, answer)
+                    token = answer["metadata"].get("continue") or ""
+                    version = answer["metadata"].get("resourceVersion") or ""
+                except (ValueError, LookupError, TypeError, AttributeError) as error:
+                    seen = (
+                        f"saw {body[:80]!r}, expected a list of {source.resource} as JSON: is something in front of it?"
+                    )
+                    raise UnreachableError(f"{self._where}: {seen}") from error
                 if not token:
-                    return Listed(found, answer["metadata"].get("resourceVersion") or "")
+                    return Listed(found, version)
         return Unasked(source.resource, Why.FAILED, "410: the list expired twice", source.namespace)
 
     def watch(self, source: Source, version: str) -> Iterator[Event]:

@@ -81,7 +81,7 @@ class _Judge:
     @property
     def is_outside(self) -> bool:
         """Whether the node has nothing to do with us: no agent is to be there, or was."""
-        return self.asked.out and self.report is None and self.pod is None
+        return self.asked.out and not self._has_reported and self.pod is None
 
     def node(self) -> Node:
         state, reason, message, remedy = self._leaving() if self.asked.out else self._staying()
@@ -99,7 +99,7 @@ class _Judge:
     def _leaving(self) -> tuple[State, str, str, str]:
         if self._status.get("state") == "Removed":
             return State.REMOVED, "", "", ""
-        if self.report is None and self.reports_known:
+        if not self._has_reported and self.reports_known:
             return State.LEAVING, "NotReported", "its agent has not said yet that nothing of the plugin is there", ""
         if self.pod is None and self.pods_known:
             return (
@@ -125,7 +125,7 @@ class _Judge:
         condition = self._ready
         if self.pod is not None and not _is_ready(self.pod):
             return self._pod_not_ready(condition)
-        if self.report is None and self.reports_known:
+        if not self._has_reported and self.reports_known:
             return (
                 State.SILENT,
                 "NotReported",
@@ -175,6 +175,9 @@ class _Judge:
                 )
             logs = f"kubectl --namespace {self.asked.namespace} logs --previous {self._pod_name}"
             return State.FAILED, said, "its agent does not run", f"Ask why: {logs}"
+        if condition.get("status") == "False" and condition.get("reason") != "Removed":
+            # The last words of the agent before it; or the controller's, who speaks for one that does not start.
+            return State.FAILED, *self._condition(said, "its agent does not start"), ""
         if said == "ContainerCreating":
             hint = "If it stays so, cniBinDir or cniConfDir may not be there"
             return State.UPDATING, said, "its agent is about to start", f"{hint}: {describe}"
@@ -193,6 +196,11 @@ class _Judge:
         # kubectl's column: Ready, NotReady or Unknown, then what else there is, with commas.
         said = str((self.kubernetes or {}).get("cells", {}).get("Status", "Ready"))
         return said.split(",", 1)[0] != "Ready"
+
+    @property
+    def _has_reported(self) -> bool:
+        """Whether an agent has: where none runs the controller writes the condition alone."""
+        return "state" in self._status
 
     @property
     def _status(self) -> Mapping[str, Any]:

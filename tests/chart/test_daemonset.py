@@ -126,6 +126,9 @@ def test_metrics_are_collected_from_where_they_can_be_reached(render: Render, re
     spec = rendered["PodMonitor"]["spec"]
     assert spec["podMetricsEndpoints"] == [{"port": "health", "path": "/metrics", "interval": "30s"}]
     assert spec["selector"] == rendered["DaemonSet"]["spec"]["selector"]
+    assert [
+        each["spec"]["selector"]["matchLabels"]["k8s-app"] for each in rendered.objects if each["kind"] == "PodMonitor"
+    ] == ["istio-cni-node", "istio-cni-controller"]
 
 
 def test_a_network_policy_lets_those_in_who_collect_metrics(render: Render) -> None:

@@ -31,6 +31,7 @@ CONTROLLERS = {
     ("list", "istiocontrolplanes.install.istio.io"), ("watch", "istiocontrolplanes.install.istio.io"),
     ("patch", "istiocontrolplanes.install.istio.io"), ("patch", "istiocontrolplanes/status.install.istio.io"),
     ("list", "istiocninodes.cni.istio.io"), ("watch", "istiocninodes.cni.istio.io"),
+    ("create", "istiocninodes.cni.istio.io"), ("patch", "istiocninodes/status.cni.istio.io"),
     ("list", "nodes"), ("watch", "nodes"), ("patch", "nodes"), ("create", "events"),
 }  # fmt: skip
 CONTROLLERS_IN_ITS_NAMESPACE = {

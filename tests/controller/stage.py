@@ -131,6 +131,21 @@ class Stage:
             status["controlPlane"] = {key: metadata[key] for key in ("namespace", "name", "uid", "generation")}
         self.custom.patch_cluster_custom_object_status(*REPORTS, node, {"status": status}, _content_type=MERGE)
 
+    def istiocninode(self, node: str) -> dict[str, Any]:
+        """Read the IstioCNINode of a node."""
+        found: Any = self.custom.get_cluster_custom_object(*REPORTS, node)
+        return dict(found)
+
+    def ready(self, node: str) -> tuple[str, str]:
+        """Return status and reason of the condition Ready of a node's IstioCNINode; empty while there is none."""
+        try:
+            conditions = self.istiocninode(node).get("status", {}).get("conditions", [])
+        except client.ApiException as error:
+            if error.status != 404:
+                raise
+            conditions = []
+        return next(((each["status"], each["reason"]) for each in conditions), ("", ""))
+
     def apply(self, spec: Mapping[str, Any], name: str = "mesh", namespace: str = NAMESPACE) -> dict[str, Any]:
         """Create an IstioControlPlane or replace its spec, as the admin, and return it."""
         manifest = {

@@ -63,11 +63,16 @@ async def test_each_right_is_used(empty_stage: Stage, controller: Run, tmp_path:
     stage.cluster.kubectl("create", "clusterrole", PSP, "--verb=use", "--resource=podsecuritypolicies.policy")
     before = {name: len([*stage.cluster.requests_of(name)]) for name in (ACCOUNT, AGENTS)}
     stage.add_node("node1", taints=[{"key": KEY, "effect": "NoSchedule"}])
-    stage.add_agent("node1", ready=False, waiting={"reason": "ContainerCreating"})
+    stage.add_agent("node1", ready=False, waiting={"reason": "ErrImagePull"})
     running = agent(stage, "node1", tmp_path / "node1")
+    with controller():
+        stage.apply({"values": {"cni": {"psp_cluster_role": PSP}}})
+        until(
+            lambda: stage.ready("node1") == ("False", "ErrImagePull"), SOON, "it is said for an agent that does not run"
+        )
+        stage.set_agent("node1", ready=False, waiting={"reason": "ContainerCreating"})
     with controller(), running:
         running.ready()
-        stage.apply({"values": {"cni": {"psp_cluster_role": PSP}}})
         until(lambda: is_bound(stage), SOON, "the role is bound")
         stage.apply({})
         until(lambda: not is_bound(stage), SOON, "it is bound no more")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from installer.controller.rollout import PARKED
 from installer.controller.taints import KEY
 from tests.controller.stage import NAMESPACE, SOON
 from tests.support.wait import until
@@ -55,7 +56,9 @@ def test_a_taint_is_taken_off_where_no_plugin_is_to_be(stage: Stage, controller:
         until(lambda: KEY not in stage.taints("node1"), SOON, "the taint is off")
 
 
-def test_a_directory_that_is_missing_is_named_with_what_to_do(stage: Stage, controller: Run) -> None:
+def test_a_directory_that_is_missing_is_named_with_what_to_do_by_the_node_and_by_the_resource(
+    stage: Stage, controller: Run
+) -> None:
     stage.add_node("node1")
     with controller():
         stage.apply({})
@@ -73,8 +76,31 @@ def test_a_directory_that_is_missing_is_named_with_what_to_do(stage: Stage, cont
             },  # type: ignore[arg-type]
         )
         said = stage.becomes("ERROR")
-    assert "node node1: FailedMount: cniBinDir /opt/cni/bin is not on this node" in said["error"]
-    assert "spec.values.cni.cniBinDir" in said["error"]
+        until(lambda: stage.ready("node1") == ("False", "FailedMount"), SOON, "the node's IstioCNINode says it")
+        seen = stage.cluster.kubectl("get", "istiocninodes")
+        assert [each["kind"] for each in stage.istiocninode("node1")["metadata"]["ownerReferences"]] == ["Node"]
+        stage.set_agent("node1")
+        stage.report("node1", stage.resource())
+        stage.becomes("HEALTHY")
+        assert stage.ready("node1") == ("True", "Redirecting"), "its agent's word counts from then on"
+    for text in (said["error"], seen):
+        assert "cniBinDir /opt/cni/bin is not on this node" in text
+        assert "spec.values.cni.cniBinDir" in text
+    assert "node node1: FailedMount" in said["error"]
+
+
+def test_a_node_whose_agent_never_started_holds_up_no_uninstall(stage: Stage, controller: Run) -> None:
+    stage.add_node("node1")
+    with controller():
+        stage.apply({})
+        stage.add_agent("node1", ready=False, waiting={"reason": "ErrImagePull", "message": "no such image"})
+        until(lambda: stage.ready("node1") == ("False", "ErrImagePull"), SOON, "its IstioCNINode says why")
+        stage.delete()
+        until(
+            lambda: stage.daemonset()["spec"]["template"]["spec"]["nodeSelector"].keys() & PARKED, SOON, "it is parked"
+        )
+        stage.end_agent("node1")
+        until(stage.is_gone, SOON, "the resource is gone")
 
 
 def test_an_image_that_cannot_be_pulled_is_named(stage: Stage, controller: Run) -> None:

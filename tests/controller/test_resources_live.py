@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from installer.controller.rollout import RESOURCE_VALUES
+from installer.controller.rollout import DAEMONSET, RESOURCE_VALUES
 from tests.controller.stage import NAMESPACE, SOON, now
 from tests.support.wait import until
 
@@ -213,3 +213,22 @@ def test_a_missing_daemonset_is_named(stage: Stage, controller: Run) -> None:
         assert "there is no DaemonSet istio-cni-node in namespace mesh" in said["error"]
         stage.install_chart()
         stage.becomes("HEALTHY")
+
+
+def test_a_program_that_keeps_undoing_it_is_named_and_given_time(stage: Stage, controller: Run) -> None:
+    undo = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "of.argo/install-cni:1"}]
+
+    def image() -> str:
+        return str(stage.daemonset()["spec"]["template"]["spec"]["containers"][0]["image"])
+
+    stage.add_node("node1")
+    with controller():
+        wanted = stage.apply({"values": {"cni": {"tag": "2"}}})
+        for _ in range(4):
+            until(lambda: image().endswith(":2"), SOON, "the controller has its way")
+            stage.apps.patch_namespaced_daemon_set(DAEMONSET, NAMESPACE, undo, field_manager="argocd-controller")
+        until(lambda: stage.condition("Reconciled") == ("False", "Contested"), SOON, "the resource says who undoes it")
+        assert f"DaemonSet {NAMESPACE}/{DAEMONSET}: argocd-controller keeps undoing" in stage.cni()["error"]
+        until(lambda: "Contested" in dict(stage.events(wanted["metadata"]["name"])), SOON, "so does an Event")
+        stage.apply({"values": {"cni": {"tag": "3"}}})
+        until(lambda: image().endswith(":3"), SOON, "what is new is written all the same")

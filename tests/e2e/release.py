@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 from tests.chart.helm import CHART
@@ -57,6 +58,10 @@ class Release:
         where = (f"--namespace={NAMESPACE}", "--selector=app.kubernetes.io/name=istio-cni")
         self.node.kubectl("wait", "--for=delete", "pod", *where, "--timeout=60s", within=70)
 
+    def rollback(self) -> None:
+        """Go back to the revision before."""
+        self.helm("rollback", NAME_OF_RELEASE)
+
     def helm(self, *arguments: str) -> str:
         """Run helm on the node as the admin, and return its stdout; it must succeed."""
         own = [f"--kubeconfig={self.node.kubeconfig}", f"--namespace={NAMESPACE}"]
@@ -71,8 +76,14 @@ class Release:
         )
         return checked(ended).stdout
 
-    def steer(self, *excluded: str, **values: str) -> None:
+    def steer(self, *excluded: str, **values: object) -> None:
         """Say in the resource which namespaces are excluded, and more, and wait until that is in force on the node."""
+        self.ask_for(*excluded, **values)
+        generation = self.get("istiocontrolplane", RESOURCE)["metadata"]["generation"]
+        self.node.wait(f"jsonpath={{.status.controlPlane.generation}}={generation}", f"istiocninode/{NAME}")
+
+    def ask_for(self, *excluded: str, **values: object) -> None:
+        """Say in the resource which namespaces are excluded, and more."""
         cni = {"excludeNamespaces": [*EXCLUDED, *excluded]} | values
         self.node.apply(
             {
@@ -82,8 +93,22 @@ class Release:
                 "spec": {"cni": {"enabled": True}, "values": {"cni": cni}},
             }
         )
-        generation = self.get("istiocontrolplane", RESOURCE)["metadata"]["generation"]
-        self.node.wait(f"jsonpath={{.status.controlPlane.generation}}={generation}", f"istiocninode/{NAME}")
+
+    def status(self) -> str:
+        """Return what `install-cni status` says."""
+        command = [
+            *self.node.enter,
+            sys.executable,
+            "-m",
+            "installer",
+            "status",
+            f"--kubeconfig={self.node.kubeconfig}",
+        ]
+        ended = subprocess.run(
+            command, env=ENVIRONMENT, capture_output=True, text=True, timeout=SLOWEST, check=False, cwd=CHART.parents[1]
+        )
+        assert ended.returncode in (0, 1), ended.stderr
+        return ended.stdout
 
     def logs(self) -> str:
         """Return what the resources say; the logs of its pods are among the node's."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.controller.taints import KEY
 from installer.release import RELEASE
 from tests.e2e.release import NAMESPACE, RESOURCE
-from tests.e2e.shop import ENVOY, connections, from_node, from_pod, removed, started, url
-from tests.support.node import BIN_DIR, CONF_DIR
+from tests.e2e.shop import ENVOY, SHOP, connections, from_node, from_pod, removed, started, url
+from tests.e2e.workloads import deployment
+from tests.support.node import BIN_DIR, CONF_DIR, NAME
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -57,13 +60,37 @@ def early(node: KubernetesNode, before: object) -> dict[str, Any]:
     return pod
 
 
+@pytest.fixture(scope="module")
+def waiting(node: KubernetesNode, early: object) -> dict[str, Any]:
+    """A meshed Deployment that was made while the node had the startup taint, before any agent was there."""
+    node.kubectl("taint", "node", NAME, f"{KEY}:NoSchedule")
+    made = deployment("waiting", SHOP, injected=True)
+    node.apply(made)
+    where = ("get", "pods", "--selector=app=waiting", f"--namespace={SHOP}", "--output=json")
+    until(lambda: KEY in node.kubectl(*where), 30, "the scheduler says that it waits for the taint to go")
+    return made
+
+
 @pytest.fixture
-def installed(release: Release, early: object) -> Release:
+def installed(release: Release, waiting: object) -> Release:
     """The chart, ready on the node, and an IstioControlPlane that is in force."""
     release.install()
     release.ready()
     release.steer()
     return release
+
+
+def test_a_pod_waits_for_the_startup_taint_to_go_and_is_meshed_then(node: KubernetesNode, installed: Release) -> None:
+    node.wait("condition=Available", "deployment/waiting", f"--namespace={SHOP}")
+    assert node.kubectl("get", "node", NAME, "--output=jsonpath={.spec.taints}") == ""
+    events = node.kubectl("get", "events", "--field-selector=involvedObject.kind=Node,reason=IstioCNIReady")
+    assert f"the taint {KEY} was taken off" in events
+    (pod,) = json.loads(node.kubectl("get", "pods", "--selector=app=waiting", f"--namespace={SHOP}", "--output=json"))[
+        "items"
+    ]
+    assert from_node(node, url(pod)) == f"waiting {ENVOY}"
+    assert installed.get("istiocninodes")["items"][0]["status"]["pods"]["repaired"] <= 1, "this one never was without"
+    node.kubectl("delete", "deployment/waiting", f"--namespace={SHOP}", "--cascade=foreground")
 
 
 def test_the_agent_is_in_the_runtimes_chain_and_says_so(installed: Release) -> None:
@@ -156,6 +183,59 @@ def test_an_upgrade_to_the_same_starts_nothing_again(installed: Release) -> None
     before = running(), asked_for()
     installed.install()
     assert (running(), asked_for()) == before
+
+
+def test_what_the_resource_says_of_the_daemonset_stays_through_upgrade_and_rollback(
+    node: KubernetesNode, installed: Release
+) -> None:
+    annotation = "metadata.annotations['of\\.mesh/team']"
+
+    def agents() -> str:
+        return node.kubectl(
+            "get", "pods", *AGENTS, f"--output=jsonpath={{range .items[*]}}{{.metadata.uid}} {{.{annotation}}};"
+        )
+
+    before = agents()
+    installed.steer(podAnnotations={"of.mesh/team": "edge"})
+    until(lambda: agents().count(";") == 1 and "edge" in agents(), 60, "a pod with the annotation has taken its place")
+    installed.ready()
+    rolled = agents()
+    assert rolled != before
+    for again in (installed.install, installed.rollback):
+        again()
+        installed.ready()
+        installed.node.wait(
+            "jsonpath={.status.status.cni.status}=HEALTHY", f"icp/{RESOURCE}", f"--namespace={NAMESPACE}"
+        )
+        assert agents() == rolled, "it is the same pod"
+    installed.steer()
+    until(lambda: agents().count(";") == 1 and "edge" not in agents(), 60, "what leaves the resource goes back")
+    installed.ready()
+
+
+def test_a_directory_that_is_missing_is_named_wherever_one_looks_and_the_right_one_mends_it(
+    node: KubernetesNode, installed: Release
+) -> None:
+    said = "FailedMount"
+    remedy = "cniBinDir /opt/nowhere is not on this node"
+    installed.ask_for(cniBinDir="/opt/nowhere")
+    until(lambda: remedy in node.kubectl("get", "istiocninodes"), 120, "kubectl get istiocninodes names it")
+    status = installed.get("istiocninodes")["items"][0]["status"]
+    (ready,) = status["conditions"]
+    assert (ready["status"], ready["reason"], status["state"]) == ("False", said, "Installed")
+    assert "Set spec.values.cni.cniBinDir" in ready["message"]
+    assert remedy in node.kubectl("get", "icp", RESOURCE, f"--namespace={NAMESPACE}", "--output=yaml")
+    glance = installed.status()
+    assert remedy in " ".join(glance.split())
+    assert "Failed" in glance
+    installed.steer()
+    installed.ready()
+    node.wait("condition=Ready", f"istiocninode/{NAME}")
+    node.wait("jsonpath={.status.status.cni.status}=HEALTHY", f"icp/{RESOURCE}", f"--namespace={NAMESPACE}")
+    assert installed.status().startswith("Well: 1 node redirects pods")
+    meshed = started(node, "meshed", injected=True)
+    assert from_node(node, url(meshed)) == f"meshed {ENVOY}"
+    removed(node, "meshed")
 
 
 def test_the_resource_takes_the_plugin_with_it_and_brings_it_back(

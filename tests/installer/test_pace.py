@@ -2,7 +2,7 @@
 
 import pytest
 
-from installer.pace import LONGEST_PAUSE, PEACE, Pace
+from installer.pace import Pace
 
 
 def stomped(pace: Pace, times: int, every: float, start: float = 1000.0) -> tuple[float, list[float]]:
@@ -29,12 +29,12 @@ def test_a_fight_is_met_further_and_further_apart() -> None:
     paused = [wait for wait in waits if wait]
     assert len(paused) >= 15
     assert paused == sorted(paused)
-    assert paused[-1] == pytest.approx(LONGEST_PAUSE, abs=0.02)
+    assert paused[-1] == pytest.approx(Pace.longest_pause, abs=0.02)
 
 
 def test_a_fight_ends_after_quiet() -> None:
     pace = Pace()
     now, _ = stomped(pace, 30, 0.01)
     assert pace.wait(now) > 0
-    assert pace.wait(now + PEACE) == 0
-    assert set(stomped(pace, 10, 0.001, now + PEACE)[1]) == {0.0}
+    assert pace.wait(now + Pace.peace) == 0
+    assert set(stomped(pace, 10, 0.001, now + Pace.peace)[1]) == {0.0}

@@ -91,6 +91,12 @@ def report(
     return {"metadata": {"name": name}, "status": made | status}
 
 
+def never_reported(name: str, reason: str, message: str) -> Object:
+    """An IstioCNINode in which the controller has said why no agent runs."""
+    only = report(name, ready="False", reason=reason, message=message)
+    return {**only, "status": {"conditions": only["status"]["conditions"]}}
+
+
 def node(name: str, status: str = "Ready", system: str = "linux") -> Object:
     return {"metadata": {"name": name, "labels": {"kubernetes.io/os": system}}, "cells": {"Status": status}}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import yaml
@@ -144,6 +146,38 @@ def test_refused_credentials_are_an_error_in_a_line(world: World) -> None:
     done = world.status(kubeconfig=world.cluster.kubeconfig("stranger", token=NOBODYS))
     assert (done.returncode, done.stdout) == (2, "")
     assert "401, the credentials are refused" in done.stderr
+
+
+class _LogInPage(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>log in</html>")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_what_is_no_api_server_is_an_error_in_a_line(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _LogInPage)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    path = tmp_path / "kubeconfig"
+    cluster = {"name": "it", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
+    context = {"name": "it", "context": {"cluster": "it", "user": "me"}}
+    path.write_text(
+        json.dumps({
+            "clusters": [cluster], "contexts": [context], "users": [{"name": "me", "user": {"token": "x"}}],
+            "current-context": "it",
+        })
+    )  # fmt: skip
+    try:
+        for options in ((), ("-w",)):
+            done = run(f"--kubeconfig={path}", *options)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert "saw b'<html>log in</html>', expected a list of" in done.stderr
+            assert done.stderr.count("\n") == 1
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def run(*options: str, **more: str) -> subprocess.CompletedProcess[str]:

@@ -15,6 +15,7 @@ from tests.status.objects import (
     controller,
     daemonset,
     instead,
+    never_reported,
     node,
     plane,
     pod,
@@ -99,6 +100,33 @@ OTHERWISE: list[tuple[str, dict[str, Any], State, str, str]] = [
     (
         "not started",
         {"pods": instead(PODS, pod("node-2", "ContainerCreating", "0/1"))},
+        State.UPDATING,
+        "ContainerCreating",
+        "cniBinDir or cniConfDir",
+    ),
+    (
+        "not started, and the controller says why",
+        {
+            "pods": instead(PODS, pod("node-2", "ContainerCreating", "0/1")),
+            "reports": instead(REPORTS, never_reported("node-2", "FailedMount", "cniBinDir /x is not on this node")),
+        },
+        State.FAILED,
+        "FailedMount",
+        "cniBinDir /x is not on this node",
+    ),
+    (
+        "started, and only the controller has said something",
+        {"reports": instead(REPORTS, never_reported("node-2", "FailedMount", "cniBinDir /x is not on this node"))},
+        State.SILENT,
+        "NotReported",
+        "logs istio-cni-node-node-2",
+    ),
+    (
+        "to be installed again",
+        {
+            "pods": instead(PODS, pod("node-2", "ContainerCreating", "0/1")),
+            "reports": instead(REPORTS, report("node-2", state="Removed", ready="False", reason="Removed")),
+        },
         State.UPDATING,
         "ContainerCreating",
         "cniBinDir or cniConfDir",
@@ -415,7 +443,7 @@ def test_what_a_backend_lacks_and_mixed_releases_are_worth_a_note() -> None:
 
 def test_a_report_that_says_nothing_yet_is_read() -> None:
     found = glance(answers(reports=[*REPORTS[:2], {"metadata": {"name": "node-3"}}]))
-    assert (the_one_not_well(found).state, the_one_not_well(found).reason) == (State.FAILED, "NotReady")
+    assert (the_one_not_well(found).state, the_one_not_well(found).reason) == (State.SILENT, "NotReported")
 
 
 def test_five_thousand_nodes_are_judged_one_by_one() -> None:

@@ -1,0 +1,107 @@
+"""Writes our fields of the DaemonSet, and lets some time pass where another program keeps undoing them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kubernetes.client import ApiException
+
+from installer.controller import plan, rollout
+from installer.controller.refusals import explain, is_passing
+from installer.controller.status import Fault
+from installer.pace import Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from installer.controller.api import Api
+    from installer.controller.plan import Plan, World
+
+# Each time the agents of all nodes are replaced: a fight is one after the third time within ten minutes.
+PACE = {"sustained": 1 / 600, "burst": 2.0, "first_pause": 10.0, "longest_pause": 120.0, "peace": 300.0}
+
+_log = logging.getLogger(__name__)
+
+
+class _Applied(NamedTuple):
+    """What was applied, and what the API server made of it: its status may change, and annotations of others."""
+
+    wanted: Mapping[str, Any]
+    generation: int
+    annotation: str | None
+
+
+class Roller:
+    """Has the DaemonSet be as it is to be."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._applied: _Applied | None = None
+        self._pace = Pace(**PACE)
+        self.is_refused = False  # what was asked for last
+
+    async def roll_out(
+        self, world: World, made: Plan, *, park: bool, clock: float
+    ) -> tuple[Mapping[str, Any] | None, list[Fault]]:
+        """Apply what is to be applied.
+
+        Args:
+            world: what is seen.
+            made: what is to be.
+            park: whether it is time to park the DaemonSet.
+            clock: seconds of a monotonic clock.
+
+        Returns:
+            The DaemonSet if it was written, as it is now; and why it could not be.
+
+        Raises:
+            ApiException, HTTPError: if the API server is to be asked again soon.
+        """
+        seen = world.daemonset
+        try:
+            wished = plan.daemonset(world, made, park=park)
+        except rollout.RolloutError as error:
+            return None, [Fault("NoChartValues", str(error))] if made.counts else []
+        if wished is None or seen is None:
+            return None, self._contested(world, clock)
+        # What was applied and is written otherwise, such as 1000m for 1, is not applied for ever.
+        if self._applied == _applied(wished, seen):
+            return None, []
+        again = self._applied is not None and self._applied.wanted == wished
+        if again and self._pace.wait(clock):
+            return None, self._contested(world, clock)
+        try:
+            written = await asyncio.to_thread(self._api.apply_daemonset, wished)
+        except ApiException as error:
+            if error.status == 404:  # it is gone, and the watch is about to say so
+                return None, []
+            if is_passing(error):
+                raise
+            self.is_refused = True
+            return None, [Fault("RolloutFailed", f"the DaemonSet could not be changed: {explain(error)}")]
+        self._applied, self.is_refused = _applied(wished, written), False
+        if again:
+            self._pace.repaired(clock)
+        _log.info("applied the DaemonSet", extra={"parked": rollout.is_parked(written)})
+        return written, self._contested(world, clock)
+
+    def _contested(self, world: World, clock: float) -> list[Fault]:
+        """Say who undoes what was applied, while that goes on."""
+        self._pace.wait(clock)  # as it may be over
+        if not self._pace.fight or world.daemonset is None:
+            return []
+        metadata = world.daemonset["metadata"]
+        said = (
+            f"DaemonSet {metadata['namespace']}/{metadata['name']}: {rollout.others(world.daemonset)} keeps undoing what the "
+            "resource says of it, and each time all agents are replaced; have it leave these fields alone (the chart's README, "
+            "GitOps, has them), or say the same in the chart's values"
+        )
+        return [Fault("Contested", said)]
+
+
+def _applied(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> _Applied:
+    metadata = seen["metadata"]
+    written = (metadata.get("annotations") or {}).get(rollout.RESOURCE_VALUES)
+    return _Applied(wanted, metadata.get("generation", 0), written)

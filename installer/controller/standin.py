@@ -1,0 +1,64 @@
+"""What is said in the IstioCNINode of a node whose agent does not run, and so cannot say it itself (F23). Pure.
+
+An agent writes its whole status when it starts, and so takes the condition back.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from installer.controller.nodes import PATIENCE, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
+    from installer.controller.facts import Node, Report
+    from installer.controller.nodes import Verdict
+    from installer.controller.plan import World
+
+LONGEST = 32768  # characters of a message, as the definition has it
+_NOBODY = ("Removed", "no agent is to run on this node, and none has reported from there")
+_REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")  # as the definition has it
+
+
+class Words(NamedTuple):
+    """What is to be written: whose node it is, the version of what it is based on (empty: it is not there), the condition."""
+
+    node: Node
+    version: str
+    condition: dict[str, Any]
+
+
+def words(world: World, verdicts: Iterable[Verdict], now: datetime) -> Iterator[Words]:
+    """Find what is to be written where.
+
+    What has been written within a minute is left alone, as the pod of an agent that has just spoken may be known only as it was
+    before.
+
+    Args:
+        world: what is seen.
+        verdicts: on the nodes that are to have the plugin, or are to lose it.
+        now: the time.
+    """
+    said = dict.fromkeys(world.unreported, _NOBODY)
+    for each in verdicts:
+        pod = world.pods.get(each.node)
+        if each.state in (State.FAILED, State.SILENT) and not (pod and pod.runs):
+            said[each.node] = each.reason if _REASON.fullmatch(each.reason) else "NotReady", each.message[:LONGEST]
+        elif each.state is not State.READY:
+            said.pop(each.node, None)
+    for name, (reason, message) in said.items():
+        report = world.reports.get(name) or world.unreported.get(name)
+        if name not in world.nodes or (report and not _is_due(report, reason, message, now)):
+            continue
+        since = report.since if report and report.ready is False and report.since else now
+        condition = {"type": "Ready", "status": "False", "reason": reason, "message": message}
+        condition["lastTransitionTime"] = since.strftime("%Y-%m-%dT%H:%M:%SZ")
+        yield Words(world.nodes[name], report.resource_version if report else "", condition)
+
+
+def _is_due(report: Report, reason: str, message: str, now: datetime) -> bool:
+    is_said = (report.ready, report.reason, report.message) == (False, reason, message)
+    return not is_said and (report.written is None or now - report.written >= PATIENCE)
