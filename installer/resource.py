@@ -28,12 +28,14 @@ class Wanted:
         namespace: where its parts are to run; None: where the resource is.
         agents: text by setting, for the settings that the resource sets.
         daemonset: the other values, as they were given.
+        notes: what of it has no effect, each in a sentence.
     """
 
     enabled: bool
     namespace: str | None
     agents: Mapping[str, str]
     daemonset: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def wanted(resource: Mapping[str, Any]) -> Wanted | tuple[Problem, ...]:
@@ -69,6 +71,7 @@ def wanted(resource: Mapping[str, Any]) -> Wanted | tuple[Problem, ...]:
         namespace=namespace,
         agents={agents[name].name: values.as_text(value) for name, value in given.items() if name in agents},
         daemonset={name: value for name, value in given.items() if name not in agents},
+        notes=tuple(values.without_effect(unvalidated, values.names())),
     )
 
 

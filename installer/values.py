@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from installer.settings import declarations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from jsonschema.exceptions import ValidationError
 
@@ -28,7 +28,10 @@ OF_ONE_AGENT = (
     "pod_uid",
 )  # what a cluster has no common value for
 OF_TEMPLATES = ("mounts", "daemonset", "netns_dir", "cni_cache_dir")  # what the chart's templates set by themselves
-OF_THE_CHART = ("agent_socket", "health_address")  # values of the chart alone
+OF_THE_CHART = (  # values of the chart alone
+    "agentSocket", "controller", "healthAddress", "imagePullSecrets", "maxUnavailable", "multus", "namespace",
+    "networkPolicy", "podMonitor", "resourceQuota", "seLinuxOptions", "taint",
+)  # fmt: skip
 _QUANTITY = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+|[KMGTPE]i|[numkMGTPE])?$"
 _QUANTITIES = {"type": "object", "additionalProperties": {"type": ["string", "number"], "pattern": _QUANTITY}}
 OF_THE_DAEMONSET: Mapping[str, Mapping[str, Any]] = {
@@ -61,12 +64,18 @@ class Problem(NamedTuple):
 
 def of_agents() -> dict[str, Declaration]:
     """Return the values that set the node agents, by the names that users give them."""
-    return {each.key: each for each in declarations() if each.name not in (*OF_ONE_AGENT, *OF_TEMPLATES, *OF_THE_CHART)}
+    others = (*OF_ONE_AGENT, *OF_TEMPLATES)
+    return {each.key: each for each in declarations() if each.name not in others and each.key not in OF_THE_CHART}
 
 
 def schemas() -> dict[str, Mapping[str, Any]]:
-    """Return the JSON schema of each value."""
+    """Return the JSON schema of each value of the resource."""
     return {key: each.schema for key, each in of_agents().items()} | dict(OF_THE_DAEMONSET)
+
+
+def names() -> frozenset[str]:
+    """Return the names that the chart has under `cni`: those of the resource, and its own."""
+    return frozenset((*schemas(), *OF_THE_CHART))
 
 
 def problems(path: str, given: Mapping[str, Any], *, known_alone: bool, types_alone: bool) -> Iterator[Problem]:
@@ -82,7 +91,9 @@ def problems(path: str, given: Mapping[str, Any], *, known_alone: bool, types_al
     for name, value in given.items():
         if name not in known:
             if known_alone:
-                yield Problem(f"{path}.{name}", _unknown(name, known))
+                of_the_chart = f"it is set by the chart alone: helm upgrade --set cni.{name}=…"
+                said = of_the_chart if name in OF_THE_CHART else no_such_value(name, known)
+                yield Problem(f"{path}.{name}", said)
             continue
         schema = _type_of(known[name]) if types_alone else known[name]
         found: dict[str, Problem] = {}  # the first at each place: of a wrong type the allowed values say nothing new
@@ -92,11 +103,22 @@ def problems(path: str, given: Mapping[str, Any], *, known_alone: bool, types_al
         yield from found.values()
 
 
-def _unknown(name: str, known: Mapping[str, object]) -> str:
-    if name in {each.key for each in declarations() if each.name in OF_THE_CHART}:
-        return f"it is set by the chart alone: helm upgrade --set cni.{name}=…"
+def without_effect(unvalidated: Mapping[str, Any], known: Collection[str]) -> Iterator[str]:
+    """Name the unvalidated values that nothing reads, each in a sentence: they are not wrong, but they do nothing.
+
+    Args:
+        unvalidated: the block `spec.unvalidatedValues.cni`, as parsed.
+        known: the names that are read.
+    """
+    for name in unvalidated:
+        if name not in known:
+            yield f"spec.unvalidatedValues.cni.{name} has no effect: {no_such_value(name, known)}"
+
+
+def no_such_value(name: str, known: Collection[str]) -> str:
+    """Say that a name is none of those that are known, and which of them is the nearest."""
     near = difflib.get_close_matches(name, known, 1)
-    return f"no such value; {f'is {near[0]} meant?' if near else 'expected one of ' + ', '.join(sorted(known))}"
+    return "no such value; " + (f"is {near[0]} meant?" if near else f"expected one of {', '.join(sorted(known))}")
 
 
 def as_text(value: object) -> str:

@@ -270,7 +270,8 @@ class Loop:
                 continue
             its_faults = [*plan.faults_of(resource, made), *(faults if counts else ())]
             before = resource.get("status") or {}
-            written = status.status(resource, judged if counts else None, its_faults, now, before)
+            notes = made.read.notes if counts and made.read else ()
+            written = status.status(resource, judged if counts else None, its_faults, now, before, notes=notes)
             patch = status.patch(written, before)
             if not patch:
                 continue

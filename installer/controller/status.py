@@ -86,6 +86,8 @@ def status(
     faults: Sequence[Fault],
     now: datetime,
     previous: Mapping[str, Any],
+    *,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write the status.
 
@@ -95,12 +97,13 @@ def status(
         faults: why it could not be carried out.
         now: the time.
         previous: the status that it has; empty: none.
+        notes: what of the resource has no effect, each in a sentence; it is said where the rest is carried out.
 
     Returns:
         It, equal to the previous one if nothing has changed.
     """
     generation = resource["metadata"].get("generation", 0)
-    said = _said(fleet, faults)
+    said = _said(fleet, faults, notes)
     written: dict[str, Any] = {
         "observedGeneration": generation,
         "status": {
@@ -146,7 +149,7 @@ def _difference(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str,
     return difference
 
 
-def _said(fleet: Fleet | None, faults: Sequence[Fault]) -> _Said:
+def _said(fleet: Fleet | None, faults: Sequence[Fault], notes: Sequence[str]) -> _Said:
     if faults:
         reason, message = faults[0].reason, "; ".join(each.message for each in faults)
         kept = " The nodes keep the last good settings." if reason == "Invalid" else ""
@@ -154,7 +157,9 @@ def _said(fleet: Fleet | None, faults: Sequence[Fault]) -> _Said:
         no = _Value("False", reason, message)
         return _Said(ERROR, sentence, message, no, no, _Value("True", reason, message))
     assert fleet is not None  # a resource without fault counts  # noqa: S101
-    return _installed(fleet) if fleet.installed else _removed(fleet)
+    said = _installed(fleet) if fleet.installed else _removed(fleet)
+    reconciled = said.reconciled._replace(message="; ".join([said.reconciled.message, *notes]))
+    return said._replace(sentence="; ".join([said.sentence, *notes]), reconciled=reconciled)
 
 
 def _installed(fleet: Fleet) -> _Said:

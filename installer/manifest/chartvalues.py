@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from installer import values
 from installer.manifest.overlay import overlaid
 from installer.resource import Wanted, wanted
-from installer.values import Problem
+from installer.values import Problem, no_such_value, without_effect
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -67,7 +67,11 @@ def request(resource: Mapping[str, Any], known: Collection[str]) -> Request:
         enabled=read.enabled,
         namespace=read.namespace or resource["metadata"]["namespace"],
         values={"cni": cni} | {name: value for name, value in spec.items() if name == PLATFORM},
-        notes=(*_misplaced(spec), *_left_out(unvalidated, known), *_unread(_block(spec, "cni", "components"))),
+        notes=(
+            *_misplaced(spec),
+            *without_effect(unvalidated, known),
+            *_unread(_block(spec, "cni", "components")),
+        ),
     )
 
 
@@ -84,7 +88,7 @@ def settled(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     spec = {name: value for name, value in after.items() if name in before or name in OF_THE_SPEC}
     cni = {name: value for name, value in after.items() if name not in spec}
     known = {*OF_THE_SPEC, *values.schemas()}
-    if found := [Problem(f"--set {name}", _no_such_value(name, known)) for name in cni if name not in known]:
+    if found := [Problem(f"--set {name}", no_such_value(name, known)) for name in cni if name not in known]:
         raise Refused(found)
     return overlaid(spec, {"values": {"cni": cni}} if cni else {})
 
@@ -100,7 +104,7 @@ def _wrong(spec: Mapping[str, Any]) -> Iterator[Problem]:
     expected = ("enabled", "components")
     for name in _block(spec, "cni"):
         if name not in expected:
-            yield Problem(f"spec.cni.{name}", _no_such_value(name, expected))
+            yield Problem(f"spec.cni.{name}", no_such_value(name, expected))
     if not isinstance(spec.get(PLATFORM, ""), str):
         yield Problem(f"spec.{PLATFORM}", f"saw {spec[PLATFORM]!r:.80}, expected a string")
 
@@ -116,19 +120,8 @@ def _misplaced(spec: Mapping[str, Any]) -> Iterator[str]:
             yield f"spec.{name} has no effect: is spec.{meant[near[0]]} meant?"
 
 
-def _left_out(unvalidated: Mapping[str, Any], known: Collection[str]) -> Iterator[str]:
-    for name in unvalidated:
-        if name not in known:
-            yield f"spec.unvalidatedValues.cni.{name} has no effect: {_no_such_value(name, known)}"
-
-
 def _unread(components: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"spec.cni.components.{name} has no effect: not of this agent" for name in components if name != "cni")
     for name in _block(components, "cni"):
         if name != "namespace":
             yield f"spec.cni.components.cni.{name} has no effect: of a component only its namespace is read"
-
-
-def _no_such_value(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return "no such value; " + (f"is {near[0]} meant?" if near else f"expected one of {', '.join(sorted(known))}")

@@ -81,6 +81,25 @@ def test_a_wrong_one_is_reported_with_every_path_and_changes_nothing(stage: Stag
         stage.becomes("HEALTHY")
 
 
+def test_an_unvalidated_name_that_nothing_has_is_named_and_fails_nothing(stage: Stage, controller: Run) -> None:
+    stage.add_node("node1")
+    stage.add_agent("node1")
+    with controller():
+        said = "spec.unvalidatedValues.cni.logLevle has no effect: no such value; is logLevel meant?"
+        stage.report("node1", stage.apply({"unvalidatedValues": {"cni": {"logLevle": "info", "maxUnavailable": 3}}}))
+        assert stage.becomes("HEALTHY") == {
+            "status": "HEALTHY",
+            "statusString": f"1 of 1 nodes redirect pods with these settings; {said}",
+            "error": "",
+            "version": "0.1.0",
+        }
+        assert stage.condition("Reconciled") == ("True", "Applied")
+        (told,) = [message for reason, message in stage.events("mesh") if reason == "RolledOut"]
+        assert told.endswith(said)
+        stage.report("node1", stage.apply({"unvalidatedValues": {"cni": {"logLevel": "info"}}}))
+        until(lambda: "no effect" not in stage.cni()["statusString"], SOON, "it is no longer said")
+
+
 def test_another_namespace_than_the_charts_is_refused_with_what_to_do(stage: Stage, controller: Run) -> None:
     with controller():
         stage.apply({"cni": {"components": {"cni": {"namespace": "kube-system"}}}})

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
+
+import pytest
 
 from installer.controller.nodes import State, Verdict
-from installer.controller.status import Fleet, patch, status
+from installer.controller.status import Fault, Fleet, patch, status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RESOURCE = {"metadata": {"name": "mesh", "namespace": "mesh", "generation": 7}}
@@ -32,3 +35,27 @@ def test_a_node_that_is_mended_is_reconciling_and_one_on_its_way_is_updating() -
 def test_nothing_is_written_where_nothing_has_changed() -> None:
     first = status(RESOURCE, fleet(State.READY), (), NOW, {})
     assert patch(status(RESOURCE, fleet(State.READY), (), datetime(2026, 1, 2, tzinfo=UTC), first), first) == {}
+
+
+NOTES = ("spec.unvalidatedValues.cni.logLevle has no effect: no such value; is logLevel meant?",)
+
+
+def reconciled(made: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = next(each for each in made["conditions"] if each["type"] == "Reconciled")
+    return found
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("state", State)
+def test_what_has_no_effect_is_said_and_changes_nothing_else(installed: bool, state: State) -> None:
+    of = Fleet(installed, fleet(state).verdicts, "1", "it is off")
+    made, plain = status(RESOURCE, of, (), NOW, {}, notes=NOTES), status(RESOURCE, of, (), NOW, {})
+    sentence, plain_sentence = [each["status"]["cni"].pop("statusString") for each in (made, plain)]
+    assert sentence == f"{plain_sentence}; {NOTES[0]}"
+    assert reconciled(made).pop("message") == f"{reconciled(plain).pop('message')}; {NOTES[0]}"
+    assert made == plain
+
+
+def test_of_a_resource_that_is_not_carried_out_its_faults_alone_are_said() -> None:
+    faults = (Fault("NoDaemonSet", "there is none"),)
+    assert status(RESOURCE, None, faults, NOW, {}, notes=NOTES) == status(RESOURCE, None, faults, NOW, {})

@@ -84,6 +84,14 @@ def test_unvalidated_values_win() -> None:
     assert found.agents == {"log_level": "debug"}
 
 
+def test_an_unvalidated_name_that_nothing_has_is_noted_and_one_of_the_chart_is_not() -> None:
+    cni = "{logLevle: info, logLevel: info, maxUnavailable: 3, agentSocket: /run/x/y.sock}"
+    found = read(f"spec: {{unvalidatedValues: {{cni: {cni}}}}}")
+    assert isinstance(found, Wanted)
+    assert found.agents == {"log_level": "info"}
+    assert found.notes == ("spec.unvalidatedValues.cni.logLevle has no effect: no such value; is logLevel meant?",)
+
+
 def test_without_a_word_it_is_enabled_and_asks_for_nothing_else() -> None:
     assert read("spec: {}") == read("kind: x") == Wanted(enabled=True, namespace=None, agents={}, daemonset={})
     found = read("spec: {cni: {enabled: false}}")
@@ -97,6 +105,10 @@ def test_without_a_word_it_is_enabled_and_asks_for_nothing_else() -> None:
         (
             "values: {cni: {excludeNamespace: [a]}}",
             "spec.values.cni.excludeNamespace: no such value; is excludeNamespaces meant?",
+        ),
+        (
+            "values: {cni: {maxUnavailable: 1}}",
+            "spec.values.cni.maxUnavailable: it is set by the chart alone: helm upgrade --set cni.maxUnavailable=",
         ),
         ("values: {cni: {zzz: 1}}", "spec.values.cni.zzz: no such value; expected one of chained"),
         ("values: {cni: {logLevel: loud}}", "spec.values.cni.logLevel: saw 'loud', expected panic, fatal, error, warn"),
