@@ -14,6 +14,7 @@ from installer.manifest.chartvalues import PLATFORM, Refused, request, settled
 from installer.manifest.kubectl import Kubectl
 from installer.manifest.overlay import control_plane, dump, objects, overlaid, whole
 from installer.manifest.programs import ProgramError, find
+from installer.resource import GROUP, PLURAL
 from plugin.pod import ManifestError
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ FAILURES = (ManifestError, ProgramError, Refused, OSError)
 def generate(options: Options) -> str:
     """Make the manifests: YAML documents in the order in which they apply, the resource last.
 
-    Returns:
-        Nothing where the resource says `enabled: false`.
+    Of a resource that says `enabled: false` it is the resource itself and its definition: agents that are there obey it, and
+    where there are none, none are needed.
 
     Raises:
         FAILURES: what was seen, what was expected and what to do.
@@ -51,10 +52,14 @@ def generate(options: Options) -> str:
     asked = request(resource, helm.names(folder))
     for note in asked.notes:
         _note(note)
+    manifests = helm.render(program, folder, asked.namespace, asked.values)
     if not asked.enabled:
-        _note("spec.cni.enabled is false: there is nothing to install")
-        return ""
-    manifests = helm.render(program, folder, asked.namespace, asked.values) + f"---\n{dump(resource)}"
+        _note(
+            "spec.cni.enabled is false: the resource that says so comes alone, with its definition; agents that are there "
+            "take the plugin out of their nodes, and stay"
+        )
+        manifests = _definition(manifests)
+    manifests += f"---\n{dump(resource)}"
     return _namespaces(manifests) + manifests if options.create_namespace else manifests
 
 
@@ -64,8 +69,7 @@ def difference(options: Options, kubectl: Path | None, where: list[str]) -> str:
     Raises:
         FAILURES: as `generate`.
     """
-    manifests = objects(generate(options))
-    return Kubectl(find("kubectl", kubectl), where).difference(manifests) if manifests else ""
+    return Kubectl(find("kubectl", kubectl), where).difference(objects(generate(options)))
 
 
 def apply(options: Options, kubectl: Path | None, where: list[str]) -> Iterator[str]:
@@ -74,8 +78,7 @@ def apply(options: Options, kubectl: Path | None, where: list[str]) -> Iterator[
     Raises:
         FAILURES: as `generate`.
     """
-    if manifests := objects(generate(options)):
-        yield from Kubectl(find("kubectl", kubectl), where).apply(manifests)
+    yield from Kubectl(find("kubectl", kubectl), where).apply(objects(generate(options)))
 
 
 def _written(options: Options, program: Path) -> dict[str, Any]:
@@ -102,6 +105,12 @@ def _read(name: str) -> bytes:
         return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
         raise ManifestError(f"{name}: {error.strerror}") from error
+
+
+def _definition(manifests: str) -> str:
+    """Keep of manifests the definition of the resource, without which the API server does not take it."""
+    found = [each for each in objects(manifests) if each["metadata"]["name"] == f"{PLURAL}.{GROUP}"]
+    return "".join(f"---\n{dump(each)}" for each in found)
 
 
 def _namespaces(manifests: str) -> str:

@@ -103,3 +103,35 @@ def test_apply_into_a_namespace_that_is_not_there_fails_with_what_to_do(cluster:
     failed = manifest("apply", "-f", "-", admin(cluster), stdin=OF_THE_GUIDE)
     assert failed.returncode == 1
     assert 'namespaces "istio-system" not found' in failed.stderr
+
+
+def test_enabled_false_is_shown_and_applied_and_the_agents_stay(
+    cluster: Cluster, manifest: Manifest, written: Path
+) -> None:
+    own, off = ("-f", str(written), admin(cluster)), "--set=cni.enabled=false"
+    applied = manifest("apply", *own, "--create-namespace")
+    assert applied.returncode == 0, applied.stderr
+    agents = cluster.kubectl("get", "daemonset/istio-cni-node", HERE, "--output=json")
+
+    changed = manifest("diff", *own, off)
+    assert changed.returncode == 1, changed.stderr
+    assert [line for line in changed.stdout.splitlines() if line.startswith(("+  ", "-  "))] == [
+        *["-  generation: 1", "+  generation: 2"],
+        *["-    enabled: true", "+    enabled: false"],
+    ]
+    turned_off = manifest("apply", *own, off)
+    assert turned_off.returncode == 0, turned_off.stderr
+    assert resource(cluster)["spec"]["cni"]["enabled"] is False
+    assert cluster.kubectl("get", "daemonset/istio-cni-node", HERE, "--output=json") == agents, "they take it out"
+    assert manifest("diff", *own, off).returncode == 0
+    assert manifest("diff", *own).returncode == 1, "and back"
+
+
+def test_enabled_false_starts_no_agents_where_there_are_none(cluster: Cluster, manifest: Manifest) -> None:
+    off = (admin(cluster), "--set=cni.enabled=false")
+    assert "+++ install.istio.io.v1alpha2.IstioControlPlane.istio-system.istio-cni" in manifest("diff", *off).stdout
+    applied = manifest("apply", *off, "--create-namespace")
+    assert applied.returncode == 0, applied.stderr
+    assert resource(cluster)["spec"]["cni"] == {"enabled": False}
+    others = cluster.kubectl("get", "daemonset,deployment,clusterrole", "--all-namespaces", "--output=name")
+    assert "istio" not in others

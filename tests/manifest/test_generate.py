@@ -147,10 +147,21 @@ def test_other_documents_are_named_on_stderr(manifest: Manifest) -> None:
     assert done.stderr == "note: -: Namespace foo is left out\n"
 
 
-def test_not_enabled_makes_nothing_and_says_so(manifest: Manifest) -> None:
-    done = manifest("generate", "--set=cni.enabled=false")
-    assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "note: spec.cni.enabled is false: there is nothing to install\n"
+def test_not_enabled_is_the_resource_that_says_so_with_its_definition(manifest: Manifest, generate: Generate) -> None:
+    off = ("--set=cni.enabled=false", "--namespace=mesh")
+    made = generate(*off)
+    assert [each["kind"] for each in made.objects] == ["CustomResourceDefinition", "IstioControlPlane"]
+    assert made.objects[0] in generate("--namespace=mesh").objects
+    assert last(made)["spec"] == {"cni": {"enabled": False}}
+    assert generate(*off, "--create-namespace").objects[0]["metadata"] == {"name": "mesh"}
+    (note,) = manifest("generate", *off).stderr.splitlines()
+    assert note.startswith("note: spec.cni.enabled is false: ")
+
+
+def test_what_is_wrong_is_said_also_where_it_is_not_enabled(manifest: Manifest) -> None:
+    done = manifest("generate", "--set=cni.enabled=false", "--platform=gkee")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "at '/platform': value must be one of " in done.stderr
 
 
 @pytest.mark.parametrize(
