@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class Options:
     namespace: str
     create_namespace: bool
     chart: Path | None
+    kube_version: str | None
     helm: Path | None
 
 
@@ -52,7 +53,7 @@ def generate(options: Options) -> str:
     asked = request(resource, helm.names(folder))
     for note in asked.notes:
         _note(note)
-    manifests = helm.render(program, folder, asked.namespace, asked.values)
+    manifests = helm.render(program, folder, asked.namespace, asked.values, options.kube_version)
     if not asked.enabled:
         _note(
             "spec.cni.enabled is false: the resource that says so comes alone, with its definition; agents that are there "
@@ -69,7 +70,8 @@ def difference(options: Options, kubectl: Path | None, where: list[str]) -> str:
     Raises:
         FAILURES: as `generate`.
     """
-    return Kubectl(find("kubectl", kubectl), where).difference(objects(generate(options)))
+    cluster = Kubectl(find("kubectl", kubectl), where)
+    return cluster.difference(objects(generate(_for(cluster, options))))
 
 
 def apply(options: Options, kubectl: Path | None, where: list[str]) -> Iterator[str]:
@@ -78,7 +80,13 @@ def apply(options: Options, kubectl: Path | None, where: list[str]) -> Iterator[
     Raises:
         FAILURES: as `generate`.
     """
-    yield from Kubectl(find("kubectl", kubectl), where).apply(objects(generate(options)))
+    cluster = Kubectl(find("kubectl", kubectl), where)
+    yield from cluster.apply(objects(generate(_for(cluster, options))))
+
+
+def _for(cluster: Kubectl, options: Options) -> Options:
+    """Have the manifests be of the cluster's version, unless another is given."""
+    return options if options.kube_version else replace(options, kube_version=cluster.version())
 
 
 def _written(options: Options, program: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,18 @@ from typing import Any
 
 import click
 
+_KUBE_VERSION = re.compile(r"v?[0-9]+\.[0-9]+(\.[0-9]+)?([-+][0-9A-Za-z.+-]+)?")
 _Command = Callable[..., None]
 _FILE = click.Path(path_type=Path)
+
+
+class _KubeVersion(click.ParamType[str]):
+    name = "VERSION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not _KUBE_VERSION.fullmatch(value):
+            self.fail(f"saw {value!r}, expected a version of Kubernetes, such as 1.30 or v1.30.4-gke.1", param, ctx)
+        return str(value)
 
 
 def _program(name: str) -> Callable[[_Command], _Command]:
@@ -58,6 +69,12 @@ _RESOURCE = (
     ),
     click.option("--create-namespace", is_flag=True, help="The namespaces are among the manifests."),
     click.option("--chart", type=_FILE, metavar="DIR", help="Another chart than that of this release."),
+    click.option(
+        "--kube-version",
+        type=_KubeVersion(),
+        help="What the cluster runs, such as 1.30: what that has not is left out. Default: diff and apply ask the cluster, "
+        "generate takes what helm does.",
+    ),
     _program("helm"),
 )
 

@@ -50,13 +50,23 @@ def names(folder: Path) -> frozenset[str]:
         ) from error
 
 
-def render(program: Path, folder: Path, namespace: str, values: Mapping[str, Any]) -> str:
+def render(
+    program: Path, folder: Path, namespace: str, values: Mapping[str, Any], kube_version: str | None = None
+) -> str:
     """Render a chart, its custom resource definitions first.
+
+    Args:
+        program: helm.
+        folder: the chart's.
+        namespace: of the release.
+        values: the chart's.
+        kube_version: that of the cluster; None: the one that helm takes by itself.
 
     Raises:
         ProgramError: with what helm says is wrong.
     """
     options = [f"--namespace={namespace}", "--include-crds", "--no-hooks", "--skip-tests", "--values=-"]
+    options += [f"--kube-version={kube_version}"] if kube_version else []
     return checked(run(program, ["template", RELEASE, str(folder), *options], json.dumps(values)))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.manifest.overlay import dump
-from installer.manifest.programs import checked, run
+from installer.manifest.programs import ProgramError, checked, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,18 @@ class Kubectl(NamedTuple):
 
     program: Path
     options: Sequence[str]
+
+    def version(self) -> str:
+        """Ask the cluster for its version of Kubernetes, such as v1.35.4.
+
+        Raises:
+            ProgramError: with what kubectl says is wrong.
+        """
+        said = checked(self._run("version", "--output=json"))
+        try:
+            return str(json.loads(said)["serverVersion"]["gitVersion"])
+        except (ValueError, TypeError, LookupError) as error:
+            raise ProgramError(f"kubectl version: saw {said!r:.200}, expected serverVersion.gitVersion") from error
 
     def difference(self, objects: Sequence[Object]) -> str:
         """Compare objects with the cluster's, as `kubectl diff` does; nothing is changed.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from tests.chart.helm import CHART
 from tests.manifest.conftest import OF_THE_GUIDE
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def test_diff_says_what_is_wrong_with_status_2(cluster: Cluster, manifest: Manif
     assert "forbidden" in refused.stderr
     gone = manifest("diff", admin(cluster), "--context=nowhere")
     assert gone.returncode == 2
-    assert "context was not found for specified context: nowhere" in gone.stderr
+    assert 'context "nowhere" does not exist' in gone.stderr
     no_answer = manifest("diff", admin(cluster), "--create-namespace", KUBECTL_EXTERNAL_DIFF="false")
     assert no_answer.returncode == 2, "status 1 without a difference is none"
     missing = manifest("diff", admin(cluster), "--kubectl=/nowhere/kubectl")
@@ -135,3 +137,34 @@ def test_enabled_false_starts_no_agents_where_there_are_none(cluster: Cluster, m
     assert resource(cluster)["spec"]["cni"] == {"enabled": False}
     others = cluster.kubectl("get", "daemonset,deployment,clusterrole", "--all-namespaces", "--output=name")
     assert "istio" not in others
+
+
+def test_diff_and_apply_write_for_the_clusters_version_unless_another_is_given(
+    cluster: Cluster, manifest: Manifest, tmp_path: Path
+) -> None:
+    chart = tmp_path / "chart"
+    shutil.copytree(CHART, chart)
+    (chart / "templates" / "version.yaml").write_text(
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: version, namespace: default}, "
+        "data: {version: {{ .Capabilities.KubeVersion.Version }}}}"
+    )
+    own = (admin(cluster), f"--chart={chart}", "--create-namespace")
+    version = json.loads(cluster.kubectl("get", "--raw", "/version"))["gitVersion"]
+    applied = manifest("apply", *own)
+    assert applied.returncode == 0, applied.stderr
+    assert cluster.kubectl("get", "configmap/version", "--output=jsonpath={.data.version}") == version
+    assert manifest("diff", *own).returncode == 0
+
+    given = manifest("diff", *own, "--kube-version=1.29")
+    assert given.returncode == 1, given.stderr
+    assert f"-  version: {version}" in given.stdout.splitlines()
+    assert "+  version: v1.29.0" in given.stdout.splitlines()
+
+
+def test_a_cluster_that_does_not_answer_is_named(cluster: Cluster, manifest: Manifest) -> None:
+    nobody = cluster.kubeconfig("nobody", token="any", port=1)  # noqa: S106
+    for command, status in (("diff", 2), ("apply", 1)):
+        done = manifest(command, f"--kubeconfig={nobody}")
+        assert (done.returncode, done.stdout) == (status, "")
+        assert done.stderr.startswith("Error: kubectl: "), done.stderr
+        assert "127.0.0.1:1 was refused" in done.stderr

@@ -147,6 +147,36 @@ def test_other_documents_are_named_on_stderr(manifest: Manifest) -> None:
     assert done.stderr == "note: -: Namespace foo is left out\n"
 
 
+@pytest.mark.parametrize(
+    ("version", "policies"),
+    [
+        ("1.25", []),
+        ("v1.29.15-eks-113cf36", []),
+        ("1.30", ["istio-cni-node", "istio-cni-node-repair"]),
+        ("v1.30.4-gke.1348000", ["istio-cni-node", "istio-cni-node-repair"]),
+        ("v1.35.4+k3s1", ["istio-cni-node", "istio-cni-node-repair"]),
+    ],
+)
+def test_what_the_clusters_version_has_not_is_left_out(generate: Generate, version: str, policies: list[str]) -> None:
+    made = generate(f"--kube-version={version}", "--set=values.cni.repairMode=delete")
+    found = [each["metadata"]["name"] for each in made.objects if each["kind"] == "ValidatingAdmissionPolicy"]
+    assert sorted(found) == policies
+
+
+@pytest.mark.parametrize("version", ["", "1", "1.x", "30", "1.30+", "latest", "1.30.4.5", "1.30\n"])
+def test_what_is_no_version_is_named_with_what_is_one(manifest: Manifest, version: str) -> None:
+    done = manifest("generate", f"--kube-version={version}")
+    assert (done.returncode, done.stdout) == (2, "")
+    said = f"Invalid value for '--kube-version': saw {version!r}, expected a version of Kubernetes, such as 1.30 or "
+    assert said in done.stderr
+
+
+def test_a_version_that_is_older_than_the_chart_can_be_is_refused(manifest: Manifest) -> None:
+    done = manifest("generate", "--kube-version=1.24")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "chart requires kubeVersion: >= 1.25.0-0 which is incompatible with Kubernetes v1.24.0" in done.stderr
+
+
 def test_not_enabled_is_the_resource_that_says_so_with_its_definition(manifest: Manifest, generate: Generate) -> None:
     off = ("--set=cni.enabled=false", "--namespace=mesh")
     made = generate(*off)
