@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,15 @@ _PLAIN = re.compile(r"(?![yYnN]\Z)[A-Za-z/_*][^\x00-\x1f\x7f-\xa0\u2028\u2029\uf
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as the API server's clients read it: a date is text, such as a tag 2019-11-01."""
+    """YAML as the API server's clients read it: a date is text, such as a tag 2019-11-01, and so is every key."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self.flatten_mapping(node)
+        made = {}
+        for key_node, value_node in node.value:
+            key = self.construct_object(key_node, deep=True)
+            made[key if isinstance(key, str) else json.dumps(key)] = self.construct_object(value_node, deep=deep)
+        return made
 
 
 _Loader.yaml_implicit_resolvers = {

@@ -55,6 +55,9 @@ def test_what_is_no_resource_is_refused_with_what_was_seen(text: str, said: str)
 
 def test_a_date_is_text_as_to_the_api_server() -> None:
     assert overlay.objects("{kind: a, tag: 2019-11-01}") == [{"kind": "a", "tag": "2019-11-01"}]
+    assert overlay.objects("{kind: a, 1: b, yes: c, 2019-11-01: d}") == [
+        {"kind": "a", "1": "b", "true": "c", "2019-11-01": "d"}
+    ]
 
 
 def test_later_wins_deep_with_whole_lists_and_null_takes_out() -> None:
