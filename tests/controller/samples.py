@@ -1,0 +1,112 @@
+"""What the controller sees of a node, a resource and the DaemonSet, all well; each test changes what it is about."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from installer.controller import facts
+from installer.controller.facts import AgentPod, Node, Report, Settings
+from installer.controller.rollout import CHART_VALUES, DAEMONSET
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(hours=1)
+SETTINGS = Settings("uid-of-mesh", 3)
+TEMPLATE = "7"
+NODE, POD = "node1", "istio-cni-node-x1"
+LINUX = {"kubernetes.io/os": "linux"}
+CHARTS: dict[str, Any] = {
+    "hub": "of.chart/mesh",
+    "tag": "1",
+    "pullPolicy": "Always",
+    "podAnnotations": {"of": "chart", "chart": "alone"},
+    "resources": {"requests": {"cpu": "20m", "memory": "80Mi"}},
+    "cniBinDir": "/opt/cni/bin",
+    "cniConfDir": "/etc/cni/net.d",
+}
+
+
+def node(name: str = NODE, **changed: Any) -> Node:
+    metadata = {"name": name, "uid": f"uid-of-{name}", "creationTimestamp": LONG_AGO.isoformat(), "labels": LINUX}
+    return replace(facts.node({"metadata": metadata}), **changed)
+
+
+def report(name: str = NODE, **changed: Any) -> Report:
+    condition = {"type": "Ready", "status": "True", "reason": "Redirecting", "message": "well"}
+    status = {
+        "state": "Installed",
+        "version": "0.1.0",
+        "controlPlane": SETTINGS._asdict(),
+        "conditions": [condition | {"lastTransitionTime": LONG_AGO.isoformat()}],
+    }
+    return replace(facts.report({"metadata": {"name": name}, "status": status}), **changed)
+
+
+def pod(name: str = POD, **changed: Any) -> AgentPod:
+    metadata = {"name": name, "uid": f"uid-of-{name}", "labels": {facts.TEMPLATE_GENERATION: TEMPLATE}}
+    manifest = {
+        "metadata": metadata | {"creationTimestamp": LONG_AGO.isoformat()},
+        "spec": {"nodeName": NODE},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }
+    return replace(facts.agent_pod(manifest), **changed)
+
+
+def unready(reason: str, message: str = "", **changed: Any) -> AgentPod:
+    return pod(ready=False, reason=reason, message=message, **changed)
+
+
+def resource(name: str = "mesh", *, created: int = 1, going: bool = False, **spec: Any) -> dict[str, Any]:
+    """Make an IstioControlPlane, created on a day of January."""
+    metadata = {
+        "namespace": "mesh",
+        "name": name,
+        "uid": f"uid-of-{name}",
+        "generation": SETTINGS.generation,
+        "creationTimestamp": f"2026-01-{created:02}T00:00:00Z",
+    }
+    return {"metadata": metadata | ({"deletionTimestamp": "2026-02-01T00:00:00Z"} if going else {}), "spec": spec}
+
+
+def daemonset(applied: Mapping[str, Any] | None = None, *, chart: str | None = json.dumps(CHARTS)) -> dict[str, Any]:
+    """Make the DaemonSet.
+
+    Args:
+        applied: what the controller has applied to it.
+        chart: what its annotation of chart values says; None: it has none.
+    """
+    annotations = {"deprecated.daemonset.template.generation": TEMPLATE} | ({CHART_VALUES: chart} if chart else {})
+    container = {
+        "name": facts.CONTAINER,
+        "env": [{"name": "NODE_NAME", "valueFrom": {}}, {"name": "CNI_BIN_DIR", "value": "/opt/cni/bin"}],
+        "securityContext": {"readOnlyRootFilesystem": True},
+    }
+    volumes = [
+        {"name": "netns-dir"},
+        {"name": "cni-bin-dir", "hostPath": {"path": "/opt/cni/bin", "type": "Directory"}},
+    ]
+    spec = {"containers": [container], "volumes": volumes, "nodeSelector": LINUX}
+    made = {
+        "metadata": {"namespace": "mesh", "name": DAEMONSET, "annotations": annotations},
+        "spec": {"template": {"metadata": {"annotations": {"checksum/config": "0"}}, "spec": spec}},
+    }
+    if applied:
+        made = _applied(made, deepcopy(applied))
+        made["spec"]["template"]["spec"]["nodeSelector"] = dict(applied["spec"]["template"]["spec"]["nodeSelector"])
+    return made
+
+
+def _applied(seen: Any, wanted: Any) -> Any:
+    """Do as a server-side apply does: mappings by key, lists of what has a name by that."""
+    if isinstance(seen, dict) and isinstance(wanted, dict):
+        return seen | {key: _applied(seen.get(key), each) for key, each in wanted.items()}
+    if isinstance(seen, list) and isinstance(wanted, list):
+        by_name = {each["name"]: each for each in seen}
+        return [*(by_name | {each["name"]: _applied(by_name.get(each["name"]), each) for each in wanted}).values()]
+    return wanted

@@ -1,0 +1,213 @@
+"""How a node is judged, by report, pod and warning; and what is said of a pod that does not run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from installer.controller.nodes import PATIENCE, Asked, Seen, State, Verdict, Warned, verdict, versions, why
+from installer.controller.removal import REMOVED
+from tests.controller.samples import LONG_AGO, NODE, NOW, POD, SETTINGS, TEMPLATE, pod, report, unready
+
+if TYPE_CHECKING:
+    from installer.controller.facts import AgentPod, Report
+
+READY, UPDATING, MENDING, FAILED, SILENT = State
+ASKED = Asked(installed=True, settings=SETTINGS, template=TEMPLATE)
+REMOVAL = Asked(installed=False, settings=SETTINGS, template=TEMPLATE)
+OLD = SETTINGS._replace(generation=SETTINGS.generation - 1)
+SAYS_NO: dict[str, Any] = {
+    "ready": False,
+    "reason": "NotInstalled",
+    "message": "no network configuration yet",
+    "since": NOW,
+}
+BARELY = timedelta(microseconds=1)
+
+
+def judged(asked: Asked, of: Report | None, its_pod: AgentPod | None, warned: Warned | None = None) -> list[Verdict]:
+    """Judge a node that is unwell from now on: at once, at the very end of patience, and after it."""
+    seen = Seen(NODE, of, its_pod, warned)
+    return [verdict(seen, asked, NOW, NOW + after) for after in (timedelta(0), PATIENCE - BARELY, PATIENCE)]
+
+
+def missing(volume: str, path: str) -> Warned:
+    return Warned(
+        "FailedMount",
+        f'MountVolume.SetUp failed for volume "{volume}" : hostPath type check failed: {path} is not a directory',
+    )
+
+
+@pytest.mark.parametrize(
+    ("of", "its_pod", "reason", "soon", "late"),
+    [
+        (report(), pod(), "", READY, READY),
+        (report(), None, "NoAgent", UPDATING, FAILED),
+        (None, None, "NoAgent", UPDATING, SILENT),
+        (None, pod(), "NoReport", UPDATING, SILENT),
+        (report(settings=OLD), pod(), "OldSettings", UPDATING, FAILED),
+        (report(settings=None), pod(), "OldSettings", UPDATING, FAILED),
+        (report(settings=SETTINGS._replace(uid="of-another")), pod(), "OldSettings", UPDATING, FAILED),
+        (report(**SAYS_NO), pod(), "NotInstalled", MENDING, FAILED),
+        (report(**SAYS_NO), pod(template="6"), "NotInstalled", UPDATING, FAILED),
+        (report(**SAYS_NO, settings=OLD), pod(), "OldSettings", UPDATING, FAILED),
+        (report(ready=None, reason="", since=NOW), pod(), "NotReady", MENDING, FAILED),
+        (report(state="NotInstalled", since=NOW), pod(), "Redirecting", MENDING, FAILED),
+        (report(), pod(template="6"), "OldPod", UPDATING, UPDATING),
+        (report(), pod(going=True), "OldPod", UPDATING, UPDATING),
+        (report(), unready("NotReady", going=True), "OldPod", UPDATING, UPDATING),
+        (report(), unready("NotReady"), "NotReady", MENDING, FAILED),
+        (report(**SAYS_NO), unready("NotReady"), "NotInstalled", MENDING, FAILED),
+        (report(**SAYS_NO), unready("Pending"), "Pending", MENDING, FAILED),
+        (report(), unready("Pending", template="6"), "Pending", UPDATING, FAILED),
+        (report(settings=OLD), unready("Pending"), "Pending", UPDATING, FAILED),
+        (None, unready("NotReady"), "NotReady", UPDATING, SILENT),
+        (None, unready("ContainerCreating"), "ContainerCreating", UPDATING, SILENT),
+    ],
+)
+def test_a_node_that_is_to_have_the_plugin(
+    of: Report | None, its_pod: AgentPod | None, reason: str, soon: State, late: State
+) -> None:
+    said = judged(ASKED, of, its_pod)
+    assert [each.state for each in said] == [soon, soon, late]
+    assert {(each.node, each.reason) for each in said} == {(NODE, reason)}
+    assert all(bool(each.message) is (soon is not READY) for each in said)
+
+
+@pytest.mark.parametrize(
+    ("of", "its_pod", "reason", "soon", "late"),
+    [
+        (None, None, "", READY, READY),
+        (report(state=REMOVED, ready=False), pod(), "", READY, READY),
+        (report(state=REMOVED, ready=False), None, "", READY, READY),
+        (report(), None, "NoAgent", UPDATING, FAILED),
+        (report(), pod(), "NotRemoved", UPDATING, FAILED),
+        (None, pod(), "NotRemoved", UPDATING, SILENT),
+        (report(state="NotInstalled"), unready("NotReady"), "NotRemoved", UPDATING, FAILED),
+        (report(), unready("Pending"), "Pending", UPDATING, FAILED),
+        (None, unready("Pending"), "Pending", UPDATING, SILENT),
+    ],
+)
+def test_a_node_that_is_to_lose_the_plugin(
+    of: Report | None, its_pod: AgentPod | None, reason: str, soon: State, late: State
+) -> None:
+    said = judged(REMOVAL, of, its_pod)
+    assert [each.state for each in said] == [soon, soon, late]
+    assert {(each.node, each.reason) for each in said} == {(NODE, reason)}
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "ErrImageNeverPull", "ErrImagePull",
+        "Error", "ImageInspectError", "ImagePullBackOff", "InvalidImageName", "OOMKilled", "RunContainerError",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("of", [report(), None], ids=["reported", "silent"])
+@pytest.mark.parametrize("asked", [ASKED, REMOVAL], ids=["install", "removal"])
+def test_what_does_not_come_by_itself_has_failed_at_once(asked: Asked, of: Report | None, reason: str) -> None:
+    assert {(each.state, each.reason) for each in judged(asked, of, unready(reason))} == {(FAILED, reason)}
+
+
+@pytest.mark.parametrize("asked", [ASKED, REMOVAL], ids=["install", "removal"])
+def test_a_directory_that_is_missing_has_failed_at_once(asked: Asked) -> None:
+    said = judged(asked, None, unready("ContainerCreating"), missing("cni-bin-dir", "/opt/cni/bin"))
+    assert {(each.state, each.reason) for each in said} == {(FAILED, "FailedMount")}
+    assert "cniBinDir /opt/cni/bin is not on this node" in said[0].message
+
+
+def test_where_the_resource_is_wrong_anybodys_settings_do_and_an_unknown_template_is_the_current_one() -> None:
+    wrong = Asked(installed=True, settings=None, template=TEMPLATE)
+    assert judged(wrong, report(settings=OLD), pod())[-1].state is READY
+    unknown = Asked(installed=True, settings=SETTINGS, template="")
+    assert judged(unknown, report(), pod(template="6"))[-1].state is READY
+    assert judged(ASKED, report(), pod(template=""))[-1].state is READY
+
+
+@pytest.mark.parametrize("its_pod", [pod(), unready("NotReady")], ids=["ready", "unready"])
+def test_patience_counts_from_what_the_agent_says_if_it_does(its_pod: AgentPod) -> None:
+    no = report(**SAYS_NO | {"since": NOW - PATIENCE})
+    assert judged(ASKED, no, its_pod)[0] == Verdict(NODE, FAILED, "NotInstalled", "no network configuration yet")
+    unknown = Seen(NODE, report(**SAYS_NO | {"since": None}), its_pod)
+    assert verdict(unknown, ASKED, NOW, NOW).state is MENDING
+    assert verdict(unknown, ASKED, LONG_AGO, NOW).state is FAILED
+
+
+def test_an_agent_that_gives_no_reason_is_said_to_give_none() -> None:
+    mute = report(ready=False, reason="", message="")
+    assert judged(ASKED, mute, pod())[0][2:] == ("NotReady", "its agent does not say why")
+
+
+def test_messages_name_the_pod_whose_log_says_more() -> None:
+    assert POD in judged(ASKED, report(settings=OLD), pod())[0].message
+
+
+NETNS_DIR = missing("netns-dir", "/var/run/netns")
+PULL = Warned("Failed", "Error: ErrImagePull")
+
+
+@pytest.mark.parametrize(
+    ("its_pod", "warned", "reason", "said"),
+    [
+        (unready("ContainerCreating"), NETNS_DIR, "FailedMount", f"does not start: {NETNS_DIR.message}"),
+        (unready(""), PULL, "Failed", "does not start: Error: ErrImagePull"),
+        (unready("Pending"), PULL, "Failed", "does not start: Error: ErrImagePull"),
+        (unready("PodInitializing"), PULL, "Failed", "does not start: Error: ErrImagePull"),
+        (unready("Evicted", "disk"), PULL, "Evicted", "is not ready: disk"),
+        (unready("Pending"), None, "Pending", "is not ready: Pending"),
+        (unready("CrashLoopBackOff", "x"), None, "CrashLoopBackOff", f"x; kubectl logs --previous {POD} says why it ends"),
+        (unready("Unschedulable", "0/3"), None, "Unschedulable", "is not ready: 0/3; make room on the node: the pod's class"),
+    ],
+)  # fmt: skip
+def test_why_a_pod_does_not_run(its_pod: AgentPod, warned: Warned | None, reason: str, said: str) -> None:
+    found = why(its_pod, warned)
+    assert found.reason == reason
+    assert found.message.startswith(f"the agent's pod {POD} ")
+    assert said in found.message
+
+
+@pytest.mark.parametrize("reason", ["ContainerCreating", ""])
+@pytest.mark.parametrize(
+    ("warned", "value", "what"),
+    [
+        (missing("cni-bin-dir", "/a/bin"), "cniBinDir /a/bin", "plugins"),
+        (missing("cni-conf-dir", "/a/net.d"), "cniConfDir /a/net.d", "network configuration"),
+    ],
+)
+def test_of_a_directory_that_is_missing_it_says_which_value_names_it(
+    reason: str, warned: Warned, value: str, what: str
+) -> None:
+    found = why(unready(reason), warned)
+    assert found.reason == "FailedMount"
+    assert found.message.startswith(
+        f"{value} is not on this node: its container runtime has its {what} elsewhere. Set "
+    )
+    assert f"Set spec.values.cni.{value.partition(' ')[0]}, or the chart's platform, to where that is" in found.message
+
+
+def test_what_another_warning_says_of_a_directory_is_not_taken_for_one_that_is_missing() -> None:
+    other = missing("cni-bin-dir", "/a/bin")._replace(reason="FailedSync")
+    assert why(unready("ContainerCreating"), other).reason == "FailedSync"
+
+
+def test_a_pod_of_which_nothing_is_said_has_a_reason_all_the_same() -> None:
+    assert why(unready(""), None).reason == "NotReady"
+
+
+@pytest.mark.parametrize(
+    "reason", ["ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName"]
+)
+def test_of_an_image_it_says_which_values_name_it(reason: str) -> None:
+    found = why(unready(reason, "no such image"), Warned("Failed", "Error: ErrImagePull"))
+    assert found.reason == reason
+    assert found.message.startswith(
+        f"the agent's pod {POD} is not ready: no such image; see whether hub, tag and pullPol"
+    )
+
+
+def test_several_releases_are_named_each_once_and_in_order() -> None:
+    found = {name: report(name, version=version) for name, version in zip("abcd", ("2", "1", "", "2"), strict=True)}
+    assert versions(found) == "1, 2"
+    assert versions({}) == ""
