@@ -1,0 +1,70 @@
+"""Which nodes get the startup taint, and which lose it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from installer.controller.taints import KEY, NEW, TAINT, news, taints
+from tests.controller.samples import NOW, node, pod, report, unready
+
+if TYPE_CHECKING:
+    from installer.controller.facts import AgentPod, Node, Report
+
+OTHER = {"key": "of.others/taint", "value": "a", "effect": "NoExecute"}
+TAINTED = node(taints=(OTHER, TAINT, TAINT | {"effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}))
+YOUNG = node(created=NOW - NEW + timedelta(seconds=1), taints=(OTHER,))
+OFF, ON = [OTHER], [OTHER, TAINT]
+
+
+@pytest.mark.parametrize(
+    ("of", "its_pod", "left"),
+    [
+        (report(), pod(), OFF),
+        (None, pod(), None),
+        (report(), None, None),
+        (report(ready=False), pod(), None),
+        (report(ready=None), pod(), None),
+        (report(), unready("NotReady"), None),
+        (report(), pod(going=True), None),
+    ],
+)
+def test_it_stays_until_report_and_pod_are_ready(
+    of: Report | None, its_pod: AgentPod | None, left: list[dict[str, Any]] | None
+) -> None:
+    for put in (True, False):
+        assert taints(TAINTED, of, its_pod, NOW, wanted=True, put=put) == left
+        assert taints(TAINTED, of, its_pod, NOW, wanted=False, put=put) == OFF, "nobody else would take it off"
+
+
+@pytest.mark.parametrize(
+    ("of", "given", "put", "wanted", "made"),
+    [
+        (YOUNG, None, True, True, ON),
+        (YOUNG, None, False, True, None),
+        (YOUNG, None, True, False, None),
+        (YOUNG, report(ready=False), True, True, None),
+        (node(created=NOW - NEW), None, True, True, None),
+    ],
+)
+def test_new_nodes_that_have_said_nothing_get_it_where_it_is_asked_for(
+    of: Node, given: Report | None, put: bool, wanted: bool, made: list[dict[str, Any]] | None
+) -> None:
+    assert taints(of, given, None, NOW, wanted=wanted, put=put) == made
+
+
+def test_another_effect_of_its_key_is_it_and_another_key_is_not() -> None:
+    assert taints(node(taints=(TAINT | {"effect": "NoExecute"},)), report(), pod(), NOW, wanted=True, put=True) == []
+    others = node(taints=(OTHER | {"key": f"{KEY}-yet"},))
+    assert taints(others, report(), pod(), NOW, wanted=False, put=True) is None
+
+
+def test_what_was_done_is_told_with_its_reason() -> None:
+    told = {(put, wanted): news(put=put, wanted=wanted) for put in (True, False) for wanted in (True, False)}
+    assert [told[True, True].reason, told[False, True].reason] == ["IstioCNINotReady", "IstioCNIReady"]
+    assert "is not ready on this new node" in told[True, True].message
+    assert told[False, True].message == f"the Istio CNI plugin is ready: the taint {KEY} was taken off"
+    assert told[False, False].message == f"no Istio CNI plugin is to be on this node: the taint {KEY} was taken off"
+    assert not any(each.warning for each in told.values())
