@@ -1,104 +1,193 @@
-"""What the resource changes of the DaemonSet, by the real DaemonSet controller and scheduler; the test plays the kubelets."""
+"""What a resource makes of the DaemonSet, laid over what the chart says; and whether that is there already."""
 
 from __future__ import annotations
 
-import subprocess
-from contextlib import contextmanager
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.controller.rollout import DAEMONSET
-from tests.controller.stage import MERGE, NAMESPACE
-from tests.kube.programs import folder
-from tests.support.wait import until
+from installer.controller import rollout
+from installer.controller.rollout import CHART_VALUES, PARKED, RESOURCE_VALUES, RolloutError, applied, is_applied
+from installer.resource import Wanted, wanted
+from tests.controller.samples import CHARTS, LINUX, TEMPLATE, daemonset, resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from tests.controller.conftest import Run
-    from tests.controller.stage import Stage
-
-NODES = ("node1", "node2", "node3", "node4")
-LONG = 60.0  # seconds: many times what it takes
-ROOM: dict[str, Any] = {"cpu": "4", "memory": "8Gi", "pods": "110"}
-PARTS = {
-    "kube-controller-manager": ["--controllers=daemonset-controller"],
-    "kube-scheduler": [],
+ASKED: dict[str, Any] = {
+    "hub": "of.resource/mesh/",
+    "tag": 20191204,
+    "pullPolicy": "Never",
+    "podAnnotations": {"of": "resource", "resource": "alone"},
+    "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}},
+    "cniBinDir": "/of/resource/bin",
+    "cniConfDir": "/of/resource/net.d",
 }
-
-pytestmark = pytest.mark.timeout(240)
-
-
-@contextmanager
-def daemonset_controller(stage: Stage) -> Iterator[None]:
-    """Run what makes pods of a DaemonSet and puts them onto nodes."""
-    common = [f"--kubeconfig={stage.cluster.folder / 'admin.kubeconfig'}", "--leader-elect=false", "--secure-port=0"]
-    running = []
-    try:
-        for name, own in PARTS.items():
-            with (stage.folder / f"{name}.log").open("w") as log:
-                command = ["/usr/bin/setpriv", "--pdeathsig=KILL", str(folder() / name), *common, *own]
-                running.append(subprocess.Popen(command, stdout=log, stderr=log))
-        yield
-    finally:
-        for each in running:
-            each.kill()
-            each.wait()
+OF_OTHERS = {"logLevel": "debug", "psp_cluster_role": "lenient", "excludeNamespaces": ["a"], "repairMode": "none"}
 
 
-def images(stage: Stage) -> dict[str, str]:
-    """Return the image of each node's agent that is ready."""
-    pods: Any = stage.core.list_namespaced_pod(NAMESPACE, label_selector=f"k8s-app={DAEMONSET}").items
-    ready = [each for each in pods if not each.metadata.deletion_timestamp and each.status.phase == "Running"]
-    return {each.spec.node_name: each.spec.containers[0].image for each in ready}
+def asks(**cni: Any) -> Wanted:
+    read = wanted(resource(values={"cni": cni}))
+    assert isinstance(read, Wanted)
+    return read
 
 
-def play_kubelets(stage: Stage) -> None:
-    """Have pods that were put onto nodes run, and those that are deleted end."""
-    pods: Any = stage.core.list_namespaced_pod(NAMESPACE, label_selector=f"k8s-app={DAEMONSET}").items
-    for each in pods:
-        name = each.metadata.name
-        if each.metadata.deletion_timestamp:
-            stage.core.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
-        elif each.spec.node_name and each.status.phase != "Running":
-            status: Any = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
-            stage.core.patch_namespaced_pod_status(name, NAMESPACE, {"status": status}, _content_type=MERGE)
+def template(of: Wanted | None, *, parked: bool = False) -> dict[str, Any]:
+    made: dict[str, Any] = applied(daemonset(), of, parked=parked)["spec"]["template"]
+    return made
 
 
-@pytest.mark.parametrize("most", [1, 2])
-def test_agents_are_replaced_no_more_at_a_time_than_the_chart_says(
-    empty_stage: Stage, controller: Run, most: int
+def test_the_values_that_need_other_pods_are_taken_over_and_no_others() -> None:
+    assert rollout.overriding(asks(**ASKED | OF_OTHERS)) == ASKED | {"tag": "20191204"}
+    assert rollout.overriding(asks(**OF_OTHERS)) == {}
+    assert rollout.overriding(None) == {}
+
+
+def test_without_a_resource_it_is_as_the_chart_says() -> None:
+    made = template(None)
+    (container,) = made["spec"]["containers"]
+    assert container == {
+        "name": "install-cni",
+        "image": "of.chart/mesh/install-cni:1",
+        "imagePullPolicy": "Always",
+        "resources": CHARTS["resources"],
+        "env": [{"name": "CNI_BIN_DIR", "value": "/opt/cni/bin"}, {"name": "CNI_CONF_DIR", "value": "/etc/cni/net.d"}],
+    }
+    assert made["metadata"]["annotations"] == CHARTS["podAnnotations"]
+    assert made["spec"]["volumes"] == [
+        {"name": "cni-bin-dir", "hostPath": {"path": "/opt/cni/bin"}},
+        {"name": "cni-conf-dir", "hostPath": {"path": "/etc/cni/net.d"}},
+    ]
+
+
+def test_what_a_resource_asks_for_is_laid_over_the_charts_key_by_key() -> None:
+    made = template(asks(**ASKED))
+    (container,) = made["spec"]["containers"]
+    assert container["image"] == "of.resource/mesh/install-cni:20191204"
+    assert container["imagePullPolicy"] == "Never"
+    assert container["resources"] == {"requests": {"cpu": "1", "memory": "80Mi"}, "limits": {"cpu": "2"}}
+    assert made["metadata"]["annotations"] == {"of": "resource", "chart": "alone", "resource": "alone"}
+    assert [each["value"] for each in container["env"]] == ["/of/resource/bin", "/of/resource/net.d"]
+    assert [each["hostPath"]["path"] for each in made["spec"]["volumes"]] == ["/of/resource/bin", "/of/resource/net.d"]
+
+
+def test_the_object_says_whose_it_is_and_what_was_laid_over_it() -> None:
+    made = applied(daemonset(), asks(tag="2", hub="h"), parked=False)
+    assert made.keys() == {"apiVersion", "kind", "metadata", "spec"}
+    assert (made["apiVersion"], made["kind"]) == ("apps/v1", "DaemonSet")
+    annotations = {RESOURCE_VALUES: '{"hub": "h", "tag": "2"}'}
+    assert made["metadata"] == {"namespace": "mesh", "name": "istio-cni-node", "annotations": annotations}
+
+
+@pytest.mark.parametrize(
+    ("hub", "tag", "image"),
+    [
+        ("", "1", "install-cni:1"),
+        ("h", "1", "h/install-cni:1"),
+        ("h:5000/a/", "1.4.0", "h:5000/a/install-cni:1.4.0"),
+        ("h", 14, "h/install-cni:14"),
+    ],
+)
+def test_the_image_is_that_of_hub_and_tag(hub: str, tag: str | int, image: str) -> None:
+    (container,) = template(asks(hub=hub, tag=tag))["spec"]["containers"]
+    assert container["image"] == image
+
+
+def test_parked_no_node_fits_and_then_again_those_that_did() -> None:
+    assert template(None)["spec"]["nodeSelector"] == LINUX
+    parked = daemonset(applied(daemonset(), None, parked=True))
+    assert parked["spec"]["template"]["spec"]["nodeSelector"] == LINUX | PARKED
+    assert rollout.is_parked(parked)
+    assert not rollout.is_parked(daemonset())
+    again = applied(parked, None, parked=False)
+    assert again["spec"]["template"]["spec"]["nodeSelector"] == LINUX
+    assert not is_applied(parked, again)
+    for each in (parked, daemonset()):
+        assert rollout.selects(each, LINUX | {"a": "b"})
+        assert not rollout.selects(each, {"kubernetes.io/os": "windows"})
+        assert not rollout.selects(each, {})
+
+
+def leaves(of: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each place in a tree that holds no other, as its parent and key; names find items of lists."""
+    for key, value in [*of.items()] if isinstance(of, dict) else [*enumerate(of)]:
+        if isinstance(value, (dict, list)):
+            yield from leaves(value)
+        elif key != "name":
+            yield of, key
+
+
+@pytest.mark.parametrize("of", [None, asks(**ASKED)], ids=["chart", "resource"])
+@pytest.mark.parametrize("parked", [False, True])
+def test_nothing_is_to_be_written_where_all_is_there_and_something_where_anything_is_not(
+    of: Wanted | None, parked: bool
 ) -> None:
-    stage = empty_stage
-    stage.install_chart({"maxUnavailable": most, "tag": "0"})
-    for node in NODES:
-        stage.add_node(node)
-        stage.core.patch_node_status(node, {"status": {"capacity": ROOM, "allocatable": ROOM}})
-    with daemonset_controller(stage), controller():
-        before, after = (f"registry.example/mesh/install-cni:{tag}" for tag in (0, 7))
+    wished = applied(daemonset(), of, parked=parked)
+    assert not is_applied(daemonset(), wished)
+    seen = daemonset(wished)
+    assert is_applied(seen, wished)
+    assert is_applied(seen, applied(seen, of, parked=parked))
+    counted = 0
+    for part in ("metadata", "spec"):
+        for parent, key in leaves(wished[part]):
+            before, parent[key] = parent[key], "another"
+            assert not is_applied(seen, wished), (part, key)
+            parent[key] = before
+            counted += 1
+    assert counted >= 12
 
-        def all_are(image: str) -> bool:
-            play_kubelets(stage)
-            return images(stage) == dict.fromkeys(NODES, image)
 
-        until(lambda: all_are(before), LONG, "each node has an agent")
-        resource = stage.apply({"values": {"cni": {"tag": "7"}}})
-        for node in NODES:
-            stage.report(node, resource)
-        fewest = len(NODES)
+def test_what_the_api_server_leaves_out_as_it_is_empty_is_there() -> None:
+    charts = json.dumps(CHARTS | {"podAnnotations": {}, "resources": {}})
+    wished = applied(daemonset(chart=charts), None, parked=False)
+    seen = daemonset(wished, chart=charts)
+    del seen["spec"]["template"]["spec"]["containers"][0]["resources"]
+    assert is_applied(seen, wished)
 
-        def is_rolled_out() -> bool:
-            nonlocal fewest
-            fewest = min(fewest, len(images(stage)))
-            return all_are(after)
 
-        until(is_rolled_out, LONG, "each node has the new agent")
-        assert fewest >= len(NODES) - most
-        stage.becomes("HEALTHY")
-        generation = stage.daemonset()["metadata"]["generation"]
-        uids = {each.metadata.uid for each in stage.core.list_namespaced_pod(NAMESPACE).items if each.metadata}
-        stage.report("node1", stage.resource())
-        assert stage.daemonset()["metadata"]["generation"] == generation
-        play_kubelets(stage)
-        assert {each.metadata.uid for each in stage.core.list_namespaced_pod(NAMESPACE).items if each.metadata} == uids
+@pytest.mark.parametrize("path", ["containers", "volumes", "nodeSelector"])
+def test_a_daemonset_without_a_list_that_is_asked_for_lacks_it(path: str) -> None:
+    wished = applied(daemonset(), None, parked=False)
+    seen = daemonset(wished)
+    del seen["spec"]["template"]["spec"][path]
+    assert not is_applied(seen, wished)
+
+
+@pytest.mark.parametrize(
+    ("chart", "seen", "missing"),
+    [
+        (None, "None", sorted(CHARTS)),
+        ("", "None", sorted(CHARTS)),
+        ("{", "'{'", sorted(CHARTS)),
+        ("[]", "'[]'", sorted(CHARTS)),
+        ("{}", "'{}'", sorted(CHARTS)),
+        (json.dumps(dict.fromkeys(map(str, range(100)))), "'{", sorted(CHARTS)),
+        (json.dumps({key: value for key, value in CHARTS.items() if key not in ("hub", "tag")}), "'{", ["hub", "tag"]),
+    ],
+)
+def test_of_another_charts_daemonset_it_says_what_is_missing(chart: str | None, seen: str, missing: list[str]) -> None:
+    with pytest.raises(RolloutError) as error:
+        applied(daemonset(chart=chart), None, parked=False)
+    said = str(error.value)
+    assert said.startswith(f"DaemonSet mesh/istio-cni-node: saw the annotation {CHART_VALUES}={seen}")
+    assert f", expected a JSON object with {', '.join(missing)}; helm upgrade with the chart of this" in said
+    assert len(said) < 600
+
+
+@pytest.mark.parametrize(
+    ("annotations", "is_of_a_resource", "generation"),
+    [
+        (None, False, ""),
+        ({}, False, ""),
+        ({RESOURCE_VALUES: ""}, False, ""),
+        ({RESOURCE_VALUES: "{}", "deprecated.daemonset.template.generation": TEMPLATE}, False, TEMPLATE),
+        ({RESOURCE_VALUES: '{"tag": "2"}'}, True, ""),
+    ],
+)
+def test_what_its_annotations_say(
+    annotations: Mapping[str, str] | None, is_of_a_resource: bool, generation: str
+) -> None:
+    seen = {"metadata": {"annotations": annotations} if annotations is not None else {}}
+    assert rollout.is_of_a_resource(seen) is is_of_a_resource
+    assert rollout.template_generation(seen) == generation

@@ -1,0 +1,104 @@
+"""What the resource changes of the DaemonSet, by the real DaemonSet controller and scheduler; the test plays the kubelets."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from installer.controller.rollout import DAEMONSET
+from tests.controller.stage import MERGE, NAMESPACE
+from tests.kube.programs import folder
+from tests.support.wait import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.controller.conftest import Run
+    from tests.controller.stage import Stage
+
+NODES = ("node1", "node2", "node3", "node4")
+LONG = 60.0  # seconds: many times what it takes
+ROOM: dict[str, Any] = {"cpu": "4", "memory": "8Gi", "pods": "110"}
+PARTS = {
+    "kube-controller-manager": ["--controllers=daemonset-controller"],
+    "kube-scheduler": [],
+}
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@contextmanager
+def daemonset_controller(stage: Stage) -> Iterator[None]:
+    """Run what makes pods of a DaemonSet and puts them onto nodes."""
+    common = [f"--kubeconfig={stage.cluster.folder / 'admin.kubeconfig'}", "--leader-elect=false", "--secure-port=0"]
+    running = []
+    try:
+        for name, own in PARTS.items():
+            with (stage.folder / f"{name}.log").open("w") as log:
+                command = ["/usr/bin/setpriv", "--pdeathsig=KILL", str(folder() / name), *common, *own]
+                running.append(subprocess.Popen(command, stdout=log, stderr=log))
+        yield
+    finally:
+        for each in running:
+            each.kill()
+            each.wait()
+
+
+def images(stage: Stage) -> dict[str, str]:
+    """Return the image of each node's agent that is ready."""
+    pods: Any = stage.core.list_namespaced_pod(NAMESPACE, label_selector=f"k8s-app={DAEMONSET}").items
+    ready = [each for each in pods if not each.metadata.deletion_timestamp and each.status.phase == "Running"]
+    return {each.spec.node_name: each.spec.containers[0].image for each in ready}
+
+
+def play_kubelets(stage: Stage) -> None:
+    """Have pods that were put onto nodes run, and those that are deleted end."""
+    pods: Any = stage.core.list_namespaced_pod(NAMESPACE, label_selector=f"k8s-app={DAEMONSET}").items
+    for each in pods:
+        name = each.metadata.name
+        if each.metadata.deletion_timestamp:
+            stage.core.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
+        elif each.spec.node_name and each.status.phase != "Running":
+            status: Any = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+            stage.core.patch_namespaced_pod_status(name, NAMESPACE, {"status": status}, _content_type=MERGE)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_agents_are_replaced_no_more_at_a_time_than_the_chart_says(
+    empty_stage: Stage, controller: Run, most: int
+) -> None:
+    stage = empty_stage
+    stage.install_chart({"maxUnavailable": most, "tag": "0"})
+    for node in NODES:
+        stage.add_node(node)
+        stage.core.patch_node_status(node, {"status": {"capacity": ROOM, "allocatable": ROOM}})
+    with daemonset_controller(stage), controller():
+        before, after = (f"registry.example/mesh/install-cni:{tag}" for tag in (0, 7))
+
+        def all_are(image: str) -> bool:
+            play_kubelets(stage)
+            return images(stage) == dict.fromkeys(NODES, image)
+
+        until(lambda: all_are(before), LONG, "each node has an agent")
+        resource = stage.apply({"values": {"cni": {"tag": "7"}}})
+        for node in NODES:
+            stage.report(node, resource)
+        fewest = len(NODES)
+
+        def is_rolled_out() -> bool:
+            nonlocal fewest
+            fewest = min(fewest, len(images(stage)))
+            return all_are(after)
+
+        until(is_rolled_out, LONG, "each node has the new agent")
+        assert fewest >= len(NODES) - most
+        stage.becomes("HEALTHY")
+        generation = stage.daemonset()["metadata"]["generation"]
+        uids = {each.metadata.uid for each in stage.core.list_namespaced_pod(NAMESPACE).items if each.metadata}
+        stage.report("node1", stage.resource())
+        assert stage.daemonset()["metadata"]["generation"] == generation
+        play_kubelets(stage)
+        assert {each.metadata.uid for each in stage.core.list_namespaced_pod(NAMESPACE).items if each.metadata} == uids
