@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import socket
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 NAMESPACE = "mesh"
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:istio-cni-controller"
 SOON = 30.0  # seconds: much longer than anything here takes
+CREDENTIAL = "authentication.kubernetes.io/credential-id"  # of the token that a request came with
 REPORTS = ("cni.istio.io", "v1alpha1", "istiocninodes")
 RESOURCES = (GROUP, VERSION)
 
@@ -258,7 +260,9 @@ class Controller:
         """Prepare."""
         self.stage = stage
         self.log = stage.folder / f"{name}.log"
+        self.name = name
         token = stage.cluster.token(NAMESPACE, "istio-cni-controller")
+        self._credential = f"JTI={_claims(token)['jti']}"
         self.kubeconfig = stage.cluster.kubeconfig(f"controller-{name}", token=token)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -293,6 +297,10 @@ class Controller:
         """Ask /healthz, /readyz or /metrics."""
         return ask(self.port, path)
 
+    def made(self, request: Mapping[str, Any]) -> bool:
+        """Whether a request, from the audit log, came with the token of this one: others have the same account."""
+        return self._credential in request["user"].get("extra", {}).get(CREDENTIAL, ())
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it, and return its exit status."""
         if self.process is None:
@@ -323,6 +331,13 @@ class Controller:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _claims(token: str) -> dict[str, Any]:
+    """Read what a token says (RFC 7519)."""
+    payload = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return claims
 
 
 def now() -> str:

@@ -189,17 +189,18 @@ class Cluster:
         """Make a command of kubectl's, for what is not the admin's."""
         return [str(kubernetes_folder() / "kubectl"), *arguments]
 
-    def requests_of(self, account: str) -> Iterator[dict[str, Any]]:
+    def requests_of(self, account: str, *, stage: str = "RequestReceived") -> Iterator[dict[str, Any]]:
         """Yield the audit log's entry for each request that a service account's token came with, oldest first.
 
         Args:
             account: `system:serviceaccount:<namespace>:<name>`.
+            stage: of the request; at `ResponseComplete` the entry has the answer's code.
         """
         if not self._audit_log.exists():
             return
         for line in self._audit_log.read_text().splitlines():
             entry = json.loads(line)
-            if entry["stage"] == "RequestReceived" and entry["user"]["username"] == account:
+            if entry["stage"] == stage and entry["user"]["username"] == account:
                 yield entry
 
     def logs(self) -> str:
