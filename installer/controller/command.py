@@ -24,6 +24,7 @@ from installer.nodestate import Condition
 from installer.release import release
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from installer.settings import HostPort, LogLevel
@@ -100,15 +101,17 @@ class Controller:
         return LOST
 
     async def _lead(self) -> None:
-        holder = threading.Thread(target=self._hold, name="lease")
-        holder.start()
+        keepers = [threading.Thread(target=self._keep, args=(how,)) for how in (self._lease.hold, self._lease.run_out)]
+        for each in keepers:
+            each.start()
         try:
             async with asyncio.TaskGroup() as parts:
                 parts.create_task(self._loop.run(self._stop))
                 parts.create_task(self._watch())
         finally:
             self._stop_lease.set()
-            await asyncio.to_thread(holder.join)
+            for each in keepers:
+                await asyncio.to_thread(each.join)
         await asyncio.to_thread(self._lease.release)
 
     async def _watch(self) -> None:
@@ -120,9 +123,9 @@ class Controller:
         if not self._stop.is_set():
             await self._watches.run(self._stop)
 
-    def _hold(self) -> None:
+    def _keep(self, how: Callable[[threading.Event], None]) -> None:
         try:
-            self._lease.hold(self._stop_lease)
+            how(self._stop_lease)
         except LeaseLostError as error:
             os._exit(self.lost(str(error)))  # at once, whatever is under way: another acts from now on
         except Exception:  # noqa: BLE001 - whatever it is, nobody renews the lease any more

@@ -36,7 +36,7 @@ class LeaseLostError(Exception):
 
 
 class Lease:
-    """A Lease; `acquire`, then `hold`, in one thread; `held` from any."""
+    """A Lease; `acquire`, then `hold`, in one thread, and `run_out` in another; `held` from any."""
 
     def __init__(self, connection: client.ApiClient, namespace: str, identity: str) -> None:
         """Wire it.
@@ -52,6 +52,7 @@ class Lease:
         self._seen: dict[str, Any] | None = None  # as it was read or written last
         self._changed = 0.0  # when it was seen to change, by our clock
         self._good_until = 0.0
+        self._trouble = ""  # why it was not renewed last
         self.holder = ""
 
     @property
@@ -75,7 +76,7 @@ class Lease:
         """Keep renewing it until told to stop.
 
         Raises:
-            LeaseLostError: if it is lost: others may act from now on.
+            LeaseLostError: if somebody else has it.
         """
         while not stop.wait(RETRY):
             try:
@@ -83,10 +84,22 @@ class Lease:
                     self._good_until = 0.0
                     raise LeaseLostError(f"{self.holder} has it")
             except (client.ApiException, HTTPError, OSError) as error:
+                self._trouble = f": {_why(error)}"
                 _log.warning("the lease was not renewed", extra={"reason": _why(error)})
                 self._seen = None  # what was written may have arrived
-                if not self.held:
-                    raise LeaseLostError(f"not renewed for {DEADLINE:g} s: {_why(error)}") from error
+
+    def run_out(self, stop: threading.Event) -> None:
+        """Wait until it was not renewed in time, or until told to stop.
+
+        `hold` may be in the middle of a request then, or this process was stopped and goes on; and not all that it would
+        write asks whether it is `held`: kopf does not.
+
+        Raises:
+            LeaseLostError: if it has run out: others may act from now on.
+        """
+        while not stop.wait(max(0.0, self._good_until - time.monotonic())):
+            if not self.held:
+                raise LeaseLostError(f"not renewed for {DEADLINE:g} s{self._trouble}")
 
     def release(self) -> None:
         """Give it back, so that another need not wait. Call it when nothing acts any more."""
@@ -124,7 +137,7 @@ class Lease:
                 if self.holder == self._identity:
                     raise  # somebody touched it, and it is still ours: try again
                 return False
-        self._good_until = started + DEADLINE
+        self._good_until, self._trouble = started + DEADLINE, ""
         return True
 
     def _read(self) -> None:

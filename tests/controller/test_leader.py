@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from installer.controller.api import connect
 from installer.controller.command import LOST
-from installer.controller.lease import DEADLINE, DURATION, NAME
+from installer.controller.lease import DEADLINE, DURATION, NAME, Lease, LeaseLostError
 from installer.controller.taints import KEY
 from tests.controller.stage import ACCOUNT, NAMESPACE, SOON
 from tests.support.wait import until
@@ -122,6 +126,17 @@ def test_one_that_was_stopped_for_longer_than_its_lease_writes_nothing_once_anot
         assert out_of_turn(stage, first, second) == []
         assert process.poll() == LOST
     assert stage.resource("another")["metadata"].get("finalizers") is None
+
+
+def test_a_lease_that_is_not_renewed_runs_out_though_nobody_asks_for_it(stage: Stage) -> None:
+    kubeconfig = stage.cluster.kubeconfig("keeper", token=stage.cluster.token(NAMESPACE, "istio-cni-controller"))
+    lease, stop = Lease(connect(kubeconfig), NAMESPACE, "keeper"), threading.Event()
+    assert lease.acquire(stop)
+    with pytest.raises(LeaseLostError, match="not renewed for 10 s"):
+        lease.run_out(stop)
+    assert not lease.held
+    stop.set()
+    lease.run_out(stop)
 
 
 def test_without_an_api_server_it_ends_within_the_deadline(stage: Stage, controller: Run) -> None:
