@@ -58,6 +58,19 @@ class Rendered:
         (only,) = [each for each in found if not each["metadata"]["name"].startswith("istio-cni-controller")] or found
         return only
 
+    def of_controller(self, kind: str) -> dict[str, Any]:
+        """The object of a kind that is the controller's."""
+        (only,) = [
+            each for each in self.objects if (each["kind"], each["metadata"]["name"]) == (kind, "istio-cni-controller")
+        ]
+        return only
+
+    @property
+    def controller(self) -> dict[str, Any]:
+        """The spec of the controller's pod."""
+        spec: dict[str, Any] = self.of_controller("Deployment")["spec"]["template"]["spec"]
+        return spec
+
     @property
     def kinds(self) -> list[str]:
         """The kinds, sorted."""

@@ -97,7 +97,8 @@ def test_what_users_set_is_where_it_belongs(render: Render) -> None:
         "pullPolicy": "Never",
         "imagePullSecrets": ["a", "b"],
         "podAnnotations": {"a.example/b": "true"},
-        "resources": {"limits": {"memory": "1Gi"}},
+        "resources": {"limits": {"memory": "1Gi"}, "claims": [{"name": "of-a-device"}]},
+        "seLinuxOptions": {"user": "u", "role": "r", "type": "t", "level": "s0"},
         "maxUnavailable": "10%",
         "psp_cluster_role": "lenient",
     }
@@ -106,6 +107,8 @@ def test_what_users_set_is_where_it_belongs(render: Render) -> None:
     assert rendered.pod["imagePullSecrets"] == [{"name": "a"}, {"name": "b"}]
     assert rendered["DaemonSet"]["spec"]["template"]["metadata"]["annotations"]["a.example/b"] == "true"
     assert rendered.container["resources"]["limits"] == {"memory": "1Gi"}
+    assert rendered.container["resources"]["claims"] == [{"name": "of-a-device"}]
+    assert rendered.pod["securityContext"]["seLinuxOptions"] == given["seLinuxOptions"]
     assert rendered["DaemonSet"]["spec"]["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": "10%"}
     assert rendered["RoleBinding"]["roleRef"]["name"] == "lenient"
 
@@ -117,7 +120,7 @@ def test_a_changed_setting_starts_the_agents_again_and_a_new_release_of_the_char
 
 
 def test_metrics_are_collected_from_where_they_can_be_reached(render: Render, refuse: Refuse) -> None:
-    monitor = {"enabled": True, "labels": {"release": "prometheus"}}
+    monitor: dict[str, Any] = {"enabled": True, "labels": {"release": "prometheus"}}
     said = refuse({"cni": {"podMonitor": monitor}})
     assert "cni.podMonitor.enabled" in said
     assert "127.0.0.1:15014" in said
@@ -129,6 +132,9 @@ def test_metrics_are_collected_from_where_they_can_be_reached(render: Render, re
     assert [
         each["spec"]["selector"]["matchLabels"]["k8s-app"] for each in rendered.objects if each["kind"] == "PodMonitor"
     ] == ["istio-cni-node", "istio-cni-controller"]
+    often = render({"cni": {"podMonitor": monitor | {"interval": "1m30s"}, "healthAddress": "0.0.0.0:15014"}})
+    assert often["PodMonitor"]["spec"]["podMetricsEndpoints"][0]["interval"] == "1m30s"
+    assert "PodMonitor" not in render({"cni": {"healthAddress": "0.0.0.0:15014"}}).kinds
 
 
 def test_a_network_policy_lets_those_in_who_collect_metrics(render: Render) -> None:

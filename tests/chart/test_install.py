@@ -139,12 +139,6 @@ def test_the_api_server_takes_the_objects_of_every_platform(
     assert done.stdout.count("server dry run") == len(items)
 
 
-def test_the_api_server_takes_the_network_policy(release: Release) -> None:
-    given = {"cni": {"networkPolicy": {"enabled": True}, "healthAddress": "0.0.0.0:15014"}}
-    release.helm("install", "istio-cni", str(CHART), values=given)
-    assert "istio-cni-node" in release.cluster.kubectl("get", "networkpolicy", f"--namespace={release.namespace}")
-
-
 def rights(cluster: Cluster, namespace: str, account: str, asked_in: str) -> set[tuple[str, str]]:
     """Ask the API server, by an account's own token, what it may do in a namespace.
 

@@ -1,0 +1,231 @@
+"""What the chart makes of the controller: its pod has no rights on the node, runs where nothing else can, and can be ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from installer import cli
+from installer.controller.taints import KEY
+from tests.chart.helm import CHART
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.chart.conftest import Applied, Refuse, Release, Render
+    from tests.chart.helm import Rendered
+
+PROBES = {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+RESTRICTED = {
+    "pod-security.kubernetes.io/enforce": "restricted",
+    "pod-security.kubernetes.io/enforce-version": "latest",
+}
+
+
+def container(rendered: Rendered) -> dict[str, Any]:
+    (only,) = rendered.controller["containers"]
+    found: dict[str, Any] = only
+    return found
+
+
+def settings(rendered: Rendered) -> dict[str, str]:
+    return {each["name"]: each["value"] for each in container(rendered)["env"] if "value" in each}
+
+
+def test_it_is_nobody_and_can_do_nothing_on_the_node(render: Render) -> None:
+    rendered = render()
+    assert rendered.controller["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container(rendered)["securityContext"] == {
+        "privileged": False,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert not rendered.controller.keys() & {"hostNetwork", "hostPID", "hostIPC", "volumes", "shareProcessNamespace"}
+    assert "volumeMounts" not in container(rendered)
+
+
+@pytest.mark.parametrize(("whose", "refused"), [("Deployment", ""), ("DaemonSet", "violates PodSecurity")])
+def test_its_pod_is_admitted_where_pods_are_restricted_and_an_agents_is_not(
+    release: Release, render: Render, apply: Applied, whose: str, refused: str
+) -> None:
+    labels = [f"{key}={value}" for key, value in RESTRICTED.items()]
+    release.cluster.kubectl("label", "namespace", release.namespace, *labels)
+    done = apply(pod(render({}, f"--namespace={release.namespace}"), whose), "--dry-run=server", "--validate=strict")
+    assert (done.returncode == 0) is not bool(refused)
+    assert refused in done.stderr
+
+
+def pod(rendered: Rendered, whose: str) -> dict[str, Any]:
+    """Make a pod as the controller of a Deployment or DaemonSet does."""
+    (of,) = [each for each in rendered.objects if each["kind"] == whose]
+    metadata = {"name": "a-pod", "namespace": of["metadata"]["namespace"]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": of["spec"]["template"]["spec"]}
+
+
+def test_it_starts_where_only_it_can_take_the_taint_off_and_before_others(render: Render) -> None:
+    spec = render().controller
+    assert spec["priorityClassName"] == "system-cluster-critical"
+    assert spec["nodeSelector"] == {"kubernetes.io/os": "linux"}
+    tolerated = [KEY, "node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"]
+    assert spec["tolerations"] == [{"key": key, "operator": "Exists"} for key in tolerated]
+
+
+def test_it_runs_by_its_own_account_and_is_never_meshed(render: Render) -> None:
+    rendered = render()
+    assert rendered.controller["serviceAccountName"] == rendered.of_controller("ServiceAccount")["metadata"]["name"]
+    assert rendered.controller["automountServiceAccountToken"] is True
+    assert rendered.of_controller("ServiceAccount")["automountServiceAccountToken"] is False
+    labels = rendered.of_controller("Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert labels["sidecar.istio.io/inject"] == "false"
+    for kind in ("RoleBinding", "ClusterRoleBinding"):
+        binding = rendered.of_controller(kind)
+        assert binding["roleRef"]["name"] == "istio-cni-controller"
+        account = {"kind": "ServiceAccount", "name": "istio-cni-controller", "namespace": "istio-system"}
+        assert binding["subjects"] == [account]
+
+
+@pytest.mark.parametrize(("address", "port"), [(None, 15014), ("[::]:1234", 1234), ("0.0.0.0:8", 8)])
+def test_the_kubelet_asks_where_it_listens(render: Render, address: str | None, port: int) -> None:
+    given = {"healthAddress": address} if address else {}
+    rendered = render({"cni": {"controller": given, "networkPolicy": {"enabled": True}}})
+    of = container(rendered)
+    assert settings(rendered)["HEALTH_ADDRESS"] == (address or "0.0.0.0:15014")
+    assert of["ports"] == [{"name": "health", "containerPort": port}]
+    assert {name: of[name]["httpGet"] for name in PROBES} == {
+        name: {"path": path, "port": "health"} for name, path in PROBES.items()
+    }
+    (rule,) = rendered.of_controller("NetworkPolicy")["spec"]["ingress"]
+    assert rule == {"ports": [{"port": port, "protocol": "TCP"}]}
+
+
+def test_it_has_a_minute_to_start_and_is_not_started_again_for_one_slow_answer(render: Render) -> None:
+    of = container(render())
+    assert of["startupProbe"]["periodSeconds"] * of["startupProbe"]["failureThreshold"] >= 60
+    assert of["livenessProbe"]["failureThreshold"] > 1
+    assert of["livenessProbe"]["timeoutSeconds"] == of["readinessProbe"]["timeoutSeconds"] == 5
+
+
+def test_whoever_drains_its_node_may_end_it(render: Render) -> None:
+    rendered = render()
+    deployment, budget = rendered.of_controller("Deployment"), rendered.of_controller("PodDisruptionBudget")
+    assert budget["spec"]["maxUnavailable"] >= deployment["spec"]["replicas"] == 1
+    assert budget["spec"]["selector"] == deployment["spec"]["selector"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert not is_selected(rendered["DaemonSet"], budget["spec"]["selector"]), "agents are not in its budget"
+
+
+def is_selected(workload: Mapping[str, Any], selector: Mapping[str, Any]) -> bool:
+    labels = workload["spec"]["template"]["metadata"]["labels"]
+    return bool(selector["matchLabels"].items() <= labels.items())
+
+
+def test_each_network_policy_is_about_its_own_pods_and_lets_in_whom_it_is_told(render: Render) -> None:
+    collectors = [{"namespaceSelector": {"matchLabels": {"a": "b"}}}, {"ipBlock": {"cidr": "192.0.2.0/24"}}]
+    given = {"networkPolicy": {"enabled": True, "from": collectors}, "healthAddress": "0.0.0.0:15015"}
+    rendered = render({"cni": given})
+    policies = [(rendered["NetworkPolicy"], 15015), (rendered.of_controller("NetworkPolicy"), 15014)]
+    own = [rendered["DaemonSet"], rendered.of_controller("Deployment")]
+    for (policy, port), workload in zip(policies, own, strict=True):
+        assert policy["spec"]["policyTypes"] == ["Ingress"]
+        assert policy["spec"]["ingress"] == [{"ports": [{"port": port, "protocol": "TCP"}], "from": collectors}]
+        assert [is_selected(each, policy["spec"]["podSelector"]) for each in own] == [each is workload for each in own]
+
+
+def test_the_api_server_takes_both_network_policies(release: Release) -> None:
+    given = {"networkPolicy": {"enabled": True, "from": [{"podSelector": {}}]}, "healthAddress": "0.0.0.0:15014"}
+    release.helm("install", "istio-cni", str(CHART), values={"cni": given})
+    found = release.cluster.kubectl("get", "networkpolicies", f"--namespace={release.namespace}", "--output=name")
+    assert [each.rpartition("/")[2] for each in found.split()] == ["istio-cni-controller", "istio-cni-node"]
+
+
+def test_without_a_network_policy_there_is_none(render: Render) -> None:
+    assert "NetworkPolicy" not in render().kinds
+    alone = render({"cni": {"networkPolicy": {"enabled": True}, "controller": {"enabled": False}}})
+    assert alone.kinds.count("NetworkPolicy") == 1
+
+
+def test_without_a_controller_nothing_of_it_is_left(render: Render) -> None:
+    rendered = render({"cni": {"controller": {"enabled": False}, "taint": {"enabled": True}}})
+    assert "istio-cni-controller" not in {each["metadata"]["name"] for each in rendered.objects}
+    assert "Deployment" not in rendered.kinds
+
+
+GIVEN: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "DEADLINE", "300"),
+    ({"controller": {"deadline": 0}}, "DEADLINE", "0"),
+    ({"controller": {"deadline": 1000000}}, "DEADLINE", "1000000"),
+    ({}, "TAINT_NEW_NODES", "false"),
+    ({"taint": {"enabled": True}}, "TAINT_NEW_NODES", "true"),
+    ({"logLevel": "debug"}, "LOG_LEVEL", "debug"),
+]
+
+
+@pytest.mark.parametrize(("given", "variable", "text"), GIVEN)
+def test_its_settings_are_those_of_the_values(render: Render, given: dict[str, Any], variable: str, text: str) -> None:
+    assert settings(render({"cni": given}))[variable] == text
+
+
+def test_it_is_told_each_of_its_settings_by_the_name_that_it_reads(render: Render) -> None:
+    (command,) = container(render())["args"]
+    read = {each.envvar: each for each in cli.main.commands[command].params if isinstance(each.envvar, str)}
+    told = settings(render({"cni": {"taint": {"enabled": True}}}))
+    names = {each["name"] for each in container(render())["env"]}
+    assert names == read.keys() - {"KUBECONFIG"}
+    assert read["TAINT_NEW_NODES"].type.convert(told["TAINT_NEW_NODES"], None, None) is True
+    assert read["DEADLINE"].type.convert(told["DEADLINE"], None, None) == 300
+
+
+def test_its_image_and_resources_are_those_of_the_values(render: Render) -> None:
+    resources = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}}
+    given = {
+        "hub": "h",
+        "tag": 5,
+        "pullPolicy": "Never",
+        "imagePullSecrets": ["a"],
+        "controller": {"resources": resources},
+    }
+    rendered = render({"cni": given})
+    of = container(rendered)
+    assert (of["image"], of["imagePullPolicy"], of["resources"]) == ("h/install-cni:5", "Never", resources)
+    assert rendered.controller["imagePullSecrets"] == [{"name": "a"}]
+    assert container(render())["resources"] == {"requests": {"cpu": "20m", "memory": "128Mi"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "may_bind"),
+    [
+        ({}, None),
+        ({"psp_cluster_role": "a"}, ["a"]),
+        ({"controller": {"mayBind": ["b", "a"]}, "psp_cluster_role": "a"}, ["b", "a"]),
+    ],
+)
+def test_it_may_bind_agents_to_the_roles_that_are_named_and_to_no_others(
+    render: Render, given: dict[str, Any], may_bind: list[str] | None
+) -> None:
+    rules = render({"cni": given}).of_controller("Role")["rules"]
+    bind = [rule for rule in rules if "bind" in rule["verbs"]]
+    assert [rule["resourceNames"] for rule in bind] == ([may_bind] if may_bind else [])
+    creates = [rule for rule in rules if rule["resources"] == ["rolebindings"] and "create" in rule["verbs"]]
+    assert len(creates) == len(bind)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"healthAddress": ""}, "at '/cni/controller/healthAddress'"),
+        ({"healthAddress": "0.0.0.0:0"}, "at '/cni/controller/healthAddress'"),
+        ({"deadline": -1}, "at '/cni/controller/deadline'"),
+        ({"replicas": 2}, "'replicas'"),
+        ({"mayBind": "a"}, "at '/cni/controller/mayBind'"),
+    ],
+)
+def test_a_wrong_value_of_it_is_refused(refuse: Refuse, wrong: dict[str, Any], said: str) -> None:
+    assert said in refuse({"cni": {"controller": wrong}})
