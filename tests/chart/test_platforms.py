@@ -98,7 +98,11 @@ def test_what_is_given_wins_even_if_it_is_the_default_or_empty(
 
 
 def test_the_quota_is_for_namespaces_that_have_none(render: Render) -> None:
-    scope = {"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"]}
+    scope = {
+        "scopeName": "PriorityClass",
+        "operator": "In",
+        "values": ["system-node-critical", "system-cluster-critical"],
+    }
     rendered = render({"platform": "gke", "cni": {"resourceQuota": {"enabled": True, "pods": 1000000}}})
     assert rendered["ResourceQuota"]["spec"] == {
         "hard": {"pods": "1000000"},

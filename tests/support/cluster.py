@@ -21,7 +21,7 @@ from tests.kube.build import is_built
 from tests.support.wait import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -40,14 +40,16 @@ _AUDIT_POLICY = {
 class Cluster:
     """etcd and kube-apiserver, RBAC on; what they log is kept in the folder."""
 
-    def __init__(self, folder: Path, *, etcd: str = ETCD) -> None:
+    def __init__(self, folder: Path, *, etcd: str = ETCD, options: Sequence[str] = ()) -> None:
         """Prepare.
 
         Args:
             folder: for data, certificates, logs and kubeconfigs.
             etcd: the program.
+            options: of the API server, besides those that it always has.
         """
         self.folder = folder
+        self._options = options
         self._etcd_program = etcd
         self._etcd_port, self._peer_port, self.port = _free_ports(3)
         self._etcd: subprocess.Popen[bytes] | None = None
@@ -98,6 +100,7 @@ class Cluster:
             "--disable-admission-plugins=ServiceAccount",  # no controller makes the accounts `default` here
             f"--audit-policy-file={self.folder / 'audit-policy.json'}",
             f"--audit-log-path={self._audit_log}",
+            *self._options,
         )
         until(self._is_ready, SLOWEST_START, "the API server is ready")
 
