@@ -51,7 +51,9 @@ def connect(kubeconfig: Path | None) -> client.ApiClient:
 class Api:
     """Requests, each of at most PATIENCE seconds; its methods are called from threads.
 
-    All raise `kubernetes.client.ApiException` for an answer that is no success, and urllib3's errors for none.
+    All raise `kubernetes.client.ApiException` for an answer that is no success, and urllib3's errors for none. What changes
+    an object holds the version that it was decided upon, so that what is outdated, as of a controller that leads no more, is
+    refused.
     """
 
     def __init__(self, connection: client.ApiClient, namespace: str, leads: Callable[[], bool]) -> None:
@@ -132,14 +134,15 @@ class Api:
             if error.status != 404:
                 raise
 
-    def apply_daemonset(self, applied: Mapping[str, Any]) -> dict[str, Any]:
-        """Apply our fields of the DaemonSet, and return it as it is then."""
+    def apply_daemonset(self, applied: Mapping[str, Any], version: str) -> dict[str, Any]:
+        """Apply our fields of the DaemonSet, if it is still as it was at `version`, and return it as it is then."""
         self._may_write()
+        based = dict(applied) | {"metadata": applied["metadata"] | {"resourceVersion": version}}
         return _parsed(
             self._apps.patch_namespaced_daemon_set(
                 DAEMONSET,
                 self._namespace,
-                dict(applied),
+                based,
                 field_manager=MANAGER,
                 force=True,
                 _content_type=_APPLY,
@@ -149,10 +152,7 @@ class Api:
         )
 
     def write_status(self, resource: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Patch the status of a resource, and return it as it is then; None if it is not there any more.
-
-        Its uid goes with it: another of that name is refused as a conflict.
-        """
+        """Patch the status of a resource, if it is still as it was read, and return it as it is then; None if it is gone."""
         self._may_write()
         metadata = resource["metadata"]
         try:
@@ -162,7 +162,7 @@ class Api:
                 metadata["namespace"],
                 PLURAL,
                 metadata["name"],
-                {"metadata": {"uid": metadata["uid"]}, "status": dict(patch)},
+                {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": dict(patch)},
                 field_manager=MANAGER,
                 _content_type=_MERGE,
                 _request_timeout=PATIENCE,

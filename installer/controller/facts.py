@@ -154,7 +154,7 @@ def agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
         template=(metadata.get("labels") or {}).get(TEMPLATE_GENERATION, ""),
         reason=reason,
         message=message,
-        started=any(map(_has_started, status.get("containerStatuses") or ())),
+        started=ready or any(map(_has_started, status.get("containerStatuses") or ())),
     )
 
 

@@ -58,7 +58,7 @@ class Lease:
     @property
     def held(self) -> bool:
         """Whether this controller may act now."""
-        return time.monotonic() < self._good_until
+        return _now() < self._good_until
 
     def acquire(self, stop: threading.Event) -> bool:
         """Try until it is ours; False if told to stop before."""
@@ -97,7 +97,7 @@ class Lease:
         Raises:
             LeaseLostError: if it has run out: others may act from now on.
         """
-        while not stop.wait(max(0.0, self._good_until - time.monotonic())):
+        while not stop.wait(max(0.0, self._good_until - _now())):
             if not self.held:
                 raise LeaseLostError(f"not renewed for {DEADLINE:g} s{self._trouble}")
 
@@ -114,7 +114,7 @@ class Lease:
 
     def _try(self) -> bool:
         """Take it or renew it; False if somebody else has it."""
-        started = time.monotonic()
+        started = _now()
         if self._seen is None or not self._is_ours(self._seen):
             self._read()
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -153,7 +153,7 @@ class Lease:
             self._seen, self.holder = None, ""
             return
         if self._seen is None or found["metadata"]["resourceVersion"] != self._seen["metadata"]["resourceVersion"]:
-            self._changed = time.monotonic()
+            self._changed = _now()
         self._seen = found
         found["spec"] = found.get("spec") or {}
         self.holder = found["spec"].get("holderIdentity") or ""
@@ -174,11 +174,16 @@ class Lease:
         )
 
     def _keep(self, response: Any) -> None:
-        self._seen, self._changed = _parsed(response), time.monotonic()
+        self._seen, self._changed = _parsed(response), _now()
         self.holder = self._seen["spec"].get("holderIdentity") or ""
 
     def _is_ours(self, lease: dict[str, Any]) -> bool:
         return bool(lease["spec"].get("holderIdentity") == self._identity)
+
+
+def _now() -> float:
+    """Return seconds that go on while the machine is suspended: others may have the lease by then."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _parsed(response: Any) -> dict[str, Any]:

@@ -275,7 +275,12 @@ class Loop:
             patch = status.patch(written, before)
             if not patch:
                 continue
-            seen = await asyncio.to_thread(self._api.write_status, resource, patch)
+            try:
+                seen = await asyncio.to_thread(self._api.write_status, resource, patch)
+            except ApiException as error:
+                if error.status != 409:  # then it has changed meanwhile, and the watch wakes us
+                    raise
+                continue
             self._status_due = loop.time() + max(1.0, len(world.nodes) / NODES_PER_STATUS)
             if seen is None:  # gone, and the watch did not say so: its handler waits
                 self._caches[Kind.RESOURCE].hear(resource, gone=True)

@@ -20,12 +20,10 @@ AT_ONCE = timedelta(0)
 
 _HOPELESS = {  # what a container waits for, in the kubelet's words, that does not come by itself
     "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "ErrImageNeverPull", "ErrImagePull", "Error",
-    "FailedMount", "ImageInspectError", "ImagePullBackOff", "InvalidImageName", "OOMKilled", "RunContainerError",
+    "ImageInspectError", "ImagePullBackOff", "InvalidImageName", "OOMKilled", "RunContainerError",
 }  # fmt: skip
 _IMAGE = {"ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName"}
-_NOT_THERE = re.compile(
-    r'volume "(?P<volume>cni-(?:bin|conf)-dir)"\s*: hostPath type check failed: (?P<path>\S+) is not a directory'
-)
+_NOT_THERE = re.compile(r'volume "(?P<volume>[^"]+)"\s*: hostPath type check failed: (?P<path>\S+) is not a directory')
 _DIRECTORIES = {"cni-bin-dir": ("cniBinDir", "plugins"), "cni-conf-dir": ("cniConfDir", "network configuration")}
 
 
@@ -109,7 +107,8 @@ def verdict(seen: Seen, asked: Asked, unwell_since: datetime, now: datetime) -> 
 
 def why(pod: AgentPod, warned: Warned | None) -> Warned:
     """Say why an agent's pod is not ready, and what to do."""
-    if warned and warned.reason == "FailedMount" and (missing := _NOT_THERE.search(warned.message)):
+    missing = _missing_directory(warned)
+    if missing and missing["volume"] in _DIRECTORIES:
         value, what = _DIRECTORIES[missing["volume"]]
         return Warned(
             "FailedMount",
@@ -128,6 +127,10 @@ def why(pod: AgentPod, warned: Warned | None) -> Warned:
     return Warned(
         pod.reason or "NotReady", f"the agent's pod {pod.name} is not ready: {pod.message or pod.reason}{what_to_do}"
     )
+
+
+def _missing_directory(warned: Warned | None) -> re.Match[str] | None:
+    return _NOT_THERE.search(warned.message) if warned and warned.reason == "FailedMount" else None
 
 
 def _not_installed(seen: Seen, asked: Asked) -> _Trouble | None:
@@ -174,7 +177,7 @@ def _not_removed(seen: Seen, _: Asked) -> _Trouble | None:
 
 def _of_pod(pod: AgentPod, warned: Warned | None, soon: State, late: State) -> _Trouble:
     reason, message = why(pod, warned)
-    if reason in _HOPELESS:
+    if reason in _HOPELESS or _missing_directory(warned):  # other mounts that fail may succeed a moment later
         return _Trouble(reason, message, soon, State.FAILED, AT_ONCE)
     return _Trouble(reason, message, soon, late)
 

@@ -73,9 +73,9 @@ class Roller:
         if again and self._pace.wait(clock):
             return None, self._contested(world, clock)
         try:
-            written = await asyncio.to_thread(self._api.apply_daemonset, wished)
+            written = await asyncio.to_thread(self._api.apply_daemonset, wished, seen["metadata"]["resourceVersion"])
         except ApiException as error:
-            if error.status == 404:  # it is gone, and the watch is about to say so
+            if error.status in (404, 409):  # it is gone, or has changed meanwhile, and the watch is about to say so
                 return None, []
             if is_passing(error):
                 raise

@@ -118,6 +118,16 @@ def test_a_directory_that_is_missing_has_failed_at_once(asked: Asked) -> None:
     assert "cniBinDir /opt/cni/bin is not on this node" in said[0].message
 
 
+def test_a_mount_that_fails_for_another_reason_may_succeed_a_moment_later() -> None:
+    passing = Warned(
+        "FailedMount", 'MountVolume.SetUp failed for volume "kube-api-access" : failed to sync configmap cache'
+    )
+    said = judged(ASKED, report(), unready("ContainerCreating"), passing)
+    assert [(each.state, each.reason) for each in said] == [
+        (MENDING, "FailedMount"), (MENDING, "FailedMount"), (FAILED, "FailedMount"),
+    ]  # fmt: skip
+
+
 def test_where_the_resource_is_wrong_anybodys_settings_do_and_an_unknown_template_is_the_current_one() -> None:
     wrong = Asked(installed=True, settings=None, template=TEMPLATE)
     assert judged(wrong, report(settings=OLD), pod())[-1].state is READY

@@ -193,7 +193,7 @@ def test_nodes_that_have_something_are_judged_until_they_have_lost_it(
         (world(DISABLED), NOW, State.UPDATING, "NotRemoved"),
         (
             world(GOOD, pods={NODE: unready("", uid="a")}, warned={"a": Warned("FailedMount", "x"), "b": Warned("B", "")}),
-            NOW, State.FAILED, "FailedMount",
+            NOW, State.MENDING, "FailedMount",
         ),
     ],
 )  # fmt: skip

@@ -50,5 +50,6 @@ def test_nodes_that_may_still_have_something_are_those_that_have_not_said_remove
         "gone": report(),
     }
     pods = {name: pod() for name in ("started", "removed", "installed", "went")}
-    nodes = {"empty", "started", "removed", "mute", "not", "installed"}
+    pods["stuck"] = pod(started=False)
+    nodes = {"empty", "stuck", "started", "removed", "mute", "not", "installed"}
     assert unanswered(nodes, reports, pods) == ("installed", "mute", "not", "started")
