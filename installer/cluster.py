@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from installer.apiserver import ApiError, ApiServer
 from installer.controlplanes import ControlPlanes
-from installer.events import tell
+from installer.events import Events
 from installer.lastorders import keep, recall
 from installer.leaving import why_to_take_out
 from installer.noderesource import NodeResource
@@ -49,7 +49,8 @@ class Cluster:
         self._obey = obey
         self._api = ApiServer(settings.kubeconfig)
         self._control_planes = ControlPlanes(self._api, settings.kubeconfig, self._hear)
-        self._node = NodeResource(settings.node_name, self._api, look)
+        self._events = Events(self._api, settings.node_name)
+        self._node = NodeResource(settings.node_name, self._api, self._events, look)
         self.orders = recall(settings)
         self._heard = False
         self._may_ask = False
@@ -87,7 +88,7 @@ class Cluster:
         """Write an Event about a pod; returns why that was not done."""
         about = {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
         try:
-            await tell(self._api, self._settings.node_name, about, reason, note, warning=warning)
+            await self._events.tell(about, reason, note, warning=warning)
         except ApiError as error:
             return str(error)
         return ""

@@ -127,6 +127,25 @@ def plan(listing: Listing, entry: Mapping[str, Any], conf_file_name: str | None 
     return steps + _without_standalone(listing)
 
 
+def undone(listing: Listing, name: str, entry: Mapping[str, Any]) -> str:
+    """Say what others have done where `plan` has steps to go.
+
+    Args:
+        listing: the directory.
+        name: the file that the runtime takes.
+        entry: our entry.
+
+    Returns:
+        What they do, in words: `changes …`.
+    """
+    content = _content(listing, name)
+    if not name.endswith(LIST) or not conflist.has_entry(content):
+        return "writes the file without the plugin's entry"
+    if conflist.is_spliced(content, entry):
+        return "adds the plugin's entry to other files"
+    return "changes the plugin's entry, or adds plugins behind it"
+
+
 def plan_standalone(listing: Listing, entry: Mapping[str, Any], name: str) -> list[Step]:
     """Say what leads to the directory in which our plugin has a configuration of its own, and is in nobody else's.
 

@@ -116,7 +116,12 @@ class _Now(Collector):
         node = self._node()
         yield InfoMetricFamily("istio_cni_build", "The agent's release.", {"version": self._version})
         yield GaugeMetricFamily(
-            "istio_cni_installed", "1 if plugin file and conflist entry are in place on this node.", int(node.installed)
+            "istio_cni_installed",
+            "1 if plugin file and conflist entry are in place on this node, and nobody keeps undoing them.",
+            int(node.installed),
+        )
+        yield GaugeMetricFamily(
+            "istio_cni_fight", "1 while another program keeps undoing the installation on this node.", int(node.fight)
         )
         yield CounterMetricFamily(
             "istio_cni_repairs", "Times that others had undone the installation and it was repaired.", node.repairs

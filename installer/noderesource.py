@@ -1,7 +1,7 @@
 """This node's IstioCNINode, written by its agent alone and only when something has changed (D5).
 
 Server-side apply: what others write on it, such as its owner, stays. An Event on the Node tells of each turn for the better or
-the worse.
+the worse. What keeps changing is written less and less often, as it is by then: 5,000 nodes may be in the same trouble.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from installer.apiserver import ApiError
-from installer.events import tell
 from installer.nodestatus import GROUP, KIND, PLURAL, VERSION, status
+from installer.pace import REPORTS, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from installer.apiserver import ApiServer
+    from installer.events import Events
     from installer.nodestatus import Seen
+    from installer.pace import Limits
 
 LOOK_EVERY = 1.0  # seconds between two looks whether something has changed
 SPREAD = (
     10.0  # seconds, by chance, before it is written that a resource is obeyed: 5,000 nodes have heard of it at once
 )
-COUNTS_EVERY = 600.0  # seconds between two writes for the sake of the number of pods alone
+COUNTS = {"pods", "repairs"}  # the fields that count something
+COUNTS_EVERY = 600.0  # seconds between two writes for the sake of these alone
 AGAIN_EVERY = 1800.0  # seconds after which it is written though nothing has changed: somebody may have deleted it
 RETRIES = (1, 2, 5, 10, 30, 60)  # seconds between tries, and as much again by chance
 
@@ -36,24 +39,38 @@ _log = logging.getLogger(__name__)
 class NodeResource:
     """Keeps the IstioCNINode as the node is."""
 
-    def __init__(self, node_name: str, api: ApiServer, look: Callable[[], Seen], *, spread: float = SPREAD) -> None:
+    def __init__(
+        self,
+        node_name: str,
+        api: ApiServer,
+        events: Events,
+        look: Callable[[], Seen],
+        *,
+        spread: float = SPREAD,
+        limits: Limits = REPORTS,
+    ) -> None:
         """Prepare; `run` begins.
 
         Args:
             node_name: the node's, and the object's.
             api: where it is written.
+            events: tells of its turns.
             look: what is to be reported, as it is now.
             spread: seconds, by chance, before it is written that a resource is obeyed.
+            limits: how often it is written.
         """
         self._node_name = node_name
         self._api = api
+        self._events = events
         self._look = look
         self._spread = spread
+        self._pace = Pace(limits)
         self._path = f"/apis/{GROUP}/{VERSION}/{PLURAL}/{node_name}"
         self._written: dict[str, Any] = {}
         self._written_at = -COUNTS_EVERY
         self._node_uid = ""
         self._made = False
+        self._was_well = False
         self._reason = ""
 
     async def run(self) -> None:
@@ -61,7 +78,7 @@ class NodeResource:
         failures = 0
         while True:
             changed = self._changed()
-            if not changed:
+            if not changed or self._pace.wait(asyncio.get_running_loop().time()):
                 await asyncio.sleep(LOOK_EVERY)
                 continue
             if "controlPlane" in changed:
@@ -91,17 +108,22 @@ class NodeResource:
             self._made = self._made and error.status != 404  # somebody has deleted it
             raise
         self._written, self._written_at = now, asyncio.get_running_loop().time()
-        if self._node_uid and _ready(last).get("status") != _ready(now)["status"]:
-            await self._tell(_ready(now), first=not last)
+        self._pace.done(self._written_at)
+        before, ready = _ready(last), _ready(now)
+        # An agent that starts is not ready for one reason after the other.
+        same = ("status", "reason") if self._was_well else ("status",)
+        self._was_well = self._was_well or ready["status"] == "True"
+        if self._node_uid and any(before.get(each) != ready[each] for each in same):
+            await self._tell(ready, first=not last)
 
     def _changed(self) -> set[str]:
-        """Name the fields that are to be written: what has changed, but that of the pods' number only now and then."""
+        """Name the fields that are to be written: what has changed, but those that count something only now and then."""
         now = status(self._look(), self._written, datetime.now(UTC))
         changed = {key for key in now.keys() | self._written.keys() if now.get(key) != self._written.get(key)}
         ago = asyncio.get_running_loop().time() - self._written_at
         if ago >= AGAIN_EVERY:
-            return changed | {"pods"}
-        return changed - {"pods"} if ago < COUNTS_EVERY else changed
+            return changed | COUNTS
+        return changed - COUNTS if ago < COUNTS_EVERY else changed
 
     async def _make(self) -> None:
         """Have the object be there, owned by its Node, and take up what the agent before has written."""
@@ -124,7 +146,7 @@ class NodeResource:
         node = {"apiVersion": "v1", "kind": "Node", "name": self._node_name, "uid": self._node_uid}
         warning = not well and ready["reason"] != "Removed"
         try:
-            await tell(self._api, self._node_name, node, ready["reason"], ready["message"], warning=warning)
+            await self._events.tell(node, ready["reason"], ready["message"], warning=warning)
         except ApiError as error:
             _log.warning("an Event could not be written", extra={"reason": str(error)})
 

@@ -41,6 +41,7 @@ class NodeState:
     Attributes:
         installed: the plugin file and its entry are in place.
         removed: they are not, and are not to be.
+        fight: another program keeps undoing the installation (F9): `installed` is false also between two of its writes.
         reason: why the node is not as it should be; None if it is.
         conflist: the name of the file in cniConfDir that has the entry.
         form: how that file has it.
@@ -52,6 +53,7 @@ class NodeState:
 
     installed: bool = False
     removed: bool = False
+    fight: bool = False
     reason: str | None = "not looked at yet"
     conflist: str | None = None
     form: Form = Form.CHAINED

@@ -112,7 +112,7 @@ def _ready(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
     if seen.node.removed:
         value, reason, message = "False", "Removed", f"taken out: {seen.orders.reason}"
     elif failed:
-        value, reason = "False", _REASONS[failed[0].name]
+        value, reason = "False", "Fight" if seen.node.fight else _REASONS[failed[0].name]
         message = "; ".join(str(each.reason) for each in failed)
     else:
         value, reason, message = "True", "Redirecting", f"pods are redirected by {seen.chosen}"

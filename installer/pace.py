@@ -1,51 +1,73 @@
-"""How fast repairs may follow one another when another program keeps undoing them (F9)."""
+"""How fast the same may be done again and again: repairs that others keep undoing (F9), reports and Events of what flips."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Limits(NamedTuple):
+    """Rates and times, in seconds.
+
+    Attributes:
+        sustained: acts a second that are let through at once for ever.
+        burst: acts that may come at once.
+        first_pause: between two acts beyond that; it doubles with each.
+        longest_pause: between two acts.
+        peace: without an act, after which they are let through at once again.
+    """
+
+    sustained: float
+    burst: float
+    first_pause: float
+    longest_pause: float
+    peace: float
+
+
+REPAIRS = Limits(sustained=5.0, burst=10.0, first_pause=0.2, longest_pause=5.0, peace=10.0)
+# One in two minutes at last: 5,000 nodes that do not come to rest write 42 a second. What people change comes in the burst.
+REPORTS = Limits(sustained=1 / 60, burst=5.0, first_pause=10.0, longest_pause=120.0, peace=300.0)
+# Each time all agents are replaced: the third time within ten minutes is spaced.
+ROLLOUTS = Limits(sustained=1 / 600, burst=2.0, first_pause=10.0, longest_pause=120.0, peace=300.0)
+EVENTS = Limits(sustained=1 / 600, burst=2.0, first_pause=600.0, longest_pause=600.0, peace=3600.0)  # of the same words
 
 
 @dataclass
 class Pace:
-    """Lets repairs through at once up to a sustained rate, and spaces them further and further apart beyond it.
+    """Lets acts through at once up to a sustained rate, and spaces them further and further apart beyond it.
 
     Times are seconds of a monotonic clock.
-
-    Attributes:
-        sustained: repairs a second that are no fight.
-        burst: repairs that may come at once.
-        first_pause: seconds between two repairs when a fight begins; it doubles.
-        longest_pause: seconds between two repairs at most.
-        peace: seconds without a repair that end a fight; more than the longest pause.
     """
 
-    sustained: float = 5.0
-    burst: float = 10.0
-    first_pause: float = 0.2
-    longest_pause: float = 5.0
-    peace: float = 10.0
+    limits: Limits
 
     def __post_init__(self) -> None:
-        self._allowance, self._last, self._pause = self.burst, 0.0, 0.0
-
-    @property
-    def fight(self) -> bool:
-        """Whether somebody keeps undoing our repairs."""
-        return self._pause > 0
+        self._allowance = self.limits.burst
+        self._last = self._pause = 0.0
 
     def wait(self, now: float) -> float:
-        """Return how long the next repair has to wait, in seconds; 0: it may be made now."""
+        """Return how long the next act has to wait, in seconds; 0: it may be done now."""
         self._settle(now)
         return max(0.0, self._last + self._pause - now)
 
-    def repaired(self, now: float) -> None:
-        """Take note of a repair."""
+    def peace_in(self, now: float) -> float:
+        """Return after how many seconds without an act they are no longer spaced; 0: they are not."""
         self._settle(now)
-        self._allowance = min(self.burst, self._allowance + (now - self._last) * self.sustained) - 1
+        return self._last + self.limits.peace - now if self._pause else 0.0
+
+    def is_over(self, now: float) -> bool:
+        """Whether there was no act for so long that this one is as good as new."""
+        return now - self._last >= self.limits.peace
+
+    def done(self, now: float) -> None:
+        """Take note of an act."""
+        self._settle(now)
+        limits = self.limits
+        self._allowance = min(limits.burst, self._allowance + (now - self._last) * limits.sustained) - 1
         self._last = now
-        if self.fight:
-            self._pause = min(2 * self._pause, self.longest_pause)
+        if self._pause:
+            self._pause = min(2 * self._pause, limits.longest_pause)
         elif self._allowance < 0:
-            self._pause = self.first_pause
+            self._pause = limits.first_pause
 
     def _settle(self, now: float) -> None:
-        if self.fight and now - self._last >= self.peace:
-            self._pause, self._allowance = 0.0, self.burst
+        if self._pause and self.is_over(now):
+            self._pause, self._allowance = 0.0, self.limits.burst

@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from installer import confdir, confio
 from installer.conflist import is_from_conf
 from installer.files import Directory, explain
 from installer.nodestate import Form, NodeState, Repair
 from installer.orders import Orders
-from installer.pace import Pace
+from installer.pace import REPAIRS, Pace
 from installer.pluginfile import PluginFile
 from installer.settings import PLUGIN, Settings, entry
 from installer.uninstall import take_out
@@ -41,10 +42,8 @@ class NotNowError(Exception):
 class FightError(NotNowError):
     """Another program keeps undoing the installation: it is repaired in `again` seconds, not before (F9)."""
 
-    def __init__(self, path: Path, again: float) -> None:
-        super().__init__(
-            f"{path}: another program keeps undoing the installation; it is repaired again in {again:.1f} s"
-        )
+    def __init__(self, message: str, again: float) -> None:
+        super().__init__(message)
         self.again = again
 
 
@@ -59,7 +58,8 @@ class Node:
     def __post_init__(self) -> None:
         self._obeyed = self.orders()
         self._plugin = PluginFile(self.settings.plugin_file)
-        self._pace = Pace()
+        self._pace = Pace(REPAIRS)
+        self._fight = ""
         self._was_installed = False
         self._warned: set[tuple[str, str, int]] = set()
 
@@ -82,6 +82,7 @@ class Node:
             self._was_installed = False  # what is done now is no repair
         self._obeyed = orders
         if not orders.installed:
+            self._fight = ""
             return self._keep_out()
         acted = self._keep_plugin(thorough=thorough)
         if not self.serving():
@@ -93,6 +94,20 @@ class Node:
         """Those in force."""
         return self._obeyed.settings
 
+    def fight(self) -> tuple[str, float]:
+        """Say what another program keeps undoing, and in how many seconds that is over if it lets it be.
+
+        From the first repair that had to wait until the pace of repairs is at peace, the words are the same: what is put in
+        place between two of its writes is there for a moment, and the runtime has started pods without it.
+
+        Returns:
+            An empty text and 0 if there is no fight.
+        """
+        peace = self._pace.peace_in(time.monotonic()) if self._fight else 0.0
+        if not peace:
+            self._fight = ""
+        return self._fight, peace
+
     def _keep_out(self) -> bool:
         """Take out what is there: the entry first, the plugin file last."""
         done = False
@@ -100,7 +115,9 @@ class Node:
             done = True
             _log.warning(what, extra={"file": str(path), "reason": self._obeyed.reason})
         if not done:
-            self.state = replace(self.state, installed=False, removed=True, reason=None, conflist=None, skipped=())
+            self.state = replace(
+                self.state, installed=False, removed=True, fight=False, reason=None, conflist=None, skipped=()
+            )
         return done
 
     def _keep_plugin(self, *, thorough: bool) -> bool:
@@ -109,7 +126,9 @@ class Node:
                 folder.sweep()
             if self._plugin.is_right(folder, thorough=thorough):
                 return False
-            self._mend(folder.path / PLUGIN, lambda: self._plugin.put(folder))
+            there = folder.stat(PLUGIN)
+            undone = "changes the file or its permissions" if there else "deletes the file"
+            self._mend(folder.path / PLUGIN, lambda: self._plugin.put(folder), lambda: undone)
             return True
 
     def _keep_entry(self, *, thorough: bool) -> bool:
@@ -128,7 +147,9 @@ class Node:
             except confdir.NameInTheWayError as error:
                 raise NotNowError(f"{folder.path}: {error}") from error
             if steps:
-                self._mend(folder.path / choice.name, lambda: confio.carry_out(folder, steps))
+                name, wanted = choice.name, entry(self.settings)
+                act, undone = lambda: confio.carry_out(folder, steps), lambda: confdir.undone(listing, name, wanted)
+                self._mend(folder.path / name, act, undone)
                 return True
         content = listing[choice.name]
         converted = isinstance(content, bytes) and is_from_conf(content)
@@ -143,24 +164,36 @@ class Node:
                 "configuration of its own"
             )
         if steps := confdir.plan_standalone(listing, entry(self.settings), name):
-            self._mend(folder.path / name, lambda: confio.carry_out(folder, steps))
+            undone = "changes the file, or adds the plugin to others" if name in listing else "deletes the file"
+            self._mend(folder.path / name, lambda: confio.carry_out(folder, steps), lambda: undone)
             return True
         self._is_installed(name, Form.STANDALONE)
         return False
 
     def _is_installed(self, name: str, form: Form) -> None:
         self._was_installed = True
-        state = replace(self.state, installed=True, removed=False, reason=None)
+        state = replace(self.state, installed=True, removed=False, fight=False, reason=None)
         self.state = replace(state, conflist=name, form=form, digest=self._plugin.digest)
 
-    def _mend(self, path: Path, act: Callable[[], None]) -> None:
-        """Act on a difference. Once all was in place, that is a repair, and keeps the pace of repairs."""
+    def _mend(self, path: Path, act: Callable[[], None], undone: Callable[[], str]) -> None:
+        """Act on a difference. Once all was in place, that is a repair, and keeps the pace of repairs.
+
+        Args:
+            path: the file.
+            act: mends it.
+            undone: tells what others do to it; asked in a fight alone.
+        """
         now = time.monotonic()
         if self._was_installed and (wait := self._pace.wait(now)):
-            raise FightError(path, wait)
+            self._fight = self._fight or (
+                f"{path}: another program keeps undoing the installation: it {undone()}. It is repaired again and again, and "
+                "pods that start in between do so without the plugin: find out who writes there, such as by "
+                f"auditctl -w {path} -p wa, and stop that"
+            )
+            raise FightError(self._fight, wait)
         act()
         if self._was_installed:
-            self._pace.repaired(now)
+            self._pace.done(now)
             self.state = replace(self.state, repairs=self.state.repairs + 1, last_repair=Repair(time.time(), str(path)))
             _log.warning("repaired: another program had undone the installation", extra={"file": str(path)})
         else:
@@ -177,6 +210,20 @@ class Node:
             file = str(self.settings.cni_conf_dir / name)
             _log.warning("skipped: no valid network configuration", extra={"file": file, "reason": reason})
         self._warned = seen
+
+
+class _Came(NamedTuple):
+    """What came of a look: why the node is not as it should be, and after how many seconds it is looked at again.
+
+    Attributes:
+        reason: empty if nothing is to be said.
+        breath: seconds at least, whatever happens.
+        pause: seconds at most.
+    """
+
+    reason: str = ""
+    breath: float = BREATH
+    pause: float = RESYNC
 
 
 class Reconciler:
@@ -198,6 +245,7 @@ class Reconciler:
         self._node = Node(orders, serving)
         self._on_change = on_change
         self._told = self._node.state
+        self._failures = 0  # errors in a row
         self._woken = threading.Event()
         self._closing = threading.Event()
 
@@ -229,38 +277,44 @@ class Reconciler:
 
     def _work(self) -> None:
         watcher = self._watcher()
-        failures, next_resync = 0, 0.0
+        next_resync = 0.0
         while not self._closing.is_set():
             self._woken.clear()
             watching = watcher is not None and watcher.refresh()
             now = time.monotonic()
             if thorough := now >= next_resync:
                 next_resync = now + RESYNC
-            breath, pause = BREATH, next_resync - now if watching else UNWATCHED_RESYNC
-            try:
-                if self._node.look(thorough=thorough):
-                    self._woken.set()
-                failures = 0
-            except FightError as error:
-                self._not_installed(str(error))
-                breath = pause = error.again  # events are no reason to look before
-            except NotNowError as error:
-                self._not_installed(str(error))
-            except confio.OutdatedError:
-                self._woken.set()
-            except OSError as error:
-                self._not_installed(explain(error))
-                pause = min(pause, LONGEST_RETRY, FIRST_RETRY * 2**failures)
-                failures = min(failures + 1, 10)
-            except Exception as error:  # noqa: BLE001 - whatever a directory holds, the agent goes on serving pods
-                _log.exception("looking at the node failed")
-                self._not_installed(f"{type(error).__name__}: {error}")
-                pause = min(pause, LONGEST_RETRY)
+            came = self._look(thorough=thorough)
+            fight, peace = self._node.fight()
+            if fight or came.reason:
+                self._not_installed(fight or came.reason, fight=bool(fight))
             self._tell()
-            self._closing.wait(breath)
-            self._woken.wait(max(0.0, pause - breath))
+            pause = min(came.pause, next_resync - now if watching else UNWATCHED_RESYNC, peace or RESYNC)
+            self._closing.wait(came.breath)
+            self._woken.wait(max(0.0, pause - came.breath))
         if watcher:
             watcher.close()
+
+    def _look(self, *, thorough: bool) -> _Came:
+        failures, self._failures = self._failures, 0
+        try:
+            if self._node.look(thorough=thorough):
+                self._woken.set()
+        except FightError as error:
+            return _Came(breath=error.again, pause=error.again)  # events are no reason to look before
+        except NotNowError as error:
+            self._failures = failures
+            return _Came(str(error))
+        except confio.OutdatedError:
+            self._failures = failures
+            self._woken.set()
+        except OSError as error:
+            self._failures = min(failures + 1, 10)
+            return _Came(explain(error), pause=min(LONGEST_RETRY, FIRST_RETRY * 2**failures))
+        except Exception as error:  # noqa: BLE001 - whatever a directory holds, the agent goes on serving pods
+            _log.exception("looking at the node failed")
+            return _Came(f"{type(error).__name__}: {error}", pause=LONGEST_RETRY)
+        return _Came()
 
     def _watcher(self) -> Watcher | None:
         settings = self._node.settings
@@ -274,12 +328,15 @@ class Reconciler:
             )
             return None
 
-    def _not_installed(self, reason: str) -> None:
+    def _not_installed(self, reason: str, *, fight: bool) -> None:
         if reason != self._told.reason:
             _log.warning("not installed", extra={"reason": reason})
-        self._node.state = replace(self._node.state, installed=False, removed=False, reason=reason, conflist=None)
+        state = replace(self._node.state, installed=False, removed=False, fight=fight)
+        self._node.state = replace(state, reason=reason, conflist=None)
 
     def _tell(self) -> None:
         if self._node.state != self._told:
+            if self._told.fight and self._node.state.installed:
+                _log.warning("installed: no other program undoes it any more")
             self._told = self._node.state
             self._on_change(self._told)

@@ -11,16 +11,13 @@ from kubernetes.client import ApiException
 from installer.controller import plan, rollout
 from installer.controller.refusals import explain, is_passing
 from installer.controller.status import Fault
-from installer.pace import Pace
+from installer.pace import ROLLOUTS, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from installer.controller.api import Api
     from installer.controller.plan import Plan, World
-
-# Each time the agents of all nodes are replaced: a fight is one after the third time within ten minutes.
-PACE = {"sustained": 1 / 600, "burst": 2.0, "first_pause": 10.0, "longest_pause": 120.0, "peace": 300.0}
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +36,7 @@ class Roller:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._applied: _Applied | None = None
-        self._pace = Pace(**PACE)
+        self._pace = Pace(ROLLOUTS)
         self.is_refused = False  # what was asked for last
 
     async def roll_out(
@@ -83,14 +80,13 @@ class Roller:
             return None, [Fault("RolloutFailed", f"the DaemonSet could not be changed: {explain(error)}")]
         self._applied, self.is_refused = _applied(wished, written), False
         if again:
-            self._pace.repaired(clock)
+            self._pace.done(clock)
         _log.info("applied the DaemonSet", extra={"parked": rollout.is_parked(written)})
         return written, self._contested(world, clock)
 
     def _contested(self, world: World, clock: float) -> list[Fault]:
         """Say who undoes what was applied, while that goes on."""
-        self._pace.wait(clock)  # as it may be over
-        if not self._pace.fight or world.daemonset is None:
+        if not self._pace.peace_in(clock) or world.daemonset is None:
             return []
         metadata = world.daemonset["metadata"]
         said = (

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from installer.orders import Orders
+from installer.pace import REPAIRS
 from tests.installer.node import PLUGIN_BYTES, PRIMARY, NodeOnDisk, replace_file, running
+from tests.support.wait import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,22 +172,106 @@ async def test_the_entry_is_put_in_place_as_soon_as_the_agent_serves(node: NodeO
         await run.until(installed)
 
 
-async def test_a_fight_is_named_and_ends(node: NodeOnDisk) -> None:
+def fights(path: Path) -> None:
+    """Undo the installation once, if it is there; at once: a half-written file would be another reason not to be installed."""
+    if b"istio-cni" in path.read_bytes():
+        replace_file(path, PRIMARY)
+
+
+async def test_a_fight_is_one_state_from_its_beginning_to_its_end(node: NodeOnDisk) -> None:  # F9
     path = node.conf / "10-primary.conflist"
     async with running(node.settings) as run:
         await run.until(installed)
-        for _ in range(1000):
-            fresh = path.with_name(".primary")
-            fresh.write_bytes(PRIMARY)
-            fresh.replace(path)  # at once: a half-written file would be another reason not to be installed
-            state = await run.until(lambda state: b"istio-cni" in path.read_bytes() or not state.installed)
-            if not state.installed:
-                break
+        began, told = time.monotonic(), len(run.states)
+        while time.monotonic() < began + 2:
+            fights(path)
+            await asyncio.sleep(0.001)
+        state = run.states[-1]
+        assert state.fight
         assert not state.installed
-        assert (state.reason or "").startswith(f"{path}: another program keeps undoing the installation")
+        assert (state.reason or "").startswith(
+            f"{path}: another program keeps undoing the installation: it writes the file without the plugin's entry"
+        )
         assert state.repairs <= 20  # the burst, and what the clock allowed meanwhile
         await run.until(installed)
+        assert time.monotonic() - began > REPAIRS.peace
         assert node.has_entry(path.name)
+        turns = [(state.installed, state.reason) for state in run.states[told - 1 :]]
+        assert [turn for turn, _ in itertools.groupby(turns)] == [(True, None), (False, state.reason), (True, None)]
+
+
+async def test_a_fight_is_repaired_at_the_pace_of_before(node: NodeOnDisk) -> None:
+    path, gaps = node.conf / "10-primary.conflist", []
+    async with running(node.settings) as run:
+        await run.until(installed)
+        for _ in range(14):
+            fights(path)
+            undone = time.monotonic()
+            await eventually(lambda: b"istio-cni" in path.read_bytes(), 10, "the repair")
+            gaps.append(time.monotonic() - undone)
+    assert max(gaps[:9]) < 1
+    assert gaps[-1] > REPAIRS.first_pause, "they are spaced"
+    assert gaps[-1] < 2 * REPAIRS.longest_pause
+
+
+@pytest.mark.parametrize(
+    ("undo", "doing"),
+    [
+        (
+            lambda content: content.replace(b'"warn"', b'"debug"'),
+            "it changes the plugin's entry, or adds plugins behind it",
+        ),
+        (lambda _: PRIMARY, "it writes the file without the plugin's entry"),
+    ],
+)
+async def test_the_doing_of_who_fights_is_named(node: NodeOnDisk, undo: Callable[[bytes], bytes], doing: str) -> None:
+    path = node.conf / "10-primary.conflist"
+    async with running(node.settings) as run:
+        await run.until(installed)
+        right = path.read_bytes()
+        for _ in range(1000):
+            if path.read_bytes() == right:
+                replace_file(path, undo(right))
+            await asyncio.sleep(0.001)
+            if run.states[-1].fight:
+                break
+        assert doing in (run.states[-1].reason or "")
+
+
+@pytest.mark.parametrize(
+    ("undo", "doing"),
+    [
+        (lambda path: path.unlink(missing_ok=True), "it deletes the file"),
+        (lambda path: path.write_bytes(b"other"), "it changes the file or its permissions"),
+    ],
+)
+async def test_a_fight_over_the_plugin_file_is_named(
+    node: NodeOnDisk, undo: Callable[[Path], None], doing: str
+) -> None:
+    async with running(node.settings) as run:
+        await run.until(installed)
+        for _ in range(1000):
+            undo(node.plugin)
+            await asyncio.sleep(0.05)
+            if run.states[-1].fight:
+                break
+        assert (run.states[-1].reason or "").startswith(f"{node.plugin}: another program keeps undoing")
+        assert doing in (run.states[-1].reason or "")
+
+
+async def test_what_is_not_to_be_installed_is_in_no_fight(node: NodeOnDisk) -> None:
+    now = [Orders(node.settings)]
+    path = node.conf / "10-primary.conflist"
+    async with running(lambda: now[0]) as run:
+        await run.until(installed)
+        while not run.states[-1].fight:
+            fights(path)
+            await asyncio.sleep(0.001)
+        now[0] = Orders(node.settings, installed=False, reason="enabled: false")
+        run.reconciler.wake()
+        state = await run.until(lambda state: state.removed)
+        assert not state.fight
+        assert path.read_bytes() == PRIMARY
 
 
 async def test_what_is_installed_stays_when_it_stops(node: NodeOnDisk) -> None:

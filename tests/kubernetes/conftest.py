@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import json
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from installer.pods import NodePods
+from installer.resource import GROUP, PLURAL
+from tests.support.agent import AgentProcess
 from tests.support.cluster import Cluster
 from tests.support.wait import eventually
 
@@ -23,6 +26,24 @@ NAMESPACE = "kube-system"
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:istio-cni"
 CHART = Path(__file__).parents[2] / "charts" / "istio-cni"
 SOON = 30.0  # seconds: much longer than anything here takes
+
+PRIMARY = '{"cniVersion": "1.0.0", "name": "k8s", "plugins": [{"type": "bridge"}]}'
+NODES = "istiocninodes.cni.istio.io"
+DAEMONSET = {
+    "apiVersion": "apps/v1",
+    "kind": "DaemonSet",
+    "metadata": {"name": "istio-cni-node", "namespace": NAMESPACE},
+    "spec": {
+        "selector": {"matchLabels": {"a": "b"}},
+        "template": {
+            "metadata": {"labels": {"a": "b"}},
+            "spec": {
+                "nodeSelector": {"kubernetes.io/os": "linux"},
+                "containers": [{"name": "install-cni", "image": "none"}],
+            },
+        },
+    },
+}
 
 _numbers = itertools.count(1)
 
@@ -124,6 +145,56 @@ def agent() -> Agent:
                 await running
 
     return run
+
+
+@pytest.fixture(scope="module")
+def served(cluster: Cluster, kubeconfig: Path) -> Iterator[Path]:
+    """The kinds are there."""
+    cluster.kubectl("apply", "--server-side", "--filename", str(CHART / "crds"))
+    cluster.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", f"crd/{NODES}", "--timeout=30s")
+    yield kubeconfig
+    cluster.kubectl("delete", "icp", "--all", "--all-namespaces")
+
+
+@pytest.fixture
+def running(tmp_path: Path, cluster: Cluster, node: Node, served: Path) -> Iterator[AgentProcess]:
+    """An agent on a node that is registered, run by a DaemonSet."""
+    apply(cluster, DAEMONSET)
+    labels = {"kubernetes.io/os": "linux", "pool": "a"}
+    apply(cluster, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name, "labels": labels}})
+    conf_dir, bin_dir = tmp_path / "conf", tmp_path / "bin"
+    for folder in (conf_dir, bin_dir):
+        folder.mkdir()
+    (conf_dir / "10-k8s.conflist").write_text(PRIMARY)
+    options: dict[str, str | Path] = {
+        "node-name": node.name,
+        "kubeconfig": served,
+        "daemonset": f"{NAMESPACE}/istio-cni-node",
+    }
+    with AgentProcess(tmp_path, conf_dir=conf_dir, bin_dir=bin_dir, options=options) as agent:
+        agent.ready()
+        yield agent
+    cluster.kubectl("delete", "icp", "--all", "--namespace=default")
+
+
+def apply(cluster: Cluster, what: dict[str, Any]) -> None:
+    """Have an object be so."""
+    path = cluster.folder / "applied.json"
+    path.write_text(json.dumps(what))
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(path))
+
+
+def report(cluster: Cluster, node: Node) -> dict[str, Any]:
+    """Read the status of a node's IstioCNINode; empty if there is none."""
+    found = cluster.kubectl("get", NODES, node.name, "--ignore-not-found", "--output=json")
+    status: dict[str, Any] = json.loads(found).get("status", {}) if found else {}
+    return status
+
+
+def ready(cluster: Cluster, node: Node) -> tuple[str, str]:
+    """Read its condition Ready: status and reason."""
+    (found,) = report(cluster, node).get("conditions", [{"status": "", "reason": ""}])
+    return found["status"], found["reason"]
 
 
 @pytest.hookimpl(wrapper=True)

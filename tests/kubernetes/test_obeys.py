@@ -8,72 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.resource import GROUP, KIND, PLURAL, VERSION
-from tests.kubernetes.conftest import ACCOUNT, CHART, NAMESPACE, SOON
-from tests.support.agent import AgentProcess
+from installer.resource import GROUP, KIND, VERSION
+from tests.kubernetes.conftest import ACCOUNT, NAMESPACE, NODES, PRIMARY, SOON, apply, ready, report
 from tests.support.netns import Netns
 from tests.support.wait import eventually, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.kubernetes.conftest import Node
+    from tests.support.agent import AgentProcess
     from tests.support.cluster import Cluster
-
-PRIMARY = '{"cniVersion": "1.0.0", "name": "k8s", "plugins": [{"type": "bridge"}]}'
-NODES = "istiocninodes.cni.istio.io"
-DAEMONSET = {
-    "apiVersion": "apps/v1",
-    "kind": "DaemonSet",
-    "metadata": {"name": "istio-cni-node", "namespace": NAMESPACE},
-    "spec": {
-        "selector": {"matchLabels": {"a": "b"}},
-        "template": {
-            "metadata": {"labels": {"a": "b"}},
-            "spec": {
-                "nodeSelector": {"kubernetes.io/os": "linux"},
-                "containers": [{"name": "install-cni", "image": "none"}],
-            },
-        },
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def served(cluster: Cluster, kubeconfig: Path) -> Iterator[Path]:
-    """The kinds are there."""
-    cluster.kubectl("apply", "--server-side", "--filename", str(CHART / "crds"))
-    cluster.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", f"crd/{NODES}", "--timeout=30s")
-    yield kubeconfig
-    cluster.kubectl("delete", "icp", "--all", "--all-namespaces")
-
-
-@pytest.fixture
-def running(tmp_path: Path, cluster: Cluster, node: Node, served: Path) -> Iterator[AgentProcess]:
-    """An agent on a node that is registered, run by a DaemonSet."""
-    apply(cluster, DAEMONSET)
-    labels = {"kubernetes.io/os": "linux", "pool": "a"}
-    apply(cluster, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name, "labels": labels}})
-    conf_dir, bin_dir = tmp_path / "conf", tmp_path / "bin"
-    for folder in (conf_dir, bin_dir):
-        folder.mkdir()
-    (conf_dir / "10-k8s.conflist").write_text(PRIMARY)
-    options: dict[str, str | Path] = {
-        "node-name": node.name,
-        "kubeconfig": served,
-        "daemonset": f"{NAMESPACE}/istio-cni-node",
-    }
-    with AgentProcess(tmp_path, conf_dir=conf_dir, bin_dir=bin_dir, options=options) as agent:
-        agent.ready()
-        yield agent
-    cluster.kubectl("delete", "icp", "--all", "--namespace=default")
-
-
-def apply(cluster: Cluster, what: dict[str, Any]) -> None:
-    path = cluster.folder / "applied.json"
-    path.write_text(json.dumps(what))
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(path))
 
 
 def control_plane(cluster: Cluster, name: str = "mesh", *, enabled: bool = True, **cni: Any) -> None:
@@ -85,17 +30,6 @@ def control_plane(cluster: Cluster, name: str = "mesh", *, enabled: bool = True,
 def entry(agent: AgentProcess) -> dict[str, Any]:
     plugins = json.loads((agent.conf_dir / "10-k8s.conflist").read_bytes())["plugins"]
     return next((each for each in plugins if each["type"] == "istio-cni"), {})
-
-
-def report(cluster: Cluster, node: Node) -> dict[str, Any]:
-    found = cluster.kubectl("get", NODES, node.name, "--ignore-not-found", "--output=json")
-    status: dict[str, Any] = json.loads(found).get("status", {}) if found else {}
-    return status
-
-
-def ready(cluster: Cluster, node: Node) -> tuple[str, str]:
-    (found,) = report(cluster, node).get("conditions", [{"status": "", "reason": ""}])
-    return found["status"], found["reason"]
 
 
 def untouched(agent: AgentProcess) -> bool:
@@ -237,9 +171,12 @@ def test_the_node_is_reported_as_it_is(cluster: Cluster, node: Node, running: Ag
     owner = json.loads(cluster.kubectl("get", NODES, node.name, "--output=json"))["metadata"]["ownerReferences"]
     assert [(each["kind"], each["name"]) for each in owner] == [("Node", node.name)]
     (running.conf_dir / "10-k8s.conflist").write_text(PRIMARY)
-    until(lambda: report(cluster, node)["repairs"]["count"] == 1, SOON, "the repair is reported")
+    until(lambda: "istio_cni_repairs_total 1.0" in running.get("/metrics")[1], SOON, "it is repaired")
     (running.conf_dir / "05-broken.conflist").write_text('{"cniVersion": "1.0.0"')
-    until(lambda: "05-broken.conflist is no valid" in json.dumps(report(cluster, node)), SOON, "the broken file is")
+    until(
+        lambda: "05-broken.conflist is no valid" in json.dumps(report(cluster, node)), SOON, "the broken file is told"
+    )
+    assert report(cluster, node)["repairs"]["count"] == 1, "and with it what is no reason to write by itself"
     (running.conf_dir / "10-k8s.conflist").unlink()
     until(lambda: ready(cluster, node) == ("False", "NotInstalled"), SOON, "it is not ready")
     until(lambda: "NotInstalled" in cluster.kubectl("get", "events", "--namespace=default"), SOON, "an Event tells")

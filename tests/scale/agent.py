@@ -63,7 +63,7 @@ class SimulatedAgent:
         self._pods._watch = Watch(self._pods._watch, client)
         self._cluster = Cluster(told, self._obey, self._look)
         planes, report = self._cluster._control_planes, self._cluster._node
-        self._cluster._api = planes._api = report._api = Api(client, self._written)
+        self._cluster._api = planes._api = report._api = report._events._api = Api(client, self._written)
         planes._watch = Watch(planes._watch, client)
         report._spread = habits.spread
         self.started = self.known = 0.0

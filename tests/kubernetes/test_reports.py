@@ -1,0 +1,146 @@
+"""How much an agent writes at the API server while its node does not come to rest: little, and the last state in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from installer.apiserver import ApiServer
+from installer.events import Events
+from installer.noderesource import NodeResource
+from installer.nodestate import Condition, NodeState
+from installer.nodestatus import Seen
+from installer.orders import Orders
+from installer.pace import Limits
+from installer.settings import settings
+from plugin.backend import Backend, Capability
+from tests.kubernetes.conftest import ACCOUNT, PRIMARY, SOON, ready, report
+from tests.support.wait import eventually, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.kubernetes.conftest import Node
+    from tests.support.agent import AgentProcess
+    from tests.support.cluster import Cluster
+
+LONG_ENOUGH = 12.0  # seconds of a fight: its pauses have come to their longest
+
+
+def reports(cluster: Cluster, node: Node) -> int:
+    """Count how often the node's status was written."""
+    asked = [each.get("objectRef", {}) for each in cluster.requests_of(ACCOUNT) if each["verb"] == "patch"]
+    return sum((each.get("name"), each.get("subresource")) == (node.name, "status") for each in asked)
+
+
+def events(cluster: Cluster, node: Node) -> list[str]:
+    """The reasons of the Events about a node, in order."""
+    found = json.loads(cluster.kubectl("get", "events", "--namespace=default", "--output=json"))["items"]
+    mine = [each for each in found if each["involvedObject"]["name"] == node.name]
+    return [each["reason"] for each in sorted(mine, key=lambda each: str(each["eventTime"]))]
+
+
+def message(cluster: Cluster, node: Node) -> str:
+    """What the condition Ready says."""
+    return str(report(cluster, node)["conditions"][0]["message"])
+
+
+@contextmanager
+def undone(path: Path) -> Iterator[None]:
+    """Have another program write a conflist anew as soon as it has the plugin's entry."""
+    over = threading.Event()
+
+    def fight() -> None:
+        while not over.wait(0.001):
+            if "istio-cni" in path.read_text():
+                fresh = path.with_name(".primary")
+                fresh.write_text(PRIMARY)
+                fresh.replace(path)
+
+    thread = threading.Thread(target=fight)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_fight_is_one_turn_and_one_event_each_way(cluster: Cluster, node: Node, running: AgentProcess) -> None:  # F9
+    until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "it is ready")
+    path = running.conf_dir / "10-k8s.conflist"
+    before, told = reports(cluster, node), len(events(cluster, node))
+    with undone(path):
+        until(lambda: ready(cluster, node) == ("False", "Fight"), SOON, "the fight is reported")
+        since, statuses, messages = time.monotonic(), set(), set()
+        while time.monotonic() < since + LONG_ENOUGH:
+            statuses.add(running.get("/readyz")[0])
+            messages.add(message(cluster, node))
+            time.sleep(0.1)
+        metrics = running.get("/metrics")[1]
+    assert statuses == {503}
+    (said,) = messages
+    assert said.startswith(f"{path}: another program keeps undoing the installation: it writes the file without")
+    assert not re.search(r"\d s\b", said)
+    assert "istio_cni_fight 1.0" in metrics
+    assert "istio_cni_installed 0.0" in metrics
+    until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "the end of the fight is reported")
+    assert "istio-cni" in path.read_text()
+    assert "istio_cni_fight 0.0" in running.get("/metrics")[1]
+    assert reports(cluster, node) - before == 2
+    until(lambda: events(cluster, node)[told:] == ["Fight", "Redirecting"], SOON, "an Event tells of each")
+
+
+async def test_what_flips_is_written_less_and_less_and_the_last_state_in_the_end(
+    cluster: Cluster, node: Node, served: Path
+) -> None:
+    cluster.kubectl(
+        "create", "--filename=-", text=json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}})
+    )
+    orders, well = Orders(settings({"node_name": node.name})), True
+
+    def look() -> Seen:
+        nonlocal well
+        well = not well if flipping else False
+        state = NodeState(installed=well, reason=None if well else "gone", conflist="10-k8s.conflist", digest="0" * 64)
+        capability = Capability(Backend.NFT)
+        installed = Condition("installed", state.reason)
+        return Seen("0.1.0", orders, state, (capability,), capability, [installed], redirected=0)
+
+    flipping, api = True, ApiServer(served)
+    limits = Limits(sustained=0.01, burst=4, first_pause=2.0, longest_pause=4.0, peace=60.0)
+    resource = NodeResource(node.name, api, Events(api, node.name), look, limits=limits)
+    running = asyncio.create_task(resource.run())
+    try:
+        await asyncio.sleep(14)
+        written = reports(cluster, node)
+        assert 5 <= written <= 8, "the burst, and then one every two to four seconds"
+        flipping = False
+        await eventually(lambda: ready(cluster, node) == ("False", "NotInstalled"), SOON, "the last state is written")
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await api.close()
+
+
+async def test_the_same_event_is_told_a_few_times_and_then_now_and_then(
+    cluster: Cluster, node: Node, served: Path
+) -> None:
+    api = ApiServer(served)
+    told = Events(api, node.name)
+    about = {"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": "1"}
+    try:
+        for _ in range(10):
+            await told.tell(about, "Same", "as before", warning=True)
+        await told.tell(about, "Same", "otherwise", warning=True)
+        await told.tell(about | {"uid": "2"}, "Same", "as before", warning=True)
+    finally:
+        await api.close()
+    assert len(events(cluster, node)) == 3 + 2
