@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from installer.apiserver import ApiServer
@@ -19,11 +18,12 @@ from installer.orders import Orders
 from installer.pace import Limits
 from installer.settings import settings
 from plugin.backend import Backend, Capability
+from tests.installer.node import replace_file
 from tests.kubernetes.conftest import ACCOUNT, PRIMARY, SOON, ready, report
+from tests.support.fight import undone
 from tests.support.wait import eventually, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.kubernetes.conftest import Node
@@ -51,32 +51,11 @@ def message(cluster: Cluster, node: Node) -> str:
     return str(report(cluster, node)["conditions"][0]["message"])
 
 
-@contextmanager
-def undone(path: Path) -> Iterator[None]:
-    """Have another program write a conflist anew as soon as it has the plugin's entry."""
-    over = threading.Event()
-
-    def fight() -> None:
-        while not over.wait(0.001):
-            if "istio-cni" in path.read_text():
-                fresh = path.with_name(".primary")
-                fresh.write_text(PRIMARY)
-                fresh.replace(path)
-
-    thread = threading.Thread(target=fight)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
 def test_a_fight_is_one_turn_and_one_event_each_way(cluster: Cluster, node: Node, running: AgentProcess) -> None:  # F9
     until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "it is ready")
     path = running.conf_dir / "10-k8s.conflist"
     before, told = reports(cluster, node), len(events(cluster, node))
-    with undone(path):
+    with undone(path, lambda: replace_file(path, PRIMARY.encode())):
         until(lambda: ready(cluster, node) == ("False", "Fight"), SOON, "the fight is reported")
         since, statuses, messages = time.monotonic(), set(), set()
         while time.monotonic() < since + LONG_ENOUGH:
