@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import fields
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -45,14 +46,15 @@ class _Option(click.Option):
 
 
 def _takes_settings(command: _Command) -> _Command:
-    """Give a command all the settings as options; it gets them as one `Settings`."""
+    """Give a command all the settings as options; it gets them as one `Settings`, before its own."""
+    names = [each.name for each in declared.declarations()]
 
     def with_settings(**values: Any) -> None:
-        command(Settings(**values))
+        command(Settings(**{name: values.pop(name) for name in names}), **values)
 
     with_settings.__doc__ = command.__doc__
     with_settings.__name__ = command.__name__
-    return _with_options(with_settings, [each.name for each in declared.declarations()])
+    return _with_options(with_settings, names)
 
 
 def _with_options(command: _Command, names: Collection[str]) -> _Command:
@@ -96,17 +98,27 @@ def run(settings: Settings) -> None:
 
 
 @main.command()
+@click.option(
+    "--from",
+    "directories",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Only out of this directory, a cniConfDir or cniBinDir of before, which the container runtime must not use any "
+    "more; may be given several times. The agent goes on, and its own directories stay as they are.",
+)
 @_takes_settings
-def uninstall(settings: Settings) -> None:
+def uninstall(settings: Settings, directories: tuple[Path, ...]) -> None:
     """Take all out of this node that `run` has put there, the conflist entry first, the plugin file last.
 
     Stop the agent before, or it repairs what is taken out. Says on a line each what was done; may be run again; the
     exit status is 1 if something could not be taken out.
     """
     from installer.uninstall import uninstall as take_out  # noqa: PLC0415
+    from installer.uninstall import uninstall_from  # noqa: PLC0415
 
     failed = False
-    for step in take_out(settings):
+    for step in uninstall_from(directories) if directories else take_out(settings):
         click.echo(step.text, err=step.failed)
         failed |= step.failed
     sys.exit(1 if failed else 0)

@@ -9,20 +9,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import shlex
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from installer.apiserver import ApiError
-from installer.nodestatus import GROUP, KIND, PLURAL, VERSION, status
+from installer.nodestatus import GROUP, KIND, PLURAL, VERSION, left_behind, status
 from installer.pace import REPORTS, Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     from installer.apiserver import ApiServer
     from installer.events import Events
     from installer.nodestatus import Seen
     from installer.pace import Limits
+    from installer.settings import Settings
 
 LOOK_EVERY = 1.0  # seconds between two looks whether something has changed
 SPREAD = (
@@ -113,7 +117,7 @@ class NodeResource:
         # An agent that starts is not ready for one reason after the other.
         same = ("status", "reason") if self._was_well else ("status",)
         self._was_well = self._was_well or ready["status"] == "True"
-        if self._node_uid and any(before.get(each) != ready[each] for each in same):
+        if any(before.get(each) != ready[each] for each in same):
             await self._tell(ready, first=not last)
 
     def _changed(self) -> set[str]:
@@ -137,16 +141,51 @@ class NodeResource:
             made["metadata"]["ownerReferences"] = [owner]
         await self._api.apply(self._path, made)
         self._made = True
+        await self._tell_left_behind()
 
     async def _tell(self, ready: Mapping[str, Any], *, first: bool) -> None:
-        """Write an Event on the Node; that this fails is no reason to write the status again."""
+        """Tell of a turn."""
         well = ready["status"] == "True"
         if first and not well:
             return  # it has only just started
+        await self._tell_event(ready["reason"], ready["message"], warning=not well and ready["reason"] != "Removed")
+
+    async def _tell_left_behind(self) -> None:
+        """Tell once of what stays where cniConfDir or cniBinDir was changed.
+
+        Nobody takes it out by himself: the agent before cannot know whether the runtime has stopped to read it, and this one
+        has no access. An entry that is taken away while it is read lets pods slip out of the mesh, a plugin file lets none
+        start or stop (F6, F7).
+        """
+        settings = self._look().orders.settings
+        if left := left_behind(self._written, settings):
+            where = " and ".join(str(each) for each in left)
+            now = f"{settings.cni_conf_dir} and {settings.cni_bin_dir}"
+            said = (
+                f"what an agent before has installed in {where} stays, as the agent now looks after {now}. Once this node is "
+                f"ready, and its container runtime reads these alone, take it out by: {await self._cleaning(left, settings)}"
+            )
+            _log.warning("what an agent before has installed stays", extra={"reason": said})
+            await self._tell_event("LeftBehind", said, warning=True)
+
+    async def _cleaning(self, left: Iterable[Path], settings: Settings) -> str:
+        """Write the command that takes out what was left: the node has no tool of ours, but its kubelet can start one."""
+        image = ""
+        if settings.daemonset:
+            namespace, name = settings.daemonset
+            with suppress(ApiError):
+                found = await self._api.get(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}")
+                image = found["spec"]["template"]["spec"]["containers"][0]["image"] if found else ""
+        pod = ["kubectl", "debug", f"node/{self._node_name}", "--profile=general", f"--image={image or 'IMAGE'}"]
+        return shlex.join([*pod, "--", "install-cni", "uninstall", *(f"--from=/host{each}" for each in left)])
+
+    async def _tell_event(self, reason: str, note: str, *, warning: bool) -> None:
+        """Write an Event on the Node; that this fails is no reason to write the status again."""
+        if not self._node_uid:
+            return
         node = {"apiVersion": "v1", "kind": "Node", "name": self._node_name, "uid": self._node_uid}
-        warning = not well and ready["reason"] != "Removed"
         try:
-            await self._events.tell(node, ready["reason"], ready["message"], warning=warning)
+            await self._events.tell(node, reason, note, warning=warning)
         except ApiError as error:
             _log.warning("an Event could not be written", extra={"reason": str(error)})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from installer.settings import PLUGIN
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from installer.nodestate import Condition, NodeState
     from installer.orders import Orders
+    from installer.settings import Settings
     from plugin.backend import Capability
     from plugin.parameters import Defaults
     from plugin.pod import Pod
@@ -105,6 +107,21 @@ def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
     if seen.orders.control_plane:
         made["controlPlane"] = seen.orders.control_plane._asdict()
     return made
+
+
+def left_behind(last: Mapping[str, Any], settings: Settings) -> tuple[Path, ...]:
+    """Name the directories in which the agent before has installed something, and which this one does not look after.
+
+    Args:
+        last: the status that the agent before has written.
+        settings: this one's: cniConfDir or cniBinDir was changed.
+    """
+    directory, plugin = last.get("conflist", {}).get("directory"), last.get("plugin", {}).get("path")
+    before = (
+        (directory and Path(directory), settings.cni_conf_dir),
+        (plugin and Path(plugin).parent, settings.cni_bin_dir),
+    )
+    return tuple(old for old, now in before if old and old != now)
 
 
 def _ready(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]:

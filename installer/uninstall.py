@@ -6,7 +6,7 @@ In that order, and no further where a step fails: an entry without its plugin fi
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,12 +31,26 @@ def uninstall(settings: Settings) -> Iterator[Done]:
     Yields:
         What was done, step by step. It ends with the first step that failed.
     """
-    held = None
+    yield from _said_of(_all(settings))
+
+
+def uninstall_from(directories: Collection[Path]) -> Iterator[Done]:
+    """Take out what agents have left in directories that none looks after any more, and nothing else; one may run.
+
+    Args:
+        directories: they may be cniConfDir, cniBinDir or both, of any agent before.
+
+    Yields:
+        What was done, step by step. It ends with the first step that failed.
+    """
+    entries, plugins = (_entry(each, each) for each in directories), (_plugin(each, each) for each in directories)
+    yield from _said_of(itertools.chain(*entries, *plugins))
+
+
+def _said_of(steps: Iterator[tuple[Path, str]]) -> Iterator[Done]:
     try:
-        if lock_file(settings.agent_socket).exists():
-            held = lock(settings.agent_socket)  # an agent would put back what we take out
         done = False
-        for path, text in itertools.chain(take_out(settings), _socket(settings.agent_socket)):
+        for path, text in steps:
             done = True
             yield Done(f"{path}: {text}")
         if not done:
@@ -47,6 +61,15 @@ def uninstall(settings: Settings) -> Iterator[Done]:
         yield Done(explain(error), failed=True)
     except confio.OutdatedError as error:
         yield Done(f"{error}, and again and again: stop that program first", failed=True)
+
+
+def _all(settings: Settings) -> Iterator[tuple[Path, str]]:
+    held = None
+    try:
+        if lock_file(settings.agent_socket).exists():
+            held = lock(settings.agent_socket)  # an agent would put back what we take out
+        yield from take_out(settings)
+        yield from _socket(settings.agent_socket)
     finally:
         if held is not None:
             os.close(held)

@@ -88,6 +88,35 @@ def test_the_plugin_file_stays_where_the_entry_cannot_be_taken_out(node: NodeOnD
     assert uninstall(node).exit_code == 0
 
 
+def test_from_directories_that_were_left_it_takes_all_out_and_nothing_else(node: NodeOnDisk, tmp_path: Path) -> None:
+    node.install()
+    left = NodeOnDisk.make(tmp_path / "left")
+    (left.conf / "10-primary.conf").write_bytes(SINGLE)
+    left.install()
+    held = lock(node.settings.agent_socket)
+    node.settings.agent_socket.touch()
+    try:
+        result = CliRunner().invoke(main, ["uninstall", "--from", str(left.bin), "--from", str(left.conf)])
+    finally:
+        os.close(held)
+    assert result.exit_code == 0, result.stderr
+    said = [line.partition(": ") for line in result.stdout.splitlines()]
+    assert [name for name, _, _ in said][-1] == str(left.plugin), (
+        "the plugin file last, in whichever order they are named"
+    )
+    assert left.files() == {"10-primary.conf": SINGLE}
+    assert list(left.bin.iterdir()) == []
+    assert node.has_entry("10-primary.conflist")
+    assert node.plugin.exists()
+    assert node.settings.agent_socket.exists()
+
+
+def test_from_a_directory_that_is_not_there_it_says_so(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["uninstall", "--from", str(tmp_path / "nowhere")])
+    assert result.exit_code == 2
+    assert f"'{tmp_path}/nowhere' does not exist" in result.stderr
+
+
 @pytest.mark.parametrize("name", ["run", "uninstall"])
 def test_help_tells_of_every_setting(name: str) -> None:
     text = CliRunner().invoke(main, [name, "--help"]).stdout
