@@ -50,7 +50,8 @@ class Cluster:
         self._api = ApiServer(settings.kubeconfig)
         self._control_planes = ControlPlanes(self._api, settings.kubeconfig, self._hear)
         self._events = Events(self._api, settings.node_name)
-        self._node = NodeResource(settings.node_name, self._api, self._events, look)
+        planes = self._control_planes
+        self._node = NodeResource(settings.node_name, self._api, self._events, look, nodes=lambda: planes.nodes)
         self.orders = recall(settings)
         self._heard = False
         self._may_ask = False

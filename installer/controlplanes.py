@@ -53,6 +53,7 @@ class ControlPlanes:
         self._list_every = list_every
         self._watch = ClusterWatch(Watched(GROUP, VERSION, PLURAL), kubeconfig, _read, self._hear)
         self._resources: dict[Name, Mapping[str, Any]] = {}
+        self._nodes: dict[Name, int] = {}
         self._known = False
         self._defined = asyncio.Event()
         self._list_now = asyncio.Event()
@@ -63,6 +64,11 @@ class ControlPlanes:
     def resources(self) -> list[Mapping[str, Any]]:
         """Those there are, without their status."""
         return [*self._resources.values()]
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes the controller has counted; 0: none yet."""
+        return max((self._nodes.get(name, 0) for name in self._resources), default=0)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hear of them until told to stop. Nothing that the API server does or does not do ends it."""
@@ -109,6 +115,7 @@ class ControlPlanes:
             return False
         try:
             listed = {_name(each): _trimmed(each) for each in answer["items"]}
+            self._nodes = {_name(each): _nodes_of(each) for each in answer["items"]}
         except (LookupError, TypeError) as error:
             raise ApiError(f"the API server's answer is no list of IstioControlPlanes: {answer!s:.120}") from error
         seen = self._resources
@@ -120,6 +127,7 @@ class ControlPlanes:
 
     def _hear(self, heard: _Heard) -> None:
         others = {name: each for name, each in self._resources.items() if name != heard.name}
+        self._nodes[heard.name] = heard.nodes
         if heard.listed and self._known:
             self._list_now.set()  # a new list follows a gap, and does not tell who has gone in it
         if self._known:
@@ -133,21 +141,32 @@ class ControlPlanes:
 
 
 class _Heard(NamedTuple):
-    """What the API server said of one: as it is, or None if it is gone; `listed` if it said so when asked for all."""
+    """What the API server said of one: as it is, or None if it is gone; `listed` if it said so when asked for all.
+
+    `nodes` are those that its controller has counted.
+    """
 
     name: Name
     resource: Mapping[str, Any] | None
     listed: bool
+    nodes: int
 
 
 def _read(event: kopf.RawEvent) -> _Heard:
     resource = event["object"]
     gone = event["type"] == "DELETED"
-    return _Heard(_name(resource), None if gone else _trimmed(resource), listed=event["type"] is None)
+    return _Heard(
+        _name(resource), None if gone else _trimmed(resource), listed=event["type"] is None, nodes=_nodes_of(resource)
+    )
 
 
 def _name(resource: Mapping[str, Any]) -> Name:
     return resource["metadata"]["namespace"], resource["metadata"]["name"]
+
+
+def _nodes_of(resource: Mapping[str, Any]) -> int:
+    total = ((resource.get("status") or {}).get("nodes") or {}).get("total", 0)
+    return total if isinstance(total, int) else 0
 
 
 def _trimmed(resource: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from installer.settings import Settings
 
 LOOK_EVERY = 1.0  # seconds between two looks whether something has changed
-SPREAD = (
-    10.0  # seconds, by chance, before it is written that a resource is obeyed: 5,000 nodes have heard of it at once
-)
+# That a resource is obeyed is written after a while by chance, as all nodes have heard of it at once.
+SPREAD = 10.0  # seconds at most, in a cluster that is not large
+IN_A_SECOND = 100  # nodes, in a large one
 COUNTS = {"pods", "repairs"}  # the fields that count something
 COUNTS_EVERY = 600.0  # seconds between two writes for the sake of these alone
 AGAIN_EVERY = 1800.0  # seconds after which it is written though nothing has changed: somebody may have deleted it
@@ -50,6 +50,7 @@ class NodeResource:
         events: Events,
         look: Callable[[], Seen],
         *,
+        nodes: Callable[[], int] = lambda: 0,
         spread: float = SPREAD,
         limits: Limits = REPORTS,
     ) -> None:
@@ -60,13 +61,15 @@ class NodeResource:
             api: where it is written.
             events: tells of its turns.
             look: what is to be reported, as it is now.
-            spread: seconds, by chance, before it is written that a resource is obeyed.
-            limits: how often it is written.
+            nodes: how many the cluster has, as far as that is known.
+            spread: seconds at most, by chance, before it is written that a resource is obeyed; more in a large cluster.
+            limits: how often it is written for other reasons.
         """
         self._node_name = node_name
         self._api = api
         self._events = events
         self._look = look
+        self._nodes = nodes
         self._spread = spread
         self._pace = Pace(limits)
         self._path = f"/apis/{GROUP}/{VERSION}/{PLURAL}/{node_name}"
@@ -79,17 +82,20 @@ class NodeResource:
 
     async def run(self) -> None:
         """Keep it so until cancelled. Nothing that the API server does or does not do ends it."""
-        failures = 0
+        failures, loop = 0, asyncio.get_running_loop()
         while True:
             changed = self._changed()
-            if not changed or self._pace.wait(asyncio.get_running_loop().time()):
+            obeys = "controlPlane" in changed  # which people change, and wait for
+            if not changed or (not obeys and self._pace.wait(loop.time())):
                 await asyncio.sleep(LOOK_EVERY)
                 continue
-            if "controlPlane" in changed:
-                await asyncio.sleep(random.uniform(0, self._spread))  # noqa: S311 - not for secrets
+            if obeys:
+                await asyncio.sleep(random.uniform(0, max(self._spread, self._nodes() / IN_A_SECOND)))  # noqa: S311
             try:
                 await self.write()
                 failures, self._reason = 0, ""
+                if not obeys:
+                    self._pace.done(loop.time())
             except ApiError as error:
                 self._say(str(error))
                 pause = RETRIES[min(failures, len(RETRIES) - 1)]
@@ -112,7 +118,6 @@ class NodeResource:
             self._made = self._made and error.status != 404  # somebody has deleted it
             raise
         self._written, self._written_at = now, asyncio.get_running_loop().time()
-        self._pace.done(self._written_at)
         before, ready = _ready(last), _ready(now)
         # An agent that starts is not ready for one reason after the other.
         same = ("status", "reason") if self._was_well else ("status",)

@@ -42,7 +42,7 @@ def test_it_is_over_after_quiet(limits: Limits) -> None:
     pace = Pace(limits)
     now, _ = done(pace, 30, 0.01)
     assert pace.wait(now) > 0
-    assert 0 < pace.peace_in(now) <= limits.peace
+    assert 0 < pace.peace_in(now) <= limits.peace + 1e-6
     assert pace.wait(now + limits.peace) == 0
     assert pace.peace_in(now + limits.peace) == 0
     assert set(done(pace, int(limits.burst), 0.001, now + limits.peace)[1]) == {0.0}

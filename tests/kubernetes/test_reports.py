@@ -10,16 +10,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from installer.apiserver import ApiServer
+from installer.controlplanes import ControlPlanes
 from installer.events import Events
 from installer.noderesource import NodeResource
 from installer.nodestate import Condition, NodeState
 from installer.nodestatus import Seen
 from installer.orders import Orders
 from installer.pace import Limits
+from installer.resource import GROUP, KIND, VERSION
 from installer.settings import settings
 from plugin.backend import Backend, Capability
 from tests.installer.node import replace_file
-from tests.kubernetes.conftest import ACCOUNT, PRIMARY, SOON, ready, report
+from tests.kubernetes.conftest import ACCOUNT, PRIMARY, SOON, apply, ready, report
 from tests.support.fight import undone
 from tests.support.wait import eventually, until
 
@@ -123,3 +125,26 @@ async def test_the_same_event_is_told_a_few_times_and_then_now_and_then(
     finally:
         await api.close()
     assert len(events(cluster, node)) == 3 + 2
+
+
+async def test_how_large_the_cluster_is_is_heard_from_the_resource_and_changes_no_orders(
+    cluster: Cluster, served: Path
+) -> None:
+    metadata = {"name": "large", "namespace": "default"}
+    apply(cluster, {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": metadata, "spec": {}})
+    heard: list[object] = []
+    api, stop = ApiServer(served), asyncio.Event()
+    planes = ControlPlanes(api, served, lambda: heard.append(planes.resources))
+    running = asyncio.create_task(planes.run(stop))
+    try:
+        await eventually(lambda: len(heard) == 1, SOON, "the resource is heard of")
+        assert planes.nodes == 0
+        patch = json.dumps({"status": {"nodes": {"total": 5000, "ready": 0, "updating": 0, "failed": 0, "silent": 0}}})
+        cluster.kubectl("patch", "icp", "large", "--subresource=status", "--type=merge", f"--patch={patch}")
+        await eventually(lambda: planes.nodes == 5000, SOON, "its nodes are")
+        assert len(heard) == 1
+    finally:
+        stop.set()
+        await running
+        await api.close()
+        cluster.kubectl("delete", "icp", "large")
