@@ -15,6 +15,7 @@ import aiohttp
 import yaml
 
 from installer.kopfalone import kopf
+from installer.objects import DAEMONSET
 from plugin.pod import PodsUnavailable
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ PATIENCE = 30.0  # seconds for one request: to give up sooner and ask again keep
 PODS_PATIENCE = 5.0  # seconds for a pod that is asked for by name: the runtime waits for it
 CONNECTIONS = 8  # at once, to ask for pods
 LONGEST_AFTER = 60.0  # seconds for which it, or what is in front of it, is left alone because it has said so
-FIELD_MANAGER = "istio-cni-node"  # whose the fields are that an agent applies
 
 _WHAT_TO_DO = {
     401: "the credentials are refused: is the service account's token expired or revoked?",
@@ -175,7 +175,7 @@ class ApiServer:
         Raises:
             ApiError: if it was not done.
         """
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        query = {"fieldManager": DAEMONSET, "force": "true"}
         headers = {"Content-Type": "application/apply-patch+yaml"}
         return await self._request(Request("PATCH", path, query, headers, json.dumps(wanted)))
 

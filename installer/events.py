@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from installer.apiserver import FIELD_MANAGER
+from installer.objects import DAEMONSET
 from installer.pace import EVENTS, Pace
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Events:
             "action": "Reconcile",
             "note": note[:LONGEST_NOTE],
             "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "reportingController": FIELD_MANAGER,
+            "reportingController": DAEMONSET,
             "reportingInstance": self._node_name,
         }
         await self._api.create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", event)

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from installer.apiserver import ApiError
-from installer.nodestatus import GROUP, KIND, PLURAL, VERSION, left_behind, status
+from installer.nodestatus import left_behind, status
+from installer.objects import NODES, NODES_KIND, NODES_VERSION
 from installer.pace import REPORTS, Pace
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class NodeResource:
         self._nodes = nodes
         self._spread = spread
         self._pace = Pace(limits)
-        self._path = f"/apis/{GROUP}/{VERSION}/{PLURAL}/{node_name}"
+        self._path = f"/apis/{'/'.join(NODES)}/{node_name}"
         self._written: dict[str, Any] = {}
         self._written_at = -COUNTS_EVERY
         self._node_uid = ""
@@ -111,9 +112,8 @@ class NodeResource:
         if not self._made:
             await self._make()
         last, now = self._written, status(self._look(), self._written, datetime.now(UTC))
-        head = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": {"name": self._node_name}}
         try:
-            await self._api.apply(f"{self._path}/status", head | {"status": now})
+            await self._api.apply(f"{self._path}/status", self._object() | {"status": now})
         except ApiError as error:
             self._made = self._made and error.status != 404  # somebody has deleted it
             raise
@@ -139,7 +139,7 @@ class NodeResource:
         found = await self._api.get(self._path)
         self._written = (found or {}).get("status") or {}
         node = await self._api.get(f"/api/v1/nodes/{self._node_name}")
-        made: dict[str, Any] = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": {"name": self._node_name}}
+        made = self._object()
         if node:
             self._node_uid = node["metadata"]["uid"]
             owner = {"apiVersion": "v1", "kind": "Node", "name": self._node_name, "uid": self._node_uid}
@@ -147,6 +147,9 @@ class NodeResource:
         await self._api.apply(self._path, made)
         self._made = True
         await self._tell_left_behind()
+
+    def _object(self) -> dict[str, Any]:
+        return {"apiVersion": NODES_VERSION, "kind": NODES_KIND, "metadata": {"name": self._node_name}}
 
     async def _tell(self, ready: Mapping[str, Any], *, first: bool) -> None:
         """Tell of a turn."""

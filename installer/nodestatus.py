@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from plugin.parameters import Defaults
     from plugin.pod import Pod
 
-GROUP, VERSION, KIND, PLURAL = "cni.istio.io", "v1alpha1", "IstioCNINode", "istiocninodes"
 LONGEST_REASON, LONGEST_MESSAGE = 1024, 32768  # characters, as the CRD has them
 
 _REASONS = {

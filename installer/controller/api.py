@@ -15,7 +15,7 @@ from kubernetes import client, config
 from installer.controller.news import LONGEST
 from installer.controller.nodes import Warned
 from installer.controller.psp import OURS
-from installer.controller.rollout import DAEMONSET, MANAGER
+from installer.objects import CONTROLLER, DAEMONSET, NODES, NODES_KIND, NODES_VERSION
 from installer.resource import GROUP, PLURAL, VERSION
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ AT_ONCE = 500  # objects in a page of a list
 POD_LABELS = f"k8s-app={DAEMONSET}"
 
 _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
-_NODES, _NODE_KIND = ("cni.istio.io", "v1alpha1", "istiocninodes"), "IstioCNINode"
 
 
 class NotLeadingError(Exception):
@@ -75,7 +74,7 @@ class Api:
 
     def reports(self) -> Iterator[dict[str, Any]]:
         """List the IstioCNINodes."""
-        return _pages(lambda **page: self._custom.list_cluster_custom_object(*_NODES, **page))
+        return _pages(lambda **page: self._custom.list_cluster_custom_object(*NODES, **page))
 
     def nodes(self) -> Iterator[dict[str, Any]]:
         """List the Nodes."""
@@ -118,7 +117,7 @@ class Api:
         self._rbac.create_namespaced_role_binding(
             self._namespace,
             dict(binding),  # type: ignore[arg-type] # a mapping does
-            field_manager=MANAGER,
+            field_manager=CONTROLLER,
             _preload_content=False,
             _request_timeout=PATIENCE,
         )
@@ -143,7 +142,7 @@ class Api:
                 DAEMONSET,
                 self._namespace,
                 based,
-                field_manager=MANAGER,
+                field_manager=CONTROLLER,
                 force=True,
                 _content_type=_APPLY,
                 _preload_content=False,
@@ -163,7 +162,7 @@ class Api:
                 PLURAL,
                 metadata["name"],
                 {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": dict(patch)},
-                field_manager=MANAGER,
+                field_manager=CONTROLLER,
                 _content_type=_MERGE,
                 _request_timeout=PATIENCE,
             )  # type: ignore[assignment] # it is parsed JSON
@@ -182,22 +181,22 @@ class Api:
             condition: of its status.
         """
         self._may_write()
-        of = {"apiVersion": "/".join(_NODES[:2]), "kind": _NODE_KIND}
+        of = {"apiVersion": NODES_VERSION, "kind": NODES_KIND}
         if not version:
             owner = {"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": node.uid}
             made: Any = self._custom.create_cluster_custom_object(
-                *_NODES,
+                *NODES,
                 of | {"metadata": {"name": node.name, "ownerReferences": [owner]}},
-                field_manager=MANAGER,
+                field_manager=CONTROLLER,
                 _request_timeout=PATIENCE,
             )
             version = made["metadata"]["resourceVersion"]
         metadata = {"name": node.name, "resourceVersion": version}
         written: dict[str, Any] = self._custom.patch_cluster_custom_object_status(
-            *_NODES,
+            *NODES,
             node.name,
             of | {"metadata": metadata, "status": {"conditions": [dict(condition)]}},
-            field_manager=MANAGER,
+            field_manager=CONTROLLER,
             force=True,
             _content_type=_APPLY,
             _request_timeout=PATIENCE,
@@ -211,7 +210,7 @@ class Api:
             self._core.patch_node(
                 node,
                 {"metadata": {"resourceVersion": version}, "spec": {"taints": taints}},
-                field_manager=MANAGER,
+                field_manager=CONTROLLER,
                 _content_type=_MERGE,
                 _preload_content=False,
                 _request_timeout=PATIENCE,
@@ -232,14 +231,14 @@ class Api:
                 "type": "Warning" if news.warning else "Normal",
                 "reason": news.reason,
                 "message": message,
-                "source": {"component": MANAGER},
-                "reportingComponent": MANAGER,
+                "source": {"component": CONTROLLER},
+                "reportingComponent": CONTROLLER,
                 "reportingInstance": socket.gethostname(),
                 "firstTimestamp": now,
                 "lastTimestamp": now,
                 "count": 1,
             },
-            field_manager=MANAGER,
+            field_manager=CONTROLLER,
             _preload_content=False,
             _request_timeout=PATIENCE,
         )

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from kubernetes import client
 from urllib3.exceptions import HTTPError
 
+from installer.objects import CONTROLLER
+
 if TYPE_CHECKING:
     import threading
 
-NAME = "istio-cni-controller"
 DURATION = 15  # seconds after which others may take it
 DEADLINE = 10.0  # seconds without a renewal after which the holder no longer acts
 RETRY = 2.0  # seconds between tries
@@ -144,7 +145,7 @@ class Lease:
         try:
             found = _parsed(
                 self._api.read_namespaced_lease(
-                    NAME, self._namespace, _preload_content=False, _request_timeout=PATIENCE
+                    CONTROLLER, self._namespace, _preload_content=False, _request_timeout=PATIENCE
                 )
             )
         except client.ApiException as error:
@@ -159,7 +160,7 @@ class Lease:
         self.holder = found["spec"].get("holderIdentity") or ""
 
     def _create(self, spec: dict[str, Any]) -> None:
-        body: Any = {"metadata": {"name": NAME, "namespace": self._namespace}, "spec": spec}
+        body: Any = {"metadata": {"name": CONTROLLER, "namespace": self._namespace}, "spec": spec}
         self._keep(
             self._api.create_namespaced_lease(self._namespace, body, _preload_content=False, _request_timeout=PATIENCE)
         )
@@ -169,7 +170,7 @@ class Lease:
         body: Any = {"metadata": self._seen["metadata"], "spec": spec}
         self._keep(
             self._api.replace_namespaced_lease(
-                NAME, self._namespace, body, _preload_content=False, _request_timeout=PATIENCE
+                CONTROLLER, self._namespace, body, _preload_content=False, _request_timeout=PATIENCE
             )
         )
 

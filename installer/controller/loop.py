@@ -21,6 +21,7 @@ from installer.controller.rolling import Roller
 from installer.controller.telling import Teller
 from installer.controller.watches import Kind
 from installer.governing import is_going
+from installer.objects import DAEMONSET
 from installer.resource import GROUP, KIND, VERSION
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Loop:
         reports: Mapping[str, facts.Report] = self._caches[Kind.REPORT].items
         return plan.World(
             resources=list(self._caches[Kind.RESOURCE].items.values()),
-            daemonset=self._caches[Kind.DAEMONSET].items.get(rollout.DAEMONSET),
+            daemonset=self._caches[Kind.DAEMONSET].items.get(DAEMONSET),
             nodes=dict(self._caches[Kind.NODE].items),
             reports={name: each for name, each in reports.items() if each.state},
             unreported={name: each for name, each in reports.items() if not each.state},

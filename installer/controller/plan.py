@@ -9,6 +9,7 @@ from installer.controller import nodes, rollout
 from installer.controller.facts import Settings
 from installer.controller.status import Fault, Fleet, invalid, superseded
 from installer.governing import governing, is_going
+from installer.objects import DAEMONSET
 from installer.resource import Wanted, wanted
 
 if TYPE_CHECKING:
@@ -167,5 +168,5 @@ def _faults(read: object, world: World, namespace: str) -> Iterator[Fault]:
     if world.daemonset is None:
         yield Fault(
             "NoDaemonSet",
-            f"there is no DaemonSet {rollout.DAEMONSET} in namespace {namespace}; helm upgrade puts it back",
+            f"there is no DaemonSet {DAEMONSET} in namespace {namespace}; helm upgrade puts it back",
         )

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from installer.objects import CONTROLLER, DAEMONSET
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from installer.resource import Wanted
 
 CHARTS, OURS = "istio-cni-node-psp", "istio-cni-node-psp-resource"
-ACCOUNT = "istio-cni-node"
 
 
 def role(wanted: Wanted | None, of_chart: str) -> str:
@@ -36,10 +37,10 @@ def binding(namespace: str, cluster_role: str) -> dict[str, Any]:
         "metadata": {
             "name": OURS,
             "namespace": namespace,
-            "labels": {"app.kubernetes.io/name": "istio-cni", "app.kubernetes.io/managed-by": "istio-cni-controller"},
+            "labels": {"app.kubernetes.io/name": "istio-cni", "app.kubernetes.io/managed-by": CONTROLLER},
         },
         "roleRef": {"apiGroup": api, "kind": "ClusterRole", "name": cluster_role},
-        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
+        "subjects": [{"kind": "ServiceAccount", "name": DAEMONSET, "namespace": namespace}],
     }
 
 

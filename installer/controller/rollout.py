@@ -11,16 +11,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from installer.controller.facts import CONTAINER
+from installer.objects import CONTROLLER, PARKED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from installer.resource import Wanted
 
-DAEMONSET = "istio-cni-node"
-MANAGER = "istio-cni-controller"  # of fields that we write, and in the Events' column "From"
 CHART_VALUES, RESOURCE_VALUES = "cni.istio.io/chart-values", "cni.istio.io/resource-values"
-PARKED = {"cni.istio.io/parked": "true"}  # a node selector that no node fits: parked, the DaemonSet has no pods
 
 _FROM_DAEMONSET = ("hub", "tag", "pullPolicy", "podAnnotations", "resources")
 _FROM_AGENTS = {"cniBinDir": "cni_bin_dir", "cniConfDir": "cni_conf_dir"}
@@ -117,7 +115,7 @@ def others(daemonset: Mapping[str, Any]) -> str:
     entries = [
         each
         for each in daemonset["metadata"].get("managedFields") or ()
-        if each.get("manager") != MANAGER and not each.get("subresource")
+        if each.get("manager") != CONTROLLER and not each.get("subresource")
     ]
     latest: Mapping[str, Any] = max(entries, key=lambda each: str(each.get("time", "")), default={})
     return str(latest.get("manager") or "another program")

@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from installer.clusterwatch import FAREWELL, PAUSES, SILENCE, WORKER_SECONDS
 from installer.controller.api import POD_LABELS
 from installer.controller.removal import FINALIZER
-from installer.controller.rollout import DAEMONSET
 from installer.kopfalone import kopf
 from installer.login import Login
+from installer.objects import CONTROLLER, DAEMONSET, NODES
 from installer.resource import GROUP, PLURAL, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-PREFIX = "cni.istio.io"  # of the annotations in which kopf keeps what it has handled
+PREFIX = NODES[0]  # of the annotations in which kopf keeps what it has handled
 AT_ONCE = 500  # objects in a page of a list
-_IDENTITY: Any = "istio-cni-controller"
+_IDENTITY: Any = CONTROLLER
 
 for _name in ("kopf.objects", "kopf.activities", "kopf._core.engines.activities"):
     logging.getLogger(_name).setLevel(logging.WARNING)  # a line for each object that it has heard of
@@ -39,7 +39,7 @@ class Kind(Enum):
     """What is watched: group, version, plural."""
 
     RESOURCE = (GROUP, VERSION, PLURAL)
-    REPORT = ("cni.istio.io", "v1alpha1", "istiocninodes")
+    REPORT = NODES
     NODE = ("", "v1", "nodes")
     DAEMONSET = ("apps", "v1", "daemonsets")
     POD = ("", "v1", "pods")

@@ -16,7 +16,8 @@ import urllib3
 from kubernetes import client
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 
-from installer.status.model import CONTROLLER, DAEMONSET, Unasked, Why
+from installer.objects import CONTROLLER, DAEMONSET
+from installer.status.model import Unasked, Why
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

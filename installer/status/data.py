@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from installer.status.model import DAEMONSET
+from installer.objects import DAEMONSET
 
 if TYPE_CHECKING:
     from datetime import datetime

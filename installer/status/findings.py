@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from installer.status.model import CONTROLLER, DAEMONSET, Finding, State, Unasked, Weight, Why
+from installer.objects import CONTROLLER, DAEMONSET
+from installer.status.model import Finding, State, Unasked, Weight, Why
 from installer.status.rights import to_ask_for
 from installer.status.words import listed
 

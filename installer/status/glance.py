@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from installer.objects import PARKED
 from installer.status.ages import moment
 from installer.status.findings import findings
 from installer.status.model import Agents, Glance, Progress, State, Unasked, Verdict, Weight, Why
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from installer.status.model import Answers, Finding, Node, Object, Plane
-
-PARKED = "cni.istio.io/parked"
 
 
 def glance(answers: Answers) -> Glance:
@@ -85,7 +84,7 @@ def _agents(daemonset: Object) -> Agents:
     return Agents(
         namespace=metadata["namespace"],
         image=images[0] if images else "",
-        parked=PARKED in _selector(daemonset),
+        parked=PARKED.keys() <= _selector(daemonset).keys(),
         leaving=bool(metadata.get("deletionTimestamp")),
         wanted=wanted,
         ready=status.get("numberReady") or 0,

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     Object = Mapping[str, Any]  # of the API, as parsed from JSON
 
-DAEMONSET = "istio-cni-node"
-CONTROLLER = "istio-cni-controller"
-
 
 class Why(Enum):
     """Why a question was not answered."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from installer.objects import DAEMONSET
 from installer.status.ages import moment
-from installer.status.model import DAEMONSET, Node, Repairs, State, Unasked
+from installer.status.model import Node, Repairs, State, Unasked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

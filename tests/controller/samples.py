@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from installer.controller import facts
 from installer.controller.facts import AgentPod, Node, Report, Settings
-from installer.controller.rollout import CHART_VALUES, DAEMONSET
+from installer.controller.rollout import CHART_VALUES
+from installer.objects import DAEMONSET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,9 +15,9 @@ import yaml
 from kubernetes import client
 from kubernetes.config import new_client_from_config
 
-from installer.controller.lease import NAME as LEASE
 from installer.controller.removal import FINALIZER
-from installer.controller.rollout import DAEMONSET
+from installer.objects import CONTROLLER as LEASE
+from installer.objects import DAEMONSET
 from installer.resource import GROUP, KIND, PLURAL, VERSION
 from tests.chart.helm import CHART, Rendered, helm
 from tests.support.agent import ask

@@ -10,8 +10,9 @@ import pytest
 
 from installer.controller.api import connect
 from installer.controller.command import LOST
-from installer.controller.lease import DEADLINE, DURATION, NAME, Lease, LeaseLostError
+from installer.controller.lease import DEADLINE, DURATION, Lease, LeaseLostError
 from installer.controller.taints import KEY
+from installer.objects import CONTROLLER
 from tests.controller.stage import ACCOUNT, NAMESPACE, SOON
 from tests.support.wait import until
 
@@ -83,7 +84,7 @@ def test_one_that_ends_in_order_gives_the_lease_back(stage: Stage, controller: R
         assert stage.holder()
         assert first.stop() == 0
     assert stage.holder() == ""
-    spec = stage.leases.read_namespaced_lease(NAME, NAMESPACE).spec
+    spec = stage.leases.read_namespaced_lease(CONTROLLER, NAMESPACE).spec
     assert spec is not None
     assert spec.lease_duration_seconds == 1
     with controller("second"):
@@ -94,7 +95,7 @@ def test_one_that_loses_the_lease_ends_at_once(stage: Stage, controller: Run) ->
     first = controller("first")
     with first:
         now: dict[str, object] = {"spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 3600}}
-        stage.leases.patch_namespaced_lease(NAME, NAMESPACE, now)
+        stage.leases.patch_namespaced_lease(CONTROLLER, NAMESPACE, now)
         assert first.process
         assert first.process.wait(SOON) == LOST
         assert first.logged()[-1]["reason"] == "somebody has it"
@@ -131,7 +132,7 @@ def test_one_that_was_stopped_for_longer_than_its_lease_writes_nothing_once_anot
 
 
 def test_a_lease_that_is_not_renewed_runs_out_though_nobody_asks_for_it(stage: Stage) -> None:
-    kubeconfig = stage.cluster.kubeconfig("keeper", token=stage.cluster.token(NAMESPACE, "istio-cni-controller"))
+    kubeconfig = stage.cluster.kubeconfig("keeper", token=stage.cluster.token(NAMESPACE, CONTROLLER))
     lease, stop = Lease(connect(kubeconfig), NAMESPACE, "keeper"), threading.Event()
     assert lease.acquire(stop)
     with pytest.raises(LeaseLostError, match="not renewed for 10 s"):

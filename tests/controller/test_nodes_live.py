@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from installer.controller.rollout import PARKED
 from installer.controller.taints import KEY
+from installer.objects import PARKED
 from tests.controller.stage import NAMESPACE, SOON
 from tests.support.wait import until
 

@@ -11,7 +11,8 @@ from installer.controller import plan
 from installer.controller.nodes import PATIENCE, State, Warned
 from installer.controller.plan import World
 from installer.controller.removal import REMOVED
-from installer.controller.rollout import PARKED, RESOURCE_VALUES, RolloutError, applied
+from installer.controller.rollout import RESOURCE_VALUES, RolloutError, applied
+from installer.objects import PARKED
 from tests.controller.samples import LINUX, NODE, NOW, SETTINGS, daemonset, node, pod, report, resource, unready
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from installer.controller.rollout import DAEMONSET, RESOURCE_VALUES
+from installer.controller.rollout import RESOURCE_VALUES
+from installer.objects import DAEMONSET
 from tests.controller.stage import NAMESPACE, SOON, now
 from tests.support.wait import until
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.controller import rollout
-from installer.controller.rollout import CHART_VALUES, PARKED, RESOURCE_VALUES, RolloutError, applied, is_applied
+from installer.controller.rollout import CHART_VALUES, RESOURCE_VALUES, RolloutError, applied, is_applied
+from installer.objects import PARKED
 from installer.resource import Wanted, wanted
 from tests.controller.samples import CHARTS, LINUX, TEMPLATE, daemonset, resource
 

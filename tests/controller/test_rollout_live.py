@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.controller.rollout import DAEMONSET
+from installer.objects import DAEMONSET
 from tests.controller.stage import MERGE, NAMESPACE
 from tests.kube.programs import folder
 from tests.support.wait import until
