@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from installer import logs
+from installer.advice import Adviser
 from installer.backends import Backends
 from installer.files import AlreadyRunningError, explain, lock
 from installer.health import Health
@@ -116,6 +117,13 @@ class Agent:
 
             self._cluster = Cluster(settings, self._obey, self._look, self._is_there)
             self._orders = self._cluster.orders
+            self._adviser = Adviser(
+                self._pods,
+                self._cluster,
+                excluded=lambda: self._orders.settings.exclude_namespaces,
+                defaults=self._defaults,
+                is_known=lambda: self._orders_known,
+            )
         self._pod_repair = PodRepair(
             self._pods,
             self._workers,
@@ -124,7 +132,7 @@ class Agent:
             orders=lambda: self._orders,
             defaults=self._defaults,
             capability=lambda: self._backends.chosen,
-            may_act=lambda: self._cluster is None or self._cluster.known,
+            may_act=lambda: self._orders_known,
             cluster=self._cluster,
             observe=self._metrics.running_pod,
         )
@@ -149,6 +157,7 @@ class Agent:
                 parts.create_task(self._pods.run(self._stop))
                 if self._cluster:
                     parts.create_task(self._cluster.run(self._stop))
+                    parts.create_task(self._adviser.run(self._stop))
                 parts.create_task(self._serve())
                 parts.create_task(self._reconciler.run(self._stop))
                 parts.create_task(self._pod_repair.run(self._stop))
@@ -156,6 +165,11 @@ class Agent:
         if self._leaves:
             for step in uninstall(self._settings):
                 _log.log(logging.ERROR if step.failed else logging.WARNING, step.text)
+
+    @property
+    def _orders_known(self) -> bool:
+        """Whether what is in force is known to be what is asked for."""
+        return self._cluster is None or self._cluster.known
 
     def _is_there(self) -> bool:
         """Whether our own pod is still one of the node's: one that was deleted by force ends after it is gone."""

@@ -59,7 +59,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One pod; annotations and labels are those of the mesh alone."""
+    """One pod; annotations and labels are those of the mesh alone; failing are the init containers whose last try failed."""
 
     namespace: str
     name: str
@@ -72,6 +72,7 @@ class Pod:
     run_as_group: int | None = None
     static_ids: tuple[str, ...] = ()
     node_name: str | None = None
+    failing: tuple[str, ...] = ()
 
     @property
     def proxy(self) -> Container | None:
@@ -109,6 +110,7 @@ class Pod:
             run_as_group=_id(security, "runAsGroup", "spec.securityContext"),
             static_ids=tuple(annotations[k] for k in STATIC_POD_IDS if k in annotations),
             node_name=_get(spec, "nodeName", str, "", path="spec") or None,
+            failing=tuple(_failing(manifest.get("status"))),
         )
 
 
@@ -127,6 +129,21 @@ def _containers(spec: Mapping[str, Any], kind: str) -> Iterator[Container]:
             run_as_group=_id(security, "runAsGroup", f"{path}.securityContext"),
             native_sidecar=kind == "initContainers" and item.get("restartPolicy") == "Always",
         )
+
+
+def _failing(status: object) -> Iterator[str]:
+    """Name them. Nothing is decided by it, so that nothing that it may hold keeps a pod from starting."""
+    statuses = _mapping(status).get("initContainerStatuses")
+    for each in statuses if isinstance(statuses, list) else ():
+        item = _mapping(each)
+        ended = [_mapping(_mapping(item.get(key)).get("terminated")) for key in ("state", "lastState")]
+        latest: Mapping[str, Any] = next(filter(None, ended), {})
+        if latest.get("exitCode"):
+            yield str(item.get("name"))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _env(container: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:

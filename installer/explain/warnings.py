@@ -35,10 +35,7 @@ OF_THE_MESH = ("istio-init", "istio-validation", "enable-core-dump", PROXY)  # t
 def of_pass(pod: Pod, passed: Pass) -> Iterator[str]:
     """Say what is worth knowing about a pod that is left alone."""
     if passed.row == "excluded" and "sidecar.istio.io/status" in pod.annotations:
-        yield (
-            f"the pod was injected, but its namespace {pod.namespace} is excluded: its sidecar gets no traffic. Take the "
-            "namespace out of excludeNamespaces, or switch injection off for it"
-        )
+        yield of_excluded(pod)
     if passed.row == "istio-init":
         yield (
             "istio-init needs NET_ADMIN in the pod, which this agent makes unnecessary: install the injector with "
@@ -48,9 +45,18 @@ def of_pass(pod: Pod, passed: Pass) -> Iterator[str]:
         yield f"{_listed(ignored)} has no effect, as the pod is left alone"
 
 
+def of_excluded(pod: Pod) -> str:
+    """Say what is wrong with a pod that was injected in a namespace that is left alone (F22)."""
+    return (
+        f"the pod was injected, but its namespace {pod.namespace} is excluded: its sidecar gets no traffic. Take the "
+        "namespace out of excludeNamespaces, or switch injection off for it"
+    )
+
+
 def of_redirect(pod: Pod, redirect: Redirect, addresses: tuple[Address, ...]) -> Iterator[str]:
     """Say what is worth knowing about a pod that is redirected."""
-    yield from _early_containers(pod, redirect)
+    for each in early_containers(pod, redirect):
+        yield of_early(each, redirect)
     yield from _unknown(pod)
     yield from _without_effect(pod, redirect)
     yield from _both(redirect)
@@ -80,20 +86,25 @@ def of_manifest(manifest: Mapping[str, Any], redirect: Redirect) -> Iterator[str
             yield f"under TPROXY {PROXY} needs the capability NET_ADMIN, or it cannot listen transparently and gets nothing"
 
 
-def _early_containers(pod: Pod, redirect: Redirect) -> Iterator[str]:
-    """Name the application's init containers that run before the sidecar is up (F21)."""
+def early_containers(pod: Pod, redirect: Redirect) -> Iterator[str]:
+    """Name the application's init containers that run before the sidecar is up, and are redirected (F21)."""
     if redirect.include_outbound == () and not redirect.include_outbound_ports:
         return
     for each in pod.init_containers:
         if each.name == PROXY:
             return
         if each.name not in OF_THE_MESH and not _taken_for_sidecar(each, pod, redirect):
-            yield (
-                f"init container {each.name} runs before the sidecar is up, and its outbound TCP is redirected there: it has "
-                f"no network. Let what it needs go round by {TRAFFIC}excludeOutboundIPRanges or "
-                f"{TRAFFIC}excludeOutboundPorts, run it as uid {redirect.uid}, or make the sidecar a native one (an init "
-                "container before it, restartPolicy Always)"
-            )
+            yield each.name
+
+
+def of_early(name: str, redirect: Redirect) -> str:
+    """Say what is wrong with such an init container, and what helps."""
+    return (
+        f"init container {name} runs before the sidecar is up, and its outbound TCP is redirected there: it has "
+        f"no network. Let what it needs go round by {TRAFFIC}excludeOutboundIPRanges or "
+        f"{TRAFFIC}excludeOutboundPorts, run it as uid {redirect.uid}, or make the sidecar a native one (an init "
+        "container before it, restartPolicy Always)"
+    )
 
 
 def _unknown(pod: Pod) -> Iterator[str]:

@@ -13,7 +13,7 @@ from installer.controller.taints import KEY
 from installer.release import RELEASE
 from tests.e2e.release import NAMESPACE, RESOURCE
 from tests.e2e.shop import ENVOY, SHOP, connections, from_node, from_pod, removed, started, url
-from tests.e2e.workloads import deployment
+from tests.e2e.workloads import deployment, hasty
 from tests.support.node import BIN_DIR, CONF_DIR, NAME
 from tests.support.wait import until
 
@@ -129,6 +129,18 @@ def test_injected_pods_go_through_envoy_and_others_do_not(node: KubernetesNode, 
     assert from_pod(node, "meshed", url(plain)) == f"plain {meshed['status']['podIP']}"
     assert connections(node, meshed)["outbound"] == before["outbound"] + 1
     removed(node, "meshed", "plain")
+
+
+def test_an_init_container_that_has_no_network_yet_is_told_what_helps(node: KubernetesNode, installed: Release) -> None:
+    plain = started(node, "plain", injected=False)
+    node.apply(hasty("hasty", SHOP, url(plain)))
+    events = ("get", "events", f"--namespace={SHOP}", "--field-selector=reason=NoNetworkYet")
+    until(
+        lambda: "init container fetch runs before the sidecar is up" in node.kubectl(*events), 60, "an Event says so"
+    )  # F21
+    removed(node, "plain")
+    node.kubectl("delete", "deployment/hasty", f"--namespace={SHOP}", "--cascade=foreground")
+    assert installed.get("istiocninodes")["items"][0]["status"]["state"] == "Installed"
 
 
 def test_a_namespace_that_the_resource_excludes_counts_for_the_next_pod(

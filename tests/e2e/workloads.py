@@ -53,6 +53,14 @@ def deployment(name: str, where: str, *, injected: bool) -> dict[str, Any]:
     }
 
 
+def hasty(name: str, where: str, address: str) -> dict[str, Any]:
+    """Make an injected Deployment with an init container that asks this address before the sidecar is up."""
+    made = deployment(name, where, injected=True)
+    first = {"name": "fetch", "image": APP, "command": ["/get", address], "securityContext": _restricted(1000)}
+    made["spec"]["template"]["spec"]["initContainers"].insert(0, first)
+    return made
+
+
 def service(name: str, where: str) -> dict[str, Any]:
     """Make the Service of a Deployment of that name."""
     spec = {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": PORT}]}
