@@ -197,6 +197,14 @@ def ready(cluster: Cluster, node: Node) -> tuple[str, str]:
     return found["status"], found["reason"]
 
 
+def events(cluster: Cluster, about: str, namespace: str = "default") -> list[tuple[str, str]]:
+    """Read the Events about an object of this name, in order: reason and note."""
+    path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
+    found = json.loads(cluster.kubectl("get", "--raw", path))["items"]
+    mine = [each for each in found if each["regarding"]["name"] == about]
+    return [(each["reason"], each["note"]) for each in sorted(mine, key=lambda each: str(each["eventTime"]))]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tests.kubernetes.conftest import SOON
+from tests.kubernetes.conftest import SOON, events
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -37,13 +37,6 @@ def fails(cluster: Cluster, name: str) -> None:
              "restartCount": 1, "image": "", "imageID": ""}  # fmt: skip
     status = json.dumps({"status": {"initContainerStatuses": [ended]}})
     cluster.kubectl("patch", "pod", name, "--subresource=status", f"--patch={status}")
-
-
-def events(cluster: Cluster, name: str, namespace: str = "default") -> list[tuple[str, str]]:
-    found = cluster.kubectl(
-        "get", "events", f"--namespace={namespace}", f"--field-selector=involvedObject.name={name}", "--output=json"
-    )
-    return [(each["reason"], each["message"]) for each in json.loads(found)["items"]]
 
 
 def test_each_is_told_once_by_an_event_at_the_pod(cluster: Cluster, node: Node, running: AgentProcess) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kubernetes.conftest import PRIMARY, SOON, ready
+from tests.kubernetes.conftest import PRIMARY, SOON, events, ready
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 
 def told(cluster: Cluster, node: Node) -> list[str]:
     """What Events on the Node say of what was left behind."""
-    found = json.loads(cluster.kubectl("get", "events", "--namespace=default", "--output=json"))["items"]
-    return [
-        each["message"]
-        for each in found
-        if (each["involvedObject"]["name"], each["reason"]) == (node.name, "LeftBehind")
-    ]
+    return [note for reason, note in events(cluster, node.name) if reason == "LeftBehind"]
 
 
 def logged(agent: AgentProcess) -> list[str]:

@@ -21,7 +21,7 @@ from installer.resource import GROUP, KIND, VERSION
 from installer.settings import settings
 from plugin.backend import Backend, Capability
 from tests.installer.node import replace_file
-from tests.kubernetes.conftest import ACCOUNT, PRIMARY, SOON, apply, ready, report
+from tests.kubernetes.conftest import ACCOUNT, PRIMARY, SOON, apply, events, ready, report
 from tests.support.fight import undone
 from tests.support.wait import eventually, until
 
@@ -41,11 +41,9 @@ def reports(cluster: Cluster, node: Node) -> int:
     return sum((each.get("name"), each.get("subresource")) == (node.name, "status") for each in asked)
 
 
-def events(cluster: Cluster, node: Node) -> list[str]:
+def reasons(cluster: Cluster, node: Node) -> list[str]:
     """The reasons of the Events about a node, in order."""
-    found = json.loads(cluster.kubectl("get", "events", "--namespace=default", "--output=json"))["items"]
-    mine = [each for each in found if each["involvedObject"]["name"] == node.name]
-    return [each["reason"] for each in sorted(mine, key=lambda each: str(each["eventTime"]))]
+    return [reason for reason, _ in events(cluster, node.name)]
 
 
 def message(cluster: Cluster, node: Node) -> str:
@@ -56,7 +54,7 @@ def message(cluster: Cluster, node: Node) -> str:
 def test_a_fight_is_one_turn_and_one_event_each_way(cluster: Cluster, node: Node, running: AgentProcess) -> None:  # F9
     until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "it is ready")
     path = running.conf_dir / "10-k8s.conflist"
-    before, told = reports(cluster, node), len(events(cluster, node))
+    before, told = reports(cluster, node), len(reasons(cluster, node))
     with undone(path, lambda: replace_file(path, PRIMARY.encode())):
         until(lambda: ready(cluster, node) == ("False", "Fight"), SOON, "the fight is reported")
         since, statuses, messages = time.monotonic(), set(), set()
@@ -75,7 +73,7 @@ def test_a_fight_is_one_turn_and_one_event_each_way(cluster: Cluster, node: Node
     assert "istio-cni" in path.read_text()
     assert "istio_cni_fight 0.0" in running.get("/metrics")[1]
     assert reports(cluster, node) - before == 2
-    until(lambda: events(cluster, node)[told:] == ["Fight", "Redirecting"], SOON, "an Event tells of each")
+    until(lambda: reasons(cluster, node)[told:] == ["Fight", "Redirecting"], SOON, "an Event tells of each")
 
 
 async def test_what_flips_is_written_less_and_less_and_the_last_state_in_the_end(
@@ -124,7 +122,7 @@ async def test_the_same_event_is_told_a_few_times_and_then_now_and_then(
         await told.tell(about | {"uid": "2"}, "Same", "as before", warning=True)
     finally:
         await api.close()
-    assert len(events(cluster, node)) == 3 + 2
+    assert len(events(cluster, node.name)) == 3 + 2
 
 
 async def test_how_large_the_cluster_is_is_heard_from_the_resource_and_changes_no_orders(
