@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubernetes import client, config
 
+from installer.controller.facts import agent_pod
 from installer.controller.news import LONGEST
 from installer.controller.nodes import Warned
 from installer.controller.psp import OURS
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from installer.controller.facts import Node
     from installer.controller.news import News
+    from installer.controller.standin import Words
 
 PATIENCE = 10.0  # seconds for one request
 AT_ONCE = 500  # objects in a page of a list
@@ -80,9 +81,12 @@ class Api:
         """List the Nodes."""
         return _pages(self._core.list_node)
 
-    def pods(self) -> Iterator[dict[str, Any]]:
-        """List the agents' pods."""
-        return _pages(lambda **page: self._core.list_namespaced_pod(self._namespace, label_selector=POD_LABELS, **page))
+    def pods(self, node: str = "") -> Iterator[dict[str, Any]]:
+        """List the agents' pods, of all nodes or of one."""
+        which: dict[str, Any] = {"label_selector": POD_LABELS}
+        if node:
+            which["field_selector"] = f"spec.nodeName={node}"
+        return _pages(lambda **page: self._core.list_namespaced_pod(self._namespace, **which, **page))
 
     def daemonset(self) -> Iterator[dict[str, Any]]:
         """Get the DaemonSet; nothing if it is not there."""
@@ -172,30 +176,28 @@ class Api:
             raise
         return written
 
-    def speak(self, node: Node, version: str, condition: Mapping[str, Any]) -> dict[str, Any]:
-        """Write a condition into the IstioCNINode of a node, and return that as it is then.
+    def speak(self, words: Words) -> dict[str, Any] | None:
+        """Write a condition into an IstioCNINode, which is made if need be, and return that as it is then.
 
-        Args:
-            node: whose.
-            version: it is refused as a conflict if it is not as it was at this one; empty: it is made.
-            condition: of its status.
+        Returns:
+            None if nothing was written, as the agent runs after all: its pod was known as it was before.
         """
         self._may_write()
+        name, version, status = words.node.name, words.version, {"conditions": [words.condition]}
+        if words.contradicts and any(agent_pod(each).runs for each in self.pods(name)):
+            return None
         of = {"apiVersion": NODES_VERSION, "kind": NODES_KIND}
         if not version:
-            owner = {"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": node.uid}
+            owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": words.node.uid}
+            new = of | {"metadata": {"name": name, "ownerReferences": [owner]}}
             made: Any = self._custom.create_cluster_custom_object(
-                *NODES,
-                of | {"metadata": {"name": node.name, "ownerReferences": [owner]}},
-                field_manager=CONTROLLER,
-                _request_timeout=PATIENCE,
+                *NODES, new, field_manager=CONTROLLER, _request_timeout=PATIENCE
             )
             version = made["metadata"]["resourceVersion"]
-        metadata = {"name": node.name, "resourceVersion": version}
         written: dict[str, Any] = self._custom.patch_cluster_custom_object_status(
             *NODES,
-            node.name,
-            of | {"metadata": metadata, "status": {"conditions": [dict(condition)]}},
+            name,
+            of | {"metadata": {"name": name, "resourceVersion": version}, "status": status},
             field_manager=CONTROLLER,
             force=True,
             _content_type=_APPLY,

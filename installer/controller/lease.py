@@ -98,7 +98,7 @@ class Lease:
         Raises:
             LeaseLostError: if it has run out: others may act from now on.
         """
-        while not stop.wait(max(0.0, self._good_until - _now())):
+        while not stop.wait(min(1.0, max(0.0, self._good_until - _now()))):
             if not self.held:
                 raise LeaseLostError(f"not renewed for {DEADLINE:g} s{self._trouble}")
 

@@ -7,6 +7,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kubernetes.client import ApiException
@@ -15,7 +16,7 @@ from installer.controller import facts, plan, removal, rollout, standin, status,
 from installer.controller.binding import Binding
 from installer.controller.cache import Cache, Entry
 from installer.controller.news import News, news
-from installer.controller.nodes import PATIENCE, State
+from installer.controller.nodes import PATIENCE, unwell_since
 from installer.controller.refusals import NO_SUCCESS, explain, is_passing
 from installer.controller.rolling import Roller
 from installer.controller.telling import Teller
@@ -25,7 +26,7 @@ from installer.objects import DAEMONSET
 from installer.resource import GROUP, KIND, VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
     from installer.controller.api import Api
     from installer.controller.metrics import Metrics
@@ -40,6 +41,7 @@ NODES_PER_STATUS = 500  # every agent hears of each status: with 5,000 nodes one
 WARNED_EVERY = timedelta(seconds=10)
 WARNINGS_AT_ONCE = 10
 NODES_AT_ONCE = 50  # that are written on before all is looked at again
+REFUSED_AGAIN = timedelta(minutes=1)
 LONGEST_PAUSE = 30.0  # seconds between two tries
 
 _log = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ class Loop:
         self._teller = Teller(api)
         self._binding = Binding(api, options.namespace)
         self._status_due = 0.0
+        self._refused: dict[tuple[str, str], datetime] = {}  # what, on which node: until when it is not tried again
         self._roller = Roller(api)
         self.all_heard = asyncio.Event()
 
@@ -151,8 +154,8 @@ class Loop:
         world = self._world()  # nodes are judged by the DaemonSet as it is now
         judged = self._judge(world, made, now)
         await self._taint(world, made, now)
-        await self._speak(world, judged, now)
         await self._write_statuses(world, made, judged, faults, now)
+        await self._speak(world, judged, now)
         self._metrics.reconciled()
 
     async def _ask_for_warnings(self, now: datetime) -> None:
@@ -212,9 +215,8 @@ class Loop:
         return step.move is removal.Move.PARK
 
     async def _taint(self, world: World, made: Plan, now: datetime) -> None:
-        changes = 0
-        for name, node in world.nodes.items():
-            wished = taints.taints(
+        wished = {
+            name: taints.taints(
                 node,
                 world.reports.get(name),
                 world.pods.get(name),
@@ -222,41 +224,59 @@ class Loop:
                 wanted=made.installed and plan.selected(world, node),
                 put=self._options.taint_new_nodes,
             )
-            if wished is None:
-                continue
-            changes += 1
-            if changes > NODES_AT_ONCE:
-                self._woken.set()
-                return
-            try:
-                self._caches[Kind.NODE].hear(
-                    await asyncio.to_thread(self._api.taint, name, node.version, [dict(each) for each in wished])
-                )
-            except ApiException as error:
-                if is_passing(error):
-                    raise
-                if error.status not in (404, 409):  # then it has changed meanwhile, and the watch wakes us
-                    _log.warning("a taint was refused", extra={"object": name, "reason": explain(error)})
-                continue
+            for name, node in world.nodes.items()
+        }
+        asked = (
+            (name, partial(self._api.taint, name, world.nodes[name].version, [dict(each) for each in its]))
+            for name, its in wished.items()
+            if its is not None
+        )
+        async for name, seen in self._write_on_nodes("taint", asked, now):
+            self._caches[Kind.NODE].hear(seen)
+            node, its = world.nodes[name], wished[name] or ()
             about = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.uid}
-            await self._teller.tell(about, taints.news(put=len(wished) > len(node.taints), wanted=made.installed), now)
+            await self._teller.tell(about, taints.news(put=len(its) > len(node.taints), wanted=made.installed), now)
 
     async def _speak(self, world: World, judged: status.Fleet, now: datetime) -> None:
         """Say in their IstioCNINodes why agents do not run."""
-        for changes, each in enumerate(standin.words(world, judged.verdicts, now), 1):
-            if changes > NODES_AT_ONCE:
+        asked = (
+            (each.node.name, partial(self._api.speak, each)) for each in standin.words(world, judged.verdicts, now)
+        )
+        async for _, seen in self._write_on_nodes("IstioCNINode", asked, now):
+            self._caches[Kind.REPORT].hear(seen)
+
+    async def _write_on_nodes(
+        self, what: str, asked: Iterable[tuple[str, Callable[[], dict[str, Any] | None]]], now: datetime
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Write on some nodes now, and on the others in the next rounds; what is refused is tried again after a while.
+
+        Args:
+            what: is written, for the log.
+            asked: by the node's name, what asks the API server; it returns None if there is nothing to be written after all.
+            now: the time.
+
+        Yields:
+            What was written, by the node's name.
+        """
+        tried, self._refused = 0, {each: until for each, until in self._refused.items() if until > now}
+        for name, ask in asked:
+            if (what, name) in self._refused:
+                continue
+            tried += 1
+            if tried > NODES_AT_ONCE:
                 self._woken.set()
                 return
             try:
-                seen = await asyncio.to_thread(self._api.speak, each.node, each.version, each.condition)
+                seen = await asyncio.to_thread(ask)
             except ApiException as error:
                 if is_passing(error):
                     raise
                 if error.status not in (404, 409):  # then it has changed meanwhile, and the watch wakes us
-                    extra = {"object": each.node.name, "reason": explain(error)}
-                    _log.warning("an IstioCNINode could not be written", extra=extra)
+                    self._refused[what, name] = now + REFUSED_AGAIN
+                    _log.warning("a %s was refused", what, extra={"object": name, "reason": explain(error)})
                 continue
-            self._caches[Kind.REPORT].hear(seen)
+            if seen is not None:
+                yield name, seen
 
     async def _write_statuses(
         self, world: World, made: Plan, judged: status.Fleet, faults: list[status.Fault], now: datetime
@@ -299,11 +319,7 @@ class Loop:
             old = (before.get("cni") or {}).get("status") == status.ERROR
             self._unwell_since = dict.fromkeys(world.nodes, now - PATIENCE) if old else {}
         judged = plan.fleet(world, made, self._unwell_since, now)
-        self._unwell_since = {
-            each.node: self._unwell_since.get(each.node, now)
-            for each in judged.verdicts
-            if each.state is not State.READY
-        }
+        self._unwell_since = unwell_since(self._unwell_since, judged.verdicts, now)
         self._metrics.judged(judged)
         return judged
 

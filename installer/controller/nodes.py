@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, NamedTuple
 from installer.controller.removal import REMOVED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from installer.controller.facts import AgentPod, Report, Settings
 
 PATIENCE = timedelta(seconds=60)  # what changes, starts or is mended gets it before it counts as failed
 AT_ONCE = timedelta(0)
+WAITS_ITS_TURN = "OldPod"  # however long that takes: patience begins when the agent is replaced
 
 _HOPELESS = {  # what a container waits for, in the kubelet's words, that does not come by itself
     "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "ErrImageNeverPull", "ErrImagePull", "Error",
     "ImageInspectError", "ImagePullBackOff", "InvalidImageName", "OOMKilled", "RunContainerError",
 }  # fmt: skip
 _IMAGE = {"ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName"}
+_ENDS = {"Completed", "CrashLoopBackOff", "Error", "OOMKilled"}
 _NOT_THERE = re.compile(r'volume "(?P<volume>[^"]+)"\s*: hostPath type check failed: (?P<path>\S+) is not a directory')
 _DIRECTORIES = {"cni-bin-dir": ("cniBinDir", "plugins"), "cni-conf-dir": ("cniConfDir", "network configuration")}
 
@@ -112,8 +114,8 @@ def why(pod: AgentPod, warned: Warned | None) -> Warned:
         value, what = _DIRECTORIES[missing["volume"]]
         return Warned(
             "FailedMount",
-            f"{value} {missing['path']} is not on this node: its container runtime has its {what} elsewhere. Set "
-            f"spec.values.cni.{value}, or the chart's platform, to where that is",
+            f"{value} {missing['path']} is not on this node: its container runtime has its {what} elsewhere, or nothing has "
+            f"made it yet. Set spec.values.cni.{value}, or the chart's platform, to where that is",
         )
     if pod.is_mute and warned:
         return Warned(warned.reason, f"the agent's pod {pod.name} does not start: {warned.message}")
@@ -127,6 +129,11 @@ def why(pod: AgentPod, warned: Warned | None) -> Warned:
     return Warned(
         pod.reason or "NotReady", f"the agent's pod {pod.name} is not ready: {pod.message or pod.reason}{what_to_do}"
     )
+
+
+def family(reason: str) -> str:
+    """Return one reason for all those by which the kubelet says the same in turns."""
+    return next((min(each) for each in (_IMAGE, _ENDS) if reason in each), reason)
 
 
 def _missing_directory(warned: Warned | None) -> re.Match[str] | None:
@@ -145,7 +152,7 @@ def _not_installed(seen: Seen, asked: Asked) -> _Trouble | None:
         # An agent that runs and is not ready has said why itself.
         if pod.runs and report is not None and report.ready is False:
             return _Trouble(report.reason, report.message, soon, State.FAILED, since=report.since)
-        return _of_pod(pod, warned, soon, State.FAILED if report else State.SILENT)
+        return _of_pod(pod, warned, soon, reported=report is not None)
     if report is None:
         return _Trouble("NoReport", "its agent runs, and has not reported yet", soon, State.SILENT)
     if not follows:
@@ -155,8 +162,7 @@ def _not_installed(seen: Seen, asked: Asked) -> _Trouble | None:
         reason, said = report.reason or "NotReady", report.message or "its agent does not say why"
         return _Trouble(reason, said, soon, State.FAILED, since=report.since)
     if not current or pod.going:
-        # However long it takes: the DaemonSet replaces agents a few at a time.
-        return _Trouble("OldPod", "its agent waits for its turn to be replaced", State.UPDATING, State.UPDATING)
+        return _Trouble(WAITS_ITS_TURN, "its agent waits for its turn to be replaced", State.UPDATING, State.UPDATING)
     return None
 
 
@@ -171,15 +177,28 @@ def _not_removed(seen: Seen, _: Asked) -> _Trouble | None:
         said = "the plugin is still there, and no agent runs that could take it out; `install-cni uninstall` there does"
         return _Trouble("NoAgent", said, State.UPDATING, late)
     if not pod.runs:
-        return _of_pod(pod, warned, State.UPDATING, late)
+        return _of_pod(pod, warned, State.UPDATING, reported=report is not None)
     return _Trouble("NotRemoved", "its agent has not taken the plugin out yet; its log says why", State.UPDATING, late)
 
 
-def _of_pod(pod: AgentPod, warned: Warned | None, soon: State, late: State) -> _Trouble:
+def _of_pod(pod: AgentPod, warned: Warned | None, soon: State, *, reported: bool) -> _Trouble:
     reason, message = why(pod, warned)
-    if reason in _HOPELESS or _missing_directory(warned):  # other mounts that fail may succeed a moment later
+    # On a node that is new the primary CNI may be about to make the directory.
+    if reason in _HOPELESS or (reported and _missing_directory(warned)):
         return _Trouble(reason, message, soon, State.FAILED, AT_ONCE)
-    return _Trouble(reason, message, soon, late)
+    return _Trouble(reason, message, soon, State.FAILED if reported else State.SILENT)
+
+
+def unwell_since(before: Mapping[str, datetime], verdicts: Iterable[Verdict], now: datetime) -> dict[str, datetime]:
+    """Say since when nodes are not as they are to be, for `verdict`: patience does not begin while one waits for its turn.
+
+    Args:
+        before: the same, of the last time.
+        verdicts: now.
+        now: the time.
+    """
+    unwell = (each for each in verdicts if each.state is not State.READY and each.reason != WAITS_ITS_TURN)
+    return {each.node: before.get(each.node, now) for each in unwell}
 
 
 def versions(reports: Mapping[str, Report]) -> str:

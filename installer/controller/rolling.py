@@ -37,7 +37,7 @@ class Roller:
         self._api = api
         self._applied: _Applied | None = None
         self._pace = Pace(ROLLOUTS)
-        self.is_refused = False  # what was asked for last
+        self.is_refused = False  # to park it
 
     async def roll_out(
         self, world: World, made: Plan, *, park: bool, clock: float
@@ -76,7 +76,7 @@ class Roller:
                 return None, []
             if is_passing(error):
                 raise
-            self.is_refused = True
+            self.is_refused = park
             return None, [Fault("RolloutFailed", f"the DaemonSet could not be changed: {explain(error)}")]
         self._applied, self.is_refused = _applied(wished, written), False
         if again:

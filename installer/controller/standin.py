@@ -6,9 +6,10 @@ An agent writes its whole status when it starts, and so takes the condition back
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.controller.nodes import PATIENCE, State
+from installer.controller.nodes import PATIENCE, State, family
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,24 +19,33 @@ if TYPE_CHECKING:
     from installer.controller.nodes import Verdict
     from installer.controller.plan import World
 
+AGAIN = timedelta(minutes=10)  # before the same is said in other words
 LONGEST = 32768  # characters of a message, as the definition has it
 _NOBODY = ("Removed", "no agent is to run on this node, and none has reported from there")
 _REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")  # as the definition has it
 
 
 class Words(NamedTuple):
-    """What is to be written: whose node it is, the version of what it is based on (empty: it is not there), the condition."""
+    """What is to be written.
+
+    Attributes:
+        node: where.
+        version: of the IstioCNINode that it is based on; empty: there is none.
+        condition: of its status.
+        contradicts: whether the agent has said there that all is well.
+    """
 
     node: Node
     version: str
     condition: dict[str, Any]
+    contradicts: bool
 
 
 def words(world: World, verdicts: Iterable[Verdict], now: datetime) -> Iterator[Words]:
     """Find what is to be written where.
 
     What has been written within a minute is left alone, as the pod of an agent that has just spoken may be known only as it was
-    before.
+    before; and for longer where much the same has been said, as the kubelet says it in turns in other words.
 
     Args:
         world: what is seen.
@@ -56,9 +66,12 @@ def words(world: World, verdicts: Iterable[Verdict], now: datetime) -> Iterator[
         since = report.since if report and report.ready is False and report.since else now
         condition = {"type": "Ready", "status": "False", "reason": reason, "message": message}
         condition["lastTransitionTime"] = since.strftime("%Y-%m-%dT%H:%M:%SZ")
-        yield Words(world.nodes[name], report.resource_version if report else "", condition)
+        version, contradicts = (report.resource_version, report.ready is True) if report else ("", False)
+        yield Words(world.nodes[name], version, condition, contradicts)
 
 
 def _is_due(report: Report, reason: str, message: str, now: datetime) -> bool:
-    is_said = (report.ready, report.reason, report.message) == (False, reason, message)
-    return not is_said and (report.written is None or now - report.written >= PATIENCE)
+    if (report.ready, report.reason, report.message) == (False, reason, message):
+        return False
+    alike = report.ready is False and family(report.reason) == family(reason)
+    return report.written is None or now - report.written >= (AGAIN if alike else PATIENCE)

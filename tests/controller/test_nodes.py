@@ -7,11 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.controller.nodes import PATIENCE, Asked, Seen, State, Verdict, Warned, verdict, versions, why
+from installer.controller.nodes import (
+    PATIENCE,
+    Asked,
+    Seen,
+    State,
+    Verdict,
+    Warned,
+    unwell_since,
+    verdict,
+    versions,
+    why,
+)
 from installer.controller.removal import REMOVED
 from tests.controller.samples import LONG_AGO, NODE, NOW, POD, SETTINGS, TEMPLATE, pod, report, unready
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
     from installer.controller.facts import AgentPod, Report
 
 READY, UPDATING, MENDING, FAILED, SILENT = State
@@ -112,10 +126,29 @@ def test_what_does_not_come_by_itself_has_failed_at_once(asked: Asked, of: Repor
 
 
 @pytest.mark.parametrize("asked", [ASKED, REMOVAL], ids=["install", "removal"])
-def test_a_directory_that_is_missing_has_failed_at_once(asked: Asked) -> None:
-    said = judged(asked, None, unready("ContainerCreating"), missing("cni-bin-dir", "/opt/cni/bin"))
+def test_a_directory_that_is_missing_has_failed_at_once_where_an_agent_ran_before(asked: Asked) -> None:
+    said = judged(asked, report(), unready("ContainerCreating"), missing("cni-bin-dir", "/opt/cni/bin"))
     assert {(each.state, each.reason) for each in said} == {(FAILED, "FailedMount")}
     assert "cniBinDir /opt/cni/bin is not on this node" in said[0].message
+    new = judged(asked, None, unready("ContainerCreating"), missing("cni-bin-dir", "/opt/cni/bin"))
+    assert [each.state for each in new] == [UPDATING, UPDATING, SILENT], "its primary CNI may be about to make it"
+
+
+def test_patience_begins_when_the_agent_is_replaced_and_not_while_it_waits_for_its_turn() -> None:
+    since: Mapping[str, datetime] = {}
+    turn = NOW + 10 * PATIENCE
+    for now, its_pod, expected in (
+        (NOW, pod(template="6"), UPDATING),
+        (turn - BARELY, pod(template="6"), UPDATING),
+        (turn, None, UPDATING),
+        (turn + PATIENCE - BARELY, unready("ContainerCreating"), MENDING),
+        (turn + PATIENCE, unready("ContainerCreating"), FAILED),
+    ):
+        said = verdict(Seen(NODE, report(), its_pod), ASKED, since.get(NODE, now), now)
+        since = unwell_since(since, [said], now)
+        assert said.state is expected, (now - turn, said)
+    well = verdict(Seen(NODE, report(), pod()), ASKED, since[NODE], now)
+    assert unwell_since(since, [well], now) == {}
 
 
 def test_a_mount_that_fails_for_another_reason_may_succeed_a_moment_later() -> None:
@@ -192,7 +225,7 @@ def test_of_a_directory_that_is_missing_it_says_which_value_names_it(
     found = why(unready(reason), warned)
     assert found.reason == "FailedMount"
     assert found.message.startswith(
-        f"{value} is not on this node: its container runtime has its {what} elsewhere. Set "
+        f"{value} is not on this node: its container runtime has its {what} elsewhere, or nothing has made it yet. Set "
     )
     assert f"Set spec.values.cni.{value.partition(' ')[0]}, or the chart's platform, to where that is" in found.message
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from installer.controller import facts
+from installer.controller.api import Api, connect
+from installer.controller.loop import NODES_AT_ONCE
+from installer.controller.nodes import PATIENCE
+from installer.controller.standin import Words
 from installer.controller.taints import KEY
-from installer.objects import PARKED
-from tests.controller.stage import NAMESPACE, SOON
+from installer.objects import CONTROLLER, PARKED
+from tests.controller.stage import NAMESPACE, SOON, now
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -75,7 +82,7 @@ def test_a_directory_that_is_missing_is_named_with_what_to_do_by_the_node_and_by
                 "lastTimestamp": "2026-01-01T00:00:00Z",
             },  # type: ignore[arg-type]
         )
-        said = stage.becomes("ERROR")
+        said = stage.becomes("ERROR", within=PATIENCE.total_seconds() + SOON)
         until(lambda: stage.ready("node1") == ("False", "FailedMount"), SOON, "the node's IstioCNINode says it")
         seen = stage.cluster.kubectl("get", "istiocninodes")
         assert [each["kind"] for each in stage.istiocninode("node1")["metadata"]["ownerReferences"]] == ["Node"]
@@ -87,6 +94,48 @@ def test_a_directory_that_is_missing_is_named_with_what_to_do_by_the_node_and_by
         assert "cniBinDir /opt/cni/bin is not on this node" in text
         assert "spec.values.cni.cniBinDir" in text
     assert "node node1: FailedMount" in said["error"]
+
+
+def test_an_agent_that_runs_after_all_is_not_spoken_for(stage: Stage) -> None:
+    """Its report is old, and the watch of pods has not told yet that it runs: it is asked for."""
+    stage.add_node("node1")
+    stage.add_agent("node1")
+    stage.report("node1")
+    kubeconfig = stage.cluster.kubeconfig("speaker", token=stage.cluster.token(NAMESPACE, CONTROLLER))
+    api = Api(connect(kubeconfig), NAMESPACE, lambda: True)
+    condition = {"type": "Ready", "status": "False", "reason": "Said", "message": "", "lastTransitionTime": now()}
+    seen, node = stage.istiocninode("node1"), facts.node({"metadata": {"name": "node1", "uid": "1"}})
+    words = Words(node, seen["metadata"]["resourceVersion"], condition, contradicts=True)
+    assert api.speak(words) is None
+    assert stage.istiocninode("node1") == seen
+    stage.set_agent("node1", ready=False, waiting={"reason": "CrashLoopBackOff"})
+    assert api.speak(words)
+    assert stage.ready("node1") == ("False", "Said")
+
+
+def test_what_is_refused_on_many_nodes_keeps_it_from_none(empty_stage: Stage, controller: Run) -> None:
+    stage = empty_stage
+    stage.install_chart()
+    rights = stage.rbac.read_cluster_role("istio-cni-controller").rules or []
+    for each in rights:
+        if "istiocninodes" in (each.resources or ()):
+            each.verbs = ["list", "watch"]
+    stage.rbac.patch_cluster_role("istio-cni-controller", {"rules": rights})
+    names = {f"node{number}" for number in range(NODES_AT_ONCE + 10)}
+    for name in names:
+        stage.add_node(name)
+        stage.add_agent(name, ready=False, waiting={"reason": "ErrImagePull"})
+    acting = controller()
+
+    def refused() -> Counter[str]:
+        lines = map(json.loads, acting.log.read_text().splitlines())
+        return Counter(each["object"] for each in lines if each["message"] == "a IstioCNINode was refused")
+
+    with acting:
+        stage.apply({})
+        stage.becomes("ERROR")
+        until(lambda: refused().keys() == names, SOON, "it was tried on all of them")
+        assert {*refused().values()} == {1}, "and on none again within its minute"
 
 
 def test_a_node_whose_agent_never_started_holds_up_no_uninstall(stage: Stage, controller: Run) -> None:

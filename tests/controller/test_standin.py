@@ -72,6 +72,27 @@ def test_the_same_is_said_once_and_since_when_stays() -> None:
     assert said(report=replace(SAID, message="another")) == [("12", CONDITION | {"lastTransitionTime": THEN})]
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "minutes"),
+    [
+        ("ErrImagePull", "ImagePullBackOff", 10),
+        ("Error", "CrashLoopBackOff", 10),
+        ("FailedMount", "FailedMount", 10),
+        ("FailedMount", "ImagePullBackOff", 1),
+    ],
+)
+def test_what_the_kubelet_says_in_turns_is_written_now_and_then(before: str, now: str, minutes: int) -> None:
+    for seconds, count in ((60 * minutes - 1, 0), (60 * minutes, 1)):
+        told = replace(SAID, reason=before, message="before", written=NOW - timedelta(seconds=seconds))
+        assert len(said(FAILED._replace(reason=now), report=told)) == count
+
+
+def test_that_it_contradicts_the_agents_own_word_is_known() -> None:
+    for report, expected in ((REPORT, True), (replace(REPORT, ready=False), False), (SAID, None), (None, False)):
+        world = World([], None, {"node1": NODE}, {"node1": report} if report else {}, {"node1": POD})
+        assert [each.contradicts for each in words(world, [FAILED], NOW)] == ([] if expected is None else [expected])
+
+
 def test_where_no_agent_is_to_be_any_more_nothing_is_failed_any_more() -> None:
     for verdict in (None, replace_state(State.READY)):
         assert [(each["reason"], each["status"]) for _, each in said(verdict, None, SAID)] == [("Removed", "False")]
