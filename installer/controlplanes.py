@@ -53,7 +53,7 @@ class ControlPlanes:
         self._list_every = list_every
         self._watch = ClusterWatch(Watched(GROUP, VERSION, PLURAL), kubeconfig, _read, self._hear)
         self._resources: dict[Name, Mapping[str, Any]] = {}
-        self._nodes: dict[Name, int] = {}
+        self.nodes = 0  # how many nodes the controller has counted, at most; 0: not known yet
         self._known = False
         self._defined = asyncio.Event()
         self._list_now = asyncio.Event()
@@ -64,11 +64,6 @@ class ControlPlanes:
     def resources(self) -> list[Mapping[str, Any]]:
         """Those there are, without their status."""
         return [*self._resources.values()]
-
-    @property
-    def nodes(self) -> int:
-        """How many nodes the controller has counted; 0: none yet."""
-        return max((self._nodes.get(name, 0) for name in self._resources), default=0)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hear of them until told to stop. Nothing that the API server does or does not do ends it."""
@@ -115,7 +110,7 @@ class ControlPlanes:
             return False
         try:
             listed = {_name(each): _trimmed(each) for each in answer["items"]}
-            self._nodes = {_name(each): _nodes_of(each) for each in answer["items"]}
+            self.nodes = max([self.nodes, *map(_nodes_of, answer["items"])])
         except (LookupError, TypeError) as error:
             raise ApiError(f"the API server's answer is no list of IstioControlPlanes: {answer!s:.120}") from error
         seen = self._resources
@@ -127,7 +122,7 @@ class ControlPlanes:
 
     def _hear(self, heard: _Heard) -> None:
         others = {name: each for name, each in self._resources.items() if name != heard.name}
-        self._nodes[heard.name] = heard.nodes
+        self.nodes = max(self.nodes, heard.nodes)
         if heard.listed and self._known:
             self._list_now.set()  # a new list follows a gap, and does not tell who has gone in it
         if self._known:

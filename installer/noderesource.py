@@ -1,4 +1,4 @@
-"""This node's IstioCNINode, written by its agent alone and only when something has changed (D5).
+"""This node's IstioCNINode, written by its agent, if that runs, and only when something has changed (D5).
 
 Server-side apply: what others write on it, such as its owner, stays. An Event on the Node tells of each turn for the better or
 the worse. What keeps changing is written less and less often, as it is by then: 5,000 nodes may be in the same trouble.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LOOK_EVERY = 1.0  # seconds between two looks whether something has changed
 # That a resource is obeyed is written after a while by chance, as all nodes have heard of it at once.
 SPREAD = 10.0  # seconds at most, in a cluster that is not large
-IN_A_SECOND = 100  # nodes, in a large one
+IN_A_SECOND = 200  # nodes, in a large one
 COUNTS = {"pods", "repairs"}  # the fields that count something
 COUNTS_EVERY = 600.0  # seconds between two writes for the sake of these alone
 AGAIN_EVERY = 1800.0  # seconds after which it is written though nothing has changed: somebody may have deleted it
@@ -64,7 +64,7 @@ class NodeResource:
             look: what is to be reported, as it is now.
             nodes: how many the cluster has, as far as that is known.
             spread: seconds at most, by chance, before it is written that a resource is obeyed; more in a large cluster.
-            limits: how often it is written for other reasons.
+            limits: how often it is written for one reason: that a resource is obeyed, or what has become of the node.
         """
         self._node_name = node_name
         self._api = api
@@ -72,7 +72,8 @@ class NodeResource:
         self._look = look
         self._nodes = nodes
         self._spread = spread
-        self._pace = Pace(limits)
+        self._paces = {obeys: Pace(limits) for obeys in (True, False)}
+        self._has_reported = False
         self._path = f"/apis/{'/'.join(NODES)}/{node_name}"
         self._written: dict[str, Any] = {}
         self._written_at = -COUNTS_EVERY
@@ -86,22 +87,26 @@ class NodeResource:
         failures, loop = 0, asyncio.get_running_loop()
         while True:
             changed = self._changed()
-            obeys = "controlPlane" in changed  # which people change, and wait for
-            if not changed or (not obeys and self._pace.wait(loop.time())):
+            obeys = "controlPlane" in changed  # which people wait for: it does not come behind what flips
+            if not changed or self._paces[obeys].wait(loop.time()):
                 await asyncio.sleep(LOOK_EVERY)
                 continue
-            if obeys:
-                await asyncio.sleep(random.uniform(0, max(self._spread, self._nodes() / IN_A_SECOND)))  # noqa: S311
+            if obeys and self._has_reported:
+                await asyncio.sleep(random.uniform(0, self.spread))  # noqa: S311 - not for secrets
             try:
                 await self.write()
-                failures, self._reason = 0, ""
-                if not obeys:
-                    self._pace.done(loop.time())
+                failures, self._reason, self._has_reported = 0, "", True
+                self._paces[obeys].done(loop.time())
             except ApiError as error:
                 self._say(str(error))
                 pause = RETRIES[min(failures, len(RETRIES) - 1)]
                 failures += 1
                 await asyncio.sleep(max(pause, error.after) * random.uniform(1, 2))  # noqa: S311
+
+    @property
+    def spread(self) -> float:
+        """Seconds over which the nodes report a change that all have heard of at once; a start is spread as it is."""
+        return max(self._spread, self._nodes() / IN_A_SECOND)
 
     async def write(self) -> None:
         """Write it as it is now.

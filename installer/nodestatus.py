@@ -100,6 +100,8 @@ def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
         directory = str(settings.cni_conf_dir)
         made["conflist"] = {"directory": directory, "file": node.conflist, "form": node.form.value}
         made["plugin"] = {"path": str(settings.cni_bin_dir / PLUGIN), "sha256": node.digest}
+    elif not node.removed:  # where it was in last, and may still be: whoever comes after has to know
+        made |= {key: last[key] for key in ("conflist", "plugin") if key in last}
     if seen.tried:
         made["backend"] = _backend(seen.chosen)
         made["preflight"] = [_backend(each) | {"usable": each.unusable is None} for each in seen.tried]

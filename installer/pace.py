@@ -9,7 +9,7 @@ class Limits(NamedTuple):
 
     Attributes:
         sustained: acts a second that are let through at once for ever.
-        burst: acts that may come at once.
+        burst: acts that may come at once before the first that is followed by a pause.
         first_pause: between two acts beyond that; it doubles with each.
         longest_pause: between two acts.
         peace: without an act, after which they are let through at once again.
@@ -23,7 +23,7 @@ class Limits(NamedTuple):
 
 
 REPAIRS = Limits(sustained=5.0, burst=10.0, first_pause=0.2, longest_pause=5.0, peace=10.0)
-# One in two minutes at last: 5,000 nodes that do not come to rest write 42 a second. What people change comes in the burst.
+# One in two minutes at last: 5,000 nodes that do not come to rest write 42 a second.
 REPORTS = Limits(sustained=1 / 60, burst=5.0, first_pause=10.0, longest_pause=120.0, peace=300.0)
 # Each time all agents are replaced: the third time within ten minutes is spaced.
 ROLLOUTS = Limits(sustained=1 / 600, burst=2.0, first_pause=10.0, longest_pause=120.0, peace=300.0)

@@ -71,7 +71,7 @@ def wanted(resource: Mapping[str, Any]) -> Wanted | tuple[Problem, ...]:
         namespace=namespace,
         agents={agents[name].name: values.as_text(value) for name, value in given.items() if name in agents},
         daemonset={name: value for name, value in given.items() if name not in agents},
-        notes=tuple(values.without_effect(unvalidated, values.names())),
+        notes=tuple(values.without_effect(unvalidated, values.schemas())),
     )
 
 

@@ -91,9 +91,7 @@ def problems(path: str, given: Mapping[str, Any], *, known_alone: bool, types_al
     for name, value in given.items():
         if name not in known:
             if known_alone:
-                of_the_chart = f"it is set by the chart alone: helm upgrade --set cni.{name}=…"
-                said = of_the_chart if name in OF_THE_CHART else no_such_value(name, known)
-                yield Problem(f"{path}.{name}", said)
+                yield Problem(f"{path}.{name}", _unknown(name, known))
             continue
         schema = _type_of(known[name]) if types_alone else known[name]
         found: dict[str, Problem] = {}  # the first at each place: of a wrong type the allowed values say nothing new
@@ -112,13 +110,19 @@ def without_effect(unvalidated: Mapping[str, Any], known: Collection[str]) -> It
     """
     for name in unvalidated:
         if name not in known:
-            yield f"spec.unvalidatedValues.cni.{name} has no effect: {no_such_value(name, known)}"
+            yield f"spec.unvalidatedValues.cni.{name} has no effect: {_unknown(name, known)}"
 
 
 def no_such_value(name: str, known: Collection[str]) -> str:
     """Say that a name is none of those that are known, and which of them is the nearest."""
     near = difflib.get_close_matches(name, known, 1)
     return "no such value; " + (f"is {near[0]} meant?" if near else f"expected one of {', '.join(sorted(known))}")
+
+
+def _unknown(name: str, known: Collection[str]) -> str:
+    if name in OF_THE_CHART:
+        return f"it is set by the chart alone: helm upgrade --set cni.{name}=…"
+    return no_such_value(name, known)
 
 
 def as_text(value: object) -> str:

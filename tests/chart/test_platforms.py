@@ -101,13 +101,15 @@ def test_the_quota_is_for_namespaces_that_have_none(render: Render) -> None:
     scope = {
         "scopeName": "PriorityClass",
         "operator": "In",
-        "values": ["system-node-critical", "system-cluster-critical"],
+        "values": ["system-node-critical"],
     }
     rendered = render({"platform": "gke", "cni": {"resourceQuota": {"enabled": True, "pods": 1000000}}})
     assert rendered["ResourceQuota"]["spec"] == {
         "hard": {"pods": "1000000"},
         "scopeSelector": {"matchExpressions": [scope]},
     }
+    of_controller = rendered.of_controller("ResourceQuota")["spec"]
+    assert of_controller["scopeSelector"]["matchExpressions"] == [scope | {"values": ["system-cluster-critical"]}]
     assert "ResourceQuota" not in render({"platform": "gke", "cni": {"namespace": "kube-system"}}).kinds
 
 

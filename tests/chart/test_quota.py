@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from tests.chart.conftest import Render
+    from tests.chart.helm import Rendered
 
 NAMESPACE = "mesh"
 CRITICAL = ["system-node-critical", "system-cluster-critical"]  # that of GKE, word for word in what it answers
@@ -48,6 +49,10 @@ def refused(limited: Cluster, pod: Mapping[str, Any]) -> str:
     return done.stderr if done.returncode else ""
 
 
+def quotas(rendered: Rendered) -> list[dict[str, Any]]:
+    return [each for each in rendered.objects if each["kind"] == "ResourceQuota"]
+
+
 def test_each_pod_of_the_chart_is_admitted_on_gke(limited: Cluster, render: Render) -> None:
     rendered = render({"platform": "gke"}, f"--namespace={NAMESPACE}")
     specs = {"agent": rendered.pod, "controller": rendered.controller}
@@ -55,21 +60,22 @@ def test_each_pod_of_the_chart_is_admitted_on_gke(limited: Cluster, render: Rend
     pods = {of: {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec} for of, spec in specs.items()}
     for pod in pods.values():
         assert "insufficient quota to match these scopes" in refused(limited, pod)
-    quota = rendered["ResourceQuota"]
-    limited.kubectl("apply", "--filename=-", text=json.dumps(quota))
-    hard = quota["spec"]["hard"]
-    status = {"status": {"hard": hard, "used": dict.fromkeys(hard, "0")}}  # as the quota's controller does
-    limited.kubectl(
-        "patch", "resourcequota", quota["metadata"]["name"], f"--namespace={NAMESPACE}", "--subresource=status",
-        "--type=merge", f"--patch={json.dumps(status)}",
-    )  # fmt: skip
+    for quota in quotas(rendered):
+        limited.kubectl("apply", "--filename=-", text=json.dumps(quota))
+        hard = quota["spec"]["hard"]
+        status = {"status": {"hard": hard, "used": dict.fromkeys(hard, "0")}}  # as the quota's controller does
+        limited.kubectl(
+            "patch", "resourcequota", quota["metadata"]["name"], f"--namespace={NAMESPACE}", "--subresource=status",
+            "--type=merge", f"--patch={json.dumps(status)}",
+        )  # fmt: skip
     assert {of: refused(limited, pod) for of, pod in pods.items()} == dict.fromkeys(pods, "")
 
 
 def test_the_quota_is_for_the_classes_of_the_charts_pods_alone(render: Render) -> None:
     for enabled in (True, False):
         rendered = render({"platform": "gke", "cni": {"controller": {"enabled": enabled}}})
-        (scope,) = rendered["ResourceQuota"]["spec"]["scopeSelector"]["matchExpressions"]
         workloads = [each for each in rendered.objects if each["kind"] in ("DaemonSet", "Deployment")]
         classes = {each["spec"]["template"]["spec"]["priorityClassName"] for each in workloads}
-        assert (scope["operator"], set(scope["values"])) == ("In", classes)
+        scopes = [scope for each in quotas(rendered) for scope in each["spec"]["scopeSelector"]["matchExpressions"]]
+        assert {each["operator"] for each in scopes} == {"In"}
+        assert sorted(value for each in scopes for value in each["values"]) == sorted(classes)

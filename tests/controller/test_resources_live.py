@@ -87,7 +87,7 @@ def test_an_unvalidated_name_that_nothing_has_is_named_and_fails_nothing(stage: 
     stage.add_agent("node1")
     with controller():
         said = "spec.unvalidatedValues.cni.logLevle has no effect: no such value; is logLevel meant?"
-        stage.report("node1", stage.apply({"unvalidatedValues": {"cni": {"logLevle": "info", "maxUnavailable": 3}}}))
+        stage.report("node1", stage.apply({"unvalidatedValues": {"cni": {"logLevle": "info"}}}))
         assert stage.becomes("HEALTHY") == {
             "status": "HEALTHY",
             "statusString": f"1 of 1 nodes redirect pods with these settings; {said}",

@@ -84,12 +84,17 @@ def test_unvalidated_values_win() -> None:
     assert found.agents == {"log_level": "debug"}
 
 
-def test_an_unvalidated_name_that_nothing_has_is_noted_and_one_of_the_chart_is_not() -> None:
+def test_an_unvalidated_name_that_nothing_reads_is_noted() -> None:
     cni = "{logLevle: info, logLevel: info, maxUnavailable: 3, agentSocket: /run/x/y.sock}"
     found = read(f"spec: {{unvalidatedValues: {{cni: {cni}}}}}")
     assert isinstance(found, Wanted)
     assert found.agents == {"log_level": "info"}
-    assert found.notes == ("spec.unvalidatedValues.cni.logLevle has no effect: no such value; is logLevel meant?",)
+    alone = "has no effect: it is set by the chart alone: helm upgrade --set cni"
+    assert found.notes == (
+        "spec.unvalidatedValues.cni.logLevle has no effect: no such value; is logLevel meant?",
+        f"spec.unvalidatedValues.cni.maxUnavailable {alone}.maxUnavailable=…",
+        f"spec.unvalidatedValues.cni.agentSocket {alone}.agentSocket=…",
+    )
 
 
 def test_without_a_word_it_is_enabled_and_asks_for_nothing_else() -> None:
