@@ -15,7 +15,7 @@ from installer.events import Events
 from installer.noderesource import NodeResource
 from installer.nodestate import Condition, NodeState
 from installer.nodestatus import Seen
-from installer.orders import Orders
+from installer.orders import ControlPlane, Orders
 from installer.pace import Limits
 from installer.resource import GROUP, KIND, VERSION
 from installer.settings import settings
@@ -146,3 +146,31 @@ async def test_how_large_the_cluster_is_is_heard_from_the_resource_and_changes_n
         await running
         await api.close()
         cluster.kubectl("delete", "icp", "large")
+
+
+async def test_the_first_report_is_not_spread_as_the_startup_taint_waits_for_it(
+    cluster: Cluster, node: Node, served: Path
+) -> None:
+    orders = Orders(settings({"node_name": node.name}), control_plane=ControlPlane("default", "mesh", "its-uid", 1))
+    state = NodeState(installed=True, reason=None, conflist="10-k8s.conflist", digest="0" * 64)
+    capability, api = Capability(Backend.NFT), ApiServer(served)
+    seen = Seen("0.1.0", orders, state, (capability,), capability, [Condition("installed", None)], redirected=0)
+    resource = NodeResource(node.name, api, Events(api, node.name), lambda: seen, spread=1e6)
+    running = asyncio.create_task(resource.run())
+    try:
+        await eventually(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "it is reported")
+        assert report(cluster, node)["controlPlane"]["generation"] == 1
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await api.close()
+
+
+def test_a_change_is_reported_over_a_longer_time_in_a_large_cluster() -> None:
+    api = ApiServer(None)
+    spreads = [
+        NodeResource("node", api, Events(api, "node"), lambda: None, nodes=lambda count=count: count).spread  # type: ignore[arg-type, misc, return-value]
+        for count in (0, 100, 5000, 10000)
+    ]
+    assert spreads == [10, 10, 25, 50]

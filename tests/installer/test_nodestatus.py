@@ -1,0 +1,47 @@
+"""What a node reports of where the plugin is, and of where it was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from installer.nodestate import Condition, NodeState
+from installer.nodestatus import Seen, left_behind, status
+from installer.orders import Orders
+from installer.settings import settings
+from plugin.backend import Backend, Capability
+
+NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+SETTINGS = settings({"node_name": "node1"})
+WELL = NodeState(installed=True, reason=None, conflist="10-k8s.conflist", digest="0" * 64)
+FIGHT = replace(WELL, installed=False, fight=True, reason="another program keeps undoing it", conflist=None)
+NOTHING_THERE = replace(FIGHT, fight=False, reason="no network configuration")
+REMOVED = replace(WELL, installed=False, removed=True, conflist=None)
+
+
+def said(node: NodeState, last: dict[str, Any]) -> dict[str, Any]:
+    conditions = [Condition("installed", node.reason)]
+    return status(Seen("0.1.0", Orders(SETTINGS), node, (), Capability(Backend.NFT), conditions, 0), last, NOW)
+
+
+@pytest.mark.parametrize("node", [FIGHT, NOTHING_THERE])
+def test_where_it_was_last_is_said_until_it_is_taken_out(node: NodeState) -> None:
+    well = said(WELL, {})
+    ill = said(node, well)
+    assert (ill["state"], ill["conflist"], ill["plugin"]) == ("NotInstalled", well["conflist"], well["plugin"])
+    assert said(node, ill)["conflist"] == well["conflist"]
+    assert not said(REMOVED, ill).keys() & {"conflist", "plugin"}
+    assert not said(node, {}).keys() & {"conflist", "plugin"}, "it never was there"
+
+
+@pytest.mark.parametrize("node", [WELL, FIGHT, NOTHING_THERE])
+def test_directories_that_were_changed_are_left_behind_however_the_node_was_by_then(node: NodeState) -> None:
+    last = said(node, said(WELL, {}))
+    assert left_behind(last, SETTINGS) == ()
+    other = replace(SETTINGS, cni_conf_dir=Path("/other/net.d"), cni_bin_dir=Path("/other/bin"))
+    assert left_behind(last, other) == (SETTINGS.cni_conf_dir, SETTINGS.cni_bin_dir)
+    assert left_behind(said(REMOVED, last), other) == ()
