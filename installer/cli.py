@@ -102,13 +102,21 @@ def run(settings: Settings) -> None:
     "--from",
     "directories",
     multiple=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="DIR",
     help="Only out of this directory, a cniConfDir or cniBinDir of before, which the container runtime must not use any "
     "more; may be given several times. The agent goes on, and its own directories stay as they are.",
 )
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("/"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the node's file system is, for --from: /host in a pod of `kubectl debug node/…`.",
+)
 @_takes_settings
-def uninstall(settings: Settings, directories: tuple[Path, ...]) -> None:
+def uninstall(settings: Settings, directories: tuple[Path, ...], root: Path) -> None:
     """Take all out of this node that `run` has put there, the conflist entry first, the plugin file last.
 
     Stop the agent before, or it repairs what is taken out. Says on a line each what was done; may be run again; the
@@ -118,7 +126,7 @@ def uninstall(settings: Settings, directories: tuple[Path, ...]) -> None:
     from installer.uninstall import uninstall_from  # noqa: PLC0415
 
     failed = False
-    for step in uninstall_from(directories) if directories else take_out(settings):
+    for step in uninstall_from(root, directories) if directories else take_out(settings):
         click.echo(step.text, err=step.failed)
         failed |= step.failed
     sys.exit(1 if failed else 0)

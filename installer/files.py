@@ -18,6 +18,7 @@ from typing import NamedTuple, Self
 
 LARGEST = 1 << 20  # bytes: a conflist has some kilobytes
 TEMPORARY = ".istio-cni-tmp"  # never .conf, .conflist or .json, which a runtime would read (F8)
+MOST_LINKS = 40  # in one path, as the kernel has it
 _PIECE = 1 << 20
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -54,6 +55,33 @@ class Access(NamedTuple):
 
 PRIVATE = Access(0o600)
 EXECUTABLE = Access(0o755)
+
+
+def within(root: Path, path: Path) -> Path:
+    """Find a path of the node's where its file system is mounted: links that are absolute lead back into that.
+
+    Args:
+        root: where it is mounted.
+        path: absolute, on the node.
+
+    Raises:
+        OSError: if links lead in circles.
+    """
+    found, left, links = root, [*reversed(path.parts[1:])], 0
+    while left:
+        name = left.pop()
+        if name == "..":
+            found = root if found == root else found.parent
+        elif (found / name).is_symlink():
+            links += 1
+            if links > MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+            target = (found / name).readlink()
+            found = root if target.is_absolute() else found
+            left += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+        else:
+            found /= name
+    return found
 
 
 def explain(error: OSError) -> str:

@@ -176,7 +176,8 @@ class NodeResource:
             now = f"{settings.cni_conf_dir} and {settings.cni_bin_dir}"
             said = (
                 f"what an agent before has installed in {where} stays, as the agent now looks after {now}. Once this node is "
-                f"ready, and its container runtime reads these alone, take it out by: {await self._cleaning(left, settings)}"
+                f"ready and its container runtime reads these alone, and unless they are the same by other names, take it "
+                f"out by: {await self._cleaning(left, settings)}"
             )
             _log.warning("what an agent before has installed stays", extra={"reason": said})
             await self._tell_event("LeftBehind", said, warning=True)
@@ -190,7 +191,9 @@ class NodeResource:
                 found = await self._api.get(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}")
                 image = found["spec"]["template"]["spec"]["containers"][0]["image"] if found else ""
         pod = ["kubectl", "debug", f"node/{self._node_name}", "--profile=general", f"--image={image or 'IMAGE'}"]
-        return shlex.join([*pod, "--", "install-cni", "uninstall", *(f"--from=/host{each}" for each in left)])
+        return shlex.join(
+            [*pod, "--", "install-cni", "uninstall", "--root=/host", *(f"--from={each}" for each in left)]
+        )
 
     async def _tell_event(self, reason: str, note: str, *, warning: bool) -> None:
         """Write an Event on the Node; that this fails is no reason to write the status again."""

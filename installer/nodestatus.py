@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from installer.objects import LONGEST_MESSAGE
 from installer.settings import PLUGIN
+from installer.times import rfc3339
 from plugin.decision import decide
 from plugin.outside import Pass, outside_mesh
 from plugin.values import InvalidValue
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from plugin.parameters import Defaults
     from plugin.pod import Pod
 
-LONGEST_REASON, LONGEST_MESSAGE = 1024, 32768  # characters, as the CRD has them
+LONGEST_REASON = 1024  # characters, as the definition has it
 
 _REASONS = {
     "installed": "NotInstalled",
@@ -95,7 +97,7 @@ def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
     }
     if node.last_repair:
         when = datetime.fromtimestamp(int(node.last_repair.time), UTC)
-        made["repairs"]["last"] = {"time": _rfc3339(when), "file": node.last_repair.file}
+        made["repairs"]["last"] = {"time": rfc3339(when), "file": node.last_repair.file}
     if node.installed and node.conflist:
         directory = str(settings.cni_conf_dir)
         made["conflist"] = {"directory": directory, "file": node.conflist, "form": node.form.value}
@@ -138,7 +140,7 @@ def _ready(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
     made = {"type": "Ready", "status": value, "reason": reason, "message": message}
     before: Mapping[str, Any] = next((each for each in last.get("conditions", ()) if each["type"] == "Ready"), {})
     same = before.get("status") == value
-    return made | {"lastTransitionTime": before["lastTransitionTime"] if same else _rfc3339(now)}
+    return made | {"lastTransitionTime": before["lastTransitionTime"] if same else rfc3339(now)}
 
 
 def _notes(seen: Seen) -> list[str]:
@@ -161,7 +163,3 @@ def _backend(capability: Capability) -> dict[str, Any]:
         {"feature": feature.value, "reason": reason[:LONGEST_REASON]} for feature, reason in capability.missing.items()
     ]
     return {"name": capability.backend.value} | ({"missing": missing} if missing else {})
-
-
-def _rfc3339(when: datetime) -> str:
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ")

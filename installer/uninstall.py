@@ -4,14 +4,14 @@ In that order, and no further where a step fails: an entry without its plugin fi
 """
 
 import contextlib
-import itertools
+import errno
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from installer import confdir, confio
-from installer.files import AlreadyRunningError, Directory, explain, lock, lock_file
+from installer.files import AlreadyRunningError, Directory, explain, lock, lock_file, within
 from installer.lastorders import orders_file
 from installer.settings import PLUGIN, Settings
 
@@ -34,17 +34,27 @@ def uninstall(settings: Settings) -> Iterator[Done]:
     yield from _said_of(_all(settings))
 
 
-def uninstall_from(directories: Collection[Path]) -> Iterator[Done]:
+def uninstall_from(root: Path, directories: Collection[Path]) -> Iterator[Done]:
     """Take out what agents have left in directories that none looks after any more, and nothing else; one may run.
 
     Args:
+        root: where the node's file system is.
         directories: they may be cniConfDir, cniBinDir or both, of any agent before.
 
     Yields:
         What was done, step by step. It ends with the first step that failed.
     """
-    entries, plugins = (_entry(each, each) for each in directories), (_plugin(each, each) for each in directories)
-    yield from _said_of(itertools.chain(*entries, *plugins))
+    yield from _said_of(_left_in(root, directories))
+
+
+def _left_in(root: Path, directories: Collection[Path]) -> Iterator[tuple[Path, str]]:
+    mounts = {each: within(root, each) for each in directories}
+    for path, mount in mounts.items():
+        if not mount.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    for take_from in (_entry, _plugin):
+        for path, mount in mounts.items():
+            yield from take_from(path, mount)
 
 
 def _said_of(steps: Iterator[tuple[Path, str]]) -> Iterator[Done]:

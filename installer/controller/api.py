@@ -18,6 +18,7 @@ from installer.controller.nodes import Warned
 from installer.controller.psp import OURS
 from installer.objects import CONTROLLER, DAEMONSET, NODES, NODES_KIND, NODES_VERSION
 from installer.resource import GROUP, PLURAL, VERSION
+from installer.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -222,7 +223,7 @@ class Api:
     def tell(self, about: Mapping[str, Any], news: News) -> None:
         """Create an Event about an object, which is given by kind, apiVersion, name, uid and, where it has one, namespace."""
         self._may_write()
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = rfc3339(datetime.now(UTC))
         namespace = about.get("namespace", "default")
         message = news.message if len(news.message) <= LONGEST else news.message[: LONGEST - 1] + "…"
         self._core.create_namespaced_event(

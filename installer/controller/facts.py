@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from installer.times import read
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -111,7 +113,7 @@ def node(manifest: Mapping[str, Any]) -> Node:
     return Node(
         name=metadata["name"],
         uid=metadata["uid"],
-        created=time(metadata.get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC),
+        created=read(metadata.get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC),
         version=metadata.get("resourceVersion", ""),
         labels=dict(metadata.get("labels") or {}),
         taints=tuple((manifest.get("spec") or {}).get("taints") or ()),
@@ -130,10 +132,10 @@ def report(manifest: Mapping[str, Any]) -> Report:
         ready={"True": True, "False": False}.get(ready.get("status", "")),
         reason=ready.get("reason", ""),
         message=ready.get("message", ""),
-        since=time(ready.get("lastTransitionTime")),
+        since=read(ready.get("lastTransitionTime")),
         settings=Settings(settings["uid"], settings["generation"]) if settings else None,
         written=max(
-            filter(None, (time(each.get("time")) for each in metadata.get("managedFields") or ())), default=None
+            filter(None, (read(each.get("time")) for each in metadata.get("managedFields") or ())), default=None
         ),
         resource_version=metadata.get("resourceVersion", ""),
     )
@@ -148,7 +150,7 @@ def agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
         name=metadata["name"],
         uid=metadata["uid"],
         node=(manifest.get("spec") or {}).get("nodeName", ""),
-        created=time(metadata.get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC),
+        created=read(metadata.get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC),
         ready=ready,
         going="deletionTimestamp" in metadata,
         template=(metadata.get("labels") or {}).get(TEMPLATE_GENERATION, ""),
@@ -161,11 +163,6 @@ def agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
 def condition(conditions: Iterable[Mapping[str, Any]], kind: str) -> Mapping[str, Any]:
     """Find a condition by its type; empty if there is none."""
     return next((each for each in conditions if each.get("type") == kind), {})
-
-
-def time(text: str | None) -> datetime | None:
-    """Read a time as the API server writes it (RFC 3339, UTC)."""
-    return datetime.fromisoformat(text) if text else None
 
 
 def _has_started(container: Mapping[str, Any]) -> bool:

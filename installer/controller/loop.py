@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubernetes.client import ApiException
 
+from installer import times
 from installer.controller import facts, plan, removal, rollout, standin, status, taints
 from installer.controller.binding import Binding
 from installer.controller.cache import Cache, Entry
@@ -188,7 +189,7 @@ class Loop:
         there = world.daemonset is not None and rollout.CHART_VALUES in (
             world.daemonset["metadata"].get("annotations") or {}
         )
-        deleted = facts.time(metadata["deletionTimestamp"]) or now
+        deleted = times.read(metadata["deletionTimestamp"]) or now
         step = removal.step(
             deleted=deleted,
             now=now,

@@ -10,6 +10,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.controller.nodes import PATIENCE, State, family
+from installer.objects import LONGEST_MESSAGE
+from installer.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from installer.controller.plan import World
 
 AGAIN = timedelta(minutes=10)  # before the same is said in other words
-LONGEST = 32768  # characters of a message, as the definition has it
 _NOBODY = ("Removed", "no agent is to run on this node, and none has reported from there")
 _REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")  # as the definition has it
 
@@ -56,7 +57,10 @@ def words(world: World, verdicts: Iterable[Verdict], now: datetime) -> Iterator[
     for each in verdicts:
         pod = world.pods.get(each.node)
         if each.state in (State.FAILED, State.SILENT) and not (pod and pod.runs):
-            said[each.node] = each.reason if _REASON.fullmatch(each.reason) else "NotReady", each.message[:LONGEST]
+            said[each.node] = (
+                each.reason if _REASON.fullmatch(each.reason) else "NotReady",
+                each.message[:LONGEST_MESSAGE],
+            )
         elif each.state is not State.READY:
             said.pop(each.node, None)
     for name, (reason, message) in said.items():
@@ -65,7 +69,7 @@ def words(world: World, verdicts: Iterable[Verdict], now: datetime) -> Iterator[
             continue
         since = report.since if report and report.ready is False and report.since else now
         condition = {"type": "Ready", "status": "False", "reason": reason, "message": message}
-        condition["lastTransitionTime"] = since.strftime("%Y-%m-%dT%H:%M:%SZ")
+        condition["lastTransitionTime"] = rfc3339(since)
         version, contradicts = (report.resource_version, report.ready is True) if report else ("", False)
         yield Words(world.nodes[name], version, condition, contradicts)
 

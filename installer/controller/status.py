@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.controller.nodes import State
+from installer.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -231,7 +232,7 @@ def _condition(kind: str, value: _Value, generation: int, now: datetime, previou
         "status": value.status,
         "reason": value.reason,
         "message": _short(value.message),
-        "lastTransitionTime": since or now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lastTransitionTime": since or rfc3339(now),
         "observedGeneration": generation,
     }
 

@@ -17,6 +17,7 @@ from installer.status import data
 from installer.status.changes import changes
 from installer.status.layout import Colour, Style
 from installer.status.text import written
+from installer.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,7 +146,7 @@ class Lines:
         self._lost = True
 
     def _write(self, lines: list[str]) -> None:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = rfc3339(datetime.now(UTC))
         for line in lines:
             click.echo(f"{now} {line}")
 

@@ -48,7 +48,8 @@ def asked_of_the_kubelet(cluster: Cluster, node: Node, command: list[str]) -> li
     assert not mount.get("readOnly")
     assert container["image"] == "none", "as the DaemonSet's"
     assert container["command"][0] == "install-cni"
-    return [each.replace(f"={mount['mountPath']}/", "=/") for each in container["command"][1:]]
+    assert f"--root={mount['mountPath']}" in container["command"]
+    return [each for each in container["command"][1:] if not each.startswith("--root=")]
 
 
 def move(agent: AgentProcess, tmp_path: Path, *names: str) -> None:
