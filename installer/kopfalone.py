@@ -6,6 +6,7 @@ kopf imports `kubernetes` (or pykube) to see whether it could log in by it. The 
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -31,5 +32,8 @@ def _hidden(names: tuple[str, ...]) -> Iterator[None]:
 
 with _hidden(_CLIENTS):
     import kopf
+
+for _name in ("kopf.objects", "kopf.activities", "kopf._core.engines.activities"):
+    logging.getLogger(_name).setLevel(logging.WARNING)  # a line for each object that it has heard of
 
 __all__ = ["kopf"]

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from installer.apiserver import ApiError
+from installer.objects import PARKED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +67,8 @@ async def _ask(api: ApiServer, daemonset: DaemonSet, node_name: str) -> str:
     node = await api.get(f"/api/v1/nodes/{node_name}")
     if node is None:
         return ""  # of a node that is gone nobody will run pods
+    if PARKED.items() <= selector.items():
+        return "its IstioControlPlane was deleted; apply one with spec.cni.enabled true to have it again"
     labels = node["metadata"].get("labels") or {}
     others = [f"{key}={value}" for key, value in selector.items() if labels.get(key) != value]
     return f"{named} does not select this node any more, for want of {', '.join(others)}" if others else ""

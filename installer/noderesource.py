@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from installer.apiserver import ApiError
-from installer.nodestatus import left_behind, status
+from installer.nodestatus import INVALID_SETTINGS, WELL, left_behind, status
 from installer.objects import NODES, NODES_KIND, NODES_VERSION
 from installer.pace import REPORTS, Pace
 
@@ -33,8 +33,8 @@ LOOK_EVERY = 1.0  # seconds between two looks whether something has changed
 # That a resource is obeyed is written after a while by chance, as all nodes have heard of it at once.
 SPREAD = 10.0  # seconds at most, in a cluster that is not large
 IN_A_SECOND = 200  # nodes, in a large one
-COUNTS = {"pods", "repairs"}  # the fields that count something
-COUNTS_EVERY = 600.0  # seconds between two writes for the sake of these alone
+COUNTS_EVERY = 600.0  # seconds between two writes for the sake of counts alone
+OF_THE_RESOURCE = {"controlPlane", INVALID_SETTINGS}  # what all nodes hear of at once
 AGAIN_EVERY = 1800.0  # seconds after which it is written though nothing has changed: somebody may have deleted it
 RETRIES = (1, 2, 5, 10, 30, 60)  # seconds between tries, and as much again by chance
 
@@ -87,7 +87,7 @@ class NodeResource:
         failures, loop = 0, asyncio.get_running_loop()
         while True:
             changed = self._changed()
-            obeys = "controlPlane" in changed  # which people wait for: it does not come behind what flips
+            obeys = bool(changed & OF_THE_RESOURCE)  # which people wait for: it does not come behind what flips
             if not changed or self._paces[obeys].wait(loop.time()):
                 await asyncio.sleep(LOOK_EVERY)
                 continue
@@ -131,13 +131,17 @@ class NodeResource:
             await self._tell(ready, first=not last)
 
     def _changed(self) -> set[str]:
-        """Name the fields that are to be written: what has changed, but those that count something only now and then."""
+        """Name what is to be written: fields that have changed, but counts only now and then."""
         now = status(self._look(), self._written, datetime.now(UTC))
         changed = {key for key in now.keys() | self._written.keys() if now.get(key) != self._written.get(key)}
+        reasons = {_ready(each).get("reason") for each in (now, self._written)}
+        if "conditions" in changed and INVALID_SETTINGS in reasons:
+            changed.add(INVALID_SETTINGS)
         ago = asyncio.get_running_loop().time() - self._written_at
         if ago >= AGAIN_EVERY:
-            return changed | COUNTS
-        return changed - COUNTS if ago < COUNTS_EVERY else changed
+            return changed | {"pods"}
+        counts = {"pods", "repairs"} if _ready(now)["reason"] == "Fight" else {"pods"}
+        return changed - counts if ago < COUNTS_EVERY else changed
 
     async def _make(self) -> None:
         """Have the object be there, owned by its Node, and take up what the agent before has written."""
@@ -157,11 +161,11 @@ class NodeResource:
         return {"apiVersion": NODES_VERSION, "kind": NODES_KIND, "metadata": {"name": self._node_name}}
 
     async def _tell(self, ready: Mapping[str, Any], *, first: bool) -> None:
-        """Tell of a turn."""
-        well = ready["status"] == "True"
-        if first and not well:
-            return  # it has only just started
-        await self._tell_event(ready["reason"], ready["message"], warning=not well and ready["reason"] != "Removed")
+        """Tell of a turn; that the resource is wrong its controller tells, once for all nodes."""
+        reason = ready["reason"]
+        if reason == INVALID_SETTINGS or (first and ready["status"] != "True"):  # it has only just started
+            return
+        await self._tell_event(reason, ready["message"], warning=reason not in (WELL, "Removed"))
 
     async def _tell_left_behind(self) -> None:
         """Tell once of what stays where cniConfDir or cniBinDir was changed.

@@ -15,7 +15,7 @@ from plugin.outside import Pass, outside_mesh
 from plugin.values import InvalidValue
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from installer.nodestate import Condition, NodeState
     from installer.orders import Orders
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LONGEST_REASON = 1024  # characters, as the definition has it
 
+WELL, INVALID_SETTINGS = "Redirecting", "InvalidSettings"  # reasons of a condition that is True
 _REASONS = {
     "installed": "NotInstalled",
     "serving": "NotServing",
@@ -129,33 +130,32 @@ def left_behind(last: Mapping[str, Any], settings: Settings) -> tuple[Path, ...]
 
 def _ready(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     failed = [each for each in seen.conditions if each.reason is not None]
+    notes = [*_notes(seen)]
+    said = [message for _, message in notes]
     if seen.node.removed:
-        value, reason, message = "False", "Removed", f"taken out: {seen.orders.reason}"
+        value, reason, said = "False", "Removed", [f"taken out: {seen.orders.reason}", *said]
     elif failed:
         value, reason = "False", "Fight" if seen.node.fight else _REASONS[failed[0].name]
-        message = "; ".join(str(each.reason) for each in failed)
+        said = ["; ".join(str(each.reason) for each in failed), *said]
     else:
-        value, reason, message = "True", "Redirecting", f"pods are redirected by {seen.chosen}"
-    message = ". ".join([message, *_notes(seen)])[:LONGEST_MESSAGE]
-    made = {"type": "Ready", "status": value, "reason": reason, "message": message}
+        value, reason = "True", notes[0][0] if notes else WELL
+        said = [*said, f"pods are redirected by {seen.chosen}"]
+    made = {"type": "Ready", "status": value, "reason": reason, "message": ". ".join(said)[:LONGEST_MESSAGE]}
     before: Mapping[str, Any] = next((each for each in last.get("conditions", ()) if each["type"] == "Ready"), {})
     same = before.get("status") == value
     return made | {"lastTransitionTime": before["lastTransitionTime"] if same else rfc3339(now)}
 
 
-def _notes(seen: Seen) -> list[str]:
-    """Say what is not as it should be, and does not keep pods from being redirected."""
+def _notes(seen: Seen) -> Iterator[tuple[str, str]]:
+    """Say what is not as it should be, and does not keep the agent from redirecting pods: in a word, and for people."""
     directory = seen.orders.settings.cni_conf_dir
-    skipped = [
-        f"{directory / name} is no valid network configuration: {reason}; repair it or take it away, as containerd takes "
-        "none at all once it reads it before the others"
-        for name, reason in seen.node.skipped
-        if not seen.node.removed
-    ]
-    problems = [
-        f"the IstioControlPlane is wrong and what was set before stays: {each}" for each in seen.orders.problems
-    ]
-    return [*skipped, *problems, *seen.astray]
+    for name, reason in () if seen.node.removed else seen.node.skipped:
+        said = f"{directory / name} is no valid network configuration: {reason}; repair it or take it away"
+        yield "InvalidConflist", f"{said}, as containerd takes none at all once it reads it before the others"
+    for each in seen.orders.problems:
+        yield INVALID_SETTINGS, f"the IstioControlPlane is wrong and what was set before stays: {each}"
+    for pod in seen.astray:
+        yield "PodsNotRedirected", pod
 
 
 def _backend(capability: Capability) -> dict[str, Any]:

@@ -38,7 +38,9 @@ AGAIN = 30.0  # seconds before what failed is tried again
 DELETE_EVERY = 10.0  # seconds between two pods of a node that are deleted: not all of an application at once
 NAMED = 10  # pods at most in the node's status
 
-STARTED_BEFORE = "it was started without its redirect, before the Istio CNI plugin was on its node"
+STARTED_BEFORE = (
+    "it was started without its redirect, before the plugin was on its node or while its namespace was excluded"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -196,7 +198,10 @@ class PodRepair:
             return
         extra = {"namespace": pod.namespace, "pod": pod.name, "reason": outcome.message}
         _log.warning("a running pod had no redirect: %s", outcome.reason, extra=extra)
-        if self._cluster and (why := await self._cluster.tell(pod, outcome.reason, outcome.message, warning=True)):
+        if not self._cluster:
+            return
+        warning = outcome.reason != "Redirected"
+        if why := await self._cluster.tell(pod, outcome.reason, outcome.message, warning=warning):
             _log.warning("an Event could not be written", extra={"reason": why})
 
     def _settle(self, sandbox: Sandbox) -> None:

@@ -97,7 +97,8 @@ def problems(path: str, given: Mapping[str, Any], *, known_alone: bool, types_al
         found: dict[str, Problem] = {}  # the first at each place: of a wrong type the allowed values say nothing new
         for error in Draft202012Validator(schema).iter_errors(value):
             place = ".".join([path, name, *map(str, error.absolute_path)])
-            found.setdefault(place, Problem(place, _said(error)))
+            for each in _problems_of(error, place):
+                found.setdefault(each.path, each)
         yield from found.values()
 
 
@@ -134,6 +135,22 @@ def as_text(value: object) -> str:
 
 def _type_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: rule for name, rule in schema.items() if name != "enum"}
+
+
+def _problems_of(error: ValidationError, place: str) -> Iterator[Problem]:
+    if (
+        error.validator == "additionalProperties"
+        and isinstance(error.instance, dict)
+        and isinstance(error.schema, dict)
+    ):
+        allowed = error.schema["properties"]
+        yield from (
+            Problem(f"{place}.{key}", no_such_value(key, allowed)) for key in error.instance if key not in allowed
+        )
+    elif error.validator == "pattern":
+        yield Problem(place, f"saw {error.instance!r:.80}, expected a quantity, such as 100m or 128Mi")
+    else:
+        yield Problem(place, _said(error))
 
 
 def _said(error: ValidationError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from installer.controller.nodes import family
 from installer.controller.status import ERROR, HEALTHY, NONE, RECONCILING, UPDATING
 
 if TYPE_CHECKING:
@@ -60,9 +61,9 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any], *, removing: b
 
 
 def _not_well(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[News]:
-    known = {(each["node"], each["reason"]) for each in before.get("notWell") or ()}
+    known = {(each["node"], family(each["reason"])) for each in before.get("notWell") or ()}
     for each in after.get("notWell") or ():
-        if (each["node"], each["reason"]) not in known:
+        if (each["node"], family(each["reason"])) not in known:
             message = f"node {each['node']}: {each['reason']}: {each['message']}"
             yield News(warning=True, reason="NodeNotWell", message=message)
 

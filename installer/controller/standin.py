@@ -9,7 +9,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.controller.nodes import PATIENCE, State, family
+from installer.controller.nodes import State, family
 from installer.objects import LONGEST_MESSAGE
 from installer.times import rfc3339
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from installer.controller.nodes import Verdict
     from installer.controller.plan import World
 
+JUST_NOW = timedelta(seconds=10)  # what a pod is like is heard of later than what its agent writes
 AGAIN = timedelta(minutes=10)  # before the same is said in other words
 _NOBODY = ("Removed", "no agent is to run on this node, and none has reported from there")
 _REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")  # as the definition has it
@@ -45,8 +46,8 @@ class Words(NamedTuple):
 def words(world: World, verdicts: Iterable[Verdict], now: datetime) -> Iterator[Words]:
     """Find what is to be written where.
 
-    What has been written within a minute is left alone, as the pod of an agent that has just spoken may be known only as it was
-    before; and for longer where much the same has been said, as the kubelet says it in turns in other words.
+    What has just been written is left alone, as the pod of an agent that has spoken may be known only as it was before; and
+    for longer where much the same has been said, as the kubelet says it in turns in other words.
 
     Args:
         world: what is seen.
@@ -78,4 +79,4 @@ def _is_due(report: Report, reason: str, message: str, now: datetime) -> bool:
     if (report.ready, report.reason, report.message) == (False, reason, message):
         return False
     alike = report.ready is False and family(report.reason) == family(reason)
-    return report.written is None or now - report.written >= (AGAIN if alike else PATIENCE)
+    return report.written is None or now - report.written >= (AGAIN if alike else JUST_NOW)

@@ -154,7 +154,7 @@ def _said(fleet: Fleet | None, faults: Sequence[Fault], notes: Sequence[str]) ->
     if faults:
         reason, message = faults[0].reason, "; ".join(each.message for each in faults)
         kept = " The nodes keep the last good settings." if reason == "Invalid" else ""
-        sentence = f"not carried out: {message}.{kept}"
+        sentence = f"not carried out: {message}{'' if message.endswith('?') else '.'}{kept}"
         no = _Value("False", reason, message)
         return _Said(ERROR, sentence, message, no, no, _Value("True", reason, message))
     assert fleet is not None  # a resource without fault counts  # noqa: S101

@@ -31,9 +31,6 @@ PREFIX = NODES[0]  # of the annotations in which kopf keeps what it has handled
 AT_ONCE = 500  # objects in a page of a list
 _IDENTITY: Any = CONTROLLER
 
-for _name in ("kopf.objects", "kopf.activities", "kopf._core.engines.activities"):
-    logging.getLogger(_name).setLevel(logging.WARNING)  # a line for each object that it has heard of
-
 
 class Kind(Enum):
     """What is watched: group, version, plural."""

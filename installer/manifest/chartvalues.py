@@ -118,6 +118,9 @@ def _misplaced(spec: Mapping[str, Any]) -> Iterator[str]:
         near = difflib.get_close_matches(name, meant, 1, SURE)
         if near and name not in OF_THE_SPEC:
             yield f"spec.{name} has no effect: is spec.{meant[near[0]]} meant?"
+    for name in _block(spec, "values"):
+        if name in values.schemas():
+            yield f"spec.values.{name} has no effect: is spec.values.cni.{name} meant?"
 
 
 def _unread(components: Mapping[str, Any]) -> Iterator[str]:

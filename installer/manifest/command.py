@@ -36,6 +36,7 @@ class Options:
     helm: Path | None
 
 
+NO_HUB = "no hub is set: the image must be on the nodes already; --set hub=registry.example.org/mesh has it pulled"
 FAILURES = (ManifestError, ProgramError, Refused, OSError)
 
 
@@ -54,6 +55,8 @@ def generate(options: Options) -> str:
     for note in asked.notes:
         _note(note)
     manifests = helm.render(program, folder, asked.namespace, asked.values, options.kube_version)
+    if asked.enabled and not asked.values["cni"].get("hub"):
+        _note(NO_HUB)
     if not asked.enabled:
         _note(
             "spec.cni.enabled is false: the resource that says so comes alone, with its definition; agents that are there "

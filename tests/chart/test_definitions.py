@@ -167,8 +167,8 @@ def test_the_status_of_a_control_plane_has_the_shape_of_1_4(cluster: Cluster, ap
     kept = json.loads(cluster.kubectl("get", "icp", "shape", "--output=json"))
     assert kept["status"] == status
     shown = cluster.kubectl("get", "icp", "shape", "--output=wide").splitlines()
-    assert shown[0].split() == ["NAME", "CNI", "VERSION", "NODES", "READY", "MESSAGE", "AGE"]
-    assert shown[1].split()[:7] == ["shape", "UPDATING", "0.1.0", "3", "2", "2", "of"]
+    assert shown[0].split() == ["NAME", "CNI", "VERSION", "NODES", "READY", "REASON", "MESSAGE", "AGE"]
+    assert shown[1].split()[:7] == ["shape", "UPDATING", "0.1.0", "3", "2", "Updating", "2"]
 
 
 @pytest.mark.parametrize(

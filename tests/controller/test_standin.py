@@ -62,8 +62,8 @@ def test_an_agent_that_runs_speaks_for_itself() -> None:
     assert said(pod=replace(POD, ready=True)) == []
 
 
-@pytest.mark.parametrize(("seconds", "count"), [(0, 0), (59, 0), (60, 1)])
-def test_what_was_written_within_a_minute_is_left_alone(seconds: int, count: int) -> None:
+@pytest.mark.parametrize(("seconds", "count"), [(0, 0), (9, 0), (10, 1)])
+def test_what_has_just_been_written_is_left_alone(seconds: int, count: int) -> None:
     assert len(said(report=replace(REPORT, written=NOW - timedelta(seconds=seconds)))) == count
 
 
@@ -73,16 +73,16 @@ def test_the_same_is_said_once_and_since_when_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "minutes"),
+    ("before", "now", "after"),
     [
-        ("ErrImagePull", "ImagePullBackOff", 10),
-        ("Error", "CrashLoopBackOff", 10),
-        ("FailedMount", "FailedMount", 10),
-        ("FailedMount", "ImagePullBackOff", 1),
+        ("ErrImagePull", "ImagePullBackOff", 600),
+        ("Error", "CrashLoopBackOff", 600),
+        ("FailedMount", "FailedMount", 600),
+        ("FailedMount", "ImagePullBackOff", 10),
     ],
 )
-def test_what_the_kubelet_says_in_turns_is_written_now_and_then(before: str, now: str, minutes: int) -> None:
-    for seconds, count in ((60 * minutes - 1, 0), (60 * minutes, 1)):
+def test_what_the_kubelet_says_in_turns_is_written_now_and_then(before: str, now: str, after: int) -> None:
+    for seconds, count in ((after - 1, 0), (after, 1)):
         told = replace(SAID, reason=before, message="before", written=NOW - timedelta(seconds=seconds))
         assert len(said(FAILED._replace(reason=now), report=told)) == count
 

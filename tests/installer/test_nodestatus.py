@@ -13,6 +13,7 @@ from installer.nodestate import Condition, NodeState
 from installer.nodestatus import Seen, left_behind, status
 from installer.orders import Orders
 from installer.settings import settings
+from installer.values import Problem
 from plugin.backend import Backend, Capability
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -45,3 +46,28 @@ def test_directories_that_were_changed_are_left_behind_however_the_node_was_by_t
     other = replace(SETTINGS, cni_conf_dir=Path("/other/net.d"), cni_bin_dir=Path("/other/bin"))
     assert left_behind(last, other) == (SETTINGS.cni_conf_dir, SETTINGS.cni_bin_dir)
     assert left_behind(said(REMOVED, last), other) == ()
+
+
+@pytest.mark.parametrize(
+    ("node", "problems", "astray", "reason"),
+    [
+        (WELL, (), (), "Redirecting"),
+        (replace(WELL, skipped=(("00-broken.conflist", "no JSON"),)), (), ("pod a/b: x",), "InvalidConflist"),
+        (WELL, (Problem("spec.values.cni.logLevel", "saw x"),), (), "InvalidSettings"),
+        (WELL, (), ("pod a/b: it was started without its redirect",), "PodsNotRedirected"),
+    ],
+)
+def test_what_is_wrong_on_a_node_that_redirects_comes_first(
+    node: NodeState, problems: tuple[Problem, ...], astray: tuple[str, ...], reason: str
+) -> None:
+    seen = Seen(
+        "0.1.0", Orders(SETTINGS, problems=problems), node, (), Capability(Backend.NFT),
+        [Condition("installed", None)], 0, astray=astray,
+    )  # fmt: skip
+    (ready,) = status(seen, {}, NOW)["conditions"]
+    assert (ready["status"], ready["reason"]) == ("True", reason)
+    assert ready["message"].endswith("pods are redirected by nft (has all features)")
+    if node.skipped:
+        assert ready["message"].startswith(
+            "/etc/cni/net.d/00-broken.conflist is no valid network configuration: no JSON; repair"
+        )

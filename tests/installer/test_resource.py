@@ -52,8 +52,8 @@ def read(text: str) -> Wanted | tuple[Any, ...]:
     ("resources", "path"),
     [
         ({"requests": [1]}, "resources.requests: saw [1]"),
-        ({"requests": {"cpu": "abc"}}, "resources.requests.cpu: saw 'abc'"),
-        ({"limit": {}}, "resources: saw {'limit': {}}"),
+        ({"requests": {"cpu": "abc"}}, "resources.requests.cpu: saw 'abc', expected a quantity, such as 100m or 128Mi"),
+        ({"limit": {}}, "resources.limit: no such value; is limits meant?"),
         ({"claims": ["a"]}, "resources.claims.0: saw 'a'"),
     ],
 )

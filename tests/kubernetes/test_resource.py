@@ -43,7 +43,8 @@ def test_the_guides_manifest_is_kept_as_it_is_written(served: Cluster) -> None:
     assert kept["spec"] == guide["spec"]
     assert isinstance(wanted(kept), Wanted)
     assert wanted(kept) == wanted(guide)
-    assert served.kubectl("get", "icp", "guide").split()[:4] == ["NAME", "CNI", "VERSION", "AGE"]
+    columns = ["NAME", "CNI", "VERSION", "NODES", "READY", "REASON", "AGE"]
+    assert served.kubectl("get", "icp", "guide").split()[:7] == columns
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.manifest.command import NO_HUB
 from tests.chart.helm import CHART, helm
 from tests.kube.programs import folder
 from tests.manifest.conftest import OF_THE_GUIDE, dumped, last
@@ -33,9 +34,11 @@ def test_the_guides_manifest_is_carried_out_and_comes_last(generate: Generate, w
 
 def test_the_objects_are_the_charts_byte_for_byte(manifest: Manifest, tmp_path: Path) -> None:
     options = ("--namespace=mesh", "--include-crds")
-    by_helm = helm("template", "istio-cni", str(CHART), *options, values={"cni": {"tag": 5}}, home=tmp_path)
+    by_helm = helm(
+        "template", "istio-cni", str(CHART), *options, values={"cni": {"tag": 5, "hub": "a.example/b"}}, home=tmp_path
+    )
     assert by_helm.returncode == 0, by_helm.stderr
-    ours = manifest("generate", "--set=tag=5", "--namespace=mesh")
+    ours = manifest("generate", "--set=tag=5", "--set=hub=a.example/b", "--namespace=mesh")
     assert ours.stdout.startswith(by_helm.stdout)
     assert ours.stdout.removeprefix(by_helm.stdout).startswith("---\napiVersion: install.istio.io/v1alpha2\n")
     assert ours.stderr == ""
@@ -144,7 +147,7 @@ def test_a_value_of_the_chart_alone_is_taken_from_those_that_are_not_validated(g
 def test_other_documents_are_named_on_stderr(manifest: Manifest) -> None:
     done = manifest("generate", "-f", "-", stdin=f"{OF_THE_GUIDE}---\n{{kind: Namespace, metadata: {{name: foo}}}}\n")
     assert done.returncode == 0
-    assert done.stderr == "note: -: Namespace foo is left out\n"
+    assert done.stderr == f"note: -: Namespace foo is left out\nnote: {NO_HUB}\n"
 
 
 @pytest.mark.parametrize(
