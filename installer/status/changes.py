@@ -56,7 +56,8 @@ def _plane(plane: Plane) -> str:
         "" if plane.counts else "does not count",
         "is being deleted" if plane.leaving else "",
     )
-    return ", ".join(filter(None, parts))
+    why = plane.message if plane.status != "HEALTHY" else ""
+    return ": ".join(filter(None, (", ".join(filter(None, parts)), why)))
 
 
 def _node(node: Node) -> str:

@@ -69,7 +69,7 @@ def _of_parts(answers: Answers, planes: Sequence[Plane], agents: Agents | None, 
             yield Finding(
                 Weight.WRONG,
                 f"the cluster has no DaemonSet {DAEMONSET}",
-                "Install the chart: helm install istio-cni charts/istio-cni --namespace istio-system",
+                "Install the chart: helm install istio-cni charts/istio-cni --namespace istio-system --create-namespace",
             )
         elif planes[0].leaving:
             yield Finding(
@@ -112,7 +112,7 @@ def _of_controller(answers: Answers, planes: Sequence[Plane], agents: Agents | N
         yield Finding(
             Weight.WRONG,
             f"the controller does not run: no pod of the Deployment {CONTROLLER} is available",
-            f"Ask why: kubectl --namespace {agents.namespace} describe deployment {CONTROLLER}",
+            f"Ask why: kubectl --namespace {agents.namespace} describe pods --selector k8s-app={CONTROLLER}",
         )
 
 

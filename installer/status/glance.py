@@ -160,9 +160,10 @@ def _summary(
         return f"Well: {counted(len(seen), 'node')} {'redirects' if len(seen) == 1 else 'redirect'} pods by {whose}."
     if progress and not {State.FAILED, State.SILENT} & set(ill) and not wrong:
         what = "Uninstalling" if out else "Updating"
-        return f"{what}: {progress.done} of {counted(progress.total, 'node')} are done."
+        done = f"{progress.done:,} of {progress.total:,} nodes {'is' if progress.done == 1 else 'are'} done"
+        return f"{what}: {done}."
     if not ill:
         return f"Not well: {counted(wrong, 'thing')} in the cluster {'is' if wrong == 1 else 'are'} wrong."
-    which = ", ".join(f"{states[state]} {state.value}" for state in ill)
+    which = ", ".join(f"{states[state]:,} {state.value}" for state in ill)
     number = sum(states[state] for state in ill)
-    return f"Not well: {number} of {counted(len(seen), 'node')} ({which}){others}."
+    return f"Not well: {number:,} of {len(seen):,} nodes ({which}){others}."

@@ -244,7 +244,7 @@ def test_a_change_on_its_way_has_its_progress() -> None:
     )
     assert found.progress
     assert (found.progress.kind, found.progress.done, found.progress.total) == ("Rollout", 1, 3)
-    assert found.summary == "Updating: 1 of 3 nodes are done."
+    assert found.summary == "Updating: 1 of 3 nodes is done."
 
 
 @pytest.mark.parametrize(
