@@ -31,7 +31,8 @@ def ask(access: Access, namespace: str | None) -> Answers:
 
     found = listed(sources(namespace))
     inside = namespace or namespace_of(found["daemonsets"])
-    return Answers(**found, **(listed(sources_in(inside)) if inside else without_namespace(found["daemonsets"])))
+    found |= listed(sources_in(inside)) if inside else without_namespace(found["daemonsets"])
+    return Answers(**found, namespace=namespace)
 
 
 def namespace_of(daemonsets: Sequence[Object] | Unasked) -> str | None:

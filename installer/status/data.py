@@ -80,6 +80,7 @@ def _node(node: Node) -> dict[str, Any]:
         "reason": node.reason or None,
         "message": node.message or None,
         "remedy": node.remedy or None,
+        "flaw": node.flaw and {"reason": node.flaw.reason, "message": node.flaw.message},
         "since": _time(node.since),
         "version": node.version or None,
         "backend": node.backend or None,

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 from installer.objects import CONTROLLER, DAEMONSET
 from installer.status.model import Finding, State, Unasked, Weight, Why
 from installer.status.rights import to_ask_for
-from installer.status.words import listed
+from installer.status.words import counted, kubectl, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from installer.status.model import Agents, Answers, Node, Plane
 
+NAMED = 3  # nodes of which the same is wrong; the others are counted
+APART = 10  # findings of one reason on nodes, each in other words; more are counted
+SETTINGS = "InvalidSettings"  # an agent's reason: the resource is wrong, and what was set before stays
 CRDS = "Apply the chart's: kubectl apply --server-side --force-conflicts --filename crds/"
 
 
@@ -31,8 +34,8 @@ def findings(
         nodes: judged.
         out: whether the plugin is to be out of all nodes.
     """
-    found = [*_of_planes(planes, nodes), *_of_parts(answers, planes, agents, out=out), *_of_nodes(nodes)]
-    found += _not_answered(answers)
+    found = [*_of_planes(planes, nodes), *_of_parts(answers, planes, agents, out=out), *_of_flaws(planes, nodes)]
+    found += [*_of_nodes(nodes), *_of_removal(planes, agents, nodes, out=out), *_not_answered(answers)]
     return tuple(sorted(found, key=lambda each: tuple(Weight).index(each.weight)))
 
 
@@ -65,7 +68,13 @@ def _of_planes(planes: Sequence[Plane], nodes: Sequence[Node]) -> Iterator[Findi
 
 def _of_parts(answers: Answers, planes: Sequence[Plane], agents: Agents | None, *, out: bool) -> Iterator[Finding]:
     if agents is None and not isinstance(answers.daemonsets, Unasked):
-        if not out:
+        if answers.namespace is not None:
+            yield Finding(
+                Weight.WRONG,
+                f"namespace {answers.namespace} has no DaemonSet {DAEMONSET}",
+                "Without -n it is found wherever it is: install-cni status",
+            )
+        elif not out:
             yield Finding(
                 Weight.WRONG,
                 f"the cluster has no DaemonSet {DAEMONSET}",
@@ -112,7 +121,46 @@ def _of_controller(answers: Answers, planes: Sequence[Plane], agents: Agents | N
         yield Finding(
             Weight.WRONG,
             f"the controller does not run: no pod of the Deployment {CONTROLLER} is available",
-            f"Ask why: kubectl --namespace {agents.namespace} describe pods --selector k8s-app={CONTROLLER}",
+            f"Ask why: {kubectl(agents.namespace, f'describe pods --selector k8s-app={CONTROLLER}')}",
+        )
+
+
+def _of_flaws(planes: Sequence[Plane], nodes: Sequence[Node]) -> Iterator[Finding]:
+    """Say what is wrong on nodes that redirect pods: once for all of which it is the same."""
+    where: dict[str, dict[str, list[str]]] = {}
+    for node in nodes:
+        if node.flaw and not (node.flaw.reason == SETTINGS and _is_said(planes, node)):
+            where.setdefault(node.flaw.reason, {}).setdefault(node.flaw.message, []).append(node.name)
+    for reason, by_message in where.items():
+        said = [*by_message.items()]
+        for message, names in said[:APART]:
+            others = [f"{counted(len(names) - NAMED, 'more node')}"] if len(names) > NAMED else []
+            yield Finding(Weight.WRONG, f"{listed(names[:NAMED] + others)}: {message}")
+        number = sum(len(names) for _, names in said[APART:])
+        if number:
+            verb = "says" if number == 1 else "say"
+            yield Finding(
+                Weight.WRONG,
+                f"{counted(number, 'more node')} {verb} {reason}",
+                "Look at each: kubectl get istiocninodes",
+            )
+
+
+def _is_said(planes: Sequence[Plane], node: Node) -> bool:
+    """Whether what is wrong with the resource is said of that, or is mended there and not seen by the node yet."""
+    return node.state is not State.READY or any(
+        each.counts and (each.problems or each.status == "ERROR") for each in planes
+    )
+
+
+def _of_removal(
+    planes: Sequence[Plane], agents: Agents | None, nodes: Sequence[Node], *, out: bool
+) -> Iterator[Finding]:
+    if out and not planes and agents and not agents.leaving and all(each.state is State.REMOVED for each in nodes):
+        yield Finding(
+            Weight.NOTE,
+            "the plugin went with its IstioControlPlane",
+            "To bring it back, apply one with spec.cni.enabled true.",
         )
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from installer.objects import PARKED
+from installer.objects import DAEMONSET, PARKED
 from installer.status.ages import moment
 from installer.status.findings import findings
 from installer.status.model import Agents, Glance, Progress, State, Unasked, Verdict, Weight, Why
@@ -34,19 +34,28 @@ def glance(answers: Answers) -> Glance:
     out = _is_to_be_out(answers, first, agents)
     asked = Asked(
         out=out or (gone and first is None),
+        gone=gone,
         settings=_settings(answers, first),
-        namespace=agents.namespace if agents else "",
+        namespace=agents.namespace if agents else answers.namespace or "",
+        image=agents.image if agents else "",
         template=template_generation(daemonset) if daemonset else "",
         selector=_selector(daemonset) if daemonset and not out else {},
     )
-    seen = nodes(_left_over(answers) if gone else answers, asked)
+    # Of the nodes nothing is known where agents may be in a namespace that nobody has looked into.
+    elsewhere = gone and answers.namespace is not None
+    seen = () if elsewhere else nodes(_left_over(answers) if gone else answers, asked)
     found = findings(answers, judged, agents, seen, out=out)
     progress = _progress(answers, seen, agents, first, out=out)
     verdict = _verdict(found, seen, progress)
-    summary = "Not installed: the cluster has no node agents." if gone and not out else None
+    summary = ""
+    if elsewhere:
+        summary = f"Not found: namespace {answers.namespace} has no DaemonSet {DAEMONSET}."
+    elif gone and not out:
+        summary = "Not installed: the cluster has no node agents."
     return Glance(
         verdict=verdict,
         summary=summary or _summary(verdict, seen, found, progress, first, out=out),
+        out=out,
         progress=progress,
         planes=judged,
         agents=agents,

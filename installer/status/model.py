@@ -53,6 +53,7 @@ class Answers:
         daemonsets: those of the name `istio-cni-node`.
         pods: the agents', in the namespace of their DaemonSet; cells `Ready`, `Status`, `Restarts` and `Node`.
         controllers: the Deployments of the name `istio-cni-controller` there.
+        namespace: the only one in which a DaemonSet was looked for; None: in all.
     """
 
     planes: Sequence[Object] | Unasked = ()
@@ -61,6 +62,7 @@ class Answers:
     daemonsets: Sequence[Object] | Unasked = ()
     pods: Sequence[Object] | Unasked = ()
     controllers: Sequence[Object] | Unasked = ()
+    namespace: str | None = None
 
 
 class Verdict(Enum):
@@ -187,6 +189,14 @@ class Repairs:
 
 
 @dataclass(frozen=True)
+class Flaw:
+    """What is wrong on a node though pods are redirected there, and what to do: its agent's own words."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Node:
     """A node.
 
@@ -196,7 +206,7 @@ class Node:
         reason: why, in one word; empty if it is well.
         message: why, in a sentence, and often what to do: the agent's own words.
         remedy: what to do, where the message does not say.
-        since: since when Ready is what it is.
+        since: since when it is in this state, where that follows from its agent's condition; else None.
         version: the agent's release.
         backend: what writes the rules.
         lacks: the features that the backend lacks there.
@@ -205,6 +215,7 @@ class Node:
         redirected: running pods whose rules the agent wrote; None if no agent has said.
         settings: NAMESPACE/NAME@GENERATION of the control plane whose settings are in force; empty for the chart's.
         pod: the agent's.
+        flaw: what is wrong though pods are redirected; None if nothing is, or they are not.
     """
 
     name: str
@@ -223,6 +234,7 @@ class Node:
     redirected: int | None = None
     settings: str = ""
     pod: str = ""
+    flaw: Flaw | None = None
 
 
 @dataclass(frozen=True)
@@ -241,6 +253,7 @@ class Glance:
     Attributes:
         verdict: how it is on the whole.
         summary: the same in a sentence.
+        out: whether the plugin is to be out of all nodes.
         progress: of a change that is on its way to the nodes.
         planes: the one that counts first, then by age.
         agents: None if there is no DaemonSet, or it could not be asked for.
@@ -250,6 +263,7 @@ class Glance:
 
     verdict: Verdict
     summary: str
+    out: bool = False
     progress: Progress | None = None
     planes: tuple[Plane, ...] = ()
     agents: Agents | None = None

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.objects import DAEMONSET
 from installer.status.ages import moment
-from installer.status.model import Node, Repairs, State, Unasked
+from installer.status.model import Flaw, Node, Repairs, State, Unasked
+from installer.status.words import kubectl, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from installer.status.model import Answers, Object
 
+REDIRECTING = "Redirecting"  # an agent's reason where all is well
 # What kubectl prints of a pod that does not mend without somebody.
 BROKEN = (
     "BackOff", "ErrImage", "InvalidImageName", "ImageInspectError", "ConfigError", "ContainerError", "Error", "OOMKilled",
@@ -29,17 +33,31 @@ class Asked:
 
     Attributes:
         out: whether the plugin is to be out of all nodes.
+        gone: whether there is no DaemonSet.
         settings: (uid, generation) of the control plane that counts; None if there is none, () if it does not matter.
-        namespace: that of the DaemonSet.
+        namespace: that of the DaemonSet; empty if it is not known.
+        image: the agents'; empty if it is not known.
         template: the generation of the DaemonSet's template; empty if it is not known.
         selector: the labels of nodes that are to have an agent.
     """
 
     out: bool
+    gone: bool
     settings: tuple[str, int] | tuple[()] | None
     namespace: str
+    image: str
     template: str
     selector: Mapping[str, str]
+
+
+class _Verdict(NamedTuple):
+    """How a node is: its state, why in one word and in a sentence, what to do, and whether its agent's condition says so."""
+
+    state: State
+    reason: str = ""
+    message: str = ""
+    remedy: str = ""
+    by_condition: bool = False
 
 
 def template_generation(daemonset: Object) -> str:
@@ -85,112 +103,136 @@ class _Judge:
         return self.asked.out and not self._has_reported and self.pod is None
 
     def node(self) -> Node:
-        state, reason, message, remedy = self._leaving() if self.asked.out else self._staying()
-        well = state.is_well
+        said = self._leaving() if self.asked.out or self.asked.gone else self._staying()
+        well = said.state.is_well
         return Node(
             name=self.name,
-            state=state,
-            reason="" if well else reason,
-            message="" if well else message,
-            remedy="" if well else remedy,
+            state=said.state,
+            reason="" if well else said.reason,
+            message="" if well else said.message,
+            remedy="" if well else said.remedy,
+            since=moment(self._ready.get("lastTransitionTime")) if said.by_condition else None,
             pod=self._pod_name,
+            flaw=self._flaw if said.state in (State.READY, State.UPDATING) else None,
             **_reported(self._status),
         )
 
-    def _leaving(self) -> tuple[State, str, str, str]:
+    def _leaving(self) -> _Verdict:
         if self._status.get("state") == "Removed":
-            return State.REMOVED, "", "", ""
+            return _Verdict(State.REMOVED)
         if not self._has_reported and self.reports_known:
-            return State.LEAVING, "NotReported", "its agent has not said yet that nothing of the plugin is there", ""
+            said = "its agent has not said yet that nothing of the plugin is there"
+            return _Verdict(State.LEAVING, "NotReported", said)
         if self.pod is None and self.pods_known:
-            return (
-                State.SILENT,
-                "NoAgent",
-                "the plugin is still in the runtime's chain, and no agent runs there to take it out",
-                "As root on that node, with this release's image: install-cni uninstall.",
-            )
+            return self._left()
         if self._node_is_silent:
             return self._not_ready_node()
-        return State.LEAVING, *self._condition("NotRemoved", "its agent is to take the plugin out"), ""
+        return _Verdict(State.LEAVING, *self._condition("NotRemoved", "its agent is to take the plugin out"))
 
-    def _staying(self) -> tuple[State, str, str, str]:
+    def _left(self) -> _Verdict:
+        """Tell of a node without an agent what was reported last: what has become of it since nobody can know."""
+        was = "installed" if self._status.get("state") == "Installed" else "not installed"
+        message = f"the plugin was last reported as {was}, and no agent is there to say more"
+        if self.asked.gone:
+            message += ": one that ends with its DaemonSet takes all out, and cannot report it any more"
+        plugin = (self._status.get("plugin") or {}).get("path")
+        directories = {
+            "cniConfDir": (self._status.get("conflist") or {}).get("directory") or "CNI_CONF_DIR",
+            "cniBinDir": str(PurePosixPath(plugin).parent) if plugin else "CNI_BIN_DIR",
+        }
+        version = self._status.get("version")
+        fill = (
+            [] if self.asked.image else [f"the image of {f'release {version}' if version else 'its release'} for IMAGE"]
+        )
+        fill += [f"its {name} for {each}" for name, each in directories.items() if each.startswith("CNI_")]
+        pod = ["kubectl", "debug", f"node/{self.name}", "--profile=general", f"--image={self.asked.image or 'IMAGE'}"]
+        from_each = [f"--from={each}" for each in directories.values()]
+        command = shlex.join([*pod, "--", "install-cni", "uninstall", "--root=/host", *from_each])
+        how = f"To make sure, with {listed(fill)}" if fill else "To make sure"
+        return _Verdict(State.SILENT, "NoAgent", message, f"{how}: {command}")
+
+    def _staying(self) -> _Verdict:
         if self._node_is_silent:
             return self._not_ready_node()
         if self.pod is None and self.pods_known:
-            return (
-                State.SILENT,
-                "NoAgent",
-                "no agent's pod is there",
-                f"Ask why: kubectl --namespace {self.asked.namespace} describe daemonset {DAEMONSET}",
-            )
+            why = self._kubectl(f"describe daemonset {DAEMONSET}")
+            return _Verdict(State.SILENT, "NoAgent", "no agent's pod is there", f"Ask why: {why}")
         condition = self._ready
         if self.pod is not None and not _is_ready(self.pod):
             return self._pod_not_ready(condition)
         if not self._has_reported and self.reports_known:
-            return (
-                State.SILENT,
-                "NotReported",
-                "its agent runs, and has not reported",
-                f"Ask why: kubectl --namespace {self.asked.namespace} logs {self._pod_name}",
-            )
+            why = self._kubectl(f"logs {self._pod_name}")
+            return _Verdict(State.SILENT, "NotReported", "its agent runs, and has not reported", f"Ask why: {why}")
         if self._status.get("state") == "Removed":
-            return (
-                State.UPDATING,
-                "Removed",
-                "its agent has not put the plugin back yet",
-                f"If it stays so: kubectl --namespace {self.asked.namespace} delete pod {self._pod_name}",
-            )
+            again = self._kubectl(f"delete pod {self._pod_name}")
+            said = "its agent has not put the plugin back yet"
+            return _Verdict(State.UPDATING, "Removed", said, f"If it stays so: {again}")
         if self.reports_known and condition.get("status") != "True":
-            return State.FAILED, *self._condition("NotReady", "its agent does not say that it is ready"), ""
+            words = self._condition("NotReady", "its agent does not say that it is ready")
+            return _Verdict(State.FAILED, *words, by_condition=True)
         return self._up_to_date()
 
-    def _up_to_date(self) -> tuple[State, str, str, str]:
+    def _up_to_date(self) -> _Verdict:
         own = ((self.pod or {}).get("metadata", {}).get("labels") or {}).get("pod-template-generation", "")
         if own and self.asked.template and own != self.asked.template:
-            return (
-                State.UPDATING,
-                "OldPod",
-                f"its agent's pod is not of the DaemonSet's generation {self.asked.template}",
-                "",
-            )
+            said = f"its agent's pod is not of the DaemonSet's generation {self.asked.template}"
+            return _Verdict(State.UPDATING, "OldPod", said)
         if self.asked.settings != () and self.reports_known:
             plane = self._status.get("controlPlane") or {}
             in_force = (plane.get("uid"), plane.get("generation")) if plane else None
             if in_force != self.asked.settings:
                 seen = f"those of {_settings(plane)}" if plane else "the chart's"
-                return State.UPDATING, "OldSettings", f"the settings in force there are {seen}", ""
-        return State.READY, "", "", ""
+                return _Verdict(State.UPDATING, "OldSettings", f"the settings in force there are {seen}")
+        return _Verdict(State.READY, by_condition=True)
 
-    def _pod_not_ready(self, condition: Mapping[str, Any]) -> tuple[State, str, str, str]:
+    def _pod_not_ready(self, condition: Mapping[str, Any]) -> _Verdict:
         said = str((self.pod or {}).get("cells", {}).get("Status") or "Unknown")
-        describe = f"kubectl --namespace {self.asked.namespace} describe pod {self._pod_name}"
-        if said == "Running" and condition.get("status") == "False":
-            return State.FAILED, *self._condition("NotReady", "its agent is not ready"), ""
+        describe = self._kubectl(f"describe pod {self._pod_name}")
+        # Removed is what the agent before it has done, and no failure.
+        speaks = condition.get("status") == "False" and condition.get("reason") != "Removed"
+        if said == "Running" and speaks:
+            words = self._condition("NotReady", "its agent is not ready")
+            return _Verdict(State.FAILED, *words, by_condition=True)
         if any(each in said for each in BROKEN):
             if "Image" in said:
-                return (
-                    State.FAILED,
-                    said,
-                    "its agent's image cannot be had",
-                    f"Check hub, tag and pull secrets: {describe}",
-                )
-            logs = f"kubectl --namespace {self.asked.namespace} logs --previous {self._pod_name}"
-            return State.FAILED, said, "its agent does not run", f"Ask why: {logs}"
-        if condition.get("status") == "False" and condition.get("reason") != "Removed":
+                return _Verdict(State.FAILED, said, self._no_image, f"Check hub, tag and pull secrets: {describe}")
+            logs = self._kubectl(f"logs --previous {self._pod_name}")
+            return _Verdict(State.FAILED, said, "its agent does not run", f"Ask why: {logs}")
+        if speaks:
             # The last words of the agent before it; or the controller's, who speaks for one that does not start.
-            return State.FAILED, *self._condition(said, "its agent does not start"), ""
+            words = self._condition(said, "its agent does not start")
+            return _Verdict(State.FAILED, *words, by_condition=True)
         if said == "ContainerCreating":
             hint = "If it stays so, cniBinDir or cniConfDir may not be there"
-            return State.UPDATING, said, "its agent is about to start", f"{hint}: {describe}"
-        return State.UPDATING, "Starting" if said == "Running" else said, "its agent is not ready yet", ""
+            return _Verdict(State.UPDATING, said, "its agent is about to start", f"{hint}: {describe}")
+        return _Verdict(State.UPDATING, "Starting" if said == "Running" else said, "its agent is not ready yet")
 
-    def _not_ready_node(self) -> tuple[State, str, str, str]:
-        return (
-            State.SILENT,
-            "NodeNotReady",
-            "its kubelet does not answer, so that what is known of it is old",
-            f"Ask why: kubectl describe node {self.name}",
-        )
+    @property
+    def _no_image(self) -> str:
+        """Say why an image cannot be had: by the controller, who has asked the kubelet, if it has said so."""
+        condition = self._ready
+        if condition.get("status") == "False" and "Image" in condition.get("reason", "") and condition.get("message"):
+            return str(condition["message"])
+        return " ".join(filter(None, ("its agent's image", self.asked.image, "cannot be had")))
+
+    def _not_ready_node(self) -> _Verdict:
+        said = "Kubernetes says that this node is not ready"
+        condition = self._ready
+        is_well = (condition.get("status"), condition.get("reason")) == ("True", REDIRECTING)
+        if condition.get("message") and not is_well:
+            said += f"; what is reported from there may be the cause: {condition['message']}"
+        return _Verdict(State.SILENT, "NodeNotReady", said, f"Ask why: kubectl describe node {self.name}")
+
+    def _kubectl(self, command: str) -> str:
+        return kubectl(self.asked.namespace, command)
+
+    @property
+    def _flaw(self) -> Flaw | None:
+        condition = self._ready
+        reason = condition.get("reason") or REDIRECTING
+        if condition.get("status") != "True" or reason == REDIRECTING:
+            return None
+        return Flaw(reason, condition.get("message") or "")
 
     @property
     def _node_is_silent(self) -> bool:
@@ -227,7 +269,6 @@ def _reported(status: Mapping[str, Any]) -> dict[str, Any]:
     last = (repairs or {}).get("last") or {}
     backend, plane = status.get("backend") or {}, status.get("controlPlane")
     return {
-        "since": moment(_condition(status).get("lastTransitionTime")),
         "version": status.get("version") or "",
         "backend": backend.get("name") or "",
         "lacks": tuple(each["feature"] for each in backend.get("missing") or ()),

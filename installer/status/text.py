@@ -102,7 +102,7 @@ def _planes(glance: Glance, now: datetime, style: Style) -> Iterator[str]:
         for plane in glance.planes:
             if plane.counts and plane.message and plane.status not in ("ERROR", "HEALTHY"):
                 yield from style.wrapped(plane.message, "  ", "  ")
-    elif glance.agents and not any(each.weight is Weight.UNASKED for each in glance.findings):
+    elif glance.agents and not glance.out and not any(each.weight is Weight.UNASKED for each in glance.findings):
         yield from style.wrapped("No IstioControlPlane: the chart's settings are in force.")
     if glance.agents:
         agents = glance.agents

@@ -181,7 +181,7 @@ class Watching:
         known = {name: self._answer(name) for name in self._known}
         if not self._inside:
             known |= without_namespace(known["daemonsets"])
-        return glance(Answers(**known))
+        return glance(Answers(**known, namespace=self._given))
 
     def _answer(self, name: str) -> list[Object] | Unasked:
         known = self._known[name]

@@ -13,6 +13,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def kubectl(namespace: str, command: str) -> str:
+    """Write a command, without a namespace where that is not known: after an empty one it would take the next word for it."""
+    return f"kubectl --namespace {namespace} {command}" if namespace else f"kubectl {command}"
+
+
 def listed(names: Sequence[str]) -> str:
     """Write names, at least one: `a, b and c`."""
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

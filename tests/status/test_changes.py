@@ -75,6 +75,7 @@ def test_programs_get_each_node_with_all_that_is_known() -> None:
         "reason": "NoConflist",
         "message": "a\nb",
         "remedy": None,
+        "flaw": None,
         "since": "2026-05-01T08:40:00Z",
         "version": "0.1.0",
         "backend": "nft",

@@ -128,7 +128,8 @@ def test_missing_definitions_are_named_and_how_to_apply_them(empty: World) -> No
 def test_a_namespace_that_is_given_is_the_only_one_that_is_asked(world: World) -> None:
     done = world.status("-n", "default")
     assert done.returncode == 1
-    assert "has no DaemonSet" in done.stdout
+    assert "namespace default has no DaemonSet istio-cni-node" in done.stdout
+    assert "helm" not in done.stdout
     assert world.status("-n", NAMESPACE).returncode == 0
 
 

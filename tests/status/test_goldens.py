@@ -20,6 +20,11 @@ REPORTS = [report(each) for each in NAMES]
 NO_CONFLIST = (
     "/etc/cni/net.d holds no network configuration, expected that of a primary CNI: install one, or set cniConfDir"
 )
+NOT_READ = (
+    "/etc/cni/net.d/05-cilium.conflist is no valid network configuration: not JSON; repair it or take it away, as "
+    "containerd takes none at all once it reads it before the others. pods are redirected by nft"
+)
+PLUGIN = {"path": "/opt/cni/bin/istio-cni"}
 REPAIRED = {
     "count": 4,
     "last": {"time": ago(minutes=5), "file": "/etc/cni/net.d/10-calico.conflist", "reason": "our entry was not there"},
@@ -54,7 +59,18 @@ CASES = {
             REPORTS, report("node-1", state="Removed", ready="False", reason="Removed", pods={"redirected": 0})
         ),
     ),
+    "removed": answers(
+        planes=[],
+        pods=[],
+        reports=[report(each, state="Removed", ready="False", reason="Removed", pods={}) for each in NAMES],
+        daemonsets=[daemonset(0, selector={"cni.istio.io/parked": "true"})],
+    ),
+    "flawed": answers(reports=[report(each, reason="InvalidConflist", message=NOT_READ) for each in NAMES]),
     "not-installed": Answers(),
+    "not-installed-any-more": answers(
+        daemonsets=[], pods=[], controllers=[], reports=[report("node-1", plugin=PLUGIN)]
+    ),
+    "not-found": answers(daemonsets=[], pods=[], controllers=[], namespace="shop"),
     "not-asked": answers(nodes=FORBIDDEN),
     "large": answers(
         daemonsets=[daemonset(5000)],
