@@ -40,7 +40,7 @@ def run(options: Options) -> int:
         if options.watch or options.wait:
             with showing(options.output) as show:
                 return Watching(access, options.namespace).run(show, until_well=options.wait, timeout=options.timeout)
-        found = glance(ask(access, options.namespace))
+        found = glance(ask(access, options.namespace), datetime.now(UTC))
     except UnreachableError as error:
         raise CannotAskError(str(error)) from error
     except KeyboardInterrupt:

@@ -16,15 +16,17 @@ from installer.status.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from installer.status.model import Answers, Finding, Node, Object, Plane
 
 
-def glance(answers: Answers) -> Glance:
+def glance(answers: Answers, now: datetime) -> Glance:
     """Judge the cluster.
 
     Args:
         answers: what the API server has said, of the parts that are there and that could be asked for.
+        now: the time, as what starts is given some.
     """
     judged = planes(() if isinstance(answers.planes, Unasked) else answers.planes)
     first = judged[0] if judged else None
@@ -40,6 +42,7 @@ def glance(answers: Answers) -> Glance:
         image=agents.image if agents else "",
         template=template_generation(daemonset) if daemonset else "",
         selector=_selector(daemonset) if daemonset and not out else {},
+        now=now,
     )
     # Of the nodes nothing is known where agents may be in a namespace that nobody has looked into.
     elsewhere = gone and answers.namespace is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,9 +15,11 @@ from installer.status.words import kubectl, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
 
     from installer.status.model import Answers, Object
 
+PATIENCE = timedelta(seconds=60)  # for an agent that starts, as the controller has it
 REDIRECTING = "Redirecting"  # an agent's reason where all is well
 # What kubectl prints of a pod that does not mend without somebody.
 BROKEN = (
@@ -39,6 +42,7 @@ class Asked:
         image: the agents'; empty if it is not known.
         template: the generation of the DaemonSet's template; empty if it is not known.
         selector: the labels of nodes that are to have an agent.
+        now: the time.
     """
 
     out: bool
@@ -48,6 +52,7 @@ class Asked:
     image: str
     template: str
     selector: Mapping[str, str]
+    now: datetime
 
 
 class _Verdict(NamedTuple):
@@ -188,10 +193,12 @@ class _Judge:
     def _pod_not_ready(self, condition: Mapping[str, Any]) -> _Verdict:
         said = str((self.pod or {}).get("cells", {}).get("Status") or "Unknown")
         describe = self._kubectl(f"describe pod {self._pod_name}")
-        # Removed is what the agent before it has done, and no failure.
+        # What an agent says that has only started, and Removed, which is what the one before it has done, are no failures.
         speaks = condition.get("status") == "False" and condition.get("reason") != "Removed"
         if said == "Running" and speaks:
             words = self._condition("NotReady", "its agent is not ready")
+            if self._starts:
+                return _Verdict(State.UPDATING, *words)
             return _Verdict(State.FAILED, *words, by_condition=True)
         if any(each in said for each in BROKEN):
             if "Image" in said:
@@ -206,6 +213,13 @@ class _Judge:
             hint = "If it stays so, cniBinDir or cniConfDir may not be there"
             return _Verdict(State.UPDATING, said, "its agent is about to start", f"{hint}: {describe}")
         return _Verdict(State.UPDATING, "Starting" if said == "Running" else said, "its agent is not ready yet")
+
+    @property
+    def _starts(self) -> bool:
+        """Whether its agent's pod is new, or its condition, within the time that clocks may differ by as well."""
+        pod = (self.pod or {}).get("metadata", {}).get("creationTimestamp")
+        moments = map(moment, (self._ready.get("lastTransitionTime"), pod))
+        return any(abs(self.asked.now - each) < PATIENCE for each in moments if each)
 
     @property
     def _no_image(self) -> str:

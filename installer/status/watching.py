@@ -5,12 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from installer.status.access import ExpiredError, Listed, NotWatchedError, UnreachableError, sources, sources_in
 from installer.status.asking import namespace_of, without_namespace
 from installer.status.glance import glance
-from installer.status.model import Answers, Unasked, Verdict
+from installer.status.model import Answers, State, Unasked, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,13 +110,16 @@ class Watching:
             UnreachableError: if the API server cannot be asked at first, or when the time is over.
         """
         end = None if timeout is None else time.monotonic() + timeout
+        ticks = show.ticks
         while True:
-            self._hear(TICK if show.ticks and self._is_complete else None, end)
+            self._hear(TICK if ticks and self._is_complete else None, end)
             over = end is not None and time.monotonic() >= end
             if self._lost and (over or not self._is_complete):
                 raise UnreachableError(next(iter(self._lost.values())))
             if self._is_complete:
                 found = self._glance()
+                # An agent that starts has failed when its time is over, also if nothing else happens.
+                ticks = show.ticks or any(each.state is State.UPDATING for each in found.nodes)
                 if self._lost:
                     show.lost(next(iter(self._lost.values())))
                 else:
@@ -181,7 +185,7 @@ class Watching:
         known = {name: self._answer(name) for name in self._known}
         if not self._inside:
             known |= without_namespace(known["daemonsets"])
-        return glance(Answers(**known, namespace=self._given))
+        return glance(Answers(**known, namespace=self._given), datetime.now(UTC))
 
     def _answer(self, name: str) -> list[Object] | Unasked:
         known = self._known[name]

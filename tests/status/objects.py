@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from installer.status import glance as judging
 from installer.status.model import Answers
 
 if TYPE_CHECKING:
-    from installer.status.model import Object
+    from installer.status.model import Glance, Object
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 NAMESPACE = "istio-system"
@@ -164,6 +165,10 @@ def answers(**changed: Any) -> Answers:
         "controllers": [controller()],
     }
     return Answers(**well | changed)
+
+
+def glance(found: Answers, now: datetime = NOW) -> Glance:
+    return judging.glance(found, now)
 
 
 def instead(of: list[Object], *others: Object) -> list[Object]:

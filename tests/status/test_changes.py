@@ -9,8 +9,7 @@ import yaml
 
 from installer.status.changes import changes
 from installer.status.data import as_json, as_yaml
-from installer.status.glance import glance
-from tests.status.objects import NAMES, ago, answers, daemonset, instead, node, plane, report
+from tests.status.objects import NAMES, ago, answers, daemonset, glance, instead, node, plane, report
 
 REPORTS = [report(each) for each in NAMES]
 WELL = glance(answers())

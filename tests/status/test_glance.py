@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.status.glance import glance
 from installer.status.model import Answers, State, Unasked, Verdict, Weight, Why
 from tests.status.objects import (
     NAMES,
@@ -14,6 +13,7 @@ from tests.status.objects import (
     answers,
     controller,
     daemonset,
+    glance,
     instead,
     never_reported,
     node,

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from installer.status.glance import glance
 from installer.status.layout import Style
 from installer.status.model import Answers, Unasked, Why
 from installer.status.text import written
-from tests.status.objects import NAMES, NOW, ago, answers, daemonset, instead, node, plane, pod, report
+from tests.status.objects import NAMES, NOW, ago, answers, daemonset, glance, instead, node, plane, pod, report
 
 FOLDER = Path(__file__).with_name("goldens")
 REPORTS = [report(each) for each in NAMES]

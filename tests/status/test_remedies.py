@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from installer.status.changes import changes
 from installer.status.data import as_json
-from installer.status.glance import glance
 from installer.status.layout import Style
 from installer.status.model import Answers, State, Unasked, Verdict, Weight, Why
 from installer.status.text import written
@@ -21,6 +21,7 @@ from tests.status.objects import (
     answers,
     controller,
     daemonset,
+    glance,
     instead,
     never_reported,
     node,
@@ -271,6 +272,24 @@ def test_a_pipe_is_told_why_a_control_plane_is_not_healthy() -> None:
     assert "istio-system/istio: UPDATING, generation 2: 1 of 3 nodes has it" in changes(None, moving)
     well = glance(answers(planes=[plane(said={"statusString": "all is well"})]))
     assert "istio-system/istio: HEALTHY, generation 2" in changes(None, well)
+
+
+@pytest.mark.parametrize("reason", ["NotServing", "NotInstalled", "PodsUnknown"])
+def test_an_agent_that_starts_is_given_time(reason: str) -> None:
+    starts = report("node-2", ready="False", reason=reason, message="soon")
+    since = NOW - timedelta(hours=3, minutes=20)  # as in `report`
+    young, old = pod("node-2", "Running", "0/1", creationTimestamp=ago(seconds=5)), pod("node-2", "Running", "0/1")
+    states = {}
+    for name, its_pod, now in (
+        ("its condition is new", old, since + timedelta(seconds=59)),
+        ("its pod is", young, NOW),
+        ("another clock is a little ahead", old, since - timedelta(seconds=2)),
+        ("its time is over", old, since + timedelta(seconds=61)),
+    ):
+        it = the(glance(answers(reports=instead(REPORTS, starts), pods=instead(PODS, its_pod)), now))
+        assert (it.reason, it.message) == (reason, "soon")
+        states[name] = it.state
+    assert [*states.values()] == [State.UPDATING, State.UPDATING, State.UPDATING, State.FAILED], states
 
 
 def test_an_agent_that_is_back_after_an_uninstall_has_not_failed_before_it_has_put_the_plugin_back() -> None:

@@ -12,9 +12,17 @@ import struct
 import subprocess
 import termios
 import threading
+import time
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
+from installer.status import nodes
+from installer.status.access import Access
+from installer.status.model import State
+from installer.status.watching import Watching
 from tests.status.conftest import COMMAND, environment
 from tests.status.objects import NAMESPACE
 from tests.support.wait import until
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from installer.status.model import Glance
     from tests.status.conftest import World
 
 SOON = 30.0  # seconds: much longer than anything here takes
@@ -272,3 +281,47 @@ def test_a_script_on_a_terminal_ends_with_the_last_glance(world: World) -> None:
     with on_a_terminal(world, "--wait") as terminal:
         assert terminal.end() == 0
         assert "Well: 2 nodes" in terminal.text.partition(LEAVES)[2]
+
+
+class _Ended(Exception):  # noqa: N818 - not an error
+    """What was waited for has been shown."""
+
+
+class _Until:
+    """Does not tick, as a pipe, and ends once a node has had each of these states."""
+
+    ticks = False
+
+    def __init__(self, *states: State) -> None:
+        self._left = [*states]
+
+    def show(self, found: Glance) -> None:
+        if self._left[0] in {each.state for each in found.nodes}:
+            del self._left[0]
+        if not self._left:
+            raise _Ended
+
+    def lost(self, why: str) -> None:
+        raise AssertionError(why)
+
+
+def test_an_agent_that_does_not_come_up_has_failed_after_its_time_though_nothing_else_happens(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.report("node-1", ready="False", reason="NotServing", message="soon")
+    world.pod_is("node-1", ready=False)
+    created = world.cluster.kubectl(
+        "get",
+        "pod",
+        "istio-cni-node-node-1",
+        f"--namespace={NAMESPACE}",
+        "--output=jsonpath={.metadata.creationTimestamp}",
+    )
+    age = datetime.now(UTC) - datetime.fromisoformat(created)
+    monkeypatch.setattr(nodes, "PATIENCE", age + timedelta(seconds=4))
+    begun = time.monotonic()
+    with pytest.raises(_Ended):
+        Watching(Access(world.kubeconfig, None), None).run(
+            _Until(State.UPDATING, State.FAILED), until_well=False, timeout=SOON
+        )
+    assert time.monotonic() - begun < SOON / 2, "it is not shown as late as at the end, when it is drawn in any case"
