@@ -247,6 +247,22 @@ def test_a_directory_that_is_missing_is_named_wherever_one_looks_and_the_right_o
     removed(node, "meshed")
 
 
+def test_a_broken_conflist_is_named_with_its_remedy(node: KubernetesNode, installed: Release) -> None:
+    remedy = f"{CONF_DIR}/00-broken.conflist is no valid network configuration: "
+    broken = node.seen(CONF_DIR) / "00-broken.conflist"
+    broken.write_text('{"cniVersion":')
+    try:
+        until(lambda: remedy in node.kubectl("get", "istiocninodes"), 60, "kubectl get istiocninodes names it")
+        assert "InvalidConflist" in node.kubectl("get", "istiocninodes")
+        assert remedy in " ".join(installed.status().split())
+    finally:
+        broken.unlink()
+    until(lambda: "Redirecting" in node.kubectl("get", "istiocninodes"), 60, "it is named no more")
+    until(lambda: node.plugins_loaded()[-1:] == ["istio-cni"], 30, "the runtime has loaded the spliced conflist again")
+    node.wait("condition=Ready", f"node/{NAME}")
+    installed.ready()
+
+
 def test_the_resource_takes_the_plugin_with_it_and_brings_it_back(
     node: KubernetesNode, installed: Release, before: dict[Path, Files]
 ) -> None:
