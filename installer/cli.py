@@ -132,11 +132,23 @@ def uninstall(settings: Settings, directories: tuple[Path, ...], root: Path) -> 
     sys.exit(1 if failed else 0)
 
 
-_DECIDING = ("exclude_namespaces", "redirect_backend", "inbound_ports_default", "ipv6", "kubeconfig")
+_DECIDING = ("exclude_namespaces", "redirect_backend", "inbound_ports_default", "ipv6")
+
+
+def _takes_a_cluster(command: _Command) -> _Command:
+    """Give a command the options by which `status` logs in, and the pod's namespace."""
+    command = click.option("-n", "--namespace", help="The pod's, if it is named by its name alone.")(command)
+    command = click.option("--context", help="Of the kubeconfig. Default: its current one.")(command)
+    return click.option(
+        "--kubeconfig",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Default: $KUBECONFIG, ~/.kube/config, or the service account of the pod that it runs in.",
+    )(command)
 
 
 def _takes_a_pod(command: _Command) -> _Command:
     """Give a command what explaining a pod takes: the settings that decide, as the agent has them, and where it is."""
+    command = _takes_a_cluster(command)
     command = click.option(
         "--pod-ip",
         "addresses",

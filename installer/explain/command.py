@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import re
 import sys
@@ -19,10 +18,9 @@ from installer.explain.picture import picture
 from installer.explain.svg import svg
 from installer.explain.trace import APPLICATION, Packet, sent, walk
 from installer.manifestfile import Found, read
-from installer.podspecs import PodManifest
 from plugin.backend import Backend
 from plugin.parameters import Defaults
-from plugin.pod import ManifestError, Pod, PodsUnavailable
+from plugin.pod import ManifestError
 from plugin.rules import LO, ruleset
 from plugin.ruleset import Protocol
 from plugin.values import Gid, Port, Uid
@@ -47,6 +45,8 @@ class Options:
     inbound_ports_default: InboundPorts
     ipv6: Ipv6
     kubeconfig: Path | None
+    context: str | None
+    namespace: str | None
     file: str | None
     addresses: tuple[Address, ...]
 
@@ -54,6 +54,12 @@ class Options:
     def backend(self) -> Backend:
         """In whose words rules are written."""
         return self.redirect_backend or Backend.NFT
+
+    def full(self, name: str) -> str:
+        """Return NAMESPACE/NAME of a pod that may be named by its name alone."""
+        if self.namespace and "/" in name:
+            raise click.UsageError(f"saw {name} and --namespace {self.namespace}, expected one of them")
+        return f"{self.namespace}/{name}" if self.namespace else name
 
     def explain(self, found: Found) -> Explanation:
         """Explain one pod."""
@@ -71,7 +77,9 @@ def explain_pods(options: Options, target: tuple[str, ...], output: str) -> int:
     """
     if (target and (len(target) != 2 or target[0] != "pod")) or bool(target) == bool(options.file):
         raise click.UsageError("expected either -f FILE or: pod NAMESPACE/NAME")
-    found = [_from_cluster(target[1], options.kubeconfig)] if target else [*_from_file(options.file or "-")]
+    if options.file and options.namespace:
+        raise click.UsageError("saw --namespace with -f, expected one of them: manifests say where their pods are")
+    found = [_from_cluster(options.full(target[1]), options)] if target else [*_from_file(options.file or "-")]
     if not found:
         raise click.ClickException(f"{options.file}: saw no pod and nothing that makes pods, expected one")
     explanations = [options.explain(each) for each in found]
@@ -88,7 +96,8 @@ def trace(options: Options, name: str, probe: Probe) -> int:
     Raises:
         click.ClickException: as `explain_pods`.
     """
-    found = _named(name, options.file) if options.file else _from_cluster(name, options.kubeconfig)
+    name = options.full(name)
+    found = _named(name, options.file) if options.file else _from_cluster(name, options)
     explanation = options.explain(found)
     title = f"{explanation.namespace}/{explanation.name}"
     if explanation.redirect is None:
@@ -181,23 +190,11 @@ def _named(name: str, file: str) -> Found:
     return found[names.index(name)]
 
 
-def _from_cluster(name: str, kubeconfig: Path | None) -> Found:
+def _from_cluster(name: str, options: Options) -> Found:
     matched = _POD.fullmatch(name)
     if not matched:
-        raise click.ClickException(f"saw {name!r}, expected NAMESPACE/NAME of a pod, such as shop/web-0")
-    from installer.apiserver import ApiServer  # noqa: PLC0415 - kopf takes half a second to import
+        seen = f"saw {name!r}, expected NAMESPACE/NAME of a pod, such as shop/web-0, or its name and --namespace"
+        raise click.ClickException(seen)
+    from installer.explain.cluster import ask  # noqa: PLC0415 - the API client takes a third of a second to import
 
-    async def ask() -> Found:
-        api = ApiServer(kubeconfig)
-        try:
-            manifest = await api.get(f"/api/v1/namespaces/{matched[1]}/pods/{matched[2]}")
-        finally:
-            await api.close()
-        if manifest is None:
-            raise click.ClickException(f"the cluster has no pod {name}")
-        return Found(PodManifest(manifest, "Pod"), Pod.from_manifest(manifest))
-
-    try:
-        return asyncio.run(ask())
-    except (PodsUnavailable, ManifestError) as error:
-        raise click.ClickException(str(error)) from error
+    return ask(options.kubeconfig, options.context, matched[1], matched[2])

@@ -1,5 +1,7 @@
 """What `install-cni status` asks the API server, and how: lists in pages, and watches that go on where a list ended.
 
+`install-cni explain` and `trace` log in and ask by it too.
+
 By the package `kubernetes`, as people's kubeconfigs log in by programs (`exec`), through proxies and from several files, which
 `installer.apiserver` does not do; a third of a second to import it costs a node agent too much, and a command little.
 Nodes and pods are asked for as tables (`kubectl get` does so): their metadata and what would be printed, a tenth of the bytes.
@@ -144,6 +146,21 @@ class Access:
                     return Listed(found, version)
         return Unasked(source.resource, Why.FAILED, "410: the list expired twice", source.namespace)
 
+    def got(self, source: Source) -> Object | Unasked:
+        """Get the one object that the source's path names; if it is not there, neither is its definition.
+
+        Raises:
+            UnreachableError: if the API server does not answer, or not to these credentials.
+        """
+        status, body = self._get(source, source.query)
+        if status != 200:
+            return _refused(source, status, body)
+        try:
+            return dict(json.loads(body))
+        except (ValueError, TypeError) as error:
+            seen = f"saw {body[:80]!r}, expected one of {source.resource} as JSON: is something in front of it?"
+            raise UnreachableError(f"{self._where}: {seen}") from error
+
     def watch(self, source: Source, version: str) -> Iterator[Event]:
         """Yield what changes, until the API server ends the watch; then ask again from the last event's version.
 
@@ -182,7 +199,7 @@ class Access:
             raise UnreachableError(f"{self._where}: the list of {source.resource} broke off: {error}") from error
 
     def _ask(self, source: Source, query: Mapping[str, str], reading: float) -> urllib3.BaseHTTPResponse:
-        headers = {"Accept": _TABLE if source.as_table else "application/json", "User-Agent": "install-cni-status"}
+        headers = {"Accept": _TABLE if source.as_table else "application/json", "User-Agent": "install-cni"}
         try:
             bearer = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
             if bearer:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 import yaml
 
+from installer.cli import main
 from plugin import nft
 from plugin.redirect import Redirect
 from plugin.rules import ruleset
@@ -44,7 +47,10 @@ spec:
 
 def install_cni(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "installer", *words]
-    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
+    environment = {name: text for name, text in os.environ.items() if name != "KUBECONFIG"} | {"HOME": "/nowhere"}
+    return subprocess.run(
+        command, input=given, capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
 
 
 @pytest.fixture
@@ -164,8 +170,22 @@ BAD = {
     ),
     "no name of a pod": (("pod", "web"), "", 1, "saw 'web', expected NAMESPACE/NAME of a pod"),
     "no such backend": (("-f", "-", "--redirect-backend", "ebpf"), "", 2, "saw 'ebpf', expected one of auto, nft"),
-    "no cluster": (("pod", "a/b"), "", 1, "no KUBERNETES_SERVICE_HOST and _PORT in the environment"),
+    "two namespaces": (("pod", "a/b", "-n", "c"), "", 2, "saw a/b and --namespace c, expected one of them"),
+    "no use for it": (("-f", "-", "-n", "c"), "", 2, "saw --namespace with -f, expected one of them"),
+    "no cluster": (
+        ("pod", "a/b"),
+        "",
+        1,
+        "no /nowhere/.kube/config and not in a pod, expected a kubeconfig: give --kubeconfig FILE, or set KUBECONFIG",
+    ),
 }
+
+
+@pytest.mark.parametrize("name", ["kubeconfig", "context"])
+def test_it_takes_the_same_options_to_log_in_as_status(name: str) -> None:
+    taken = [{each.name: each for each in main.commands[of].params}[name] for of in ("explain", "trace", "status")]
+    said = [(each.opts, each.help, each.envvar, vars(each.type)) for each in taken if isinstance(each, click.Option)]
+    assert said == [said[0]] * 3
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -224,6 +244,11 @@ def test_a_packet_that_cannot_be_is_refused(file: str, words: tuple[str, ...], s
     done = install_cni("trace", "shop/web", "-f", file, "--to", "10.96.0.1:443", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in " ".join(done.stderr.split())
+
+
+def test_the_namespace_of_a_pod_in_a_file_may_be_given_by_itself(file: str) -> None:
+    done = install_cni("trace", "web", "-n", "shop", "-f", file, "--to", "10.96.0.1:443")
+    assert (done.returncode, done.stdout.partition(":")[0]) == (0, "shop/web"), done.stderr
 
 
 def test_a_pod_that_is_not_in_the_file_is_named(file: str) -> None:
