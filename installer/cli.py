@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from installer import settings as declared
 from installer.manifest.group import manifest
@@ -132,9 +133,6 @@ def uninstall(settings: Settings, directories: tuple[Path, ...], root: Path) -> 
     sys.exit(1 if failed else 0)
 
 
-_DECIDING = ("exclude_namespaces", "redirect_backend", "inbound_ports_default", "ipv6")
-
-
 def _takes_a_cluster(command: _Command) -> _Command:
     """Give a command the options by which `status` logs in, and the pod's namespace."""
     command = click.option("-n", "--namespace", help="The pod's, if it is named by its name alone.")(command)
@@ -160,7 +158,15 @@ def _takes_a_pod(command: _Command) -> _Command:
     file = click.option(
         "-f", "--file", metavar="FILE", help="Manifests, YAML or JSON; - is stdin. No cluster is asked."
     )
-    return file(_with_options(command, _DECIDING))
+    return file(_with_options(command, declared.DECIDING))
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """Put the settings that the command line says, and these alone, under `given`."""
+    source = click.get_current_context().get_parameter_source
+    settings = {name: values.pop(name) for name in declared.DECIDING}
+    given = {name: value for name, value in settings.items() if source(name) is ParameterSource.COMMANDLINE}
+    return values | {"given": given}
 
 
 class _Address(click.ParamType[object]):
@@ -187,7 +193,7 @@ class _Destination(click.ParamType[object]):
 
 
 @main.command("explain")
-@click.argument("target", nargs=-1, metavar="[pod NAMESPACE/NAME]")
+@click.argument("target", nargs=-1, metavar="[pod [NAMESPACE/]NAME]")
 @click.option(
     "-o",
     "--output",
@@ -198,7 +204,7 @@ class _Destination(click.ParamType[object]):
 )
 @_takes_a_pod
 def explain_command(target: tuple[str, ...], output: str, **given: Any) -> None:
-    """Say how a pod is treated, and why: the decision, each parameter and where it came from, the rules, warnings.
+    """Say how a pod is treated, and why: the decision, each parameter and setting and where it came from, the rules, warnings.
 
     \b
     install-cni explain -f deployment.yaml          any manifest with pods, before they run
@@ -206,15 +212,18 @@ def explain_command(target: tuple[str, ...], output: str, **given: Any) -> None:
     install-cni explain pod shop/web-0              a pod of the cluster
     install-cni explain -f pod.yaml -o svg > pod.svg
 
+    For a pod of a cluster the settings in force count: the chart's, refined by the IstioControlPlane that counts; an option
+    that is given here wins. Who set what is said. With -f they are the options' and the defaults.
+
     The exit status is 1 if a pod could not start, as one of its values is not allowed.
     """  # noqa: D301 - click's mark
     from installer.explain.command import Options, explain_pods  # noqa: PLC0415
 
-    sys.exit(explain_pods(Options(**given), target, output))
+    sys.exit(explain_pods(Options(**_given(given)), target, output))
 
 
 @main.command("trace")
-@click.argument("name", metavar="NAMESPACE/NAME")
+@click.argument("name", metavar="[NAMESPACE/]NAME")
 @click.option("--to", required=True, type=_Destination(), metavar="IP:PORT", help="Where the packet is sent to.")
 @click.option(
     "--from", "source", type=_Address(), metavar="IP", help="Its source. Default: the pod's own, or any outside."
@@ -233,12 +242,13 @@ def trace_command(name: str, **given: Any) -> None:
     install-cni trace shop/web-0 --to 10.96.0.1:443 --uid 1337        what the sidecar sends
     install-cni trace shop/web -f deployment.yaml --to 10.1.2.3:80 --inbound
 
-    The rules are those that the pod's manifest asks for; the kernel is not asked, nor is a cluster with -f.
+    The rules are those that the pod's manifest asks for under the settings in force, as `install-cni explain` has them; the
+    kernel is not asked, nor is a cluster with -f.
     """  # noqa: D301 - click's mark
     from installer.explain.command import Options, Probe, trace  # noqa: PLC0415
 
     probe = Probe(**{field.name: given.pop(field.name) for field in fields(Probe)})
-    sys.exit(trace(Options(**given), name, probe))
+    sys.exit(trace(Options(**_given(given)), name, probe))
 
 
 @main.command("controller")

@@ -428,6 +428,9 @@ class Settings:
         return self.mounts / "cni-cache-dir" if self.mounts else self.cni_cache_dir
 
 
+DECIDING = ("exclude_namespaces", "redirect_backend", "inbound_ports_default", "ipv6")  # about pods, and how
+
+
 def declarations() -> tuple[Declaration, ...]:
     """Return what is declared of each setting, in order."""
     return tuple(Declaration(each.name, **each.metadata) for each in fields(Settings))

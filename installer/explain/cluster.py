@@ -6,30 +6,40 @@ from typing import TYPE_CHECKING
 
 import click
 
+from installer.explain.inforce import ENVIRONMENT, InForce, Layer, charts, refined
 from installer.manifestfile import Found
+from installer.objects import DAEMONSET
 from installer.podspecs import PodManifest
-from installer.status.access import Access, Source, UnreachableError
+from installer.settings import DECIDING, declarations
+from installer.status.access import Access, Source, UnreachableError, sources
+from installer.status.asking import namespace_of
 from installer.status.model import Unasked, Why
+from installer.status.rights import to_ask_for
 from plugin.pod import ManifestError, Pod
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
-def ask(kubeconfig: Path | None, context: str | None, namespace: str, name: str) -> Found:
-    """Ask for a pod.
+def ask(
+    kubeconfig: Path | None, context: str | None, namespace: str, name: str, environment: Mapping[str, str]
+) -> tuple[Found, InForce]:
+    """Ask for a pod, and for the settings in force.
 
     Args:
         kubeconfig: as `Access` takes it.
         context: the same.
         namespace: the pod's.
         name: the pod's.
+        environment: this process'. In an agent's pod the chart's settings are in it, and need not be asked for.
 
     Raises:
         click.ClickException: with what was seen, what was expected and what to do.
     """
     try:
-        return _pod(Access(kubeconfig, context), namespace, name)
+        access = Access(kubeconfig, context)
+        return _pod(access, namespace, name), _in_force(access, environment)
     except (UnreachableError, ManifestError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -42,3 +52,47 @@ def _pod(access: Access, namespace: str, name: str) -> Found:
         raise click.ClickException(f"the cluster has no pod {namespace}/{name}")
     expected = f", expected the right to get pods in namespace {namespace}" if got.why is Why.FORBIDDEN else ""
     raise click.ClickException(f"pod {namespace}/{name}: {got.message}{expected}")
+
+
+def _in_force(access: Access, environment: Mapping[str, str]) -> InForce:
+    warnings = []
+    layers = [Layer(ENVIRONMENT, environment)]
+    if any(each.variable not in environment for each in declarations() if each.name in DECIDING):
+        chart = _chart(access)
+        if isinstance(chart, str):
+            warnings.append(
+                f"the chart's settings cannot be read ({chart}): the defaults are taken for them. Give those that "
+                "differ as options, or run this in an agent's pod"
+            )
+        else:
+            layers.insert(0, chart)
+    planes = access.listed(sources(None)["planes"])
+    if isinstance(planes, Unasked):
+        warnings.append(_without_planes(planes))
+    made = charts(layers, warnings)
+    return made if isinstance(planes, Unasked) else refined(made, planes.objects)
+
+
+def _chart(access: Access) -> Layer | str:
+    """Find the agents' ConfigMap beside their DaemonSet; or say why not."""
+    daemonsets = access.listed(sources(None)["daemonsets"])
+    if isinstance(daemonsets, Unasked):
+        return daemonsets.message
+    namespace = namespace_of(daemonsets.objects)
+    if namespace is None:
+        return f"the cluster has no DaemonSet {DAEMONSET}"
+    path = f"/api/v1/namespaces/{namespace}/configmaps/{DAEMONSET}"
+    got = access.got(Source("configmaps", path, {}, False, namespace))
+    if isinstance(got, Unasked):
+        return got.message
+    return Layer(f"ConfigMap {namespace}/{DAEMONSET}", got.get("data") or {})
+
+
+def _without_planes(planes: Unasked) -> str:
+    if planes.why is Why.NO_DEFINITION:
+        return f"the cluster does not know {planes.resource}: no IstioControlPlane counts, the chart's settings do"
+    what_to_do = f" {to_ask_for([planes])}" if planes.why is Why.FORBIDDEN else ""
+    return (
+        f"the IstioControlPlanes cannot be listed ({planes.message}): what the one that counts says is not seen here, "
+        f"the chart's settings are taken for it.{what_to_do}"
+    )

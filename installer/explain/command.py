@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from installer.explain import text
 from installer.explain.dot import dot
 from installer.explain.explain import Explanation, explain, status_addresses
+from installer.explain.inforce import ENVIRONMENT, InForce, Layer, charts, overruled
 from installer.explain.picture import picture
 from installer.explain.svg import svg
 from installer.explain.trace import APPLICATION, Packet, sent, walk
 from installer.manifestfile import Found, read
-from plugin.backend import Backend
-from plugin.parameters import Defaults
 from plugin.pod import ManifestError
 from plugin.rules import LO, ruleset
 from plugin.ruleset import Protocol
 from plugin.values import Gid, Port, Uid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from plugin.parameters import InboundPorts, Ipv6
+    from plugin.backend import Backend
     from plugin.values import Address
 
 OUTPUTS = ("table", "json", "yaml", "rules", "dot", "svg")
@@ -38,32 +38,29 @@ _POD = re.compile(r"([a-z0-9][-a-z0-9]{0,62})/([a-z0-9][-a-z0-9.]{0,252})")
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What both commands are told: the agent's settings that decide, and where the pod is."""
+    """What both commands are told: where the pod is, and what of the settings that decide the command line says.
 
-    exclude_namespaces: tuple[str, ...]
-    redirect_backend: Backend | None
-    inbound_ports_default: InboundPorts
-    ipv6: Ipv6
+    Attributes:
+        given: values of settings, by name: they win over what is in force.
+        kubeconfig: of the cluster that is asked.
+        context: of the kubeconfig.
+        namespace: the pod's, if it is named by its name alone.
+        file: of manifests; None if a cluster is asked.
+        addresses: the pod's.
+    """
+
+    given: Mapping[str, Any]
     kubeconfig: Path | None
     context: str | None
     namespace: str | None
     file: str | None
     addresses: tuple[Address, ...]
 
-    @property
-    def backend(self) -> Backend:
-        """In whose words rules are written."""
-        return self.redirect_backend or Backend.NFT
-
     def full(self, name: str) -> str:
         """Return NAMESPACE/NAME of a pod that may be named by its name alone."""
         if self.namespace and "/" in name:
             raise click.UsageError(f"saw {name} and --namespace {self.namespace}, expected one of them")
         return f"{self.namespace}/{name}" if self.namespace else name
-
-    def explain(self, found: Found) -> Explanation:
-        """Explain one pod."""
-        return explain(found, self.addresses, Defaults(self.inbound_ports_default, self.ipv6), self.exclude_namespaces)
 
 
 def explain_pods(options: Options, target: tuple[str, ...], output: str) -> int:
@@ -79,11 +76,17 @@ def explain_pods(options: Options, target: tuple[str, ...], output: str) -> int:
         raise click.UsageError("expected either -f FILE or: pod NAMESPACE/NAME")
     if options.file and options.namespace:
         raise click.UsageError("saw --namespace with -f, expected one of them: manifests say where their pods are")
-    found = [_from_cluster(options.full(target[1]), options)] if target else [*_from_file(options.file or "-")]
+    if target:
+        pod, in_force = _from_cluster(options.full(target[1]), options)
+        found = [pod]
+    else:
+        found, in_force = [*_from_file(options.file or "-")], _without_cluster(options)
     if not found:
         raise click.ClickException(f"{options.file}: saw no pod and nothing that makes pods, expected one")
-    explanations = [options.explain(each) for each in found]
-    click.echo(_written(explanations, output, options.backend), nl=False)
+    explanations = [explain(each, options.addresses, in_force) for each in found]
+    if output == "rules":
+        _warn(in_force)
+    click.echo(_written(explanations, output, in_force.backend), nl=False)
     return int(any(each.decision == "error" for each in explanations))
 
 
@@ -97,11 +100,16 @@ def trace(options: Options, name: str, probe: Probe) -> int:
         click.ClickException: as `explain_pods`.
     """
     name = options.full(name)
-    found = _named(name, options.file) if options.file else _from_cluster(name, options)
-    explanation = options.explain(found)
+    if options.file:
+        found, in_force = _named(name, options.file), _without_cluster(options)
+    else:
+        found, in_force = _from_cluster(name, options)
+    explanation = explain(found, options.addresses, in_force)
+    _warn(in_force)
     title = f"{explanation.namespace}/{explanation.name}"
     if explanation.redirect is None:
         click.echo(text.printable(f"{title}: {explanation.decision.upper()}: {explanation.reason}"))
+        click.echo(text.settings(explanation), nl=False)
         click.echo(
             "The packet goes on as it is: the pod has no rules." if explanation.decision == "pass" else "", nl=False
         )
@@ -114,8 +122,9 @@ def trace(options: Options, name: str, probe: Probe) -> int:
     )
     to = f"[{packet.destination}]" if packet.destination.version == 6 else str(packet.destination)
     click.echo(f"{text.printable(title)}: {packet.protocol.name} from {packet.source} to {to}:{packet.port}, {by}")
+    click.echo(text.settings(explanation), nl=False)
     way = walk(ruleset(explanation.redirect), packet)
-    click.echo(text.walked(way, options.backend, packet.family), nl=False)
+    click.echo(text.walked(way, in_force.backend, packet.family), nl=False)
     if packet.family not in explanation.redirect.families:
         click.echo(f"IPv{packet.family.version} is not redirected for this pod; `install-cni explain` says why.")
     return 0
@@ -190,11 +199,23 @@ def _named(name: str, file: str) -> Found:
     return found[names.index(name)]
 
 
-def _from_cluster(name: str, options: Options) -> Found:
+def _without_cluster(options: Options) -> InForce:
+    """Take the settings that are given for those of a cluster that is not asked."""
+    return overruled(charts([Layer(ENVIRONMENT, os.environ)]), options.given)
+
+
+def _warn(in_force: InForce) -> None:
+    """Say on stderr what stdout has no place for."""
+    for each in in_force.warnings:
+        click.echo(f"warning: {text.printable(each)}", err=True)
+
+
+def _from_cluster(name: str, options: Options) -> tuple[Found, InForce]:
     matched = _POD.fullmatch(name)
     if not matched:
         seen = f"saw {name!r}, expected NAMESPACE/NAME of a pod, such as shop/web-0, or its name and --namespace"
         raise click.ClickException(seen)
     from installer.explain.cluster import ask  # noqa: PLC0415 - the API client takes a third of a second to import
 
-    return ask(options.kubeconfig, options.context, matched[1], matched[2])
+    found, in_force = ask(options.kubeconfig, options.context, matched[1], matched[2], os.environ)
+    return found, overruled(in_force, options.given)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from installer.explain import warnings
+from installer.explain.inforce import DEFAULT
 from plugin.decision import decide
 from plugin.outside import Pass, outside_mesh
 from plugin.parameters import parameters
@@ -15,8 +16,10 @@ from plugin.values import InvalidValue
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from installer.explain.inforce import InForce, Setting
     from installer.manifestfile import Found
-    from plugin.parameters import Defaults, Parameter
+    from plugin.parameters import Parameter
+    from plugin.pod import Pod
     from plugin.redirect import Redirect
     from plugin.values import Address
 
@@ -35,6 +38,7 @@ class Explanation:
         redirect: how it is redirected, if it is.
         parameters: each field of `redirect`, with its origin.
         warnings: what is worth knowing, and what to do about it.
+        settings: those by which the agent decides, each with its origin.
     """
 
     namespace: str
@@ -46,22 +50,27 @@ class Explanation:
     redirect: Redirect | None = None
     parameters: tuple[Parameter, ...] = ()
     warnings: tuple[str, ...] = ()
+    settings: tuple[Setting, ...] = ()
 
 
-def explain(found: Found, addresses: tuple[Address, ...], defaults: Defaults, excluded: tuple[str, ...]) -> Explanation:
+def explain(found: Found, addresses: tuple[Address, ...], in_force: InForce) -> Explanation:
     """Explain a pod.
 
     Args:
         found: the pod, as it was written and as the decision needs it.
         addresses: its addresses, in order; those of its status if none are given.
-        defaults: the agent's, for what the pod does not say.
-        excluded: the namespaces that the agent leaves alone.
+        in_force: the settings by which the agent decides.
     """
+    made = _explained(found, addresses, in_force)
+    return replace(made, settings=in_force.deciding, warnings=(*in_force.warnings, *made.warnings))
+
+
+def _explained(found: Found, addresses: tuple[Address, ...], in_force: InForce) -> Explanation:
     pod = found.pod
     addresses = addresses or status_addresses(found.written.manifest)
     named = (pod.namespace, pod.name, found.written.kind)
     try:
-        verdict = outside_mesh(pod.namespace, pod.name, excluded, None) or decide(pod, addresses, defaults)
+        verdict = _outside(pod, in_force) or decide(pod, addresses, in_force.defaults)
     except InvalidValue as error:
         return Explanation(*named, "error", "invalid", str(error))
     if isinstance(verdict, Pass):
@@ -72,9 +81,18 @@ def explain(found: Found, addresses: tuple[Address, ...], defaults: Defaults, ex
         "redirect",
         "it is a meshed pod",
         verdict,
-        tuple(parameters(pod, pod.proxy, addresses, defaults)) if pod.proxy else (),
+        tuple(parameters(pod, pod.proxy, addresses, in_force.defaults)) if pod.proxy else (),
         (*warnings.of_redirect(pod, verdict, addresses), *warnings.of_manifest(found.written.manifest, verdict)),
     )
+
+
+def _outside(pod: Pod, in_force: InForce) -> Pass | None:
+    """Say why the settings leave it alone, if they do, and whose they are."""
+    if in_force.out:
+        return Pass(warnings.NOT_INSTALLED, f"the plugin is out of the nodes, so nothing is redirected: {in_force.out}")
+    passed = outside_mesh(pod.namespace, pod.name, in_force.settings.exclude_namespaces, None)
+    by = in_force.by.get("exclude_namespaces", DEFAULT)
+    return passed and (passed if by == DEFAULT else passed._replace(reason=f"{passed.reason} by {by}"))
 
 
 def status_addresses(manifest: Mapping[str, Any]) -> tuple[Address, ...]:

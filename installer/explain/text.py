@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from installer.explain.inforce import DEFAULT
 from installer.explain.trace import Outcome
 from plugin import iptables, nft
 from plugin.backend import Backend
@@ -58,7 +59,8 @@ def rules(explanations: Sequence[Explanation], backend: Backend) -> str:
         title = printable(
             f"# {each.namespace}/{each.name}: {each.decision}{'' if each.redirect else f': {each.reason}'}"
         )
-        written.append(f"{title}\n{_rules(each.redirect, backend) if each.redirect else ''}")
+        by = "".join(f"# {key}  {printable(value)}\n" for key, value in _set(each))
+        written.append(f"{title}\n{by}{_rules(each.redirect, backend) if each.redirect else ''}")
     return "\n".join(written)
 
 
@@ -80,8 +82,14 @@ def plain(explanation: Explanation) -> dict[str, Any]:
             {"name": each.field, "key": each.key, "value": _plain(each.value), "origin": each.origin.value}
             for each in explanation.parameters
         ],
+        "settings": [{"key": each.key, "value": _plain(each.value), "by": each.by} for each in explanation.settings],
         "warnings": list(explanation.warnings),
     }
+
+
+def settings(explanation: Explanation) -> str:
+    """Write for people the settings that are somebody's, and who set them."""
+    return "".join(f"{line}\n" for line in _rows([*_set(explanation)]))
 
 
 def walked(walk: Walk, backend: Backend, family: Family) -> str:
@@ -97,14 +105,23 @@ def _lines(explanation: Explanation) -> Iterator[str]:
         f"{explanation.namespace}/{explanation.name}{kind}: {explanation.decision.upper()}{row}: {explanation.reason}"
     )
     yield from _wrapped(title, "", "  ")
-    if explanation.parameters:
-        keys = [each.key for each in explanation.parameters]
-        width = max(map(len, keys))
-        for each in explanation.parameters:
-            value = f"{_shown(each.value)}  ({each.origin.value})"
-            yield from _wrapped(value, f"  {each.key:{width}}  ", " " * (width + 4))
+    rows = [(each.key, f"{_shown(each.value)}  ({each.origin.value})") for each in explanation.parameters]
+    yield from _rows([*rows, *_set(explanation)])
     for warning in explanation.warnings:
         yield from _wrapped(warning, "  ! ", "    ")
+
+
+def _set(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    """Write the settings that are somebody's."""
+    for each in explanation.settings:
+        if each.by != DEFAULT:
+            yield each.key, f"{_shown(each.value)}  (by {each.by})"
+
+
+def _rows(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
+    width = max((len(key) for key, _ in rows), default=0)
+    for key, value in rows:
+        yield from _wrapped(value, f"  {key:{width}}  ", " " * (width + 4))
 
 
 def _wrapped(text: str, first: str, following: str) -> list[str]:

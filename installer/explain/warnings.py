@@ -29,6 +29,7 @@ NAMES = (
     "excludeInterfaces",
     "kubevirtInterfaces",
 )
+NOT_INSTALLED = "not-installed"  # the row of pods in a cluster whose nodes have no plugin
 OF_THE_MESH = ("istio-init", "istio-validation", "enable-core-dump", PROXY)  # they need no network
 
 
@@ -36,6 +37,11 @@ def of_pass(pod: Pod, passed: Pass) -> Iterator[str]:
     """Say what is worth knowing about a pod that is left alone."""
     if passed.row == "excluded" and "sidecar.istio.io/status" in pod.annotations:
         yield of_excluded(pod)
+    if passed.row == NOT_INSTALLED and "sidecar.istio.io/status" in pod.annotations:
+        yield (
+            "the pod was injected, and there is no plugin: its sidecar gets no traffic, unless the pod started before the "
+            "plugin was taken out, and kept its rules. Set enabled: true, or switch injection off"
+        )
     if passed.row == "istio-init":
         yield (
             "istio-init needs NET_ADMIN in the pod, which this agent makes unnecessary: install the injector with "

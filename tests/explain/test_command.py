@@ -119,7 +119,8 @@ def test_a_pod_that_could_not_start_is_shown_and_fails_the_command(tmp_path: Pat
 
 def test_the_agents_settings_decide_here_too(file: str) -> None:
     done = install_cni("explain", "-f", file, "--exclude-namespaces", "shop")
-    assert "shop/web (Deployment): PASS by row excluded: namespace shop is excluded" in done.stdout
+    assert "PASS by row excluded: namespace shop is excluded by --exclude-namespaces\n" in done.stdout
+    assert "  excludeNamespaces  shop  (by --exclude-namespaces)\n" in done.stdout
     done = install_cni("explain", "-f", file, "--inbound-ports-default", "*", "--pod-ip", "fd00::1")
     assert "includeInboundPorts      *  (setting)\n" in done.stdout
     assert "IPv4, IPv6  (addresses)\n" in done.stdout

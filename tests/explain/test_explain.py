@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.explain.explain import Explanation, explain
+from installer.explain.inforce import InForce
 from installer.manifestfile import Found
 from installer.podspecs import PodManifest
-from plugin.parameters import TRAFFIC, Defaults
+from plugin.parameters import TRAFFIC
 from plugin.pod import Pod
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def explained(
         "status": {"podIPs": [{"ip": each} for each in addresses]},
     }
     found = Found(PodManifest(manifest, "Pod"), Pod.from_manifest(manifest))
-    return explain(found, (), Defaults(), ("istio-system",))
+    return explain(found, (), InForce())
 
 
 def test_each_parameter_has_its_value_and_origin() -> None:
@@ -165,8 +166,8 @@ def test_the_addresses_of_its_status_count_unless_others_are_given() -> None:
         "status": {"podIPs": [{"ip": "fd00::1"}, {"ip": "none"}, {}]},
     }
     found = Found(PodManifest(manifest, "Pod"), Pod.from_manifest(manifest))
-    own = explain(found, (), Defaults(), ())
-    given = explain(found, (ipaddress.ip_address("10.0.0.1"),), Defaults(), ())
+    own = explain(found, (), InForce())
+    given = explain(found, (ipaddress.ip_address("10.0.0.1"),), InForce())
     assert own.redirect
     assert given.redirect
     assert (len(own.redirect.families), len(given.redirect.families)) == (2, 1)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from installer.explain.explain import explain
+from installer.explain.inforce import InForce
 from installer.manifestfile import Found, read
-from plugin.parameters import Defaults
 from plugin.redirect import Family, Mode
 from plugin.values import EVERYTHING
 
@@ -152,7 +152,7 @@ def explained(file: str) -> dict[str, Explanation]:
     found = [
         each for each in read((FOLDER / file).read_bytes(), is_json=file.endswith(".json")) if isinstance(each, Found)
     ]
-    made = [explain(each, (), Defaults(), ("istio-system", "kube-system")) for each in found]
+    made = [explain(each, (), InForce()) for each in found]
     return {f"{each.namespace}/{each.name}": each for each in made}
 
 

@@ -6,14 +6,28 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from installer.resource import GROUP, KIND, PLURAL, VERSION
+from tests.kubernetes.conftest import CHART, DAEMONSET, NAMESPACE, apply
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.kubernetes.conftest import Node
     from tests.support.cluster import Cluster
 
+MESH = "IstioControlPlane default/mesh"
+CHARTS = {  # as an agent's pod has them in its environment
+    "DAEMONSET": f"{NAMESPACE}/istio-cni-node",
+    "EXCLUDE_NAMESPACES": "istio-system,kube-system",
+    "REDIRECT_BACKEND": "auto",
+    "INBOUND_PORTS_DEFAULT": "containerPorts",
+    "IPV6": "never",
+}
 PORTS = "traffic.sidecar.istio.io/excludeOutboundPorts"
 
 
@@ -101,3 +115,143 @@ def test_an_api_server_that_is_not_there_is_an_error_in_a_line(cluster: Cluster)
     done = install_cni("explain", "pod", "default/any", "--kubeconfig", nobody)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("Error: https://127.0.0.1:1 (")
+
+
+@pytest.fixture
+def pod(node: Node) -> str:
+    """A meshed pod."""
+    node.start_pod("meshed")
+    return "default/meshed"
+
+
+@pytest.fixture
+def planes(cluster: Cluster, served: Path) -> Iterator[Path]:
+    """The agent's rights in a cluster where this test's IstioControlPlanes are the only ones."""
+    yield served
+    cluster.kubectl("delete", "icp", "--all", "--namespace=default")
+
+
+def control_plane(cluster: Cluster, name: str = "mesh", *, enabled: bool = True, **cni: Any) -> None:
+    spec = {"cni": {"enabled": enabled}, "values": {"cni": cni}}
+    metadata = {"name": name, "namespace": "default"}
+    apply(cluster, {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": metadata, "spec": spec})
+
+
+def explained(pod: str, kubeconfig: Path, *words: str, **environment: str) -> dict[str, Any]:
+    done = install_cni("explain", "pod", pod, "--kubeconfig", kubeconfig, "-o", "json", *words, **environment)
+    assert done.returncode == 0, done.stderr
+    (explanation,) = json.loads(done.stdout)
+    assert isinstance(explanation, dict)
+    return explanation
+
+
+def by_whom(explanation: dict[str, Any]) -> dict[str, tuple[Any, str]]:
+    return {each["key"]: (each["value"], each["by"]) for each in explanation["settings"]}
+
+
+def test_a_namespace_that_the_resource_excludes_is_excluded_by_it(cluster: Cluster, pod: str, planes: Path) -> None:
+    control_plane(cluster, excludeNamespaces=["istio-system", "default"])
+    told = explained(pod, planes, **CHARTS)
+    assert (told["decision"], told["row"]) == ("pass", "excluded")
+    assert told["reason"] == f"namespace default is excluded by {MESH}"
+    assert by_whom(told)["excludeNamespaces"] == (["istio-system", "default"], MESH)
+    assert by_whom(told)["ipv6"] == ("never", "the environment")
+    assert by_whom(told)["redirectBackend"] == ("auto", "default")
+    warning, *_ = told["warnings"]
+    assert "its sidecar gets no traffic" in warning
+    done = install_cni("trace", pod, "--to", "10.96.0.1:443", "--kubeconfig", planes, **CHARTS)
+    assert done.stdout.startswith(f"{pod}: PASS: namespace default is excluded by {MESH}\n")
+
+
+def test_inbound_ports_and_backend_of_the_resource_are_in_force(cluster: Cluster, pod: str, planes: Path) -> None:
+    control_plane(cluster, inboundPortsDefault="*", redirectBackend="iptables-legacy")
+    done = install_cni("explain", "pod", pod, "--kubeconfig", planes, **CHARTS)
+    assert "includeInboundPorts      *  (setting)\n" in done.stdout
+    assert f"  *  (by {MESH})\n" in done.stdout
+    rules = install_cni("explain", "pod", pod, "--kubeconfig", planes, "-o", "rules", **CHARTS).stdout
+    assert "# iptables-restore --noflush" in rules
+    assert f"# redirectBackend  iptables-legacy  (by {MESH})\n" in rules
+    to = ("--to", "10.0.0.9:9090", "--inbound")
+    walked = install_cni("trace", pod, *to, "--kubeconfig", planes, **CHARTS).stdout
+    assert "arrives at port 15006" in walked
+    assert f"  inboundPortsDefault  *  (by {MESH})\n" in walked
+
+
+def test_what_the_command_line_says_wins_and_is_named(cluster: Cluster, pod: str, planes: Path) -> None:
+    control_plane(cluster, excludeNamespaces=["default"], inboundPortsDefault="*")
+    told = explained(pod, planes, "--exclude-namespaces", "", "--ipv6", "auto", **CHARTS)
+    assert told["decision"] == "redirect"
+    said = by_whom(told)
+    assert (said["excludeNamespaces"], said["ipv6"]) == (([], "--exclude-namespaces"), ("auto", "--ipv6"))
+    assert said["inboundPortsDefault"] == ("*", MESH)
+
+
+def test_a_plugin_that_is_out_of_the_nodes_redirects_nothing(cluster: Cluster, pod: str, planes: Path) -> None:
+    control_plane(cluster, enabled=False)
+    told = explained(pod, planes, **CHARTS)
+    assert (told["decision"], told["row"], told["parameters"]) == ("pass", "not-installed", [])
+    assert told["reason"] == (f"the plugin is out of the nodes, so nothing is redirected: {MESH} says enabled: false")
+    assert "its sidecar gets no traffic" in told["warnings"][0]
+    done = install_cni("trace", pod, "--to", "10.96.0.1:443", "--kubeconfig", planes, **CHARTS)
+    assert "the plugin is out of the nodes" in done.stdout
+    assert "The packet goes on as it is" in done.stdout
+
+
+def test_the_oldest_resource_counts_and_a_wrong_one_is_named(cluster: Cluster, pod: str, planes: Path) -> None:
+    path = cluster.folder / "wrong.json"
+    spec = {"cni": {"enabled": True}, "unvalidatedValues": {"cni": {"ipv6": "sometimes"}}}
+    metadata = {"name": "mesh", "namespace": "default"}
+    path.write_text(json.dumps({"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": metadata, "spec": spec}))
+    cluster.kubectl("apply", "--server-side", "--filename", str(path))
+    control_plane(cluster, "younger", excludeNamespaces=["default"])
+    told = explained(pod, planes, **CHARTS)
+    assert told["decision"] == "redirect"
+    warning, *_ = told["warnings"]
+    assert warning.startswith(f"{MESH} is wrong, spec.unvalidatedValues.cni.ipv6: saw 'sometimes'")
+
+
+def test_a_cluster_without_the_kind_goes_by_the_chart_and_says_so(cluster: Cluster, pod: str, served: Path) -> None:
+    cluster.kubectl("delete", "crd", f"{PLURAL}.{GROUP}")
+    try:
+        told = explained(pod, served, **CHARTS)
+        done = install_cni("trace", pod, "--to", "10.96.0.1:443", "--kubeconfig", served, **CHARTS)
+    finally:
+        cluster.kubectl("apply", "--server-side", "--filename", str(CHART / "crds"))
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", "--timeout=30s")
+    assert told["decision"] == "redirect"
+    warning, *_ = told["warnings"]
+    assert warning.startswith(f"the cluster does not know {PLURAL}.{GROUP}")
+    assert (done.returncode, done.stderr) == (0, f"warning: {warning}\n")
+
+
+def test_who_may_not_list_the_resources_is_told_what_to_ask_for(cluster: Cluster, pod: str, planes: Path) -> None:
+    control_plane(cluster, excludeNamespaces=["default"])
+    cluster.service_account("default", "gets-pods", verbs="get", resource="pods")
+    kubeconfig = cluster.kubeconfig("gets-pods", token=cluster.token("default", "gets-pods"))
+    told = explained(pod, kubeconfig, **CHARTS)
+    assert told["decision"] == "redirect"
+    warning, *_ = told["warnings"]
+    assert "the IstioControlPlanes cannot be listed" in warning
+    assert f"--resource={PLURAL}.{GROUP}" in warning
+    assert "--serviceaccount=default:gets-pods" in warning
+
+
+def test_settings_of_the_chart_are_read_where_they_can_be(cluster: Cluster, pod: str, planes: Path) -> None:
+    alone = explained(pod, planes)  # an agent's rights, and not in its pod
+    warning, *_ = alone["warnings"]
+    assert "the chart's settings cannot be read" in warning
+    assert "the defaults are taken for them" in warning
+    apply(cluster, DAEMONSET)
+    metadata = {"name": "istio-cni-node", "namespace": NAMESPACE}
+    data = {**CHARTS, "INBOUND_PORTS_DEFAULT": "*"}
+    apply(cluster, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    control_plane(cluster, ipv6="always")
+    try:
+        told = explained(pod, cluster.folder / "admin.kubeconfig")
+    finally:
+        cluster.kubectl("delete", "configmap", "istio-cni-node", f"--namespace={NAMESPACE}")
+    assert told["warnings"] == []
+    said = by_whom(told)
+    assert said["inboundPortsDefault"] == ("*", f"ConfigMap {NAMESPACE}/istio-cni-node")
+    assert said["ipv6"] == ("always", MESH)
+    assert said["excludeNamespaces"][1] == "default"
