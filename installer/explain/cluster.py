@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from installer.explain.inforce import ENVIRONMENT, InForce, Layer, charts, refined
+from installer.explain.inforce import ENVIRONMENT, InForce, Layer, charts, overruled, refined
 from installer.manifestfile import Found
 from installer.objects import DAEMONSET
 from installer.podspecs import PodManifest
@@ -18,12 +19,12 @@ from installer.status.rights import to_ask_for
 from plugin.pod import ManifestError, Pod
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
 
 def ask(
-    kubeconfig: Path | None, context: str | None, namespace: str, name: str, environment: Mapping[str, str]
+    kubeconfig: Path | None, context: str | None, namespace: str, name: str, given: Mapping[str, Any]
 ) -> tuple[Found, InForce]:
     """Ask for a pod, and for the settings in force.
 
@@ -32,14 +33,14 @@ def ask(
         context: the same.
         namespace: the pod's.
         name: the pod's.
-        environment: this process'. In an agent's pod the chart's settings are in it, and need not be asked for.
+        given: what the command line says, values by the settings' names.
 
     Raises:
         click.ClickException: with what was seen, what was expected and what to do.
     """
     try:
         access = Access(kubeconfig, context)
-        return _pod(access, namespace, name), _in_force(access, environment)
+        return _pod(access, namespace, name), overruled(_in_force(access, given), given)
     except (UnreachableError, ManifestError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -54,10 +55,11 @@ def _pod(access: Access, namespace: str, name: str) -> Found:
     raise click.ClickException(f"pod {namespace}/{name}: {got.message}{expected}")
 
 
-def _in_force(access: Access, environment: Mapping[str, str]) -> InForce:
+def _in_force(access: Access, given: Collection[str]) -> InForce:
     warnings = []
-    layers = [Layer(ENVIRONMENT, environment)]
-    if any(each.variable not in environment for each in declarations() if each.name in DECIDING):
+    layers = [Layer(ENVIRONMENT, os.environ)]  # in an agent's pod it has all of the chart's
+    known = {each.name for each in declarations() if each.variable in os.environ}
+    if not known.union(given).issuperset(DECIDING):
         chart = _chart(access)
         if isinstance(chart, str):
             warnings.append(

@@ -217,5 +217,4 @@ def _from_cluster(name: str, options: Options) -> tuple[Found, InForce]:
         raise click.ClickException(seen)
     from installer.explain.cluster import ask  # noqa: PLC0415 - the API client takes a third of a second to import
 
-    found, in_force = ask(options.kubeconfig, options.context, matched[1], matched[2], os.environ)
-    return found, overruled(in_force, options.given)
+    return ask(options.kubeconfig, options.context, matched[1], matched[2], options.given)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.apiserver import SERVICE_ACCOUNT
 from installer.resource import GROUP, KIND, PLURAL, VERSION
 from tests.kubernetes.conftest import CHART, DAEMONSET, NAMESPACE, apply
 
@@ -241,6 +242,17 @@ def test_settings_of_the_chart_are_read_where_they_can_be(cluster: Cluster, pod:
     warning, *_ = alone["warnings"]
     assert "the chart's settings cannot be read" in warning
     assert "the defaults are taken for them" in warning
+    options = (
+        "--exclude-namespaces",
+        "",
+        "--redirect-backend",
+        "nft",
+        "--inbound-ports-default",
+        "*",
+        "--ipv6",
+        "auto",
+    )
+    assert explained(pod, planes, *options)["warnings"] == []  # nothing of the chart's is needed then
     apply(cluster, DAEMONSET)
     metadata = {"name": "istio-cni-node", "namespace": NAMESPACE}
     data = {**CHARTS, "INBOUND_PORTS_DEFAULT": "*"}
@@ -255,3 +267,21 @@ def test_settings_of_the_chart_are_read_where_they_can_be(cluster: Cluster, pod:
     assert said["inboundPortsDefault"] == ("*", f"ConfigMap {NAMESPACE}/istio-cni-node")
     assert said["ipv6"] == ("always", MESH)
     assert said["excludeNamespaces"][1] == "default"
+
+
+def test_it_runs_in_an_agents_pod(tmp_path: Path, cluster: Cluster, pod: str, planes: Path) -> None:
+    """By what the kubelet puts there, and with the agent's own rights: nothing has to be given."""
+    control_plane(cluster, inboundPortsDefault="*")
+    (user,) = json.loads(planes.read_text())["users"]
+    (tmp_path / "token").write_text(user["user"]["token"])
+    (tmp_path / "ca.crt").write_bytes(cluster.certificate.read_bytes())
+    mounted = 'mount -t tmpfs none /run && mkdir -p $1 && cp $2/token $2/ca.crt $1 && shift 2 && exec "$@"'
+    inside = ["/usr/bin/unshare", "--mount", "/bin/sh", "-ec", mounted, "sh", str(SERVICE_ACCOUNT), str(tmp_path)]
+    command = [*inside, sys.executable, "-m", "installer", "explain", "pod", pod, "-o", "json"]
+    server = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(cluster.port)}
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nowhere", **server, **CHARTS}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    (told,) = json.loads(done.stdout)
+    assert (told["decision"], told["warnings"]) == ("redirect", [])
+    assert by_whom(told)["inboundPortsDefault"] == ("*", MESH)
