@@ -95,8 +95,7 @@ def test_an_unvalidated_name_that_nothing_has_is_named_and_fails_nothing(stage: 
             "version": "0.1.0",
         }
         assert stage.condition("Reconciled") == ("True", "Applied")
-        (told,) = [message for reason, message in stage.events("mesh") if reason == "RolledOut"]
-        assert told.endswith(said)
+        until(lambda: dict(stage.events("mesh")).get("RolledOut", "").endswith(said), SOON, "an Event says it, too")
         stage.report("node1", stage.apply({"unvalidatedValues": {"cni": {"logLevel": "info"}}}))
         until(lambda: "no effect" not in stage.cni()["statusString"], SOON, "it is no longer said")
 

@@ -96,7 +96,6 @@ def test_what_a_person_sees_by_kubectl(stage: Stage, controller: Run) -> None:
         stage.report("node1", stage.apply({}))
         stage.becomes("HEALTHY")
     table = stage.cluster.kubectl("get", "icp", "--namespace=mesh", "--output=wide").splitlines()
-    assert table[0].split()[:6] == ["NAME", "CNI", "VERSION", "NODES", "READY", "MESSAGE"]
-    assert table[1].startswith(
-        "mesh   HEALTHY   0.1.0     1       1       1 of 1 nodes redirect pods with these settings"
-    )
+    assert table[0].split()[:7] == ["NAME", "CNI", "VERSION", "NODES", "READY", "REASON", "MESSAGE"]
+    row = "mesh HEALTHY 0.1.0 1 1 AllNodesReady 1 of 1 nodes redirect pods with these settings"
+    assert " ".join(table[1].split()).startswith(row)
