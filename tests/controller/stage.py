@@ -183,6 +183,11 @@ class Stage:
         found: dict[str, str] = self.resource(name).get("status", {}).get("status", {}).get("cni", {})
         return found
 
+    def nodes(self, name: str = "mesh") -> dict[str, int]:
+        """Return how many nodes are how, by the status; empty while there is none."""
+        found: dict[str, int] = self.resource(name).get("status", {}).get("nodes", {})
+        return found
+
     def condition(self, kind: str, name: str = "mesh") -> tuple[str, str]:
         """Return status and reason of a condition of an IstioControlPlane's."""
         conditions = self.resource(name).get("status", {}).get("conditions", [])

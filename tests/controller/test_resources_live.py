@@ -72,7 +72,7 @@ def test_a_wrong_one_is_reported_with_every_path_and_changes_nothing(stage: Stag
         assert "spec.unvalidatedValues.cni.logLevel: saw 3, expected string" in said["error"]
         assert "keep the last good settings" in said["statusString"]
         assert stage.condition("Reconciled") == ("False", "Invalid")
-        assert stage.resource()["status"]["nodes"]["ready"] == 1, "the node goes on with the settings that it has"
+        assert stage.nodes().get("ready") == 1, "the node goes on with the settings that it has"
         assert stage.daemonset()["metadata"]["generation"] == before
         assert container(stage)["image"].endswith(":good")
         assert stage.events("mesh")[-1][0] == "InvalidSettings"
@@ -209,9 +209,9 @@ def test_a_restart_in_the_middle_of_a_rollout_goes_on_where_it_was(stage: Stage,
         until(lambda: container(stage)["image"].endswith(":1"), SOON, "it is rolled out")
         for node in ("node1", "node2"):
             stage.report(node, resource)  # the old agents obey, and are still to be replaced
-        until(lambda: stage.resource()["status"]["nodes"]["updating"] == 2, SOON, "two nodes wait")
+        until(lambda: stage.nodes().get("updating") == 2, SOON, "two nodes wait")
         renew_agent(stage, "node1")
-        until(lambda: stage.resource()["status"]["nodes"]["ready"] == 1, SOON, "one node is done")
+        until(lambda: stage.nodes().get("ready") == 1, SOON, "one node is done")
         status = stage.resource()["status"]
         first.stop()
     generation, done = stage.daemonset()["metadata"]["generation"], len(stage.requests())

@@ -62,7 +62,7 @@ async def test_they_install_obey_report_and_leave_together(stage: Stage, control
             each.ready()
         stage.apply({"values": {"cni": {"excludeNamespaces": ["kube-system"]}}})
         stage.becomes("HEALTHY")
-        assert stage.resource()["status"]["nodes"]["ready"] == 2
+        assert stage.nodes().get("ready") == 2
         netns = {node: running.enter_context(Netns(tmp_path / f"{node}.netns")) for node in NODES}
         uids = {node: meshed_pod(stage, node) for node in NODES}
         for node, each in agents.items():
