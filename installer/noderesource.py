@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from installer.apiserver import ApiError
-from installer.nodestatus import INVALID_SETTINGS, WELL, left_behind, status
-from installer.objects import NODES, NODES_KIND, NODES_VERSION
+from installer.nodestatus import INVALID_SETTINGS, left_behind, status
+from installer.objects import NODES, NODES_KIND, NODES_VERSION, REDIRECTING
 from installer.pace import REPORTS, Pace
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class NodeResource:
         reason = ready["reason"]
         if reason == INVALID_SETTINGS or (first and ready["status"] != "True"):  # it has only just started
             return
-        await self._tell_event(reason, ready["message"], warning=reason not in (WELL, "Removed"))
+        await self._tell_event(reason, ready["message"], warning=reason not in (REDIRECTING, "Removed"))
 
     async def _tell_left_behind(self) -> None:
         """Tell once of what stays where cniConfDir or cniBinDir was changed.

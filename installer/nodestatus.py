@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from installer.objects import LONGEST_MESSAGE
+from installer.objects import LONGEST_MESSAGE, REDIRECTING
 from installer.settings import PLUGIN
 from installer.times import rfc3339
 from plugin.decision import decide
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LONGEST_REASON = 1024  # characters, as the definition has it
 
-WELL, INVALID_SETTINGS = "Redirecting", "InvalidSettings"  # reasons of a condition that is True
+INVALID_SETTINGS = "InvalidSettings"  # a reason of a condition that is True all the same
 _REASONS = {
     "installed": "NotInstalled",
     "serving": "NotServing",
@@ -138,7 +138,7 @@ def _ready(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
         value, reason = "False", "Fight" if seen.node.fight else _REASONS[failed[0].name]
         said = ["; ".join(str(each.reason) for each in failed), *said]
     else:
-        value, reason = "True", notes[0][0] if notes else WELL
+        value, reason = "True", notes[0][0] if notes else REDIRECTING
         said = [*said, f"pods are redirected by {seen.chosen}"]
     made = {"type": "Ready", "status": value, "reason": reason, "message": ". ".join(said)[:LONGEST_MESSAGE]}
     before: Mapping[str, Any] = next((each for each in last.get("conditions", ()) if each["type"] == "Ready"), {})

@@ -9,5 +9,6 @@ CONTROLLER = (
 PARKED = {"cni.istio.io/parked": "true"}  # a node selector that no node fits: parked, the DaemonSet has no pods
 
 NODES = ("cni.istio.io", "v1alpha1", "istiocninodes")  # IstioCNINodes: group, version, plural
+REDIRECTING = "Redirecting"  # the reason of their condition Ready where all is well
 LONGEST_MESSAGE = 32768  # characters, of a condition of theirs
 NODES_KIND, NODES_VERSION = "IstioCNINode", "/".join(NODES[:2])

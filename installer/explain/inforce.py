@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 ENVIRONMENT = "the environment"
-_FROM_THE_CHART = (
-    *DECIDING,
-    "daemonset",
-)  # the last says where the agents are, which not every resource may agree with
+# The last says where the agents are, which not every resource may agree with.
+_FROM_THE_CHART = (*DECIDING, "daemonset")
 
 
 class Layer(NamedTuple):

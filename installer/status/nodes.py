@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.objects import DAEMONSET
+from installer.objects import DAEMONSET, REDIRECTING
 from installer.status.ages import moment
 from installer.status.model import Flaw, Node, Repairs, State, Unasked
 from installer.status.words import kubectl, listed
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from installer.status.model import Answers, Object
 
 PATIENCE = timedelta(seconds=60)  # for an agent that starts, as the controller has it
-REDIRECTING = "Redirecting"  # an agent's reason where all is well
 # What kubectl prints of a pod that does not mend without somebody.
 BROKEN = (
     "BackOff", "ErrImage", "InvalidImageName", "ImageInspectError", "ConfigError", "ContainerError", "Error", "OOMKilled",
