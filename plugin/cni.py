@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+ASKED = ("ADD", "CHECK", "STATUS")  # what the client asks the agent; it answers DEL, GC and VERSION by itself
 SINCE = {"CHECK": "0.4.0", "STATUS": "1.1.0", "GC": "1.1.0"}
 POD_ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
 
@@ -86,6 +87,12 @@ class Request(NamedTuple):
             CniError: code 1, 4, 6 or 7, naming the variable or the key.
         """
         command = _text(environment, b"CNI_COMMAND")
+        if command not in ASKED:
+            raise CniError(
+                Code.INVALID_ENVIRONMENT,
+                f"CNI_COMMAND: saw {command[:40]!r} in a request to the agent, expected {', '.join(ASKED[:-1])} or "
+                f"{ASKED[-1]}: the plugin answers DEL, GC and VERSION without the agent",
+            )
         if command != "STATUS":
             _check_attachment(environment)
         args = _arguments(_text(environment, b"CNI_ARGS"))

@@ -38,7 +38,9 @@ async def ask(agent: Agent, data: bytes, *descriptors: int, end: bool = False) -
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(10)
             client.connect(str(agent.socket))
-            socket.send_fds(client, [data], list(descriptors))
+            sent = socket.send_fds(client, [data], list(descriptors))
+            if sent < len(data):
+                client.sendall(data[sent:])
             if end:
                 client.shutdown(socket.SHUT_WR)
             received = b""
@@ -80,6 +82,26 @@ async def test_a_broken_request_is_refused(served: Agent, case: str) -> None:
     assert error["code"] == code
     assert word in error["msg"]
     await still_serves(served)
+
+
+@pytest.mark.parametrize("command", ["DEL", "GC", "VERSION", "add", "ADD\n", "ADD'; x", "X" * 300_000])
+async def test_a_command_that_the_agent_is_never_asked_is_refused_and_labels_nothing(
+    served: Agent, pod_netns: Netns, command: str
+) -> None:
+    plugin = reference(served.socket.parent)
+    variables = {
+        name.encode(): value.encode() for name, value in calls(plugin, served, pod_netns.path, command).items()
+    }
+    data = wire.frame(wire.REQUEST, wire.join(variables, json.dumps(config(plugin, served)).encode()))
+    netns = os.open(pod_netns.path, os.O_RDONLY)
+    try:
+        error = await ask(served, data, netns)
+    finally:
+        os.close(netns)
+    assert (error["code"], error["msg"].count("X") < 50) == (4, True)
+    assert f"CNI_COMMAND: saw {command[:40]!r}" in error["msg"]
+    assert rules(pod_netns) == ""
+    assert served.outcomes[-1].command == ""  # which is what its metric is labelled with
 
 
 async def test_a_truncated_request_is_refused(served: Agent) -> None:
