@@ -96,7 +96,7 @@ def _ask(environment: dict[bytes, bytes], stdin: bytes, netns: int | None) -> tu
     looked = False
     while True:
         try:
-            return _exchange(path, request, netns, deadline - monotonic() if looked else SILENCE)
+            return _exchange(path, request, netns, deadline if looked else monotonic() + SILENCE, deadline)
         except OSError as error:
             seen = error
         if not looked:
@@ -127,46 +127,62 @@ def _agent_socket(stdin: bytes) -> bytes:
     return alone.agent_socket(stdin) or AGENT_SOCKET
 
 
-def _exchange(path: bytes, request: bytes, netns: int | None, patience: float) -> tuple[int, bytes]:
+def _exchange(
+    path: bytes, request: bytes, netns: int | None, silent_until: float, deadline: float
+) -> tuple[int, bytes]:
     """Send the request and wait for its result.
 
     Args:
         path: the agent's socket.
         request: the frame to send.
         netns: sent along with the first byte.
-        patience: seconds to wait for the first word.
+        silent_until: when to give up on an agent that has not said a word; on time.monotonic's clock.
+        deadline: when to give up on it whatever it says (F28).
 
     Raises:
-        OSError: if the agent is not there, goes away, or says nothing for so long.
+        OSError: if the agent is not there, goes away, or does not answer in time.
         WireError: if what listens there is no agent of this release or its neighbours.
     """
     agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
-        agent.settimeout(patience)
+        agent.settimeout(_left(silent_until))
         agent.connect(path)
         descriptors = (
             () if netns is None else ((_socket.SOL_SOCKET, _socket.SCM_RIGHTS, netns.to_bytes(4, sys.byteorder)),)
         )
         sent = agent.sendmsg((request,), descriptors)
         if sent < len(request):
+            agent.settimeout(_left(silent_until))
             agent.sendall(request[sent:])
-        received = b""
+        received, give_up = b"", silent_until
         while True:
+            agent.settimeout(_left(give_up))
             chunk = agent.recv(65536)
             if not chunk:
                 raise ConnectionResetError("the agent went away before it had answered")
             received += chunk
             while len(received) >= wire.HEAD:
                 kind, length = wire.head(received, wire.LARGEST_REQUEST)
-                if kind == wire.WORKING:
-                    agent.settimeout(GIVE_UP)
-                    received = received[wire.HEAD :]
-                elif len(received) >= wire.HEAD + length:
-                    return received[wire.HEAD], received[wire.HEAD + 1 :]
-                else:
+                if kind != wire.WORKING and (kind != wire.RESULT or not length):
+                    raise wire.WireError(f"saw {length} bytes of kind {kind}, expected a result ({wire.RESULT})")
+                give_up, end = deadline, wire.HEAD + length
+                if len(received) < end:
                     break
+                if kind == wire.RESULT:
+                    return received[wire.HEAD], received[wire.HEAD + 1 : end]
+                received = received[end:]
     finally:
         agent.close()
+
+
+def _left(until: float) -> float:
+    """Say how many seconds are left, and end the waiting if none are."""
+    from time import monotonic
+
+    left = until - monotonic()
+    if left <= 0:
+        raise TimeoutError("it did not finish in time")
+    return left
 
 
 def _unknown(command: bytes | None) -> Exception:

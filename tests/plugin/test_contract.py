@@ -7,10 +7,13 @@ import json
 import os
 import re
 import socket
+import threading
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from plugin import wire
 from plugin.backend import Backend, Capability
 from plugin.redirect import Feature
 from plugin.version import SUPPORTED_VERSIONS
@@ -323,6 +326,88 @@ async def test_a_silent_agent_holds_up_meshed_pods_alone(plugin: Plugin, agent: 
     async with agent.serving():
         answer = await meshed
     assert answer.status == 0, answer.stdout
+
+
+LARGE = bytes((wire.VERSION, wire.RESULT)) + wire.LARGEST_REQUEST.to_bytes(4, "big")
+WORDS: dict[str, tuple[bytes, ...]] = {  # what poses as an agent says again and again, before it says that all is well
+    "working": (wire.frame(wire.WORKING, b""),),
+    "working, byte by byte": tuple(bytes((byte,)) for byte in wire.frame(wire.WORKING, b"")),
+    "a result without an end": (LARGE + b"\0", *[b"x"] * 1000),
+    "a head without an end": (bytes((wire.VERSION,)), *[b""] * 1000),
+    "working, with a payload without an end": (LARGE.replace(b"\x01\x03", b"\x01\x02"), *[b"x"] * 1000),
+}
+
+
+def pose(listener: socket.socket, words: tuple[bytes, ...], ended: threading.Event) -> None:
+    """Answer every client with these words, one every half a second, until all clients have ended."""
+    said: dict[socket.socket, int] = {}
+    listener.setblocking(False)
+    while not ended.wait(0.5):
+        with suppress(BlockingIOError):
+            said[listener.accept()[0]] = 0
+        for client in [*said]:
+            try:
+                client.send(words[said[client] % len(words)])
+                said[client] += 1
+            except OSError:
+                client.close()
+                del said[client]
+    for client in said:
+        client.close()
+
+
+@pytest.mark.timeout(90)
+async def test_whatever_is_said_a_call_ends_within_its_time(
+    plugin: Plugin, agent: Agent, pod_netns: Netns
+) -> None:  # F28
+    agent.socket.parent.mkdir()
+    with ExitStack() as stack:
+        ended = threading.Event()
+        calling = []
+        for number, words in enumerate(WORDS.values()):
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            path = agent.socket.with_name(f"poser{number}.sock")
+            listener.bind(str(path))
+            listener.listen()
+            threading.Thread(target=pose, args=(listener, words, ended)).start()
+            stdin = config(plugin, agent, agentSocket=plugin.seen(path))
+            calling.append(asyncio.create_task(plugin(calls(plugin, agent, pod_netns.path), stdin)))
+        full = stack.enter_context(socket.socket(socket.AF_UNIX))
+        full.bind(str(agent.socket))
+        full.listen(0)
+        waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+        waiting.connect(str(agent.socket))
+        calling.append(asyncio.create_task(plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent))))
+        stack.callback(ended.set)
+        done, forever = await asyncio.wait(calling, timeout=40)  # twice the time that a call has
+        for each in forever:
+            each.cancel()
+    assert not forever
+    for call in done:
+        assert (call.result().status, call.result().json["code"]) == (1, 11)
+        assert "within 20 s" in call.result().json["msg"]
+    assert rules(pod_netns) == ""
+
+
+async def test_a_result_that_is_none_is_refused(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
+    agent.socket.parent.mkdir()
+    for answer in (
+        wire.frame(wire.RESULT, b""),
+        wire.frame(9, b"\0{}"),
+        LARGE[:2] + b"\xff\xff\xff\xff",
+        b"HTTP/1.1 200",
+    ):
+        with socket.socket(socket.AF_UNIX) as poser:
+            poser.bind(str(agent.socket))
+            poser.listen()
+            call = asyncio.create_task(plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent)))
+            client, _ = await asyncio.to_thread(poser.accept)
+            with client:
+                client.send(answer)
+                ended = await call
+        agent.socket.unlink()
+        assert (ended.status, ended.json["code"]) == (1, 5)
+        assert "WireError: saw" in ended.json["msg"]
 
 
 async def _run(*command: str) -> None:
