@@ -42,7 +42,7 @@ class NodePods:
         self._node_name = node_name
         self._compare_every = compare_every
         self._api = ApiServer(kubeconfig)
-        watched = Watched("", "v1", "pods", f"spec.nodeName={node_name}")
+        watched = Watched("", "v1", "pods", _selector(node_name))
         self._watch = ClusterWatch(watched, kubeconfig, _trimmed, self._hear)
         self._pods: dict[
             tuple[str, str], dict[str, Pod]
@@ -175,7 +175,7 @@ class NodePods:
 
     async def _list(self) -> set[str]:
         """Ask for the uids of all pods of this node, as they are now."""
-        query = {"fieldSelector": f"spec.nodeName={self._node_name}", "limit": str(AT_ONCE)}
+        query = {"fieldSelector": _selector(self._node_name), "limit": str(AT_ONCE)}
         uids: set[str] = set()
         while True:
             page: Any = await self._api.get("/api/v1/pods", query, _METADATA)
@@ -210,13 +210,18 @@ class _Heard(NamedTuple):
     listed: bool
 
 
+def _selector(node_name: str) -> str:
+    """Select the pods of a node that have not ended: one that has needs no network, and stays until somebody deletes it."""
+    return f"spec.nodeName={node_name},status.phase!=Succeeded,status.phase!=Failed"
+
+
 def _trimmed(event: kopf.RawEvent) -> _Heard:
     manifest = event["object"]
     metadata = manifest["metadata"]
     pod: Pod | None = None
     if event["type"] != "DELETED":
         try:
-            pod = Pod.from_manifest(manifest)
+            pod = Pod.from_manifest(manifest).trimmed()
         except ManifestError as error:  # forgotten: who asks for it is told why
             _log.warning(
                 "a pod of the API server's is not understood", extra={"pod": metadata["name"], "reason": str(error)}

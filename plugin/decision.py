@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plugin.outside import NEVER_INJECTED, STATUS, Pass
-from plugin.parameters import INTERCEPTION_MODE, Defaults, redirect
-from plugin.pod import INJECT, PROXY
+from plugin.keys import DISABLE_ENVOY, INIT, INJECT, INTERCEPTION_MODE, PROXY
+from plugin.outside import NEVER_INJECTED, Pass
+from plugin.parameters import Defaults, redirect
 from plugin.values import maybe_boolean
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ def decide(pod: Pod, addresses: tuple[Address, ...], defaults: Defaults) -> Redi
     inject = pod.labels.get(INJECT, pod.annotations.get(INJECT))  # the label wins
     if maybe_boolean(inject) is False:
         return Pass("opted-out", f"{INJECT} is {inject}")
-    if STATUS not in pod.annotations:
+    if not pod.is_injected:
         return NEVER_INJECTED
-    if any(each.name == "istio-init" for each in pod.init_containers):
-        return Pass("istio-init", "it has the init container istio-init, which programs the pod's netns itself")
+    if any(each.name == INIT for each in pod.init_containers):
+        return Pass("istio-init", f"it has the init container {INIT}, which programs the pod's netns itself")
     if proxy is None:
         return Pass("no-proxy", f"it has no container {PROXY}")
-    if len(pod.containers) + sum(each.native_sidecar for each in pod.init_containers) == 1:
+    if pod.at_once == 1:
         return Pass("proxy-alone", f"{PROXY} is its only container")
     if reason := _is_no_sidecar(proxy):
         return Pass("no-sidecar", reason)
@@ -49,8 +49,8 @@ def decide(pod: Pod, addresses: tuple[Address, ...], defaults: Defaults) -> Redi
 
 
 def _is_no_sidecar(proxy: Container) -> str | None:
-    if maybe_boolean(proxy.env.get("DISABLE_ENVOY")):
-        return f"{PROXY} runs without Envoy (DISABLE_ENVOY)"
+    if maybe_boolean(proxy.env.get(DISABLE_ENVOY)):
+        return f"{PROXY} runs without Envoy ({DISABLE_ENVOY})"
     if len(proxy.args) >= 2 and proxy.args[0] == "proxy" and proxy.args[1] != "sidecar":
         return f"{PROXY} is a {proxy.args[1]!r:.40}, not a sidecar"
     return None

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from plugin.keys import STATUS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-
-STATUS = "sidecar.istio.io/status"
 
 
 class Pass(NamedTuple):

@@ -7,7 +7,16 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from plugin import values
-from plugin.pod import PROXY
+from plugin.keys import (
+    DNS_CAPTURE,
+    DROP_INVALID,
+    DUAL_STACK,
+    INCLUDE_INBOUND,
+    INTERCEPTION_MODE,
+    PROXY,
+    REROUTE,
+    TRAFFIC,
+)
 from plugin.redirect import METRICS, SIDECAR, Family, Mode, Redirect
 from plugin.values import EVERYTHING, InvalidValue, Port
 
@@ -20,11 +29,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-INTERCEPTION_MODE = "sidecar.istio.io/interceptionMode"
-TRAFFIC = "traffic.sidecar.istio.io/"
-INCLUDE_INBOUND = TRAFFIC + "includeInboundPorts"
-REROUTE = "istio.io/reroute-virtual-interfaces"
-DUAL_STACK = "ISTIO_DUAL_STACK"
 MODES = ", ".join(mode.value for mode in Mode) + " or NONE"
 
 
@@ -119,8 +123,8 @@ def parameters(pod: Pod, proxy: Container, addresses: tuple[Address, ...], defau
     yield traffic("exclude_interfaces", "excludeInterfaces", values.interfaces, ())
     reroute = REROUTE if REROUTE in pod.annotations else TRAFFIC + "kubevirtInterfaces"
     yield annotation("reroute_interfaces", reroute, values.interfaces, ((), Origin.DEFAULT))
-    yield env("dns_capture", "ISTIO_META_DNS_CAPTURE")
-    yield env("drop_invalid", "INVALID_DROP")
+    yield env("dns_capture", DNS_CAPTURE)
+    yield env("drop_invalid", DROP_INVALID)
 
 
 def _mode(key: str, text: str) -> Mode:
@@ -144,12 +148,11 @@ def _inbound_ports(pod: Pod, defaults: Defaults) -> Found[Ports]:
     if defaults.inbound_ports is InboundPorts.ALL:
         return EVERYTHING, Origin.SETTING
     declared = [port for each in (*pod.containers, *pod.init_containers) if each.name != PROXY for port in each.ports]
-    ports = tuple(Port(port) for port in dict.fromkeys(declared))
-    if len(ports) > values.MOST:
+    if pod.declared_ports > values.MOST:
         raise InvalidValue(
-            "containerPorts", str(len(ports)), f"at most {values.MOST}; for more, set {INCLUDE_INBOUND} to *"
+            "containerPorts", str(pod.declared_ports), f"at most {values.MOST}; for more, set {INCLUDE_INBOUND} to *"
         )
-    return ports, Origin.CONTAINER_PORTS
+    return tuple(map(Port, declared)), Origin.CONTAINER_PORTS
 
 
 def _families(proxy: Container, addresses: tuple[Address, ...], ipv6: Ipv6) -> Found[tuple[Family, ...]]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from plugin.keys import ENV, INIT, INJECT, LONGEST_WORD, PROXY, STATIC_POD_IDS, STATUS, of_the_mesh
+from plugin.values import MOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-PROXY = "istio-proxy"
-INJECT = "sidecar.istio.io/inject"
-MESH_PREFIXES = ("sidecar.istio.io/", "traffic.sidecar.istio.io/", "istio.io/")
-STATIC_POD_IDS = ("kubernetes.io/config.mirror", "kubernetes.io/config.hash")
+# A tenant may declare as many containers, ports and env as fit into 1.5 MB: thousands.
+MOST_CONTAINERS = 64  # of a kind, besides the mesh's own, whose names and ids are kept
 
 _T = TypeVar("_T")
+_NO_ENV: Mapping[str, str] = {}
 _KINDS: Mapping[type, str] = {dict: "mapping", list: "list", str: "string"}
 
 
@@ -44,13 +47,26 @@ class PodSource(Protocol):
         """
 
 
+class Phase(Enum):
+    """A pod's `status.phase`."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container: ports are its declared TCP containerPorts; env holds the literal values alone."""
+    """One container: ports are its declared TCP containerPorts.
+
+    Of the sidecar alone: its first two args, and the literal values of the env that are read.
+    """
 
     name: str
     args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=lambda: _NO_ENV)
     ports: tuple[int, ...] = ()
     run_as_user: int | None = None
     run_as_group: int | None = None
@@ -59,7 +75,17 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One pod; annotations and labels are those of the mesh alone; failing are the init containers whose last try failed."""
+    """One pod.
+
+    Attributes:
+        annotations: those that `plugin.keys.of_the_mesh` keeps.
+        labels: `sidecar.istio.io/inject`, if it has that label.
+        containers: the sidecar and others, as many as are kept.
+        init_containers: the same, native sidecars and `istio-init` among them.
+        declared_ports: how many different TCP ports its containers declare, the sidecar apart.
+        at_once: how many containers run at the same time: all but those that end before the others start.
+        failing: the init containers whose last try failed.
+    """
 
     namespace: str
     name: str
@@ -68,11 +94,20 @@ class Pod:
     labels: Mapping[str, str]
     containers: tuple[Container, ...]
     init_containers: tuple[Container, ...]
+    declared_ports: int = 0
+    at_once: int = 0
     run_as_user: int | None = None
     run_as_group: int | None = None
     static_ids: tuple[str, ...] = ()
     node_name: str | None = None
+    host_network: bool = False
+    phase: Phase = Phase.UNKNOWN
     failing: tuple[str, ...] = ()
+
+    @property
+    def is_injected(self) -> bool:
+        """Whether an injector has made it part of the mesh."""
+        return STATUS in self.annotations
 
     @property
     def proxy(self) -> Container | None:
@@ -98,42 +133,75 @@ class Pod:
         name = _get(metadata, "name", str, "", path="metadata")
         if not name:
             raise ManifestError("metadata.name: missing, expected the pod's name")
+        ports: set[int] = set()
+        containers, init = ([*_containers(spec, kind, ports)] for kind in ("containers", "initContainers"))
+        status = _mapping(manifest.get("status"))
+        kept = _kept(init)
         return cls(
             namespace=_get(metadata, "namespace", str, "", path="metadata") or "default",
             name=name,
             uid=_get(metadata, "uid", str, "", path="metadata"),
-            annotations={k: v for k, v in annotations.items() if k.startswith(MESH_PREFIXES)},
+            annotations=of_the_mesh(annotations),
             labels={k: v for k, v in labels.items() if k == INJECT},
-            containers=tuple(_containers(spec, "containers")),
-            init_containers=tuple(_containers(spec, "initContainers")),
+            containers=_kept(containers),
+            init_containers=kept,
+            declared_ports=len(ports),
+            at_once=len(containers) + sum(each.native_sidecar for each in init),
             run_as_user=_id(security, "runAsUser", "spec.securityContext"),
             run_as_group=_id(security, "runAsGroup", "spec.securityContext"),
-            static_ids=tuple(annotations[k] for k in STATIC_POD_IDS if k in annotations),
+            static_ids=tuple(annotations[k][:LONGEST_WORD] for k in STATIC_POD_IDS if k in annotations),
             node_name=_get(spec, "nodeName", str, "", path="spec") or None,
-            failing=tuple(_failing(manifest.get("status"))),
+            host_network=spec.get("hostNetwork") is True,
+            phase=_phase(status.get("phase")),
+            failing=tuple({*_failing(status)} & {each.name for each in kept}),
         )
 
+    def trimmed(self) -> Pod:
+        """Keep little more than who it is of a pod that no plugin redirects: most of a node's pods may be such."""
+        if self.is_injected and not self.host_network:
+            return self
+        annotations = {} if self.host_network else self.annotations
+        return replace(self, annotations=annotations, containers=(), init_containers=(), failing=())
 
-def _containers(spec: Mapping[str, Any], kind: str) -> Iterator[Container]:
+
+def _containers(spec: Mapping[str, Any], kind: str, seen: set[int]) -> Iterator[Container]:
+    """Read them, each with the ports that none before it has declared: as many in all as may be redirected."""
     for index, item in enumerate(_get(spec, kind, list, [], path="spec")):
         path = f"spec.{kind}[{index}]"
         if not isinstance(item, dict):
             raise ManifestError(f"{path}: saw {item!r:.60}, expected a mapping")
         security = _get(item, "securityContext", dict, {}, path=path)
+        name, args = _get(item, "name", str, "", path=path), _get(item, "args", list, [], path=path)
+        is_proxy = name == PROXY
         yield Container(
-            name=_get(item, "name", str, "", path=path),
-            args=tuple(str(arg) for arg in _get(item, "args", list, [], path=path)),
-            env=dict(_env(item, path)),
-            ports=tuple(_ports(item, path)),
+            name=name[:LONGEST_WORD],
+            args=tuple(str(arg)[:LONGEST_WORD] for arg in args[:2]) if is_proxy else (),
+            env=_env(item, path) if is_proxy else _NO_ENV,
+            ports=tuple(_ports(item, path, set() if is_proxy else seen)),
             run_as_user=_id(security, "runAsUser", f"{path}.securityContext"),
             run_as_group=_id(security, "runAsGroup", f"{path}.securityContext"),
             native_sidecar=kind == "initContainers" and item.get("restartPolicy") == "Always",
         )
 
 
-def _failing(status: object) -> Iterator[str]:
+def _kept(containers: list[Container]) -> tuple[Container, ...]:
+    """Choose those whose names, ids and ports count: the mesh's, those with ports, and the first of the others."""
+    if len(containers) <= MOST_CONTAINERS:
+        return tuple(containers)
+    first = {id(each) for each in containers[:MOST_CONTAINERS]}
+    return tuple(each for each in containers if each.name in (PROXY, INIT) or each.ports or id(each) in first)
+
+
+def _phase(value: object) -> Phase:
+    try:
+        return Phase(value)
+    except ValueError:
+        return Phase.UNKNOWN
+
+
+def _failing(status: Mapping[str, Any]) -> Iterator[str]:
     """Name them. Nothing is decided by it, so that nothing that it may hold keeps a pod from starting."""
-    statuses = _mapping(status).get("initContainerStatuses")
+    statuses = status.get("initContainerStatuses")
     for each in statuses if isinstance(statuses, list) else ():
         item = _mapping(each)
         ended = [_mapping(_mapping(item.get(key)).get("terminated")) for key in ("state", "lastState")]
@@ -146,23 +214,29 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _env(container: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
-    if container.get("name") != PROXY:
-        return
+def _env(container: Mapping[str, Any], path: str) -> Mapping[str, str]:
+    """Read the literal values; of equal names the last one counts, and hides the others also where it is no literal."""
+    found: dict[str, str] = {}
     for index, item in enumerate(_get(container, "env", list, [], path=path)):
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             raise ManifestError(f"{path}.env[{index}]: saw {item!r:.60}, expected a mapping with a name")
+        if item["name"] not in ENV:
+            continue
+        found.pop(item["name"], None)
         if isinstance(item.get("value"), str):
-            yield item["name"], item["value"]
+            found[item["name"]] = item["value"][:LONGEST_WORD]
+    return found
 
 
-def _ports(container: Mapping[str, Any], path: str) -> Iterator[int]:
+def _ports(container: Mapping[str, Any], path: str, seen: set[int]) -> Iterator[int]:
     for index, item in enumerate(_get(container, "ports", list, [], path=path)):
         port = item.get("containerPort") if isinstance(item, dict) else None
         if type(port) is not int or not 0 < port < 65536:
             raise ManifestError(f"{path}.ports[{index}].containerPort: saw {port!r:.60}, expected 1 to 65535")
-        if item.get("protocol", "TCP") == "TCP":
-            yield port
+        if item.get("protocol", "TCP") == "TCP" and port not in seen:
+            seen.add(port)
+            if len(seen) <= MOST:
+                yield port
 
 
 def _id(security: Mapping[str, Any], key: str, path: str) -> int | None:

@@ -11,6 +11,8 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NewType, TypeAlias, TypeVar
 
+from plugin.keys import LONGEST_LIST
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -105,6 +107,8 @@ def maybe_boolean(text: str | None) -> bool | None:
 def _list(key: str, text: str, parse: Callable[[str], _T], allowed: str, most: int = MOST) -> tuple[_T, ...]:
     if not text.strip(" \t"):
         return ()
+    if len(text) > LONGEST_LIST:
+        raise InvalidValue(key, text, f"at most {LONGEST_LIST} characters, of {allowed}")
     if text.count(",") >= most:
         raise InvalidValue(key, text, f"at most {most} {allowed}")
     found: dict[_T, None] = {}

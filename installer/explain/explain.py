@@ -74,7 +74,8 @@ def _explained(found: Found, addresses: tuple[Address, ...], in_force: InForce) 
     except InvalidValue as error:
         return Explanation(*named, "error", "invalid", str(error))
     if isinstance(verdict, Pass):
-        return Explanation(*named, "pass", verdict.row, verdict.reason, warnings=tuple(warnings.of_pass(pod, verdict)))
+        said = tuple(warnings.of_pass(pod, found.written.manifest, verdict))
+        return Explanation(*named, "pass", verdict.row, verdict.reason, warnings=said)
     return Explanation(
         *named,
         "redirect",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from plugin.parameters import REROUTE, TRAFFIC
-from plugin.pod import PROXY
+from plugin.keys import INIT, PROXY, REROUTE, TRAFFIC, TRAFFIC_NAMES
 from plugin.redirect import SIDECAR, Family, Mode
 from plugin.rules import NEVER_INBOUND
 from plugin.values import EVERYTHING
@@ -19,25 +18,15 @@ if TYPE_CHECKING:
     from plugin.redirect import Redirect
     from plugin.values import Address
 
-NAMES = (
-    "includeInboundPorts",
-    "excludeInboundPorts",
-    "includeOutboundIPRanges",
-    "excludeOutboundIPRanges",
-    "includeOutboundPorts",
-    "excludeOutboundPorts",
-    "excludeInterfaces",
-    "kubevirtInterfaces",
-)
 NOT_INSTALLED = "not-installed"  # the row of pods in a cluster whose nodes have no plugin
-OF_THE_MESH = ("istio-init", "istio-validation", "enable-core-dump", PROXY)  # they need no network
+OF_THE_MESH = (INIT, "istio-validation", "enable-core-dump", PROXY)  # they need no network
 
 
-def of_pass(pod: Pod, passed: Pass) -> Iterator[str]:
+def of_pass(pod: Pod, manifest: Mapping[str, Any], passed: Pass) -> Iterator[str]:
     """Say what is worth knowing about a pod that is left alone."""
-    if passed.row == "excluded" and "sidecar.istio.io/status" in pod.annotations:
+    if passed.row == "excluded" and pod.is_injected:
         yield of_excluded(pod)
-    if passed.row == NOT_INSTALLED and "sidecar.istio.io/status" in pod.annotations:
+    if passed.row == NOT_INSTALLED and pod.is_injected:
         yield (
             "the pod was injected, and there is no plugin: its sidecar gets no traffic, unless the pod started before the "
             "plugin was taken out, and kept its rules. Set enabled: true, or switch injection off"
@@ -47,7 +36,7 @@ def of_pass(pod: Pod, passed: Pass) -> Iterator[str]:
             "istio-init needs NET_ADMIN in the pod, which this agent makes unnecessary: install the injector with "
             "cni.enabled, and inject the pod again"
         )
-    if ignored := [key for key in pod.annotations if key.startswith(TRAFFIC) or key == REROUTE]:
+    if ignored := [key for key in _annotations(manifest) if key.startswith(TRAFFIC) or key == REROUTE]:
         yield f"{_listed(ignored)} has no effect, as the pod is left alone"
 
 
@@ -63,7 +52,6 @@ def of_redirect(pod: Pod, redirect: Redirect, addresses: tuple[Address, ...]) ->
     """Say what is worth knowing about a pod that is redirected."""
     for each in early_containers(pod, redirect):
         yield of_early(each, redirect)
-    yield from _unknown(pod)
     yield from _without_effect(pod, redirect)
     yield from _both(redirect)
     yield from _identity(pod, redirect)
@@ -78,7 +66,8 @@ def of_redirect(pod: Pod, redirect: Redirect, addresses: tuple[Address, ...]) ->
 
 
 def of_manifest(manifest: Mapping[str, Any], redirect: Redirect) -> Iterator[str]:
-    """Say what only the whole manifest tells: whose network it is, and whether a sidecar under TPROXY may listen."""
+    """Say what only the whole manifest tells: unknown keys, whose network it is, if a sidecar under TPROXY may listen."""
+    yield from _unknown(manifest)
     spec = _mapping(manifest.get("spec"))
     if spec.get("hostNetwork") is True:
         yield "the pod is on its node's network (hostNetwork): no CNI plugin is called for it, and nothing is redirected"
@@ -113,11 +102,11 @@ def of_early(name: str, redirect: Redirect) -> str:
     )
 
 
-def _unknown(pod: Pod) -> Iterator[str]:
-    for key in pod.annotations:
+def _unknown(manifest: Mapping[str, Any]) -> Iterator[str]:
+    for key in _annotations(manifest):
         name = key.removeprefix(TRAFFIC)
-        if key.startswith(TRAFFIC) and name not in NAMES:
-            near = difflib.get_close_matches(name, NAMES, 1)
+        if key.startswith(TRAFFIC) and name not in TRAFFIC_NAMES:
+            near = difflib.get_close_matches(name, TRAFFIC_NAMES, 1)
             yield f"{key} is unknown and has no effect" + (f": is {TRAFFIC}{near[0]} meant?" if near else "")
 
 
@@ -178,6 +167,10 @@ def _user(container: Container, pod: Pod) -> int | None:
 
 def _group(container: Container, pod: Pod) -> int | None:
     return container.run_as_group if container.run_as_group is not None else pod.run_as_group
+
+
+def _annotations(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _mapping(_mapping(manifest.get("metadata")).get("annotations"))
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from installer.explain.explain import Explanation, explain
 from installer.explain.inforce import InForce
 from installer.manifestfile import Found
 from installer.podspecs import PodManifest
-from plugin.parameters import TRAFFIC
+from plugin.keys import TRAFFIC
 from plugin.pod import Pod
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 import random
 from typing import TYPE_CHECKING, Any
 
-from plugin.parameters import DUAL_STACK, INTERCEPTION_MODE, REROUTE, TRAFFIC
+from plugin.keys import DUAL_STACK, INTERCEPTION_MODE, REROUTE, TRAFFIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,7 +16,8 @@ from plugin import nft, wire
 from plugin.cni import POD_ANNOTATIONS, CniError, Request
 from plugin.decision import decide
 from plugin.handler import _addresses
-from plugin.parameters import INTERCEPTION_MODE, REROUTE, TRAFFIC, Defaults
+from plugin.keys import INTERCEPTION_MODE, REROUTE, TRAFFIC
+from plugin.parameters import Defaults
 from plugin.pod import Pod
 from plugin.redirect import Redirect
 from plugin.rules import ruleset

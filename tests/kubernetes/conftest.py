@@ -89,6 +89,10 @@ class Node:
         self._started.add(name)
         return uid
 
+    def started(self, name: str) -> None:
+        """Remember a pod that was created otherwise, so that it ends with the test."""
+        self._started.add(name)
+
     def annotate(self, name: str, annotations: dict[str, str]) -> None:
         """Change annotations of a pod."""
         self.cluster.core.patch_namespaced_pod(name, "default", {"metadata": {"annotations": annotations}})

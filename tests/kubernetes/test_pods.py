@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pytest
 
@@ -49,7 +50,7 @@ def requests(cluster: Cluster, node: Node, verb: str) -> list[dict[str, Any]]:
     return [
         entry
         for entry in cluster.requests_of(ACCOUNT)
-        if entry["verb"] == verb and f"spec.nodeName%3D{node.name}&" in entry["requestURI"] + "&"
+        if entry["verb"] == verb and f"spec.nodeName={node.name}," in unquote(entry["requestURI"])
     ]
 
 

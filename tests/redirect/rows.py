@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from plugin.decision import decide
-from plugin.parameters import TRAFFIC, Defaults, Ipv6
+from plugin.keys import TRAFFIC
+from plugin.parameters import Defaults, Ipv6
 from plugin.pod import Pod
 from plugin.redirect import Family, Mode, Redirect
 from tests.redirect.probes import (

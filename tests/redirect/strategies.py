@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hypothesis import strategies as st
 
-from plugin.parameters import REROUTE, TRAFFIC
+from plugin.keys import REROUTE, TRAFFIC
 from plugin.pod import Pod
 
 if TYPE_CHECKING:

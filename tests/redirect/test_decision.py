@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from plugin.decision import decide
+from plugin.keys import REROUTE
 from plugin.outside import Pass, outside_mesh
-from plugin.parameters import REROUTE, Defaults, InboundPorts, Ipv6, Origin, parameters
+from plugin.parameters import Defaults, InboundPorts, Ipv6, Origin, parameters
 from plugin.pod import Pod
 from plugin.redirect import Family, Mode, Redirect
 from plugin.values import EVERYTHING, InvalidValue

@@ -17,7 +17,8 @@ from hypothesis import Phase, given, settings
 from installer.explain.trace import walk
 from plugin.backend import Backend
 from plugin.decision import decide
-from plugin.parameters import INTERCEPTION_MODE, Defaults
+from plugin.keys import INTERCEPTION_MODE
+from plugin.parameters import Defaults
 from plugin.redirect import Family, Mode, Redirect
 from plugin.rules import ruleset
 from tests.explain.packets import packet
