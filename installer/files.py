@@ -9,9 +9,10 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -19,7 +20,11 @@ from typing import NamedTuple, Self
 LARGEST = 1 << 20  # bytes: a conflist has some kilobytes
 TEMPORARY = ".istio-cni-tmp"  # never .conf, .conflist or .json, which a runtime would read (F8)
 MOST_LINKS = 40  # in one path, as the kernel has it
+ASIDE = ".istio-cni-aside"  # likewise: a file that changes places with another, see `exchange`
 _PIECE = 1 << 20
+_ACL = "system.posix_acl_access"
+
+_log = logging.getLogger(__name__)
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -51,6 +56,11 @@ class Access(NamedTuple):
     mode: int
     uid: int = 0
     gid: int = 0
+
+    @classmethod
+    def of(cls, seen: os.stat_result) -> Self:
+        """Take it from what stat(2) says."""
+        return cls(stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid)
 
 
 PRIVATE = Access(0o600)
@@ -91,17 +101,6 @@ def explain(error: OSError) -> str:
     return f"{seen}; {remedy}" if remedy else seen
 
 
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Let an error name the whole path, as calls relative to a directory do not."""
-    try:
-        yield
-    except OSError as error:
-        if not Path(error.filename or "").is_absolute():
-            error.filename, error.filename2 = str(path), None
-        raise
-
-
 class Directory:
     """An open directory: what is done with its files is done in this one, even if its path comes to mean another."""
 
@@ -117,7 +116,7 @@ class Directory:
         """
         self.path = path
         try:
-            self._fd = os.open(mount or path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self.fd = os.open(mount or path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             error.filename = str(path)
             raise
@@ -128,16 +127,16 @@ class Directory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
 
     def names(self) -> list[str]:
         """List the names in it, sorted as libcni sorts them: byte by byte."""
-        return sorted(os.listdir(self._fd), key=os.fsencode)  # noqa: PTH208 - of the open directory
+        return sorted(os.listdir(self.fd), key=os.fsencode)  # noqa: PTH208 - of the open directory
 
     def stat(self, name: str) -> os.stat_result | None:
         """Look at a file itself, not at what a symbolic link points to; None if there is none."""
         try:
-            return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+            return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
@@ -154,11 +153,9 @@ class Directory:
             FileNotFoundError: if it has gone in the meantime.
         """
         try:
-            _require_regular(os.stat(name, dir_fd=self._fd))  # before the open: opening a device can do something
-            fd = os.open(name, _READ, dir_fd=self._fd)
+            fd = open_small(name, self.fd)
             try:
-                _require_regular(os.fstat(fd))
-                return _read_all(fd)
+                return read_small(fd)
             finally:
                 os.close(fd)
         except FileNotFoundError:
@@ -172,48 +169,80 @@ class Directory:
 
     def digest(self, name: str) -> str:
         """Compute the SHA-256 of a file, in hexadecimal digits."""
-        with _named(self.path / name), os.fdopen(os.open(name, _READ | os.O_NOFOLLOW, dir_fd=self._fd), "rb") as file:
+        with self.naming(name), os.fdopen(os.open(name, _READ | os.O_NOFOLLOW, dir_fd=self.fd), "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def access(self, name: str) -> Access | None:
-        """Look up who may do what with a file; None if there is none."""
-        try:
-            seen = os.stat(name, dir_fd=self._fd)
-        except FileNotFoundError:
-            return None
-        return Access(stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid)
-
     def write(self, name: str, content: Iterable[bytes], access: Access) -> None:
-        """Put a file in place, new or instead of the one that is there.
+        """Put a file in place, new or instead of the one that is there, whatever that holds: one of our own.
 
         Raises:
             OSError: if it could not be written; then what was there is there still, and nothing else.
         """
-        temporary = f".{name}{TEMPORARY}"
-        with _named(self.path / name):
-            fd = self._create(temporary)
+        with self.naming(name):
+            temporary = self.prepare(name, content, access)
             try:
-                try:
-                    for piece in content:
-                        _write_all(fd, piece)
-                    os.fchown(fd, access.uid, access.gid)
-                    os.fchmod(fd, access.mode)  # after fchown, which takes special bits away
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
-                os.replace(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+                os.replace(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
             except BaseException:
-                with contextlib.suppress(OSError):  # the sweep does it later
-                    os.unlink(temporary, dir_fd=self._fd)
+                self._give_up(temporary)
                 raise
-            os.fsync(self._fd)
+            self.sync()
+
+    def prepare(
+        self, name: str, content: Iterable[bytes], access: Access, attributes: Mapping[str, bytes] | None = None
+    ) -> str:
+        """Write the file that is to become another, whole and on the disk, under a name that no runtime reads.
+
+        Args:
+            name: what it is to become.
+            content: what it holds, in pieces.
+            access: who may do what with it.
+            attributes: its extended attributes, as far as the file system takes them; None: those that it gets by itself.
+
+        Returns:
+            The name that it has.
+        """
+        temporary = f".{name}{TEMPORARY}"
+        fd = self._create(temporary)
+        try:
+            try:
+                for piece in content:
+                    _write_all(fd, piece)
+                os.fchown(fd, access.uid, access.gid)
+                os.fchmod(fd, access.mode)  # after fchown, which takes special bits away
+                if attributes is not None:
+                    _set_attributes(fd, self.path / name, attributes)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except BaseException:
+            self._give_up(temporary)
+            raise
+        return temporary
+
+    def sync(self) -> None:
+        """Have what was done with its names on the disk."""
+        os.fsync(self.fd)
+
+    @contextlib.contextmanager
+    def naming(self, name: str) -> Iterator[None]:
+        """Let an error of a block name the whole path of a file, as calls relative to a directory do not."""
+        try:
+            yield
+        except OSError as error:
+            if not Path(error.filename or "").is_absolute():
+                error.filename, error.filename2 = str(self.path / name), None
+            raise
+
+    def _give_up(self, temporary: str) -> None:
+        with contextlib.suppress(OSError):  # the sweep does it later
+            os.unlink(temporary, dir_fd=self.fd)
 
     def _create(self, temporary: str) -> int:
         try:
-            return os.open(temporary, _CREATE, 0o600, dir_fd=self._fd)
+            return os.open(temporary, _CREATE, 0o600, dir_fd=self.fd)
         except FileExistsError:  # of an agent that was killed: only one writes here
-            os.unlink(temporary, dir_fd=self._fd)
-            return os.open(temporary, _CREATE, 0o600, dir_fd=self._fd)
+            os.unlink(temporary, dir_fd=self.fd)
+            return os.open(temporary, _CREATE, 0o600, dir_fd=self.fd)
 
     def delete(self, name: str) -> bool:
         """Take a file away, durably.
@@ -224,12 +253,12 @@ class Directory:
         Raises:
             OSError: if it could not be taken away.
         """
-        with _named(self.path / name):
+        with self.naming(name):
             try:
-                os.unlink(name, dir_fd=self._fd)
+                os.unlink(name, dir_fd=self.fd)
             except FileNotFoundError:
                 return False
-            os.fsync(self._fd)
+            self.sync()
             return True
 
     def sweep(self) -> list[str]:
@@ -238,11 +267,15 @@ class Directory:
         Returns:
             The names.
         """
-        return [name for name in self.names() if is_temporary(name) and self.delete(name)]
+        return [name for name in self.names() if _is_unfinished(name) and self.delete(name)]
 
 
 def is_temporary(name: str) -> bool:
-    """Tell whether a file is an unfinished write of ours."""
+    """Tell whether a file is of an unfinished change of ours."""
+    return name.startswith(".") and name.endswith((TEMPORARY, ASIDE))
+
+
+def _is_unfinished(name: str) -> bool:
     return name.startswith(".") and name.endswith(TEMPORARY)
 
 
@@ -302,16 +335,31 @@ def _is_still(fd: int, path: Path) -> bool:
         return False
 
 
-def _require_regular(seen: os.stat_result) -> None:
-    if not stat.S_ISREG(seen.st_mode):
-        raise UnreadableError(f"not a regular file ({stat.filemode(seen.st_mode)})")
-    if seen.st_size > LARGEST:
-        raise UnreadableError(f"{seen.st_size} bytes, expected at most {LARGEST}")
+def open_small(name: str, folder_fd: int) -> int:
+    """Open a file of a directory for reading, if it is a small regular one; symbolic links are followed.
+
+    Raises:
+        UnreadableError: if it is none.
+        OSError: if it cannot be opened.
+    """
+    _require_regular(os.stat(name, dir_fd=folder_fd))  # before the open: opening a device can do something
+    fd = os.open(name, _READ, dir_fd=folder_fd)
+    try:
+        _require_regular(os.fstat(fd))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
-def _read_all(fd: int) -> bytes:
+def read_small(fd: int) -> bytes:
+    """Read a file whole, from its beginning.
+
+    Raises:
+        UnreadableError: if it is larger than `LARGEST`.
+    """
     parts, size = [], 0
-    while part := os.read(fd, _PIECE):
+    while part := os.pread(fd, _PIECE, size):
         parts.append(part)
         size += len(part)
         if size > LARGEST:  # it grew while we read
@@ -319,7 +367,29 @@ def _read_all(fd: int) -> bytes:
     return b"".join(parts)
 
 
+def _require_regular(seen: os.stat_result) -> None:
+    if not stat.S_ISREG(seen.st_mode):
+        raise UnreadableError(f"not a regular file ({stat.filemode(seen.st_mode)})")
+    if seen.st_size > LARGEST:
+        raise UnreadableError(f"{seen.st_size} bytes, expected at most {LARGEST}")
+
+
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _set_attributes(fd: int, path: Path, attributes: Mapping[str, bytes]) -> None:
+    """Give a file the extended attributes of the one that it replaces, and no ACL that the directory has given it."""
+    for name, value in attributes.items():
+        try:
+            os.setxattr(fd, name, value)
+        except OSError as error:
+            _log.warning(
+                "an extended attribute of the file is lost",
+                extra={"file": str(path), "attribute": name, "reason": error.strerror},
+            )
+    if _ACL not in attributes:
+        with contextlib.suppress(OSError):  # there is none, or no file system that has any
+            os.removexattr(fd, _ACL)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from installer import confdir, confio
 from installer.conflist import is_from_conf
+from installer.exchange import BusyError, OutdatedError
 from installer.files import Directory, explain
 from installer.nodestate import Form, NodeState, Repair
 from installer.orders import Orders
@@ -31,6 +32,10 @@ RESYNC = 60.0  # seconds after which all is looked at, the plugin file's content
 UNWATCHED_RESYNC = 1.0  # seconds, on a node that has no inotify left
 FIRST_RETRY, LONGEST_RETRY = 0.1, 30.0  # seconds, doubling, after an error
 BREATH = 0.01  # seconds between two looks at least, however many events there are
+PATIENCE = (
+    2.0  # seconds for who has a file open for writing that is to be changed: few write longer, and NFS cannot tell
+)
+MOST_OUTDATED = 500  # plans in a row before it is told: at least five seconds
 
 _log = logging.getLogger(__name__)
 
@@ -61,13 +66,14 @@ class Node:
         self._pace = Pace(REPAIRS)
         self._fight = ""
         self._was_installed = False
+        self._busy_since: float | None = None  # another program has a file open for writing that is to be changed
         self._warned: set[tuple[str, str, int]] = set()
 
     def look(self, *, thorough: bool) -> bool:
         """Compare the node with what it should be, and make it so; `state` says what came of it.
 
         Args:
-            thorough: read the plugin file too, and sweep what killed agents left.
+            thorough: read the plugin file too, and sweep what killed agents left beside it.
 
         Returns:
             Whether something was done. Only a look that finds nothing to do says that the node is installed.
@@ -87,7 +93,7 @@ class Node:
         acted = self._keep_plugin(thorough=thorough)
         if not self.serving():
             raise NotNowError("the agent does not serve its socket yet")
-        return self._keep_entry(thorough=thorough) or acted
+        return self._keep_entry() or acted
 
     @property
     def settings(self) -> Settings:
@@ -131,10 +137,9 @@ class Node:
             self._mend(folder.path / PLUGIN, lambda: self._plugin.put(folder), lambda: undone)
             return True
 
-    def _keep_entry(self, *, thorough: bool) -> bool:
+    def _keep_entry(self) -> bool:
         with Directory(self.settings.cni_conf_dir, self.settings.conf_dir_mount) as folder:
-            if thorough:
-                folder.sweep()
+            confio.sweep(folder)
             listing = confio.listing(folder)
             if not self.settings.chained:
                 return self._keep_standalone(folder, listing)
@@ -148,7 +153,7 @@ class Node:
                 raise NotNowError(f"{folder.path}: {error}") from error
             if steps:
                 name, wanted = choice.name, entry(self.settings)
-                act, undone = lambda: confio.carry_out(folder, steps), lambda: confdir.undone(listing, name, wanted)
+                act, undone = lambda: self._carry_out(folder, steps), lambda: confdir.undone(listing, name, wanted)
                 self._mend(folder.path / name, act, undone)
                 return True
         content = listing[choice.name]
@@ -165,13 +170,23 @@ class Node:
             )
         if steps := confdir.plan_standalone(listing, entry(self.settings), name):
             undone = "changes the file, or adds the plugin to others" if name in listing else "deletes the file"
-            self._mend(folder.path / name, lambda: confio.carry_out(folder, steps), lambda: undone)
+            self._mend(folder.path / name, lambda: self._carry_out(folder, steps), lambda: undone)
             return True
         self._is_installed(name, Form.STANDALONE)
         return False
 
+    def _carry_out(self, folder: Directory, steps: Sequence[confdir.Step]) -> None:
+        """Change cniConfDir; wait for a while for who has a file of it open for writing."""
+        now = time.monotonic()
+        try:
+            confio.carry_out(folder, steps, patient=now < (self._busy_since or now) + PATIENCE)
+        except BusyError:
+            self._busy_since = self._busy_since or now
+            raise
+
     def _is_installed(self, name: str, form: Form) -> None:
         self._was_installed = True
+        self._busy_since = None
         state = replace(self.state, installed=True, removed=False, fight=False, reason=None)
         self.state = replace(state, conflist=name, form=form, digest=self._plugin.digest)
 
@@ -246,6 +261,7 @@ class Reconciler:
         self._on_change = on_change
         self._told = self._node.state
         self._failures = 0  # errors in a row
+        self._outdated = 0  # plans in a row that were out of date before they were carried out
         self._woken = threading.Event()
         self._closing = threading.Event()
 
@@ -297,6 +313,7 @@ class Reconciler:
 
     def _look(self, *, thorough: bool) -> _Came:
         failures, self._failures = self._failures, 0
+        outdated, self._outdated = self._outdated, 0
         try:
             if self._node.look(thorough=thorough):
                 self._woken.set()
@@ -305,9 +322,11 @@ class Reconciler:
         except NotNowError as error:
             self._failures = failures
             return _Came(str(error))
-        except confio.OutdatedError:
-            self._failures = failures
+        except OutdatedError as error:
+            self._failures, self._outdated = failures, outdated + 1
             self._woken.set()
+            if outdated >= MOST_OUTDATED:
+                return _Came(f"{error}, again and again", breath=1.0)
         except OSError as error:
             self._failures = min(failures + 1, 10)
             return _Came(explain(error), pause=min(LONGEST_RETRY, FIRST_RETRY * 2**failures))

@@ -6,16 +6,19 @@ In that order, and no further where a step fails: an entry without its plugin fi
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from installer import confdir, confio
+from installer.exchange import OutdatedError, settle
 from installer.files import AlreadyRunningError, Directory, explain, lock, lock_file, within
 from installer.lastorders import orders_file
 from installer.settings import PLUGIN, Settings
 
 _ATTEMPTS = 10  # at planning anew, when other programs change the directory at the same time
+_PAUSE = 0.1  # seconds between two of them
 
 
 class Done(NamedTuple):
@@ -69,7 +72,7 @@ def _said_of(steps: Iterator[tuple[Path, str]]) -> Iterator[Done]:
         yield Done(f"nothing was taken out: {error}", failed=True)
     except OSError as error:
         yield Done(explain(error), failed=True)
-    except confio.OutdatedError as error:
+    except OutdatedError as error:
         yield Done(f"{error}, and again and again: stop that program first", failed=True)
 
 
@@ -107,14 +110,16 @@ def _entry(path: Path, mount: Path) -> Iterator[tuple[Path, str]]:
     with folder:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
+                settle(folder)
                 for step in confdir.removal(confio.listing(folder)):
-                    confio.carry_out(folder, [step])
+                    confio.carry_out(folder, [step], patient=attempt < _ATTEMPTS)
                     yield path / step.name, _said(step)
                 break
-            except confio.OutdatedError:
+            except OutdatedError:
                 if attempt == _ATTEMPTS:
                     raise
-        for name in folder.sweep():
+                time.sleep(_PAUSE)
+        for name in confio.sweep(folder, patient=False):
             yield path / name, "deleted"
 
 

@@ -1,6 +1,8 @@
 """Installs or uninstalls in a child process that kills itself at a chosen system call, again and again.
 
 `python -m tests.installer.killable` reads lines `ACTION WHEN NUMBER ROOT` and answers each with `killed` or `done`.
+ACTION is `install`, `uninstall`, or one of these with `+` and a number: as many times, right before two names change places,
+the primary CNI renames a new content over its file, and notes that in ROOT/written.
 WHEN is `before` or `after`: the NUMBER-th call that touches the disk is the last thing that does not, or does, happen.
 The interpreter with all modules is forked, so that hundreds of kills take seconds.
 """
@@ -13,13 +15,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from installer import exchange
 from installer.uninstall import uninstall
 from tests.installer.node import NodeOnDisk
+from tests.installer.primary import content
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CALLS = ("open", "write", "fchown", "fchmod", "fsync", "close", "replace", "unlink", "rmdir")
+CALLS = ("open", "write", "fchown", "fchmod", "fsync", "close", "replace", "rename", "link", "unlink", "rmdir")
+REPLACE = os.replace  # the primary is not killed
 
 
 def arm(when: str, number: int) -> None:
@@ -43,13 +48,39 @@ def arm(when: str, number: int) -> None:
 
     for name in CALLS:
         setattr(os, name, deadly(getattr(os, name)))
+    vars(exchange)["renameat2"] = deadly(exchange.renameat2)
+
+
+def race(node: NodeOnDisk, times: int) -> None:
+    """Have the primary CNI write in the worst of moments."""
+    path, swap, written = node.conf / "10-primary.conflist", exchange.renameat2, 0
+
+    def raced(*args: Any) -> None:
+        nonlocal written
+        if written < times:
+            written += 1
+            beside = path.with_name(".primary")
+            beside.write_bytes(content(written, "raced"))
+            REPLACE(beside, path)
+            (node.root / "written").write_text(str(written))
+        swap(*args)
+
+    vars(exchange)["renameat2"] = raced
 
 
 def act(action: str, root: Path) -> None:
     """Do the whole of it, if one lives so long."""
     node = NodeOnDisk.open(root)
+    action, _, times = action.partition("+")
+    if times:
+        race(node, int(times))
     if action == "install":
-        node.install()
+        for _ in range(10):
+            try:
+                node.install()
+                break
+            except exchange.OutdatedError:
+                continue
     else:
         failed = [done.text for done in uninstall(node.settings) if done.failed]
         assert not failed, failed

@@ -10,6 +10,7 @@ import pytest
 
 from installer import confio
 from installer.confdir import Delete, Write
+from installer.exchange import OutdatedError
 from installer.files import (
     LARGEST,
     Access,
@@ -134,7 +135,7 @@ def test_steps_that_were_planned_for_another_content_are_not_carried_out(tmp_pat
     (tmp_path / "a.conflist").write_bytes(b"written meanwhile")
     steps: list[Write | Delete] = [Write("a.conflist", b"ours", b"as planned"), Delete("b.conf", b"x")]
     for step in steps:
-        with Directory(tmp_path) as folder, pytest.raises(confio.OutdatedError):
+        with Directory(tmp_path) as folder, pytest.raises(OutdatedError):
             confio.carry_out(folder, [step])
     assert (tmp_path / "a.conflist").read_bytes() == b"written meanwhile"
 

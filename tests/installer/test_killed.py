@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from installer import conflist
 from installer.files import is_temporary
 from installer.uninstall import uninstall
 from tests.installer.node import PLUGIN_BYTES, PRIMARY, SINGLE, NodeOnDisk
+from tests.installer.primary import content
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,6 +158,32 @@ def test_uninstall_killed_at_each_step(killable: Killable, tmp_path: Path, origi
             break
         kills += 1
     assert 15 <= kills < 199
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("writes", [1, 2])
+@pytest.mark.parametrize("action", ["install", "uninstall"])
+def test_what_a_primary_writes_while_we_are_killed_is_kept(
+    killable: Killable, tmp_path: Path, action: str, writes: int, when: str
+) -> None:
+    """It renames a new content over its file right before ours is exchanged for it, and again before that is undone (F33)."""
+    raced = 0
+    for number in range(1, 300):
+        node = fresh(tmp_path / "node", "10-primary.conflist")
+        if action == "uninstall":
+            node.install()
+        killed = killable(f"{action}+{writes}", when, number, node.root)
+        written = node.root / "written"
+        last = content(int(written.read_text()), "raced") if written.exists() else PRIMARY
+        node.install()
+        assert node.has_entry("10-primary.conflist")
+        assert conflist.remove(node.files()["10-primary.conflist"]) == last, f"killed {when} call {number}"
+        assert leftovers(node) == []
+        raced += killed and last == content(writes, "raced")
+        if not killed:
+            break
+    assert number < 299
+    assert raced > 10
 
 
 def test_the_reader_of_these_tests_sees_a_directory_that_does_not_parse(tmp_path: Path) -> None:
