@@ -78,8 +78,7 @@ def ruleset(redirect: Redirect) -> Ruleset:
 
 def _nat(redirect: Redirect, family: Family) -> Iterator[Chain]:
     yield Chain(TO_OUTBOUND.chain, (Rule(protocol=TCP, target=RedirectTo(OUTBOUND)),))
-    if redirect.mode is Mode.REDIRECT:
-        yield Chain(TO_INBOUND.chain, (Rule(protocol=TCP, target=RedirectTo(INBOUND)),))
+    yield Chain(TO_INBOUND.chain, (Rule(protocol=TCP, target=RedirectTo(INBOUND)),))
     if redirect.dns_capture:
         captured = (Rule(protocol=each, port=DNS, target=RedirectTo(DNS_LISTENER)) for each in (UDP, TCP))
         yield Chain(TO_DNS.chain, tuple(captured))
@@ -90,7 +89,12 @@ def _nat(redirect: Redirect, family: Family) -> Iterator[Chain]:
         entered.append(Rule(protocol=TCP, target=INBOUND_CHAIN))
     if entered:
         yield Chain("PREROUTING", (*_excluded_in(redirect), *entered), Hook.PREROUTING)
-    yield Chain("OUTPUT", (*_excluded_out(redirect), Rule(target=OUTPUT_CHAIN)), Hook.OUTPUT)
+    leaving = list(_excluded_out(redirect))
+    if (
+        redirect.mode is Mode.TPROXY
+    ):  # what the sidecar hands to the application is no call of its own, and must not come back
+        leaving.append(Rule(out_interface=LO, mark=INBOUND_MARK, target=RETURN))
+    yield Chain("OUTPUT", (*leaving, Rule(target=OUTPUT_CHAIN)), Hook.OUTPUT)
 
 
 def _mangle(redirect: Redirect, family: Family) -> Iterator[Chain]:
@@ -102,15 +106,9 @@ def _mangle(redirect: Redirect, family: Family) -> Iterator[Chain]:
         yield Chain(DIVERT.chain, (Rule(target=SetMark(INBOUND_MARK)), Rule(target=Accept())))
         to_sidecar = TproxyTo(INBOUND, INBOUND_MARK)
         yield Chain(TO_TPROXY.chain, (Rule(not_destination=LOOPBACK[family], protocol=TCP, target=to_sidecar),))
-        taken = (Rule(state=State.KNOWN, target=DIVERT), Rule(target=TO_TPROXY))
-        if inbound := tuple(_inbound(redirect, taken)):
-            # An answer goes to who asked, who may be a virtual machine behind the pod. Over `lo`, only what the sidecar sends
-            # to the pod's own address comes in again.
-            answers = Rule(state=State.REPLY, target=RETURN)
-            others = Rule(in_interface=LO, not_mark=OUTBOUND_MARK, target=RETURN)
-            yield Chain(INBOUND_CHAIN.chain, (answers, others, *inbound))
-            entered += [Rule(in_interface=each, target=RETURN) for each in redirect.reroute_interfaces]
-            entered.append(Rule(protocol=TCP, target=INBOUND_CHAIN))
+        yield Chain(INBOUND_CHAIN.chain, tuple(_tproxied(redirect)))
+        from_outside = redirect.include_inbound_ports != ()
+        entered.append(Rule(in_interface=None if from_outside else LO, protocol=TCP, target=INBOUND_CHAIN))
         entered.append(Rule(protocol=TCP, mark=INBOUND_MARK, target=SaveMark()))
         yield Chain(OUTPUT_CHAIN.chain, tuple(_marked_output(redirect, family)))
     if entered:
@@ -153,6 +151,22 @@ def _inbound(redirect: Redirect, taken: tuple[Rule, ...]) -> Iterator[Rule]:
                 yield replace(rule, protocol=TCP, port=port)
 
 
+def _tproxied(redirect: Redirect) -> Iterator[Rule]:
+    """TCP that comes in, under TPROXY.
+
+    An answer goes to who asked, who may be a virtual machine behind the pod. Over `lo`, what the sidecar sends to the pod
+    itself comes in again, whatever the inbound ports, and nothing else does.
+    """
+    taken = (Rule(protocol=TCP, state=State.KNOWN, target=DIVERT), Rule(protocol=TCP, target=TO_TPROXY))
+    yield Rule(state=State.REPLY, target=RETURN)
+    for rule in taken:
+        yield replace(rule, in_interface=LO, mark=OUTBOUND_MARK)
+    yield Rule(in_interface=LO, target=RETURN)
+    if redirect.include_inbound_ports != ():
+        yield from (Rule(in_interface=name, target=RETURN) for name in redirect.reroute_interfaces)
+        yield from _inbound(redirect, taken)
+
+
 def _rerouted(redirect: Redirect, family: Family) -> Iterator[Rule]:
     """What comes in from a virtual machine is outbound traffic, whatever its port."""
     for name in redirect.reroute_interfaces:
@@ -170,7 +184,7 @@ def _output(redirect: Redirect, family: Family) -> Iterator[Rule]:
         yield Rule(protocol=TCP, port=port, target=RETURN)
         yield Rule(protocol=UDP, port=port, target=RETURN)
     yield Rule(out_interface=LO, source=PASS_THROUGH[family], target=RETURN)
-    yield from _by_owner(redirect, family, TO_INBOUND if redirect.mode is Mode.REDIRECT else None)
+    yield from _by_owner(redirect, family)
     if redirect.dns_capture:
         yield Rule(target=TO_DNS)
     yield Rule(destination=LOOPBACK[family], target=RETURN)
@@ -188,6 +202,9 @@ def _output(redirect: Redirect, family: Family) -> Iterator[Rule]:
 def _marked_output(redirect: Redirect, family: Family) -> Iterator[Rule]:
     """TCP that the pod sends, under TPROXY: the sidecar's calls of the pod itself get the mark that lets them in again.
 
+    By uid and by gid each on its own: injectors run the sidecar as root in the mesh's group, and nat, where the uid comes
+    first, leaves its calls alone. Those of the uid, such as istio-validation's, nat redirects to a listener that need not be
+    transparent.
     A connection that the sidecar makes to the application with the client's address bears the inbound mark; so do
     the application's answers, which find the sidecar by it.
     """
@@ -196,14 +213,28 @@ def _marked_output(redirect: Redirect, family: Family) -> Iterator[Rule]:
     for port in redirect.exclude_outbound_ports:
         yield Rule(protocol=TCP, port=port, target=RETURN)
     yield Rule(out_interface=LO, source=PASS_THROUGH[family], target=RETURN)
-    yield from _by_owner(redirect, family, SetMark(OUTBOUND_MARK))
+    by_uid, by_gid = partial(replace, uid=redirect.uid), partial(replace, gid=redirect.gid)
+    if redirect.dns_capture:
+        for own in (by_uid, by_gid):
+            yield own(_own_query())
+    for own in (by_uid, by_gid):
+        yield own(_self_call(family, SetMark(OUTBOUND_MARK)))
 
 
-def _by_owner(redirect: Redirect, family: Family, own_call: Target | None) -> Iterator[Rule]:
+def _own_query() -> Rule:
+    return Rule(out_interface=LO, protocol=TCP, port=DNS, target=RETURN)
+
+
+def _self_call(family: Family, target: Target) -> Rule:
+    """What the sidecar sends to the pod itself, as the application has called its own service."""
+    return Rule(out_interface=LO, not_destination=LOOPBACK[family], protocol=TCP, not_port=TUNNEL, target=target)
+
+
+def _by_owner(redirect: Redirect, family: Family) -> Iterator[Rule]:
     """The sidecar's own traffic, by uid and then by gid, and the application's with itself.
 
     An application that calls its own service goes out through the sidecar, which then sends to the pod's own
-    address over `lo`: only that comes in again, by `own_call`.
+    address over `lo`: only that comes in again.
     """
     # A loopback range in the include list asks for the application's traffic with itself.
     captures_loopback = redirect.include_outbound is not EVERYTHING and any(
@@ -214,11 +245,9 @@ def _by_owner(redirect: Redirect, family: Family, own_call: Target | None) -> It
     by_uid, not_by_uid = partial(replace, uid=redirect.uid), partial(replace, not_uid=redirect.uid)
     by_gid, not_by_gid = partial(replace, gid=redirect.gid), partial(replace, not_gid=redirect.gid)
     for own, others in ((by_uid, not_by_uid), (by_gid, not_by_gid)):
-        if own_call:
-            if dns:
-                yield own(Rule(out_interface=LO, protocol=TCP, port=DNS, target=RETURN))
-            to_itself = Rule(out_interface=LO, not_destination=LOOPBACK[family], protocol=TCP, target=own_call)
-            yield own(replace(to_itself, not_port=TUNNEL))
+        if dns:
+            yield own(_own_query())
+        yield own(_self_call(family, TO_INBOUND))
         if not captures_loopback:
             yield others(by_others)
         yield own(Rule(target=RETURN))

@@ -164,11 +164,9 @@ def _from_machines(redirect: Redirect) -> Iterator[Path]:
 
 def _own_call(redirect: Redirect) -> Path | None:
     """An application that calls its own service goes out through the sidecar and comes in through it again."""
-    if redirect.mode is Mode.REDIRECT:
-        return _through("To the pod's own address", (LO, f"any port but {TUNNEL}"), INBOUND)
-    if redirect.include_inbound_ports == ():
+    if LO in redirect.exclude_interfaces:
         return None
-    return _through("To the pod's own address", (LO, "inbound ports"), INBOUND)
+    return _through("To the pod's own address", (LO, f"any port but {TUNNEL}"), INBOUND)
 
 
 def _loopback(redirect: Redirect) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from plugin.redirect import Family
-from plugin.rules import LO
+from plugin.rules import LO, LOOPBACK
 from plugin.ruleset import (
     Accept,
     Drop,
@@ -103,16 +103,20 @@ class _End(Exception):  # noqa: N818 - it is no error
 def walk(ruleset: Ruleset, packet: Packet) -> Walk:
     """Take a packet through a ruleset.
 
-    What leaves by `lo` comes in again by it, but not through nat a second time: the kernel asks nat once a connection.
+    What leaves by `lo`, as all does that nat redirects on its way out, comes in again by it, but not through nat a second time:
+    the kernel asks nat once a connection.
     """
     way = _Way(ruleset, packet)
     if packet.in_interface:
         ended = way.hook(Hook.PREROUTING, tuple(Kind))
     else:
         ended = way.hook(Hook.OUTPUT, tuple(Kind))
-        if ended is None and packet.out_interface == LO:
+        if ended and ended.outcome is Outcome.REDIRECTED:
+            itself = LOOPBACK[packet.family].network_address
+            way.packet = replace(way.packet, destination=itself, port=ended.port or packet.port, out_interface=LO)
+        if way.packet.out_interface == LO:
             way.packet = replace(way.packet, in_interface=LO, out_interface=None, uid=None, gid=None)
-            ended = way.hook(Hook.PREROUTING, (Kind.RAW, Kind.MANGLE))
+            ended = way.hook(Hook.PREROUTING, (Kind.RAW, Kind.MANGLE)) or ended
     outcome = ended.outcome if ended and ended.outcome else Outcome.UNTOUCHED
     return Walk(tuple(way.steps), outcome, (ended and ended.port) or packet.port)
 

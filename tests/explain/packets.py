@@ -9,7 +9,7 @@ from installer.explain.trace import EPHEMERAL, Packet, sent
 from plugin.ruleset import Protocol
 from plugin.values import Gid, Port, Uid
 from tests.redirect.probes import Place, Probe
-from tests.redirect.topology import ADDRESSES, ON_SECOND, PASS_THROUGH
+from tests.redirect.topology import ADDRESSES, ON_SECOND
 
 
 def packet(probe: Probe) -> Packet:
@@ -25,12 +25,15 @@ def packet(probe: Probe) -> Packet:
         return Packet(
             source=source, destination=to, port=Port(probe.port), protocol=protocol, in_interface=probe.interface
         )
-    own = (places[Place.POD], places[Place.OTHER_LOOPBACK])
+    own = (places[Place.POD], places[Place.OTHER_LOOPBACK], places[Place.PASS_THROUGH])
     made = sent(own, places[probe.to], Port(probe.port), Uid(probe.sender.uid), Gid(probe.sender.gid))
+    source = places[Place.PASS_THROUGH] if probe.bound else made.source
+    if probe.to is Place.PASS_THROUGH:
+        source = places[Place.LOOPBACK]
     return replace(
         made,
         protocol=protocol,
-        source=ipaddress.ip_address(PASS_THROUGH[probe.family]) if probe.bound else made.source,
+        source=source,
         source_port=Port(probe.source_port or EPHEMERAL),
         out_interface="net1" if probe.to is Place.SECOND_PEER else made.out_interface,
     )

@@ -7,9 +7,9 @@ import pytest
 from installer.explain.trace import Outcome, walk
 from plugin.redirect import Family, Mode, Redirect
 from plugin.rules import ruleset
-from plugin.ruleset import Jump, Kind, RedirectTo, State
+from plugin.ruleset import Jump, Kind, RedirectTo, Return, Rule, State
 from tests.explain.packets import packet
-from tests.redirect.probes import APPLICATION, PROXY, Place, Probe
+from tests.redirect.probes import APPLICATION, PROXY, PROXY_AS_ROOT, Place, Probe
 from tests.redirect.rows import ROWS
 from tests.redirect.test_packets import expected
 
@@ -39,10 +39,19 @@ def test_it_shows_the_rules_that_the_packet_meets_in_their_order() -> None:
 
 
 def test_what_the_sidecar_sends_to_the_pod_itself_comes_in_again_under_tproxy() -> None:
-    way = walk(ruleset(Redirect(mode=Mode.TPROXY)), packet(Probe(Family.V4, 80, PROXY, Place.POD)))
+    way = walk(ruleset(Redirect(mode=Mode.TPROXY)), packet(Probe(Family.V4, 80, PROXY_AS_ROOT, Place.POD)))
     assert (way.outcome, way.port) == (Outcome.TPROXIED, 15006)
     assert [step.chain for step in way.steps if step.fits][-1] == "ISTIO_TPROXY"
     assert way.steps[-1].kind is Kind.MANGLE
+
+
+def test_what_nat_redirects_comes_in_by_loopback_and_is_left_alone_there() -> None:
+    way = walk(ruleset(Redirect(mode=Mode.TPROXY)), packet(Probe(Family.V4, 80, PROXY, Place.POD)))
+    assert (way.outcome, way.port) == (Outcome.REDIRECTED, 15006)
+    *_, not_to_loopback, left_alone, not_marked = way.steps
+    assert (not_to_loopback.chain, not_to_loopback.fits) == ("ISTIO_TPROXY", False)
+    assert left_alone.rule == Rule(in_interface="lo", target=Return())
+    assert (left_alone.fits, not_marked.fits) == (True, False)
 
 
 def test_the_first_packet_of_a_connection_is_of_no_known_one() -> None:

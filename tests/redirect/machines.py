@@ -32,7 +32,6 @@ from tests.redirect.topology import (
     LINKS,
     ON_SECOND,
     OUTSIDE,
-    PASS_THROUGH,
     SECOND,
 )
 from tests.support.netns import Netns
@@ -157,9 +156,9 @@ class Machines:
             reports.update(zip(indices, self._hear(origin), strict=True))
         return [_fate(probe, reports[index]) for index, probe in enumerate(probes)]
 
-    def report(self, probe: Probe) -> dict[str, Any]:
-        """Send one probe: what the receiver reports, with `own`, the sender's address, and what it echoed."""
-        self._ask(_origin(probe), [_as_sent(probe, PATIENCE)])
+    def report(self, probe: Probe, to: str | None = None) -> dict[str, Any]:
+        """Send one probe, to another host if given: what the receiver reports, `own`, the sender's address, and the echo."""
+        self._ask(_origin(probe), [_as_sent(probe, PATIENCE) | ({"host": to} if to else {})])
         report = self._hear(_origin(probe))[0]
         assert report, "nobody answered"
         return report
@@ -214,16 +213,23 @@ def _origin(probe: Probe) -> tuple[str, Sender]:
 
 
 def _as_sent(probe: Probe, patience: float) -> dict[str, Any]:
-    own = ADDRESSES[probe.family][Place.POD] if probe.source_port else None
-    source = PASS_THROUGH[probe.family] if probe.bound else own
     return {
         "host": host(probe),
         "port": probe.port,
         "udp": probe.udp,
-        "source": source,
+        "source": _source(probe),
         "source_port": probe.source_port,
         "patience": patience,
     }
+
+
+def _source(probe: Probe) -> str | None:
+    addresses = ADDRESSES[probe.family]
+    if probe.bound:
+        return addresses[Place.PASS_THROUGH]
+    if probe.to is Place.PASS_THROUGH:
+        return addresses[Place.LOOPBACK]
+    return addresses[Place.POD] if probe.source_port else None
 
 
 def host(probe: Probe) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OUTBOUND, INBOUND, DNS_LISTENER = 15001, 15006, 15053
 OF_THE_SIDECAR = {15008, 15020, 15021, 15090}
-ON_LO = {Place.POD, Place.LOOPBACK, Place.OTHER_LOOPBACK}
+ON_LO = {Place.POD, Place.LOOPBACK, Place.OTHER_LOOPBACK, Place.PASS_THROUGH}
 
 
 def fate(redirect: Redirect, probe: Probe) -> Fate:
@@ -59,12 +59,17 @@ def _from_inside(redirect: Redirect, probe: Probe) -> int | None:
     over_lo, dns = probe.to in ON_LO, redirect.dns_capture and probe.port == 53
     if over_lo and probe.bound:
         return None
-    for is_own in (
+    own = (
         probe.sender and probe.sender.uid == redirect.uid,
         probe.sender and probe.sender.gid == redirect.gid,
-    ):
+    )
+    if (
+        redirect.mode is Mode.TPROXY and over_lo and any(own)
+    ):  # by uid and by gid each on its own: their order is nothing
+        return None if dns else _self_call(probe)
+    for is_own in own:
         if is_own:  # leaves as it is, but for the application calling its own service through the proxy
-            return _self_call(redirect, probe) if over_lo and not dns else None
+            return _self_call(probe) if over_lo and not dns else None
         # Over `lo` by others is left alone: that of the sidecar's gid alone, too, as the uid comes first.
         if over_lo and not dns and not _asks_for_loopback(redirect, probe):
             return None
@@ -83,13 +88,9 @@ def _is_outbound(redirect: Redirect, probe: Probe) -> bool:
     return _in(redirect.include_outbound, host)
 
 
-def _self_call(redirect: Redirect, probe: Probe) -> int | None:
-    """The sidecar sends to the pod itself: the application has called its own service."""
-    if probe.udp or probe.port == 15008 or probe.to is Place.LOOPBACK:
-        return None
-    if redirect.mode is Mode.TPROXY and not _is_inbound(redirect, probe):
-        return None  # it comes in again, and is treated as what comes in
-    return INBOUND
+def _self_call(probe: Probe) -> int | None:
+    """The sidecar sends to the pod itself: the application has called its own service. No list of ports counts."""
+    return None if probe.udp or probe.port == 15008 or probe.to is Place.LOOPBACK else INBOUND
 
 
 def _asks_for_loopback(redirect: Redirect, probe: Probe) -> bool:

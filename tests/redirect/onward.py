@@ -9,7 +9,7 @@ import asyncio
 import socket
 import sys
 
-from tests.redirect.remote import V4, V6, bound, transparent
+from tests.redirect.remote import V4, V6, asked_for, bound, transparent
 
 MARK = 1337
 
@@ -29,7 +29,7 @@ async def _hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     transparent(onward)
     onward.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
     onward.bind((accepted.getpeername()[0], 0))
-    await asyncio.get_running_loop().sock_connect(onward, accepted.getsockname()[:2])
+    await asyncio.get_running_loop().sock_connect(onward, asked_for(accepted))
     from_application, to_application = await asyncio.open_connection(sock=onward)
     await asyncio.gather(_copy(reader, to_application), _copy(from_application, writer))
 

@@ -18,6 +18,7 @@ class Sender(NamedTuple):
 
 
 PROXY = Sender(1337, 1337)
+PROXY_AS_ROOT = Sender(0, 1337)  # as injectors run it under TPROXY
 PROXY_UID_ALONE = Sender(1337, 4242)
 PROXY_GID_ALONE = Sender(4242, 1337)
 APPLICATION = Sender(1000, 1000)
@@ -30,6 +31,7 @@ class Place(Enum):
     POD = "the pod's own address"
     LOOPBACK = "127.0.0.1 or ::1"
     OTHER_LOOPBACK = "another address of lo, 127.0.0.2 or ::2"
+    PASS_THROUGH = "the proxy's pass-through address, 127.0.0.6 or ::6"  # noqa: S105 - no password
     PEER = "a host outside"
     OTHER_PEER = "a host outside in another range"
     SECOND_PEER = "a host behind the pod's second interface"
@@ -40,7 +42,8 @@ class Probe:
     """One connection or datagram.
 
     `sender` in the pod, or None: it comes from outside by `interface`, to the pod's address on it. `bound`: the source
-    is 127.0.0.6 or ::6, as of the proxy's pass-through. `source_port` 0: any. A datagram to OTHER_PEER is not answered.
+    is 127.0.0.6 or ::6, as of the proxy's pass-through. What is sent to that address has the source 127.0.0.1 or ::1, as of
+    istio-validation. `source_port` 0: any. A datagram to OTHER_PEER is not answered.
     """
 
     family: Family

@@ -39,7 +39,7 @@ async def listen(tcp: list[int], udp: list[int], transparent_ports: list[int]) -
 async def _answer(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Report at once, and answer each line that comes."""
     accepted = writer.get_extra_info("socket")
-    report = {"port": port, "asked": _asked_for(accepted), "peer": accepted.getpeername()[:2]}
+    report = {"port": port, "asked": asked_for(accepted), "peer": accepted.getpeername()[:2]}
     with suppress(ConnectionError):
         writer.write(json.dumps(report).encode() + b"\n")
         while line := await reader.readline():
@@ -137,7 +137,7 @@ def bound(
     return made
 
 
-def _asked_for(accepted: socket.socket) -> tuple[str, int]:
+def asked_for(accepted: socket.socket) -> tuple[str, int]:
     """Find the destination that the client asked for, as a sidecar does."""
     level, size = (socket.IPPROTO_IP, 16) if accepted.family == V4 else (socket.IPPROTO_IPV6, 28)
     try:

@@ -16,6 +16,7 @@ from plugin.redirect import Family, Mode, Redirect
 from tests.redirect.probes import (
     APPLICATION,
     PROXY,
+    PROXY_AS_ROOT,
     PROXY_GID_ALONE,
     PROXY_UID_ALONE,
     ROOT,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 POD, LOOPBACK, OTHER_LOOPBACK = Place.POD, Place.LOOPBACK, Place.OTHER_LOOPBACK
+PASS_THROUGH = Place.PASS_THROUGH
 PEER, OTHER, SECOND = Place.PEER, Place.OTHER_PEER, Place.SECOND_PEER
 DIRECT = -1
 
@@ -88,7 +90,8 @@ def fate(probe: Probe, arrives: Arrives, mode: Mode) -> Fate:
 
 
 ALL_INBOUND = {"includeInboundPorts": "*"}
-OWN = (PROXY, PROXY_UID_ALONE, PROXY_GID_ALONE)
+BY_GID = (PROXY_GID_ALONE, PROXY_AS_ROOT)
+OWN = (PROXY, PROXY_UID_ALONE, *BY_GID)
 PEERS = "10.9.0.0/16,fd09::/16"
 OTHERS = "192.0.2.77/24, 2001:db8::77/32"  # as people write them: with host bits
 ROWS = {
@@ -120,7 +123,7 @@ ROWS = {
             by(APPLICATION, PEER, 15020, DIRECT),
             by(APPLICATION, PEER, 9000, DIRECT, udp=True),
             by(APPLICATION, PEER, 53, DIRECT, udp=True),
-            *(by(each, PEER, 80, DIRECT) for each in (PROXY, PROXY_UID_ALONE, PROXY_GID_ALONE)),
+            *(by(each, PEER, 80, DIRECT) for each in OWN),
         ),
     ),
     "over lo": Row(
@@ -131,7 +134,7 @@ ROWS = {
             by(PROXY, POD, 15001, 15006),
             by(PROXY, POD, 15008, DIRECT),
             by(PROXY, POD, 15020, DIRECT),  # an excluded outbound port
-            by(PROXY, POD, 15021, ByMode(15006, DIRECT)),
+            by(PROXY, POD, 15021, 15006),
             by(PROXY, LOOPBACK, 80, DIRECT),
             by(PROXY, LOOPBACK, 15008, DIRECT),
             by(PROXY, OTHER_LOOPBACK, 80, 15006),
@@ -142,7 +145,13 @@ ROWS = {
             by(APPLICATION, LOOPBACK, 80, DIRECT),
             by(APPLICATION, OTHER_LOOPBACK, 80, DIRECT),
             by(ROOT, POD, 80, DIRECT),
-            by(PROXY_GID_ALONE, POD, 80, DIRECT),
+            by(PROXY, PASS_THROUGH, 15002, 15006),  # istio-validation
+            *(by(each, POD, 80, ByMode(DIRECT, 15006)) for each in BY_GID),
+            *(by(each, POD, 15008, DIRECT) for each in (*BY_GID, PROXY_UID_ALONE)),
+            *(by(each, POD, 15020, DIRECT) for each in BY_GID),
+            *(by(each, LOOPBACK, 80, DIRECT) for each in BY_GID),
+            *(by(each, POD, 80, DIRECT, bound=True) for each in (*BY_GID, PROXY_UID_ALONE)),
+            *(by(each, POD, 9000, DIRECT, udp=True) for each in BY_GID),
             by(APPLICATION, LOOPBACK, 9000, DIRECT, udp=True),
         ),
     ),
@@ -152,7 +161,14 @@ ROWS = {
     "inbound: nothing, as it declares none": Row({}, (inbound(80, DIRECT), by(APPLICATION, PEER, 80, 15001))),
     "inbound: nothing": Row(
         {"includeInboundPorts": ""},
-        (inbound(80, DIRECT), by(APPLICATION, PEER, 80, 15001), by(PROXY, POD, 80, ByMode(15006, DIRECT))),
+        (
+            inbound(80, DIRECT),
+            inbound(80, DIRECT, "net1"),
+            by(APPLICATION, PEER, 80, 15001),
+            by(APPLICATION, POD, 80, DIRECT),
+            by(PROXY, POD, 80, 15006),
+            by(PROXY_AS_ROOT, POD, 80, ByMode(DIRECT, 15006)),
+        ),
         ports=(80,),
     ),
     "inbound: these ports": Row(
@@ -162,7 +178,8 @@ ROWS = {
             inbound(8080, 15006),
             inbound(443, DIRECT),
             by(PROXY, POD, 8080, 15006),
-            by(PROXY, POD, 443, ByMode(15006, DIRECT)),
+            by(PROXY, POD, 443, 15006),
+            by(PROXY_AS_ROOT, POD, 443, ByMode(DIRECT, 15006)),
         ),
     ),
     "inbound: the sidecar's own ports never": Row(
@@ -231,7 +248,7 @@ ROWS = {
     ),
     "outbound: no port excluded": Row(
         ALL_INBOUND | {"excludeOutboundPorts": ""},
-        (by(APPLICATION, PEER, 15020, 15001), by(PROXY, POD, 15020, ByMode(15006, DIRECT))),
+        (by(APPLICATION, PEER, 15020, 15001), by(PROXY, POD, 15020, 15006)),
     ),
     "outbound: excluded ports come before the sidecar's calls of the pod": Row(
         ALL_INBOUND | {"excludeOutboundPorts": "8080"}, (by(PROXY, POD, 8080, DIRECT), by(PROXY, POD, 80, 15006))
@@ -245,8 +262,8 @@ ROWS = {
             by(APPLICATION, POD, 9000, DIRECT, udp=True),
             by(PROXY_GID_ALONE, POD, 15008, DIRECT),
             by(PROXY, POD, 80, 15006),
-            by(PROXY_GID_ALONE, POD, 80, 15006),
-            by(PROXY, LOOPBACK, 80, DIRECT),
+            *(by(each, POD, 80, 15006) for each in BY_GID),
+            *(by(each, LOOPBACK, 80, DIRECT) for each in OWN),
         ),
     ),
     "excluded interfaces": Row(
@@ -261,7 +278,7 @@ ROWS = {
     "the loopback interface excluded": Row(
         ALL_INBOUND | {"excludeInterfaces": "lo", "ISTIO_META_DNS_CAPTURE": "true"},
         (
-            by(PROXY, POD, 80, DIRECT),
+            *(by(each, POD, 80, DIRECT) for each in OWN),
             by(APPLICATION, LOOPBACK, 53, DIRECT),
             by(APPLICATION, PEER, 53, 15053),
             by(APPLICATION, PEER, 80, 15001),
@@ -310,6 +327,7 @@ ROWS = {
             by(ROOT, LOOPBACK, 53, 15053, udp=True),
             inbound(53, 15006),
             by(PROXY, POD, 80, 15006),
+            by(PROXY_AS_ROOT, POD, 80, ByMode(DIRECT, 15006)),
             by(APPLICATION, POD, 80, DIRECT),
             by(APPLICATION, LOOPBACK, 80, DIRECT),
             by(APPLICATION, PEER, 9000, DIRECT, udp=True),
@@ -348,7 +366,8 @@ ROWS = {
         (
             *(by(each, PEER, 80, DIRECT) for each in (Sender(2000, 2000), Sender(2000, 7), Sender(7, 2000))),
             *(by(Sender(2000, 2000), PEER, 53, DIRECT, udp=udp) for udp in (True, False)),
-            by(Sender(2000, 2000), POD, 80, 15006),
+            *(by(each, POD, 80, 15006) for each in (Sender(2000, 2000), Sender(2000, 7))),
+            by(Sender(7, 2000), POD, 80, ByMode(DIRECT, 15006)),
             by(Sender(2000, 2000), POD, 53, DIRECT),
             by(PROXY, PEER, 80, 15001),
             *(by(PROXY, PEER, 53, 15053, udp=udp) for udp in (True, False)),
@@ -365,6 +384,38 @@ ROWS = {
             by(Sender(2000, 7), POD, 80, 15006),
         ),
         security={"runAsUser": 2000},
+    ),
+    "a sidecar as root, of the mesh's group": Row(
+        ALL_INBOUND,
+        (
+            by(PROXY_AS_ROOT, PEER, 80, DIRECT),
+            by(PROXY_AS_ROOT, POD, 80, ByMode(DIRECT, 15006)),
+            by(PROXY_AS_ROOT, POD, 15008, DIRECT),
+            by(ROOT, PEER, 80, 15001),
+            by(ROOT, POD, 80, DIRECT),
+            by(PROXY, POD, 80, 15006),
+            by(PROXY, PASS_THROUGH, 15002, 15006),
+        ),
+        security={"runAsUser": 0, "runAsGroup": 1337},
+    ),
+    "a sidecar as root, of another group": Row(
+        ALL_INBOUND,
+        (
+            by(Sender(0, 2000), PEER, 80, DIRECT),
+            by(Sender(0, 2000), POD, 80, ByMode(DIRECT, 15006)),
+            by(PROXY_AS_ROOT, PEER, 80, 15001),
+            by(PROXY, POD, 80, 15006),
+        ),
+        security={"runAsUser": 0, "runAsGroup": 2000},
+    ),
+    "a sidecar of root's group": Row(
+        ALL_INBOUND,
+        (
+            *(by(Sender(1337, 0), to, 80, at) for to, at in ((PEER, DIRECT), (POD, 15006))),
+            by(ROOT, PEER, 80, 15001),
+            by(ROOT, POD, 80, DIRECT),
+        ),
+        security={"runAsUser": 1337, "runAsGroup": 0},
     ),
     "a sidecar with uid 0 counts as 1337": Row(
         ALL_INBOUND,

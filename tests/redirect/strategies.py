@@ -78,7 +78,13 @@ ENV: dict[str, Text] = {
     "INVALID_DROP": likely(ABSENT, FALSE, TRUE),
     "ISTIO_DUAL_STACK": likely(ABSENT, FALSE, TRUE, TRUE, TRUE),
 }
-IDS = [{}, {}, {"runAsUser": 0, "runAsGroup": 0}, {"runAsUser": 1337}, {"runAsUser": 2000}]
+IDS = [
+    {},
+    {"runAsUser": 0, "runAsGroup": 1337},
+    {"runAsUser": 0, "runAsGroup": 0},
+    {"runAsUser": 1337},
+    {"runAsUser": 2000},
+]
 SECURITY: st.SearchStrategy[dict[str, int]] = st.sampled_from([*IDS, {"runAsUser": 2000, "runAsGroup": 2000}])
 V4, V6 = ipaddress.ip_address("10.9.0.1"), ipaddress.ip_address("fd09::1")
 ADDRESSES = st.sampled_from([(V4, V6), (V6, V4), (V6,)])  # a pod's, in the order of prevResult

@@ -23,7 +23,17 @@ from plugin.redirect import Family, Mode, Redirect
 from plugin.rules import ruleset
 from tests.explain.packets import packet
 from tests.redirect.model import fate
-from tests.redirect.probes import APPLICATION, PROXY, PROXY_GID_ALONE, PROXY_UID_ALONE, ROOT, Place, Probe, Sender
+from tests.redirect.probes import (
+    APPLICATION,
+    PROXY,
+    PROXY_AS_ROOT,
+    PROXY_GID_ALONE,
+    PROXY_UID_ALONE,
+    ROOT,
+    Place,
+    Probe,
+    Sender,
+)
 from tests.redirect.strategies import ADDRESSES, pods
 
 if TYPE_CHECKING:
@@ -43,24 +53,21 @@ V4 = Family.V4
 POD, LOOPBACK, OTHER_LOOPBACK = Place.POD, Place.LOOPBACK, Place.OTHER_LOOPBACK
 PEER, OTHER, SECOND = Place.PEER, Place.OTHER_PEER, Place.SECOND_PEER
 CUSTOM, CUSTOM_UID_ALONE = Sender(2000, 2000), Sender(2000, 4242)  # the sidecar's ids in some pods
+BY_ONE_ID = (PROXY_GID_ALONE, PROXY_AS_ROOT, PROXY_UID_ALONE, CUSTOM, CUSTOM_UID_ALONE, Sender(7, 2000))
 IN_V4 = (
     *(Probe(V4, port) for port in (53, 80, 443, 8080, 9000, 15001, 15008, 15020, 15021, 15090)),
     *(Probe(V4, port, interface="net1") for port in (80, 443, 15008)),
     *(Probe(V4, port, interface="net1", to=to) for port in (80, 8080) for to in (PEER, OTHER)),
     Probe(V4, 53, udp=True),
     Probe(V4, 9000, interface="net1", to=PEER, udp=True),
-    *(Probe(V4, port, APPLICATION, to) for port in (80, 443, 8080) for to in Place),
+    *(Probe(V4, port, APPLICATION, to) for port in (80, 443, 8080) for to in Place if to is not Place.PASS_THROUGH),
     *(Probe(V4, 15020, APPLICATION, to) for to in (POD, PEER, SECOND)),
     *(Probe(V4, 53, each, to, udp=udp) for each in (APPLICATION, ROOT) for udp in (True, False) for to in (POD, PEER)),
     *(Probe(V4, 53, APPLICATION, LOOPBACK, udp=udp) for udp in (True, False)),
     *(Probe(V4, 9000, APPLICATION, to, udp=True) for to in (POD, PEER)),
+    Probe(V4, 15020, PROXY_AS_ROOT),
     *(Probe(V4, port, PROXY, to) for port in (53, 80, 15008) for to in (POD, LOOPBACK, OTHER_LOOPBACK, PEER)),
-    *(
-        Probe(V4, port, each, to)
-        for port in (80, 53)
-        for each in (PROXY_GID_ALONE, PROXY_UID_ALONE, CUSTOM, CUSTOM_UID_ALONE)
-        for to in (POD, PEER)
-    ),
+    *(Probe(V4, port, each, to) for port in (80, 53) for each in BY_ONE_ID for to in (POD, PEER)),
     *(Probe(V4, 53, each, PEER, udp=True) for each in (PROXY, PROXY_GID_ALONE, CUSTOM, CUSTOM_UID_ALONE)),
     Probe(V4, 80, PROXY, POD, bound=True),
     Probe(V4, 80, APPLICATION, POD, bound=True),

@@ -23,7 +23,7 @@ BRIEF = 0.5  # seconds to wait for an answer that must not come
 
 @pytest.mark.parametrize("family", Family, ids=lambda family: family.value)
 @pytest.mark.parametrize("first", [True, False], ids=["the proxy first", "the application first"])
-@pytest.mark.parametrize("proxy", OWN, ids=["by both ids", "by uid", "by gid"])
+@pytest.mark.parametrize("proxy", OWN, ids=["by both ids", "by uid", "by gid", "as root"])
 def test_two_queries_at_once_from_one_port_are_both_answered(
     machines: Machines, backend: Backend, family: Family, proxy: Sender, *, first: bool
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from plugin.redirect import Family, Mode
-from tests.redirect.probes import APPLICATION, Probe, Sender
+from tests.redirect.probes import APPLICATION, PROXY, PROXY_AS_ROOT, Place, Probe, Sender
 from tests.redirect.rows import DIRECT, PEER, ROWS, fate
 
 if TYPE_CHECKING:
@@ -29,9 +29,27 @@ def test_packets_arrive_where_they_should(machines_of: MachinesOf, backend: Back
         assert different(machines, expected(name, mode)) == []
 
 
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if not row.security])
+def test_a_sidecar_of_root_in_the_meshs_group_fares_alike_under_tproxy(
+    machines_of: MachinesOf, backend: Backend, name: str
+) -> None:
+    """As injectors run it in that mode; what istio-validation sends stays that of its own uid."""
+    packets = {
+        replace(probe, sender=PROXY_AS_ROOT)
+        if probe.sender == PROXY and probe.to is not Place.PASS_THROUGH
+        else probe: fate
+        for probe, fate in expected(name, Mode.TPROXY).items()
+    }
+    machines = machines_of(PROXY_AS_ROOT)
+    with machines.redirected(ROWS[name].redirect(Mode.TPROXY), backend):
+        assert different(machines, packets) == []
+
+
 def test_without_rules_all_packets_arrive_where_they_are_sent(machines: Machines) -> None:
     """What the rows say would be worth nothing if the machines themselves lost packets."""
-    sent = dict.fromkeys(probe for name in ROWS for probe in expected(name, Mode.REDIRECT) if not probe.bound)
+    probes = (probe for name in ROWS for probe in expected(name, Mode.REDIRECT))
+    # The pass-through's v6 address comes with the rules, and nothing listens on the validation's port.
+    sent = dict.fromkeys(each for each in probes if not (each.bound or each.to is Place.PASS_THROUGH))
     assert different(machines, {probe: fate(probe, DIRECT, Mode.REDIRECT) for probe in sent}) == []
 
 

@@ -16,6 +16,7 @@ ADDRESSES = {
         Place.POD: "10.9.0.1",
         Place.LOOPBACK: "127.0.0.1",
         Place.OTHER_LOOPBACK: "127.0.0.2",
+        Place.PASS_THROUGH: "127.0.0.6",
         Place.PEER: "10.9.0.2",
         Place.OTHER_PEER: "192.0.2.9",
         Place.SECOND_PEER: "10.8.0.2",
@@ -24,13 +25,13 @@ ADDRESSES = {
         Place.POD: "fd09::1",
         Place.LOOPBACK: "::1",
         Place.OTHER_LOOPBACK: "::2",
+        Place.PASS_THROUGH: "::6",  # of what is applied
         Place.PEER: "fd09::2",
         Place.OTHER_PEER: "2001:db8::9",
         Place.SECOND_PEER: "fd08::2",
     },
 }
 ON_SECOND = {Family.V4: "10.8.0.1", Family.V6: "fd08::1"}  # the pod's addresses on net1
-PASS_THROUGH = {Family.V4: "127.0.0.6", Family.V6: "::6"}
 LINKS = """
 link add eth0 type veth peer name eth0 netns {outside}
 link add net1 type veth peer name eth0 netns {second}
