@@ -19,6 +19,7 @@ from installer.advice import Adviser
 from installer.backends import Backends
 from installer.files import AlreadyRunningError, explain, lock
 from installer.health import Health
+from installer.liveness import end_if_stuck
 from installer.memory import keep_little
 from installer.metrics import Metrics
 from installer.nodestate import Condition
@@ -29,6 +30,7 @@ from installer.reconcile import Reconciler
 from installer.release import release
 from installer.uninstall import uninstall
 from installer.waiting import wait
+from plugin.descriptors import raise_limit
 from plugin.handler import Handler, Outcome
 from plugin.parameters import Defaults
 from plugin.server import Server
@@ -76,6 +78,7 @@ class KnownPods(Protocol):
 def run(settings: Settings) -> None:
     """Run the agent in the foreground until SIGTERM or SIGINT. What it has installed stays (D7)."""
     keep_little()
+    raise_limit()
     with logs.to_stderr(settings.log_level) as lines:
         asyncio.run(Agent(settings, lines).run())
 
@@ -102,6 +105,7 @@ class Agent:
         )
         self._server = Server(settings.agent_socket, handler)
         self._not_serving = "not started yet"
+        self._unasked = ""  # why nobody can ask about health
         self._reconciler = Reconciler(lambda: self._orders, lambda: self._server.serving)
         self._metrics = Metrics(
             version=release(),
@@ -148,12 +152,11 @@ class Agent:
                 stack.push_async_callback(self._cluster.close)
             if not await self._hold_node(stack):
                 return
-            if self._settings.health_address:
-                address = await self._health.start(self._settings.health_address)
-                stack.push_async_callback(self._health.stop)
-                _log.info("health", extra={"address": f"{address.host}:{address.port}"})
+            stack.push_async_callback(self._health.stop)
             async with asyncio.TaskGroup() as parts:
                 parts.create_task(self._end())
+                parts.create_task(end_if_stuck(self._stop))
+                parts.create_task(self._serve_health())
                 parts.create_task(self._pods.run(self._stop))
                 if self._cluster:
                     parts.create_task(self._cluster.run(self._stop))
@@ -235,6 +238,25 @@ class Agent:
         await self._stop.wait()
         await self._server.stop()
 
+    async def _serve_health(self) -> None:
+        """Answer about health; where that cannot be, as another program listens there, pods are served all the same."""
+        address = self._settings.health_address
+        while address and not self._stop.is_set():
+            try:
+                found = await self._health.start(address)
+            except OSError as error:
+                before, self._unasked = self._unasked, explain(error)
+                if self._unasked != before:
+                    extra = {"address": f"{address.host}:{address.port}", "reason": self._unasked}
+                    _log.error(
+                        "cannot answer about health: probes and scrapes reach another program or none", extra=extra
+                    )
+                await wait(self._stop, RETRY)
+            else:
+                self._unasked = ""
+                _log.info("health", extra={"address": f"{found.host}:{found.port}"})
+                return
+
     async def _choose_backend(self) -> None:
         await self._backends.try_all(self._workers, self._orders.settings.redirect_backend)
 
@@ -286,6 +308,7 @@ class Agent:
             redirected=self._counted[0],
             repaired=self._pod_repair.repaired,
             astray=self._pod_repair.notes,
+            unasked=self._unasked,
         )
 
     def _observe(self, outcome: Outcome) -> None:

@@ -1,12 +1,54 @@
-"""Health over HTTP: /healthz (the agent's loop turns), /readyz (the node is ready, or why not), /metrics."""
+"""Health over HTTP: /healthz (the agent's loop turns), /readyz (the node is ready, or why not), /metrics.
 
-from collections.abc import Callable, Sequence
+Where it listens anybody may connect: every program of the node, and by setting others. So it takes one request a connection, of
+a few kilobytes and in a few seconds, and a bounded number of them; the oldest makes room for the next (F37).
+"""
 
-from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from __future__ import annotations
 
-from installer.nodestate import Condition
+import asyncio
+import re
+import socket
+from http import HTTPStatus
+from typing import TYPE_CHECKING, NamedTuple
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
 from installer.settings import HostPort
+from plugin.listener import Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from prometheus_client import CollectorRegistry
+
+    from installer.nodestate import Condition
+
+MOST = 64  # connections
+AT_A_TIME = 16  # of which so many are taken before the agent does something else
+SLOWEST = 3.0  # seconds from the connection to the end of the answer
+LARGEST = 8192  # bytes of a request
+CROWD, METRICS_FOR = 4, 1.0  # connections at once among which they are shown as they were so many seconds ago at most
+
+_TEXT = "text/plain; charset=utf-8"
+_REQUEST = re.compile(rb"(GET|HEAD) (/[^ ?\r\n]*)(?:\?[^ \r\n]*)? HTTP/1\.[01]\r?\n")
+_END = re.compile(rb"\r?\n\r?\n")
+
+
+class _Answer(NamedTuple):
+    status: HTTPStatus
+    body: bytes
+    kind: str = _TEXT
+
+    def encode(self, *, head_alone: bool) -> bytes:
+        lines = (
+            f"HTTP/1.1 {self.status.value} {self.status.phrase}",
+            f"Content-Type: {self.kind}",
+            f"Content-Length: {len(self.body)}",
+            "Connection: close",
+        )
+        head = "".join(line + "\r\n" for line in (*lines, "")).encode()
+        return head if head_alone else head + self.body
 
 
 class Health:
@@ -21,15 +63,8 @@ class Health:
         """
         self._conditions = conditions
         self._registry = registry
-        app = web.Application()
-        app.add_routes(
-            [
-                web.get("/healthz", self._healthz),
-                web.get("/readyz", self._readyz),
-                web.get("/metrics", self._metrics),
-            ]
-        )
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        self._listener: Listener | None = None
+        self._shown = b"", float("-inf")  # the metrics, and when they were so
 
     async def start(self, address: HostPort) -> HostPort:
         """Listen.
@@ -40,21 +75,71 @@ class Health:
         Raises:
             OSError: if the address is taken, or is none of this node's.
         """
-        await self._runner.setup()
-        await web.TCPSite(self._runner, address.host, address.port).start()
-        return HostPort(*self._runner.addresses[0][:2])
+        found = await asyncio.get_running_loop().getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, where = found[0]
+        listening = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(where)
+            listening.listen(1024)
+        except OSError:
+            listening.close()
+            raise
+        self._listener = Listener(listening, self._serve, most=MOST + 1, unheard=MOST, at_a_time=AT_A_TIME)
+        self._listener.start()
+        return HostPort(*listening.getsockname()[:2])
 
     async def stop(self) -> None:
         """Stop listening."""
-        await self._runner.cleanup()
+        if self._listener:
+            await self._listener.stop()
 
-    async def _healthz(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+    async def _serve(self, connection: socket.socket, _: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(SLOWEST):
+                received = b""
+                while not _END.search(received) and len(received) <= LARGEST:
+                    if not (chunk := await loop.sock_recv(connection, LARGEST)):
+                        return
+                    received += chunk
+                await loop.sock_sendall(connection, self._answer(received))
+                connection.shutdown(socket.SHUT_WR)
+                await loop.sock_recv(
+                    connection, LARGEST
+                )  # or what was not read of a request would take the answer along
+        except (TimeoutError, OSError):
+            return  # nobody is there any more, or too slow
 
-    async def _readyz(self, _: web.Request) -> web.Response:
-        conditions = self._conditions()
-        ready = all(condition.reason is None for condition in conditions)
-        return web.Response(status=200 if ready else 503, text="".join(f"{condition}\n" for condition in conditions))
+    def _answer(self, received: bytes) -> bytes:
+        if len(received) > LARGEST:
+            answer = _Answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, b"")
+            return answer.encode(head_alone=False)
+        if not (request := _REQUEST.match(received)):
+            return _Answer(HTTPStatus.BAD_REQUEST, b"expected GET or HEAD, in HTTP/1\n").encode(head_alone=False)
+        method, path = request.groups()
+        return self._page(path).encode(head_alone=method == b"HEAD")
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    def _page(self, path: bytes) -> _Answer:
+        match path:
+            case b"/healthz":
+                return _Answer(HTTPStatus.OK, b"ok\n")
+            case b"/readyz":
+                conditions = self._conditions()
+                ready = all(condition.reason is None for condition in conditions)
+                text = "".join(f"{condition}\n" for condition in conditions)
+                return _Answer(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, text.encode())
+            case b"/metrics":
+                return _Answer(HTTPStatus.OK, self._metrics(), CONTENT_TYPE_LATEST)
+            case _:
+                return _Answer(HTTPStatus.NOT_FOUND, b"expected /healthz, /readyz or /metrics\n")
+
+    def _metrics(self) -> bytes:
+        """Write them; many who ask at the same time get the same ones, as it takes milliseconds that pods wait for."""
+        now = asyncio.get_running_loop().time()
+        crowded = self._listener is not None and self._listener.count >= CROWD
+        if not crowded or now >= self._shown[1] + METRICS_FOR:
+            self._shown = generate_latest(self._registry), now
+        return self._shown[0]

@@ -49,6 +49,7 @@ class Seen:
         redirected: how many of the node's pods are redirected.
         repaired: how many of them were given their redirect while they ran.
         astray: those that are to be redirected and are not, each with why.
+        unasked: why the agent cannot answer about health; empty if it can.
     """
 
     version: str
@@ -60,6 +61,7 @@ class Seen:
     redirected: int
     repaired: int = 0
     astray: Sequence[str] = ()
+    unasked: str = ""
 
 
 def redirected_of(pods: Iterable[Pod], excluded: Collection[str], defaults: Defaults) -> int:
@@ -156,6 +158,9 @@ def _notes(seen: Seen) -> Iterator[tuple[str, str]]:
         yield INVALID_SETTINGS, f"the IstioControlPlane is wrong and what was set before stays: {each}"
     for pod in seen.astray:
         yield "PodsNotRedirected", pod
+    if seen.unasked:
+        said = f"the agent cannot listen on its health address: {seen.unasked}. Probes and scrapes do not reach it"
+        yield "HealthNotServed", f"{said}; find out with `ss -lptn` who listens there, or set cni.healthAddress"
 
 
 def _backend(capability: Capability) -> dict[str, Any]:

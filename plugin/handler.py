@@ -7,7 +7,8 @@ import ipaddress
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from plugin import netns, wire
 from plugin.apply import ApplyError, apply, check
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
-    from plugin.backend import Backend, Capability
+    from plugin.backend import Capability
     from plugin.parameters import Defaults
     from plugin.pod import Pod, PodSource
     from plugin.redirect import Redirect
     from plugin.values import Address
 
+
+_T = TypeVar("_T")
 
 _MESHED = "it is a meshed pod"
 _NOT_DUAL_STACK = "which is not said to listen on IPv6 (its env ISTIO_DUAL_STACK, or the agent's setting ipv6)"
@@ -46,8 +49,8 @@ class Reply(NamedTuple):
 class Outcome:
     """What became of one request, for log and metrics.
 
-    `outcome` is redirect, pass or error; `row` the short name of the decision table's row, where one decided; `code` that
-    of CNI, 0 for success; `around` the number of the pod's addresses whose traffic goes round its sidecar.
+    `outcome` is redirect, pass, error or abandoned; `row` the short name of the decision table's row, where one decided;
+    `code` that of CNI, 0 for success; `around` the number of the pod's addresses whose traffic goes round its sidecar.
     """
 
     command: str
@@ -68,6 +71,10 @@ class _Done(NamedTuple):
     reason: str
     code: int = 0
     around: int = 0
+
+
+class _NobodyWaits(Exception):  # noqa: N818 - no mistake
+    """The pod's turn has come, and nobody waits for it any more: its netns is left as it is."""
 
 
 class Handler:
@@ -100,14 +107,25 @@ class Handler:
         self._capability = capability
         self._observe = observe
 
-    async def __call__(self, payload: bytes, descriptor: int | None) -> Reply:
-        """Answer one request: the CNI_* variables and stdin as `wire.join` packs them, and the netns."""
+    async def __call__(self, payload: bytes, descriptor: int | None, wanted: Callable[[], bool]) -> Reply | None:
+        """Answer one request.
+
+        Args:
+            payload: the CNI_* variables and stdin, as `wire.join` packs them.
+            descriptor: the netns.
+            wanted: whether somebody still waits for the answer; asked on a worker, when the pod's turn has come.
+
+        Returns:
+            None if nobody waited any more: then nothing was done, and nobody may take the pod for set up.
+        """
         started = time.perf_counter()
         request, reply, done = None, None, None
         try:
             request = Request.parse(*wire.split(payload))
-            done = await self._carry_out(request, descriptor)
+            done = await self._carry_out(request, descriptor, wanted)
             reply = Reply(0, request.result())
+        except _NobodyWaits:
+            done = _Done("abandoned", None, "the plugin gave up before the pod's turn came: nothing was done")
         except Exception as error:  # noqa: BLE001 - whatever it is: the runtime gets an error, and the agent goes on (F32)
             failure = _as_cni_error(error)
             done = _Done("error", None, failure.msg, failure.code)
@@ -128,7 +146,7 @@ class Handler:
         )
         return reply
 
-    async def _carry_out(self, request: Request, descriptor: int | None) -> _Done:
+    async def _carry_out(self, request: Request, descriptor: int | None, wanted: Callable[[], bool]) -> _Done:
         if request.command == "STATUS":
             if why := self._capability().unusable:
                 raise CniError(Code.NOT_AVAILABLE, f"this node cannot redirect pods: {why}")
@@ -139,26 +157,28 @@ class Handler:
         if isinstance(verdict, Pass):
             return _Done("pass", verdict.row, verdict.reason)
         if request.command == "CHECK":
-            await self._check(fd, verdict)
+            await self._check(fd, verdict, wanted)
             return _Done("redirect", "redirect", "the redirect is in place")
-        await self._apply(fd, verdict)
+        await self._apply(fd, verdict, wanted)
         around = verdict.around(addresses)
         reason = (
             f"it is a meshed pod; {_listed(around)} goes round its sidecar, {_NOT_DUAL_STACK}" if around else _MESHED
         )
         return _Done("redirect", "redirect", reason, around=len(around))
 
-    async def _apply(self, fd: NetnsFd, redirect: Redirect) -> None:
+    async def _apply(self, fd: NetnsFd, redirect: Redirect, wanted: Callable[[], bool]) -> None:
         capability, loop = self._capability(), asyncio.get_running_loop()
         if lacking := capability.lacks(redirect):
             raise CniError(Code.REDIRECT_FAILED, f"the pod cannot be redirected as it asks for: {lacking}")
         applied: asyncio.Future[None] = loop.create_future()
-        self._workers.submit(_apply_and_tell, fd, redirect, capability.backend, loop, applied)
+        turn = partial(_if_wanted, wanted, partial(apply, fd, redirect, capability.backend))
+        self._workers.submit(_apply_and_tell, turn, loop, applied)
         await applied
 
-    async def _check(self, fd: NetnsFd, redirect: Redirect) -> None:
+    async def _check(self, fd: NetnsFd, redirect: Redirect, wanted: Callable[[], bool]) -> None:
         backend, loop = self._capability().backend, asyncio.get_running_loop()
-        if difference := await loop.run_in_executor(self._workers, check, fd, redirect, backend):
+        turn = partial(_if_wanted, wanted, partial(check, fd, redirect, backend))
+        if difference := await loop.run_in_executor(self._workers, turn):
             raise CniError(Code.REDIRECT_FAILED, f"the pod's redirect is not as it should be: {difference}")
 
     async def _decide(self, request: Request, addresses: tuple[Address, ...]) -> Redirect | Pass:
@@ -184,11 +204,7 @@ class Handler:
 
 
 def _apply_and_tell(
-    fd: NetnsFd,
-    redirect: Redirect,
-    backend: Backend,
-    loop: asyncio.AbstractEventLoop,
-    applied: asyncio.Future[None],
+    turn: Callable[[], Callable[[], None]], loop: asyncio.AbstractEventLoop, applied: asyncio.Future[None]
 ) -> None:
     """Redirect a pod, on a worker, which takes the next pod only when this one's context is freed.
 
@@ -196,12 +212,19 @@ def _apply_and_tell(
     leave as many contexts behind, of more than a megabyte each.
     """
     try:
-        free = apply(fd, redirect, backend)
+        free = turn()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the waiting request's
         loop.call_soon_threadsafe(applied.set_exception, error)
     else:
         loop.call_soon_threadsafe(applied.set_result, None)
         free()
+
+
+def _if_wanted(wanted: Callable[[], bool], work: Callable[[], _T]) -> _T:
+    """Do the work of a pod whose turn has come; a client that has given up has asked again, or its pod is given up."""
+    if not wanted():
+        raise _NobodyWaits
+    return work()
 
 
 def _pod_netns(descriptor: int | None) -> NetnsFd:

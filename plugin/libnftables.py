@@ -7,6 +7,7 @@ import os
 from functools import cache
 
 from plugin.backend import RefusedError
+from plugin.descriptors import SELECTABLE, low_ones_are_left
 from plugin.lines import excerpt
 
 SONAME = "libnftables.so.1"
@@ -35,6 +36,8 @@ class Context:
 
     def __init__(self) -> None:
         self._library = _library()
+        if not low_ones_are_left():  # it would end this process (F37)
+            raise RefusedError(f"no file descriptor below {SELECTABLE} is free: the agent holds too many files open")
         self._context = ctypes.c_void_p(self._library.nft_ctx_new(ctypes.c_uint32(0)))
         if not self._context:
             raise RefusedError("libnftables has no context for us: out of memory?")

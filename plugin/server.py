@@ -5,14 +5,16 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
-import errno
 import os
+import select
 import socket
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from plugin import wire
 from plugin.cni import CniError, Code
+from plugin.descriptors import moved_up, room
+from plugin.listener import Listener
 from plugin.wire import WireError
 
 if TYPE_CHECKING:
@@ -21,11 +23,16 @@ if TYPE_CHECKING:
 
     from plugin.handler import Reply
 
-    Handle = Callable[[bytes, int | None], Awaitable[Reply]]
+    Handle = Callable[[bytes, int | None, Callable[[], bool]], Awaitable[Reply | None]]
 
-BACKLOG = 1024
+BACKLOG = 4096  # the kernel may hold fewer
+MOST, UNHEARD = (
+    1024,
+    64,
+)  # requests at the same time, each with the descriptors of connection and netns; and those that are silent
+BUSY = 16  # requests at the same time, from which on a client is told at once that it has been heard
 SLOWEST_REQUEST = 5.0  # seconds for a client to send its request
-WORKING_EVERY = 0.3  # seconds; well below wire's SILENCE of a client
+FIRST_WORD, LATER_WORDS = 0.3, 3.0  # seconds; well below what `plugin.client` waits for each
 _INT = struct.calcsize("i")
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED, unix(7)
 
@@ -36,14 +43,14 @@ class Server:
     def __init__(self, path: Path, handle: Handle) -> None:
         self._path = path
         self._handle = handle
-        self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._listener: Listener | None = None
+        self._turn = asyncio.Lock()
+        self._works: dict[object, _Work] = {}
 
     @property
     def serving(self) -> bool:
         """Whether clients are answered."""
-        return self._accepting is not None and not self._accepting.done()
+        return self._listener is not None and self._listener.serving
 
     async def start(self) -> None:
         """Listen, in a directory that root alone may enter, on a socket that root alone may write to.
@@ -53,72 +60,88 @@ class Server:
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path.parent.chmod(0o700)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         fresh = self._path.with_name(f".{self._path.name}.new")
         fresh.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:
-            listener.bind(os.fspath(fresh))
+            listening.bind(os.fspath(fresh))
         finally:
             os.umask(before)
-        listener.listen(BACKLOG)
+        listening.listen(BACKLOG)
         fresh.replace(self._path)  # a client sees the old socket or one that answers, never none
-        self._listener = listener
-        self._accepting = asyncio.create_task(self._accept(listener), name="accept")
+        most = min(MOST, room() // 2)
+        self._listener = Listener(listening, self._serve, most=most, unheard=UNHEARD, at_a_time=most)
+        self._listener.start()
 
     async def stop(self) -> None:
         """Stop accepting, and let what is under way come to its end. The path stays: a client waits for the next agent."""
-        if self._accepting:
-            self._accepting.cancel()
-            await asyncio.wait([self._accepting])
         if self._listener:
-            self._listener.close()
-        if self._connections:
-            await asyncio.wait(self._connections)
+            await self._listener.stop()
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
+    async def _serve(self, connection: socket.socket, heard: Callable[[], None]) -> None:
+        request = _Incoming(connection)
+        try:
             try:
-                connection, _ = await loop.sock_accept(listener)
-            except OSError as error:
-                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ECONNABORTED):
-                    raise
-                await asyncio.sleep(0.05)  # out of descriptors for a moment: the backlog holds the others
-                continue
-            task = asyncio.create_task(self._serve(connection))
-            self._connections.add(task)
-            task.add_done_callback(self._connections.discard)
+                _require_root(connection)
+                async with asyncio.timeout(SLOWEST_REQUEST):
+                    payload = await request.receive()
+            except TimeoutError:
+                raise CniError(
+                    Code.IO_FAILURE,
+                    f"the agent saw {request.size} bytes of a request in {SLOWEST_REQUEST:.0f} s, expected all of it",
+                ) from None
+            except WireError as error:
+                raise CniError(Code.DECODING_FAILURE, str(error)) from error
+            heard()
+            await self._take_turn(connection)
+            await self._answer(connection, payload, request.netns)
+        except CniError as error:
+            await _send(connection, wire.frame(wire.RESULT, b"\x01" + error.encode()))
+        finally:
+            request.close()
 
-    async def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(ConnectionError):
-            request = _Incoming(connection)
-            try:
-                try:
-                    _require_root(connection)
-                    async with asyncio.timeout(SLOWEST_REQUEST):
-                        payload = await request.receive()
-                except TimeoutError:
-                    raise CniError(
-                        Code.IO_FAILURE,
-                        f"the agent saw {request.size} bytes of a request in {SLOWEST_REQUEST:.0f} s, expected all of it",
-                    ) from None
-                except WireError as error:
-                    raise CniError(Code.DECODING_FAILURE, str(error)) from error
-                await self._answer(connection, payload, request.netns)
-            except CniError as error:
-                await _send(connection, wire.frame(wire.RESULT, b"\x01" + error.encode()))
-            finally:
-                request.close()
+    async def _take_turn(self, connection: socket.socket) -> None:
+        """In a burst, let a client know that it is heard, and hear the others before the work begins.
+
+        A client that waits for its first word for a second tries again, which makes the burst larger.
+        """
+        if self._listener and self._listener.count >= BUSY:
+            await _send(connection, wire.frame(wire.WORKING, b""))
+            async with self._turn:
+                await asyncio.sleep(0)
 
     async def _answer(self, connection: socket.socket, payload: bytes, netns: int | None) -> None:
-        work = asyncio.ensure_future(self._handle(payload, netns))
-        while not (await asyncio.wait([work], timeout=WORKING_EVERY))[0]:
-            with contextlib.suppress(ConnectionError):  # the client gave up; the work is finished all the same
-                await _send(connection, wire.frame(wire.WORKING, b""))
-        reply = work.result()
+        reply = None
+        while reply is None:
+            work = self._work_for(payload, netns)
+            work.clients.add(connection)
+            try:
+                await _wait_for(work.task, connection)
+            finally:
+                work.clients.discard(connection)
+            reply = work.task.result()
+            if reply is None and _has_gone(connection):
+                return
         with contextlib.suppress(ConnectionError):
             await _send(connection, wire.frame(wire.RESULT, bytes((reply.status,)) + reply.stdout))
+
+    def _work_for(self, payload: bytes, netns: int | None) -> _Work:
+        """Begin the work for a request, or join what is done for the same one: a client may have asked before."""
+        key = (payload, netns is not None and _identity(netns))
+        if (work := self._works.get(key)) is None:
+            clients: set[socket.socket] = set()
+            handling = self._handle(payload, netns, lambda: not all(map(_has_gone, [*clients])))
+            work = self._works[key] = _Work(asyncio.ensure_future(handling), clients)
+            work.task.add_done_callback(lambda _: self._works.pop(key))
+        return work
+
+
+class _Work(NamedTuple):
+    """What is done for one request, and the connections of those that wait for it."""
+
+    task: asyncio.Future[Reply | None]
+    clients: set[socket.socket]
 
 
 class _Incoming:
@@ -161,7 +184,8 @@ class _Incoming:
                 continue
             for level, kind, content in ancillary:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    self._descriptors += array.array("i", content[: len(content) - len(content) % _INT])
+                    sent = array.array("i", content[: len(content) - len(content) % _INT])
+                    self._descriptors += map(moved_up, sent)
             if len(self._descriptors) > 1 or flags & socket.MSG_CTRUNC:
                 raise WireError("saw several file descriptors with one request, expected the netns alone")
             if not data:
@@ -171,6 +195,30 @@ class _Incoming:
     def close(self) -> None:
         for descriptor in self._descriptors:
             os.close(descriptor)
+
+
+async def _wait_for(work: asyncio.Future[Reply | None], connection: socket.socket) -> None:
+    """Wait for work, and let the client know that it is under way."""
+    pause = FIRST_WORD
+    while not (await asyncio.wait([work], timeout=pause))[0]:
+        pause = LATER_WORDS
+        with contextlib.suppress(ConnectionError):  # the client gave up; work that has begun is finished all the same
+            await _send(connection, wire.frame(wire.WORKING, b""))
+
+
+def _has_gone(connection: socket.socket) -> bool:
+    """Whether the other side has closed the connection: then nobody waits for what would be sent. For any thread."""
+    poll = select.poll()
+    try:
+        poll.register(connection, 0)
+    except (OSError, ValueError):  # it is closed on our side
+        return True
+    return any(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    there = os.fstat(fd)
+    return there.st_dev, there.st_ino
 
 
 def _require_root(connection: socket.socket) -> None:

@@ -55,7 +55,7 @@ def test_the_socket_is_where_the_plugin_on_the_node_is_told(render: Render) -> N
     assert rendered.settings["AGENT_SOCKET"] == "/run/mesh/node/agent.sock"
 
 
-PROBES = {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+PROBES = {"readinessProbe": "/readyz"}  # no other: who listens there before the agent must not have it killed
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,7 @@ def test_the_kubelet_asks_where_the_agent_listens(render: Render, address: str, 
     container = render({"cni": {"healthAddress": address}}).container
     (named,) = container["ports"]
     assert named == {"name": "health", "containerPort": port}
+    assert {each for each in container if each.endswith("Probe")} == {*PROBES}
     for probe, path in PROBES.items():
         asked = container[probe]["httpGet"]
         assert (asked["path"], asked["port"], asked.get("host")) == (path, "health", host)

@@ -1,0 +1,27 @@
+"""Ending an agent whose event loop stands still, so that the kubelet starts it anew.
+
+No livenessProbe does that: whoever listens on the health address before the agent would be asked in its place, and an agent
+that serves pods be killed (F37).
+"""
+
+from __future__ import annotations
+
+import faulthandler
+from typing import TYPE_CHECKING
+
+from installer.waiting import wait
+
+if TYPE_CHECKING:
+    import asyncio
+
+STUCK = 60.0  # seconds in which the loop does not turn once; a busy node is no reason to start again
+
+
+async def end_if_stuck(stop: asyncio.Event, seconds: float = STUCK) -> None:
+    """Until told to stop, have a thread outside Python write all tracebacks to stderr and end the process if it is stuck."""
+    try:
+        while not stop.is_set():
+            faulthandler.dump_traceback_later(seconds, exit=True)
+            await wait(stop, seconds / 10)
+    finally:
+        faulthandler.cancel_dump_traceback_later()

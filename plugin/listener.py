@@ -1,0 +1,128 @@
+"""Taking connections from whoever makes them: a bounded number at a time, each served in a task of its own (F32, F37)."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from plugin.descriptors import moved_up
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Serve = Callable[[socket.socket, Callable[[], None]], Awaitable[None]]
+
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+BREATH = 0.05  # seconds before another try when the kernel has no descriptor or memory for a connection
+SAY_EVERY = 60.0  # seconds between two lines about that
+
+_log = logging.getLogger(__name__)
+
+
+class Listener:
+    """Serves the connections of one listening socket."""
+
+    def __init__(self, listening: socket.socket, serve: Serve, *, most: int, unheard: int, at_a_time: int) -> None:
+        """Prepare; `start` begins.
+
+        Args:
+            listening: a listening socket, non-blocking; it is closed by `stop`.
+            serve: what to do with each connection, which is closed afterwards. It is given something to call once it is
+                clear what the connection is for: until then the connection may have to make room for a newer one.
+            most: how many are served at the same time; the others wait in the kernel's queue.
+            unheard: how many of them may be those that have not said what they want. The oldest of these is closed when
+                there are more: whoever connects and is silent is in nobody's way.
+            at_a_time: how many are taken before those that were taken get on.
+        """
+        self._listening = listening
+        self._serve = serve
+        self._most, self._unheard, self._at_a_time = most, min(unheard, most), at_a_time
+        self._tasks: dict[asyncio.Task[None], socket.socket] = {}
+        self._silent: dict[socket.socket, asyncio.Task[None]] = {}  # the oldest first
+        self._room = asyncio.Event()
+        self._room.set()
+        self._said = float("-inf")
+        self._accepting: asyncio.Task[None] | None = None
+
+    @property
+    def serving(self) -> bool:
+        """Whether connections are taken."""
+        return self._accepting is not None and not self._accepting.done()
+
+    @property
+    def count(self) -> int:
+        """How many connections there are."""
+        return len(self._tasks)
+
+    def start(self) -> None:
+        """Begin to take connections."""
+        self._accepting = asyncio.create_task(self._accept(), name="accept")
+
+    async def stop(self) -> None:
+        """Take no more, close those that have not said what they want, and let the others come to their end."""
+        if self._accepting:
+            self._accepting.cancel()
+            await asyncio.wait([self._accepting])
+        self._listening.close()
+        for task in self._silent.values():
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait([*self._tasks])
+
+    async def _accept(self) -> None:
+        loop, turn = asyncio.get_running_loop(), 0
+        while True:
+            await self._room.wait()
+            try:
+                taken, _ = await loop.sock_accept(self._listening)
+            except OSError as error:
+                if error.errno == errno.ECONNABORTED:
+                    continue
+                if error.errno not in EXHAUSTED:
+                    raise
+                self._say(error)
+                await asyncio.sleep(BREATH)
+                continue
+            self._take(taken)
+            turn += 1
+            if turn % self._at_a_time == 0:
+                await asyncio.sleep(0)
+
+    def _take(self, taken: socket.socket) -> None:
+        """Serve a connection, and make room for it."""
+        family, kind = taken.family, taken.type
+        connection = socket.socket(family, kind, fileno=moved_up(taken.detach()))
+        connection.setblocking(False)
+        task = asyncio.create_task(self._run(connection))
+        task.add_done_callback(self._ended)
+        self._tasks[task], self._silent[connection] = connection, task
+        if len(self._silent) > self._unheard:
+            oldest = next(iter(self._silent))
+            self._silent.pop(oldest).cancel()
+        if len(self._tasks) >= self._most:
+            self._room.clear()
+
+    async def _run(self, connection: socket.socket) -> None:
+        with suppress(ConnectionError):
+            await self._serve(connection, lambda: self._heard(connection))
+
+    def _heard(self, connection: socket.socket) -> None:
+        self._silent.pop(connection, None)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        connection = self._tasks.pop(task)
+        self._heard(connection)
+        connection.close()
+        self._room.set()
+        if not task.cancelled() and (error := task.exception()):
+            _log.error("a connection could not be served: this is a mistake in the agent", exc_info=error)
+
+    def _say(self, error: OSError) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._said + SAY_EVERY:
+            self._said = now
+            _log.warning("no connection can be taken for the moment; they wait", extra={"reason": str(error)})
