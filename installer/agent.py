@@ -24,6 +24,7 @@ from installer.memory import keep_little
 from installer.metrics import Metrics
 from installer.nodestate import Condition
 from installer.nodestatus import Seen, redirected_of
+from installer.notices import Notices
 from installer.orders import Orders
 from installer.podrepair import PodRepair
 from installer.reconcile import Reconciler
@@ -53,8 +54,11 @@ _log = logging.getLogger(__name__)
 class KnownPods(Protocol):
     """Where the agent knows its pods from: `installer.pods` or `installer.manifests`."""
 
-    async def find(self, namespace: str, name: str, uid: str | None) -> Pod | None:
+    async def find(self, namespace: str, name: str, uid: str | None, *, anew: bool = False) -> Pod | None:
         """Find one pod, as `plugin.pod.PodSource` says."""
+
+    def recall(self, namespace: str, name: str, uid: str | None) -> Pod | None:
+        """Return one that is known, as that says."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep knowing them until told to stop."""
@@ -92,6 +96,7 @@ class Agent:
         self._told, self._stop = asyncio.Event(), asyncio.Event()
         self._leaves = False
         self._counted = (0, 0.0)  # the redirected pods, and until when that is taken for true
+        self._notices = Notices()
         self._backends = Backends()
         self._pods = _pods(settings)
         self._workers = ThreadPoolExecutor(NETNS_WORKERS, "netns")
@@ -312,7 +317,9 @@ class Agent:
         )
 
     def _observe(self, outcome: Outcome) -> None:
-        self._metrics.request(outcome.command, outcome.outcome, outcome.seconds, outcome.row, outcome.around)
+        of = outcome.command, outcome.outcome, outcome.seconds, outcome.row
+        self._metrics.request(*of, around=outcome.around, mismatch=outcome.mismatch)
+        self._notices.tell(outcome)
         _log.log(
             logging.WARNING if outcome.outcome == "error" else logging.INFO,
             "%s: %s",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +34,9 @@ _WHAT_TO_DO = {
     429: "the API server has too much to do",
 }
 
+_LOST = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError)
+_MISTRUSTED = (aiohttp.ClientSSLError, ssl.SSLError)
+
 
 class ApiError(PodsUnavailable):
     """The API server did not do what it was asked for.
@@ -40,11 +44,13 @@ class ApiError(PodsUnavailable):
     Attributes:
         status: its answer's; 0 if there was none.
         after: seconds for which it wants to be left alone.
+        is_outage: it could not be reached, or could not answer; not that it has refused, or was not trusted.
     """
 
-    def __init__(self, message: str, status: int = 0, after: float = 0.0) -> None:
+    def __init__(self, message: str, status: int = 0, after: float = 0.0, *, is_outage: bool = False) -> None:
         super().__init__(message)
         self.status, self.after = status, after
+        self.is_outage = is_outage or status == 429 or status >= 500
 
 
 class CredentialsError(Exception):
@@ -213,9 +219,11 @@ class ApiServer:
                     raise ApiError(said, answer.status, _after(answer))
                 return await answer.json()
         except TimeoutError as error:
-            raise ApiError(f"{info.server} did not answer within {asked.patience:g} s") from error
+            raise ApiError(f"{info.server} did not answer within {asked.patience:g} s", is_outage=True) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise ApiError(f"{info.server} cannot be asked: {error or type(error).__name__}") from error
+            is_outage = isinstance(error, _LOST) and not isinstance(error, _MISTRUSTED)
+            said = f"{info.server} cannot be asked: {error or type(error).__name__}"
+            raise ApiError(said, is_outage=is_outage) from error
 
     async def close(self) -> None:
         """Close the connections."""

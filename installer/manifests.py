@@ -104,7 +104,7 @@ class ManifestPods:
             if watcher:
                 watcher.close()
 
-    async def find(self, namespace: str, name: str, uid: str | None) -> Pod | None:
+    async def find(self, namespace: str, name: str, uid: str | None, *, anew: bool = False) -> Pod | None:  # noqa: ARG002 - it is always
         """Find a pod as its manifest is now; one without a uid stands for any pod of its name.
 
         Raises:
@@ -119,6 +119,13 @@ class ManifestPods:
         if errors := [file.error for file in self._files.values() if file.error]:
             raise PodsUnavailable(f"it may be in a file that cannot be read: {errors[0]}")
         return None
+
+    def recall(self, namespace: str, name: str, uid: str | None) -> Pod | None:
+        """Return a pod whose manifest has this uid: one without stands for any pod of its name, which proves nothing."""
+        fitting = (
+            known.pod for file in self._files.values() for known in file.pods if known.fits(namespace, name, uid)
+        )
+        return next((pod for pod in fitting if uid and pod.uid), None)
 
     def _look(self) -> None:
         """Look at the folder; with names as text, as it is done for each pod."""

@@ -57,6 +57,11 @@ class Metrics:
             "IPv6 addresses of redirected pods whose traffic goes round a sidecar that is not dual-stack.",
             registry=self.registry,
         )
+        self._mismatches = Counter(
+            "istio_cni_annotation_mismatches",
+            "ADDs of pods about which the runtime and the API server contradict each other: these are redirected.",
+            registry=self.registry,
+        )
         self._seconds = Histogram(
             "istio_cni_add_duration_seconds",
             "From the ADD's arrival at the agent to its answer.",
@@ -73,7 +78,9 @@ class Metrics:
         self.registry.register(_Now(version, node, pods, backends, lost_log_lines))
         prometheus_client.ProcessCollector(registry=self.registry)
 
-    def request(self, command: str, outcome: str, seconds: float, row: str | None = None, around: int = 0) -> None:
+    def request(
+        self, command: str, outcome: str, seconds: float, row: str | None = None, *, around: int = 0, mismatch: str = ""
+    ) -> None:
         """Count one answered request.
 
         Args:
@@ -82,11 +89,13 @@ class Metrics:
             seconds: from its arrival to its answer.
             row: the row of the decision table that decided, if one did: one of a few names, never a free text.
             around: how many of the pod's addresses go round its sidecar.
+            mismatch: how the runtime and the API server contradict each other about the pod, if they do.
         """
         self._requests.labels(command, outcome).inc()
         if command == "ADD":
             self._seconds.labels(outcome).observe(seconds)
             self._around.inc(around)
+            self._mismatches.inc(bool(mismatch))
             if row is not None:
                 self._decisions.labels(row).inc()
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.apiserver import PODS_PATIENCE, ApiError, ApiServer
@@ -82,24 +83,30 @@ class NodePods:
         finally:
             await self._api.close()
 
-    async def find(self, namespace: str, name: str, uid: str | None) -> Pod | None:
+    async def find(self, namespace: str, name: str, uid: str | None, *, anew: bool = False) -> Pod | None:
         """Find one pod, as `plugin.pod.PodSource` says.
 
-        Without a uid the pod that we know may be an earlier one of the name, so that the API server is asked first.
+        Without a uid the pod that we know may be an earlier one of the name, so that the API server is asked first. What
+        we know counts instead in an outage alone (F30), and says so; a server that refuses us is none.
         """
-        known = [*self._pods.get((namespace, name), {}).values()]
-        if uid is not None and (found := next((pod for pod in known if pod.has_uid(uid)), None)):
-            return found
+        known = self.recall(namespace, name, uid)
+        if known and uid is not None and not anew:
+            return known
         try:
             pod = await self._ask_for(namespace, name)
-        except PodsUnavailable:
-            if uid is None and known:
-                return known[-1]  # a pod known to the agent goes on (F30)
+        except ApiError as error:
+            if known and uid is None and not anew and error.is_outage:
+                return replace(known, remembered=True)
             raise
         if pod is None or not pod.has_uid(uid):
             return None  # another of its name is there by now: names are unique, so this one is gone
         self._doubt_node_name(pod)
         return pod
+
+    def recall(self, namespace: str, name: str, uid: str | None) -> Pod | None:
+        """Return what is known of a pod, as `plugin.pod.PodSource` says."""
+        known = [pod for pod in self._pods.get((namespace, name), {}).values() if pod.has_uid(uid)]
+        return max(reversed(known), key=lambda pod: pod.is_injected, default=None)
 
     async def _ask_for(self, namespace: str, name: str) -> Pod | None:
         if not _NAME.fullmatch(namespace) or not _NAME.fullmatch(name):

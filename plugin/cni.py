@@ -22,6 +22,7 @@ ASKED = ("ADD", "CHECK", "STATUS")  # what the client asks the agent; it answers
 SINCE = {"CHECK": "0.4.0", "STATUS": "1.1.0", "GC": "1.1.0"}
 POD_ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
 
+_POD_KEYS = ("K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_UID")
 _CONTAINER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 _INTERFACE = re.compile(r"(?!\.{1,2}$)[^\s/:\0]{1,15}")
 _KUBERNETES_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
@@ -163,7 +164,24 @@ def _arguments(text: str) -> dict[str, str]:
     for pair in pairs:
         if "=" not in pair:
             raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_ARGS: saw {pair!r:.80}, expected KEY=VALUE;KEY=VALUE")
-    return dict(pair.partition("=")[::2] for pair in pairs)
+    found: dict[str, str] = {}
+    for key, _, value in (pair.partition("=") for pair in pairs):
+        if key not in _POD_KEYS and key.strip().upper() in _POD_KEYS:
+            raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_ARGS: saw {key!r:.80}, expected {key.strip().upper()}")
+        if key in _POD_KEYS and found.get(key, value) != value:
+            raise CniError(
+                Code.INVALID_ENVIRONMENT,
+                f"CNI_ARGS: saw {key} twice, as {found[key]!r:.80} and {value!r:.80}, expected one",
+            )
+        found[key] = value
+    given = [key for key in _POD_KEYS if found.get(key)]
+    if given and not all(found.get(key) for key in _POD_KEYS[:2]):
+        raise CniError(
+            Code.INVALID_ENVIRONMENT,
+            f"CNI_ARGS: saw {', '.join(given)} alone, expected {_POD_KEYS[0]} and {_POD_KEYS[1]}, or none of them for "
+            "what is no pod",
+        )
+    return found
 
 
 def _argument(args: Mapping[str, str], key: str, form: re.Pattern[str]) -> str:
@@ -223,7 +241,11 @@ def _annotations(values: Mapping[str, Any]) -> Mapping[str, str] | None:
         raise CniError(Code.INVALID_CONFIG, f"runtimeConfig: saw {runtime!r:.80}, expected an object")
     if POD_ANNOTATIONS not in runtime:
         return None
-    annotations = runtime[POD_ANNOTATIONS] or {}  # containerd hands over null for a pod without annotations
+    annotations = runtime[POD_ANNOTATIONS]
+    if annotations is None:
+        return {}  # containerd's word for a pod without annotations
+    if not annotations and annotations != {}:
+        return None  # such as [] or "": it says nothing
     if not isinstance(annotations, dict) or not all(isinstance(value, str) for value in annotations.values()):
         raise CniError(
             Code.INVALID_CONFIG,

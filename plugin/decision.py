@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from plugin.keys import DISABLE_ENVOY, INIT, INJECT, INTERCEPTION_MODE, PROXY
+from plugin.keys import DISABLE_ENVOY, INIT, INJECT, INTERCEPTION_MODE, PROXY, of_the_mesh
 from plugin.outside import NEVER_INJECTED, Pass
 from plugin.parameters import Defaults, redirect
 from plugin.values import maybe_boolean
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from plugin.pod import Container, Pod
     from plugin.redirect import Redirect
     from plugin.values import Address
@@ -46,6 +49,45 @@ def decide(pod: Pod, addresses: tuple[Address, ...], defaults: Defaults) -> Redi
     if pod.annotations.get(INTERCEPTION_MODE) == "NONE":
         return Pass("mode-none", f"{INTERCEPTION_MODE} is NONE")
     return redirect(pod, proxy, addresses, defaults)
+
+
+def weigh(
+    pod: Pod, handed_over: Mapping[str, str] | None, addresses: tuple[Address, ...], defaults: Defaults
+) -> tuple[Redirect | Pass, str]:
+    """Decide about a pod of which the runtime may say something else: for the mesh, as a pass needs both to agree.
+
+    The API server's pod says how it is redirected, as `explain`, repair and the counts go by it as well; it follows an
+    edit, where the runtime's annotations stay those of the sandbox. Where it says pass, the runtime's annotations count.
+
+    Args:
+        pod: as the API server has it, by its uid.
+        handed_over: its annotations as the runtime hands them over; None if it does not.
+        addresses: as `decide` takes them.
+        defaults: the same.
+
+    Returns:
+        The decision, and what is contradictory in the evidence for it; empty if nothing is.
+
+    Raises:
+        InvalidValue: as `decide` does.
+    """
+    verdict = decide(pod, addresses, defaults)
+    if handed_over is None or not (keys := differing(pod, handed_over)):
+        return verdict, ""
+    which = "the API server's"
+    if isinstance(verdict, Pass):
+        other = decide(replace(pod, annotations=of_the_mesh(handed_over)), addresses, defaults)
+        if isinstance(other, Pass):
+            return verdict, ""
+        verdict, which = other, "the runtime's"
+    said = f"the runtime started the pod with other annotations than the API server has: {', '.join(keys)} differ"
+    return verdict, f"{said}. The pod is redirected as {which} say"
+
+
+def differing(pod: Pod, handed_over: Mapping[str, str]) -> list[str]:
+    """Name the annotations in which a pod differs from what the runtime hands over, of those that are read."""
+    other = of_the_mesh(handed_over)
+    return sorted(key for key in pod.annotations.keys() | other if pod.annotations.get(key) != other.get(key))
 
 
 def _is_no_sidecar(proxy: Container) -> str | None:

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from plugin import netns, wire
 from plugin.apply import ApplyError, apply, check
 from plugin.cni import CniError, Code, Request
-from plugin.decision import decide
+from plugin.decision import differing, weigh
+from plugin.keys import STATUS
 from plugin.netns import NetnsFd
-from plugin.outside import Pass, outside_mesh
+from plugin.outside import NEVER_INJECTED, Pass, outside_mesh
 from plugin.pod import PodsUnavailable
 from plugin.values import InvalidValue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Executor
 
     from plugin.backend import Capability
@@ -50,7 +51,8 @@ class Outcome:
     """What became of one request, for log and metrics.
 
     `outcome` is redirect, pass, error or abandoned; `row` the short name of the decision table's row, where one decided;
-    `code` that of CNI, 0 for success; `around` the number of the pod's addresses whose traffic goes round its sidecar.
+    `code` that of CNI, 0 for success; `around` the number of the pod's addresses whose traffic goes round its sidecar;
+    `mismatch` what the runtime and the API server say differently about the pod.
     """
 
     command: str
@@ -63,6 +65,8 @@ class Outcome:
     code: int
     seconds: float
     around: int = 0
+    mismatch: str = ""
+    pod_uid: str | None = None
 
 
 class _Done(NamedTuple):
@@ -71,6 +75,7 @@ class _Done(NamedTuple):
     reason: str
     code: int = 0
     around: int = 0
+    mismatch: str = ""
 
 
 class _NobodyWaits(Exception):  # noqa: N818 - no mistake
@@ -142,6 +147,8 @@ class Handler:
                 code=done.code,
                 seconds=time.perf_counter() - started,
                 around=done.around,
+                mismatch=done.mismatch,
+                pod_uid=request.pod_uid if request else None,
             )
         )
         return reply
@@ -153,18 +160,18 @@ class Handler:
             return _Done("pass", None, "this node can redirect pods")
         fd = _pod_netns(descriptor)
         addresses = _addresses(request)
-        verdict = await self._decide(request, addresses)
+        verdict, mismatch = await self._decide(request, addresses)
         if isinstance(verdict, Pass):
             return _Done("pass", verdict.row, verdict.reason)
         if request.command == "CHECK":
             await self._check(fd, verdict, wanted)
-            return _Done("redirect", "redirect", "the redirect is in place")
+            return _Done("redirect", "redirect", "the redirect is in place", mismatch=mismatch)
         await self._apply(fd, verdict, wanted)
         around = verdict.around(addresses)
         reason = (
             f"it is a meshed pod; {_listed(around)} goes round its sidecar, {_NOT_DUAL_STACK}" if around else _MESHED
         )
-        return _Done("redirect", "redirect", reason, around=len(around))
+        return _Done("redirect", "redirect", reason, around=len(around), mismatch=mismatch)
 
     async def _apply(self, fd: NetnsFd, redirect: Redirect, wanted: Callable[[], bool]) -> None:
         capability, loop = self._capability(), asyncio.get_running_loop()
@@ -181,13 +188,49 @@ class Handler:
         if difference := await loop.run_in_executor(self._workers, turn):
             raise CniError(Code.REDIRECT_FAILED, f"the pod's redirect is not as it should be: {difference}")
 
-    async def _decide(self, request: Request, addresses: tuple[Address, ...]) -> Redirect | Pass:
+    async def _decide(self, request: Request, addresses: tuple[Address, ...]) -> tuple[Redirect | Pass, str]:
+        """Decide, and say what is contradictory in what the runtime and the API server say."""
         passes = outside_mesh(request.namespace, request.pod, self._excluded(), request.annotations)
-        return passes or decide(await self._find(request), addresses, self._defaults())
+        if passes and not (passes is NEVER_INJECTED and self._is_known_as_injected(request)):
+            return passes, ""
+        return weigh(await self._find(request), request.annotations, addresses, self._defaults())
+
+    def _is_known_as_injected(self, request: Request) -> bool:
+        known = self._pods.recall(request.namespace, request.pod, request.pod_uid)
+        return known is not None and known.is_injected
 
     async def _find(self, request: Request) -> Pod:
+        """Find the pod that the request is about.
+
+        Raises:
+            CniError: code 11, if it cannot be had, or cannot be told from another one of its name.
+        """
+        pod, handed_over = await self._ask(request), request.annotations
+        if handed_over is not None and STATUS in handed_over and not pod.is_injected:
+            pod = await self._ask(request, anew=True)  # little is kept of what counts as outside the mesh
+        if request.pod_uid is None and pod.uid:
+            self._require_agreement(pod, handed_over)
+        return pod
+
+    @staticmethod
+    def _require_agreement(pod: Pod, handed_over: Mapping[str, str] | None) -> None:
+        """Hold a pod that was found by its name alone against what the runtime says of the one that it starts."""
+        if handed_over is None:
+            seen = "nothing but its name, which an earlier pod may have had" if pod.remembered else ""
+        else:
+            seen = ", ".join(differing(pod, handed_over))
+            seen = seen and f"another one's annotations ({seen} differ)"
+        if seen:
+            raise CniError(
+                Code.TRY_AGAIN_LATER,
+                f"pod {pod.namespace}/{pod.name} may be part of the mesh, and which pod of that name it is cannot be told: "
+                f"saw {seen}, expected K8S_POD_UID, or the runtime's annotations and the API server's to agree. It is not "
+                "started yet; it is tried again",
+            )
+
+    async def _ask(self, request: Request, *, anew: bool = False) -> Pod:
         try:
-            pod = await self._pods.find(request.namespace, request.pod, request.pod_uid)
+            pod = await self._pods.find(request.namespace, request.pod, request.pod_uid, anew=anew)
         except PodsUnavailable as error:
             raise CniError(
                 Code.TRY_AGAIN_LATER,

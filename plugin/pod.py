@@ -31,13 +31,14 @@ class PodsUnavailable(Exception):  # noqa: N818 - a state of the source, not a m
 class PodSource(Protocol):
     """Where the agent knows this node's pods from: the cluster, or a folder of manifests."""
 
-    async def find(self, namespace: str, name: str, uid: str | None) -> Pod | None:
+    async def find(self, namespace: str, name: str, uid: str | None, *, anew: bool = False) -> Pod | None:
         """Find one pod.
 
         Args:
             namespace: the pod's namespace.
             name: the pod's name.
             uid: the runtime's `K8S_POD_UID`, which tells a pod from an earlier one of the same name; None if unknown.
+            anew: ask where pods come from, and take all of it, whatever is known.
 
         Returns:
             The pod, or None if the source is sure that there is none.
@@ -45,6 +46,9 @@ class PodSource(Protocol):
         Raises:
             PodsUnavailable: if the source cannot say.
         """
+
+    def recall(self, namespace: str, name: str, uid: str | None) -> Pod | None:
+        """Return the pod if it is known, without asking; without a uid an injected one of its name before others."""
 
 
 class Phase(Enum):
@@ -85,6 +89,7 @@ class Pod:
         declared_ports: how many different TCP ports its containers declare, the sidecar apart.
         at_once: how many containers run at the same time: all but those that end before the others start.
         failing: the init containers whose last try failed.
+        remembered: found by its name alone, in an outage: it may be an earlier pod of that name.
     """
 
     namespace: str
@@ -103,6 +108,7 @@ class Pod:
     host_network: bool = False
     phase: Phase = Phase.UNKNOWN
     failing: tuple[str, ...] = ()
+    remembered: bool = field(default=False, compare=False)
 
     @property
     def is_injected(self) -> bool:

@@ -64,11 +64,12 @@ async def test_check_names_what_is_not_as_it_should_be(plugin: Plugin, agent: Ag
     assert "not as it should be" in answer.json["msg"]
 
 
+OTHER = "K8S_POD_NAME=other;K8S_POD_NAMESPACE=shop;K8S_POD_UID=uid-of-other"
 PASSES: dict[str, dict[str, Any]] = {
     "not Kubernetes": {"CNI_ARGS": ""},
     "excluded": {"CNI_ARGS": "K8S_POD_NAME=web;K8S_POD_NAMESPACE=istio-system"},
-    "never injected": {"runtimeConfig": handed_over(app="x")},
-    "without annotations": {"runtimeConfig": handed_over()},
+    "never injected": {"CNI_ARGS": OTHER, "runtimeConfig": handed_over(app="x")},
+    "without annotations": {"CNI_ARGS": OTHER, "runtimeConfig": handed_over()},
 }
 
 
@@ -129,6 +130,11 @@ BAD_VARIABLES = {
     "interface with a slash": ({"CNI_IFNAME": "../eth0"}, 4, "CNI_IFNAME"),
     "interface too long": ({"CNI_IFNAME": "e" * 16}, 4, "CNI_IFNAME"),
     "arguments without a value": ({"CNI_ARGS": "K8S_POD_NAME"}, 4, "CNI_ARGS"),
+    "another namespace beside it": ({"CNI_ARGS": f"{OTHER};K8S_POD_NAMESPACE=istio-system"}, 4, "K8S_POD_NAMESPACE"),
+    "a namespace without a name": ({"CNI_ARGS": "K8S_POD_NAMESPACE=shop"}, 4, "K8S_POD_NAME"),
+    "a uid alone": ({"CNI_ARGS": "K8S_POD_NAMESPACE=;K8S_POD_NAME=;K8S_POD_UID=1"}, 4, "K8S_POD_NAME"),
+    "a name with a blank": ({"CNI_ARGS": f"{OTHER}; K8S_POD_NAME=web"}, 4, "' K8S_POD_NAME'"),
+    "a name in small letters": ({"CNI_ARGS": "k8s_pod_name=web;k8s_pod_namespace=shop"}, 4, "'k8s_pod_name'"),
     "a pod name with a slash": ({"CNI_ARGS": "K8S_POD_NAME=../x;K8S_POD_NAMESPACE=shop"}, 4, "K8S_POD_NAME"),
     "netns missing": ({"CNI_NETNS": "/nowhere"}, 4, "/nowhere"),
 }

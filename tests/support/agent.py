@@ -106,8 +106,26 @@ class AgentProcess:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / 100
 
-    async def add(self, netns: Netns, namespace: str, name: str, uid: str = "") -> Answer:
-        """Call the installed plugin for a pod as libcni does, with the installed conflist's entry."""
+    async def add(
+        self,
+        netns: Netns,
+        namespace: str,
+        name: str,
+        uid: str = "",
+        annotations: Mapping[str, str] | None = None,
+        *,
+        addresses: Sequence[str] = ("10.1.2.3/24",),
+    ) -> Answer:
+        """Call the installed plugin for a pod as libcni does, with the installed conflist's entry.
+
+        Args:
+            netns: the pod's.
+            namespace: the pod's.
+            name: the pod's.
+            uid: the pod's; empty for a runtime that says none.
+            annotations: those that the runtime hands over; None for one that does not.
+            addresses: the pod's, with their prefix lengths.
+        """
         conflist = next(path for path in self.conf_dir.iterdir() if path.suffix == ".conflist")
         entry = json.loads(conflist.read_bytes())["plugins"][-1]
         del entry["capabilities"]
@@ -119,7 +137,9 @@ class AgentProcess:
             "CNI_IFNAME": "eth0",
             "CNI_ARGS": f"K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name};K8S_POD_UID={uid}",
         }
-        prev = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.2.3/24"}]}
+        prev = {"cniVersion": "1.0.0", "ips": [{"address": each} for each in addresses]}
+        if annotations is not None:
+            entry["runtimeConfig"] = {"io.kubernetes.cri.pod-annotations": dict(annotations) or None}
         return await plugin(environment, entry | {"cniVersion": "1.0.0", "name": "k8s", "prevResult": prev})
 
     def stop(self, number: int = signal.SIGTERM) -> int:

@@ -1,0 +1,182 @@
+"""A pod that the API server does not vouch for: refusals are no outage, and a pod is never taken for an earlier one (D9)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+
+from installer.apiserver import ApiError, ApiServer
+from tests.kubernetes.conftest import SOON
+from tests.kubernetes.proxy import Proxy
+from tests.plugin.conftest import rules
+from tests.support.agent import AgentProcess
+from tests.support.netns import Netns
+from tests.support.wait import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from tests.kubernetes.conftest import Node
+    from tests.support.cluster import Cluster
+
+STATUS = {"sidecar.istio.io/status": "{}"}
+PRIMARY = '{"cniVersion": "1.0.0", "name": "k8s", "plugins": [{"type": "bridge"}]}'
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture
+def netns(tmp_path: Path) -> Iterator[Netns]:
+    with Netns(tmp_path / "netns") as made:
+        yield made
+
+
+def predecessor(cluster: Cluster, node: Node, name: str) -> None:
+    """Create a pod that was never injected."""
+    spec = {"nodeName": node.name, "containers": [{"name": "app", "image": "none"}]}
+    cluster.core.create_namespaced_pod("default", {"metadata": {"name": name}, "spec": spec})  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def refused(tmp_path: Path, cluster: Cluster, node: Node, how: str) -> AsyncIterator[AgentProcess]:
+    """An agent that has heard of the pods and is refused since, with its watch cut."""
+    account = f"refused-{how}"
+    cluster.service_account("default", account, verbs="get,list,watch", resource="pods")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "conf" / "10-k8s.conflist").write_text(PRIMARY)
+    async with Proxy(cluster.port) as proxy:
+        config = cluster.kubeconfig(account, token=cluster.token("default", account), port=proxy.port)
+        options: dict[str, str | Path] = {"node-name": node.name, "kubeconfig": config, "log-level": "warn"}
+        with AgentProcess(tmp_path, conf_dir=tmp_path / "conf", bin_dir=tmp_path / "bin", options=options) as agent:
+            await asyncio.to_thread(agent.ready)
+            if how == "403":
+                cluster.kubectl("delete", "clusterrolebinding", f"default:{account}")
+            else:
+                cluster.kubectl("delete", "serviceaccount", account, "--namespace=default")
+
+            async def is_refused() -> bool:
+                api = ApiServer(config)
+                try:
+                    await api.get("/api/v1/pods", {"limit": "1"})
+                except ApiError as error:
+                    return error.status == int(how)
+                finally:
+                    await api.close()
+                return False
+
+            for _ in range(600):
+                if await is_refused():
+                    break
+                await asyncio.sleep(0.1)
+            proxy.cut()
+            yield agent
+
+
+@pytest.mark.parametrize("how", ["401", "403"])
+async def test_a_refused_agent_takes_no_pod_for_its_predecessor(
+    tmp_path: Path, cluster: Cluster, node: Node, netns: Netns, how: str
+) -> None:
+    name = f"db-{node.name}"
+    predecessor(cluster, node, name)
+    node.started(name)
+    async with refused(tmp_path, cluster, node, how) as agent:
+        node.end_pod(name)
+        uid = node.start_pod(name)
+        # Without a uid; without annotations as well; with both, and the uid is another one's.
+        for given, annotations in (("", STATUS), ("", None), (uid, STATUS)):
+            answer = await agent.add(netns, "default", name, given, annotations)
+            assert (answer.status, answer.json["code"]) == (1, 11), answer.stdout
+            assert f"answered {how}" in answer.json["msg"]
+        assert rules(netns) == ""
+
+
+async def test_in_an_outage_a_pod_without_a_uid_is_what_the_runtime_says_it_is(
+    tmp_path: Path, cluster: Cluster, node: Node, netns: Netns, kubeconfig: Path
+) -> None:
+    plain, meshed = f"plain-{node.name}", f"meshed-{node.name}"
+    predecessor(cluster, node, plain)
+    node.started(plain)
+    node.start_pod(meshed)
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "conf" / "10-k8s.conflist").write_text(PRIMARY)
+    options: dict[str, str | Path] = {"node-name": node.name, "kubeconfig": kubeconfig}
+    with AgentProcess(tmp_path, conf_dir=tmp_path / "conf", bin_dir=tmp_path / "bin", options=options) as agent:
+        await asyncio.to_thread(agent.ready)
+        cluster.kill_apiserver()
+        try:
+            other = await agent.add(netns, "default", plain, "", STATUS)
+            unsaid = await agent.add(netns, "default", plain)
+            never = await agent.add(netns, "default", plain, "", {})
+            before = rules(netns)
+            again = await agent.add(netns, "default", meshed, "", STATUS)
+        finally:
+            cluster.start_apiserver()
+        for each in (other, unsaid):
+            assert (each.status, each.json["code"]) == (1, 11), each.stdout
+        assert never.status == 0, never.stdout
+        assert before == ""
+        assert again.status == 0, again.stdout
+        assert "15006" in rules(netns)
+
+
+async def test_an_injected_pod_that_the_api_server_says_was_not_is_redirected_and_told(
+    tmp_path: Path, cluster: Cluster, node: Node, netns: Netns, kubeconfig: Path
+) -> None:
+    name = f"edited-{node.name}"
+    uid = node.start_pod(name)
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "conf" / "10-k8s.conflist").write_text(PRIMARY)
+    options: dict[str, str | Path] = {"node-name": node.name, "kubeconfig": kubeconfig, "log-level": "warn"}
+    with AgentProcess(tmp_path, conf_dir=tmp_path / "conf", bin_dir=tmp_path / "bin", options=options) as agent:
+        await asyncio.to_thread(agent.ready)
+        cluster.kubectl("annotate", "pod", name, "sidecar.istio.io/status-")
+        for _ in range(3):
+            answer = await agent.add(netns, "default", name, uid, STATUS)
+            assert answer.status == 0, answer.stdout
+        assert "15006" in rules(netns)
+        told = [line for line in agent.log.read_text().splitlines() if "other annotations" in line]
+        assert len(told) == 1, told
+        assert '"level": "warn"' in told[0]
+        await eventually(
+            lambda: "istio_cni_annotation_mismatches_total 3.0" in agent.get("/metrics")[1], SOON, "counted"
+        )
+
+
+@pytest.mark.parametrize(
+    ("status", "is_outage"),
+    [(401, False), (403, False), (400, False), (404, False), (429, True), (500, True), (503, True)],
+)
+async def test_which_answers_are_an_outage(tmp_path: Path, status: int, *, is_outage: bool) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=status, text="default backend")
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    config = tmp_path / "config"
+    config.write_text(
+        f'{{"current-context": "a", "contexts": [{{"name": "a", "context": {{"cluster": "a", "user": "a"}}}}], "users": '
+        f'[{{"name": "a", "user": {{}}}}], "clusters": [{{"name": "a", "cluster": {{"server": '
+        f'"http://127.0.0.1:{runner.addresses[0][1]}"}}}}]}}'
+    )
+    api = ApiServer(config)
+    try:
+        with pytest.raises(ApiError) as error:
+            await api.create("/", {})
+        assert (error.value.status, error.value.is_outage) == (status, is_outage)
+        await runner.cleanup()
+        with pytest.raises(ApiError) as error:
+            await api.create("/", {})
+        assert error.value.is_outage
+    finally:
+        await api.close()

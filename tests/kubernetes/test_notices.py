@@ -1,0 +1,75 @@
+"""What is to be logged of a pod is logged at the default level, once for each pod, and not as fast as tenants start pods."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from installer.notices import MOST, Notices
+from plugin.handler import Outcome
+from tests.support.agent import AgentProcess
+from tests.support.netns import Netns
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.kubernetes.conftest import Node
+    from tests.support.cluster import Cluster
+
+PRIMARY = '{"cniVersion": "1.0.0", "name": "k8s", "plugins": [{"type": "bridge"}]}'
+
+
+def said(agent: AgentProcess) -> list[tuple[str, str, str]]:
+    """Level, pod and reason of each line that is about a pod."""
+    lines = [json.loads(line) for line in agent.log.read_text().splitlines() if line.startswith("{")]
+    return [(line["level"], line["pod"], line["reason"]) for line in lines if "pod" in line]
+
+
+async def test_each_pod_is_named_once_at_the_default_level(
+    tmp_path: Path, cluster: Cluster, node: Node, kubeconfig: Path
+) -> None:
+    for folder in ("conf", "bin"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "conf" / "10-k8s.conflist").write_text(PRIMARY)
+    spec: dict[str, Any] = {
+        "nodeName": node.name,
+        "containers": [{"name": each, "image": "none"} for each in ("app", "istio-proxy")],
+        "initContainers": [{"name": "istio-init", "image": "none"}],
+    }
+    old, dual = f"old-{node.name}", f"dual-{node.name}"
+    metadata = {"name": old, "annotations": {"sidecar.istio.io/status": "{}"}}
+    created: Any = cluster.core.create_namespaced_pod("default", {"metadata": metadata, "spec": spec})  # type: ignore[arg-type]
+    node.started(old)
+    uids = {old: created.metadata.uid, dual: node.start_pod(dual)}
+    options: dict[str, str | Path] = {"node-name": node.name, "kubeconfig": kubeconfig, "log-level": "warn"}
+    with (
+        AgentProcess(tmp_path, conf_dir=tmp_path / "conf", bin_dir=tmp_path / "bin", options=options) as agent,
+        Netns(tmp_path / "netns") as netns,
+    ):
+        await asyncio.to_thread(agent.ready)
+        for name, uid in [*uids.items()] * 3:
+            answer = await agent.add(netns, "default", name, uid, addresses=("10.1.2.3/24", "fd00::7/64"))
+            assert answer.status == 0, answer.stdout
+        about = said(agent)
+    assert [(level, name) for level, name, _ in about] == [("warn", old), ("warn", dual)]
+    assert "istio-init" in about[0][2]
+    assert "fd00::7" in about[1][2]
+
+
+@pytest.mark.parametrize("change", [{"row": "istio-init"}, {"around": 1}, {"mismatch": "differ"}])
+def test_a_tenant_that_starts_pods_without_end_fills_no_log(
+    caplog: pytest.LogCaptureFixture, change: dict[str, Any]
+) -> None:
+    plain = Outcome("ADD", "shop", "web", "0", "pass", None, "why", 0, 0.0)
+    notices = Notices()
+    with caplog.at_level(logging.WARNING):
+        for number in range(3 * MOST):
+            notices.tell(replace(plain, pod_uid=str(number), **change))
+            notices.tell(replace(plain, pod_uid=str(number)))
+    assert 1 < len(caplog.records) < 30
+    assert len(notices._said) < 30
