@@ -30,8 +30,8 @@ class Render(Protocol):
 class Refuse(Protocol):
     """Has helm refuse values."""
 
-    def __call__(self, values: Mapping[str, Any]) -> str:
-        """Render the chart with values that it must not take, and return what helm says."""
+    def __call__(self, values: Mapping[str, Any], *options: str) -> str:
+        """Render the chart with values that it must not take, and with options, and return what helm says."""
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def render(tmp_path: Path) -> Render:
 
 @pytest.fixture
 def refuse(tmp_path: Path) -> Refuse:
-    def refused(values: Mapping[str, Any]) -> str:
-        done = helm("template", "release", str(CHART), values=values, home=tmp_path)
+    def refused(values: Mapping[str, Any], *options: str) -> str:
+        done = helm("template", "release", str(CHART), *options, values=values, home=tmp_path)
         assert done.returncode != 0, f"{values} was taken:\n{done.stdout}"
         return done.stderr
 

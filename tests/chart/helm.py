@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 CHART = Path(__file__).parents[2] / "charts" / "istio-cni"
 PLATFORMS = sorted(path.stem for path in (CHART / "platforms").glob("*.yaml") if path.stem != "default")
-BESIDES = ("istio-cni-node-repair",)  # of a kind of which the agent has another
+BESIDES = ("istio-cni-node-repair", "istio-cni-node-events")  # of a kind of which the agent has another
 SLOWEST = 60.0  # seconds that helm may take
 
 

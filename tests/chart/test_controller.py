@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -75,6 +76,28 @@ def test_it_starts_where_only_it_can_take_the_taint_off_and_before_others(render
     assert spec["nodeSelector"] == {"kubernetes.io/os": "linux"}
     tolerated = [KEY, "node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"]
     assert spec["tolerations"] == [{"key": key, "operator": "Exists"} for key in tolerated]
+    (only,) = spec["affinity"]
+    preferred = spec["affinity"][only]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert only == "nodeAffinity"
+    assert [each["preference"]["matchExpressions"] for each in preferred] == [
+        [{"key": key, "operator": "Exists"}] for key in tolerated[1:]
+    ]
+
+
+def test_the_api_server_takes_where_it_is_to_run(release: Release) -> None:
+    expression = {"key": "pool", "operator": "In", "values": ["trusted"]}
+    term = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": term}}
+    toleration = {"key": "trusted", "operator": "Exists", "effect": "NoExecute"}
+    placed = {"nodeSelector": {"a": "b"}, "affinity": affinity, "tolerations": [toleration]}
+    release.helm("install", "istio-cni", str(CHART), values={"cni": {"controller": placed}})
+    where = f"--namespace={release.namespace}"
+    found = json.loads(release.cluster.kubectl("get", "deployment", "istio-cni-controller", where, "--output=json"))
+    spec = found["spec"]["template"]["spec"]
+    assert spec["nodeSelector"] == {"kubernetes.io/os": "linux", "a": "b"}
+    assert spec["affinity"] == affinity, "in place of its own"
+    assert [each["key"] for each in spec["tolerations"]][-1] == "trusted"
+    assert len(spec["tolerations"]) == 4
 
 
 def test_it_runs_by_its_own_account_and_is_never_meshed(render: Render) -> None:
@@ -226,6 +249,11 @@ def test_it_may_bind_agents_to_the_roles_that_are_named_and_to_no_others(
         ({"deadline": -1}, "at '/cni/controller/deadline'"),
         ({"replicas": 2}, "'replicas'"),
         ({"mayBind": "a"}, "at '/cni/controller/mayBind'"),
+        ({"allowedHubs": "a"}, "at '/cni/controller/allowedHubs'"),
+        ({"allowedHubs": [""]}, "at '/cni/controller/allowedHubs/0'"),
+        ({"allowedDirectories": ["/"]}, "at '/cni/controller/allowedDirectories/0'"),
+        ({"nodeSelector": {"a": True}}, "at '/cni/controller/nodeSelector/a'"),
+        ({"tolerations": {}}, "at '/cni/controller/tolerations'"),
     ],
 )
 def test_a_wrong_value_of_it_is_refused(refuse: Refuse, wrong: dict[str, Any], said: str) -> None:

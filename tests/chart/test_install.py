@@ -241,10 +241,13 @@ def test_its_token_writes_the_istiocninode_of_its_own_node_alone(cluster: Cluste
 
 
 def test_an_upgrade_leaves_what_a_resource_asks_for_and_starts_no_agent_again(release: Release) -> None:
-    release.helm(
-        "install", "istio-cni", str(CHART), values={"cni": {"hub": "of-the-chart", "podAnnotations": {"a": "1"}}}
-    )
-    asked = {"hub": "of-the-resource", "podAnnotations": {"b": "2"}, "cniBinDir": "/of/the/resource"}
+    of_the_chart = {
+        "hub": "of-the-chart",
+        "podAnnotations": {"a": "1"},
+        "controller": {"allowedHubs": ["of-the-resource"]},
+    }
+    release.helm("install", "istio-cni", str(CHART), values={"cni": of_the_chart})
+    asked = {"hub": "of-the-resource", "podAnnotations": {"b": "2"}, "cniBinDir": "/of/the/resource/cni"}
     chosen = wanted({"spec": {"values": {"cni": asked}}})
     assert isinstance(chosen, Wanted)
 
@@ -259,7 +262,7 @@ def test_an_upgrade_leaves_what_a_resource_asks_for_and_starts_no_agent_again(re
     assert template["spec"]["containers"][0]["image"] == "of-the-resource/install-cni:0.1.0"
     assert {each["name"]: each["hostPath"]["path"] for each in template["spec"]["volumes"]}[
         "cni-bin-dir"
-    ] == "/of/the/resource"
+    ] == "/of/the/resource/cni"
     assert {"a": "1", "b": "2"}.items() <= template["metadata"]["annotations"].items()
     release.helm("upgrade", "istio-cni", str(CHART), "--reuse-values")
     assert daemonset(release)["metadata"]["generation"] == before["metadata"]["generation"]
@@ -270,3 +273,30 @@ def test_an_upgrade_leaves_what_a_resource_asks_for_and_starts_no_agent_again(re
     assert apply(chosen)["metadata"]["generation"] == upgraded["metadata"]["generation"]
     container = apply(None)["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == "of-the-chart/install-cni:0.1.0", "what leaves the resource goes back to the chart's"
+
+
+WRITTEN_BY_A_THIEF = {
+    "hub": "evil.example",
+    "tag": '1"\n        command: [evil]',
+    "pullPolicy": "Always\n        command: [evil]",
+    "cniBinDir": "/etc/cron.d",
+    "cniConfDir": "/etc\n        type: Evil",
+    "podAnnotations": "evil",
+    "resources": ["evil"],
+    "agentSocket": "/run/evil/evil.sock",
+    "seLinuxOptions": {"type": "spc_t"},
+    "imagePullSecrets": ["evil"],
+}
+
+
+@pytest.mark.parametrize(
+    "written", [WRITTEN_BY_A_THIEF, "no mapping", ["a"], None], ids=["values", "text", "list", "null"]
+)
+def test_an_upgrade_takes_over_no_more_than_the_controller_may_write_itself(release: Release, written: object) -> None:
+    release.helm("install", "istio-cni", str(CHART), "--set=cni.hub=of-the-chart")
+    before = daemonset(release)
+    annotation = f"cni.istio.io/resource-values={json.dumps(written)}"
+    where = f"--namespace={release.namespace}"
+    release.cluster.kubectl("annotate", "daemonset", "istio-cni-node", where, annotation)
+    release.helm("upgrade", "istio-cni", str(CHART), "--reuse-values")
+    assert daemonset(release)["spec"] == before["spec"]

@@ -36,7 +36,7 @@ IN_KUBE_SYSTEM = ("openshift-4", "talos")
 LABELLED = {"openshift-3.10": "spc_t", "openshift-4": "spc_t", "bottlerocket": "super_t"}
 ALWAYS = [
     "ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet", "ServiceAccount",
-    "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
+    *["ValidatingAdmissionPolicy"] * 2, *["ValidatingAdmissionPolicyBinding"] * 2,
 ]  # fmt: skip
 BESIDES = {"gke": ["ResourceQuota"], "openshift-4": ["NetworkAttachmentDefinition", "RoleBinding"]}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from installer.controller.rollout import RESOURCE_VALUES
 from installer.objects import DAEMONSET
 from tests.controller.stage import NAMESPACE, SOON, now
@@ -111,7 +113,8 @@ def test_another_namespace_than_the_charts_is_refused_with_what_to_do(stage: Sta
 
 def test_values_for_the_daemonset_are_laid_over_the_charts_and_taken_back(empty_stage: Stage, controller: Run) -> None:
     stage = empty_stage
-    stage.install_chart({"podAnnotations": {"of": "chart"}, "tag": "0"})
+    allowed = {"allowedHubs": ["other.example/x"], "allowedDirectories": ["/conf"]}
+    stage.install_chart({"podAnnotations": {"of": "chart"}, "tag": "0", "controller": allowed})
     with controller():
         stage.apply(
             {
@@ -155,6 +158,34 @@ def test_values_for_the_daemonset_are_laid_over_the_charts_and_taken_back(empty_
         assert "more" not in template["metadata"]["annotations"]
         assert template["metadata"]["annotations"]["of"] == "chart"
         assert template["spec"]["volumes"][0]["hostPath"]["path"] == "/opt/cni/bin"
+
+
+NOT_ALLOWED = {
+    "hub": ({"hub": "other.example/x"}, "saw image other.example/x/install-cni:0.1.0", "cni.controller.allowedHubs"),
+    "directory": ({"cniBinDir": "/usr/bin"}, "saw directories /usr/bin", "cni.controller.allowedDirectories"),
+    "annotation": ({"podAnnotations": {"cdi.k8s.io/x": "y"}}, "saw an annotation", "the chart's cni.podAnnotations"),
+}
+
+
+@pytest.mark.parametrize("what", NOT_ALLOWED)
+def test_what_the_chart_does_not_allow_is_said_with_what_to_do_and_the_resource_can_go(
+    stage: Stage, controller: Run, what: str
+) -> None:
+    asked, saw, remedy = NOT_ALLOWED[what]
+    before = stage.daemonset()["spec"]
+    with controller():
+        stage.apply({"values": {"cni": asked}})
+        said = stage.becomes("ERROR")["error"]
+        assert saw in said
+        assert remedy in said
+        assert stage.condition("Reconciled") == ("False", "RolloutFailed")
+        assert stage.daemonset()["spec"] == before
+        stage.apply({"values": {"cni": {"tag": "2"}}})
+        until(lambda: container(stage)["image"].endswith(":2"), SOON, "what is allowed is rolled out")
+        stage.apply({"values": {"cni": asked}})
+        stage.becomes("ERROR")
+        stage.delete()
+        until(stage.is_gone, SOON, "it is gone")
 
 
 def test_a_quantity_that_the_api_server_writes_otherwise_is_applied_once(stage: Stage, controller: Run) -> None:

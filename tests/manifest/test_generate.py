@@ -152,18 +152,11 @@ def test_other_documents_are_named_on_stderr(manifest: Manifest) -> None:
 
 @pytest.mark.parametrize(
     ("version", "policies"),
-    [
-        ("1.25", []),
-        ("v1.29.15-eks-113cf36", []),
-        ("1.30", ["istio-cni-node", "istio-cni-node-repair"]),
-        ("v1.30.4-gke.1348000", ["istio-cni-node", "istio-cni-node-repair"]),
-        ("v1.35.4+k3s1", ["istio-cni-node", "istio-cni-node-repair"]),
-    ],
+    [("1.25", 0), ("v1.29.15-eks-113cf36", 0), ("1.30", 8), ("v1.30.4-gke.1348000", 8), ("v1.35.4+k3s1", 8)],
 )
-def test_what_the_clusters_version_has_not_is_left_out(generate: Generate, version: str, policies: list[str]) -> None:
-    made = generate(f"--kube-version={version}", "--set=values.cni.repairMode=delete")
-    found = [each["metadata"]["name"] for each in made.objects if each["kind"] == "ValidatingAdmissionPolicy"]
-    assert sorted(found) == policies
+def test_what_the_clusters_version_has_not_is_left_out(generate: Generate, version: str, policies: int) -> None:
+    made = generate(f"--kube-version={version}")
+    assert [each["kind"] for each in made.objects].count("ValidatingAdmissionPolicy") == policies
 
 
 @pytest.mark.parametrize("version", ["", "1", "1.x", "30", "1.30+", "latest", "1.30.4.5", "1.30\n"])

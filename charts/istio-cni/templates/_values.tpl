@@ -15,13 +15,36 @@ value whole, also by an empty one.
 
 {{/*
 The values of the DaemonSet, as YAML: those above, and over them what the controller has laid on the DaemonSet that is there,
-as an IstioControlPlane asks for it. An upgrade then writes what is there already and starts no agent for it.
+as an IstioControlPlane asks for it. An upgrade then writes what is there already and starts no agent for it. Who upgrades may do
+more than the controller, whose token may have been stolen: only what that may write itself is taken over.
 */}}
 {{- define "istio-cni.node.values" -}}
 {{- $cni := include "istio-cni.values" . | fromYaml -}}
 {{- $there := lookup "apps/v1" "DaemonSet" (include "istio-cni.namespace" .) "istio-cni-node" -}}
-{{- $written := dig "metadata" "annotations" "cni.istio.io/resource-values" "{}" ($there | default dict) -}}
-{{- mergeOverwrite $cni (fromJson $written) | toYaml -}}
+{{- $written := dig "metadata" "annotations" "cni.istio.io/resource-values" "{}" ($there | default dict) | fromJson -}}
+{{- $held := include "istio-cni.policies" . -}}
+{{- with $written.hub -}}
+{{- if or (not $held) (has . (include "istio-cni.hubs" $ | fromJsonArray)) -}}{{- $_ := set $cni "hub" (toString .) -}}{{- end -}}
+{{- end -}}
+{{- with $written.tag -}}
+{{- if regexMatch "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$" (toString .) -}}{{- $_ := set $cni "tag" (toString .) -}}{{- end -}}
+{{- end -}}
+{{- with $written.pullPolicy -}}
+{{- if has . (list "Always" "IfNotPresent" "Never") -}}{{- $_ := set $cni "pullPolicy" . -}}{{- end -}}
+{{- end -}}
+{{- $directories := concat (list $cni.cniBinDir $cni.cniConfDir) $cni.controller.allowedDirectories -}}
+{{- range $key := list "cniBinDir" "cniConfDir" -}}
+{{- with get $written $key | toString -}}
+{{- $ofCni := and (regexMatch (include "istio-cni.directories" $) .) (not (regexMatch (include "istio-cni.no-directories" $) .)) -}}
+{{- if or (not $held) (has . $directories) $ofCni -}}{{- $_ := set $cni $key . -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $key := list "podAnnotations" "resources" -}}
+{{- with get $written $key -}}
+{{- if kindIs "map" . -}}{{- $_ := set $cni $key (mergeOverwrite (get $cni $key | default dict) .) -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $cni -}}
 {{- end -}}
 
 {{/* What the chart says by itself of what an IstioControlPlane may say, as JSON: what leaves the resource goes back to it. */}}
