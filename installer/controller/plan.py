@@ -11,6 +11,7 @@ from installer.controller.status import Fault, Fleet, invalid, superseded
 from installer.governing import governing, is_going
 from installer.objects import DAEMONSET
 from installer.resource import Wanted, wanted
+from installer.rollouts import is_held_up, most_unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -130,7 +131,9 @@ def fleet(world: World, made: Plan, unwell_since: Mapping[str, datetime], now: d
         seen = nodes.Seen(name, world.reports.get(name), pod, world.warned.get(pod.uid) if pod else None)
         verdicts.append(nodes.verdict(seen, asked, unwell_since.get(name, now), now))
     there = {name: report for name, report in world.reports.items() if name in world.nodes}
-    return Fleet(made.installed, verdicts, nodes.versions(there), made.removal)
+    waits = world.daemonset is not None and is_held_up(world.daemonset)
+    most = most_unavailable(world.daemonset) if waits and world.daemonset else 0
+    return Fleet(made.installed, verdicts, nodes.versions(there), made.removal, most)
 
 
 def concerned(world: World, made: Plan) -> list[str]:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.controller.nodes import State
+from installer.controller.nodes import WAITS_ITS_TURN, State
 from installer.times import rfc3339
 
 if TYPE_CHECKING:
@@ -38,12 +38,14 @@ class Fleet:
         verdicts: how each is, in the order of their names.
         version: the release that they run.
         removal: why the plugin is not to be there; empty if it is.
+        held_up_by: how many nodes may be without a ready agent while agents are replaced, if as many are; 0: fewer are.
     """
 
     installed: bool
     verdicts: Sequence[Verdict]
     version: str
     removal: str = ""
+    held_up_by: int = 0
 
 
 class _Value(NamedTuple):
@@ -169,7 +171,7 @@ def _installed(fleet: Fleet) -> _Said:
     carried = _Value("True", "Applied", "the resource was understood and carried out")
     of = f"{ready} of {total} nodes redirect pods with these settings"
     if lost := _not_well(fleet):
-        message = f"{of}; {_list(lost)}"
+        message = f"{of}; {_list(lost)}{_held_up(fleet)}"
         reason = "NodesFailed" if count[State.FAILED] else "NodesSilent"
         return _Said(
             ERROR, message, _list(lost), _Value("False", reason, message), carried, _Value("True", reason, message)
@@ -183,6 +185,17 @@ def _installed(fleet: Fleet) -> _Said:
     if not total:
         of = "the DaemonSet's node selector fits no node"
     return _Said(HEALTHY, of, "", _Value("True", "AllNodesReady", of), carried, _WELL)
+
+
+def _held_up(fleet: Fleet) -> str:
+    """Say that the roll-out waits for nodes that are not well, where it does."""
+    waiting = sum(each.reason == WAITS_ITS_TURN for each in fleet.verdicts)
+    if not waiting or not fleet.held_up_by:
+        return ""
+    return (
+        f"; the roll-out waits for that, with {waiting} still to be replaced: at most {fleet.held_up_by} of the nodes may be "
+        "without a ready agent (the chart's cni.maxUnavailable)"
+    )
 
 
 def _removed(fleet: Fleet) -> _Said:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from installer.objects import CONTROLLER, DAEMONSET
 from installer.status.model import Finding, State, Unasked, Weight, Why
+from installer.status.nodes import OLD_POD, OLD_SETTINGS
 from installer.status.rights import to_ask_for
 from installer.status.words import counted, kubectl, listed
 
@@ -35,7 +36,12 @@ def findings(
         out: whether the plugin is to be out of all nodes.
     """
     found = [*_of_planes(planes, nodes), *_of_parts(answers, planes, agents, out=out), *_of_flaws(planes, nodes)]
-    found += [*_of_nodes(nodes), *_of_removal(planes, agents, nodes, out=out), *_not_answered(answers)]
+    found += [
+        *_of_rollout(agents, nodes),
+        *_of_nodes(nodes),
+        *_of_removal(planes, agents, nodes, out=out),
+        *_not_answered(answers),
+    ]
     return tuple(sorted(found, key=lambda each: tuple(Weight).index(each.weight)))
 
 
@@ -162,6 +168,24 @@ def _of_removal(
             "the plugin went with its IstioControlPlane",
             "To bring it back, apply one with spec.cni.enabled true.",
         )
+
+
+def _of_rollout(agents: Agents | None, nodes: Sequence[Node]) -> Iterator[Finding]:
+    """Say whom the agents that are not replaced yet wait for: a node that never becomes ready holds up all others."""
+    waiting = [each for each in nodes if each.reason == OLD_POD]
+    awaited = [each for each in nodes if not each.state.is_well and each.reason not in (OLD_POD, OLD_SETTINGS)]
+    if agents is None or not agents.held_up or not waiting or not awaited:
+        return
+    more = agents.unavailable + agents.most_unavailable
+    first, others = awaited[0], [counted(len(awaited) - 1, "more node")] if len(awaited) > 1 else []
+    yield Finding(
+        Weight.NOTE,
+        f"the roll-out waits for {listed([first.name, *others])} ({first.reason}: {first.message}), with "
+        f"{counted(len(waiting), 'agent')} still to be replaced: at most {counted(agents.most_unavailable, 'node')} may be "
+        f"without a ready agent (cni.maxUnavailable), and {agents.unavailable:,} {'is' if agents.unavailable == 1 else 'are'}",
+        "Mend what keeps these from being ready; or let the roll-out pass them: helm upgrade istio-cni charts/istio-cni "
+        f"--namespace {agents.namespace} --reuse-values --set cni.maxUnavailable={more}",
+    )
 
 
 def _of_nodes(nodes: Sequence[Node]) -> Iterator[Finding]:

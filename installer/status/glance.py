@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from installer.objects import DAEMONSET, PARKED
+from installer.rollouts import is_held_up, most_unavailable
 from installer.status.ages import moment
 from installer.status.findings import findings
 from installer.status.model import Agents, Glance, Progress, State, Unasked, Verdict, Weight, Why
@@ -102,6 +103,9 @@ def _agents(daemonset: Object) -> Agents:
         ready=status.get("numberReady") or 0,
         updated=updated,
         rolling=not is_seen or updated < wanted,
+        held_up=is_held_up(daemonset),
+        unavailable=status.get("numberUnavailable") or 0,
+        most_unavailable=most_unavailable(daemonset),
         created=moment(metadata.get("creationTimestamp")),
     )
 

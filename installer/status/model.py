@@ -164,6 +164,8 @@ class Agents:
         leaving: whether it is being deleted.
         wanted, ready, updated: numbers of pods, by its own status.
         rolling: whether that status says that a change has not reached all pods.
+        held_up: whether pods wait to be replaced until others are ready.
+        unavailable, most_unavailable: numbers of nodes without a ready pod: now, and at most while pods are replaced.
         created: when.
     """
 
@@ -175,6 +177,9 @@ class Agents:
     ready: int
     updated: int
     rolling: bool
+    held_up: bool
+    unavailable: int
+    most_unavailable: int
     created: datetime | None
 
 

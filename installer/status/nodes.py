@@ -25,6 +25,7 @@ BROKEN = (
     "BackOff", "ErrImage", "InvalidImageName", "ImageInspectError", "ConfigError", "ContainerError", "Error", "OOMKilled",
     "Evicted", "UnexpectedAdmissionError",
 )  # fmt: skip
+OLD_POD, OLD_SETTINGS = "OldPod", "OldSettings"  # why a node is not up to date, though its agent is ready
 _ORDER = tuple(State)
 _GENERATION = "deprecated.daemonset.template.generation"  # on the DaemonSet; each pod has its own as a label
 
@@ -180,13 +181,13 @@ class _Judge:
         own = ((self.pod or {}).get("metadata", {}).get("labels") or {}).get("pod-template-generation", "")
         if own and self.asked.template and own != self.asked.template:
             said = f"its agent's pod is not of the DaemonSet's generation {self.asked.template}"
-            return _Verdict(State.UPDATING, "OldPod", said)
+            return _Verdict(State.UPDATING, OLD_POD, said)
         if self.asked.settings != () and self.reports_known:
             plane = self._status.get("controlPlane") or {}
             in_force = (plane.get("uid"), plane.get("generation")) if plane else None
             if in_force != self.asked.settings:
                 seen = f"those of {_settings(plane)}" if plane else "the chart's"
-                return _Verdict(State.UPDATING, "OldSettings", f"the settings in force there are {seen}")
+                return _Verdict(State.UPDATING, OLD_SETTINGS, f"the settings in force there are {seen}")
         return _Verdict(State.READY, by_condition=True)
 
     def _pod_not_ready(self, condition: Mapping[str, Any]) -> _Verdict:

@@ -116,7 +116,13 @@ def pod(on: str, status: str = "Running", ready: str = "1/1", *, generation: str
 
 
 def daemonset(
-    nodes: int = 3, *, updated: int | None = None, selector: dict[str, str] | None = None, **metadata: Any
+    nodes: int = 3,
+    *,
+    updated: int | None = None,
+    unavailable: int = 0,
+    at_most: int | str = 1,
+    selector: dict[str, str] | None = None,
+    **metadata: Any,
 ) -> Object:
     return {
         "metadata": {
@@ -128,17 +134,19 @@ def daemonset(
             **metadata,
         },
         "spec": {
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": at_most}},
             "template": {
                 "spec": {
                     "nodeSelector": selector or {"kubernetes.io/os": "linux"},
                     "containers": [{"name": "install-cni", "image": "registry.example/istio/install-cni:0.1.0"}],
                 }
-            }
+            },
         },
         "status": {
             "observedGeneration": 3,
             "desiredNumberScheduled": nodes,
-            "numberReady": nodes,
+            "numberReady": nodes - unavailable,
+            "numberUnavailable": unavailable,
             "updatedNumberScheduled": nodes if updated is None else updated,
         },
     }

@@ -457,3 +457,44 @@ def test_five_thousand_nodes_are_judged_one_by_one() -> None:
         )
     )
     assert found.summary == "Not well: 1 of 5,000 nodes (1 Silent)."
+
+
+MISSING = never_reported("node-1", "FailedMount", "cniBinDir /x is not on this node")
+WAITING = [pod("node-1", "ContainerCreating", "0/1"), pod("node-2", generation="2"), pod("node-3", generation="2")]
+
+
+def notes(found: Glance) -> list[str]:
+    return [each.what for each in found.findings if each.weight is Weight.NOTE]
+
+
+def test_a_roll_out_that_a_node_holds_up_says_which_and_why_and_how_to_pass_it() -> None:
+    rolled = daemonset(updated=1, unavailable=1)
+    found = glance(answers(daemonsets=[rolled], reports=instead(REPORTS, MISSING), pods=WAITING))
+    (said,) = notes(found)
+    assert said == (
+        "the roll-out waits for node-1 (FailedMount: cniBinDir /x is not on this node), with 2 agents still to be replaced: at "
+        "most 1 node may be without a ready agent (cni.maxUnavailable), and 1 is"
+    )
+    (remedy,) = [each.remedy for each in found.findings if each.weight is Weight.NOTE]
+    assert remedy.endswith("--namespace istio-system --reuse-values --set cni.maxUnavailable=2")
+
+
+@pytest.mark.parametrize(
+    ("updated", "unavailable", "at_most", "held_up"),
+    [
+        (1, 1, 1, True), (1, 1, 2, False), (1, 1, "25%", True), (1, 1, "34%", False), (1, 2, "34%", True),
+        (3, 1, 1, False), (1, 0, 1, False),
+    ],
+)  # fmt: skip
+def test_a_roll_out_is_held_up_where_as_many_nodes_as_may_be_have_no_ready_agent(
+    updated: int, unavailable: int, at_most: int | str, held_up: bool
+) -> None:
+    rolled = daemonset(updated=updated, unavailable=unavailable, at_most=at_most)
+    found = glance(answers(daemonsets=[rolled], reports=instead(REPORTS, MISSING), pods=WAITING))
+    assert any("the roll-out waits for" in each for each in notes(found)) is held_up
+
+
+def test_a_roll_out_waits_for_nobody_by_name_where_no_agent_waits_for_its_turn() -> None:
+    rolled = daemonset(updated=1, unavailable=1)
+    pods = [pod("node-1", "ContainerCreating", "0/1"), pod("node-2"), pod("node-3")]
+    assert notes(glance(answers(daemonsets=[rolled], reports=instead(REPORTS, MISSING), pods=pods))) == []
