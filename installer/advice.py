@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from installer.explain.warnings import early_containers, of_early, of_excluded
+from installer.explain.warnings import of_early, of_excluded
 from installer.waiting import wait
-from plugin.decision import decide
-from plugin.outside import Pass, outside_mesh
-from plugin.values import InvalidValue
+from plugin.outside import outside_mesh
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Collection, Iterable, Iterator
 
-    from plugin.parameters import Defaults
+    from installer.verdicts import Verdict, Verdicts
     from plugin.pod import Pod
 
 LOOK_EVERY = 10.0  # seconds
@@ -37,26 +35,22 @@ class Advice(NamedTuple):
     note: str
 
 
-def advice(pod: Pod, excluded: Collection[str], defaults: Defaults) -> Iterator[Advice]:
+def advice(pod: Pod, excluded: Collection[str], verdict: Verdict) -> Iterator[Advice]:
     """Find what keeps a pod from coming up, or its sidecar from being of use.
 
     Args:
         pod: as the API server has it.
         excluded: the namespaces whose pods are left alone.
-        defaults: for what it does not say.
+        verdict: what is decided of it.
     """
-    try:
-        verdict = decide(pod, (), defaults)
-    except InvalidValue:
-        return  # it does not start, and the runtime says why
-    if isinstance(verdict, Pass):
+    if not verdict.is_redirected:
         return
     if outside_mesh(pod.namespace, pod.name, excluded, None):
         yield Advice("InjectedButExcluded", of_excluded(pod))
         return
-    for name in early_containers(pod, verdict):
+    for name in verdict.early:
         if name in pod.failing:
-            yield Advice("NoNetworkYet", of_early(name, verdict))
+            yield Advice("NoNetworkYet", of_early(name, verdict.uid))
 
 
 class Adviser:
@@ -68,7 +62,7 @@ class Adviser:
         cluster: Cluster,
         *,
         excluded: Callable[[], Collection[str]],
-        defaults: Callable[[], Defaults],
+        verdicts: Verdicts,
         is_known: Callable[[], bool],
     ) -> None:
         """Wire it.
@@ -77,13 +71,13 @@ class Adviser:
             pods: those of the node.
             cluster: where it is told.
             excluded: the namespaces whose pods are left alone, now.
-            defaults: for what pods do not say, now.
-            is_known: whether these two are known to be what is asked for, now.
+            verdicts: what is decided of the pods.
+            is_known: whether the settings are known to be what is asked for, now.
         """
         self._pods = pods
         self._cluster = cluster
         self._excluded = excluded
-        self._defaults = defaults
+        self._verdicts = verdicts
         self._is_known = is_known
         self._told: set[tuple[str, Advice]] = set()
 
@@ -95,7 +89,9 @@ class Adviser:
             await wait(stop, LOOK_EVERY)
 
     async def _look(self) -> None:
-        found = {(pod.uid, each): pod for pod in self._pods for each in advice(pod, self._excluded(), self._defaults())}
+        found = {
+            (pod.uid, each): pod for pod in self._pods for each in advice(pod, self._excluded(), self._verdicts.of(pod))
+        }
         self._told &= found.keys()
         for (uid, each), pod in found.items():
             if (uid, each) in self._told:

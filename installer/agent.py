@@ -23,13 +23,14 @@ from installer.liveness import end_if_stuck
 from installer.memory import keep_little
 from installer.metrics import Metrics
 from installer.nodestate import Condition
-from installer.nodestatus import Seen, redirected_of
+from installer.nodestatus import Seen
 from installer.notices import Notices
 from installer.orders import Orders
 from installer.podrepair import PodRepair
 from installer.reconcile import Reconciler
 from installer.release import release
 from installer.uninstall import uninstall
+from installer.verdicts import Verdicts
 from installer.waiting import wait
 from plugin.descriptors import raise_limit
 from plugin.handler import Handler, Outcome
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
     from plugin.pod import Pod
 
 NETNS_WORKERS = 8  # threads; more pods than that at once wait for their turn (F29)
+COUNT_EVERY = 30.0  # seconds between two counts of the pods that are redirected, as each that differs is reported
 RETRY = 1.0  # seconds between two tries at what this node refuses for now
-COUNT_EVERY = 30.0  # seconds between two counts of the pods that are redirected
 TAKING_OUT = 10.0  # seconds at most, of the 30 that the kubelet gives
 
 _log = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class Agent:
         self._notices = Notices()
         self._backends = Backends()
         self._pods = _pods(settings)
+        self._verdicts = Verdicts(self._pods, self._defaults)
         self._workers = ThreadPoolExecutor(NETNS_WORKERS, "netns")
         handler = Handler(
             self._pods,
@@ -130,7 +132,7 @@ class Agent:
                 self._pods,
                 self._cluster,
                 excluded=lambda: self._orders.settings.exclude_namespaces,
-                defaults=self._defaults,
+                verdicts=self._verdicts,
                 is_known=lambda: self._orders_known,
             )
         self._pod_repair = PodRepair(
@@ -165,6 +167,7 @@ class Agent:
                 parts.create_task(self._pods.run(self._stop))
                 if self._cluster:
                     parts.create_task(self._cluster.run(self._stop))
+                    parts.create_task(self._verdicts.run(self._stop))
                     parts.create_task(self._adviser.run(self._stop))
                 parts.create_task(self._serve())
                 parts.create_task(self._reconciler.run(self._stop))
@@ -301,8 +304,7 @@ class Agent:
     def _look(self) -> Seen:
         now = time.monotonic()
         if now >= self._counted[1]:
-            redirected = redirected_of(self._pods, self._orders.settings.exclude_namespaces, self._defaults())
-            self._counted = redirected, now + COUNT_EVERY
+            self._counted = self._verdicts.redirected(self._orders.settings.exclude_namespaces), now + COUNT_EVERY
         return Seen(
             version=release(),
             orders=self._orders,

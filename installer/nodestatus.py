@@ -10,19 +10,14 @@ from typing import TYPE_CHECKING, Any
 from installer.objects import LONGEST_MESSAGE, REDIRECTING
 from installer.settings import PLUGIN
 from installer.times import rfc3339
-from plugin.decision import decide
-from plugin.outside import Pass, outside_mesh
-from plugin.values import InvalidValue
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from installer.nodestate import Condition, NodeState
     from installer.orders import Orders
     from installer.settings import Settings
     from plugin.backend import Capability
-    from plugin.parameters import Defaults
-    from plugin.pod import Pod
 
 LONGEST_REASON = 1024  # characters, as the definition has it
 
@@ -62,20 +57,6 @@ class Seen:
     repaired: int = 0
     astray: Sequence[str] = ()
     unasked: str = ""
-
-
-def redirected_of(pods: Iterable[Pod], excluded: Collection[str], defaults: Defaults) -> int:
-    """Count the pods that the decision table redirects; how is not looked at."""
-    return sum(_is_redirected(pod, excluded, defaults) for pod in pods)
-
-
-def _is_redirected(pod: Pod, excluded: Collection[str], defaults: Defaults) -> bool:
-    if outside_mesh(pod.namespace, pod.name, excluded, None):
-        return False
-    try:
-        return not isinstance(decide(pod, (), defaults), Pass)
-    except InvalidValue:
-        return False
 
 
 def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def of_excluded(pod: Pod) -> str:
 def of_redirect(pod: Pod, redirect: Redirect, addresses: tuple[Address, ...]) -> Iterator[str]:
     """Say what is worth knowing about a pod that is redirected."""
     for each in early_containers(pod, redirect):
-        yield of_early(each, redirect)
+        yield of_early(each, redirect.uid)
     yield from _without_effect(pod, redirect)
     yield from _both(redirect)
     yield from _identity(pod, redirect)
@@ -92,12 +92,12 @@ def early_containers(pod: Pod, redirect: Redirect) -> Iterator[str]:
             yield each.name
 
 
-def of_early(name: str, redirect: Redirect) -> str:
+def of_early(name: str, uid: int) -> str:
     """Say what is wrong with such an init container, and what helps."""
     return (
         f"init container {name} runs before the sidecar is up, and its outbound TCP is redirected there: it has "
         f"no network. Let what it needs go round by {TRAFFIC}excludeOutboundIPRanges or "
-        f"{TRAFFIC}excludeOutboundPorts, run it as uid {redirect.uid}, or make the sidecar a native one (an init "
+        f"{TRAFFIC}excludeOutboundPorts, run it as uid {uid}, or make the sidecar a native one (an init "
         "container before it, restartPolicy Always)"
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from installer.advice import advice
+from installer.verdicts import judge
 from plugin.parameters import Defaults
 from plugin.pod import Pod
 
@@ -29,7 +30,8 @@ def told(
         "spec": {"containers": [{"name": "app"}, *([] if native else [PROXY])], "initContainers": list(init)},
         "status": {"initContainerStatuses": ended} if ended is not None else None,
     }
-    return [each.reason for each in advice(Pod.from_manifest(manifest), [excluded], Defaults())]
+    pod = Pod.from_manifest(manifest)
+    return [each.reason for each in advice(pod, [excluded], judge(pod, Defaults()))]
 
 
 def state(**states: Any) -> list[dict[str, Any]]:

@@ -1,0 +1,57 @@
+"""A decision is made once for each pod and setting, however often its status changes, and kept as long as the pod."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from installer.verdicts import Verdicts
+from plugin.parameters import Defaults, InboundPorts
+from tests.kubernetes.conftest import SOON, Agent, Node
+from tests.support.wait import eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.cluster import Cluster
+
+RANGES = "traffic.sidecar.istio.io/includeOutboundIPRanges"
+PORTS = "traffic.sidecar.istio.io/excludeOutboundPorts"
+NAMES = ("one", "two", "three")
+
+
+async def test_each_is_made_once(node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster) -> None:
+    most = {
+        RANGES: ",".join(f"10.{n // 256}.{n % 256}.0/24" for n in range(1000)),
+        PORTS: ",".join(map(str, range(1, 900))),
+    }
+    for name in NAMES:
+        node.start_pod(name, most)
+    async with agent(node, kubeconfig) as pods:
+        settings = [Defaults()]
+        verdicts = Verdicts(pods, lambda: settings[-1])
+        for _ in range(3):
+            await verdicts.look()
+        assert (verdicts.count, verdicts.redirected(()), verdicts.redirected(("default",))) == (3, 3, 0)
+
+        before = {pod.uid: pod for pod in pods}
+        for name in NAMES:
+            status = json.dumps({"status": {"phase": "Running"}})
+            cluster.kubectl("patch", "pod", name, "--subresource=status", f"--patch={status}")
+        await eventually(lambda: all(pod is not before[pod.uid] for pod in pods), SOON, "each is heard of again")
+        await verdicts.look()
+        assert verdicts.count == 3
+
+        node.annotate("one", {"sidecar.istio.io/interceptionMode": "NONE"})
+        await eventually(lambda: any(len(pod.annotations) == 4 for pod in pods), SOON, "what has changed is heard of")
+        await verdicts.look()
+        assert (verdicts.count, verdicts.redirected(())) == (4, 2)
+
+        settings.append(Defaults(inbound_ports=InboundPorts.ALL))
+        await verdicts.look()
+        assert verdicts.count == 7
+
+        node.end_pod("two")
+        await eventually(lambda: pods.count == 2, SOON, "its end is heard of")
+        await verdicts.look()
+        assert (verdicts.count, len(verdicts._made)) == (7, 2)
