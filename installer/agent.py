@@ -102,9 +102,11 @@ class Agent:
         self._pods = _pods(settings)
         self._verdicts = Verdicts(self._pods, self._defaults)
         self._workers = ThreadPoolExecutor(NETNS_WORKERS, "netns")
+        self._large = ThreadPoolExecutor(1, "large")
         handler = Handler(
             self._pods,
             self._workers,
+            self._large,
             excluded=lambda: self._orders.settings.exclude_namespaces,
             defaults=self._defaults,
             capability=lambda: self._backends.chosen,
@@ -155,6 +157,7 @@ class Agent:
             loop.add_signal_handler(number, self._hear_signal)
         async with AsyncExitStack() as stack:
             stack.callback(self._workers.shutdown)
+            stack.callback(self._large.shutdown)
             if self._cluster:
                 stack.push_async_callback(self._cluster.close)
             if not await self._hold_node(stack):

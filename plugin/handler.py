@@ -14,10 +14,11 @@ from plugin import netns, wire
 from plugin.apply import ApplyError, apply, check
 from plugin.cni import CniError, Code, Request
 from plugin.decision import differing, weigh
-from plugin.keys import STATUS
+from plugin.keys import STATUS, of_the_mesh
 from plugin.netns import NetnsFd
 from plugin.outside import NEVER_INJECTED, Pass, outside_mesh
 from plugin.pod import PodsUnavailable
+from plugin.rulecount import rule_count
 from plugin.values import InvalidValue
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 
 _T = TypeVar("_T")
+
+LARGE_RULES = 300  # rules, from which on a pod waits for its like alone; usual are 40
+LARGE_TEXT = 8192  # characters, which are read in a few milliseconds
 
 _MESHED = "it is a meshed pod"
 _NOT_DUAL_STACK = "which is not said to listen on IPv6 (its env ISTIO_DUAL_STACK, or the agent's setting ipv6)"
@@ -89,6 +93,7 @@ class Handler:
         self,
         pods: PodSource,
         workers: Executor,
+        large: Executor,
         *,
         excluded: Callable[[], tuple[str, ...]],
         defaults: Callable[[], Defaults],
@@ -100,6 +105,7 @@ class Handler:
         Args:
             pods: where the node's pods are known from.
             workers: threads that enter a pod's netns; nothing else may run on them.
+            large: the same, for what takes many times as long as usual: the others' pods never wait for it.
             excluded: the namespaces to leave alone, as they are now.
             defaults: for what pods do not say, as they are now.
             capability: what this node's backend can do; STATUS fails if that is nothing.
@@ -107,6 +113,7 @@ class Handler:
         """
         self._pods = pods
         self._workers = workers
+        self._large = large
         self._excluded = excluded
         self._defaults = defaults
         self._capability = capability
@@ -126,7 +133,7 @@ class Handler:
         started = time.perf_counter()
         request, reply, done = None, None, None
         try:
-            request = Request.parse(*wire.split(payload))
+            request = await self._off_loop(len(payload), lambda: Request.parse(*wire.split(payload)))
             done = await self._carry_out(request, descriptor, wanted)
             reply = Reply(0, request.result())
         except _NobodyWaits:
@@ -179,21 +186,32 @@ class Handler:
             raise CniError(Code.REDIRECT_FAILED, f"the pod cannot be redirected as it asks for: {lacking}")
         applied: asyncio.Future[None] = loop.create_future()
         turn = partial(_if_wanted, wanted, partial(apply, fd, redirect, capability.backend))
-        self._workers.submit(_apply_and_tell, turn, loop, applied)
+        self._lane(redirect).submit(_apply_and_tell, turn, loop, applied)
         await applied
 
     async def _check(self, fd: NetnsFd, redirect: Redirect, wanted: Callable[[], bool]) -> None:
         backend, loop = self._capability().backend, asyncio.get_running_loop()
         turn = partial(_if_wanted, wanted, partial(check, fd, redirect, backend))
-        if difference := await loop.run_in_executor(self._workers, turn):
+        if difference := await loop.run_in_executor(self._lane(redirect), turn):
             raise CniError(Code.REDIRECT_FAILED, f"the pod's redirect is not as it should be: {difference}")
+
+    def _lane(self, redirect: Redirect) -> Executor:
+        return self._large if rule_count(redirect) > LARGE_RULES else self._workers
+
+    @staticmethod
+    async def _off_loop(size: int, work: Callable[[], _T]) -> _T:
+        """Do what takes longer the more there is to read: much of it where nobody's pod, probe or signal waits for it."""
+        return work() if size <= LARGE_TEXT else await asyncio.to_thread(work)
 
     async def _decide(self, request: Request, addresses: tuple[Address, ...]) -> tuple[Redirect | Pass, str]:
         """Decide, and say what is contradictory in what the runtime and the API server say."""
         passes = outside_mesh(request.namespace, request.pod, self._excluded(), request.annotations)
         if passes and not (passes is NEVER_INJECTED and self._is_known_as_injected(request)):
             return passes, ""
-        return weigh(await self._find(request), request.annotations, addresses, self._defaults())
+        pod, handed_over = await self._find(request), request.annotations
+        texts = (*pod.annotations.values(), *of_the_mesh(handed_over or {}).values())
+        weighing = partial(weigh, pod, handed_over, addresses, self._defaults())
+        return await self._off_loop(sum(map(len, texts)), weighing)
 
     def _is_known_as_injected(self, request: Request) -> bool:
         known = self._pods.recall(request.namespace, request.pod, request.pod_uid)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from functools import lru_cache
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from plugin.ruleset import (
     Accept,
@@ -47,6 +47,8 @@ WORDS: Mapping[Target, str] = {
     RestoreMark(): "meta mark set ct mark",
 }
 
+_listings: WeakKeyDictionary[Ruleset, str] = WeakKeyDictionary()  # each for as long as its ruleset is kept
+
 
 def transaction(ruleset: Ruleset) -> str:
     """Write the commands that make the netns hold this ruleset: one transaction, the same however often it is applied."""
@@ -63,10 +65,12 @@ def removal(ruleset: Ruleset) -> str:
     return "".join(f"add table {name}\ndelete table {name}\n" for name in names)
 
 
-@lru_cache(maxsize=32)
 def listing(ruleset: Ruleset) -> str:
     """Write the ruleset as nft lists it: priorities, marks and ids as numbers, no names of services."""
-    return "".join(line + "\n" for table in ruleset.tables for line in _table(table))
+    text = _listings.get(ruleset)
+    if text is None:
+        text = _listings[ruleset] = "".join(line + "\n" for table in ruleset.tables for line in _table(table))
+    return text
 
 
 def own_listing(listed: str) -> str:

@@ -18,6 +18,7 @@ from plugin.keys import (
     TRAFFIC,
 )
 from plugin.redirect import METRICS, SIDECAR, Family, Mode, Redirect
+from plugin.rulecount import rule_count
 from plugin.values import EVERYTHING, InvalidValue, Port
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+MOST_RULES = 2000  # of all tables and families: a tenth of a second for libnftables, and half a megabyte in the kernel
 MODES = ", ".join(mode.value for mode in Mode) + " or NONE"
 
 
@@ -81,8 +83,25 @@ Found: TypeAlias = tuple[_T, Origin]
 
 
 def redirect(pod: Pod, proxy: Container, addresses: tuple[Address, ...], defaults: Defaults) -> Redirect:
-    """Read how a pod that is to be redirected is redirected; arguments and errors are those of `parameters`."""
-    return Redirect(**{each.field: each.value for each in parameters(pod, proxy, addresses, defaults)})
+    """Read how a pod that is to be redirected is redirected; arguments and errors are those of `parameters`.
+
+    It may take a bounded number of rules in all: what its lists ask for adds up, and is multiplied by interfaces and families.
+    """
+    found = [*parameters(pod, proxy, addresses, defaults)]
+    made = Redirect(**{each.field: each.value for each in found})
+    if (number := rule_count(made)) > MOST_RULES:
+        longest = max(found, key=_entries)
+        raise InvalidValue(
+            longest.key,
+            f"{number} rules for all lists of the pod",
+            f"at most {MOST_RULES}: shorten its longest list, this one with {_entries(longest)} entries, by larger ranges or *",
+        )
+    return made
+
+
+def _entries(parameter: Parameter) -> int:
+    is_list = isinstance(parameter.value, tuple) and parameter.field != "families"
+    return len(parameter.value) if is_list else 0
 
 
 def parameters(pod: Pod, proxy: Container, addresses: tuple[Address, ...], defaults: Defaults) -> Iterator[Parameter]:

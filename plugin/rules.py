@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from plugin.redirect import Family, Mode
+from plugin.rulecount import rule_count
 from plugin.ruleset import (
     Accept,
     Chain,
@@ -46,6 +47,7 @@ DNS, DNS_LISTENER = Port(53), Port(15053)
 PROXY_ZONE, APPLICATION_ZONE = Zone(1), Zone(2)
 INBOUND_MARK, OUTBOUND_MARK = Mark(1337), Mark(1338)
 ROUTING_TABLE = 133
+LARGEST_KEPT = 300  # rules of a ruleset that is kept for the next pod
 LO = "lo"
 LOOPBACK: Mapping[Family, Cidr] = {
     Family.V4: ipaddress.IPv4Network("127.0.0.1"),
@@ -64,9 +66,17 @@ TO_DROP = Jump("ISTIO_DROP")
 INBOUND_CHAIN, OUTPUT_CHAIN = Jump("ISTIO_INBOUND"), Jump("ISTIO_OUTPUT")
 
 
-@lru_cache(maxsize=32)  # most pods of a node ask for the same few: that saves a burst a tenth of its time
 def ruleset(redirect: Redirect) -> Ruleset:
     """Write the ruleset of a redirect."""
+    return _kept(redirect) if rule_count(redirect) <= LARGEST_KEPT else _written(redirect)
+
+
+@lru_cache(maxsize=32)  # most pods of a node ask for the same few: that saves a burst a tenth of its time
+def _kept(redirect: Redirect) -> Ruleset:
+    return _written(redirect)
+
+
+def _written(redirect: Redirect) -> Ruleset:
     kinds = ((Kind.RAW, _raw), (Kind.MANGLE, _mangle), (Kind.NAT, _nat))
     found = ((f, kind, tuple(chains(redirect, f))) for f in redirect.families for kind, chains in kinds)
     routed = redirect.families if redirect.mode is Mode.TPROXY else ()

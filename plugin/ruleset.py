@@ -172,7 +172,7 @@ class Route:
     table: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Ruleset:
     """All that a pod's netns holds: applied as a whole or not at all. Compared by identity, so that its text is kept."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from plugin import wire
+from plugin.keys import REROUTE, TRAFFIC
 from tests.plugin.conftest import manifest
 from tests.support.agent import AgentProcess
 from tests.support.netns import Netns
@@ -134,14 +135,49 @@ async def test_a_thousand_pods_at_once_all_get_their_redirect(
     assert agent.log.read_text().count("descriptor") < 20
 
 
-async def add(agent: AgentProcess, netns: Path, number: int) -> int:
+PORTS = ",".join(str(number + 1) for number in range(512))
+RANGES = ",".join(f"10.{number // 256}.{number % 256}.0/24" for number in range(1024))
+LARGE = {TRAFFIC + "includeOutboundPorts": PORTS, TRAFFIC + "excludeOutboundIPRanges": RANGES}  # 1,600 rules
+TOO_LARGE = LARGE | {REROUTE: "tap0", TRAFFIC + "includeOutboundIPRanges": RANGES}
+
+
+@pytest.mark.parametrize("agent", [None], indirect=True)
+async def test_large_pods_are_behind_the_others_and_leave_no_memory_behind(
+    agent: AgentProcess, crowds: ExitStack, tmp_path: Path
+) -> None:
+    for name, asked in (("large", LARGE), ("too-large", TOO_LARGE)):
+        pod = {"apiVersion": "v1", "kind": "Pod"} | manifest(name, **asked)
+        (tmp_path / "pods" / f"{name}.json").write_text(json.dumps(pod))
+    for number in range(40):
+        crowds.enter_context(Netns(tmp_path / f"netns{number}"))
+    assert await add(agent, tmp_path / "netns0", 1000) == 0
+    before, ended = agent.rss(), list[str]()
+
+    async def ask(number: int, name: str) -> tuple[str, int]:
+        own = number if name == "large" else 20 + number % 20
+        status = await add(agent, tmp_path / f"netns{own}", number, name)
+        ended.append(name)
+        return name, status
+
+    names = ["large"] * 20 + ["too-large"] * 20 + ["web"] * 40
+    asking = [asyncio.create_task(ask(number, name)) for number, name in enumerate(names)]
+    assert (await asyncio.to_thread(agent.get, "/healthz"))[0] == 200
+    statuses = set(await asyncio.gather(*asking))
+    assert statuses == {("large", 0), ("too-large", 1), ("web", 0)}
+    usual = len(ended) - ended[::-1].index("web")
+    assert ended[:usual].count("large") < 15
+    assert "rules for all lists of the pod', expected at most 2000" in agent.log.read_text()
+    assert agent.rss() - before < 40 << 20
+
+
+async def add(agent: AgentProcess, netns: Path, number: int, pod: str = "web") -> int:
     """Ask as the plugin does, until there is an answer: the exit status."""
     variables = {
         b"CNI_COMMAND": b"ADD",
         b"CNI_CONTAINERID": b"%d" % number,
         b"CNI_NETNS": bytes(netns),
         b"CNI_IFNAME": b"eth0",
-        b"CNI_ARGS": b"K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;K8S_POD_UID=uid-of-web",
+        b"CNI_ARGS": b"K8S_POD_NAMESPACE=shop;K8S_POD_NAME=%s;K8S_POD_UID=uid-of-%s" % (pod.encode(), pod.encode()),
     }
     request = wire.frame(wire.REQUEST, wire.join(variables, b'{"cniVersion":"1.0.0"}'))
     while True:

@@ -74,10 +74,11 @@ class Agent:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Server]:
         """Serve while the body runs."""
-        with ThreadPoolExecutor(4, "netns") as workers:
+        with ThreadPoolExecutor(4, "netns") as workers, ThreadPoolExecutor(1, "large") as large:
             handler = Handler(
                 self.pods,
                 workers,
+                large,
                 excluded=lambda: ("istio-system",),
                 defaults=Defaults,
                 capability=lambda: self.capability,

@@ -14,14 +14,16 @@ import pytest
 
 from plugin import server as server_module
 from plugin import wire
-from tests.plugin.conftest import Agent, calls, config, rules
+from tests.plugin.conftest import Agent, KnownPods, calls, config, manifest, rules
 from tests.support.call import reference
+from tests.support.netns import Netns
+from tests.support.wait import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.support.netns import Netns
+    from plugin.pod import Pod
 
 
 @pytest.fixture
@@ -102,6 +104,100 @@ async def test_a_command_that_the_agent_is_never_asked_is_refused_and_labels_not
     assert f"CNI_COMMAND: saw {command[:40]!r}" in error["msg"]
     assert rules(pod_netns) == ""
     assert served.outcomes[-1].command == ""  # which is what its metric is labelled with
+
+
+class Gated(KnownPods):
+    """Pods that nobody finds before the gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open, self.asked = asyncio.Event(), asyncio.Event()
+
+    async def find(self, namespace: str, name: str, uid: str | None, *, anew: bool = False) -> Pod | None:
+        self.asked.set()
+        await self.open.wait()
+        return await super().find(namespace, name, uid, anew=anew)
+
+
+@pytest.fixture
+def gate(agent: Agent) -> Gated:
+    gate = Gated()
+    gate.add(manifest())
+    agent.pods = gate
+    return gate
+
+
+def asking(agent: Agent, netns: Path, **more: str) -> socket.socket:
+    """Send an ADD as it comes from the plugin, and leave the answer."""
+    plugin = reference(agent.socket.parent)
+    variables = {k.encode(): v.encode() for k, v in calls(plugin, agent, netns, **more).items()}
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(10)
+    client.connect(str(agent.socket))
+    descriptor = os.open(netns, os.O_RDONLY)
+    stdin = json.dumps(config(plugin, agent)).encode()
+    socket.send_fds(client, [wire.frame(wire.REQUEST, wire.join(variables, stdin))], [descriptor])
+    os.close(descriptor)
+    return client
+
+
+def answer(client: socket.socket) -> int:
+    """Wait for the answer: the exit status."""
+    with client:
+        received = b""
+        while chunk := client.recv(65536):
+            received += chunk
+    while received[1] == wire.WORKING:
+        received = received[wire.HEAD :]
+    return received[wire.HEAD]
+
+
+async def test_a_second_try_of_the_same_request_joins_the_first(agent: Agent, gate: Gated, pod_netns: Netns) -> None:
+    async with agent.serving():
+        first = asking(agent, pod_netns.path)
+        await gate.asked.wait()
+        first.close()  # as a client does that has not heard a word for a second
+        tries = [asking(agent, pod_netns.path) for _ in range(3)]
+        other = asking(agent, pod_netns.path, CNI_CONTAINERID="another")
+        await asyncio.sleep(0.2)
+        gate.open.set()
+        assert [await asyncio.to_thread(answer, each) for each in [*tries, other]] == [0] * 4
+    assert [each.outcome for each in agent.outcomes] == ["redirect"] * 2
+    assert "15006" in rules(pod_netns)
+
+
+async def test_the_same_words_about_another_netns_are_another_request(
+    agent: Agent, gate: Gated, pod_netns: Netns, tmp_path: Path
+) -> None:
+    async with agent.serving():
+        with Netns(tmp_path / "other") as other:
+            link = tmp_path / "link"
+            link.symlink_to(pod_netns.path)
+            first = asking(agent, link)
+            await gate.asked.wait()
+            link.unlink()
+            link.symlink_to(other.path)
+            second = asking(agent, link)
+            await asyncio.sleep(0.2)
+            gate.open.set()
+            assert [await asyncio.to_thread(answer, each) for each in (first, second)] == [0, 0]
+            assert "15006" in rules(other)
+    assert "15006" in rules(pod_netns)
+    assert len(agent.outcomes) == 2
+
+
+async def test_nothing_is_done_for_a_client_that_has_given_up(agent: Agent, gate: Gated, pod_netns: Netns) -> None:
+    async with agent.serving():
+        given_up = asking(agent, pod_netns.path)
+        await gate.asked.wait()
+        given_up.close()
+        gate.open.set()
+        await asyncio.to_thread(lambda: until(lambda: bool(agent.outcomes), 10, "its turn has come"))
+        assert rules(pod_netns) == ""
+        half_closed = asking(agent, pod_netns.path)  # has said all that it will say, and waits
+        half_closed.shutdown(socket.SHUT_WR)
+        assert await asyncio.to_thread(answer, half_closed) == 0
+    assert [each.outcome for each in agent.outcomes] == ["abandoned", "redirect"]
 
 
 async def test_a_truncated_request_is_refused(served: Agent) -> None:

@@ -187,7 +187,7 @@ def _redirect(given: Pod) -> Redirect:
 
 @pytest.mark.parametrize(
     ("key", "token", "most"),
-    [(TRAFFIC + "kubevirtInterfaces", "net{}", 16), (TRAFFIC + "excludeOutboundPorts", "{}", 1024)],
+    [(TRAFFIC + "kubevirtInterfaces", "net{}", 16), (TRAFFIC + "includeOutboundPorts", "{}", 1024)],
 )
 def test_a_list_is_bounded(key: str, token: str, most: int) -> None:  # F32
     tokens = [token.format(number + 1) for number in range(most + 1)]

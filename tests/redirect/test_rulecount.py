@@ -1,0 +1,96 @@
+"""The number of rules that is counted is the number of rules that is made; a pod that asks for too many is refused (F37)."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plugin.decision import decide
+from plugin.keys import REROUTE, TRAFFIC
+from plugin.parameters import MOST_RULES, Defaults
+from plugin.pod import Pod
+from plugin.redirect import Family, Mode, Redirect
+from plugin.rulecount import rule_count
+from plugin.rules import ruleset
+from plugin.values import EVERYTHING, Address, InvalidValue, Port
+from tests.plugin.conftest import manifest
+from tests.redirect.strategies import pods
+
+BOTH: tuple[Address, ...] = (ipaddress.ip_address("fd00::7"), ipaddress.ip_address("10.0.0.7"))
+RANGES = [ipaddress.ip_network(text) for text in ("10.0.0.0/8", "127.0.0.0/8", "1.2.3.4", "::1", "fd00::/8", "::/0")]
+
+
+def lists(*of: object) -> st.SearchStrategy[tuple[object, ...]]:
+    return st.lists(st.sampled_from(of), unique=True, max_size=len(of)).map(tuple)
+
+
+PORTS = lists(*map(Port, (53, 80, 443, 8080)))
+REDIRECTS = st.builds(
+    Redirect,
+    mode=st.sampled_from(Mode),
+    families=st.sampled_from([(Family.V4,), (Family.V4, Family.V6)]),
+    include_inbound_ports=st.just(EVERYTHING) | PORTS,
+    exclude_inbound_ports=PORTS,
+    include_outbound=st.just(EVERYTHING) | lists(*RANGES),
+    exclude_outbound=lists(*RANGES),
+    include_outbound_ports=PORTS,
+    exclude_outbound_ports=PORTS,
+    exclude_interfaces=lists("net1", "net2"),
+    reroute_interfaces=lists("tap1", "tap2"),
+    dns_capture=st.booleans(),
+    drop_invalid=st.booleans(),
+)
+
+
+def made(redirect: Redirect) -> int:
+    return sum(len(chain.rules) for table in ruleset(redirect).tables for chain in table.chains)
+
+
+@given(REDIRECTS)
+def test_what_is_counted_is_what_is_made(redirect: Redirect) -> None:
+    assert rule_count(redirect) == made(redirect)
+
+
+@given(pods())
+def test_what_is_counted_of_a_pod_is_what_is_made(pod: Pod) -> None:
+    verdict = decide(pod, BOTH, Defaults())
+    if isinstance(verdict, Redirect):
+        assert rule_count(verdict) == made(verdict)
+
+
+PORTS_1024 = ",".join(str(number + 1) for number in range(1024))
+MANY = {
+    TRAFFIC + "includeOutboundIPRanges": ",".join(f"10.{n // 256}.{n % 256}.0/24" for n in range(1024)),
+    TRAFFIC + "includeInboundPorts": PORTS_1024,
+    TRAFFIC + "includeOutboundPorts": PORTS_1024,
+    TRAFFIC + "excludeOutboundPorts": PORTS_1024,
+    REROUTE: ",".join(f"tap{n}" for n in range(16)),
+    "sidecar.istio.io/interceptionMode": "TPROXY",
+}
+
+
+def test_a_pod_that_asks_for_too_many_rules_is_refused_with_their_number() -> None:
+    with pytest.raises(InvalidValue, match=rf"traffic.*: saw '29822 rules .*at most {MOST_RULES}: .* 1024 entries"):
+        decide(Pod.from_manifest(manifest(**MANY)), BOTH, Defaults())
+
+
+def test_the_bound_is_exact() -> None:
+    key = TRAFFIC + "includeOutboundPorts"
+
+    def verdict(ports: int, ranges: int) -> Redirect:
+        given = {
+            key: ",".join(str(number + 1) for number in range(ports)),
+            TRAFFIC + "excludeOutboundIPRanges": ",".join(f"10.0.{n // 256}.{n % 256}" for n in range(ranges)),
+        }
+        found = decide(Pod.from_manifest(manifest(**given)), BOTH[1:], Defaults())
+        assert isinstance(found, Redirect)
+        return found
+
+    fixed = rule_count(verdict(0, 0))
+    ranges = MOST_RULES - fixed - 1024
+    assert made(verdict(1024, ranges)) == MOST_RULES
+    with pytest.raises(InvalidValue, match=f"{key}: saw '{MOST_RULES + 1} rules"):
+        verdict(1024, ranges + 1)
