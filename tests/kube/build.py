@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.kube.programs import KUBE, SOURCE, folder, given
+from tests.support.interrupt import INTERRUPTIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,7 +193,7 @@ def _lines(go: Path, program: Program, *arguments: str) -> Iterator[str]:
     Raises:
         SystemExit: with the last that it said, if it fails.
     """
-    command = [str(go), *arguments]
+    command = [*INTERRUPTIBLE, str(go), *arguments]
     process = subprocess.Popen(
         command, cwd=program.module, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -25,6 +25,7 @@ from installer.status.model import State
 from installer.status.watching import Watching
 from tests.status.conftest import COMMAND, environment
 from tests.status.objects import NAMESPACE
+from tests.support.interrupt import INTERRUPTIBLE
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Running:
 
 @contextmanager
 def in_a_pipe(world: World, *options: str, kubeconfig: Path | None = None) -> Iterator[Running]:
-    command = [*COMMAND, f"--kubeconfig={kubeconfig or world.kubeconfig}", *options]
+    command = [*INTERRUPTIBLE, *COMMAND, f"--kubeconfig={kubeconfig or world.kubeconfig}", *options]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(TERM="xterm")
     ) as process:
@@ -107,7 +108,7 @@ class Terminal(Running):
 def on_a_terminal(world: World, *options: str, columns: int = 100, lines: int = 40, **more: str) -> Iterator[Terminal]:
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-    command = ["/usr/bin/setsid", "--ctty", *COMMAND, f"--kubeconfig={world.kubeconfig}", *options]
+    command = [*INTERRUPTIBLE, "/usr/bin/setsid", "--ctty", *COMMAND, f"--kubeconfig={world.kubeconfig}", *options]
     with subprocess.Popen(
         command, stdin=slave, stdout=slave, stderr=slave, env=environment(**{"TERM": "xterm-256color", **more})
     ) as process:
