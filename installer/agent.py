@@ -12,8 +12,6 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-import click
-
 from installer import logs
 from installer.advice import Adviser
 from installer.backends import Backends
@@ -29,6 +27,7 @@ from installer.orders import Orders
 from installer.podrepair import PodRepair
 from installer.reconcile import Reconciler
 from installer.release import release
+from installer.terminal import say
 from installer.uninstall import uninstall
 from installer.verdicts import Verdicts
 from installer.waiting import wait
@@ -285,9 +284,9 @@ class Agent:
             await asyncio.sleep(0.02)
         state = self._reconciler.state
         if state.removed:
-            click.echo(f"ready: nothing is installed, as {self._orders.reason}")
+            say(f"ready: nothing is installed, as {self._orders.reason}")
             return
-        click.echo(
+        say(
             f"ready: {state.conflist} in {self._settings.cni_conf_dir} has istio-cni, {self._settings.agent_socket} is "
             f"served, {self._pods.count} pods of node {self._settings.node_name} are known"
         )

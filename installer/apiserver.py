@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
-import yaml
 
+from installer.documents import from_yaml, read_file
 from installer.kopfalone import kopf
 from installer.objects import DAEMONSET
 from plugin.pod import PodsUnavailable
@@ -95,13 +95,13 @@ def _from_service_account(folder: Path, environment: Mapping[str, str]) -> kopf.
 def _from_kubeconfig(path: Path) -> kopf.ConnectionInfo:
     """Take the current context of a kubeconfig: tokens and certificates, in it or in files, relative to it."""
     try:
-        config = yaml.safe_load(path.read_text())
+        (config,) = [each.value for each in from_yaml(read_file(str(path)))]
         chosen = config["current-context"]
         context = _named(config["contexts"], chosen)["context"]
         cluster = _named(config["clusters"], context["cluster"])["cluster"]
         user = _named(config["users"], context["user"]).get("user") or {}
         server = str(cluster["server"])
-    except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         seen = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise CredentialsError(
             f"{path}: {seen}, expected a kubeconfig with a current-context whose cluster and user are in it"

@@ -18,6 +18,7 @@ from installer.manifest.group import manifest
 from installer.release import release
 from installer.settings import SettingError, Settings
 from installer.status.options import status
+from installer.terminal import Group, say
 from plugin.values import ports
 
 _Command = Callable[..., None]
@@ -77,7 +78,7 @@ def _with_options(command: _Command, names: Collection[str]) -> _Command:
     return options
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(release(), prog_name="install-cni")
 def main() -> None:
     """Put the Istio CNI plugin on this node, keep it there, and redirect meshed pods' traffic to their sidecars.
@@ -128,7 +129,7 @@ def uninstall(settings: Settings, directories: tuple[Path, ...], root: Path) -> 
 
     failed = False
     for step in uninstall_from(root, directories) if directories else take_out(settings):
-        click.echo(step.text, err=step.failed)
+        say(step.text, err=step.failed)
         failed |= step.failed
     sys.exit(1 if failed else 0)
 

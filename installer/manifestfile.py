@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
+from installer.documents import from_json, from_yaml
 from installer.podspecs import Other, PodManifest, pods
 from plugin.pod import ManifestError, Pod
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _STEP = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Found(NamedTuple):
@@ -37,30 +36,13 @@ def read(data: bytes, *, is_json: bool) -> Iterator[Found | Other]:
         ManifestError: with the line, what was seen and what was expected.
     """
     try:
-        yield from _json(data) if is_json else _yaml(data)
-    except ManifestError:
-        raise
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ManifestError(f"line {line}: {error.problem}, expected YAML") from error
-    except json.JSONDecodeError as error:
-        raise ManifestError(f"line {error.lineno}: {error.msg}, expected JSON") from error
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise ManifestError(" ".join(str(error).split()) or type(error).__name__) from error
-
-
-def _json(data: bytes) -> Iterator[Found | Other]:
-    yield from _found(json.loads(data), lambda _: 1)
-
-
-def _yaml(data: bytes) -> Iterator[Found | Other]:
-    loader = _Loader(data)
-    try:
-        while loader.check_node():
-            node = cast("yaml.Node", loader.get_node())
-            yield from _found(loader.construct_document(node), partial(_line, node))
-    finally:
-        loader.dispose()
+        if is_json:
+            yield from _found(from_json(data), lambda _: 1)
+        else:
+            for document in from_yaml(data):
+                yield from _found(document.value, partial(_line, document.node))
+    except RecursionError as error:
+        raise ManifestError("saw values nested too deep to be shown") from error
 
 
 def _found(document: object, line: Callable[[str], int]) -> Iterator[Found | Other]:

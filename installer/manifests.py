@@ -14,6 +14,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from installer.documents import read_file
 from installer.files import LARGEST, explain
 from installer.manifestfile import Found, read
 from installer.watch import Watcher
@@ -175,7 +176,7 @@ class ManifestPods:
 def _known(path: Path, size: int) -> Iterator[_Known]:
     if size > LARGEST:
         raise ManifestError(f"saw {size} bytes, expected at most {LARGEST}")
-    for each in read(path.read_bytes(), is_json=path.suffix == ".json"):
+    for each in read(read_file(str(path), LARGEST), is_json=path.suffix == ".json"):
         if isinstance(each, Found):
             yield _Known(each.pod, is_template=each.written.is_template)
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from installer.documents import read_file
 from installer.explain import text
 from installer.explain.dot import dot
 from installer.explain.explain import Explanation, explain, status_addresses
@@ -20,6 +19,7 @@ from installer.explain.picture import picture
 from installer.explain.svg import svg
 from installer.explain.trace import APPLICATION, Packet, sent, walk
 from installer.manifestfile import Found, read
+from installer.terminal import printable, say, write
 from plugin.pod import ManifestError
 from plugin.rules import LO, ruleset
 from plugin.ruleset import Protocol
@@ -27,6 +27,7 @@ from plugin.values import Gid, Port, Uid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from plugin.backend import Backend
     from plugin.values import Address
@@ -86,7 +87,7 @@ def explain_pods(options: Options, target: tuple[str, ...], output: str) -> int:
     explanations = [explain(each, options.addresses, in_force) for each in found]
     if output == "rules":
         _warn(in_force)
-    click.echo(_written(explanations, output, in_force.backend), nl=False)
+    write(_written(explanations, output, in_force.backend))
     return int(any(each.decision == "error" for each in explanations))
 
 
@@ -108,11 +109,10 @@ def trace(options: Options, name: str, probe: Probe) -> int:
     _warn(in_force)
     title = f"{explanation.namespace}/{explanation.name}"
     if explanation.redirect is None:
-        click.echo(text.printable(f"{title}: {explanation.decision.upper()}: {explanation.reason}"))
-        click.echo(text.settings(explanation), nl=False)
-        click.echo(
-            "The packet goes on as it is: the pod has no rules." if explanation.decision == "pass" else "", nl=False
-        )
+        say(printable(f"{title}: {explanation.decision.upper()}: {explanation.reason}"))
+        write(text.settings(explanation))
+        if explanation.decision == "pass":
+            write("The packet goes on as it is: the pod has no rules.")
         return int(explanation.decision == "error")
     packet = probe.packet(options.addresses or status_addresses(found.written.manifest))
     by = (
@@ -121,12 +121,12 @@ def trace(options: Options, name: str, probe: Probe) -> int:
         else f"sent by uid {packet.uid}, gid {packet.gid}"
     )
     to = f"[{packet.destination}]" if packet.destination.version == 6 else str(packet.destination)
-    click.echo(f"{text.printable(title)}: {packet.protocol.name} from {packet.source} to {to}:{packet.port}, {by}")
-    click.echo(text.settings(explanation), nl=False)
+    say(f"{printable(title)}: {packet.protocol.name} from {packet.source} to {to}:{packet.port}, {by}")
+    write(text.settings(explanation))
     way = walk(ruleset(explanation.redirect), packet)
-    click.echo(text.walked(way, in_force.backend, packet.family), nl=False)
+    write(text.walked(way, in_force.backend, packet.family))
     if packet.family not in explanation.redirect.families:
-        click.echo(f"IPv{packet.family.version} is not redirected for this pod; `install-cni explain` says why.")
+        say(f"IPv{packet.family.version} is not redirected for this pod; `install-cni explain` says why.")
     return 0
 
 
@@ -179,12 +179,12 @@ def _written(explanations: Sequence[Explanation], output: str, backend: Backend)
 def _from_file(name: str) -> Iterator[Found]:
     """Read the pods of a file, `-` for stdin; what holds none is named on stderr."""
     try:
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        data = read_file(name)
         for each in read(data, is_json=data.lstrip()[:1] in (b"{", b"[")):
             if isinstance(each, Found):
                 yield each
             else:
-                click.echo(f"skipped: {each.kind} {each.name} holds no pods", err=True)
+                say(printable(f"skipped: {each.kind} {each.name} holds no pods"), err=True)
     except OSError as error:
         raise click.ClickException(f"{name}: {error.strerror}") from error
     except ManifestError as error:
@@ -195,7 +195,7 @@ def _named(name: str, file: str) -> Found:
     found = [*_from_file(file)]
     names = [f"{each.pod.namespace}/{each.pod.name}" for each in found]
     if name not in names:
-        raise click.ClickException(f"{file}: saw {', '.join(names) or 'no pod'}, expected {name}")
+        raise click.ClickException(printable(f"{file}: saw {', '.join(names) or 'no pod'}, expected {name}"))
     return found[names.index(name)]
 
 
@@ -207,7 +207,7 @@ def _without_cluster(options: Options) -> InForce:
 def _warn(in_force: InForce) -> None:
     """Say on stderr what stdout has no place for."""
     for each in in_force.warnings:
-        click.echo(f"warning: {text.printable(each)}", err=True)
+        say(f"warning: {printable(each)}", err=True)
 
 
 def _from_cluster(name: str, options: Options) -> tuple[Found, InForce]:

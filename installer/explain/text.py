@@ -12,6 +12,7 @@ import yaml
 
 from installer.explain.inforce import DEFAULT
 from installer.explain.trace import Outcome
+from installer.terminal import printable
 from plugin import iptables, nft
 from plugin.backend import Backend
 from plugin.redirect import Family
@@ -62,11 +63,6 @@ def rules(explanations: Sequence[Explanation], backend: Backend) -> str:
         by = "".join(f"# {key}  {printable(value)}\n" for key, value in _set(each))
         written.append(f"{title}\n{by}{_rules(each.redirect, backend) if each.redirect else ''}")
     return "\n".join(written)
-
-
-def printable(text: str) -> str:
-    """Escape what would break a line, or drive a terminal: a file may hold names that no API server would take."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def plain(explanation: Explanation) -> dict[str, Any]:

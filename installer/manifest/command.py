@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from installer.documents import read_file
 from installer.manifest import helm
 from installer.manifest.chartvalues import PLATFORM, Refused, request, settled
 from installer.manifest.kubectl import Kubectl
 from installer.manifest.overlay import control_plane, dump, objects, overlaid, whole
 from installer.manifest.programs import ProgramError, find
 from installer.resource import GROUP, PLURAL
+from installer.terminal import say
 from plugin.pod import ManifestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +95,10 @@ def _written(options: Options, program: Path) -> dict[str, Any]:
     """Read the files, each over those before it, and `--set` over all."""
     written: dict[str, Any] = {}
     for name in options.files:
-        data = _read(name)
         try:
-            one, ignored = control_plane(objects(data))
+            one, ignored = control_plane(objects(read_file(name)))
+        except OSError as error:
+            raise ManifestError(f"{name}: {error.strerror}") from error
         except ManifestError as error:
             raise ManifestError(f"{name}: {error}") from error
         for other in ignored:
@@ -109,13 +109,6 @@ def _written(options: Options, program: Path) -> dict[str, Any]:
     if isinstance(spec, dict) and (options.sets or strings):
         written["spec"] = settled(spec, helm.with_set(program, spec, options.sets, strings))
     return written
-
-
-def _read(name: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    except OSError as error:
-        raise ManifestError(f"{name}: {error.strerror}") from error
 
 
 def _definition(manifests: str) -> str:
@@ -132,4 +125,4 @@ def _namespaces(manifests: str) -> str:
 
 
 def _note(text: str) -> None:
-    click.echo(f"note: {text}", err=True)
+    say(f"note: {text}", err=True)

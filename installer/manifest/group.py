@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from installer.terminal import printable_lines, say, write
+
 _KUBE_VERSION = re.compile(r"v?[0-9]+\.[0-9]+(\.[0-9]+)?([-+][0-9A-Za-z.+-]+)?")
 _Command = Callable[..., None]
 _FILE = click.Path(path_type=Path)
@@ -118,9 +120,9 @@ def generate_command(**given: Any) -> None:
     from installer.manifest.command import FAILURES, Options, generate  # noqa: PLC0415
 
     try:
-        click.echo(generate(Options(**given)), nl=False)
+        write(generate(Options(**given)))
     except FAILURES as error:
-        click.echo(f"Error: {error}", err=True)
+        say(f"Error: {error}", err=True)
         sys.exit(1)
 
 
@@ -137,9 +139,9 @@ def diff_command(kubectl: Path | None, kubeconfig: str | None, context: str | No
     try:
         found = difference(Options(**given), kubectl, _where(kubeconfig, context))
     except FAILURES as error:
-        click.echo(f"Error: {error}", err=True)
+        say(f"Error: {error}", err=True)
         sys.exit(2)
-    click.echo(found, nl=False)
+    write(printable_lines(found))
     sys.exit(1 if found else 0)
 
 
@@ -152,9 +154,9 @@ def apply_command(kubectl: Path | None, kubeconfig: str | None, context: str | N
 
     try:
         for said in apply(Options(**given), kubectl, _where(kubeconfig, context)):
-            click.echo(said, nl=False)
+            write(printable_lines(said))
     except FAILURES as error:
-        click.echo(f"Error: {error}", err=True)
+        say(f"Error: {error}", err=True)
         sys.exit(1)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from installer.documents import from_yaml
 from installer.resource import GROUP, KIND, VERSION
 from plugin.pod import ManifestError
 
@@ -20,24 +20,6 @@ KEPT = ("labels", "annotations")  # of a resource's metadata besides its name: t
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 _PLAIN = re.compile(r"(?![yYnN]\Z)[A-Za-z/_*][^\x00-\x1f\x7f-\xa0\u2028\u2029\ufeff]*")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as the API server's clients read it: a date is text, such as a tag 2019-11-01, and so is every key."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        self.flatten_mapping(node)
-        made = {}
-        for key_node, value_node in node.value:
-            key = self.construct_object(key_node, deep=True)
-            made[key if isinstance(key, str) else json.dumps(key)] = self.construct_object(value_node, deep=deep)
-        return made
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
-    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 class _Dumper(yaml.SafeDumper):
@@ -54,7 +36,13 @@ _Dumper.add_representer(str, _text)
 
 def dump(document: object) -> str:
     """Write a document as YAML, keys in their order."""
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=4096)
+    text = _dumped(document, allow_unicode=True)
+    # What is not seen as a letter, such as what turns text round, is written as an escape; so are all others then.
+    return text if text.replace("\n", "").isprintable() else _dumped(document, allow_unicode=False)
+
+
+def _dumped(document: object, *, allow_unicode: bool) -> str:
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=allow_unicode, width=4096)
 
 
 def objects(data: bytes | str) -> list[Mapping[str, Any]]:
@@ -63,13 +51,7 @@ def objects(data: bytes | str) -> list[Mapping[str, Any]]:
     Raises:
         ManifestError: with the line, what was seen and what was expected.
     """
-    try:
-        documents = [each for each in yaml.load_all(data, Loader=_Loader) if each is not None]
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ManifestError(f"line {line}: {error.problem}, expected YAML or JSON") from error
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise ManifestError(" ".join(str(error).split()) or type(error).__name__) from error
+    documents = [each.value for each in from_yaml(data) if each.value is not None]
     return [one for each in documents for one in _flat(each)]
 
 

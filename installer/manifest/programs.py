@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+from installer.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -65,5 +65,6 @@ def checked(ended: subprocess.CompletedProcess[str], fine: Collection[int] = (0,
     if ended.returncode not in fine:
         said = (ended.stderr or ended.stdout).strip().removeprefix("Error: ")
         raise ProgramError(f"{Path(ended.args[0]).name}: {said or f'exit status {ended.returncode}'}")
-    click.echo(ended.stderr, err=True, nl=False)
+    if ended.stderr:
+        say(ended.stderr, err=True)
     return ended.stdout

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from installer.explain.text import printable
 from installer.status.model import Weight
+from installer.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -13,6 +13,7 @@ from installer.status.asking import ask
 from installer.status.glance import glance
 from installer.status.show import showing, style
 from installer.status.watching import Watching
+from installer.terminal import write
 
 if TYPE_CHECKING:
     from installer.status.options import Options
@@ -52,5 +53,5 @@ def run(options: Options) -> int:
             written = data.as_yaml(found)
         case output:
             written = text.written(found, datetime.now(UTC), style(), wide=output == "wide")
-    click.echo(written, nl=False, color=True)
+    write(written)
     return found.verdict.value

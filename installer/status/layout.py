@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from installer.explain.text import printable
+from installer.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

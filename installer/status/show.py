@@ -10,13 +10,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-import click
-
-from installer.explain.text import printable
 from installer.status import data
 from installer.status.changes import changes
 from installer.status.layout import Colour, Style
 from installer.status.text import written
+from installer.terminal import say, write
 from installer.times import rfc3339
 
 if TYPE_CHECKING:
@@ -104,7 +102,7 @@ class Screen:
     def close(self) -> None:
         """Leave the terminal as it was, with the last glance on it."""
         if self._drawn:
-            click.echo(_LEAVE + self._text(), nl=False, color=True)
+            write(_LEAVE + self._text())
 
     def _draw(self) -> None:
         lines, height = self._text().splitlines(), shutil.get_terminal_size().lines
@@ -112,7 +110,7 @@ class Screen:
             lines = [*lines[: height - 1], f"({len(lines) - height + 1} more lines: install-cni status | less)"]
         drawn = _HOME + "\n".join(f"{line}{_END_OF_LINE}" for line in lines) + _END_OF_SCREEN
         if drawn != self._drawn:
-            click.echo(drawn if self._drawn else _ENTER + drawn, nl=False, color=True)
+            write(drawn if self._drawn else _ENTER + drawn)
         self._drawn = drawn
 
     def _text(self) -> str:
@@ -142,13 +140,13 @@ class Lines:
     def lost(self, why: str) -> None:
         """Write it once."""
         if not self._lost:
-            self._write([printable(" ".join(why.split()))])
+            self._write([" ".join(why.split())])
         self._lost = True
 
     def _write(self, lines: list[str]) -> None:
         now = rfc3339(datetime.now(UTC))
         for line in lines:
-            click.echo(f"{now} {line}")
+            say(f"{now} {line}")
 
 
 class Documents:
@@ -164,9 +162,9 @@ class Documents:
         """Write it."""
         if found != self._shown:
             text = data.as_json(found, on_a_line=True) if self._output == "json" else f"---\n{data.as_yaml(found)}"
-            click.echo(text, nl=False)
+            write(text)
         self._shown = found
 
     def lost(self, why: str) -> None:
         """Say it where no program reads documents."""
-        click.echo(f"Error: {why}", err=True)
+        say(f"Error: {why}", err=True)

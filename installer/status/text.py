@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from installer.explain.text import printable
 from installer.objects import DAEMONSET
 from installer.status.ages import age
 from installer.status.layout import NONE, Cell, Colour, Column, bar, table
 from installer.status.model import State, Verdict, Weight
 from installer.status.words import counted
+from installer.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

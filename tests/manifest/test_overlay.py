@@ -42,7 +42,7 @@ def test_other_objects_are_named_and_left_out_also_in_a_list() -> None:
             "apiVersion: saw 'install.istio.io/v1alpha1', expected install.istio.io/v1alpha2",
         ),
         ("{apiVersion: install.istio.io/v1alpha2, kind: IstioControlPlane, metadata: x}", "metadata: saw 'x'"),
-        ("a: b\nc: [", "line 2: "),
+        ("a: b\nc: {[}", "line 2: "),
         ("just text", "saw 'just text', expected an object"),
         ("!!python/object:os.system {}", "expected YAML"),
     ],
@@ -80,3 +80,11 @@ def test_what_is_written_reads_as_it_was(document: dict[str, object]) -> None:
 @pytest.mark.parametrize("text", ["1e3", "y", "N", ".5e1", "0o17", "1_000", "+1", "12:30:00"])
 def test_what_another_parser_takes_for_a_number_or_boolean_is_quoted(text: str) -> None:
     assert overlay.dump({"key": text}) == f'key: "{text}"\n'
+
+
+def test_what_is_not_seen_as_a_letter_is_written_as_an_escape() -> None:
+    document = {"kind": "a", "metadata": {"annotations": {"a": "x\u202ey\x9b\x1b\u2028z", "b": "grün"}}}
+    text = overlay.dump(document)
+    assert text.replace("\n", "").isprintable()
+    assert overlay.objects(text) == [document]
+    assert "grün" in overlay.dump({"kind": "grün"})

@@ -1,0 +1,220 @@
+"""YAML and JSON that others wrote, read within bounds and as the API server's clients read it; errors name the line.
+
+By aliases, 500 bytes of YAML can stand for gigabytes, which nobody sees until the document is merged or written out. So what a
+document stands for is measured, event by event, before anything is made of it. Pure, but for `read_file`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import yaml
+
+from plugin.pod import ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LARGEST = 64 << 20  # bytes of a file: the pods of a large cluster, as kubectl writes them
+DEEPEST = 100  # levels: no object of Kubernetes has half of them
+MOST_REPEATED = 4 << 20  # characters that aliases may add to those that are written
+
+_CLoader = cast("type[yaml.SafeLoader]", getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+class Document(NamedTuple):
+    """A document's value, and the YAML node that it was made of."""
+
+    value: Any
+    node: yaml.Node
+
+
+def read_file(name: str, largest: int = LARGEST) -> bytes:
+    """Read a file, `-` for stdin.
+
+    Raises:
+        ManifestError: if it is too large.
+        OSError: if it cannot be read.
+    """
+    if name == "-":
+        data = sys.stdin.buffer.read(largest + 1)
+    else:
+        with Path(name).open("rb") as file:
+            data = file.read(largest + 1)
+    if len(data) > largest:
+        raise ManifestError(f"saw more than {largest >> 20} MiB, expected at most that: give it in parts")
+    return data
+
+
+def from_json(data: bytes) -> Any:
+    """Read one JSON value.
+
+    Raises:
+        ManifestError: with the line, what was seen and what was expected.
+    """
+    try:
+        return json.loads(data, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        raise ManifestError(f"line {error.lineno}: {error.msg}, expected JSON") from error
+    except RecursionError as error:
+        raise ManifestError(f"saw JSON nested too deep, expected at most {DEEPEST} levels") from error
+    except ValueError as error:
+        raise ManifestError(_line_of(error)) from error
+
+
+def from_yaml(data: bytes | str) -> Iterator[Document]:
+    """Read the documents of a YAML file, one after the other; JSON is YAML, but for its tabs.
+
+    Raises:
+        ManifestError: with the line, what was seen and what was expected.
+    """
+    try:
+        _measure(data)
+        loader = _Loader(data)
+        try:
+            while loader.check_node():
+                node = cast("yaml.Node", loader.get_node())
+                yield Document(loader.construct_document(node), node)
+        finally:
+            loader.dispose()
+    except ManifestError:
+        raise
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ManifestError(f"line {line}: {error.problem}, expected YAML") from error
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise ManifestError(_line_of(error)) from error
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
+
+
+def _line_of(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [key for key, _ in pairs]
+        twice = next(key for key in names if names.count(key) > 1)
+        raise ManifestError(f"saw the key {twice!r:.60} twice in an object, expected it once")
+    return made
+
+
+class _Loader(_CLoader):  # type: ignore[misc, valid-type]
+    """YAML as the API server's clients read it: a date is text, such as a tag 2019-11-01, so is 1:30, and so is every key."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self.flatten_mapping(node)
+        made = {}
+        for key_node, value_node in node.value:
+            key = self.construct_object(key_node, deep=True)
+            made[key if isinstance(key, str) else json.dumps(key)] = self.construct_object(value_node, deep=deep)
+        return made
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
+        return node.value if ":" in node.value else super().construct_yaml_int(node)
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> Any:
+        return node.value if ":" in node.value else super().construct_yaml_float(node)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", getattr(_Loader, f"construct_yaml_{_kind}"))
+
+
+@dataclass(slots=True)
+class _Open:
+    """A mapping or sequence that has begun: what it stands for so far, in characters and levels, and its keys."""
+
+    anchor: str | None
+    keys: dict[str, int] | None  # of a mapping: the line of each
+    size: int = 1
+    depth: int = 1
+    items: int = 0
+
+
+@dataclass(slots=True)
+class _Measure:
+    """What the documents stand for."""
+
+    open: list[_Open] = field(default_factory=list)
+    known: dict[str, tuple[int, int]] = field(default_factory=dict)  # size and depth of what an anchor names
+    repeated: int = 0
+
+    def add(self, event: yaml.Event, size: int, depth: int) -> None:
+        """Add a value that is complete to what it is in."""
+        if not self.open:
+            return
+        inside, line = self.open[-1], _line(event)
+        is_key = inside.keys is not None and inside.items % 2 == 0
+        if is_key and isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            raise ManifestError(f"line {line}: saw a list or mapping as a key, expected text")
+        if inside.keys is not None and is_key and isinstance(event, yaml.ScalarEvent):
+            if event.value in inside.keys:
+                where = f"line {inside.keys[event.value]}"
+                raise ManifestError(f"line {line}: saw the key {event.value!r:.60} again, expected it once ({where})")
+            inside.keys[event.value] = line
+        inside.items += 1
+        inside.size += size
+        inside.depth = max(inside.depth, depth + 1)
+        if len(self.open) + depth > DEEPEST:
+            raise ManifestError(f"line {line}: saw values nested too deep, expected at most {DEEPEST} levels")
+
+    def end(self, event: yaml.Event) -> None:
+        """Complete what was begun last."""
+        ended = self.open.pop()
+        if ended.anchor:
+            self.known[ended.anchor] = ended.size, ended.depth
+        self.add(event, ended.size, ended.depth)
+
+    def alias(self, event: yaml.AliasEvent) -> None:
+        """Add what an alias stands for; one that is not known is left to the parser."""
+        line = _line(event)
+        if any(each.anchor == event.anchor for each in self.open):
+            raise ManifestError(f"line {line}: saw *{event.anchor} inside of what it names, expected a value that ends")
+        size, depth = self.known.get(event.anchor or "", (1, 1))
+        self.repeated += size
+        if self.repeated > MOST_REPEATED:
+            most = f"at most {MOST_REPEATED >> 20} MiB: write the values out"
+            raise ManifestError(f"line {line}: saw aliases (*{event.anchor}) that stand for more, expected {most}")
+        self.add(event, size, depth)
+
+
+def _measure(data: bytes | str) -> None:
+    """See that YAML stands for no more than it may.
+
+    Raises:
+        ManifestError: if it does, or has a key twice.
+        yaml.YAMLError: if it is none.
+    """
+    measured = _Measure()
+    for event in yaml.parse(data, Loader=_CLoader):
+        match event:
+            case yaml.DocumentStartEvent():
+                measured.known = {}
+            case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
+                is_mapping = isinstance(event, yaml.MappingStartEvent)
+                measured.open.append(_Open(event.anchor, {} if is_mapping else None))
+                if len(measured.open) > DEEPEST:
+                    line = _line(event)
+                    raise ManifestError(f"line {line}: saw values nested too deep, expected at most {DEEPEST} levels")
+            case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+                measured.end(event)
+            case yaml.ScalarEvent():
+                size = len(event.value) + 1
+                if event.anchor:
+                    measured.known[event.anchor] = size, 1
+                measured.add(event, size, 1)
+            case yaml.AliasEvent():
+                measured.alias(event)
