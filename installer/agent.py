@@ -18,7 +18,7 @@ from installer.backends import Backends
 from installer.files import AlreadyRunningError, explain, lock
 from installer.health import Health
 from installer.liveness import end_if_stuck
-from installer.memory import keep_little
+from installer.memory import keep_giving_back, keep_little
 from installer.metrics import Metrics
 from installer.nodestate import Condition
 from installer.nodestatus import Seen
@@ -164,6 +164,7 @@ class Agent:
             stack.push_async_callback(self._health.stop)
             async with asyncio.TaskGroup() as parts:
                 parts.create_task(self._end())
+                parts.create_task(keep_giving_back(self._stop))
                 parts.create_task(end_if_stuck(self._stop))
                 parts.create_task(self._serve_health())
                 parts.create_task(self._pods.run(self._stop))

@@ -13,8 +13,9 @@ from plugin.decision import decide
 from plugin.outside import Pass
 from plugin.parameters import Defaults
 from plugin.pod import Phase
-from tests.kubernetes.conftest import SOON, Agent, Node
-from tests.support.wait import eventually
+from tests.kubernetes.conftest import PRIMARY, SOON, Agent, Node
+from tests.support.agent import AgentProcess
+from tests.support.wait import eventually, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 STATUS = {"sidecar.istio.io/status": json.dumps({"containers": ["istio-proxy"] * 5000})}
 LITTLE, ALL = 1_000, 300_000  # bytes: of a pod outside the mesh, of one that has as much of everything as it may
+BURST = 60  # pods, of 1 MB each
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -114,3 +116,17 @@ async def test_of_a_pod_that_has_ended_nothing(
             await asyncio.sleep(0.5)
             assert [each.name for each in pods] == ["after"]
         assert pods.known
+
+
+def test_what_a_burst_took_is_given_back(tmp_path: Path, node: Node, kubeconfig: Path, cluster: Cluster) -> None:
+    for folder in ("conf", "bin"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "conf" / "10-k8s.conflist").write_text(PRIMARY)
+    options: dict[str, str | Path] = {"node-name": node.name, "kubeconfig": kubeconfig}
+    with AgentProcess(tmp_path, conf_dir=tmp_path / "conf", bin_dir=tmp_path / "bin", options=options) as agent:
+        agent.ready()
+        before = agent.rss()
+        for number in range(BURST):
+            create(cluster, node, f"big-{number}", {"containers": [container("app", args=["x" * 1_000_000])]}, {})
+        until(lambda: f"istio_cni_pods {BURST}.0" in agent.get("/metrics")[1], SOON, "all are heard of")
+        until(lambda: agent.rss() < before + BURST * 500_000, SOON, "most of 1 MB for each is given back")
