@@ -89,21 +89,15 @@ class ManifestPods:
         def wake() -> None:
             loop.call_soon_threadsafe(changed.set)
 
-        try:
-            watcher = Watcher({self._folder: lambda name: name.endswith(SUFFIXES)}, wake)
-        except OSError as error:
-            watcher = None
-            _log.warning("the folder of manifests is not watched but looked at", extra={"reason": explain(error)})
+        watcher = Watcher({self._folder: lambda name: name.endswith(SUFFIXES)}, wake)
         try:
             while not stop.is_set():
                 changed.clear()
-                if watcher:
-                    watcher.refresh()
+                watcher.refresh()
                 self._look()
                 await _either(stop, changed)
         finally:
-            if watcher:
-                watcher.close()
+            watcher.close()
 
     async def find(self, namespace: str, name: str, uid: str | None, *, anew: bool = False) -> Pod | None:  # noqa: ARG002 - it is always
         """Find a pod as its manifest is now; one without a uid stands for any pod of its name.

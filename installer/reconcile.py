@@ -296,7 +296,7 @@ class Reconciler:
         next_resync = 0.0
         while not self._closing.is_set():
             self._woken.clear()
-            watching = watcher is not None and watcher.refresh()
+            watching = watcher.refresh()
             now = time.monotonic()
             if thorough := now >= next_resync:
                 next_resync = now + RESYNC
@@ -308,8 +308,7 @@ class Reconciler:
             pause = min(came.pause, next_resync - now if watching else UNWATCHED_RESYNC, peace or RESYNC)
             self._closing.wait(came.breath)
             self._woken.wait(max(0.0, pause - came.breath))
-        if watcher:
-            watcher.close()
+        watcher.close()
 
     def _look(self, *, thorough: bool) -> _Came:
         failures, self._failures = self._failures, 0
@@ -335,17 +334,9 @@ class Reconciler:
             return _Came(f"{type(error).__name__}: {error}", pause=LONGEST_RETRY)
         return _Came()
 
-    def _watcher(self) -> Watcher | None:
+    def _watcher(self) -> Watcher:
         settings = self._node.settings
-        interest = {settings.bin_dir_mount: PLUGIN.__eq__, settings.conf_dir_mount: confio.of_interest}
-        try:
-            return Watcher(interest, self.wake)
-        except OSError as error:
-            _log.error(
-                "cannot watch the node for changes and looks every second: raise fs.inotify.max_user_instances",
-                extra={"reason": str(error)},
-            )
-            return None
+        return Watcher({settings.bin_dir_mount: PLUGIN.__eq__, settings.conf_dir_mount: confio.of_interest}, self.wake)
 
     def _not_installed(self, reason: str, *, fight: bool) -> None:
         if reason != self._told.reason:

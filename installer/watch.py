@@ -9,8 +9,11 @@ An event says "look again" and no more. Reads make no event here, or our own wou
 
 import logging
 import os
+import select
 import stat
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
@@ -32,9 +35,9 @@ _CONTENTS = Mask(_NAMES | InotifyConstants.IN_CLOSE_WRITE | InotifyConstants.IN_
 
 
 class Watcher:
-    """Watches directories that may come, go, be renamed or be replaced, at any height of their paths.
+    """Watches directories that may come, go, be renamed, be replaced or be mounted over, at any height of their paths.
 
-    A mount over a directory makes no event: `refresh` notices it, at the next resync at the latest.
+    What the node has no room for now (inotify instances or watches, open files) is tried again by each `refresh`.
     """
 
     def __init__(self, directories: Mapping[Path, Callable[[str], bool]], wake: Callable[[], None]) -> None:
@@ -43,9 +46,6 @@ class Watcher:
         Args:
             directories: for each, tells which names of files are of interest.
             wake: called for each change, from a thread of the watcher's own.
-
-        Raises:
-            OSError: if the node has no inotify instance left (fs.inotify.max_user_instances).
         """
         self._watches: dict[Path, list[_Watch]] = {}
         for directory, of_interest in directories.items():
@@ -56,9 +56,10 @@ class Watcher:
                 else:
                     watch = _Watch(path, _NAMES, below.__contains__, wake)
                 self._watches.setdefault(path, []).append(watch)
-        self._warned = ""
-        self._inotify = InotifyFD()
-        self._inotify.start()
+        self._wake = wake
+        self._missing = ""  # why not all is watched, as it was told
+        self._inotify: InotifyFD | None = None
+        self._mounts: _Mounts | None = None
 
     def refresh(self) -> bool:
         """Watch what the paths mean now. Called before the directories are read, so that no change is missed.
@@ -66,23 +67,96 @@ class Watcher:
         From the top downwards: what comes into being below a directory that is watched already makes an event.
 
         Returns:
-            False if the node has no inotify watch left (fs.inotify.max_user_watches): changes may be missed.
+            False if the node has no room for it now: changes may be missed.
         """
+        missing = ""
         try:
+            self._mounts = self._mounts or _Mounts([*self._watches], self._wake)
+            self._inotify = self._inotify or _started()
             for path in sorted(self._watches):
                 for watch in self._watches[path]:
                     watch.refresh(self._inotify)
         except OSError as error:
-            if str(error) != self._warned:
-                self._warned = str(error)
-                _log.error("cannot watch the node for changes", extra={"reason": self._warned})
-            return False
-        return True
+            missing = str(error)
+        if bool(missing) != bool(self._missing):
+            if missing:
+                _log.error(
+                    "cannot watch the node for changes and looks every second: raise fs.inotify.max_user_instances or "
+                    "max_user_watches, or the limit of open files",
+                    extra={"reason": missing},
+                )
+            else:
+                _log.warning("watches the node for changes again")
+        self._missing = missing
+        return not missing
 
     def close(self) -> None:
         """Stop watching."""
-        self._inotify.stop()
-        self._inotify.join()
+        for thread in (self._inotify, self._mounts):
+            if thread:
+                thread.stop()
+                thread.join()
+
+
+def _started() -> InotifyFD:
+    with (
+        ExitStack() as room
+    ):  # it would keep what it has opened of its three descriptors when there is none for the next
+        for _ in range(3):
+            room.callback(os.close, os.eventfd(0, os.EFD_CLOEXEC))
+    inotify = InotifyFD()
+    inotify.start()
+    return inotify
+
+
+class _Mounts(threading.Thread):
+    """Tells of mounts that change what directories are, of which inotify says nothing: proc_pid_mountinfo(5), poll(2)."""
+
+    def __init__(self, paths: Collection[Path], wake: Callable[[], None]) -> None:
+        """Begin.
+
+        Raises:
+            OSError: if no file can be opened any more.
+        """
+        super().__init__(name="mounts", daemon=True)
+        self._paths = paths
+        self._wake = wake
+        self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._stopped = os.eventfd(0, os.EFD_CLOEXEC)
+        except OSError:
+            os.close(self._file)
+            raise
+        self._before = self._look()
+        self.start()
+
+    def run(self) -> None:
+        """Compare what the paths mean whenever something is mounted, remounted or unmounted anywhere."""
+        poll = select.poll()
+        poll.register(self._file, select.POLLPRI)
+        poll.register(self._stopped, select.POLLIN)
+        while self._stopped not in dict(poll.poll()):
+            if (now := self._look()) != self._before:
+                self._before = now
+                self._wake()
+        os.close(self._file)
+        os.close(self._stopped)
+
+    def stop(self) -> None:
+        """Have it end."""
+        os.eventfd_write(self._stopped, 1)
+
+    def _look(self) -> list[tuple[int, int, int] | None]:
+        return [self._meaning(path) for path in self._paths]
+
+    @staticmethod
+    def _meaning(path: Path) -> tuple[int, int, int] | None:
+        """Which directory it is, and whether it can be written to."""
+        try:
+            seen = path.stat()
+            return seen.st_dev, seen.st_ino, os.statvfs(path).f_flag & os.ST_RDONLY
+        except OSError:
+            return None
 
 
 class _Watch:

@@ -43,7 +43,8 @@ def test_it_has_few_rights_on_the_node(render: Render) -> None:
 
 def test_it_does_not_keep_the_netns_of_pods_that_have_ended(render: Render) -> None:
     mounts = {each["name"]: each for each in render().container["volumeMounts"]}
-    assert mounts["netns-dir"]["mountPropagation"] == "HostToContainer"
+    for name in ("netns-dir", "cni-bin-dir", "cni-conf-dir"):
+        assert mounts[name]["mountPropagation"] == "HostToContainer"
     assert mounts["netns-dir"]["readOnly"] is mounts["cni-cache-dir"]["readOnly"] is True
 
 

@@ -1,17 +1,21 @@
 """Scenes that need file systems of their own, each run as a process in a mount namespace of its own.
 
-`unshare --mount --propagation private python -m tests.installer.mounted SCENE ROOT`; what is mounted goes with it.
+`unshare --mount --propagation private python -m tests.installer.mounted SCENE ROOT`; what is mounted goes with it. Those of
+limits are run with `--user --map-root-user`: the limits are that namespace's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.installer.node import PLUGIN_BYTES, PRIMARY, NodeOnDisk, names, running
+from installer import reconcile
+from tests.installer.node import PLUGIN_BYTES, PRIMARY, SLOWEST, NodeOnDisk, names, running
+from tests.support.wait import eventually, until
 
 if TYPE_CHECKING:
     from installer.nodestate import NodeState
@@ -29,6 +33,26 @@ def mount(path: Path, options: str) -> None:
 def remount(path: Path, options: str) -> None:
     """Change how it is mounted."""
     subprocess.run(["/bin/mount", "-o", f"remount,{options}", str(path)], check=True)
+
+
+def unmount(path: Path) -> None:
+    """Take the last one that was mounted there away, as soon as no look has it open."""
+    until(lambda: subprocess.run(["/bin/umount", str(path)], check=False).returncode == 0, SLOWEST, "it is not busy")
+
+
+def share(path: Path, mounted: Path) -> None:
+    """Mount a directory as a container's runtime does that was told HostToContainer."""
+    for command in (
+        ["--make-shared", str(path.parent)],
+        ["--bind", str(path), str(mounted)],
+        ["--make-slave", str(mounted)],
+    ):
+        subprocess.run(["/bin/mount", *command], check=True)
+
+
+def allow(limit: str, number: int) -> None:
+    """Change a limit of this user namespace alone."""
+    Path("/proc/sys/user", limit).write_text(str(number))
 
 
 def fill(path: Path) -> Path:
@@ -73,10 +97,11 @@ async def full_bin_dir(node: NodeOnDisk) -> None:
 
 
 async def read_only(node: NodeOnDisk) -> None:
-    """The configuration's file system is read-only, and becomes writable without any event."""
+    """The configuration's file system is read-only, and becomes writable: that is seen, not only tried again."""
     mount(node.conf, "size=64k")
     (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
     remount(node.conf, "ro")
+    reconcile.FIRST_RETRY = reconcile.LONGEST_RETRY
     async with running(node.settings) as run:
         await run.until(lambda state: "Read-only file system; mount it writable" in (state.reason or ""))
         remount(node.conf, "rw")
@@ -85,20 +110,113 @@ async def read_only(node: NodeOnDisk) -> None:
 
 
 async def mounted_over(node: NodeOnDisk) -> None:
-    """A file system is mounted over the directory: the next look, whatever its reason, sees and watches that one."""
+    """File systems are mounted over the directories and taken away: each is seen at once, looked at and watched."""
     (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
     async with running(node.settings) as run:
         await run.until(installed)
         mount(node.conf, "size=64k")
+        await run.until(lambda state: "saw none" in (state.reason or ""))
         (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
-        run.reconciler.wake()
         await run.until(lambda state: state.installed and state.repairs == 1)
         (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
         await run.until(lambda state: state.installed and state.repairs == 2)
+        mount(node.bin, f"size={4 * len(PLUGIN_BYTES)}")
+        await run.until(lambda state: state.installed and state.repairs == 3)
+        assert node.plugin.read_bytes() == PLUGIN_BYTES
+        unmount(node.conf)  # nothing of ours keeps it busy
+        (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
+        await run.until(lambda state: state.installed and state.repairs == 4)
     assert node.has_entry("10-primary.conflist")
 
 
-SCENES = {scene.__name__: scene for scene in (full_conf_dir, full_bin_dir, read_only, mounted_over)}
+async def mounted_over_above(node: NodeOnDisk) -> None:
+    """A file system is mounted over a directory above, in which there is none yet."""
+    (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
+    async with running(node.settings) as run:
+        await run.until(installed)
+        mount(node.root, "size=16m")
+        await run.until(lambda state: "No such file or directory" in (state.reason or ""))
+        node.bin.mkdir()
+        node.conf.mkdir()
+        (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
+        await run.until(lambda state: "image-plugin" in (state.reason or ""))
+        (node.root / "image-plugin").write_bytes(PLUGIN_BYTES)
+        run.reconciler.wake()
+        await run.until(installed)
+
+
+async def mounted_over_on_the_host(node: NodeOnDisk) -> None:
+    """As in a container: what the node mounts over the directory comes into the container's own mount of it."""
+    host, mounts = node.root / "host", node.root / "mounts"
+    host.mkdir()
+    mount(host, "size=64k")
+    (host / "net.d").mkdir()
+    (host / "net.d" / "10-primary.conflist").write_bytes(PRIMARY)
+    for name in ("cni-conf-dir", "cni-bin-dir"):
+        (mounts / name).mkdir(parents=True)
+    share(host / "net.d", mounts / "cni-conf-dir")
+    there = NodeOnDisk.open(node.root, cni_conf_dir=str(host / "net.d"), mounts=str(mounts))
+    async with running(there.settings) as run:
+        await run.until(installed)
+        mount(host / "net.d", "size=64k")
+        await run.until(lambda state: "saw none" in (state.reason or ""))
+        (host / "net.d" / "20-other.conflist").write_bytes(PRIMARY)
+        await run.until(lambda state: state.conflist == "20-other.conflist")
+    assert there.has_entry("20-other.conflist")
+
+
+async def no_inotify(node: NodeOnDisk) -> None:
+    """The node's inotify instances are used up when the agent starts; then there is room again."""
+    await _exhausted(node, "max_inotify_instances", 0)
+
+
+async def no_inotify_watches(node: NodeOnDisk) -> None:
+    """The node's inotify watches are."""
+    await _exhausted(node, "max_inotify_watches", 2)
+
+
+async def _exhausted(node: NodeOnDisk, limit: str, low: int) -> None:
+    path, told = node.conf / "10-primary.conflist", Told()
+    path.write_bytes(PRIMARY)
+    allow(limit, low)
+    async with running(node.settings) as run:
+        await run.until(installed)
+        path.write_bytes(PRIMARY)
+        await run.until(lambda state: state.installed and state.repairs == 1)
+        allow(limit, 1000)
+        await eventually(lambda: len(told.lines) == 2, SLOWEST, "it says that it watches again")
+        reconcile.UNWATCHED_RESYNC = reconcile.RESYNC
+        path.write_bytes(PRIMARY)
+        await run.until(lambda state: state.installed and state.repairs == 2)
+    assert "cannot watch the node for changes" in told.lines[0]
+    assert "watches the node for changes again" in told.lines[1]
+
+
+class Told(logging.Handler):
+    """The lines that the watcher has logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        logging.getLogger("installer.watch").addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+SCENES = {
+    scene.__name__: scene
+    for scene in (
+        full_conf_dir,
+        full_bin_dir,
+        read_only,
+        mounted_over,
+        mounted_over_above,
+        mounted_over_on_the_host,
+        no_inotify,
+        no_inotify_watches,
+    )
+}
 
 if __name__ == "__main__":
     asyncio.run(SCENES[sys.argv[1]](NodeOnDisk.make(Path(sys.argv[2]))))

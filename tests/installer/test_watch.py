@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from installer import confio, reconcile
+from installer import confio, reconcile, watch
 from installer.watch import Watcher
-from tests.installer.node import PRIMARY, SLOWEST, NodeOnDisk, running
+from tests.installer.node import PRIMARY, SLOWEST, NodeOnDisk, open_descriptors, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from watchdog.observers.inotify_c import InotifyFD
 
 
 class Watched:
@@ -138,10 +142,10 @@ def test_a_directory_is_waited_for_from_above(tmp_path: Path) -> None:
 
 @pytest.fixture
 def _no_inotify(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left(*_: object) -> Watcher:
+    def none_left() -> InotifyFD:
         raise OSError(24, "inotify instance limit reached")
 
-    monkeypatch.setattr(reconcile, "Watcher", none_left)
+    monkeypatch.setattr(watch, "InotifyFD", none_left)
 
 
 @pytest.mark.usefixtures("_no_inotify")
@@ -160,3 +164,21 @@ async def test_what_was_done_is_looked_at_again_at_once(node: NodeOnDisk, monkey
     monkeypatch.setattr(reconcile, "UNWATCHED_RESYNC", 10 * SLOWEST)
     async with running(node.settings) as run:
         await run.until(lambda state: state.installed)
+
+
+def test_a_process_without_descriptors_keeps_none_of_those_that_come_free(tmp_path: Path) -> None:
+    watcher = watch.Watcher({tmp_path: lambda _: True}, lambda: None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = open_descriptors()
+    taken = [os.open("/dev/null", os.O_RDONLY) for _ in range(3)]  # so that the limit leaves no gap below it
+    try:
+        for room in range(6):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1 + room, hard))
+            watching = watcher.refresh()
+        assert watching
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+        watcher.close()
+    assert open_descriptors() == before
