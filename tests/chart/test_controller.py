@@ -80,7 +80,7 @@ def test_it_starts_where_only_it_can_take_the_taint_off_and_before_others(render
     preferred = spec["affinity"][only]["preferredDuringSchedulingIgnoredDuringExecution"]
     assert only == "nodeAffinity"
     assert [each["preference"]["matchExpressions"] for each in preferred] == [
-        [{"key": key, "operator": "Exists"}] for key in tolerated[1:]
+        [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]
     ]
 
 

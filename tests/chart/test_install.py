@@ -281,7 +281,7 @@ WRITTEN_BY_A_THIEF = {
     "pullPolicy": "Always\n        command: [evil]",
     "cniBinDir": "/etc/cron.d",
     "cniConfDir": "/etc\n        type: Evil",
-    "podAnnotations": "evil",
+    "podAnnotations": {"vault.hashicorp.com/agent-inject": "true"},
     "resources": ["evil"],
     "agentSocket": "/run/evil/evil.sock",
     "seLinuxOptions": {"type": "spc_t"},

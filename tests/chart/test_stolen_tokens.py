@@ -34,7 +34,12 @@ OTHER = {"key": "of.others", "effect": "NoSchedule"}
 VALUES = {
     "hub": HUB,
     "repairMode": "delete",
-    "controller": {"mayBind": [PSP], "allowedHubs": ["mirror.example"], "allowedDirectories": ["/opt/plugins"]},
+    "controller": {
+        "mayBind": [PSP],
+        "allowedHubs": ["mirror.example"],
+        "allowedDirectories": ["/opt/plugins"],
+        "allowedAnnotations": ["of.example/a", "scan.example/"],
+    },
 }
 
 NODE = "/api/v1/nodes/own"
@@ -144,6 +149,10 @@ def of_control_plane(body: Mapping[str, Any], path: str = "") -> Request:
 
 def report(name: str, **metadata: Any) -> dict[str, Any]:
     return {"apiVersion": "cni.istio.io/v1alpha1", "kind": "IstioCNINode", "metadata": {"name": name, **metadata}}
+
+
+def nameless() -> dict[str, Any]:
+    return report("") | {"metadata": {"generateName": "x"}}
 
 
 def owned(name: str, **more: Any) -> list[dict[str, Any]]:
@@ -284,12 +293,14 @@ BY_THE_CONTROLLER: dict[str, tuple[Request, str]] = {
     "have a Secret be a directory": (
         of_pods({"volumes": [{"name": "cni-conf-dir", "hostPath": None, "secret": {"secretName": "x"}}]}), "agents' volumes"
     ),
-    "have a device injected": (annotated(**{"cdi.k8s.io/x": "x"}), "saw an annotation"),
-    "have a sidecar injected": (annotated(**{"sidecar.istio.io/inject": "true"}), "saw an annotation"),
+    "have a device injected": (annotated(**{"cdi.k8s.io/x": "x"}), "saw annotations"),
+    "have a sidecar injected": (annotated(**{"sidecar.istio.io/inject": "true"}), "saw annotations"),
     "run without AppArmor": (
-        annotated(**{"container.apparmor.security.beta.kubernetes.io/install-cni": "unconfined"}), "saw an annotation"
+        annotated(**{"container.apparmor.security.beta.kubernetes.io/install-cni": "unconfined"}), "saw annotations"
     ),
-    "tell CRI-O": (annotated(**{"io.kubernetes.cri-o.userns-mode": "x"}), "saw an annotation"),
+    "have Vault's agent run a command": (annotated(**{"vault.hashicorp.com/agent-inject": "true"}), "saw annotations"),
+    "tell crun": (annotated(**{"run.oci.handler": "wasm"}), "saw annotations"),
+    "tell CRI-O": (annotated(**{"io.kubernetes.cri-o.userns-mode": "x"}), "saw annotations"),
     "replace all agents at once": (
         of_daemonset({"spec": {"updateStrategy": {"rollingUpdate": {"maxUnavailable": "100%"}}}}), "of the DaemonSet"
     ),
@@ -354,6 +365,7 @@ BY_AN_AGENT: dict[str, tuple[Request, str]] = {
     "report of another node": (applied_report("others"), "expected that of node others"),
     "report its status": (of_report("others", condition("False")), "expected that of node others"),
     "keep its own report for ever": (applied_report("own", finalizers=["x.example/y"]), "saw labels"),
+    "make a report of no node": (Request("POST", REPORTS, nameless()), "of an agent on node own"),
     "label it": (applied_report("own", labels={"a": "b"}), "saw labels"),
     "annotate it": (applied_report("own", annotations={"a": "b"}), "saw labels"),
     "have it go with another node": (applied_report("own", ownerReferences=owned("others")), "saw labels"),
@@ -382,6 +394,7 @@ BY_AN_AGENT: dict[str, tuple[Request, str]] = {
 UNBOUND: dict[str, tuple[Request, str]] = {
     "report of a node": (applied_report("own"), "(none)"),
     "report of a node without a name": (of_report("own", condition("False")), "(none)"),
+    "make a report of no node": (Request("POST", REPORTS, nameless()), "(none)"),
     "speak of a node": (event(about("Node", "own")), "(none)"),
     "speak of a pod": (event(about("Pod", "x", namespace="default"), reportingInstance=""), "reportingInstance"),
     "delete a pod": (delete("meshed"), "(none)"),
@@ -401,6 +414,7 @@ WORK: dict[str, dict[str, Request]] = {
         "set CNI's directories": directories("/var/lib/cni/bin", "/etc/kubernetes/cni/net.d"),
         "set allowed directories": directories("/opt/plugins", "/etc/cni/multus/net.d/"),
         "annotate pods": annotated(**{"prometheus.io/scrape": "true", "cluster-autoscaler.kubernetes.io/safe": "x"}),
+        "annotate pods as allowed": annotated(**{"of.example/a": "b", "scan.example/b": "c", "more": "1"}),
         "park": of_pods({"nodeSelector": {"cni.istio.io/parked": "true"}}),
         "write down what is laid over": of_daemonset({"metadata": {"annotations": {"cni.istio.io/resource-values": "{}"}}}),
         "lead": lease("istio-cni-controller"),

@@ -163,7 +163,11 @@ def test_values_for_the_daemonset_are_laid_over_the_charts_and_taken_back(empty_
 NOT_ALLOWED = {
     "hub": ({"hub": "other.example/x"}, "saw image other.example/x/install-cni:0.1.0", "cni.controller.allowedHubs"),
     "directory": ({"cniBinDir": "/usr/bin"}, "saw directories /usr/bin", "cni.controller.allowedDirectories"),
-    "annotation": ({"podAnnotations": {"cdi.k8s.io/x": "y"}}, "saw an annotation", "the chart's cni.podAnnotations"),
+    "annotation": (
+        {"podAnnotations": {"cdi.k8s.io/x": "y"}},
+        "saw annotations cdi.k8s.io/x",
+        "cni.controller.allowedAnnotations",
+    ),
 }
 
 

@@ -78,3 +78,12 @@ spec:
 {{- define "istio-cni.no-directories" -}}
 ^/(proc|sys|dev|tmp|var/tmp|var/lib/kubelet|home|root)/
 {{- end -}}
+
+{{/* The annotations of the agents' pods that one may ask for: a whole key, or a domain up to its slash. */}}
+{{- define "istio-cni.annotations" -}}
+{{- $allowed := list "[A-Za-z0-9_-]+$" "(prometheus|cluster-autoscaler\\.kubernetes)\\.io/" -}}
+{{- range (include "istio-cni.values" . | fromYaml).controller.allowedAnnotations -}}
+{{- $allowed = append $allowed (printf "%s%s" (regexQuoteMeta .) (hasSuffix "/" . | ternary "" "$")) -}}
+{{- end -}}
+^({{ join "|" $allowed }})
+{{- end -}}

@@ -39,9 +39,16 @@ more than the controller, whose token may have been stolen: only what that may w
 {{- if or (not $held) (has . $directories) $ofCni -}}{{- $_ := set $cni $key . -}}{{- end -}}
 {{- end -}}
 {{- end -}}
-{{- range $key := list "podAnnotations" "resources" -}}
-{{- with get $written $key -}}
-{{- if kindIs "map" . -}}{{- $_ := set $cni $key (mergeOverwrite (get $cni $key | default dict) .) -}}{{- end -}}
+{{- with $written.resources -}}
+{{- if kindIs "map" . -}}{{- $_ := set $cni "resources" (mergeOverwrite ($cni.resources | default dict) .) -}}{{- end -}}
+{{- end -}}
+{{- with $written.podAnnotations -}}
+{{- if kindIs "map" . -}}
+{{- $annotations := $cni.podAnnotations | default dict -}}
+{{- range $key, $value := . -}}
+{{- if or (not $held) (regexMatch (include "istio-cni.annotations" $) $key) -}}{{- $_ := set $annotations $key (toString $value) -}}{{- end -}}
+{{- end -}}
+{{- $_ := set $cni "podAnnotations" $annotations -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $cni -}}
