@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from installer import logs
+from installer import leaving, logs
 from installer.advice import Adviser
 from installer.backends import Backends
 from installer.files import AlreadyRunningError, explain, lock
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 NETNS_WORKERS = 8  # threads; more pods than that at once wait for their turn (F29)
 COUNT_EVERY = 30.0  # seconds between two counts of the pods that are redirected, as each that differs is reported
 RETRY = 1.0  # seconds between two tries at what this node refuses for now
-TAKING_OUT = 10.0  # seconds at most, of the 30 that the kubelet gives
 
 _log = logging.getLogger(__name__)
 
@@ -127,7 +126,7 @@ class Agent:
         if not settings.pods_from:
             from installer.cluster import Cluster  # noqa: PLC0415 - it loads kopf, which a folder needs not
 
-            self._cluster = Cluster(settings, self._obey, self._look, self._is_there)
+            self._cluster = Cluster(settings, self._obey, self._look)
             self._orders = self._cluster.orders
             self._adviser = Adviser(
                 self._pods,
@@ -155,27 +154,33 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._hear_signal)
         async with AsyncExitStack() as stack:
-            stack.callback(self._workers.shutdown)
-            stack.callback(self._large.shutdown)
+            for threads in (self._workers, self._large):
+                stack.callback(threads.shutdown, wait=False, cancel_futures=True)
             if self._cluster:
                 stack.push_async_callback(self._cluster.close)
             if not await self._hold_node(stack):
                 return
             stack.push_async_callback(self._health.stop)
-            async with asyncio.TaskGroup() as parts:
-                parts.create_task(self._end())
-                parts.create_task(keep_giving_back(self._stop))
-                parts.create_task(end_if_stuck(self._stop))
-                parts.create_task(self._serve_health())
-                parts.create_task(self._pods.run(self._stop))
-                if self._cluster:
-                    parts.create_task(self._cluster.run(self._stop))
-                    parts.create_task(self._verdicts.run(self._stop))
-                    parts.create_task(self._adviser.run(self._stop))
-                parts.create_task(self._serve())
-                parts.create_task(self._reconciler.run(self._stop))
-                parts.create_task(self._pod_repair.run(self._stop))
-                parts.create_task(self._say_when_ready())
+            try:
+                async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as parts:
+                    parts.create_task(self._end(limit))
+                    parts.create_task(keep_giving_back(self._stop))
+                    parts.create_task(end_if_stuck(self._told, way_out=leaving.WAY_OUT))
+                    parts.create_task(self._serve_health())
+                    parts.create_task(self._pods.run(self._stop))
+                    if self._cluster:
+                        parts.create_task(self._cluster.run(self._stop))
+                        parts.create_task(self._verdicts.run(self._stop))
+                        parts.create_task(self._adviser.run(self._stop))
+                    parts.create_task(self._serve())
+                    parts.create_task(self._reconciler.run(self._stop))
+                    parts.create_task(self._pod_repair.run(self._stop))
+                    parts.create_task(self._say_when_ready())
+            except TimeoutError:
+                _log.error(
+                    "not everything came to its end in time; what was under way is left",
+                    extra={"seconds": leaving.DRAINED},
+                )
         if self._leaves:
             for step in uninstall(self._settings):
                 _log.log(logging.ERROR if step.failed else logging.WARNING, step.text)
@@ -185,29 +190,30 @@ class Agent:
         """Whether what is in force is known to be what is asked for."""
         return self._cluster is None or self._cluster.known
 
-    def _is_there(self) -> bool:
-        """Whether our own pod is still one of the node's: one that was deleted by force ends after it is gone."""
-        uid = self._settings.pod_uid
-        return not uid or any(pod.uid == uid for pod in self._pods)
-
     def _hear_signal(self) -> None:
         """End in order; told so twice, end at once."""
         if self._told.is_set():
             self._stop.set()
         self._told.set()
 
-    async def _end(self) -> None:
-        """Wait for the end, and take everything out before it if nobody is to come after us (D7)."""
+    async def _end(self, limit: asyncio.Timeout) -> None:
+        """Wait for the end, and take everything out before it if nobody is to come after us (D7).
+
+        Args:
+            limit: of all parts; what has not ended by then is left.
+        """
         await self._told.wait()
-        reason = await self._cluster.why_to_take_out() if self._cluster else ""
+        now = asyncio.get_running_loop().time()
+        limit.reschedule(now + leaving.DRAINED)
+        reason = await self._cluster.why_to_take_out(now + leaving.ASKED) if self._cluster else ""
         if reason and self._cluster:
             self._leaves = True
             self._obey(replace(self._orders, installed=False, reason=reason))
             with suppress(TimeoutError):
-                async with asyncio.timeout(TAKING_OUT):
+                async with asyncio.timeout_at(now + leaving.TAKEN_OUT):
                     while not self._reconciler.state.removed:  # noqa: ASYNC110 - it works in a thread of its own
                         await asyncio.sleep(0.02)
-            await self._cluster.report()
+            await self._cluster.report(now + leaving.REPORTED)
         self._stop.set()
 
     def _obey(self, orders: Orders) -> None:

@@ -27,6 +27,9 @@ PATIENCE = 30.0  # seconds for one request: to give up sooner and ask again keep
 PODS_PATIENCE = 5.0  # seconds for a pod that is asked for by name: the runtime waits for it
 CONNECTIONS = 8  # at once, to ask for pods
 LONGEST_AFTER = 60.0  # seconds for which it, or what is in front of it, is left alone because it has said so
+METADATA = (
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"  # of a list of objects, their metadata alone
+)
 
 _WHAT_TO_DO = {
     401: "the credentials are refused: is the service account's token expired or revoked?",
@@ -45,11 +48,20 @@ class ApiError(PodsUnavailable):
         status: its answer's; 0 if there was none.
         after: seconds for which it wants to be left alone.
         is_outage: it could not be reached, or could not answer; not that it has refused, or was not trusted.
+        is_not_found: whether the API server itself says that what was asked for is not there, and not a load balancer.
     """
 
-    def __init__(self, message: str, status: int = 0, after: float = 0.0, *, is_outage: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        status: int = 0,
+        after: float = 0.0,
+        *,
+        is_outage: bool = False,
+        is_not_found: bool = False,
+    ) -> None:
         super().__init__(message)
-        self.status, self.after = status, after
+        self.status, self.after, self.is_not_found = status, after, is_not_found
         self.is_outage = is_outage or status == 429 or status >= 500
 
 
@@ -97,9 +109,9 @@ def _from_kubeconfig(path: Path) -> kopf.ConnectionInfo:
     try:
         (config,) = [each.value for each in from_yaml(read_file(str(path)))]
         chosen = config["current-context"]
-        context = _named(config["contexts"], chosen)["context"]
-        cluster = _named(config["clusters"], context["cluster"])["cluster"]
-        user = _named(config["users"], context["user"]).get("user") or {}
+        context = _by_name(config["contexts"], chosen)["context"]
+        cluster = _by_name(config["clusters"], context["cluster"])["cluster"]
+        user = _by_name(config["users"], context["user"]).get("user") or {}
         server = str(cluster["server"])
     except (ValueError, LookupError, TypeError) as error:
         seen = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -130,7 +142,7 @@ def _from_kubeconfig(path: Path) -> kopf.ConnectionInfo:
     )
 
 
-def _named(items: list[dict[str, Any]], name: str) -> dict[str, Any]:
+def _by_name(items: list[dict[str, Any]], name: str) -> dict[str, Any]:
     return {item["name"]: item for item in items}[name]
 
 
@@ -163,17 +175,21 @@ class ApiServer:
         """Ask once.
 
         Returns:
-            The answer, parsed; None for 404.
+            The answer, parsed; None if the API server says that this object, or this kind, is not there.
 
         Raises:
-            ApiError: for everything else, also when it takes longer than `patience` seconds.
+            ApiError: for everything else, such as the 404 of something in front of it (F36), also when it takes longer than
+                `patience` seconds.
         """
         try:
-            return await self._request(Request("GET", path, query, {"Accept": accept}, None, patience))
+            answer = await self._request(Request("GET", path, query, {"Accept": accept}, None, patience))
         except ApiError as error:
-            if error.status == 404:
+            if error.is_not_found:
                 return None
             raise
+        if answer is None:
+            raise ApiError(f"the API server answered null, expected what is at {path}")
+        return answer
 
     async def apply(self, path: str, wanted: Mapping[str, Any]) -> Any:
         """Have an object, or its status, be as wanted, by server-side apply: fields of others stay as they are.
@@ -213,10 +229,10 @@ class ApiServer:
         try:
             session = await self._connected(info)
             limit = aiohttp.ClientTimeout(total=asked.patience)
-            async with session.request(asked.method, url, **given, timeout=limit) as answer:
+            # It redirects nobody; whoever does is not the one to be asked, and gets no token.
+            async with session.request(asked.method, url, **given, timeout=limit, allow_redirects=False) as answer:
                 if answer.status >= 300:
-                    said = f"{info.server} answered {answer.status}: {await _why(answer)}"
-                    raise ApiError(said, answer.status, _after(answer))
+                    raise await refusal(info.server, asked.path, answer)
                 return await answer.json()
         except TimeoutError as error:
             raise ApiError(f"{info.server} did not answer within {asked.patience:g} s", is_outage=True) from error
@@ -251,11 +267,50 @@ def _age_of_authority(info: kopf.ConnectionInfo) -> int:
     return os.stat(info.ca_path).st_mtime_ns if info.ca_path else 0  # noqa: PTH116
 
 
+async def refusal(server: str, path: str, answer: aiohttp.ClientResponse) -> ApiError:
+    """Make the error of an answer that is not what was asked for."""
+    text = await answer.text()
+    said = f"{server} answered {answer.status}: {_why(answer.status, text)}"
+    is_not_found = answer.status == 404 and _is_not_found(answer, text, path)
+    return ApiError(said, answer.status, _after(answer), is_not_found=is_not_found)
+
+
 def _after(answer: aiohttp.ClientResponse) -> float:
     text = answer.headers.get("Retry-After", "")
     return min(float(text), LONGEST_AFTER) if text.isascii() and text.isdecimal() else 0.0
 
 
-async def _why(answer: aiohttp.ClientResponse) -> str:
-    said = (await answer.text())[:300]
-    return f"{_WHAT_TO_DO[answer.status]} ({said})" if answer.status in _WHAT_TO_DO else said
+def _why(status: int, text: str) -> str:
+    said = text[:300]
+    return f"{_WHAT_TO_DO[status]} ({said})" if status in _WHAT_TO_DO else said
+
+
+def _is_not_found(answer: aiohttp.ClientResponse, text: str, path: str) -> bool:
+    """Say whether a 404 is the API server's own, and about what was asked for.
+
+    Of an object it says so in a Status that names it; of a kind that it does not serve in a line of text, with the header that
+    each of its answers has.
+    """
+    if answer.content_type != "application/json":
+        return _named(path) is None and "Audit-Id" in answer.headers
+    try:
+        said = json.loads(text)
+        details = said["details"]
+        name, kind, group = (details.get(key) or "" for key in ("name", "kind", "group"))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return False
+    is_status = (said.get("kind"), said.get("apiVersion"), said.get("reason")) == ("Status", "v1", "NotFound")
+    return is_status and (group, kind, name) == _named(path)
+
+
+def _named(path: str) -> tuple[str, str, str] | None:
+    """Read from a path which object it is of: group, plural and name; None if it is of several.
+
+    Paths are /api/v1/... of the core's group and /apis/GROUP/VERSION/..., then namespaces/NAME/ where the kind has them.
+    """
+    _, api, *parts = path.split("/")
+    group = parts.pop(0) if api == "apis" else ""
+    of = parts[1:]  # after the version
+    if len(of) > 2 and of[0] == "namespaces":
+        of = of[2:]
+    return (group, of[0], of[1]) if len(of) > 1 else None

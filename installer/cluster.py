@@ -12,8 +12,9 @@ from installer.apiserver import ApiError, ApiServer
 from installer.controlplanes import ControlPlanes
 from installer.events import Events
 from installer.lastorders import keep, recall
-from installer.leaving import why_to_take_out
+from installer.leaving import Whose, why_to_take_out
 from installer.noderesource import NodeResource
+from installer.objects import cleaning_command
 from installer.orders import Orders, orders
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ class Cluster:
         settings: Settings,
         obey: Callable[[Orders], None],
         look: Callable[[], Seen],
-        is_there: Callable[[], bool] = lambda: True,
     ) -> None:
         """Prepare; `run` begins.
 
@@ -42,10 +42,8 @@ class Cluster:
             settings: the chart's.
             obey: told what the node is to be like, each time that it changes.
             look: what is to be reported, as it is now.
-            is_there: whether the agent's own pod is known to the API server, which takes no token of one that is not.
         """
         self._settings = settings
-        self._is_there = is_there
         self._obey = obey
         self._api = ApiServer(settings.kubeconfig)
         self._control_planes = ControlPlanes(self._api, settings.kubeconfig, self._hear)
@@ -54,7 +52,6 @@ class Cluster:
         self._node = NodeResource(settings.node_name, self._api, self._events, look, nodes=lambda: planes.nodes)
         self.orders = recall(settings)
         self._heard = False
-        self._may_ask = False
 
     @property
     def known(self) -> bool:
@@ -64,26 +61,29 @@ class Cluster:
     async def run(self, stop: asyncio.Event) -> None:
         """Hear and report until told to stop."""
         async with asyncio.TaskGroup() as tasks:
-            reporting, asking = tasks.create_task(self._node.run()), tasks.create_task(self._try_to_ask())
+            reporting = tasks.create_task(self._node.run())
             await self._control_planes.run(stop)
             reporting.cancel()
-            asking.cancel()
 
     async def close(self) -> None:
         """Close the connections."""
         await self._api.close()
 
-    async def why_to_take_out(self) -> str:
-        """Ask whether an agent that is told to stop is to take out what it has installed; empty if it is not."""
+    async def why_to_take_out(self, until: float) -> str:
+        """Ask until some time whether an agent that is told to stop is to take out what it has installed; empty: it is not."""
         if self._settings.daemonset is None:
             return ""
-        of = self._settings.daemonset, self._settings.node_name
-        return await why_to_take_out(self._api, *of, was_allowed=self._may_ask and self._is_there())
+        settings = self.orders.settings
+        whose = Whose(self._settings.daemonset, settings.node_name, settings.pod_uid)
+        command = cleaning_command(settings.node_name, "", (settings.cni_conf_dir, settings.cni_bin_dir))
+        remedy = f"if no agent is to come back to this node, take it out with the agent's image for IMAGE: {command}"
+        return await why_to_take_out(self._api, whose, until, remedy)
 
-    async def report(self) -> None:
-        """Report once more, now, if that can be done."""
-        with suppress(ApiError):
-            await self._node.write()
+    async def report(self, until: float) -> None:
+        """Report once more, if that can be done until some time."""
+        with suppress(ApiError, TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._node.write()
 
     async def tell(self, pod: Pod, reason: str, note: str, *, warning: bool) -> str:
         """Write an Event about a pod; returns why that was not done."""
@@ -108,16 +108,6 @@ class Cluster:
             may = "; helm upgrade --set cni.repairMode=delete gives the agents the right" if error.status == 403 else ""
             return f"{error}{may}"
         return ""
-
-    async def _try_to_ask(self) -> None:
-        """See that it can be asked later whether we are to come back: a refusal then means something."""
-        while self._settings.daemonset and not self._may_ask:
-            namespace, name = self._settings.daemonset
-            try:
-                await self._api.get(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}")
-                self._may_ask = True
-            except ApiError:
-                await asyncio.sleep(60)
 
     def _hear(self) -> None:
         """Take up what the resources say now."""

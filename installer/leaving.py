@@ -1,8 +1,9 @@
-"""Whether an agent that is told to stop is to take out what it has installed (D7).
+"""Whether an agent that is told to stop is to take out what it has installed, and how long its way out may take (D7).
 
-Leaving is not uninstalling: a node whose agent is replaced keeps all. It is to be taken out where the DaemonSet is gone, going
-or not for this node any more. `helm uninstall` takes the agent's rights away while it ends, and its account with them: an API
-server that knew the agent before and refuses it now, and again when asked a second time, says the same.
+Leaving is not uninstalling: a node whose agent is replaced keeps everything. Taking it out needs proof (F36), which is what the
+API server itself says of an object that it names: the DaemonSet is not there, is being deleted, or does not select this Node.
+A refusal, an error or the answer of something in front of the API server proves nothing: then everything stays, pods that may
+be meshed wait for the next agent (D9), and the log says how to clean the node.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.apiserver import ApiError
+from installer.apiserver import METADATA, ApiError
 from installer.objects import PARKED
 
 if TYPE_CHECKING:
@@ -21,54 +22,131 @@ if TYPE_CHECKING:
     from installer.apiserver import ApiServer
     from installer.settings import DaemonSet
 
+# Seconds from SIGTERM to the end of the process, of the 30 that the kubelet gives; and by when each step on the way has ended.
+# What a step leaves of its time is the next one's.
+WAY_OUT = 25.0
+ASKED, TAKEN_OUT, REPORTED, DRAINED = (WAY_OUT * share for share in (0.4, 0.7, 0.8, 0.9))
+
 TRIES, BETWEEN = 4, 1.0  # questions, seconds: an API server that has just started refuses what it grants soon after
-LONGEST = 10.0  # seconds for all of them, of the 30 that the kubelet gives
-REFUSED = (401, 403)
 
 _log = logging.getLogger(__name__)
 
 
-async def why_to_take_out(api: ApiServer, daemonset: DaemonSet, node_name: str, *, was_allowed: bool) -> str:
+class Whose(NamedTuple):
+    """Whose agent asks: the DaemonSet that runs it, the node, and the uid of its pod; empty: not known."""
+
+    daemonset: DaemonSet
+    node_name: str
+    pod_uid: str = ""
+
+
+class _UnclearError(Exception):
+    """An answer that proves nothing: the message says what was seen and what was expected."""
+
+
+class _Answer(NamedTuple):
+    """Why to take everything out, empty if not; and whether that is so for good, so that nobody need be asked again."""
+
+    why: str = ""
+    final: bool = False
+
+
+async def why_to_take_out(api: ApiServer, whose: Whose, until: float, remedy: str = "") -> str:
     """Ask whether the DaemonSet still wants an agent on this node.
 
     Args:
         api: where to ask.
-        daemonset: whose pod the agent runs in.
-        node_name: the node.
-        was_allowed: whether the API server has answered this question before: only then is a refusal a sign.
+        whose: about whom.
+        until: the event loop's time by which to give up.
+        remedy: how to clean the node by hand, for the log.
 
     Returns:
-        Why it does not; empty if it does, or if nobody can tell.
+        Why it does not; empty if it does, or if nobody can tell. It is asked twice, but for a deletion, which nothing undoes.
     """
-    reason, refusals = f"no answer within {LONGEST:g} s", 0
+    unclear, before = "the API server did not answer in time", ""
     with suppress(TimeoutError):
-        async with asyncio.timeout(LONGEST):
+        async with asyncio.timeout_at(until):
             for attempt in range(TRIES):
                 await asyncio.sleep(BETWEEN if attempt else 0)
                 try:
-                    return await _ask(api, daemonset, node_name)
-                except ApiError as error:
-                    reason = str(error)
-                    refusals += error.status in REFUSED
-    if was_allowed and refusals == TRIES:
-        return f"the agent's rights were taken away: {reason}"
-    _log.warning("whether the agent is to come back cannot be known: all stays installed", extra={"reason": reason})
+                    answer = await _ask(api, whose)
+                except (ApiError, _UnclearError) as error:
+                    unclear, before = str(error), ""
+                    continue
+                if not answer.why or answer.final or before:
+                    return answer.why
+                before = answer.why
+                unclear = f"{answer.why}, expected to hear that twice in a row"
+    message = "cannot tell whether the DaemonSet still targets this node; leaving the plugin installed"
+    _log.warning(message, extra={"reason": unclear, "remedy": remedy})
     return ""
 
 
-async def _ask(api: ApiServer, daemonset: DaemonSet, node_name: str) -> str:
-    named = f"DaemonSet {daemonset.namespace}/{daemonset.name}"
-    found = await api.get(f"/apis/apps/v1/namespaces/{daemonset.namespace}/daemonsets/{daemonset.name}")
+async def _ask(api: ApiServer, whose: Whose) -> _Answer:
+    answer = await _of_daemonset(api, whose)
+    if answer.why:
+        await _require_own_cluster(api, whose)
+    return answer
+
+
+async def _of_daemonset(api: ApiServer, whose: Whose) -> _Answer:
+    namespace, name = whose.daemonset
+    named = f"DaemonSet {namespace}/{name}"
+    found = await api.get(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}")
     if found is None:
-        return f"{named} is gone"
-    if found["metadata"].get("deletionTimestamp"):
-        return f"{named} is being deleted"
-    selector: Mapping[str, Any] = found["spec"]["template"]["spec"].get("nodeSelector") or {}
-    node = await api.get(f"/api/v1/nodes/{node_name}")
-    if node is None:
-        return ""  # of a node that is gone nobody will run pods
-    if PARKED.items() <= selector.items():
-        return "its IstioControlPlane was deleted; apply one with spec.cni.enabled true to have it again"
-    labels = node["metadata"].get("labels") or {}
-    others = [f"{key}={value}" for key, value in selector.items() if labels.get(key) != value]
-    return f"{named} does not select this node any more, for want of {', '.join(others)}" if others else ""
+        return _Answer(f"{named} is gone")
+    metadata = _metadata(found, "DaemonSet", name)
+    if metadata.get("namespace") != namespace:
+        raise _UnclearError(f"saw a DaemonSet of namespace {metadata.get('namespace')!r:.100}, expected {namespace}")
+    going = metadata.get("deletionTimestamp")
+    if isinstance(going, str) and going:
+        return _Answer(f"{named} is being deleted", final=True)
+    if going is not None:
+        raise _UnclearError(f"{named}: saw deletionTimestamp {going!r:.100}, expected a time")
+    try:
+        selector = found["spec"]["template"]["spec"].get("nodeSelector") or {}
+        wanted = {str(key): str(value) for key, value in selector.items()}
+    except (LookupError, TypeError, AttributeError) as error:
+        raise _UnclearError(f"{named}: saw no pod template with a nodeSelector, expected one") from error
+    node = await api.get(f"/api/v1/nodes/{whose.node_name}")
+    labels = _metadata(node, "Node", whose.node_name).get("labels")
+    if not isinstance(labels, dict) or not labels:
+        raise _UnclearError(f"Node {whose.node_name}: saw no labels, expected at least those that its kubelet sets")
+    missing = {key: value for key, value in wanted.items() if labels.get(key) != value}
+    if not missing:
+        return _Answer()
+    if missing == PARKED:
+        return _Answer("its IstioControlPlane was deleted; apply one with spec.cni.enabled true to have it again")
+    listed = ", ".join(f"{key}={value}" for key, value in missing.items())
+    return _Answer(f"{named} does not select this node, which lacks {listed}")
+
+
+async def _require_own_cluster(api: ApiServer, whose: Whose) -> None:
+    """See that the API server is that of this agent: one whose etcd is empty, or restored, says of everything that it is gone.
+
+    Raises:
+        _UnclearError: if it does not know the agent's pod; or, where that is not known by its uid, the Node.
+    """
+    if not whose.pod_uid:
+        node = await api.get(f"/api/v1/nodes/{whose.node_name}")
+        _metadata(node, "Node", whose.node_name)
+        return
+    namespace = whose.daemonset.namespace
+    query = {"fieldSelector": f"spec.nodeName={whose.node_name}"}
+    listed: Any = await api.get(f"/api/v1/namespaces/{namespace}/pods", query, METADATA)
+    try:
+        known = any(item["metadata"]["uid"] == whose.pod_uid for item in listed["items"] or ())
+    except (LookupError, TypeError) as error:
+        raise _UnclearError(f"saw {listed!s:.100}, expected a list of pods") from error
+    if not known:
+        seen = f"the API server knows no pod {whose.pod_uid} on {whose.node_name} in namespace {namespace}"
+        raise _UnclearError(f"{seen}, expected the one that this agent runs in")
+
+
+def _metadata(found: Any, kind: str, name: str) -> Mapping[str, Any]:
+    if found is None:
+        raise _UnclearError(f"the API server knows no {kind} {name}")
+    metadata = found.get("metadata") if isinstance(found, dict) and found.get("kind") == kind else None
+    if not isinstance(metadata, dict) or metadata.get("name") != name:
+        raise _UnclearError(f"saw {found!s:.100}, expected {kind} {name}")
+    return metadata

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import shlex
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from installer.apiserver import ApiError
 from installer.nodestatus import INVALID_SETTINGS, left_behind, status
-from installer.objects import NODES, NODES_KIND, NODES_VERSION, REDIRECTING
+from installer.objects import NODES, NODES_KIND, NODES_VERSION, REDIRECTING, cleaning_command
 from installer.pace import REPORTS, Pace
 
 if TYPE_CHECKING:
@@ -187,17 +186,13 @@ class NodeResource:
             await self._tell_event("LeftBehind", said, warning=True)
 
     async def _cleaning(self, left: Iterable[Path], settings: Settings) -> str:
-        """Write the command that takes out what was left: the node has no tool of ours, but its kubelet can start one."""
         image = ""
         if settings.daemonset:
             namespace, name = settings.daemonset
             with suppress(ApiError):
                 found = await self._api.get(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}")
                 image = found["spec"]["template"]["spec"]["containers"][0]["image"] if found else ""
-        pod = ["kubectl", "debug", f"node/{self._node_name}", "--profile=general", f"--image={image or 'IMAGE'}"]
-        return shlex.join(
-            [*pod, "--", "install-cni", "uninstall", "--root=/host", *(f"--from={each}" for each in left)]
-        )
+        return cleaning_command(self._node_name, image, left)
 
     async def _tell_event(self, reason: str, note: str, *, warning: bool) -> None:
         """Write an Event on the Node; that this fails is no reason to write the status again."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.apiserver import PODS_PATIENCE, ApiError, ApiServer
+from installer.apiserver import METADATA, PODS_PATIENCE, ApiError, ApiServer
 from installer.clusterwatch import AT_ONCE, ClusterWatch, Watched, pause
 from installer.waiting import wait
 from plugin.pod import ManifestError, Pod, PodsUnavailable
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 COMPARE_EVERY = 600.0  # seconds between two looks whether what we know is what there is
 CATCH_UP = 5.0  # seconds for the watch to tell what a list has shown
 
-_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 
 _log = logging.getLogger(__name__)
@@ -185,7 +184,7 @@ class NodePods:
         query = {"fieldSelector": _selector(self._node_name), "limit": str(AT_ONCE)}
         uids: set[str] = set()
         while True:
-            page: Any = await self._api.get("/api/v1/pods", query, _METADATA)
+            page: Any = await self._api.get("/api/v1/pods", query, METADATA)
             try:
                 uids |= {item["metadata"]["uid"] for item in page["items"] or ()}  # of none it makes null
                 following = page["metadata"].get("continue")

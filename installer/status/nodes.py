@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.objects import DAEMONSET, REDIRECTING
+from installer.objects import DAEMONSET, REDIRECTING, cleaning_command
 from installer.status.ages import moment
 from installer.status.model import Flaw, Node, Repairs, State, Unasked
 from installer.status.words import kubectl, listed
@@ -139,7 +138,7 @@ class _Judge:
         was = "installed" if self._status.get("state") == "Installed" else "not installed"
         message = f"the plugin was last reported as {was}, and no agent is there to say more"
         if self.asked.gone:
-            message += ": one that ends with its DaemonSet takes all out, and cannot report it any more"
+            message += ": one that cannot tell that its DaemonSet is gone leaves the plugin installed"
         plugin = (self._status.get("plugin") or {}).get("path")
         directories = {
             "cniConfDir": (self._status.get("conflist") or {}).get("directory") or "CNI_CONF_DIR",
@@ -150,9 +149,7 @@ class _Judge:
             [] if self.asked.image else [f"the image of {f'release {version}' if version else 'its release'} for IMAGE"]
         )
         fill += [f"its {name} for {each}" for name, each in directories.items() if each.startswith("CNI_")]
-        pod = ["kubectl", "debug", f"node/{self.name}", "--profile=general", f"--image={self.asked.image or 'IMAGE'}"]
-        from_each = [f"--from={each}" for each in directories.values()]
-        command = shlex.join([*pod, "--", "install-cni", "uninstall", "--root=/host", *from_each])
+        command = cleaning_command(self.name, self.asked.image, directories.values())
         how = f"To make sure, with {listed(fill)}" if fill else "To make sure"
         return _Verdict(State.SILENT, "NoAgent", message, f"{how}: {command}")
 

@@ -74,9 +74,11 @@ class Node:
     name: str
 
     def __post_init__(self) -> None:
-        self._started: set[str] = set()
+        self._started: set[tuple[str, str]] = set()
 
-    def start_pod(self, name: str, annotations: dict[str, str] | None = None, node: str = "") -> str:
+    def start_pod(
+        self, name: str, annotations: dict[str, str] | None = None, node: str = "", namespace: str = "default"
+    ) -> str:
         """Create a meshed pod on this node, or another, and return its uid."""
         manifest = {
             "metadata": {"name": name, "annotations": {"sidecar.istio.io/status": "{}"} | (annotations or {})},
@@ -85,27 +87,27 @@ class Node:
                 "containers": [{"name": each, "image": "none"} for each in ("app", "istio-proxy")],
             },
         }
-        uid: str = self.cluster.core.create_namespaced_pod("default", manifest).metadata.uid  # type: ignore[arg-type, union-attr, assignment]
-        self._started.add(name)
+        uid: str = self.cluster.core.create_namespaced_pod(namespace, manifest).metadata.uid  # type: ignore[arg-type, union-attr, assignment]
+        self._started.add((namespace, name))
         return uid
 
     def started(self, name: str) -> None:
         """Remember a pod that was created otherwise, so that it ends with the test."""
-        self._started.add(name)
+        self._started.add(("default", name))
 
     def annotate(self, name: str, annotations: dict[str, str]) -> None:
         """Change annotations of a pod."""
         self.cluster.core.patch_namespaced_pod(name, "default", {"metadata": {"annotations": annotations}})
 
-    def end_pod(self, name: str) -> None:
+    def end_pod(self, name: str, namespace: str = "default") -> None:
         """Delete a pod, as the kubelet does once it has ended."""
-        self.cluster.core.delete_namespaced_pod(name, "default", grace_period_seconds=0)
-        self._started.discard(name)
+        self.cluster.core.delete_namespaced_pod(name, namespace, grace_period_seconds=0)
+        self._started.discard((namespace, name))
 
     def end_all(self) -> None:
         """Delete all pods that were started by this."""
-        for name in [*self._started]:
-            self.end_pod(name)
+        for namespace, name in [*self._started]:
+            self.end_pod(name, namespace)
 
     def pod(self, name: str) -> Any:  # its type depends on the client's release
         """Read a pod."""
@@ -179,6 +181,18 @@ def running(tmp_path: Path, cluster: Cluster, node: Node, served: Path) -> Itera
         agent.ready()
         yield agent
     cluster.kubectl("delete", "icp", "--all", "--namespace=default")
+
+
+def entry(agent: AgentProcess) -> dict[str, Any]:
+    """Return the plugin's entry in the conflist; empty if it has none."""
+    plugins = json.loads((agent.conf_dir / "10-k8s.conflist").read_bytes())["plugins"]
+    return next((each for each in plugins if each["type"] == "istio-cni"), {})
+
+
+def untouched(agent: AgentProcess) -> bool:
+    """Say whether the node's directories are as they were before the agent."""
+    there = [*agent.bin_dir.iterdir()]
+    return not there and (agent.conf_dir / "10-k8s.conflist").read_text() == PRIMARY
 
 
 def apply(cluster: Cluster, what: dict[str, Any]) -> None:

@@ -1,15 +1,14 @@
-"""The whole agent obeys the IstioControlPlane while it runs, reports in its IstioCNINode, and knows when to take all out."""
+"""The whole agent obeys the IstioControlPlane while it runs, and reports in its IstioCNINode."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from installer.resource import GROUP, KIND, VERSION
-from tests.kubernetes.conftest import ACCOUNT, NAMESPACE, NODES, PRIMARY, SOON, apply, ready, report
+from tests.kubernetes.conftest import ACCOUNT, NODES, PRIMARY, SOON, apply, entry, ready, report, untouched
 from tests.support.netns import Netns
 from tests.support.wait import eventually, until
 
@@ -25,16 +24,6 @@ def control_plane(cluster: Cluster, name: str = "mesh", *, enabled: bool = True,
     spec = {"cni": {"enabled": enabled}} | ({"values": {"cni": cni}} if cni else {})
     metadata = {"name": name, "namespace": "default"}
     apply(cluster, {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": metadata, "spec": spec})
-
-
-def entry(agent: AgentProcess) -> dict[str, Any]:
-    plugins = json.loads((agent.conf_dir / "10-k8s.conflist").read_bytes())["plugins"]
-    return next((each for each in plugins if each["type"] == "istio-cni"), {})
-
-
-def untouched(agent: AgentProcess) -> bool:
-    there = [*agent.bin_dir.iterdir()]
-    return not there and (agent.conf_dir / "10-k8s.conflist").read_text() == PRIMARY
 
 
 def test_what_is_changed_in_the_resource_is_in_force_without_a_restart(
@@ -140,26 +129,6 @@ def test_what_is_to_be_out_stays_out_when_the_agent_is_replaced_while_nobody_can
     until(lambda: entry(running), SOON, "it is put back")
 
 
-def test_an_agent_whose_pod_was_deleted_by_force_leaves_all_where_it_is(
-    cluster: Cluster, node: Node, running: AgentProcess
-) -> None:
-    """Its token is refused then, as it is when a release is uninstalled; what it has installed is needed (F7)."""
-    running.stop()
-    running.set("pod-uid", node.start_pod("agent"))
-    running.start()
-    running.ready()
-    until(lambda: "istio_cni_pods 1.0" in running.get("/metrics")[1], SOON, "its pod is known")
-    node.end_pod("agent")
-    until(lambda: "istio_cni_pods 0.0" in running.get("/metrics")[1], SOON, "its pod is known to be gone")
-    cluster.kubectl("delete", "clusterrolebinding", "istio-cni-node")
-    try:
-        log = stopped(running)
-    finally:
-        named = ("istio-cni-node", "--clusterrole=istio-cni-node", f"--user={ACCOUNT}")
-        cluster.kubectl("create", "clusterrolebinding", *named)
-    assert entry(running), log
-
-
 def test_the_node_is_reported_as_it_is(cluster: Cluster, node: Node, running: AgentProcess) -> None:
     until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "it is ready")
     status = report(cluster, node)
@@ -211,53 +180,3 @@ def test_a_deleted_resource_takes_it_out_for_good(cluster: Cluster, node: Node, 
     cluster.kubectl("delete", "icp", "mesh", "--namespace=default")
     until(lambda: untouched(running), SOON, "all is taken out")
     until(lambda: report(cluster, node)["state"] == "Removed", SOON, "it is reported")
-
-
-def stopped(agent: AgentProcess) -> str:
-    assert agent.stop() == 0
-    return agent.log.read_text()
-
-
-def test_told_to_stop_it_leaves_all_where_it_is(running: AgentProcess) -> None:
-    stopped(running)
-    assert entry(running)
-    assert (running.bin_dir / "istio-cni").exists()
-
-
-def test_told_to_stop_it_takes_all_out_where_its_daemonset_is_gone(
-    cluster: Cluster, node: Node, running: AgentProcess
-) -> None:
-    cluster.kubectl("delete", "daemonset", "istio-cni-node", f"--namespace={NAMESPACE}")
-    log = stopped(running)
-    assert untouched(running), log
-    assert not running.socket.parent.exists()
-    assert report(cluster, node)["state"] == "Removed"
-
-
-def test_or_does_not_select_the_node_any_more(cluster: Cluster, running: AgentProcess) -> None:
-    patch = '{"spec": {"template": {"spec": {"nodeSelector": {"pool": "b"}}}}}'
-    cluster.kubectl("patch", "daemonset", "istio-cni-node", f"--namespace={NAMESPACE}", f"--patch={patch}")
-    log = stopped(running)
-    assert untouched(running), log
-    assert "pool=b" in log
-
-
-def test_or_its_rights_were_taken_away(cluster: Cluster, running: AgentProcess) -> None:
-    role = cluster.kubectl("get", "clusterrolebinding", "istio-cni-node", "--output=json")
-    cluster.kubectl("delete", "clusterrolebinding", "istio-cni-node")
-    try:
-        log = stopped(running)
-    finally:
-        command = cluster.kubectl_command(f"--kubeconfig={cluster.folder / 'admin.kubeconfig'}", "create", "-f", "-")
-        subprocess.run(command, input=role, text=True, check=True, capture_output=True)
-    assert untouched(running), log
-
-
-def test_but_not_where_nobody_answers(cluster: Cluster, running: AgentProcess) -> None:
-    cluster.kill_apiserver()
-    try:
-        log = stopped(running)
-    finally:
-        cluster.start_apiserver()
-    assert entry(running), log
-    assert "all stays installed" in log

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from installer.apiserver import CONNECTIONS, ApiError, ApiServer, Request
+from installer.apiserver import CONNECTIONS, ApiError, ApiServer, Request, refusal
 
 if TYPE_CHECKING:
     import ssl
@@ -141,7 +141,7 @@ class Api(ApiServer):
                 if answer.status >= 300:
                     if answer.status != 404:
                         tally.again[str(answer.status)] += 1
-                    raise ApiError(f"{asked.path} was answered {answer.status}: {await answer.text()}", answer.status)
+                    raise await refusal(self._client.url, asked.path, answer)
                 if asked.data is not None:
                     self._written(asked.path, json.loads(asked.data))
                 return await answer.json()

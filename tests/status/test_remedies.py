@@ -84,7 +84,7 @@ def test_without_a_daemonset_the_last_report_is_said_to_be_the_last_and_how_to_m
     assert (it.state, it.reason) == (State.SILENT, "NoAgent")
     assert "last reported as installed" in it.message
     assert "is still in the runtime's chain" not in it.message
-    assert "takes all out, and cannot report it any more" in it.message
+    assert "cannot tell that its DaemonSet is gone leaves the plugin installed" in it.message
     assert it.remedy == (
         "To make sure, with the image of release 0.1.0 for IMAGE: kubectl debug node/node-2 --profile=general --image=IMAGE "
         "-- install-cni uninstall --root=/host --from=/etc/cni/net.d --from=/home/kubernetes/bin"

@@ -142,14 +142,14 @@ class AgentProcess:
             entry["runtimeConfig"] = {"io.kubernetes.cri.pod-annotations": dict(annotations) or None}
         return await plugin(environment, entry | {"cniVersion": "1.0.0", "name": "k8s", "prevResult": prev})
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """End it, and return its exit status."""
+    def stop(self, number: int = signal.SIGTERM, within: float = SLOWEST_STOP) -> int:
+        """End it, and return its exit status; what has not ended in time is killed, and that is an error."""
         if self.process is None:
             return 0
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            status = self.process.wait(SLOWEST_STOP)
+            status = self.process.wait(within)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

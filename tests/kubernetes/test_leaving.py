@@ -1,0 +1,407 @@
+"""An agent that is told to stop takes out what it has installed if it is proven that none is to come after it (F36)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from installer import leaving
+from installer.apiserver import ApiServer, credentials
+from installer.leaving import WAY_OUT, Whose, why_to_take_out
+from installer.settings import DaemonSet
+from tests.kubernetes.conftest import (
+    ACCOUNT,
+    DAEMONSET,
+    NAMESPACE,
+    SOON,
+    apply,
+    entry,
+    report,
+    untouched,
+)
+from tests.kubernetes.front import Front, Said
+from tests.support.wait import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.kubernetes.conftest import Node
+    from tests.support.agent import AgentProcess
+    from tests.support.cluster import Cluster
+
+NAME = "istio-cni-node"
+CANNOT_TELL = "cannot tell whether the DaemonSet still targets this node; leaving the plugin installed"
+PARKED = {"kubernetes.io/os": "linux", "cni.istio.io/parked": "true"}
+WHERE = ("daemonset", NAME, f"--namespace={NAMESPACE}")
+OF_THE_DAEMONSET = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{NAME}"
+
+
+def stopped(agent: AgentProcess) -> str:
+    """End it as the kubelet does, and return its log."""
+    assert agent.stop(within=WAY_OUT) == 0
+    return agent.log.read_text()
+
+
+def stays(agent: AgentProcess, log: str) -> str:
+    """See that all is in place and that the log says why; return the reason."""
+    assert entry(agent), log
+    assert (agent.bin_dir / "istio-cni").exists(), log
+    (line,) = [json.loads(each) for each in log.splitlines() if CANNOT_TELL in each]
+    return str(line["reason"])
+
+
+def select(cluster: Cluster, selector: dict[str, str]) -> None:
+    """Have the DaemonSet select these nodes and no others."""
+    patch = [{"op": "replace", "path": "/spec/template/spec/nodeSelector", "value": selector}]
+    cluster.kubectl("patch", *WHERE, "--type=json", f"--patch={json.dumps(patch)}")
+
+
+def as_pod(cluster: Cluster, node: Node, agent: AgentProcess) -> None:
+    """Start the agent anew as one that knows which pod it runs in."""
+    assert agent.stop() == 0
+    agent.set("pod-uid", node.start_pod("agent", namespace=NAMESPACE))
+    agent.start()
+    agent.ready()
+    until(lambda: "istio_cni_pods 1.0" in agent.get("/metrics")[1], SOON, "its pod is known")
+
+
+@contextmanager
+def other_key(cluster: Cluster) -> Iterator[None]:
+    """Rotate the key by which the API server knows the tokens that it has issued; none of before is good."""
+    key, before = cluster.folder / "service-account.key", cluster.folder / "before.key"
+    cluster.kill_apiserver()
+    key.rename(before)
+    subprocess.run(["/usr/bin/openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+    cluster.start_apiserver()
+    try:
+        yield
+    finally:
+        cluster.kill_apiserver()
+        before.replace(key)
+        cluster.start_apiserver()
+
+
+@contextmanager
+def unbound(cluster: Cluster) -> Iterator[None]:
+    """Take the agents' rights away."""
+    cluster.kubectl("delete", "clusterrolebinding", NAME)
+    try:
+        yield
+    finally:
+        cluster.kubectl("create", "clusterrolebinding", NAME, f"--clusterrole={NAME}", f"--user={ACCOUNT}")
+
+
+def test_told_to_stop_it_leaves_all_where_it_is(running: AgentProcess) -> None:
+    log = stopped(running)
+    assert entry(running)
+    assert (running.bin_dir / "istio-cni").exists()
+    assert CANNOT_TELL not in log
+
+
+def test_it_leaves_all_where_its_token_is_refused(cluster: Cluster, running: AgentProcess) -> None:
+    with other_key(cluster):
+        log = stopped(running)
+    assert "answered 401" in stays(running, log)
+
+
+def test_it_leaves_all_where_its_rights_were_taken_away_and_says_how_to_clean(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:
+    with unbound(cluster):
+        log = stopped(running)
+    assert "answered 403" in stays(running, log)
+    (remedy,) = [json.loads(line)["remedy"] for line in log.splitlines() if CANNOT_TELL in line]
+    said, _, command = remedy.partition(": ")
+    assert "the agent's image for IMAGE" in said
+    words = shlex.split(command)
+    start = words.index("install-cni")
+    assert words[:start] == ["kubectl", "debug", f"node/{node.name}", "--profile=general", "--image=IMAGE", "--"]
+    assert "--root=/host" in words[start:]
+    arguments = [each for each in words[start + 1 :] if each != "--root=/host"]
+    done = subprocess.run([sys.executable, "-m", "installer", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert untouched(running), done.stdout
+
+
+def test_it_leaves_all_where_a_load_balancer_says_404(
+    cluster: Cluster, kubeconfig: Path, running: AgentProcess, tmp_path: Path
+) -> None:
+    async def with_a_load_balancer() -> str:
+        info = credentials(kubeconfig)
+        async with Front(info.server, info.as_ssl_context()) as front:
+            assert running.stop() == 0
+            running.set("kubeconfig", front.kubeconfig(kubeconfig, tmp_path / "front.kubeconfig"))
+            running.start()
+            await asyncio.to_thread(running.ready)
+            front.instead = lambda _: Said(404, "404 default backend", "text/plain")
+            return await asyncio.to_thread(stopped, running)
+
+    reason = stays(running, asyncio.run(with_a_load_balancer()))
+    assert "answered 404: default backend" in reason or "404 default backend" in reason
+
+
+def test_it_leaves_all_where_nobody_answers(cluster: Cluster, running: AgentProcess) -> None:
+    cluster.kill_apiserver()
+    try:
+        log = stopped(running)
+    finally:
+        cluster.start_apiserver()
+    stays(running, log)
+
+
+def test_it_leaves_all_where_its_pod_was_deleted_by_force(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+    """Its token is refused then; what it has installed is needed (F7)."""
+    as_pod(cluster, node, running)
+    node.end_pod("agent", namespace=NAMESPACE)
+    until(lambda: "istio_cni_pods 0.0" in running.get("/metrics")[1], SOON, "its pod is known to be gone")
+    with unbound(cluster):
+        log = stopped(running)
+    stays(running, log)
+
+
+def test_it_leaves_all_where_the_api_server_has_lost_its_pod_with_its_daemonset(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:
+    """As one does behind the same address whose etcd is empty, or restored from before."""
+    as_pod(cluster, node, running)
+    node.end_pod("agent", namespace=NAMESPACE)
+    cluster.kubectl("delete", *WHERE)
+    assert "knows no pod" in stays(running, stopped(running))
+
+
+def test_it_leaves_all_where_the_api_server_has_lost_its_node_with_its_daemonset(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:
+    cluster.kubectl("delete", "node", node.name)
+    cluster.kubectl("delete", *WHERE)
+    assert f"knows no Node {node.name}" in stays(running, stopped(running))
+
+
+def test_it_leaves_all_where_its_daemonset_was_made_anew(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+    cluster.kubectl("delete", *WHERE)
+    apply(cluster, DAEMONSET)
+    log = stopped(running)
+    assert entry(running), log
+
+
+def test_it_takes_all_out_where_its_daemonset_is_gone(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+    as_pod(cluster, node, running)
+    cluster.kubectl("delete", *WHERE)
+    log = stopped(running)
+    assert untouched(running), log
+    assert not running.socket.parent.exists()
+    assert report(cluster, node)["state"] == "Removed"
+
+
+def test_it_takes_all_out_where_its_daemonset_is_being_deleted(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:
+    cluster.kubectl("delete", *WHERE, "--cascade=foreground", "--wait=false")
+    assert "deletionTimestamp" in cluster.kubectl("get", *WHERE, "--output=yaml"), "nobody collects garbage here"
+    try:
+        log = stopped(running)
+    finally:
+        cluster.kubectl("patch", *WHERE, "--type=merge", '--patch={"metadata": {"finalizers": null}}')
+    assert untouched(running), log
+    assert "is being deleted" in log
+    assert report(cluster, node)["state"] == "Removed"
+
+
+def test_it_takes_all_out_where_the_daemonset_does_not_select_its_node(cluster: Cluster, running: AgentProcess) -> None:
+    select(cluster, {"kubernetes.io/os": "linux", "pool": "b"})
+    log = stopped(running)
+    assert untouched(running), log
+    assert "pool=b" in log
+
+
+def test_it_takes_all_out_where_the_controller_has_parked_the_daemonset(
+    cluster: Cluster, running: AgentProcess
+) -> None:
+    select(cluster, PARKED)
+    log = stopped(running)
+    assert untouched(running), log
+    assert "its IstioControlPlane was deleted" in log
+
+
+def status(**given: Any) -> str:
+    """Write the API server's own answer that the DaemonSet is not there, but for what is given."""
+    details = {"name": NAME, "group": "apps", "kind": "daemonsets"}
+    said = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "reason": "NotFound",
+        "code": 404,
+    }
+    return json.dumps(said | {"details": details, "message": f'daemonsets.apps "{NAME}" not found'} | given)
+
+
+def daemonset(**metadata: Any) -> dict[str, Any]:
+    return DAEMONSET | {"metadata": {"name": NAME, "namespace": NAMESPACE, "uid": "a-uid"} | metadata}
+
+
+GOING = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["foregroundDeletion"]}
+OTHER_NAME = {"name": "istio-cni", "group": "apps", "kind": "daemonsets"}
+DOUBTFUL = {
+    "plain text": Said(404, "404 default backend", "text/plain"),
+    "the API server's own for a path that it does not serve": Said(404, "404 page not found\n", "text/plain"),
+    "HTML": Said(404, "<html><title>404 Not Found</title></html>", "text/html"),
+    "JSON of something else": Said(404, '{"error": "not found"}'),
+    "not an object": Said(404, '"not found"'),
+    "nothing": Said(404, ""),
+    "a Status without details": Said(404, status(details=None)),
+    "a Status about another name": Said(404, status(details=OTHER_NAME)),
+    "a Status about another kind": Said(404, status(details=OTHER_NAME | {"name": NAME, "kind": "deployments"})),
+    "a Status about another group": Said(404, status(details=OTHER_NAME | {"name": NAME, "group": "extensions"})),
+    "a Status about the namespace": Said(404, status(details={"name": NAMESPACE, "kind": "namespaces"})),
+    "a Status of another reason": Said(404, status(reason="Expired")),
+    "a Status in text": Said(404, status(), "text/plain"),
+    "a Status cut short": Said(404, status()[:-20]),
+    "a Status with another code": Said(410, status()),
+    "a Status as if all were well": Said(200, status()),
+    "gone": Said(410, "gone", "text/plain"),
+    "not logged in": Said(401, "Unauthorized", "text/plain"),
+    "forbidden": Said(403, status(reason="Forbidden", code=403)),
+    "too many requests": Said(429, status(reason="TooManyRequests", code=429)),
+    "an error": Said(500, "internal error", "text/plain"),
+    "no upstream": Said(503, "<html>no upstream</html>", "text/html"),
+    "a redirect": Said(302, "", "text/html", (("Location", "/login"),)),
+    "a login page": Said(200, "<html>log in</html>", "text/html"),
+    "an empty object": Said(200, "{}"),
+    "null": Said(200, "null"),
+    "a list": Said(200, json.dumps({"kind": "DaemonSetList", "apiVersion": "apps/v1", "items": []})),
+    "another DaemonSet, going": Said(200, json.dumps(daemonset(name="istio-cni", **GOING))),
+    "one of another namespace, going": Said(200, json.dumps(daemonset(namespace="default", **GOING))),
+    "a Deployment, going": Said(200, json.dumps(daemonset(**GOING) | {"kind": "Deployment"})),
+    "a deletionTimestamp that is none": Said(200, json.dumps(daemonset(deletionTimestamp=True))),
+    "no metadata": Said(200, json.dumps(DAEMONSET | {"metadata": None})),
+    "a DaemonSet without a template": Said(200, json.dumps(daemonset() | {"spec": {}})),
+    "a selector that is none": Said(
+        200, json.dumps(daemonset() | {"spec": {"template": {"spec": {"nodeSelector": ["a"]}}}})
+    ),
+    "cut short": Said(200, json.dumps(daemonset(**GOING))[:-30]),
+}
+
+
+@dataclass
+class Asking:
+    """An agent's pod on a node of its own, with the DaemonSet, whose questions go through a front."""
+
+    cluster: Cluster
+    node: Node
+    kubeconfig: Path
+    folder: Path
+
+    async def __call__(self, instead: Callable[[str], Said | None] = lambda _: None, uid: str = "") -> str:
+        """Ask whether all is to be taken out, and return why; empty: it is not."""
+        loop, info = asyncio.get_running_loop(), credentials(self.kubeconfig)
+        async with Front(info.server, info.as_ssl_context()) as front:
+            front.instead = instead
+            api = ApiServer(front.kubeconfig(self.kubeconfig, self.folder / "front.kubeconfig"))
+            try:
+                whose = Whose(DaemonSet(NAMESPACE, NAME), self.node.name, uid)
+                return await why_to_take_out(api, whose, loop.time() + SOON)
+            finally:
+                await api.close()
+
+
+@pytest.fixture
+def asked(cluster: Cluster, node: Node, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asking:
+    monkeypatch.setattr(leaving, "BETWEEN", 0.02)
+    apply(cluster, DAEMONSET)
+    labels = {"kubernetes.io/os": "linux", "pool": "a"}
+    apply(cluster, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name, "labels": labels}})
+    return Asking(cluster, node, kubeconfig, tmp_path)
+
+
+async def test_the_api_servers_own_answers_are_proof(asked: Asking) -> None:
+    assert await asked() == ""
+    said = {OF_THE_DAEMONSET: Said(404, status())}
+    assert "is gone" in await asked(said.get)
+    said = {OF_THE_DAEMONSET: Said(200, json.dumps(daemonset(**GOING)))}
+    assert "is being deleted" in await asked(said.get)
+    uid = asked.node.start_pod("agent", namespace=NAMESPACE)
+    assert "is being deleted" in await asked(said.get, uid)
+
+
+@pytest.mark.parametrize("what", DOUBTFUL)
+async def test_other_answers_about_the_daemonset_are_none(
+    asked: Asking, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    assert await asked({OF_THE_DAEMONSET: DOUBTFUL[what]}.get) == ""
+    assert caplog.messages == [CANNOT_TELL]
+
+
+NODE = {
+    "apiVersion": "v1",
+    "kind": "Node",
+    "metadata": {"name": "?", "labels": {"kubernetes.io/os": "linux", "pool": "b"}},
+}
+DOUBTFUL_NODES: dict[str, Callable[[str], Said]] = {
+    "not registered": lambda name: Said(404, status(details={"name": name, "kind": "nodes"})),
+    "plain text": lambda _: Said(404, "404 default backend", "text/plain"),
+    "forbidden": lambda _: Said(403, "forbidden", "text/plain"),
+    "another Node": lambda _: Said(200, json.dumps(NODE)),
+    "no labels": lambda name: Said(200, json.dumps(NODE | {"metadata": {"name": name}})),
+    "labels that are none": lambda name: Said(200, json.dumps(NODE | {"metadata": {"name": name, "labels": []}})),
+    "not a Node": lambda name: Said(200, json.dumps({"kind": "Pod", "metadata": {"name": name, "labels": {"a": "b"}}})),
+    "an empty object": lambda _: Said(200, "{}"),
+    "HTML": lambda _: Said(200, "<html></html>", "text/html"),
+}
+
+
+@pytest.mark.parametrize("what", DOUBTFUL_NODES)
+async def test_other_answers_about_the_node_are_no_proof_that_it_is_not_selected(
+    asked: Asking, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    select(asked.cluster, {"pool": "b"})
+    assert "pool=b" in await asked()
+    said = {f"/api/v1/nodes/{asked.node.name}": DOUBTFUL_NODES[what](asked.node.name)}
+    assert await asked(said.get) == ""
+    assert caplog.messages == [CANNOT_TELL]
+
+
+PODS: dict[str, Said] = {
+    "none": Said(200, json.dumps({"kind": "PodList", "apiVersion": "v1", "items": []})),
+    "null": Said(200, json.dumps({"kind": "PodList", "apiVersion": "v1", "items": None})),
+    "others": Said(200, json.dumps({"kind": "PodList", "apiVersion": "v1", "items": [{"metadata": {"uid": "other"}}]})),
+    "not a list": Said(200, "{}"),
+    "not objects": Said(200, json.dumps({"kind": "PodList", "apiVersion": "v1", "items": ["a", {"metadata": None}]})),
+    "forbidden": Said(403, "forbidden", "text/plain"),
+}
+
+
+@pytest.mark.parametrize("what", PODS)
+async def test_what_knows_not_the_agents_pod_is_not_its_api_server(
+    asked: Asking, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    uid = asked.node.start_pod("agent", namespace=NAMESPACE)
+    asked.cluster.kubectl("delete", *WHERE)
+    assert "is gone" in await asked(uid=uid)
+    said = {f"/api/v1/namespaces/{NAMESPACE}/pods": PODS[what]}
+    assert await asked(said.get, uid) == ""
+    assert caplog.messages == [CANNOT_TELL]
+
+
+async def test_that_it_is_gone_has_to_be_said_twice_in_a_row(asked: Asking) -> None:
+    answers: list[Said | None] = [Said(404, status())]
+    assert await asked(of_the_daemonset(answers)) == "", "it was there the second time"
+    gone, broken = Said(404, status()), Said(503, "", "text/plain")
+    assert await asked(of_the_daemonset([gone, broken, gone, broken])) == ""
+    assert "is gone" in await asked(of_the_daemonset([broken, broken, gone, gone]))
+
+
+def of_the_daemonset(answers: list[Said | None]) -> Callable[[str], Said | None]:
+    """Answer questions for the DaemonSet by these, in order, before the API server does."""
+    left = iter(answers)
+    return lambda path: next(left, None) if path == OF_THE_DAEMONSET else None
