@@ -210,14 +210,21 @@ class ApiServer:
         headers = {"Content-Type": "application/json"}
         return await self._request(Request("POST", path, None, headers, json.dumps(wanted)))
 
-    async def delete(self, path: str, uid: str) -> None:
+    async def delete(self, path: str, uid: str, propagation: str = "") -> None:
         """Delete an object, unless another of its name has taken its place.
+
+        Args:
+            path: the object's.
+            uid: its uid.
+            propagation: what becomes of its dependents, such as `Foreground`; empty: as the kind has it.
 
         Raises:
             ApiError: if it was not done.
         """
-        asked = json.dumps({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}})
-        await self._request(Request("DELETE", path, None, {"Content-Type": "application/json"}, asked))
+        asked = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        asked |= {"propagationPolicy": propagation} if propagation else {}
+        headers = {"Content-Type": "application/json"}
+        await self._request(Request("DELETE", path, None, headers, json.dumps(asked)))
 
     async def _request(self, asked: Request) -> Any:
         try:

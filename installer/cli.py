@@ -1,5 +1,6 @@
 """The command line of the node agent, `install-cni`."""
 
+import asyncio
 import ipaddress
 import os
 import sys
@@ -132,6 +133,39 @@ def uninstall(settings: Settings, directories: tuple[Path, ...], root: Path) -> 
         say(step.text, err=step.failed)
         failed |= step.failed
     sys.exit(1 if failed else 0)
+
+
+@main.command("teardown")
+@click.option(
+    "-n",
+    "--namespace",
+    required=True,
+    envvar="POD_NAMESPACE",
+    show_envvar=True,
+    metavar="NAME",
+    help="Where the DaemonSet istio-cni-node is.",
+)
+@click.option(
+    "--progress-deadline",
+    type=click.IntRange(1),
+    default=120,
+    show_default=True,
+    envvar="PROGRESS_DEADLINE_SECONDS",
+    show_envvar=True,
+    metavar="SECONDS",
+    help="Give up when nothing has changed for this long.",
+)
+@partial(_with_options, names=("kubeconfig",))
+def teardown_command(namespace: str, progress_deadline: int, kubeconfig: Path | None) -> None:
+    """Delete the DaemonSet and wait until each agent has taken the plugin out of its node and ended.
+
+    The chart's pre-delete hook runs it for `helm uninstall`; run it before `kubectl delete -f`, which would take the agents'
+    rights away while they end, so that they leave the plugin installed. The exit status is 1 if agents were not told to end or
+    the API server refuses it; nodes that are down are named and left.
+    """
+    from installer.teardown import teardown  # noqa: PLC0415 - it loads kopf
+
+    sys.exit(asyncio.run(teardown(namespace, kubeconfig, float(progress_deadline))))
 
 
 def _takes_a_cluster(command: _Command) -> _Command:

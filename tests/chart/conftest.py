@@ -88,7 +88,7 @@ def release(cluster: Cluster, tmp_path: Path) -> Iterator[Release]:
     made = Release(cluster, f"mesh-{next(_numbers)}", tmp_path)
     cluster.kubectl("create", "namespace", made.namespace)
     yield made
-    made.helm("uninstall", "istio-cni", "--ignore-not-found")
+    made.helm("uninstall", "istio-cni", "--ignore-not-found", "--no-hooks")  # nobody runs Jobs here
 
 
 class Applied(Protocol):

@@ -50,7 +50,9 @@ class Rendered:
     def __init__(self, text: str) -> None:
         """Parse what `helm template` has written."""
         self.text = text
-        self.objects: list[dict[str, Any]] = [each for each in yaml.safe_load_all(text) if each]
+        made: list[dict[str, Any]] = [each for each in yaml.safe_load_all(text) if each]
+        self.objects = [each for each in made if not _is_hook(each)]
+        self.hooks = [each for each in made if _is_hook(each)]
 
     def __getitem__(self, kind: str) -> dict[str, Any]:
         """The object of a kind; where the controller has one too, the node agent's."""
@@ -94,3 +96,7 @@ class Rendered:
         """The agent's settings, by environment variable."""
         data: dict[str, str] = self["ConfigMap"]["data"]
         return data | {each["name"]: each["value"] for each in self.container["env"] if "value" in each}
+
+
+def _is_hook(made: Mapping[str, Any]) -> bool:
+    return "helm.sh/hook" in (made["metadata"].get("annotations") or {})

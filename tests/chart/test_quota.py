@@ -55,7 +55,8 @@ def quotas(rendered: Rendered) -> list[dict[str, Any]]:
 
 def test_each_pod_of_the_chart_is_admitted_on_gke(limited: Cluster, render: Render) -> None:
     rendered = render({"platform": "gke"}, f"--namespace={NAMESPACE}")
-    specs = {"agent": rendered.pod, "controller": rendered.controller}
+    (job,) = [each for each in rendered.hooks if each["kind"] == "Job"]
+    specs = {"agent": rendered.pod, "controller": rendered.controller, "hook": job["spec"]["template"]["spec"]}
     metadata = {"name": "a-pod", "namespace": NAMESPACE}
     pods = {of: {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec} for of, spec in specs.items()}
     for pod in pods.values():
@@ -74,7 +75,8 @@ def test_each_pod_of_the_chart_is_admitted_on_gke(limited: Cluster, render: Rend
 def test_the_quota_is_for_the_classes_of_the_charts_pods_alone(render: Render) -> None:
     for enabled in (True, False):
         rendered = render({"platform": "gke", "cni": {"controller": {"enabled": enabled}}})
-        workloads = [each for each in rendered.objects if each["kind"] in ("DaemonSet", "Deployment")]
+        made = [*rendered.objects, *rendered.hooks]
+        workloads = [each for each in made if each["kind"] in ("DaemonSet", "Deployment", "Job")]
         classes = {each["spec"]["template"]["spec"]["priorityClassName"] for each in workloads}
         scopes = [scope for each in quotas(rendered) for scope in each["spec"]["scopeSelector"]["matchExpressions"]]
         assert {each["operator"] for each in scopes} == {"In"}

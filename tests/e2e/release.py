@@ -52,9 +52,9 @@ class Release:
             told = ("rollout", "status", part, f"--namespace={NAMESPACE}", f"--timeout={SLOWEST:.0f}s")
             self.node.kubectl(*told, within=SLOWEST + 10)
 
-    def uninstall(self) -> None:
-        """Take it away, unless that is done, and wait until its pods have ended."""
-        self.helm("uninstall", NAME_OF_RELEASE, "--ignore-not-found", "--wait")
+    def uninstall(self, *options: str) -> None:
+        """Take it away, unless that is done, with further options of helm's, and wait until its pods have ended."""
+        self.helm("uninstall", NAME_OF_RELEASE, "--ignore-not-found", "--wait", *options)
         where = (f"--namespace={NAMESPACE}", "--selector=app.kubernetes.io/name=istio-cni")
         self.node.kubectl("wait", "--for=delete", "pod", *where, "--timeout=60s", within=70)
 

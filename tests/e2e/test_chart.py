@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ import pytest
 
 from installer.controller.taints import KEY
 from installer.release import RELEASE
-from tests.e2e.release import NAMESPACE, RESOURCE
+from tests.e2e.release import NAME_OF_RELEASE, NAMESPACE, RESOURCE
 from tests.e2e.shop import ENVOY, SHOP, connections, from_node, from_pod, removed, started, url
 from tests.e2e.workloads import deployment, hasty
+from tests.image.build import HUB
 from tests.support.node import BIN_DIR, CONF_DIR, NAME
 from tests.support.wait import until
 
@@ -278,14 +280,36 @@ def test_the_resource_takes_the_plugin_with_it_and_brings_it_back(
     removed(node, "plain", "meshed")
 
 
-def test_an_uninstall_leaves_the_node_as_it_was(
+def test_an_uninstall_leaves_the_node_as_it_was_by_the_time_that_helm_returns(
     node: KubernetesNode, installed: Release, before: dict[Path, Files]
 ) -> None:
     sockets = node.seen(SOCKETS)
     assert all_files(node) != before
     assert [*sockets.iterdir()]
-    installed.uninstall()
+    installed.helm("uninstall", NAME_OF_RELEASE)
     assert all_files(node) == before
     assert not [*sockets.iterdir()]
+    status = json.loads(node.kubectl("get", "istiocninode", NAME, "--output=json"))["status"]
+    assert status["state"] == "Removed"
+    hooks = "serviceaccounts,roles,rolebindings,jobs"
+    assert "istio-cni" not in node.kubectl("get", hooks, f"--namespace={NAMESPACE}", "--output=name")
+    assert started(node, "after", injected=False)["status"]["podIP"]
+    removed(node, "after")
+
+
+def test_an_uninstall_without_hooks_leaves_the_plugin_and_the_command_that_status_names_takes_it_out(
+    node: KubernetesNode, installed: Release, before: dict[Path, Files]
+) -> None:
+    node.kubectl("delete", "clusterrolebinding/istio-cni-node")  # helm would, a moment before or after an agent asks
+    installed.uninstall("--no-hooks")
+    assert all_files(node) != before, "agents that cannot ask leave the plugin"
+    said = " ".join(installed.status().split())
+    assert f"kubectl debug node/{NAME} " in said
+    command = said[said.index(f"debug node/{NAME} ") :].split(f"--from={BIN_DIR}")[0] + f"--from={BIN_DIR}"
+    node.kubectl(*shlex.split(command.replace("--image=IMAGE", f"--image={HUB}/install-cni:{RELEASE}")))
+    (pod,) = [each for each in node.kubectl("get", "pods", "--output=name").split() if "node-debugger" in each]
+    node.wait("jsonpath={.status.phase}=Succeeded", pod)
+    assert all_files(node) == before
+    node.kubectl("delete", pod)
     assert started(node, "after", injected=False)["status"]["podIP"]
     removed(node, "after")

@@ -33,7 +33,7 @@ def test_the_guides_manifest_is_carried_out_and_comes_last(generate: Generate, w
 
 
 def test_the_objects_are_the_charts_byte_for_byte(manifest: Manifest, tmp_path: Path) -> None:
-    options = ("--namespace=mesh", "--include-crds")
+    options = ("--namespace=mesh", "--include-crds", "--no-hooks")
     by_helm = helm(
         "template", "istio-cni", str(CHART), *options, values={"cni": {"tag": 5, "hub": "a.example/b"}}, home=tmp_path
     )
@@ -42,6 +42,10 @@ def test_the_objects_are_the_charts_byte_for_byte(manifest: Manifest, tmp_path: 
     assert ours.stdout.startswith(by_helm.stdout)
     assert ours.stdout.removeprefix(by_helm.stdout).startswith("---\napiVersion: install.istio.io/v1alpha2\n")
     assert ours.stderr == ""
+
+
+def test_hooks_of_helms_are_left_out(manifest: Manifest) -> None:
+    assert "helm.sh/hook" not in manifest("generate").stdout
 
 
 def test_objects_stand_in_the_order_in_which_they_are_needed(generate: Generate) -> None:

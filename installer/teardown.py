@@ -1,0 +1,161 @@
+"""Ending all agents in order: the DaemonSet first, while they still have the rights by which they learn why they end (D7).
+
+`helm uninstall` and `kubectl delete -f` take rights away while agents end, and one that cannot ask leaves the plugin in place
+(F36). So the chart's pre-delete hook deletes the DaemonSet before anything else goes, and waits until its pods have ended.
+Only nodes that are down are not waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from installer.apiserver import METADATA, ApiError, ApiServer
+from installer.objects import DAEMONSET
+from installer.terminal import say
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+LOOK_EVERY = 2.0  # seconds between two lists of the pods
+IN_A_SECOND = 500  # pods: of many the list comes less often
+NAMED = 20  # nodes, in a message
+
+
+class AgentPod(NamedTuple):
+    """An agent's pod that has not ended."""
+
+    name: str
+    uid: str
+    is_going: bool
+
+
+class Progress:
+    """Decides how long pods are waited for: as long as something changes about them. Pure."""
+
+    def __init__(self, deadline: float, now: float) -> None:
+        """Begin.
+
+        Args:
+            deadline: seconds without any change.
+            now: of a monotonic clock, in seconds, as all times here.
+        """
+        self._deadline = deadline
+        self._changed_at = now
+        self._last: frozenset[AgentPod] = frozenset()
+
+    def stalled(self, pods: Collection[AgentPod], now: float) -> bool:
+        """Take note of the pods as they are now, and say whether nothing has changed about them for too long."""
+        seen = frozenset(pods)
+        if seen != self._last:
+            self._last, self._changed_at = seen, now
+        return now - self._changed_at >= self._deadline
+
+
+async def teardown(namespace: str, kubeconfig: Path | None, deadline: float) -> int:
+    """Delete the DaemonSet and wait until its pods have ended.
+
+    Args:
+        namespace: where it is.
+        kubeconfig: as `credentials` takes it.
+        deadline: seconds without progress after which to give up.
+
+    Returns:
+        The exit status: 0 if all have ended but those on nodes whose kubelet does not answer, which are named.
+    """
+    api = ApiServer(kubeconfig)
+    try:
+        return await _teardown(api, namespace, deadline)
+    finally:
+        await api.close()
+
+
+async def _teardown(api: ApiServer, namespace: str, deadline: float) -> int:
+    progress, left, is_deleted = Progress(deadline, time.monotonic()), -1, False
+    pods: list[AgentPod] = []
+    reason = ""
+    while True:
+        try:
+            is_deleted = is_deleted or await _delete(api, namespace)
+            pods, reason = await _pods(api, namespace), ""
+            if not pods:
+                say("all agents have ended")
+                return 0
+            if len(pods) != left:
+                left = len(pods)
+                say(f"waiting for {_agents(left)} to take the plugin out and end")
+        except ApiError as error:
+            if str(error) != reason:
+                reason = str(error)
+                say(f"trying again: {reason}", err=True)
+        if progress.stalled(pods, time.monotonic()):
+            seen = f"nothing has changed for {deadline:g} s"
+            if reason:
+                say(f"{seen}: {reason}", err=True)
+                return 1
+            return await _give_up(api, namespace, pods, seen)
+        await asyncio.sleep(max(LOOK_EVERY, len(pods) / IN_A_SECOND))
+
+
+async def _delete(api: ApiServer, namespace: str) -> bool:
+    """Delete the DaemonSet so that it stays until its pods have ended; True if it is gone or going."""
+    path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{DAEMONSET}"
+    found = await api.get(path)
+    if found is None:
+        say(f"DaemonSet {namespace}/{DAEMONSET} does not exist")
+        return True
+    if not found["metadata"].get("deletionTimestamp"):
+        await api.delete(path, found["metadata"]["uid"], propagation="Foreground")
+        say(f"DaemonSet {namespace}/{DAEMONSET} is being deleted")
+    return True
+
+
+async def _pods(api: ApiServer, namespace: str) -> list[AgentPod]:
+    found: Any = await api.get(
+        f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": f"k8s-app={DAEMONSET}"}, METADATA
+    )
+    listed = [each["metadata"] for each in found["items"] or ()]
+    return [AgentPod(each["name"], each["uid"], bool(each.get("deletionTimestamp"))) for each in listed]
+
+
+async def _give_up(api: ApiServer, namespace: str, pods: list[AgentPod], seen: str) -> int:
+    """Say what is not done, and whether the uninstall may go on without it."""
+    untold = sum(not each.is_going for each in pods)
+    if untold:
+        say(
+            f"{seen}, and agents were not told to end ({untold} of {len(pods)}): does the kube-controller-manager run, and "
+            "does nothing create the DaemonSet again? helm uninstall --no-hooks does not wait; install-cni status then names "
+            "the nodes that still have the plugin",
+            err=True,
+        )
+        return 1
+    nodes = ", ".join(await _nodes(api, namespace, pods))
+    say(
+        f"{seen}: going on without {_agents(len(pods))} whose nodes do not answer: {nodes}. The plugin stays there; "
+        "install-cni status says how to take it out",
+        err=True,
+    )
+    return 0
+
+
+async def _nodes(api: ApiServer, namespace: str, pods: list[AgentPod]) -> list[str]:
+    """Name the nodes of pods; where that cannot be asked, the pods."""
+    query = {"labelSelector": f"k8s-app={DAEMONSET}", "limit": str(NAMED)}
+    try:
+        found: Any = await api.get(f"/api/v1/namespaces/{namespace}/pods", query)
+        names = sorted(each["spec"].get("nodeName") or each["metadata"]["name"] for each in found["items"] or ())
+    except ApiError:
+        names = sorted(each.name for each in pods)
+    return [*_some(names, len(pods))]
+
+
+def _some(names: list[str], count: int) -> Iterator[str]:
+    yield from names[:NAMED]
+    if count > NAMED:
+        yield f"and {count - NAMED} more"
+
+
+def _agents(count: int) -> str:
+    return "1 agent" if count == 1 else f"{count} agents"
