@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from installer import leaving, logs
 from installer.advice import Adviser
 from installer.backends import Backends
-from installer.files import AlreadyRunningError, explain, lock
+from installer.files import AlreadyRunningError, explain, is_locked, lock
 from installer.health import Health
 from installer.liveness import end_if_stuck
 from installer.memory import keep_giving_back, keep_little
@@ -27,10 +27,11 @@ from installer.orders import Orders
 from installer.podrepair import PodRepair
 from installer.reconcile import Reconciler
 from installer.release import release
+from installer.socketdir import ForeignDirectoryError, is_deleted, require_own
 from installer.terminal import say
 from installer.uninstall import uninstall
 from installer.verdicts import Verdicts
-from installer.waiting import wait
+from installer.waiting import either, wait
 from plugin.descriptors import raise_limit
 from plugin.handler import Handler, Outcome
 from plugin.parameters import Defaults
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 NETNS_WORKERS = 8  # threads; more pods than that at once wait for their turn (F29)
 COUNT_EVERY = 30.0  # seconds between two counts of the pods that are redirected, as each that differs is reported
 RETRY = 1.0  # seconds between two tries at what this node refuses for now
+NOT_SERVING = "saw its socket or its lock file deleted or replaced, expected them as it made them: it makes them anew"
 
 _log = logging.getLogger(__name__)
 
@@ -111,9 +113,11 @@ class Agent:
             observe=self._observe,
         )
         self._server = Server(settings.agent_socket, handler)
-        self._not_serving = "not started yet"
+        self._served, self._not_serving = False, "not started yet"
+        self._unserved = asyncio.Event()  # the socket or its lock may have been taken away
+        self._lock: int | None = None
         self._unasked = ""  # why nobody can ask about health
-        self._reconciler = Reconciler(lambda: self._orders, lambda: self._server.serving)
+        self._reconciler = Reconciler(lambda: self._orders, self._is_serving)
         self._metrics = Metrics(
             version=release(),
             node=lambda: self._reconciler.state,
@@ -150,15 +154,16 @@ class Agent:
 
     async def run(self) -> None:
         """Start the parts in the order of D6: socket, plugin file, conflist last; stop them in the opposite one."""
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._hear_signal)
         async with AsyncExitStack() as stack:
             for threads in (self._workers, self._large):
                 stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+            stack.callback(self._let_go)
             if self._cluster:
                 stack.push_async_callback(self._cluster.close)
-            if not await self._hold_node(stack):
+            if not await self._hold_node():
                 return
             stack.push_async_callback(self._health.stop)
             try:
@@ -224,36 +229,80 @@ class Agent:
             self._choosing = asyncio.create_task(self._choose_backend())
         self._reconciler.wake()
 
-    async def _hold_node(self, stack: AsyncExitStack) -> bool:
-        """Wait until no other agent serves on this socket, as during an upgrade."""
+    async def _hold_node(self) -> bool:
+        """Wait until no other agent serves on this socket, as during an upgrade.
+
+        Raises:
+            ForeignDirectoryError: if the socket's directory is another program's.
+        """
         waiting = False
         while not self._told.is_set():
             try:
-                held = lock(self._settings.agent_socket)
+                self._take_lock()
             except (AlreadyRunningError, OSError) as error:
                 if not waiting:
-                    reason = explain(error) if isinstance(error, OSError) else str(error)
-                    _log.warning("waits for its turn", extra={"reason": reason})
+                    _log.warning("waits for its turn", extra={"reason": _why(error)})
                 waiting = True
                 await self._pause()
             else:
-                stack.callback(os.close, held)
                 return True
         return False
 
+    def _take_lock(self) -> None:
+        if self._lock is None or not is_locked(self._lock, self._settings.agent_socket):
+            self._let_go()
+            require_own(self._settings.agent_socket)
+            self._lock = lock(self._settings.agent_socket)
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _is_serving(self) -> bool:
+        """Whether the plugin is answered, and this is the node's agent; if not, have that mended. From any thread."""
+        held = self._lock
+        if held is not None and is_locked(held, self._settings.agent_socket) and self._server.serving:
+            return True
+        self._loop.call_soon_threadsafe(self._unserved.set)
+        return False
+
     async def _serve(self) -> None:
-        """Serve the plugin until told to stop; a node that cannot redirect serves all the same, and says so (STATUS)."""
+        """Serve the plugin until told to stop; a node that cannot redirect serves all the same, and says so (STATUS).
+
+        Whoever sees that it is not served any more sets `_unserved`: the reconciler, which watches the socket's directory, or
+        a question for readiness.
+        """
         await self._choose_backend()
-        while not self._server.serving and not self._stop.is_set():
-            try:
-                await self._server.start()
-            except OSError as error:
-                self._not_serving = explain(error)
-                _log.error("cannot serve the plugin", extra={"reason": self._not_serving})
-                await self._pause()
-        self._reconciler.wake()
-        await self._stop.wait()
+        while not self._stop.is_set():
+            self._unserved.clear()
+            if not self._is_serving():
+                await self._listen()
+                self._reconciler.wake()
+            await wait(self._stop, RETRY)
+            await either(self._stop, self._unserved)
         await self._server.stop()
+
+    async def _listen(self) -> None:
+        if not self._not_serving:
+            self._not_serving = NOT_SERVING
+            _log.error("does not serve the plugin", extra={"reason": self._not_serving})
+            self._reconciler.wake()
+        try:
+            self._take_lock()
+            await self._server.start()
+        except (AlreadyRunningError, ForeignDirectoryError, OSError) as error:
+            reason = _why(error)
+            if reason != self._not_serving:
+                _log.error("cannot serve the plugin", extra={"reason": reason})
+            self._not_serving = reason
+            if is_deleted(self._settings.agent_socket):
+                _log.error("ends: the directory of agentSocket was deleted from under this container's mount")
+                self._told.set()
+        else:
+            if self._served:
+                _log.warning("serves the plugin again")
+            self._served, self._not_serving = True, ""
 
     async def _serve_health(self) -> None:
         """Answer about health; where that cannot be, as another program listens there, pods are served all the same."""
@@ -302,7 +351,7 @@ class Agent:
         chosen = self._backends.chosen
         return [
             Condition("installed", self._reconciler.state.reason, self._orders.reason),
-            Condition("serving", None if self._server.serving else self._not_serving),
+            Condition("serving", None if self._is_serving() else self._not_serving or NOT_SERVING),
             Condition("redirecting", chosen.unusable, f"by {chosen}"),
             Condition("pods", None if self._pods.known else self._pods.reason),
         ]
@@ -345,6 +394,10 @@ class Agent:
                 "seconds": round(outcome.seconds, 6),
             },
         )
+
+
+def _why(error: Exception) -> str:
+    return explain(error) if isinstance(error, OSError) else str(error)
 
 
 def _pods(settings: Settings) -> KnownPods:

@@ -18,6 +18,7 @@ from installer import settings as declared
 from installer.manifest.group import manifest
 from installer.release import release
 from installer.settings import SettingError, Settings
+from installer.socketdir import ForeignDirectoryError
 from installer.status.options import status
 from installer.terminal import Group, say
 from plugin.values import ports
@@ -97,7 +98,10 @@ def run(settings: Settings) -> None:
     """
     from installer import agent  # noqa: PLC0415 - kopf takes half a second to import, --help need not wait for it
 
-    agent.run(settings)
+    try:
+        agent.run(settings)
+    except ForeignDirectoryError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.command()

@@ -323,6 +323,11 @@ def lock(socket_path: Path) -> int:
         os.close(fd)  # an uninstall took the file away between our open and our lock
 
 
+def is_locked(fd: int, socket_path: Path) -> bool:
+    """Tell whether a lock that was taken is still the one of its socket: its file may have been deleted."""
+    return _is_still(fd, lock_file(socket_path))
+
+
 def lock_file(socket_path: Path) -> Path:
     """Name the lock file of a socket."""
     return socket_path.with_name(socket_path.name + ".lock")

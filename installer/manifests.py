@@ -11,12 +11,12 @@ import asyncio
 import logging
 import os
 import stat
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from installer.documents import read_file
 from installer.files import LARGEST, explain
 from installer.manifestfile import Found, read
+from installer.waiting import either
 from installer.watch import Watcher
 from plugin.pod import ManifestError, PodsUnavailable
 
@@ -95,7 +95,7 @@ class ManifestPods:
                 changed.clear()
                 watcher.refresh()
                 self._look()
-                await _either(stop, changed)
+                await either(stop, changed, LOOK_EVERY)
         finally:
             watcher.close()
 
@@ -173,13 +173,3 @@ def _known(path: Path, size: int) -> Iterator[_Known]:
     for each in read(read_file(str(path), LARGEST), is_json=path.suffix == ".json"):
         if isinstance(each, Found):
             yield _Known(each.pod, is_template=each.written.is_template)
-
-
-async def _either(stop: asyncio.Event, changed: asyncio.Event) -> None:
-    """Wait for one of the two, and no longer than LOOK_EVERY."""
-    waiting = [asyncio.create_task(event.wait()) for event in (stop, changed)]
-    await asyncio.wait(waiting, timeout=LOOK_EVERY, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

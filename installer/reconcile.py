@@ -18,7 +18,7 @@ from typing import NamedTuple
 from installer import confdir, confio
 from installer.conflist import is_from_conf
 from installer.exchange import BusyError, OutdatedError
-from installer.files import Directory, explain
+from installer.files import Directory, explain, lock_file
 from installer.nodestate import Form, NodeState, Repair
 from installer.orders import Orders
 from installer.pace import REPAIRS, Pace
@@ -92,7 +92,7 @@ class Node:
             return self._keep_out()
         acted = self._keep_plugin(thorough=thorough)
         if not self.serving():
-            raise NotNowError("the agent does not serve its socket yet")
+            raise NotNowError("the agent does not serve its socket")
         return self._keep_entry() or acted
 
     @property
@@ -335,8 +335,13 @@ class Reconciler:
         return _Came()
 
     def _watcher(self) -> Watcher:
-        settings = self._node.settings
-        return Watcher({settings.bin_dir_mount: PLUGIN.__eq__, settings.conf_dir_mount: confio.of_interest}, self.wake)
+        settings, socket = self._node.settings, self._node.settings.agent_socket
+        interest: dict[Path, Callable[[str], bool]] = {
+            settings.bin_dir_mount: PLUGIN.__eq__,
+            settings.conf_dir_mount: confio.of_interest,
+            socket.parent: {socket.name, lock_file(socket).name}.__contains__,
+        }
+        return Watcher(interest, self.wake)
 
     def _not_installed(self, reason: str, *, fight: bool) -> None:
         if reason != self._told.reason:

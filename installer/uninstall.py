@@ -143,9 +143,12 @@ def _plugin(path: Path, mount: Path) -> Iterator[tuple[Path, str]]:
 
 def _socket(socket: Path) -> Iterator[tuple[Path, str]]:
     """Take away what an agent leaves beside its socket, for the next one."""
+    found = False
     for path in (socket, lock_file(socket), orders_file(socket)):
         if path.exists():
+            found = True
             path.unlink(missing_ok=True)
             yield path, "deleted"
-    with contextlib.suppress(OSError):  # shared with others, or a mount
-        socket.parent.rmdir()
+    if found:  # a directory in which no agent has been is another's
+        with contextlib.suppress(OSError):  # shared with others, or a mount
+            socket.parent.rmdir()

@@ -44,23 +44,44 @@ class Server:
         self._path = path
         self._handle = handle
         self._listener: Listener | None = None
+        self._at = (0, 0)  # device and inode of the socket file
+        self._ending: set[asyncio.Task[None]] = set()  # listeners whose socket was taken away
         self._turn = asyncio.Lock()
         self._works: dict[object, _Work] = {}
 
     @property
     def serving(self) -> bool:
-        """Whether clients are answered."""
-        return self._listener is not None and self._listener.serving
+        """Whether clients are answered: on the socket that the path means now, which may have been deleted or replaced."""
+        if self._listener is None or not self._listener.serving:
+            return False
+        try:
+            seen = self._path.lstat()
+        except OSError:
+            return False
+        return (seen.st_dev, seen.st_ino) == self._at
 
     async def start(self) -> None:
-        """Listen, in a directory that root alone may enter, on a socket that root alone may write to.
+        """Listen on a socket that root alone may write to; again, where that has been deleted or replaced.
 
         Raises:
             OSError: if the path cannot be listened on.
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path.parent.chmod(0o700)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            self._bind(listening)
+        except OSError:
+            listening.close()
+            raise
+        if self._listener:
+            ending = asyncio.create_task(self._listener.stop())
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+        most = min(MOST, room() // 2)
+        self._listener = Listener(listening, self._serve, most=most, unheard=UNHEARD, at_a_time=most)
+        self._listener.start()
+
+    def _bind(self, listening: socket.socket) -> None:
         fresh = self._path.with_name(f".{self._path.name}.new")
         fresh.unlink(missing_ok=True)
         before = os.umask(0o177)
@@ -69,15 +90,16 @@ class Server:
         finally:
             os.umask(before)
         listening.listen(BACKLOG)
+        seen = fresh.lstat()
         fresh.replace(self._path)  # a client sees the old socket or one that answers, never none
-        most = min(MOST, room() // 2)
-        self._listener = Listener(listening, self._serve, most=most, unheard=UNHEARD, at_a_time=most)
-        self._listener.start()
+        self._at = seen.st_dev, seen.st_ino
 
     async def stop(self) -> None:
         """Stop accepting, and let what is under way come to its end. The path stays: a client waits for the next agent."""
         if self._listener:
             await self._listener.stop()
+        if self._ending:
+            await asyncio.wait(self._ending)
 
     async def _serve(self, connection: socket.socket, heard: Callable[[], None]) -> None:
         request = _Incoming(connection)

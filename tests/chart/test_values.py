@@ -159,6 +159,7 @@ def test_the_schema_refuses_what_the_agent_refuses(name: str) -> None:
         ({"cni": {"cniConfDir": "/"}}, "/cni/cniConfDir", "does not match"),
         ({"cni": {"agentSocket": "/bin/agent.sock"}}, "/cni/agentSocket", "does not match"),
         ({"cni": {"agentSocket": "/run/agent.sock"}}, "/cni/agentSocket", "does not match"),
+        ({"cni": {"agentSocket": "/run/containerd/agent.sock"}}, "/cni/agentSocket", "not"),
         ({"cni": {"agentSocket": "/run/../bin/agent.sock"}}, "/cni/agentSocket", "does not match"),
         ({"cni": {"healthAddress": "127.0.0.1:0"}}, "/cni/healthAddress", "does not match"),
         ({"cni": {"podAnnotations": {"a": 1}}}, "/cni/podAnnotations/a", "want string"),
