@@ -293,7 +293,7 @@ class Settings:
             _agent_socket,
             "/var/run/istio-cni/agent.sock",
             "PATH",
-            "Where the agent serves the plugin: an absolute path on the node, of at most 100 bytes.",
+            "Where the agent serves the plugin: an absolute path on the node, of at most 100 bytes, in a directory of its own.",
         )
     )
     exclude_namespaces: tuple[str, ...] = field(
