@@ -13,8 +13,6 @@ from plugin.lines import excerpt
 SONAME = "libnftables.so.1"
 STATELESS, NUMERIC_PROTOCOL, NUMERIC_PRIORITY = 1 << 2, 1 << 7, 1 << 8  # NFT_CTX_OUTPUT_*: list as `plugin.nft` writes
 
-LARGE = 1 << 15  # bytes of commands, about 600 rules
-
 FLAGS = STATELESS | NUMERIC_PROTOCOL | NUMERIC_PRIORITY
 
 
@@ -43,7 +41,6 @@ class Context:
         self._context = ctypes.c_void_p(self._library.nft_ctx_new(ctypes.c_uint32(0)))
         if not self._context:
             raise RefusedError("libnftables has no context for us: out of memory?")
-        self._was_large = False
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
         self._library.nft_ctx_output_set_flags(self._context, ctypes.c_uint(FLAGS))
@@ -57,7 +54,6 @@ class Context:
         Raises:
             RefusedError: then none of them has had an effect.
         """
-        self._was_large |= len(commands) > LARGE
         if self._library.nft_run_cmd_from_buffer(self._context, commands.encode()):
             return self._run_file(commands)
         return self._output()
@@ -90,15 +86,6 @@ class Context:
         if self._context:
             self._library.nft_ctx_free(self._context)
             self._context = ctypes.c_void_p()
-            if self._was_large:
-                _give_back()
-
-
-def _give_back() -> None:
-    """Have the C library give back what a large ruleset took in small pieces: by itself glibc keeps most of it (F37)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
-        trim(0)
 
 
 def _explained(commands: str, said: str, path: str) -> str:
