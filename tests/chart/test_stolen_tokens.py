@@ -85,7 +85,7 @@ def installed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
     cluster.kubectl("delete", "clusterrole", PSP)
     cluster.kubectl("delete", "pods", "--all", "--grace-period=0", "--force")
     cluster.kubectl("delete", "node,istiocninode", "own", "others")
-    release.helm("uninstall", "istio-cni")
+    release.helm("uninstall", "istio-cni", "--no-hooks")
 
 
 def pod(name: str, node: str, *, meshed: bool) -> Any:
