@@ -1,8 +1,8 @@
-# make setup · kube · image · check · test · e2e · demo · bench · scale · fuzz · plugin        (see README, "Develop")
+# make setup · kube · image · check · test · e2e · demo · bench · scale · soak · fuzz · plugin        (see README, "Develop")
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup kube image check test e2e demo bench scale fuzz plugin lock clean
+.PHONY: setup kube image check test e2e demo bench scale soak fuzz plugin lock clean
 
 PYTHON := /usr/bin/python3.11
 VENV   := .venv
@@ -63,6 +63,9 @@ bench: setup
 
 scale: setup kube
 	@$(BIN)/python -m tests.scale
+
+soak: setup
+	@$(BIN)/python -m tests.soak
 
 fuzz: setup
 	@$(BIN)/python -m tests.fuzz --seconds 600
