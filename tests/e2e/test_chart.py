@@ -228,8 +228,8 @@ def test_a_directory_that_is_missing_is_named_wherever_one_looks_and_the_right_o
     node: KubernetesNode, installed: Release
 ) -> None:
     said = "FailedMount"
-    remedy = "cniBinDir /opt/nowhere is not on this node"
-    installed.ask_for(cniBinDir="/opt/nowhere")
+    remedy = "cniBinDir /opt/cni/nowhere is not on this node"
+    installed.ask_for(cniBinDir="/opt/cni/nowhere")
     until(lambda: remedy in node.kubectl("get", "istiocninodes"), 120, "kubectl get istiocninodes names it")
     status = installed.get("istiocninodes")["items"][0]["status"]
     (ready,) = status["conditions"]
