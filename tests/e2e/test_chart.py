@@ -204,10 +204,10 @@ def test_an_upgrade_to_the_same_starts_nothing_again(installed: Release) -> None
 def test_what_the_resource_says_of_the_daemonset_stays_through_upgrade_and_rollback(installed: Release) -> None:
     def agents() -> dict[str, str]:
         pods = installed.get("pods", AGENTS[1])["items"]
-        return {pod["metadata"]["uid"]: pod["metadata"].get("annotations", {}).get("of.mesh/team", "") for pod in pods}
+        return {pod["metadata"]["uid"]: pod["metadata"].get("annotations", {}).get("team", "") for pod in pods}
 
     before = agents()
-    installed.steer(podAnnotations={"of.mesh/team": "edge"})
+    installed.steer(podAnnotations={"team": "edge"})
     until(lambda: [*agents().values()] == ["edge"], 60, "a pod with the annotation has taken its place")
     installed.ready()
     rolled = agents()
