@@ -50,6 +50,17 @@ def read_file(name: str, largest: int = LARGEST) -> bytes:
     return data
 
 
+def check_file(name: str) -> None:
+    """Make sure that a YAML file is within bounds, for a library that reads it by itself and sets none.
+
+    Raises:
+        ManifestError: with the line, what was seen and what was expected.
+        OSError: if it cannot be read.
+    """
+    for _ in from_yaml(read_file(name)):
+        pass
+
+
 def from_json(data: bytes) -> Any:
     """Read one JSON value.
 

@@ -16,6 +16,7 @@ from installer.controller.facts import agent_pod
 from installer.controller.news import LONGEST
 from installer.controller.nodes import Warned
 from installer.controller.psp import OURS
+from installer.documents import check_file
 from installer.objects import CONTROLLER, DAEMONSET, NODES, NODES_KIND, NODES_VERSION
 from installer.resource import GROUP, PLURAL, VERSION
 from installer.times import rfc3339
@@ -42,6 +43,7 @@ def connect(kubeconfig: Path | None) -> client.ApiClient:
     """Make a client with the credentials of a kubeconfig, or of the pod that we run in, read anew each minute (F4)."""
     settings = client.Configuration()
     if kubeconfig:
+        check_file(str(kubeconfig))
         config.load_kube_config(str(kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
     else:
         config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]

@@ -22,6 +22,7 @@ from installer.controller.watches import Removals, Watches
 from installer.health import Health
 from installer.nodestate import Condition
 from installer.release import release
+from plugin.pod import ManifestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +44,8 @@ def run(options: Options, kubeconfig: Path | None, health_address: HostPort | No
     with logs.to_stderr(log_level):
         try:
             controller = Controller(options, kubeconfig)
-        except ConfigException as error:
-            _log.error("no credentials for the API server", extra={"reason": str(error)})
+        except (ConfigException, ManifestError, OSError) as error:
+            _log.error("no credentials for the API server", extra={"reason": str(error), "kubeconfig": str(kubeconfig)})
             return 1
         try:
             return asyncio.run(controller.run(health_address))
@@ -64,6 +65,8 @@ class Controller:
 
         Raises:
             ConfigException: if there are no credentials.
+            ManifestError: if the kubeconfig is none, or stands for more than any is.
+            OSError: if it cannot be read.
         """
         connection = connect(kubeconfig)
         self._identity = f"{socket.gethostname()}_{uuid.uuid4()}"

@@ -18,6 +18,7 @@ import urllib3
 from kubernetes import client
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 
+from installer.documents import check_file
 from installer.objects import CONTROLLER, DAEMONSET
 from installer.status.model import Unasked, Why
 
@@ -249,9 +250,11 @@ def _configuration(kubeconfig: Path | None, context: str | None) -> tuple[client
     """Read credentials, and say in words where they are from."""
     made = client.Configuration()
     given = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
-    files = given.split(os.pathsep)
+    there = [each for each in given.split(os.pathsep) if each and Path(each).exists()]
     try:
-        if kubeconfig or context or any(Path(each).exists() for each in files if each):
+        for each in there:
+            check_file(each)
+        if kubeconfig or context or there:
             load_kube_config(given, context=context, client_configuration=made, persist_config=False)  # type: ignore[no-untyped-call]
             return made, f"{made.host} ({given}{f', context {context}' if context else ''})"
         if os.environ.get("KUBERNETES_SERVICE_HOST"):

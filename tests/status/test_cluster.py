@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import yaml
 from installer.status import access as asked
 from installer.status.access import Access
 from installer.status.asking import ask
+from tests.installer.test_documents import MERGES
 from tests.status.conftest import COMMAND, CRDS, environment
 from tests.status.objects import NAMESPACE
 
@@ -190,6 +192,25 @@ def test_without_any_credentials_it_says_what_it_needs() -> None:
     done = run()
     assert done.returncode == 2
     assert "no /nonexistent/.kube/config and not in a pod, expected a kubeconfig" in done.stderr
+
+
+def test_a_kubeconfig_that_stands_for_gigabytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text(MERGES)
+    controller = [
+        sys.executable,
+        "-m",
+        "installer",
+        "controller",
+        "--kubeconfig",
+        str(path),
+        "--namespace",
+        "istio-system",
+    ]
+    for command in ([*COMMAND, f"--kubeconfig={path}"], controller):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
+        assert done.returncode in (1, 2)
+        assert "that stand for more" in done.stderr
 
 
 def test_the_kubeconfig_is_found_as_kubectl_finds_it(world: World, tmp_path: Path) -> None:
