@@ -19,7 +19,8 @@ from installer.files import AlreadyRunningError, explain, is_locked, lock
 from installer.health import Health
 from installer.liveness import end_if_stuck
 from installer.memory import keep_giving_back, keep_little
-from installer.metrics import Metrics
+from installer.metrics import Metrics, PodCounts
+from installer.netnsproof import NetnsFiles
 from installer.nodestate import Condition
 from installer.nodestatus import Seen
 from installer.notices import Notices
@@ -27,6 +28,7 @@ from installer.orders import Orders
 from installer.podrepair import PodRepair
 from installer.reconcile import Reconciler
 from installer.release import release
+from installer.sandboxes import Sandboxes
 from installer.socketdir import ForeignDirectoryError, is_deleted, require_own
 from installer.terminal import say
 from installer.uninstall import uninstall
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 NETNS_WORKERS = 8  # threads; more pods than that at once wait for their turn (F29)
 COUNT_EVERY = 30.0  # seconds between two counts of the pods that are redirected, as each that differs is reported
+REPAIR_WORKERS = 2  # threads that look into what runs already: no ADD waits for these
 RETRY = 1.0  # seconds between two tries at what this node refuses for now
 NOT_SERVING = "saw its socket or its lock file deleted or replaced, expected them as it made them: it makes them anew"
 
@@ -103,6 +106,7 @@ class Agent:
         self._verdicts = Verdicts(self._pods, self._defaults)
         self._workers = ThreadPoolExecutor(NETNS_WORKERS, "netns")
         self._large = ThreadPoolExecutor(1, "large")
+        self._lookers = ThreadPoolExecutor(REPAIR_WORKERS, "repair")
         handler = Handler(
             self._pods,
             self._workers,
@@ -121,7 +125,7 @@ class Agent:
         self._metrics = Metrics(
             version=release(),
             node=lambda: self._reconciler.state,
-            pods=lambda: self._pods.count,
+            pods=lambda: PodCounts(self._pods.count, self._pod_repair.unredirected, self._pod_repair.unreadable),
             backends=lambda: self._backends,
             lost_log_lines=lambda: lines.lost,
         )
@@ -141,12 +145,13 @@ class Agent:
             )
         self._pod_repair = PodRepair(
             self._pods,
-            self._workers,
-            cache=settings.cni_cache_dir_mount,
-            netns_dir=settings.netns_dir_mount,
+            self._lookers,
+            sandboxes=Sandboxes(settings.cni_cache_dir_mount),
+            files=NetnsFiles(settings.netns_dir, settings.netns_dir_mount),
             orders=lambda: self._orders,
             defaults=self._defaults,
             capability=lambda: self._backends.chosen,
+            node=lambda: self._reconciler.state,
             may_act=lambda: self._orders_known,
             cluster=self._cluster,
             observe=self._metrics.running_pod,
@@ -158,7 +163,7 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._hear_signal)
         async with AsyncExitStack() as stack:
-            for threads in (self._workers, self._large):
+            for threads in (self._workers, self._large, self._lookers):
                 stack.callback(threads.shutdown, wait=False, cancel_futures=True)
             stack.callback(self._let_go)
             if self._cluster:
@@ -354,6 +359,7 @@ class Agent:
             Condition("serving", None if self._is_serving() else self._not_serving or NOT_SERVING),
             Condition("redirecting", chosen.unusable, f"by {chosen}"),
             Condition("pods", None if self._pods.known else self._pods.reason),
+            Condition("runtime", self._pod_repair.runtime),
         ]
 
     def _defaults(self) -> Defaults:
@@ -374,12 +380,15 @@ class Agent:
             repaired=self._pod_repair.repaired,
             astray=self._pod_repair.notes,
             unasked=self._unasked,
+            unredirected=self._pod_repair.unredirected,
         )
 
     def _observe(self, outcome: Outcome) -> None:
         of = outcome.command, outcome.outcome, outcome.seconds, outcome.row
         self._metrics.request(*of, around=outcome.around, mismatch=outcome.mismatch)
         self._notices.tell(outcome)
+        if (outcome.command, outcome.outcome) == ("ADD", "redirect"):
+            self._pod_repair.added(outcome.container_id, outcome.namespace, outcome.pod, outcome.pod_uid or "")
         _log.log(
             logging.WARNING if outcome.outcome == "error" else logging.INFO,
             "%s: %s",

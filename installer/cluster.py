@@ -16,13 +16,13 @@ from installer.leaving import Whose, why_to_take_out
 from installer.noderesource import NodeResource
 from installer.objects import cleaning_command
 from installer.orders import Orders, orders
+from plugin.pod import ManifestError, Pod
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from installer.nodestatus import Seen
     from installer.settings import Settings
-    from plugin.pod import Pod
 
 _log = logging.getLogger(__name__)
 
@@ -93,6 +93,16 @@ class Cluster:
         except ApiError as error:
             return str(error)
         return ""
+
+    async def confirm(self, pod: Pod) -> str:
+        """Make sure that a pod is still what is known of it, with the same addresses; returns why that is not so."""
+        try:
+            found = await self._api.get(f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}")
+            now = Pod.from_manifest(found) if found else None
+        except (ApiError, ManifestError) as error:
+            return f"its addresses cannot be confirmed: {error}"
+        same = now is not None and now.running and (now.uid, now.ips) == (pod.uid, pod.ips)
+        return "" if same else "the API server does not know it any more as it was"
 
     async def delete_pod(self, pod: Pod) -> str:
         """Delete a pod that something else replaces by a new one; returns why that was not done."""

@@ -4,6 +4,7 @@ Counts of events are kept here; the state of the node is asked for at each scrap
 """
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -17,6 +18,20 @@ from plugin.redirect import Feature
 ADD_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
 
 
+class PodCounts(NamedTuple):
+    """Numbers of pods.
+
+    Attributes:
+        known: those of the node that the agent knows.
+        unredirected: those of them that run, should be redirected, and for which no redirect has been seen.
+        unreadable: results of the container runtime that are not understood.
+    """
+
+    known: int
+    unredirected: int = 0
+    unreadable: int = 0
+
+
 class Metrics:
     """The agent's metrics, in a registry of their own."""
 
@@ -25,7 +40,7 @@ class Metrics:
         *,
         version: str,
         node: Callable[[], NodeState],
-        pods: Callable[[], int],
+        pods: Callable[[], PodCounts],
         backends: Callable[[], Backends],
         lost_log_lines: Callable[[], int],
     ) -> None:
@@ -34,7 +49,7 @@ class Metrics:
         Args:
             version: of this agent.
             node: the state of the node's files, now.
-            pods: the number of this node's pods that are known, now.
+            pods: the numbers of this node's pods, now.
             backends: what was tried to redirect pods by, and what is used.
             lost_log_lines: the number of log lines that could not be written, so far.
         """
@@ -111,7 +126,7 @@ class _Now(Collector):
         self,
         version: str,
         node: Callable[[], NodeState],
-        pods: Callable[[], int],
+        pods: Callable[[], PodCounts],
         backends: Callable[[], Backends],
         lost_log_lines: Callable[[], int],
     ) -> None:
@@ -143,7 +158,18 @@ class _Now(Collector):
         yield GaugeMetricFamily(
             "istio_cni_skipped_files", "Files in cniConfDir that are no valid network configuration.", len(node.skipped)
         )
-        yield GaugeMetricFamily("istio_cni_pods", "Pods of this node that the agent knows.", self._pods())
+        pods = self._pods()
+        yield GaugeMetricFamily("istio_cni_pods", "Pods of this node that the agent knows.", pods.known)
+        yield GaugeMetricFamily(
+            "istio_cni_unredirected_pods",
+            "Running mesh pods for which no redirect has been seen; the node's IstioCNINode names them.",
+            pods.unredirected,
+        )
+        yield GaugeMetricFamily(
+            "istio_cni_unreadable_results",
+            "Results that the container runtime keeps of its CNI plugins and that are not understood.",
+            pods.unreadable,
+        )
         yield from _backends(self._backends())
         yield CounterMetricFamily(
             "istio_cni_lost_log_lines", "Log lines that could not be written.", self._lost_log_lines()

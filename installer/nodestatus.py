@@ -27,6 +27,7 @@ _REASONS = {
     "serving": "NotServing",
     "redirecting": "CannotRedirect",
     "pods": "PodsUnknown",
+    "runtime": "RuntimeDoesNotLoadEntry",
 }
 
 
@@ -45,6 +46,7 @@ class Seen:
         repaired: how many of them were given their redirect while they ran.
         astray: those that are to be redirected and are not, each with why.
         unasked: why the agent cannot answer about health; empty if it can.
+        unredirected: how many these are; `astray` names the first ones.
     """
 
     version: str
@@ -57,6 +59,7 @@ class Seen:
     repaired: int = 0
     astray: Sequence[str] = ()
     unasked: str = ""
+    unredirected: int = 0
 
 
 def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]:
@@ -76,7 +79,7 @@ def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
         "state": state,
         "version": seen.version,
         "repairs": {"count": node.repairs},
-        "pods": {"redirected": seen.redirected, "repaired": seen.repaired},
+        "pods": {"redirected": seen.redirected, "repaired": seen.repaired, "unredirected": seen.unredirected},
         "conditions": [_ready(seen, last, now)],
     }
     if node.last_repair:

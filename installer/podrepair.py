@@ -1,46 +1,54 @@
-"""Running pods that are to be redirected and are not, as they started before the plugin was there (F1, F2, F18).
+"""Running pods that should be redirected and are not: found, named, and redirected where that is asked for (F1, F2, F18, F35).
 
-What a pod's netns holds counts, not how its containers fare. Each sandbox is looked at once: those that there are when the
-agent starts, later ones as they come, and all again when what decides has changed.
+A pod of the mesh is redirected if its ADD has been answered with a redirect, or if its netns holds one: what is there counts,
+not how its containers fare. A netns is written into only if it is proven to be the pod's (`installer.netnsproof`). Whichever
+pod runs for a while without either is counted and named, whatever the reason.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from installer.sandboxes import Sandboxes
+from installer.netnsproof import Known, UnprovenError
+from installer.runtimecheck import RuntimeCheck
+from installer.sandboxindex import Doubt, SandboxIndex, addresses_of
 from installer.settings import RepairMode
 from installer.waiting import wait
-from plugin import netns
-from plugin.apply import ApplyError, apply, holds_redirect
+from plugin.apply import ApplyError, apply
 from plugin.decision import decide
-from plugin.netns import NetnsFd
+from plugin.detect import holds_redirect
 from plugin.outside import Pass, outside_mesh
+from plugin.redirect import Family, Redirect
 from plugin.values import InvalidValue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Executor
     from pathlib import Path
 
+    from installer.netnsproof import NetnsFiles
+    from installer.nodestate import NodeState
     from installer.orders import Orders
-    from installer.sandboxes import Sandbox
+    from installer.sandboxes import Sandbox, Sandboxes
     from plugin.backend import Capability
     from plugin.parameters import Defaults
     from plugin.pod import Pod
-    from plugin.redirect import Redirect
+    from plugin.values import Address
 
 LOOK_EVERY = 2.0  # seconds between two looks for new sandboxes
 AGAIN = 30.0  # seconds before what failed is tried again
+PATIENCE = 30.0  # seconds that a pod may run before it counts that no redirect has been seen
+DEADLINE = 10.0  # seconds for one netns: its pod decides what is in it (F37)
 DELETE_EVERY = 10.0  # seconds between two pods of a node that are deleted: not all of an application at once
 NAMED = 10  # pods at most in the node's status
+MOST_ADDED = 4096  # ADDs that are remembered: a node has a few hundred pods
 
-STARTED_BEFORE = (
-    "it was started without its redirect, before the plugin was on its node or while its namespace was excluded"
-)
+WITHOUT = "it runs without its redirect"
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +62,9 @@ class Cluster(Protocol):
     async def delete_pod(self, pod: Pod) -> str:
         """Have a pod start anew."""
 
+    async def confirm(self, pod: Pod) -> str:
+        """Make sure that a pod is still what is known of it, with the same addresses."""
+
 
 class Outcome(NamedTuple):
     """What became of a pod that had no redirect: in a word, as an Event has it, and for people; whether it is settled."""
@@ -61,6 +72,54 @@ class Outcome(NamedTuple):
     reason: str
     message: str
     settled: bool = True
+
+
+class Found(NamedTuple):
+    """What a look into a pod's netns has found: its redirect; or that it lacks it, and has it now; or why nobody knows."""
+
+    redirected: bool = False
+    repaired: bool = False
+    unknown: str = ""
+    refused: str = ""
+
+
+class Look(NamedTuple):
+    """What is done in a pod's netns: looked for a redirect of these families, and `write` put there if it has none."""
+
+    known: Known
+    families: tuple[Family, ...]
+    write: Redirect | None
+
+
+@dataclass
+class _Watched:
+    """A pod of the mesh that runs.
+
+    Attributes:
+        pod: as it is now.
+        verdict: how it is to be redirected, or what is wrong with what it asks for.
+        first: when it was first seen.
+        since: when it was first seen to run.
+        settled: the container id of the sandbox that needs no further look; None: not settled.
+        again: before that it is not looked at once more.
+        note: what is wrong with it; empty: nothing is, or not for long enough.
+        observed: the outcome that was told last.
+        busy: a look into its netns is not back yet.
+    """
+
+    pod: Pod
+    verdict: Redirect | InvalidValue
+    first: float
+    since: float
+    settled: str | None = None
+    again: float = 0.0
+    note: str = ""
+    observed: tuple[str, str] = ("", "")
+    busy: bool = False
+
+    def is_back(self) -> None:
+        """Take note that a look into its netns has come to its end."""
+        self.busy = False
 
 
 class PodRepair:
@@ -71,11 +130,12 @@ class PodRepair:
         pods: Iterable[Pod],
         workers: Executor,
         *,
-        cache: Path,
-        netns_dir: Path,
+        sandboxes: Sandboxes,
+        files: NetnsFiles,
         orders: Callable[[], Orders],
         defaults: Callable[[], Defaults],
         capability: Callable[[], Capability],
+        node: Callable[[], NodeState],
         may_act: Callable[[], bool],
         cluster: Cluster | None,
         observe: Callable[[str], None],
@@ -84,116 +144,238 @@ class PodRepair:
 
         Args:
             pods: those of the node.
-            workers: threads that may enter a netns.
-            cache: libcni's folder.
-            netns_dir: the folder of the netns files.
+            workers: threads that may enter a netns, and that no ADD waits for.
+            sandboxes: what the runtime keeps of them.
+            files: the runtime's netns files.
             orders: what is in force, now.
             defaults: for what pods do not say, now.
             capability: what this node's backend can do, now.
+            node: what the node's files are like, now.
             may_act: whether what is in force is known to be what is asked for, now.
             cluster: None: there is none, so that nobody is told and nothing deleted.
             observe: told the reason of each outcome.
         """
         self._pods = pods
         self._workers = workers
-        self._sandboxes = Sandboxes(cache, netns_dir)
+        self._sandboxes = sandboxes
+        self._files = files
         self._orders = orders
         self._defaults = defaults
         self._capability = capability
+        self._node = node
         self._may_act = may_act
         self._cluster = cluster
         self._observe = observe
         self._decided_by: object = None
-        self._settled: set[Path] = set()
-        self._again: dict[Path, float] = {}
+        self._watched: dict[tuple[str, str, str], _Watched] = {}
+        self._verdicts: dict[tuple[str, str, str], tuple[Pod, Redirect | InvalidValue | None]] = {}
+        self._added: dict[str, tuple[str, str, str]] = {}  # by container id: the pod whose ADD was redirected
+        self._indexed_of: Sequence[Sandbox] = ()
+        self._index = self._index_of(())
         self._delete_from = 0.0  # the time before which none is deleted
-        self._notes: dict[Path, str] = {}
+        self._runtime = RuntimeCheck()
         self.repaired = 0  # pods that were given their redirect while they ran
 
     @property
     def notes(self) -> list[str]:
-        """The pods that are to be redirected and are not, each with why: the first ten."""
-        notes = sorted(self._notes.values())
+        """The running pods that should be redirected and are not, each with why: the first ten."""
+        notes = sorted(each.note for each in self._watched.values() if each.note)
         return [*notes[:NAMED], *([f"and {len(notes) - NAMED} pods more"] if len(notes) > NAMED else [])]
+
+    @property
+    def unredirected(self) -> int:
+        """How many running pods should be redirected and are not, as far as is known."""
+        return sum(bool(each.note) for each in self._watched.values())
+
+    @property
+    def unreadable(self) -> int:
+        """How many results of the runtime are not understood."""
+        return len(self._sandboxes.unreadable)
+
+    @property
+    def runtime(self) -> str | None:
+        """Why the runtime is known not to load our entry; None if it is not (F23)."""
+        return self._runtime.reason(str(self._orders().settings.cni_conf_dir / (self._node().conflist or "")))
+
+    def added(self, container_id: str, namespace: str, name: str, uid: str) -> None:
+        """Take note of an ADD that was answered with a redirect."""
+        self._added[container_id] = namespace, name, uid
+        while len(self._added) > MOST_ADDED:
+            del self._added[next(iter(self._added))]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look until told to stop."""
         reason = ""
         while not stop.is_set():
             try:
-                await self._look()
+                self._index = await asyncio.to_thread(self._indexed)
                 reason = ""
             except OSError as error:
                 if str(error) != reason:
                     reason = str(error)
-                    _log.warning("which pods run cannot be seen: none is repaired", extra={"reason": reason})
+                    _log.warning("what the runtime keeps of its sandboxes cannot be read", extra={"reason": reason})
+            self._check_runtime()
+            await self._look()
             await wait(stop, LOOK_EVERY)
+
+    def _indexed(self) -> SandboxIndex:
+        seen = self._sandboxes.look()
+        if seen is self._indexed_of:
+            return self._index
+        self._indexed_of = seen
+        return self._index_of(seen)
+
+    def _index_of(self, seen: Sequence[Sandbox]) -> SandboxIndex:
+        was_added, unreadable = self._added.__contains__, lambda: self._sandboxes.unreadable
+        return SandboxIndex(seen, self._files, was_added=was_added, unreadable=unreadable)
+
+    def _check_runtime(self) -> None:
+        settings, node, before = self._orders().settings, self._node(), self.runtime
+        if settings.chained:  # else others decide where the entry goes
+            written = _written(settings.conf_dir_mount, node)
+            self._runtime.see(self._index.setups, node, written, time.time())
+        now = self.runtime
+        if now and not before:
+            _log.error("the container runtime does not load the plugin's entry", extra={"reason": now})
+        elif before and not now:
+            _log.warning("the container runtime is not known any more not to load the plugin's entry")
 
     async def _look(self) -> None:
         orders, capability = self._orders(), self._capability()
-        mode = orders.settings.repair_mode
-        decided_by = (orders.settings.exclude_namespaces, mode, orders.installed, capability)
+        settings = orders.settings
+        decided_by = settings.exclude_namespaces, settings.repair_mode, orders.installed, capability, self._defaults()
         if decided_by != self._decided_by:
             self._decided_by = decided_by
-            self._settled, self._again, self._notes = set(), {}, {}
-        if mode is RepairMode.NONE or not orders.installed or capability.unusable or not self._may_act():
+            self._watched, self._verdicts = {}, {}
+        if not orders.installed or not self._may_act():
+            self._watched = {}
             return
-        there = await asyncio.to_thread(self._sandboxes.look)
-        paths = {each.netns for each in there}
-        self._settled &= paths
-        self._again = {path: when for path, when in self._again.items() if path in paths}
-        self._notes = {path: note for path, note in self._notes.items() if path in paths}
-        now = asyncio.get_running_loop().time()
-        for sandbox in there:
-            if sandbox.netns not in self._settled and self._again.get(sandbox.netns, 0.0) <= now:
-                await self._look_at(sandbox, mode, capability)
+        self._watch()
+        for watched in [*self._watched.values()]:
+            await self._look_at(watched)
 
-    async def _look_at(self, sandbox: Sandbox, mode: RepairMode, capability: Capability) -> None:
-        pod = next((each for each in self._pods if _is_of(sandbox, each)), None)
-        if pod is None:
-            return  # not heard of yet, or gone
-        if mode is RepairMode.DELETE and asyncio.get_running_loop().time() < self._delete_from:
-            return
-        outcome: Outcome | None = None
-        if redirect := self._redirect(pod, sandbox):
-            loop = asyncio.get_running_loop()
-            outcome = await loop.run_in_executor(self._workers, _mend, sandbox, redirect, capability, mode)
-        if outcome is None:
-            self._settle(sandbox)
-            return
-        if mode is RepairMode.DELETE and outcome.reason == "NotRedirected":
-            outcome = await self._delete(pod)
-        await self._say(pod, sandbox, outcome)
+    def _watch(self) -> None:
+        """Bring up to date which pods of the mesh run, or have a sandbox at least."""
+        now, before, verdicts = asyncio.get_running_loop().time(), self._watched, self._verdicts
+        self._watched, self._verdicts = {}, {}
+        for pod in self._pods:
+            key = pod.namespace, pod.name, pod.uid
+            known = verdicts.get(key)
+            verdict = known[1] if known and known[0] is pod else self._verdict(pod)
+            self._verdicts[key] = pod, verdict
+            if verdict is None or not (pod.running or self._index.of(pod)):
+                continue
+            watched = self._watched[key] = before.get(key) or _Watched(pod, verdict, now, now)
+            watched.pod, watched.verdict = pod, verdict
+            if not pod.running:
+                watched.since = now
 
-    def _redirect(self, pod: Pod, sandbox: Sandbox) -> Redirect | None:
+    def _verdict(self, pod: Pod) -> Redirect | InvalidValue | None:
         if outside_mesh(pod.namespace, pod.name, self._orders().settings.exclude_namespaces, None):
             return None
         try:
-            verdict = decide(pod, sandbox.addresses, self._defaults())
-        except InvalidValue:
-            return None  # its ADD would fail: it was started by a plugin that reads it otherwise
+            verdict = decide(pod, tuple(addresses_of(pod)), self._defaults())
+        except InvalidValue as error:
+            return error
         return None if isinstance(verdict, Pass) else verdict
 
-    async def _delete(self, pod: Pod) -> Outcome:
+    async def _look_at(self, watched: _Watched) -> None:
+        sandbox, now = self._index.of(watched.pod), asyncio.get_running_loop().time()
+        container_id = sandbox.container_id if sandbox else ""
+        if watched.settled == container_id:
+            return
+        if self._was_added(watched.pod, container_id):
+            watched.settled, watched.note = container_id, ""
+            return
+        mode = self._orders().settings.repair_mode
+        if now < watched.again or watched.busy or (mode is RepairMode.DELETE and now < self._delete_from):
+            return
+        found = await self._look_into(watched, sandbox)
+        if found.redirected:
+            watched.settled, watched.note = container_id, ""
+            return
+        watched.again = now + min(AGAIN, now - watched.first)  # at first often: it may be about to be known
+        if not found.unknown or now - watched.since >= PATIENCE:
+            await self._say(watched, container_id, await self._outcome(watched, sandbox, found, mode))
+
+    def _was_added(self, pod: Pod, container_id: str) -> bool:
+        name = pod.namespace, pod.name
+        if container_id:
+            return self._added.get(container_id, ())[:2] == name
+        return any(each[:2] == name and bool(each[2]) and pod.has_uid(each[2]) for each in self._added.values())
+
+    async def _look_into(self, watched: _Watched, sandbox: Sandbox | None) -> Found:
+        """Look into a pod's netns, and write into it if it is to be; within a time, whatever is in it."""
+        pod, verdict = watched.pod, watched.verdict
+        known = self._index.known(pod)
+        if isinstance(known, Doubt):
+            return Found(unknown=known.reason)
+        writes = self._orders().settings.repair_mode is RepairMode.REDIRECT and not isinstance(verdict, InvalidValue)
+        write = self._redirect(pod, known.addresses) if writes else None
+        if write and not (sandbox and sandbox.uid) and self._cluster and (doubt := await self._cluster.confirm(pod)):
+            return Found(unknown=doubt)
+        families = verdict.families if isinstance(verdict, Redirect) else tuple(Family)
+        look, loop = Look(known, families, write), asyncio.get_running_loop()
+        work = loop.run_in_executor(self._workers, looked, look, self._files, self._capability())
+        watched.busy = True
+        work.add_done_callback(lambda _: watched.is_back())
+        done, _ = await asyncio.wait([work], timeout=DEADLINE)
+        return work.result() if done else Found(unknown=f"its netns was not looked through within {DEADLINE:.0f} s")
+
+    def _redirect(self, pod: Pod, addresses: tuple[Address, ...]) -> Redirect | None:
+        with suppress(InvalidValue):
+            verdict = decide(pod, addresses, self._defaults())
+            return None if isinstance(verdict, Pass) else verdict
+        return None
+
+    async def _outcome(self, watched: _Watched, sandbox: Sandbox | None, found: Found, mode: RepairMode) -> Outcome:
+        why = self._why(sandbox)
+        if found.repaired:
+            said = f"{WITHOUT}{why}; it has it now. Connections that were open before stay as they are until they end"
+            return Outcome("Redirected", said)
+        if found.unknown:
+            return Outcome("NotRedirected", f"no redirect of it has been seen: {found.unknown}", settled=False)
+        if found.refused:
+            return Outcome(
+                "NotRedirected", f"{WITHOUT}{why}, and cannot be given it now: {found.refused}", settled=False
+            )
+        if isinstance(watched.verdict, InvalidValue):
+            return Outcome("NotRedirected", f"{WITHOUT}{why}: {watched.verdict}. Correct that, and let it start anew")
+        if mode is RepairMode.DELETE:
+            return await self._delete(watched.pod, why)
+        return Outcome("NotRedirected", f"{WITHOUT}{why}; delete it, so that it starts anew")
+
+    def _why(self, sandbox: Sandbox | None) -> str:
+        """Say what is known of why a pod has none; nothing is known without its result."""
+        if sandbox is None or sandbox.has_entry is None:
+            return ""
+        if sandbox.has_entry:
+            return ": its network was set up through the plugin's entry, while it or its namespace was left alone"
+        return f": its network {sandbox.network} was set up without the plugin's entry"
+
+    async def _delete(self, pod: Pod, why: str) -> Outcome:
+        if self._runtime.without_entry:
+            said = "the one in its place may start without it too, as the container runtime does not load the plugin's entry"
+            return Outcome("NotRedirected", f"{WITHOUT}{why}, and is not deleted: {said}", settled=False)
         self._delete_from = asyncio.get_running_loop().time() + DELETE_EVERY
         refused = await self._cluster.delete_pod(pod) if self._cluster else "the agent has no cluster"
         if refused:
-            return Outcome("NotRedirected", f"{STARTED_BEFORE}, and cannot be deleted: {refused}", settled=False)
-        return Outcome("Deleted", f"{STARTED_BEFORE}; it is deleted, so that it starts anew")
+            return Outcome("NotRedirected", f"{WITHOUT}{why}, and cannot be deleted: {refused}", settled=False)
+        return Outcome("Deleted", f"{WITHOUT}{why}; it is deleted, so that it starts anew")
 
-    async def _say(self, pod: Pod, sandbox: Sandbox, outcome: Outcome) -> None:
-        note = f"pod {pod.namespace}/{pod.name}: {outcome.message}"
-        known = self._notes.get(sandbox.netns) == note
-        self._notes.pop(sandbox.netns, None)
+    async def _say(self, watched: _Watched, container_id: str, outcome: Outcome) -> None:
+        pod = watched.pod
         self._observe(outcome.reason)
         if outcome.reason == "Redirected":
             self.repaired += 1
+            watched.note = ""
         else:
-            self._notes[sandbox.netns] = note
+            watched.note = f"pod {pod.namespace}/{pod.name}: {outcome.message}"
         if outcome.settled:
-            self._settle(sandbox)
+            watched.settled = container_id
         else:
-            self._again[sandbox.netns] = asyncio.get_running_loop().time() + AGAIN
+            watched.again = asyncio.get_running_loop().time() + AGAIN
+        known, watched.observed = watched.observed == outcome[:2], (outcome.reason, outcome.message)
         if known:
             return
         extra = {"namespace": pod.namespace, "pod": pod.name, "reason": outcome.message}
@@ -204,33 +386,37 @@ class PodRepair:
         if why := await self._cluster.tell(pod, outcome.reason, outcome.message, warning=warning):
             _log.warning("an Event could not be written", extra={"reason": why})
 
-    def _settle(self, sandbox: Sandbox) -> None:
-        self._settled.add(sandbox.netns)
-        self._again.pop(sandbox.netns, None)
 
-
-def _is_of(sandbox: Sandbox, pod: Pod) -> bool:
-    same = (pod.namespace, pod.name) == (sandbox.namespace, sandbox.name)
-    return same and (not pod.uid or pod.has_uid(sandbox.uid))
-
-
-def _mend(sandbox: Sandbox, redirect: Redirect, capability: Capability, mode: RepairMode) -> Outcome | None:
-    """Look into a pod's netns, and redirect its traffic if that is asked for; on a worker. None: all is well, or it is gone."""
+def looked(look: Look, files: NetnsFiles, capability: Capability) -> Found:
+    """Look into a pod's netns, and redirect its traffic if that is asked for; on a worker."""
     try:
-        fd = NetnsFd(os.open(sandbox.netns, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
-    except FileNotFoundError:
+        with files.proven(look.known) as fd:
+            try:
+                if holds_redirect(fd, look.families):
+                    return Found(redirected=True)
+            except ApplyError as error:
+                return Found(unknown=str(error))
+            if look.write is None:
+                return Found()
+            if capability.unusable:
+                return Found(unknown=f"this node redirects no pods: {capability.unusable}")
+            if lacking := capability.lacks(look.write):
+                return Found(refused=lacking)
+            apply(fd, look.write, capability.backend)()
+            return Found(repaired=True)
+    except UnprovenError as error:
+        return Found(unknown=f"its network namespace is not known for certain: {error}")
+    except ApplyError as error:
+        return Found(refused=str(error))
+    except OSError as error:
+        return Found(unknown=f"its network namespace cannot be opened: {error}")
+
+
+def _written(conf_dir: Path, node: NodeState) -> float | None:
+    """Look when the file with our entry was last written or put in its place, in seconds since 1970."""
+    if not node.conflist:
         return None
     try:
-        if not netns.is_network_namespace(fd) or netns.is_own(fd) or holds_redirect(fd, redirect.families):
-            return None
-        if mode is not RepairMode.REDIRECT:
-            return Outcome("NotRedirected", f"{STARTED_BEFORE}; delete it, so that it starts anew")
-        if lacking := capability.lacks(redirect):
-            return Outcome("NotRedirected", f"{STARTED_BEFORE}, and cannot be now: {lacking}", settled=False)
-        apply(fd, redirect, capability.backend)()
-    except ApplyError as error:
-        return Outcome("NotRedirected", f"{STARTED_BEFORE}, and cannot be now: {error}", settled=False)
-    finally:
-        os.close(fd)
-    said = f"{STARTED_BEFORE}; it has it now. Connections that were open before stay as they are until they end"
-    return Outcome("Redirected", said)
+        return (conf_dir / node.conflist).stat().st_ctime
+    except OSError:
+        return None

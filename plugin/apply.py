@@ -15,7 +15,7 @@ from plugin.session_iptables import IptablesSession
 from plugin.session_nft import NftSession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
     from plugin.backend import Session
     from plugin.netns import NetnsFd
@@ -82,32 +82,6 @@ def check(fd: NetnsFd, redirect: Redirect, backend: Backend) -> str | None:
         return str(error)
     except OSError as error:
         raise ApplyError(f"the rules could not be read: {error}") from error
-
-
-def holds_redirect(fd: NetnsFd, families: Collection[Family]) -> bool:
-    """Look whether a pod's netns has a redirect, by whichever backend and whoever wrote it (F18).
-
-    How it redirects is not compared: what a pod was started with stays, whatever has been set since.
-
-    Raises:
-        ApplyError: if the netns cannot be read.
-    """
-    refused: list[str] = []
-    try:
-        with netns.entered(fd), ExitStack() as stack:
-            for backend in Backend:
-                try:
-                    session = SESSIONS[backend]()
-                    stack.callback(session.close)
-                    if session.holds_redirect(families):
-                        return True
-                except RefusedError as error:  # what is not on this node has written nothing either
-                    refused.append(str(error))
-    except OSError as error:
-        raise ApplyError(f"the netns cannot be entered: {error}") from error
-    if len(refused) == len(Backend):
-        raise ApplyError(f"the rules could not be read: {'; '.join(refused)}")
-    return False
 
 
 def _prepare(kernel: Rtnetlink, rules: Ruleset, undo: ExitStack, *, needs_v6: bool) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 from plugin.redirect import Feature
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from plugin.redirect import Family, Redirect
+    from plugin.redirect import Redirect
     from plugin.ruleset import Ruleset
 
 
@@ -42,13 +42,6 @@ class Session(Protocol):
 
     def difference(self, rules: Ruleset) -> str | None:
         """Read the netns back and name the first difference in words; None if there is none."""
-
-    def holds_redirect(self, families: Iterable[Family]) -> bool:
-        """Say whether there is a redirect for a mesh in one of the families: ours, istio-init's or another plugin's.
-
-        Raises:
-            RefusedError: if the netns cannot be read.
-        """
 
     def close(self) -> None:
         """Let go of it; may be called again. It can take longer than all the rest: answer before."""

@@ -90,6 +90,8 @@ class Pod:
         at_once: how many containers run at the same time: all but those that end before the others start.
         failing: the init containers whose last try failed.
         remembered: found by its name alone, in an outage: it may be an earlier pod of that name.
+        running: whether it has a network of its own, a container of it has started, and it has not ended.
+        ips: its addresses as the API server has them; neither of the two decides anything.
     """
 
     namespace: str
@@ -109,6 +111,8 @@ class Pod:
     phase: Phase = Phase.UNKNOWN
     failing: tuple[str, ...] = ()
     remembered: bool = field(default=False, compare=False)
+    running: bool = False
+    ips: tuple[str, ...] = ()
 
     @property
     def is_injected(self) -> bool:
@@ -160,6 +164,8 @@ class Pod:
             host_network=spec.get("hostNetwork") is True,
             phase=_phase(status.get("phase")),
             failing=tuple({*_failing(status)} & {each.name for each in kept}),
+            running=spec.get("hostNetwork") is not True and _is_running(status),
+            ips=tuple(_ips(status)),
         )
 
     def trimmed(self) -> Pod:
@@ -167,7 +173,7 @@ class Pod:
         if self.is_injected and not self.host_network:
             return self
         annotations = {} if self.host_network else self.annotations
-        return replace(self, annotations=annotations, containers=(), init_containers=(), failing=())
+        return replace(self, annotations=annotations, containers=(), init_containers=(), failing=(), ips=())
 
 
 def _containers(spec: Mapping[str, Any], kind: str, seen: set[int]) -> Iterator[Container]:
@@ -214,6 +220,24 @@ def _failing(status: Mapping[str, Any]) -> Iterator[str]:
         latest: Mapping[str, Any] = next(filter(None, ended), {})
         if latest.get("exitCode"):
             yield str(item.get("name"))
+
+
+def _is_running(status: Mapping[str, Any]) -> bool:
+    """Whether a container has started and the pod has not ended; its phase is Pending while its init containers run."""
+    phase = status.get("phase")
+    if phase in ("Succeeded", "Failed"):
+        return False
+    listed = (status.get(kind) for kind in ("initContainerStatuses", "containerStatuses"))
+    statuses = (_mapping(each) for found in listed if isinstance(found, list) for each in found)
+    return phase == "Running" or any("running" in _mapping(each.get("state")) for each in statuses)
+
+
+def _ips(status: Mapping[str, Any]) -> Iterator[str]:
+    listed = status.get("podIPs")
+    items = listed if isinstance(listed, list) and listed else [{"ip": status.get("podIP")}]
+    for each in items[:2]:  # one of each family
+        if ip := _mapping(each).get("ip"):
+            yield str(ip)[:LONGEST_WORD]
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

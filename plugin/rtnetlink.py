@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 import struct
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from plugin.redirect import Family
@@ -15,14 +17,17 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from plugin.ruleset import Route
+    from plugin.values import Address
 
 LO = 1  # the index of `lo` in every network namespace
 PASS_THROUGH = socket.inet_pton(socket.AF_INET6, "::6")
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3  # netlink(7)
 REQUEST, ACK, DUMP, EXCL, CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
-NEWLINK, NEWADDR, DELADDR, NEWROUTE, DELROUTE, GETROUTE, NEWRULE, DELRULE, GETRULE = 16, 20, 21, 24, 25, 26, 32, 33, 34
-IFA_LOCAL, IFA_F_NODAD = 2, 0x02
+NEWLINK, NEWADDR, DELADDR, GETADDR = 16, 20, 21, 22
+NEWROUTE, DELROUTE, GETROUTE, NEWRULE, DELRULE, GETRULE = 24, 25, 26, 32, 33, 34
+IFA_ADDRESS, IFA_LOCAL, IFA_F_NODAD = 1, 2, 0x02
+ADDRESS_HEADER = 8  # bytes of struct ifaddrmsg
 RTA_OIF, RTA_TABLE, RTPROT_BOOT, RTN_LOCAL = 4, 15, 3, 2
 FRA_FWMARK, FRA_TABLE, FR_ACT_TO_TBL = 10, 15, 1
 RT_SCOPE_HOST = 254
@@ -98,6 +103,15 @@ class Rtnetlink:
             return f"{command.replace('rule', 'route')}: local default dev lo table {route.table} is not there"
         return None
 
+    def addresses(self, most: int) -> Iterator[Address]:
+        """Go through the addresses of all interfaces but `lo`, as many as are asked for at most.
+
+        Raises:
+            OSError: if the kernel does not say.
+        """
+        found = (each for each in self._dump(GETADDR) if _interface(each) != LO)
+        return filter(None, map(_address, islice(found, most)))
+
     def _add(self, kind: int, body: bytes, doing: str) -> bool:
         """Add something; False if it was there."""
         try:
@@ -113,15 +127,15 @@ class Rtnetlink:
         if code:
             raise OSError(code, f"{doing}: {os.strerror(code)}")
 
-    def _dump(self, kind: int, family: Family) -> Iterator[_Message]:
-        self._send(kind, REQUEST | DUMP, struct.pack("B11x", AF[family]))
+    def _dump(self, kind: int, family: Family | None = None) -> Iterator[_Message]:
+        self._send(kind, REQUEST | DUMP, struct.pack("B11x", AF[family] if family else socket.AF_UNSPEC))
         while True:
             for message in self._messages():
                 if message.kind == NLMSG_DONE:
                     return
                 if message.kind == NLMSG_ERROR:
                     code = -struct.unpack_from("i", message.body)[0]
-                    raise OSError(code, f"listing routes: {os.strerror(code)}")
+                    raise OSError(code, f"listing addresses or routes: {os.strerror(code)}")
                 yield message
 
     def _send(self, kind: int, flags: int, body: bytes) -> None:
@@ -160,6 +174,23 @@ def _is_route(message: _Message, route: Route) -> bool:
     attributes = _attributes(message.body[ROUTE_HEADER:])
     length, kind = message.body[1], message.body[7]
     return (length, kind, attributes.get(RTA_OIF), attributes.get(RTA_TABLE)) == (0, RTN_LOCAL, LO, route.table)
+
+
+def _interface(message: _Message) -> int:
+    index: int = struct.unpack_from("I", message.body, 4)[0]
+    return index
+
+
+def _address(message: _Message) -> Address | None:
+    """Read an address: the interface's own, which on a point-to-point link is not that of its other end."""
+    lengths: Mapping[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
+    data, found = message.body[ADDRESS_HEADER:], {}
+    while len(data) >= 4:
+        length, kind = struct.unpack_from("HH", data)
+        found[kind] = data[4:length]
+        data = data[max(4, _aligned(length)) :]
+    own = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS) or b""
+    return ipaddress.ip_address(own) if len(own) == lengths.get(message.body[0]) else None
 
 
 def _attribute(kind: int, value: int) -> bytes:

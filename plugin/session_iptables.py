@@ -53,10 +53,6 @@ class IptablesSession:
                 return f"{COMMANDS[family]}: {found}"
         return None
 
-    def holds_redirect(self, families: Iterable[Family]) -> bool:
-        """Look at the names of chains, as `Session` says. Tables that are not there are not made by it."""
-        return any("\n:ISTIO_" in saved for saved in self._save(families).values())
-
     def close(self) -> None:
         """Do nothing: each command has ended."""
 

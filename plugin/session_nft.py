@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from plugin import nft
@@ -10,12 +9,7 @@ from plugin.libnftables import Context
 from plugin.lines import difference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from plugin.redirect import Family
     from plugin.ruleset import Ruleset
-
-_OF_A_MESH = re.compile(r"^(?:table \S+ istio-|\s+chain ISTIO_)", re.MULTILINE)
 
 
 class NftSession:
@@ -36,10 +30,6 @@ class NftSession:
         """Read back, as `Session` says."""
         listed = "".join(self._context.run(nft.list_command(each)) for each in rules.tables)
         return difference(nft.listing(rules), nft.own_listing(listed))
-
-    def holds_redirect(self, families: Iterable[Family]) -> bool:  # noqa: ARG002 - others use tables of both
-        """Look at the names of tables and chains, as `Session` says."""
-        return _OF_A_MESH.search(self._context.run("list chains")) is not None
 
     def close(self) -> None:
         """Free the context, for which the kernel waits 7 to 20 ms after a change (D4)."""

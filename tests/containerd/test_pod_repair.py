@@ -75,7 +75,9 @@ def test_it_is_redirected_while_it_runs(mesh: Mesh, early: Pod) -> None:  # F1, 
 def test_it_is_named_and_left_alone_where_that_is_asked_for(mesh: Mesh, early: Pod, mode: str, why: str) -> None:
     started(mesh, mode)
     until(lambda: "NotRedirected" in said(mesh), SOON, "the log names the pod")
-    assert said(mesh)["NotRedirected"].startswith("early: it was started without its redirect")
+    assert said(mesh)["NotRedirected"].startswith(
+        "early: it runs without its redirect: its network k8s was set up without"
+    )
     assert said(mesh)["NotRedirected"].endswith(why)
     assert rules(early) == ""
 

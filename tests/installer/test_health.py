@@ -9,7 +9,7 @@ import pytest
 
 from installer.backends import Backends
 from installer.health import Health
-from installer.metrics import Metrics
+from installer.metrics import Metrics, PodCounts
 from installer.nodestate import Condition, NodeState, Repair
 from installer.settings import HostPort
 
@@ -27,7 +27,7 @@ class Agent:
         self.metrics = Metrics(
             version="1.2.3",
             node=lambda: self.node,
-            pods=lambda: 7,
+            pods=lambda: PodCounts(known=7, unredirected=2),
             backends=lambda: self.backends,
             lost_log_lines=lambda: 2,
         )

@@ -20,7 +20,7 @@ from tests.support.cluster import Cluster
 from tests.support.wait import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 
 NAMESPACE = "kube-system"
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:istio-cni"
@@ -77,7 +77,12 @@ class Node:
         self._started: set[tuple[str, str]] = set()
 
     def start_pod(
-        self, name: str, annotations: dict[str, str] | None = None, node: str = "", namespace: str = "default"
+        self,
+        name: str,
+        annotations: dict[str, str] | None = None,
+        node: str = "",
+        spec: Mapping[str, object] | None = None,
+        namespace: str = "default",
     ) -> str:
         """Create a meshed pod on this node, or another, and return its uid."""
         manifest = {
@@ -85,7 +90,8 @@ class Node:
             "spec": {
                 "nodeName": node or self.name,
                 "containers": [{"name": each, "image": "none"} for each in ("app", "istio-proxy")],
-            },
+            }
+            | dict(spec or {}),
         }
         uid: str = self.cluster.core.create_namespaced_pod(namespace, manifest).metadata.uid  # type: ignore[arg-type, union-attr, assignment]
         self._started.add((namespace, name))

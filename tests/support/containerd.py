@@ -114,6 +114,10 @@ class Node:
         """Run a command of the host's in the node's network namespace; all else is as with `run_in`."""
         return run_in(self.netns, command, check=check)
 
+    def run_inside(self, command: Sequence[str]) -> None:
+        """Run a command in all of the node's namespaces, with its /run."""
+        self._machine.run(command)
+
     def __enter__(self) -> Self:
         with ExitStack() as ending:
             ending.enter_context(self._machine)

@@ -1,0 +1,142 @@
+"""Whose netns is whose: proven by its addresses before anything is written into it, never guessed by a name (D14, F35).
+
+A path that a runtime or a plugin names is a place to look at first, and no proof: `/proc/4711/ns/net` ends in `net`, and so
+does what `ip netns add net` makes. What a pod is known to have, its addresses, must be there.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from plugin import netns
+from plugin.apply import ApplyError
+from plugin.detect import addresses
+from plugin.netns import NetnsFd
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+    from plugin.values import Address
+
+MOST = 4096  # files that are gone through
+LINK, TARGET = "/var/run/", "/run/"  # the first is a link to the second on every node that has both
+
+
+class UnprovenError(Exception):
+    """It cannot be told which netns is a pod's; the message says why."""
+
+
+class Known(NamedTuple):
+    """What is known of a pod's netns.
+
+    Attributes:
+        names: of files that runtime or plugins name for it.
+        by_runtime: that which the runtime itself names; empty: none.
+        addresses: that the pod has.
+        others: names of files that are named for other pods.
+    """
+
+    names: tuple[str, ...]
+    by_runtime: str
+    addresses: tuple[Address, ...]
+    others: frozenset[str]
+
+
+class NetnsFiles:
+    """The runtime's directory of netns files."""
+
+    def __init__(self, path: Path, mount: Path) -> None:
+        """Prepare.
+
+        Args:
+            path: where it is on the node.
+            mount: where this process finds it.
+        """
+        self._path = _real(os.path.normpath(path))
+        self._mount = mount
+
+    def name_of(self, path: str) -> str:
+        """Return the name that a path on the node has in this directory; empty if it is none of its files."""
+        folder, _, name = path.rpartition("/")
+        return name if name not in ("", ".", "..") and _real(folder) == self._path else ""
+
+    def began(self, name: str) -> float | None:
+        """Return when a netns was put there, in seconds since 1970; None if there is none of this name."""
+        try:
+            return (self._mount / name).lstat().st_mtime
+        except OSError:
+            return None
+
+    @contextmanager
+    def proven(self, known: Known) -> Iterator[NetnsFd]:
+        """Open the netns of a pod; on a worker.
+
+        Raises:
+            UnprovenError: if it cannot be told which it is.
+        """
+        names = [name for name in known.names if self.began(name) is not None]
+        if not names and not known.addresses:
+            raise UnprovenError("neither the runtime nor the API server says which addresses it has")
+        fitting = [fd for name in names or self._others(known) if (fd := self._fitting(name, known)) is not None]
+        try:
+            if len(fitting) != 1 and not _are_same(fitting):
+                raise UnprovenError(self._why(known, names, len(fitting)))
+            yield fitting[0]
+        finally:
+            for fd in fitting:
+                os.close(fd)
+
+    def _others(self, known: Known) -> list[str]:
+        """Name those that nobody names for another pod."""
+        try:
+            with os.scandir(self._mount) as entries:
+                names = [each.name for each in entries if each.name not in known.others]
+        except OSError as error:
+            raise UnprovenError(f"the runtime's directory of network namespaces cannot be read: {error}") from error
+        if len(names) > MOST:
+            raise UnprovenError(f"{self._path} has more than {MOST} files")
+        return names
+
+    def _fitting(self, name: str, known: Known) -> NetnsFd | None:
+        """Open a netns if it is the pod's by all that is known."""
+        try:
+            fd = NetnsFd(os.open(self._mount / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK))
+        except OSError:
+            return None
+        if _fits(fd, name, known):
+            return fd
+        os.close(fd)
+        return None
+
+    def _why(self, known: Known, names: Collection[str], fitting: int) -> str:
+        wanted = " and ".join(map(str, known.addresses)) or "no address that is known"
+        if fitting:
+            return f"{fitting} network namespaces in {self._path} have {wanted}"
+        if names:
+            return f"{self._path}/{', '.join(names)}, which its network's result names, has not got {wanted}"
+        return f"no network namespace in {self._path} has {wanted}"
+
+
+def _fits(fd: NetnsFd, name: str, known: Known) -> bool:
+    if not netns.is_network_namespace(fd) or netns.is_own(fd):
+        return False
+    if not known.addresses:
+        return name == known.by_runtime
+    try:
+        there = addresses(fd)
+    except ApplyError:
+        return False
+    wanted = set(known.addresses)
+    return bool(wanted & there) if name in known.names else wanted <= there
+
+
+def _are_same(fds: Collection[NetnsFd]) -> bool:
+    """Whether all are one netns by several names."""
+    return len({(seen.st_dev, seen.st_ino) for seen in map(os.fstat, fds)}) == 1
+
+
+def _real(path: str) -> str:
+    return TARGET + path.removeprefix(LINK) if path.startswith(LINK) else path

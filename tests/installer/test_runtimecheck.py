@@ -1,0 +1,61 @@
+"""What tells that the runtime does not load our entry, and what does not (F23)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from installer.nodestate import NodeState
+from installer.runtimecheck import LOADED_WITHIN, RuntimeCheck, Setup
+
+WRITTEN = 1000.0
+INSTALLED = NodeState(installed=True, reason=None, conflist="10-k8s.conflist")
+FILE = "/etc/cni/net.d/10-k8s.conflist"
+
+
+def setup(began: float, by_entry: bool | None) -> Setup:
+    """A sandbox that began some seconds after the entry was written."""
+    return Setup(f"id-{began}", f"shop/pod-{began:.0f}", "k8s", WRITTEN + began, by_entry)
+
+
+def check(*setups: Setup, written: float = WRITTEN) -> RuntimeCheck:
+    """What an agent knows that starts and finds these."""
+    made = RuntimeCheck()
+    made.see(setups, NodeState(), None, WRITTEN + 900)  # it has not looked at the files yet
+    made.see(setups, INSTALLED, written, WRITTEN + 901)
+    return made
+
+
+def test_two_in_a_row_tell_and_what_comes_between_does_not() -> None:
+    assert check(setup(10, False)).reason(FILE) is None
+    assert check(setup(10, False), setup(20, True), setup(30, False)).reason(FILE) is None
+    assert check(setup(20, True), setup(30, False), setup(10, False)).reason(FILE) is None
+    reason = check(setup(10, True), setup(20, False), setup(25, None), setup(30, False)).reason(FILE)
+    assert reason is not None
+    assert f"entry in {FILE}: after it was written there, pods shop/pod-20, shop/pod-30 were" in reason
+
+
+def test_those_that_began_before_the_runtime_had_time_to_load_it_do_not_count() -> None:
+    soon = LOADED_WITHIN
+    assert check(setup(-5, False), setup(0.5, False), setup(soon, False)).reason(FILE) is None
+    assert check(setup(10, False), setup(20, False), written=WRITTEN + 100).reason(FILE) is None
+
+
+def test_it_stays_known_when_those_pods_are_gone() -> None:
+    found = check(setup(10, False), setup(20, False))
+    found.see((), INSTALLED, WRITTEN, WRITTEN + 1000)
+    assert found.reason(FILE) is not None
+    found.see([setup(950, True)], INSTALLED, WRITTEN, WRITTEN + 1001)
+    assert found.reason(FILE) is None
+
+
+def test_what_was_put_back_begins_anew() -> None:
+    for changed in (
+        replace(INSTALLED, repairs=1),
+        replace(INSTALLED, conflist="05-other.conflist"),
+        replace(INSTALLED, installed=False),
+    ):
+        found = check(setup(10, False), setup(20, False))
+        found.see([setup(990, False)], changed, WRITTEN, WRITTEN + 1000)
+        assert found.reason(FILE) is None
+        found.see([setup(10, False), setup(990, False)], INSTALLED, WRITTEN, WRITTEN + 1002)
+        assert found.reason(FILE) is None

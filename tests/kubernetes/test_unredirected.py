@@ -1,0 +1,49 @@
+"""A running mesh pod for which no redirect is seen: told of in the node's report, its metrics and an Event (F35)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.kubernetes.conftest import SOON, events, ready, report
+from tests.support.wait import until
+
+if TYPE_CHECKING:
+    from tests.kubernetes.conftest import Node
+    from tests.support.agent import AgentProcess
+    from tests.support.cluster import Cluster
+
+PATIENCE = 60.0  # seconds: an agent waits 30 for a redirect to be seen
+
+
+def started(cluster: Cluster, node: Node, name: str, status: dict[str, Any], **spec: object) -> None:
+    """Create a mesh pod, as the kubelet reports it."""
+    node.start_pod(name, spec=spec)
+    cluster.core.patch_namespaced_pod_status(name, "default", {"status": status})
+
+
+def test_it_is_counted_and_named_wherever_people_look(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+    until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "the node is ready")
+    container = {"image": "none", "imageID": "", "ready": True, "restartCount": 0}
+    init = {"name": "istio-proxy", **container, "state": {"running": {}}}
+    started(cluster, node, "lost", {"phase": "Running", "podIPs": [{"ip": "10.9.9.9"}]})
+    started(cluster, node, "begins", {"phase": "Pending", "initContainerStatuses": [init]})
+    started(cluster, node, "waits", {"phase": "Pending"})
+    started(cluster, node, "over", {"phase": "Succeeded"})
+    started(cluster, node, "on-the-node", {"phase": "Running"}, hostNetwork=True)
+    until(lambda: report(cluster, node)["pods"].get("unredirected") == 2, PATIENCE, "it is counted")
+    assert ready(cluster, node) == ("True", "PodsNotRedirected")
+    said = report(cluster, node)["conditions"][0]["message"]
+    assert "pod default/begins: no redirect of it has been seen" in said
+    assert "pod default/lost: no redirect of it has been seen" in said
+    assert "its network namespace is not known for certain" in said
+    assert "istio_cni_unredirected_pods 2.0" in running.get("/metrics")[1]
+    for name in ("lost", "begins"):
+        until(lambda name=name: _told(cluster, name) == ["NotRedirected"], SOON, "an Event tells of it")  # type: ignore[misc]
+    assert not any(_told(cluster, name) for name in ("waits", "over", "on-the-node"))
+    node.end_all()
+    until(lambda: "istio_cni_unredirected_pods 0.0" in running.get("/metrics")[1], SOON, "none is left")
+    until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "the report says so")
+
+
+def _told(cluster: Cluster, name: str) -> list[str]:
+    return [reason for reason, _ in events(cluster, name)]
