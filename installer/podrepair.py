@@ -250,19 +250,30 @@ class PodRepair:
         if not orders.installed or not self._may_act():
             self._watched = {}
             return
+        await self._judge()
         self._watch()
         for watched in [*self._watched.values()]:
             await self._look_at(watched)
 
+    async def _judge(self) -> None:
+        """Decide about the pods that are new or changed, beside the event loop: a tenant chooses how long that takes (F37)."""
+        before, verdicts = self._verdicts, {}
+        for pod in self._pods:
+            if not pod.is_injected:
+                continue
+            key = pod.namespace, pod.name, pod.uid
+            known = before.get(key)
+            if known and known[0].ips == pod.ips and known[0].is_decided_like(pod):
+                verdict = known[1]
+            else:
+                verdict = await asyncio.to_thread(self._verdict, pod)
+            verdicts[key] = pod, verdict
+        self._verdicts = verdicts
+
     def _watch(self) -> None:
         """Bring up to date which pods of the mesh run, or have a sandbox at least."""
-        now, before, verdicts = asyncio.get_running_loop().time(), self._watched, self._verdicts
-        self._watched, self._verdicts = {}, {}
-        for pod in self._pods:
-            key = pod.namespace, pod.name, pod.uid
-            known = verdicts.get(key)
-            verdict = known[1] if known and known[0] is pod else self._verdict(pod)
-            self._verdicts[key] = pod, verdict
+        now, before, self._watched = asyncio.get_running_loop().time(), self._watched, {}
+        for key, (pod, verdict) in self._verdicts.items():
             if verdict is None or not (pod.running or self._index.of(pod)):
                 continue
             watched = self._watched[key] = before.get(key) or _Watched(pod, verdict, now, now)

@@ -6,14 +6,12 @@ A tenant's annotations may take tens of milliseconds to parse, and a node has a 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from installer.explain.warnings import early_containers
 from installer.waiting import wait
 from plugin.decision import decide
 from plugin.outside import Pass, outside_mesh
-from plugin.pod import Phase
 from plugin.values import InvalidValue
 
 if TYPE_CHECKING:
@@ -84,7 +82,7 @@ class Verdicts:
             if not pod.is_injected:
                 continue
             defaults, known = self._defaults(), self._made.get(pod.uid)
-            if known is None or known.defaults != defaults or not _decides_alike(known.pod, pod):
+            if known is None or known.defaults != defaults or not known.pod.is_decided_like(pod):
                 self.count += 1
                 self._made[pod.uid] = _Made(pod, defaults, await asyncio.to_thread(judge, pod, defaults))
             elif known.pod is not pod:
@@ -103,12 +101,3 @@ class Verdicts:
             each.verdict.is_redirected and not outside_mesh(each.pod.namespace, each.pod.name, excluded, None)
             for each in self._made.values()
         )
-
-
-def _decides_alike(one: Pod, other: Pod) -> bool:
-    """Whether nothing by which is decided has changed: a pod's status does so all the time."""
-    return one is other or _lasting(one) == _lasting(other)
-
-
-def _lasting(pod: Pod) -> Pod:
-    return replace(pod, phase=Phase.UNKNOWN, failing=())

@@ -168,6 +168,13 @@ class Pod:
             ips=tuple(_ips(status)),
         )
 
+    def is_decided_like(self, other: Pod) -> bool:
+        """Whether nothing by which is decided differs, addresses apart: a pod's status changes all the time."""
+        return self is other or self._lasting() == other._lasting()
+
+    def _lasting(self) -> Pod:
+        return replace(self, phase=Phase.UNKNOWN, failing=(), running=False, ips=())
+
     def trimmed(self) -> Pod:
         """Keep little more than who it is of a pod that no plugin redirects: most of a node's pods may be such."""
         if self.is_injected and not self.host_network:
