@@ -36,6 +36,7 @@ class RuntimeCheck:
         self._state: tuple[object, ...] | None = None
         self._since = 0.0
         self._seen: tuple[Sequence[Setup], float] = (), 0.0  # what has been gone through: there may be thousands
+        self._ahead: frozenset[str] = frozenset()  # container ids: begun on a clock that was set back since
         self._without: dict[str, Setup] = {}  # by container id: those since the last that went through our entry
 
     @property
@@ -52,6 +53,8 @@ class RuntimeCheck:
             written: when the file with our entry was last written, in seconds since 1970; None: there is none.
             now: in seconds since 1970.
         """
+        ahead = (each.container_id for each in setups if each.began > now or each.container_id in self._ahead)
+        self._ahead = frozenset(ahead)
         if not node.installed or written is None:
             if self._state:  # until an agent that starts has looked at the files, those of the one before are there
                 self._begin(now)
@@ -65,7 +68,8 @@ class RuntimeCheck:
         if (setups, self._since) == self._seen:
             return
         self._seen = setups, self._since
-        told = [each for each in setups if each.by_entry is not None and each.began > self._since + LOADED_WITHIN]
+        comparable = [each for each in setups if each.container_id not in self._ahead]
+        told = [each for each in comparable if each.by_entry is not None and each.began > self._since + LOADED_WITHIN]
         self._without |= {each.container_id: each for each in told if not each.by_entry}
         latest = max((each.began for each in told if each.by_entry), default=0.0)
         self._without = {key: each for key, each in self._without.items() if each.began > latest}

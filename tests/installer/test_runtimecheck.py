@@ -59,3 +59,15 @@ def test_what_was_put_back_begins_anew() -> None:
         assert found.reason(FILE) is None
         found.see([setup(10, False), setup(990, False)], INSTALLED, WRITTEN, WRITTEN + 1002)
         assert found.reason(FILE) is None
+
+
+def test_those_of_a_clock_that_was_set_back_since_do_not_count() -> None:
+    hour = 3600.0  # before the agent came, the clock was ahead by it
+    found = check(setup(hour, False), setup(hour + 10, False))
+    assert found.reason(FILE) is None
+    both = setup(hour, False), setup(hour + 10, False), setup(950, True)
+    found.see(both, INSTALLED, WRITTEN, WRITTEN + 2 * hour)
+    assert found.reason(FILE) is None
+    later = *both, setup(hour + 100, False), setup(hour + 110, False)
+    found.see(later, INSTALLED, WRITTEN, WRITTEN + 2 * hour)
+    assert found.reason(FILE) is not None
