@@ -78,6 +78,8 @@ class NetnsFiles:
             UnprovenError: if it cannot be told which it is.
         """
         names = [name for name in known.names if self.began(name) is not None]
+        if known.names and not names:  # whoever has its addresses by now is another pod
+            raise UnprovenError(f"{self._path}/{', '.join(known.names)}, which its network's result names, is gone")
         if not names and not known.addresses:
             raise UnprovenError("neither the runtime nor the API server says which addresses it has")
         fitting = [fd for name in names or self._others(known) if (fd := self._fitting(name, known)) is not None]
