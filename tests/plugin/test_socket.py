@@ -232,7 +232,7 @@ async def test_clients_that_never_speak_hold_up_nobody(served: Agent) -> None:
 async def test_root_alone_may_ask(served: Agent) -> None:
     assert stat.S_IMODE(served.socket.stat().st_mode) == 0o600
     assert stat.S_IMODE(served.socket.parent.stat().st_mode) == 0o700
-    for path in (served.socket, *served.socket.parents[:4]):
+    for path in (served.socket, *served.socket.parents[:-2]):
         path.chmod(0o777)  # as if somebody had opened it up: the agent still looks at who asks
     program = (
         "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); "

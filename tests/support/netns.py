@@ -29,5 +29,6 @@ class Netns:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        subprocess.run(["/bin/umount", str(self.path)], check=True)
+        # Lazily, as runtimes do it: whoever was asked about it may have it open for a moment yet.
+        subprocess.run(["/bin/umount", "--lazy", str(self.path)], check=True)
         self.path.unlink()
