@@ -104,7 +104,6 @@ class _Watched:
         again: before that it is not looked at once more.
         note: what is wrong with it; empty: nothing is, or not for long enough.
         observed: the outcome that was told last.
-        busy: a look into its netns is not back yet.
     """
 
     pod: Pod
@@ -115,11 +114,6 @@ class _Watched:
     again: float = 0.0
     note: str = ""
     observed: tuple[str, str] = ("", "")
-    busy: bool = False
-
-    def is_back(self) -> None:
-        """Take note that a look into its netns has come to its end."""
-        self.busy = False
 
 
 class PodRepair:
@@ -168,6 +162,7 @@ class PodRepair:
         self._observe = observe
         self._decided_by: object = None
         self._watched: dict[tuple[str, str, str], _Watched] = {}
+        self._busy: set[tuple[str, str, str]] = set()  # whose look into their netns is not back yet
         self._verdicts: dict[tuple[str, str, str], tuple[Pod, Redirect | InvalidValue | None]] = {}
         self._added: dict[str, tuple[str, str, str]] = {}  # by container id: the pod whose ADD was redirected
         self._indexed_of: Sequence[Sandbox] = ()
@@ -241,19 +236,28 @@ class PodRepair:
             _log.warning("the container runtime is not known any more not to load the plugin's entry")
 
     async def _look(self) -> None:
-        orders, capability = self._orders(), self._capability()
-        settings = orders.settings
-        decided_by = settings.exclude_namespaces, settings.repair_mode, orders.installed, capability, self._defaults()
-        if decided_by != self._decided_by:
-            self._decided_by = decided_by
+        deciding = self._deciding()
+        if deciding != self._decided_by:
+            self._decided_by = deciding
             self._watched, self._verdicts = {}, {}
-        if not orders.installed or not self._may_act():
+        if not self._orders().installed or not self._may_act():
             self._watched = {}
             return
         await self._judge()
         self._watch()
         for watched in [*self._watched.values()]:
+            if not self._goes_on():
+                return
             await self._look_at(watched)
+
+    def _deciding(self) -> object:
+        orders = self._orders()
+        settings = orders.settings
+        return settings.exclude_namespaces, settings.repair_mode, orders.installed, self._capability(), self._defaults()
+
+    def _goes_on(self) -> bool:
+        """Whether what is in force is as it was when this round of looks began: each of them may take its time."""
+        return self._deciding() == self._decided_by and self._may_act()
 
     async def _judge(self) -> None:
         """Decide about the pods that are new or changed, beside the event loop: a tenant chooses how long that takes (F37)."""
@@ -261,7 +265,7 @@ class PodRepair:
         for pod in self._pods:
             if not pod.is_injected:
                 continue
-            key = pod.namespace, pod.name, pod.uid
+            key = _key(pod)
             known = before.get(key)
             if known and known[0].ips == pod.ips and known[0].is_decided_like(pod):
                 verdict = known[1]
@@ -299,7 +303,11 @@ class PodRepair:
             watched.settled, watched.note = container_id, ""
             return
         mode = self._orders().settings.repair_mode
-        if now < watched.again or watched.busy or (mode is RepairMode.DELETE and now < self._delete_from):
+        if (
+            now < watched.again
+            or _key(watched.pod) in self._busy
+            or (mode is RepairMode.DELETE and now < self._delete_from)
+        ):
             return
         found = await self._look_into(watched, sandbox)
         if found.redirected:
@@ -328,8 +336,8 @@ class PodRepair:
         families = verdict.families if isinstance(verdict, Redirect) else tuple(Family)
         look, loop = Look(known, families, write), asyncio.get_running_loop()
         work = loop.run_in_executor(self._workers, looked, look, self._files, self._capability())
-        watched.busy = True
-        work.add_done_callback(lambda _: watched.is_back())
+        self._busy.add(_key(pod))
+        work.add_done_callback(lambda _: self._busy.discard(_key(pod)))
         done, _ = await asyncio.wait([work], timeout=DEADLINE)
         return work.result() if done else Found(unknown=f"its netns was not looked through within {DEADLINE:.0f} s")
 
@@ -352,7 +360,7 @@ class PodRepair:
             )
         if isinstance(watched.verdict, InvalidValue):
             return Outcome("NotRedirected", f"{WITHOUT}{why}: {watched.verdict}. Correct that, and let it start anew")
-        if mode is RepairMode.DELETE:
+        if mode is RepairMode.DELETE and self._goes_on():
             return await self._delete(watched.pod, why)
         return Outcome("NotRedirected", f"{WITHOUT}{why}; delete it, so that it starts anew")
 
@@ -396,6 +404,10 @@ class PodRepair:
         warning = outcome.reason != "Redirected"
         if why := await self._cluster.tell(pod, outcome.reason, outcome.message, warning=warning):
             _log.warning("an Event could not be written", extra={"reason": why})
+
+
+def _key(pod: Pod) -> tuple[str, str, str]:
+    return pod.namespace, pod.name, pod.uid
 
 
 def looked(look: Look, files: NetnsFiles, capability: Capability) -> Found:

@@ -90,7 +90,7 @@ class Pod:
         at_once: how many containers run at the same time: all but those that end before the others start.
         failing: the init containers whose last try failed.
         remembered: found by its name alone, in an outage: it may be an earlier pod of that name.
-        running: whether it has a network of its own, a container of it has started, and it has not ended.
+        running: whether it has a network of its own, a container of it has started, and it neither ends nor has ended.
         ips: its addresses as the API server has them; neither of the two decides anything.
     """
 
@@ -164,7 +164,9 @@ class Pod:
             host_network=spec.get("hostNetwork") is True,
             phase=_phase(status.get("phase")),
             failing=tuple({*_failing(status)} & {each.name for each in kept}),
-            running=spec.get("hostNetwork") is not True and _is_running(status),
+            running=not metadata.get("deletionTimestamp")
+            and spec.get("hostNetwork") is not True
+            and _is_running(status),
             ips=tuple(_ips(status)),
         )
 
