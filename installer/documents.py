@@ -17,7 +17,7 @@ import yaml
 from plugin.pod import ManifestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LARGEST = 64 << 20  # bytes of a file: the pods of a large cluster, as kubectl writes them
 DEEPEST = 100  # levels: no object of Kubernetes has half of them
@@ -110,11 +110,11 @@ def _line_of(error: Exception) -> str:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [key for key, _ in pairs]
-        twice = next(key for key in names if names.count(key) > 1)
-        raise ManifestError(f"saw the key {twice!r:.60} twice in an object, expected it once")
+    made: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            raise ManifestError(f"saw the key {key!r:.60} twice in an object, expected it once")
+        made[key] = value
     return made
 
 
@@ -130,18 +130,36 @@ class _Loader(_CLoader):  # type: ignore[misc, valid-type]
         return made
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
-        return node.value if ":" in node.value else super().construct_yaml_int(node)
+        return _text_if_sexagesimal(node) or self._checked(super().construct_yaml_int, node)
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> Any:
-        return node.value if ":" in node.value else super().construct_yaml_float(node)
+        return _text_if_sexagesimal(node) or self._checked(super().construct_yaml_float, node)
+
+    def construct_yaml_bool(self, node: yaml.ScalarNode) -> Any:
+        return self._checked(super().construct_yaml_bool, node)
+
+    def _checked(self, construct: Callable[[yaml.ScalarNode], Any], node: yaml.ScalarNode) -> Any:
+        """Construct a scalar whose tag may have been written by hand: then its text can be anything."""
+        try:
+            return construct(node)
+        except (LookupError, ValueError) as error:
+            problem = f"saw {node.value!r:.60}, which cannot be read as {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+
+
+def _text_if_sexagesimal(node: yaml.ScalarNode) -> Any:
+    return node.value if ":" in node.value else None
 
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-for _kind in ("int", "float"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", getattr(_Loader, f"construct_yaml_{_kind}"))
+# The values that JSON has, and no other: a date, bytes or a set that a tag asks for would surprise whoever reads the object.
+_Loader.yaml_constructors = {None: yaml.SafeLoader.yaml_constructors[None]} | {
+    f"tag:yaml.org,2002:{kind}": getattr(_Loader, f"construct_yaml_{kind}")
+    for kind in ("str", "int", "float", "bool", "null", "seq", "map")
+}
 
 
 @dataclass(slots=True)

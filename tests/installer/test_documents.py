@@ -45,7 +45,18 @@ REFUSED = {
     "a key twice, inside": ("x:\n- {a: b, 'a': c}", "line 2: saw the key 'a' again"),
     "an alias of nothing": ("a: *b", "line 1: found undefined alias"),
     "a list as key": ("? [a]\n: b", "line 1: saw a list or mapping as a key"),
-    "a number without end": (f"a: {'9' * 10_000}", "Exceeds the limit"),
+    "a number without end": (f"a: {'9' * 10_000}", "line 1: saw '99999"),
+    "an int of no digit": ('a:\n  b: !!int ""', "line 2: saw '', which cannot be read as int"),
+    "an int of a sign": ('!!int "-"', "line 1: saw '-', which cannot be read as int"),
+    "a float of nothing": ('a: !!float ""', "cannot be read as float"),
+    "a bool of another word": ("a: !!bool maybe", "line 1: saw 'maybe', which cannot be read as bool"),
+    "no date": ("a: !!timestamp soon", "line 1: could not determine a constructor for the tag"),
+    "a date as key": ("? !!timestamp 2001-01-01\n: a", "line 1: could not determine a constructor"),
+    "bytes": ("a: !!binary aGk=", "line 1: could not determine a constructor"),
+    "bytes as key": ("? !!binary aGk=\n: a", "line 1: could not determine a constructor"),
+    "a set": ("a: !!set {b}", "line 1: could not determine a constructor"),
+    "pairs": ("a: !!pairs [b: c]", "line 1: could not determine a constructor"),
+    "an object of Python": ("a: !!python/object/apply:os.getpid []", "line 1: could not determine a constructor"),
 }
 
 
@@ -87,6 +98,15 @@ def test_json_is_bounded_likewise(text: str, said: str) -> None:
     with pytest.raises(ManifestError) as error:
         from_json(text.encode(errors="surrogatepass"))
     assert said in str(error.value)
+
+
+def test_a_key_twice_among_many_is_found_in_one_pass() -> None:
+    keys = ",".join(f'"k{number}":0' for number in range(300_000))
+    text = f'{{"kind":"Pod",{keys},"k299999":0}}'
+    command = [sys.executable, "-m", "installer", "explain", "-f", "-"]
+    ran = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=60)
+    assert ran.returncode
+    assert "saw the key 'k299999' twice in an object" in ran.stderr
 
 
 def test_no_more_of_a_file_is_read_than_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
