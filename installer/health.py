@@ -129,8 +129,8 @@ class Health:
             case b"/readyz":
                 conditions = self._conditions()
                 ready = all(condition.reason is None for condition in conditions)
-                text = "".join(f"{condition}\n" for condition in conditions)
-                return _Answer(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, text.encode())
+                text = "".join(f"{condition}\n" for condition in conditions).encode(errors="backslashreplace")
+                return _Answer(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, text)
             case b"/metrics":
                 return _Answer(HTTPStatus.OK, self._metrics(), CONTENT_TYPE_LATEST)
             case _:

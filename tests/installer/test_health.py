@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -67,6 +68,13 @@ async def test_readiness_tells_each_condition_and_its_reason(agent: Agent) -> No
     assert await agent.get("/readyz") == (200, "installed: ok\npods: ok\n")
     agent.conditions[0] = Condition("installed", "/etc/cni/net.d: No such file or directory")
     assert await agent.get("/readyz") == (503, "installed: /etc/cni/net.d: No such file or directory\npods: ok\n")
+
+
+async def test_readiness_names_a_file_whose_name_is_no_utf8(agent: Agent) -> None:
+    agent.conditions[0] = Condition("installed", os.fsdecode(b"10-\xff.conflist: No such file or directory"))
+    status, text = await agent.get("/readyz")
+    assert status == 503
+    assert r"10-\udcff.conflist: No such" in text
 
 
 async def test_metrics_tell_what_happened_and_what_is(agent: Agent) -> None:
