@@ -6,6 +6,7 @@
  */
 #include <Python.h>
 #include <marshal.h>
+#include <signal.h>
 #include <unistd.h>
 
 #if PY_MAJOR_VERSION != 3 || PY_MINOR_VERSION != 11
@@ -24,6 +25,8 @@ static void check(PyStatus status) {
 }
 
 int main(void) {
+    signal(SIGPIPE, SIG_IGN); /* an agent that goes away, or a journal that is closed, is an error to answer, not our end */
+
     PyPreConfig before;
     PyPreConfig_InitIsolatedConfig(&before);
     before.utf8_mode = 1;

@@ -18,6 +18,7 @@ from plugin.backend import Backend, Capability
 from plugin.redirect import Feature
 from plugin.version import SUPPORTED_VERSIONS
 from tests.plugin.conftest import STATUS, Agent, calls, config, handed_over, manifest, rules
+from tests.support.call import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -393,6 +394,39 @@ async def test_whatever_is_said_a_call_ends_within_its_time(
         assert (call.result().status, call.result().json["code"]) == (1, 11)
         assert "within 20 s" in call.result().json["msg"]
     assert rules(pod_netns) == ""
+
+
+async def test_an_agent_that_goes_away_in_the_middle_of_a_request_ends_no_call(plugin: Plugin, agent: Agent) -> None:
+    agent.socket.parent.mkdir()
+    large = config(plugin, agent, runtimeConfig=handed_over(app="plain"), padding="x" * 500_000)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(agent.socket))
+        listener.listen()
+
+        def hang_up() -> None:
+            with suppress(OSError):  # the end of the test
+                while True:
+                    listener.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        netns = agent.socket.with_name("netns")
+        netns.touch()
+        answer = await plugin(calls(plugin, agent, netns), large)
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert (answer.status, answer.json) == (0, large["prevResult"]), answer.stderr
+
+
+async def test_a_log_that_nobody_reads_keeps_no_answer_back(plugin: Plugin) -> None:  # F24
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = await asyncio.create_subprocess_exec(
+        *plugin.command, env={"CNI_COMMAND": "NONE"}, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=writer
+    )
+    os.close(writer)
+    stdout, _ = await process.communicate()
+    assert (process.returncode, json.loads(stdout)["code"]) == (1, 4)
 
 
 async def test_a_result_that_is_none_is_refused(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
