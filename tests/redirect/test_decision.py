@@ -201,3 +201,20 @@ def test_the_ports_that_a_pod_declares_are_bounded_too() -> None:  # F32
     with pytest.raises(InvalidValue, match=r"containerPorts: saw '1025', expected at most 1024; .*InboundPorts to \*"):
         _redirect(pod(app, proxy()))
     assert _redirect(pod(app, proxy(), **{TRAFFIC + "includeInboundPorts": "*"})).include_inbound_ports is EVERYTHING
+
+
+@pytest.mark.parametrize(
+    ("metadata", "status", "runs"),
+    [
+        ({}, {"phase": "Running"}, True),
+        ({"deletionTimestamp": "2026-01-01T00:00:00Z"}, {"phase": "Running"}, False),
+        ({}, {"phase": "Succeeded"}, False),
+        ({}, {"phase": "Pending"}, False),
+        ({}, {"phase": "Pending", "initContainerStatuses": [{"state": {"running": {}}}]}, True),
+    ],
+)
+def test_a_pod_runs_from_its_first_container_to_its_deletion(
+    metadata: dict[str, str], status: dict[str, Any], *, runs: bool
+) -> None:
+    pod = Pod.from_manifest({"metadata": {"name": "web"} | metadata, "spec": {}, "status": status})
+    assert pod.running is runs
