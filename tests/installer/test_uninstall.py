@@ -118,7 +118,7 @@ def test_help_tells_of_every_setting(name: str) -> None:
     assert "HEALTH_ADDRESS" in text
 
 
-def test_links_stay_within_the_node(tmp_path: Path) -> None:
+def test_links_stay_inside(tmp_path: Path) -> None:
     root = tmp_path / "host"
     left = NodeOnDisk.make(root / "var" / "data" / "1")
     (left.conf / "10-primary.conf").write_bytes(SINGLE)
