@@ -16,25 +16,26 @@ setup: $(VENV)/.installed plugin
 
 $(VENV)/.installed: build/.packages pyproject.toml tests/requirements.txt
 	@echo "setup: the virtual environment $(VENV), from tests/requirements.txt (pinned and hashed)"
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	touch $@
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
 
 build/.packages: tests/setup-packages Makefile
 	@mkdir -p build
-	tests/setup-packages $(PACKAGES)
-	touch $@
+	@tests/setup-packages $(PACKAGES)
+	@touch $@
 
 plugin: build/istio-cni
 
 build/frozen.c: plugin/frozen/freeze.py $(wildcard plugin/*.py) | build/.packages
-	$(PYTHON) -B plugin/frozen/freeze.py $@
+	@echo "setup: the plugin build/istio-cni, frozen Python in one static file"
+	@$(PYTHON) -B plugin/frozen/freeze.py $@
 
 build/istio-cni: plugin/frozen/main.c build/frozen.c
 	@test -n "$(LIBPYTHON)" || { echo "make plugin: no libpython3.11.a under /usr/lib/python3.11, expected Debian's libpython3.11-dev (make setup installs it)"; exit 1; }
-	gcc -O2 -static -s -Wl,--gc-sections -I/usr/include/python3.11 -o $@.new $^ $(LIBPYTHON) -lexpat -lz -lm 2>build/link.log || { cat build/link.log; exit 1; }
-	mv $@.new $@
+	@gcc -O2 -static -s -Wl,--gc-sections -I/usr/include/python3.11 -o $@.new $^ $(LIBPYTHON) -lexpat -lz -lm 2>build/link.log || { cat build/link.log; exit 1; }
+	@mv $@.new $@
 
 kube: $(VENV)/.installed
 	$(BIN)/python -m tests.kube.build

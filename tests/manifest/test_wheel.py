@@ -1,4 +1,4 @@
-"""The package as it is installed brings its chart."""
+"""The package brings its chart where it is installed, and is installed without a word."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from tests.chart.helm import CHART
 from tests.kube.programs import folder
 
@@ -16,14 +18,35 @@ SOURCE = Path(__file__).parents[2]
 WHAT_A_WHEEL_IS_MADE_OF = ("pyproject.toml", "README.md", "LICENSE", "plugin", "installer", "charts")
 
 
-def test_the_wheel_holds_the_chart_and_generates_from_it(tmp_path: Path) -> None:
-    source, site = tmp_path / "source", tmp_path / "site"
-    source.mkdir()
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A copy of the source that holds only what a wheel is made of."""
+    made = tmp_path / "source"
+    made.mkdir()
     for name in WHAT_A_WHEEL_IS_MADE_OF:
         copy = shutil.copytree if (SOURCE / name).is_dir() else shutil.copy
-        copy(SOURCE / name, source / name)
-    build = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", f"--wheel-dir={tmp_path}", str(source)]
-    subprocess.run([sys.executable, "-m", "pip", *build], check=True, timeout=100)
+        copy(SOURCE / name, made / name)
+    return made
+
+
+def pip(command: str, *arguments: str) -> str:
+    """Run pip as `make setup` does, and return all that it writes."""
+    quietly = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", command, *quietly, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_a_newcomers_setup_installs_the_package_without_a_warning(source: Path, tmp_path: Path) -> None:
+    assert pip("install", "--prefix", str(tmp_path / "prefix"), "--editable", str(source)) == ""
+
+
+def test_the_wheel_holds_the_chart_and_generates_from_it(source: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    assert pip("wheel", f"--wheel-dir={tmp_path}", str(source)) == ""
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(site)
 
