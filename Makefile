@@ -1,8 +1,8 @@
-# make setup · kube · image · check · test · e2e · demo · bench · scale · soak · fuzz · plugin · release        (see README, "Develop")
+# make setup · kube · image · check · test · e2e · demo · bench · scale · soak · fuzz · plugin · docs · release        (see README, "Develop")
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup kube image check test e2e demo bench scale soak fuzz plugin release lock clean
+.PHONY: setup kube image check test e2e demo bench scale soak fuzz plugin docs release lock clean
 
 PYTHON := /usr/bin/python3.11
 VENV   := .venv
@@ -70,6 +70,11 @@ soak: setup
 
 fuzz: setup
 	@$(BIN)/python -m tests.fuzz --seconds 600
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/.installed
+	$(BIN)/mkdocs build --quiet --clean
+	@echo "docs: build/site/index.html"
 
 release: setup kube image
 	@$(BIN)/python -m tests.release.build
