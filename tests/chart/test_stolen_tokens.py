@@ -15,7 +15,7 @@ import pytest
 from tests.chart.conftest import Release
 from tests.chart.helm import CHART
 from tests.kube.programs import folder
-from tests.support.token import APPLY, MERGE, STRATEGIC, Answer, Request, ask
+from tests.support.token import APPLY, JSON, JSON_PATCH, MERGE, STRATEGIC, Answer, Request, ask
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ OTHER = {"key": "of.others", "effect": "NoSchedule"}
 VALUES = {
     "hub": HUB,
     "repairMode": "delete",
+    "podAnnotations": {"scanner.example/enforce": "true"},
     "controller": {
         "mayBind": [PSP],
         "allowedHubs": ["mirror.example"],
@@ -46,6 +47,10 @@ NODE = "/api/v1/nodes/own"
 DAEMONSET = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/istio-cni-node"
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
 CONTROL_PLANE = "/apis/install.istio.io/v1alpha2/namespaces/default/istiocontrolplanes/mesh"
+PODS = "/api/v1/namespaces/default/pods"
+ACCOUNTS = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"
+POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+CONTAINER = "/spec/template/spec/containers/0"
 REPORTS = "/apis/cni.istio.io/v1alpha1/istiocninodes"
 BINDINGS = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/rolebindings"
 
@@ -65,6 +70,9 @@ def installed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
         cluster.core.patch_node(name, {"spec": {"taints": [OTHER]}})  # in place of what each new node gets
         report = {"apiVersion": "cni.istio.io/v1alpha1", "kind": "IstioCNINode", "metadata": {"name": name}}
         cluster.kubectl("apply", "--filename=-", text=json.dumps(report))
+        ready = condition("True")["conditions"][0] | {"reason": "Redirecting"}
+        written = json.dumps({"status": {"conditions": [ready]}})
+        cluster.kubectl("patch", "istiocninode", name, "--subresource=status", "--type=merge", f"--patch={written}")
     for name, node, proxy in (
         ("meshed", "own", True),
         ("plain", "own", False),
@@ -135,11 +143,16 @@ def of_daemonset(body: Mapping[str, Any]) -> Request:
     return Request("PATCH", DAEMONSET, body, MERGE)
 
 
-def annotated(**annotations: str) -> Request:
+def applied_daemonset(**spec: Any) -> dict[str, Any]:
+    metadata = {"name": "istio-cni-node", "namespace": NAMESPACE}
+    return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": {"template": {"spec": spec}}}
+
+
+def annotated(**annotations: str | None) -> Request:
     return of_daemonset({"spec": {"template": {"metadata": {"annotations": annotations}}}})
 
 
-def lease(name: str, **metadata: str) -> Request:
+def lease(name: str, **metadata: Any) -> Request:
     return Request("POST", LEASES, {"metadata": {**({"name": name} if name else {}), **metadata}, "spec": {}})
 
 
@@ -196,10 +209,12 @@ def about(kind: str, name: str, version: str = "v1", **more: str) -> dict[str, s
     return {"kind": kind, "apiVersion": version, "name": name, "uid": "a-uid", **more}
 
 
-def binding(role: str, *, name: str = "istio-cni-node-psp-resource", **subject: str) -> Request:
+def binding(role: str, *, name: str = "istio-cni-node-psp-resource", metadata: Any = None, **subject: str) -> Request:
     subjects = [{"kind": "ServiceAccount", "name": "istio-cni-node", "namespace": NAMESPACE} | subject]
     role_ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}
-    return Request("POST", BINDINGS, {"metadata": {"name": name}, "roleRef": role_ref, "subjects": subjects})
+    return Request(
+        "POST", BINDINGS, {"metadata": {"name": name, **(metadata or {})}, "roleRef": role_ref, "subjects": subjects}
+    )
 
 
 def delete(name: str) -> Request:
@@ -257,6 +272,63 @@ BY_THE_CONTROLLER: dict[str, tuple[Request, str]] = {
     "read Secrets into its environment": (
         of_container(envFrom=[{"secretRef": {"name": "x"}}]), "of the agents' container"
     ),
+    "have a variable be another field": (
+        of_container(env=[{"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]),
+        "another environment",
+    ),
+    "hide a variable": (
+        Request("PATCH", DAEMONSET, [{"op": "remove", "path": CONTAINER + "/env/0"}], JSON_PATCH), "another environment"
+    ),
+    "run as another user": (of_pods({"securityContext": {"runAsUser": 1000}}), "of the agents' pods"),
+    "run by another SELinux type": (of_pods({"securityContext": {"seLinuxOptions": {"type": "spc_t"}}}), "of the agents' pods"),
+    "be on a node's network no more": (of_pods({"hostNetwork": False}), "of the agents' pods"),
+    "ask another name server": (
+        of_pods({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["203.0.113.1"]}}), "of the agents' pods"
+    ),
+    "name hosts": (of_pods({"hostAliases": [{"ip": "203.0.113.1", "hostnames": ["x"]}]}), "of the agents' pods"),
+    "run on one node": (of_pods({"nodeName": "others"}), "of the agents' pods"),
+    "be scheduled by others": (of_pods({"schedulerName": "x"}), "of the agents' pods"),
+    "never end": (of_pods({"terminationGracePeriodSeconds": 99999}), "of the agents' pods"),
+    "have the token's own audience": (
+        of_pods({"volumes": [{"name": "netns-dir", "hostPath": None, "projected": {"sources": [
+            {"serviceAccountToken": {"path": "t", "audience": "vault"}}]}}]}), "agents' volumes"
+    ),
+    "write where it reads": (
+        of_container(volumeMounts=[{"mountPath": "/host/netns-dir", "readOnly": False}]), "of the agents' container"
+    ),
+    "mount backwards": (
+        of_container(volumeMounts=[{"mountPath": "/host/cni-bin-dir", "mountPropagation": "Bidirectional"}]),
+        "privileged containers",
+    ),
+    "take an annotation off": (annotated(**{"scanner.example/enforce": None}), "without scanner.example/enforce"),
+    "hide that the settings changed": (annotated(**{"checksum/config": None}), "saw annotations"),
+    "apply as helm": (
+        Request("PATCH", DAEMONSET, applied_daemonset(hostPID=True), APPLY), "of the agents' pods"
+    ),
+    "run a tag that is none": (of_container(image=f"{HUB}/install-cni:../../evil"), "saw image"),
+    "run a hub with a dot path": (of_container(image=f"{HUB}/../install-cni:1"), "saw image"),
+    "run a hub's port": (of_container(image=f"{HUB}:5000/install-cni:1"), "saw image"),
+    "run a hub behind an at": (of_container(image=f"{HUB}@evil.example/install-cni:1"), "saw image"),
+    "run after a line": (of_container(image=f"{HUB}/install-cni:1\n"), "is forbidden"),
+    "run a digest of another kind": (of_container(image=f"{HUB}/install-cni@sha512:{'0' * 128}"), "saw image"),
+    "mount a container's root": (
+        directories("/run/containerd/io.containerd.runtime.v2.task/k8s.io/x/rootfs/opt/cni/bin"), "saw directories"
+    ),
+    "mount a snapshot": (
+        directories("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/1/fs/cni"), "saw directories"
+    ),
+    "mount a snapshot of another distribution": (
+        directories("/var/lib/rancher/k3s/agent/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/1/fs/cni"),
+        "saw directories",
+    ),
+    "mount a layer": (directories("/var/lib/containers/storage/overlay/x/merged/cni"), "saw directories"),
+    "mount docker's": (directories("/var/lib/docker/overlay2/x/merged/cni"), "saw directories"),
+    "mount a pod's volume elsewhere": (
+        directories("/var/snap/microk8s/common/var/lib/kubelet/pods/x/volumes/kubernetes.io~empty-dir/cni"), "saw directories"
+    ),
+    "mount a user's": (directories("/run/user/1000/cni"), "saw directories"),
+    "mount a user's home elsewhere": (directories("/var/home/core/cni"), "saw directories"),
+    "mount through a link": (directories("/var/run/user/1000/cni"), "saw directories"),
     "take a device": (of_container(resources={"claims": [{"name": "x"}]}), "resources.claims"),
     "set LD_PRELOAD": (of_container(env=[{"name": "LD_PRELOAD", "value": "/x"}]), "another environment"),
     "set another setting": (of_container(env=[{"name": "NODE_NAME", "value": "x", "valueFrom": None}]), "another environment"),
@@ -319,6 +391,9 @@ BY_THE_CONTROLLER: dict[str, tuple[Request, str]] = {
     ),
     "lead what is another's": (lease("kube-controller-manager"), "expected the Lease"),
     "lead what has no name yet": (lease("", generateName="kube-controller-manager"), "expected the Lease"),
+    "keep the Lease for ever": (lease("istio-cni-controller", finalizers=["x.example/y"]), "expected the Lease"),
+    "have the Lease go with a node": (lease("istio-cni-controller", ownerReferences=owned("own")), "expected the Lease"),
+    "write a book on the Lease": (lease("istio-cni-controller", annotations={"x": "x" * 200_000}), "expected the Lease"),
     "change what a resource asks for": (
         of_control_plane({"spec": {"values": {"cni": {"tag": "2"}}}}), "of the IstioControlPlane"
     ),
@@ -337,6 +412,11 @@ BY_THE_CONTROLLER: dict[str, tuple[Request, str]] = {
     ),
     "report that a node is well": (of_report("own", condition("True")), "of the IstioCNINode"),
     "report what it has installed": (of_report("own", {"state": "Removed"}), "of the IstioCNINode"),
+    "take back what it has reported": (of_report("own", {"conditions": []}), "of the IstioCNINode"),
+    "report two of them": (
+        of_report("own", {"conditions": [*condition("False")["conditions"], *condition("True", "Installed")["conditions"]]}),
+        "of the IstioCNINode",
+    ),
     "make a report of no node": (Request("POST", REPORTS, report("x")), "another IstioCNINode"),
     "make a report that stays": (
         Request("POST", REPORTS, report("x", ownerReferences=owned("x"), finalizers=["x.example/y"])), "another IstioCNINode"
@@ -357,6 +437,12 @@ BY_THE_CONTROLLER: dict[str, tuple[Request, str]] = {
     "leave an Event for ever": (
         told(about("Node", "own"), metadata={"generateName": "x.", "finalizers": ["x.example/y"]}), "another Event"
     ),
+    "write a book of an Event": (told(about("Node", "own"), message="x" * 500_000), "another Event"),
+    "write a book for a reason": (told(about("Node", "own"), reason="x" * 500_000), "another Event"),
+    "write a book for a name": (told(about("Node", "x" * 500_000)), "another Event"),
+    "write a book for an instance": (told(about("Node", "own"), reportingInstance="x" * 500_000), "another Event"),
+    "tell of lines": (told(about("Node", "own"), reason="NodeNotReady\nx"), "another Event"),
+    "bind for ever": (binding(PSP, metadata={"finalizers": ["x.example/y"]}), "another RoleBinding"),
     "bind itself": (binding(PSP, name="istio-cni-controller"), "another RoleBinding"),
     "bind another's account": (binding(PSP, namespace="default"), "another RoleBinding"),
 }  # fmt: skip
@@ -386,6 +472,9 @@ BY_AN_AGENT: dict[str, tuple[Request, str]] = {
     "leave an Event for ever": (
         event(about("Node", "own"), metadata={"generateName": "x", "finalizers": ["x.example/y"]}), "another Event"
     ),
+    "write a book for a name": (event(about("Pod", "x" * 500_000, namespace="default")), "another Event"),
+    "write a book for a field": (event(about("Pod", "x", namespace="default", fieldPath="x" * 500_000)), "another Event"),
+    "write a book for a uid": (event(about("Pod", "x", namespace="default") | {"uid": "x" * 500_000}), "another Event"),
     "delete a pod of another node": (delete("far"), "expected that of the node of the pod"),
     "delete one that is on none": (delete("new"), "expected that of the node of the pod"),
     "delete one that has no sidecar": (delete("plain"), "saw a pod without a sidecar"),
@@ -400,7 +489,75 @@ UNBOUND: dict[str, tuple[Request, str]] = {
     "delete a pod": (delete("meshed"), "(none)"),
     "delete a pod that is on no node": (delete("new"), "(none)"),
 }
+OUTSIDE: dict[str, tuple[Request, str]] = {
+    what: (Request(method, path, body, kind), "cannot")
+    for what, method, path, body, kind in (
+        ("evict a pod", "POST", f"{PODS}/meshed/eviction", {"metadata": {"name": "meshed"}}, JSON),
+        ("run a command in a pod", "POST", f"{PODS}/meshed/exec", None, JSON),
+        ("attach to a pod", "POST", f"{PODS}/meshed/attach", None, JSON),
+        ("reach a pod's port", "POST", f"{PODS}/meshed/portforward", None, JSON),
+        ("ask a pod", "GET", f"{PODS}/meshed/proxy/", None, JSON),
+        ("read a pod's log", "GET", f"{PODS}/meshed/log", None, JSON),
+        ("debug a pod", "PATCH", f"{PODS}/meshed/ephemeralcontainers", {"spec": {}}, STRATEGIC),
+        ("resize a pod", "PATCH", f"{PODS}/meshed/resize", {"spec": {}}, STRATEGIC),
+        ("bind a pod", "POST", f"{PODS}/new/binding", {"target": {"name": "own"}}, JSON),
+        ("change a pod", "PATCH", f"{PODS}/meshed", {"metadata": {"labels": {"a": "b"}}}, MERGE),
+        ("report of a pod", "PATCH", f"{PODS}/meshed/status", {"status": {"phase": "Failed"}}, MERGE),
+        ("make a pod", "POST", PODS, {"metadata": {"generateName": "x"}}, JSON),
+        ("delete all pods", "DELETE", PODS, None, JSON),
+        ("report of a node", "PATCH", f"{NODE}/status", {"status": {"capacity": {"x": "1"}}}, MERGE),
+        ("ask a kubelet", "GET", f"{NODE}/proxy/pods", None, JSON),
+        ("delete a node", "DELETE", NODE, None, JSON),
+        ("make a node", "POST", "/api/v1/nodes", {"metadata": {"name": "x"}}, JSON),
+        (
+            "make a node by applying it",
+            "PATCH",
+            "/api/v1/nodes/x",
+            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "x"}},
+            APPLY,
+        ),
+        ("replace a node", "PUT", NODE, {"metadata": {"name": "own"}}, JSON),
+        ("have another token", "POST", f"{ACCOUNTS}/istio-cni-node/token", {"spec": {}}, JSON),
+        ("have its own token again", "POST", f"{ACCOUNTS}/istio-cni-controller/token", {"spec": {}}, JSON),
+        ("act as another", "POST", "/api/v1/namespaces/kube-system/serviceaccounts/x/token", {"spec": {}}, JSON),
+        ("read a Secret", "GET", "/api/v1/namespaces/default/secrets/x", None, JSON),
+        ("read a ConfigMap", "GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps/istio-cni-node", None, JSON),
+        ("report of the DaemonSet", "PATCH", f"{DAEMONSET}/status", {"status": {"numberReady": 9}}, MERGE),
+        ("delete the DaemonSet", "DELETE", DAEMONSET, None, JSON),
+        ("make another DaemonSet", "POST", DAEMONSET.rpartition("/")[0], {"metadata": {"generateName": "x"}}, JSON),
+        ("delete a report", "DELETE", f"{REPORTS}/own", None, JSON),
+        ("delete a resource", "DELETE", CONTROL_PLANE, None, JSON),
+        ("make a resource", "POST", CONTROL_PLANE.rpartition("/")[0], {"metadata": {"generateName": "x"}}, JSON),
+        ("delete the Lease", "DELETE", f"{LEASES}/istio-cni-controller", None, JSON),
+        (
+            "lead in another namespace",
+            "POST",
+            LEASES.replace(NAMESPACE, "kube-system"),
+            {"metadata": {"name": "istio-cni-controller"}},
+            JSON,
+        ),
+        ("change an Event", "PATCH", "/api/v1/namespaces/default/events/x", {"message": "x"}, MERGE),
+        ("delete Events", "DELETE", "/api/v1/namespaces/default/events", None, JSON),
+        ("take the policies away", "DELETE", f"{POLICIES}/istio-cni-node", None, JSON),
+        (
+            "bind more to itself",
+            "POST",
+            BINDINGS.replace(NAMESPACE, "kube-system"),
+            {"metadata": {"generateName": "x"}},
+            JSON,
+        ),
+        (
+            "have a role",
+            "POST",
+            "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+            {"metadata": {"generateName": "x"}},
+            JSON,
+        ),
+    )
+}
+
 ATTACKS = {"controller": BY_THE_CONTROLLER, "agent": BY_AN_AGENT, "unbound": UNBOUND}
+NO_RIGHT = {(whose, what): OUTSIDE[what] for whose in ("controller", "agent") for what in OUTSIDE}
 
 WORK: dict[str, dict[str, Request]] = {
     "controller": {
@@ -448,6 +605,12 @@ def test_a_thief_cannot(installed: Cluster, tokens: Mapping[str, str], whose: st
     until(lambda: ask(installed, tokens[whose], request).status >= 400, SOON, f"{what} is refused")
     answer = ask(installed, tokens[whose], request)
     assert refused(answer, why), answer
+
+
+@pytest.mark.parametrize(("whose", "what"), NO_RIGHT)
+def test_nobody_gave_it_that_right(installed: Cluster, tokens: Mapping[str, str], whose: str, what: str) -> None:
+    answer = ask(installed, tokens[whose], OUTSIDE[what][0])
+    assert (answer.status, "cannot" in answer.message) == (403, True), answer
 
 
 @pytest.mark.parametrize(("whose", "what"), [(whose, what) for whose, its in WORK.items() for what in its])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tests.support.cluster import Cluster
 
-MERGE, JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"
+JSON, MERGE, JSON_PATCH = "application/json", "application/merge-patch+json", "application/json-patch+json"
 STRATEGIC, APPLY = "application/strategic-merge-patch+json", "application/apply-patch+yaml"
 
 

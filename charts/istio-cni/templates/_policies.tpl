@@ -70,13 +70,16 @@ spec:
 {{- prepend $cni.controller.allowedHubs $cni.hub | toJson -}}
 {{- end -}}
 
-{{/* The directories that one may ask for besides the chart's: CNI's by their paths, but not where others than root write. */}}
+{{/*
+The directories that one may ask for besides the chart's: CNI's by their paths, but not where others than root write. Kubelets and
+runtimes keep pods' volumes and file systems below directories of their names, wherever these are.
+*/}}
 {{- define "istio-cni.directories" -}}
 {{- $name := "[A-Za-z0-9_][A-Za-z0-9._-]*" -}}
 {{- printf "^(/%s)*/cni([.-][A-Za-z0-9._-]*)?(/%s)*/?$" $name $name -}}
 {{- end -}}
 {{- define "istio-cni.no-directories" -}}
-^/(proc|sys|dev|tmp|var/tmp|var/lib/kubelet|home|root)/
+^/(proc|sys|dev|tmp|home|root|var/(tmp|home|roothome)|(var/)?run/user)/|/(kubelet|containerd|containers|docker|crio|overlay|overlay2|rootfs|snapshots|volumes)/
 {{- end -}}
 
 {{/* The annotations of the agents' pods that one may ask for: a whole key, or a domain up to its slash. */}}
