@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from installer.status.access import Listed, sources, sources_in
+from installer.status.istios import ours
 from installer.status.model import Answers, Unasked
 
 if TYPE_CHECKING:
@@ -36,10 +37,11 @@ def ask(access: Access, namespace: str | None) -> Answers:
 
 
 def namespace_of(daemonsets: Sequence[Object] | Unasked) -> str | None:
-    """Return the namespace of the DaemonSet, of the oldest if there are several; None if there is none."""
-    if isinstance(daemonsets, Unasked) or not daemonsets:
+    """Return the namespace of our DaemonSet, of the oldest if there are several; None if there is none."""
+    found = [] if isinstance(daemonsets, Unasked) else ours(daemonsets)
+    if not found:
         return None
-    metadata = min((each["metadata"] for each in daemonsets), key=lambda each: str(each.get("creationTimestamp")))
+    metadata = min((each["metadata"] for each in found), key=lambda each: str(each.get("creationTimestamp")))
     return str(metadata["namespace"])
 
 

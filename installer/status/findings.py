@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from installer.objects import CONTROLLER, DAEMONSET
+from installer.status.istios import how_to_remove, how_to_replace, istios, ours, title
 from installer.status.model import Finding, State, Unasked, Weight, Why
 from installer.status.nodes import OLD_POD, OLD_SETTINGS
 from installer.status.rights import to_ask_for
@@ -35,7 +36,8 @@ def findings(
         nodes: judged.
         out: whether the plugin is to be out of all nodes.
     """
-    found = [*_of_planes(planes, nodes), *_of_parts(answers, planes, agents, out=out), *_of_flaws(planes, nodes)]
+    found = [*_of_planes(planes, nodes), *_of_istios_agents(answers, agents)]
+    found += [*_of_parts(answers, planes, agents, out=out), *_of_flaws(planes, nodes)]
     found += [
         *_of_rollout(agents, nodes),
         *_of_nodes(nodes),
@@ -72,6 +74,17 @@ def _of_planes(planes: Sequence[Plane], nodes: Sequence[Node]) -> Iterator[Findi
             yield Finding(Weight.NOTE, f"{plane.title} does not count, as {older} is older")
 
 
+def _of_istios_agents(answers: Answers, agents: Agents | None) -> Iterator[Finding]:
+    """Name the agents of Istio's own: beside ours they overwrite the same plugin file and the same entry."""
+    for each in () if isinstance(answers.daemonsets, Unasked) else istios(answers.daemonsets):
+        said = f"Istio's own CNI node agent is installed in {title(each)}"
+        if agents is None:
+            yield Finding(Weight.WRONG, f"{said}; none of this chart is", how_to_replace(each))
+        else:
+            beside = f"beside this chart's in {agents.namespace}: both overwrite the plugin file and its entry"
+            yield Finding(Weight.WRONG, f"{said} {beside}", how_to_remove(each))
+
+
 def _of_parts(answers: Answers, planes: Sequence[Plane], agents: Agents | None, *, out: bool) -> Iterator[Finding]:
     if agents is None and not isinstance(answers.daemonsets, Unasked):
         if answers.namespace is not None:
@@ -80,13 +93,13 @@ def _of_parts(answers: Answers, planes: Sequence[Plane], agents: Agents | None, 
                 f"namespace {answers.namespace} has no DaemonSet {DAEMONSET}",
                 "Without -n it is found wherever it is: install-cni status",
             )
-        elif not out:
+        elif not out and not istios(answers.daemonsets):
             yield Finding(
                 Weight.WRONG,
                 f"the cluster has no DaemonSet {DAEMONSET}",
                 "Install the chart: helm install istio-cni charts/istio-cni --namespace istio-system --create-namespace",
             )
-        elif planes[0].leaving:
+        elif planes and planes[0].leaving:
             yield Finding(
                 Weight.WRONG,
                 f"{planes[0].title} is being deleted, and neither agents nor controller are there to end it",
@@ -94,8 +107,8 @@ def _of_parts(answers: Answers, planes: Sequence[Plane], agents: Agents | None, 
                 """--type merge --patch '{"metadata": {"finalizers": null}}'""",
             )
         return
-    if not isinstance(answers.daemonsets, Unasked) and len(answers.daemonsets) > 1:
-        where = listed(sorted(each["metadata"]["namespace"] for each in answers.daemonsets))
+    if not isinstance(answers.daemonsets, Unasked) and len(own := ours(answers.daemonsets)) > 1:
+        where = listed(sorted(each["metadata"]["namespace"] for each in own))
         yield Finding(
             Weight.WRONG,
             f"more than one DaemonSet {DAEMONSET} is there, in {where}: two agents on a node wait for each other",

@@ -10,6 +10,7 @@ from installer.objects import DAEMONSET, PARKED
 from installer.rollouts import is_held_up, most_unavailable
 from installer.status.ages import moment
 from installer.status.findings import findings
+from installer.status.istios import istios, ours
 from installer.status.model import Agents, Glance, Progress, State, Unasked, Verdict, Weight, Why
 from installer.status.nodes import Asked, nodes, template_generation
 from installer.status.planes import planes
@@ -51,11 +52,11 @@ def glance(answers: Answers, now: datetime) -> Glance:
     found = findings(answers, judged, agents, seen, out=out)
     progress = _progress(answers, seen, agents, first, out=out)
     verdict = _verdict(found, seen, progress)
-    summary = ""
+    summary, of_this_chart = "", " of this chart" if _has_istios(answers) else ""
     if elsewhere:
-        summary = f"Not found: namespace {answers.namespace} has no DaemonSet {DAEMONSET}."
+        summary = f"Not found: namespace {answers.namespace} has no DaemonSet {DAEMONSET}{of_this_chart}."
     elif gone and not out:
-        summary = "Not installed: the cluster has no node agents."
+        summary = f"Not installed: the cluster has no node agents{of_this_chart}."
     return Glance(
         verdict=verdict,
         summary=summary or _summary(verdict, seen, found, progress, first, out=out),
@@ -117,7 +118,11 @@ def _selector(daemonset: Object) -> dict[str, str]:
 def _oldest(answer: Sequence[Object] | Unasked) -> Object | None:
     if isinstance(answer, Unasked):
         return None
-    return min(answer, key=lambda each: str(each["metadata"].get("creationTimestamp")), default=None)
+    return min(ours(answer), key=lambda each: str(each["metadata"].get("creationTimestamp")), default=None)
+
+
+def _has_istios(answers: Answers) -> bool:
+    return not isinstance(answers.daemonsets, Unasked) and bool(istios(answers.daemonsets))
 
 
 def _left_over(answers: Answers) -> Answers:

@@ -50,7 +50,7 @@ class Answers:
         planes: the IstioControlPlanes.
         reports: the IstioCNINodes.
         nodes: the nodes; cell `Status`.
-        daemonsets: those of the name `istio-cni-node`.
+        daemonsets: those of the name `istio-cni-node`, which Istio's own agent has too.
         pods: the agents', in the namespace of their DaemonSet; cells `Ready`, `Status`, `Restarts` and `Node`.
         controllers: the Deployments of the name `istio-cni-controller` there.
         namespace: the only one in which a DaemonSet was looked for; None: in all.

@@ -115,6 +115,40 @@ def pod(on: str, status: str = "Running", ready: str = "1/1", *, generation: str
     }
 
 
+def istios_daemonset(
+    namespace: str = "kube-system", *, helm: str = "istio-cni", labels: dict[str, str] | None = None, **metadata: Any
+) -> Object:
+    """The DaemonSet of Istio's own chart 1.26, as helm has installed it."""
+    own = {"k8s-app": "istio-cni-node", "app.kubernetes.io/name": "istio-cni"}
+    mounts = ("/host/opt/cni/bin", "/host/proc", "/host/etc/cni/net.d", "/var/run/istio-cni")
+    container = {
+        "name": "install-cni",
+        "image": "docker.io/istio/install-cni:1.26.0",
+        "command": ["install-cni"],
+        "volumeMounts": [{"name": f"volume-{index}", "mountPath": each} for index, each in enumerate(mounts)],
+    }
+    volumes = [{"name": f"volume-{index}", "emptyDir": {}} for index, _ in enumerate(mounts)]
+    more = {"release": "istio-cni", "istio.io/rev": "default", "operator.istio.io/component": "Cni"}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {
+            "namespace": namespace,
+            "name": "istio-cni-node",
+            "labels": own | (more if labels is None else labels),
+            **({"annotations": {"meta.helm.sh/release-name": helm}} if helm else {}),
+            **metadata,
+        },
+        "spec": {
+            "selector": {"matchLabels": {"k8s-app": "istio-cni-node"}},
+            "template": {
+                "metadata": {"labels": own},
+                "spec": {"containers": [container], "volumes": volumes, "nodeSelector": {"kubernetes.io/os": "linux"}},
+            },
+        },
+    }
+
+
 def daemonset(
     nodes: int = 3,
     *,
