@@ -19,7 +19,7 @@ from installer.files import AlreadyRunningError, explain, is_locked, lock
 from installer.health import Health
 from installer.liveness import end_if_stuck
 from installer.memory import keep_giving_back, keep_little
-from installer.metrics import Metrics, PodCounts
+from installer.metrics import LineCounts, Metrics, PodCounts
 from installer.netnsproof import NetnsFiles
 from installer.nodestate import Condition
 from installer.nodestatus import Seen
@@ -97,6 +97,7 @@ class Agent:
     def __init__(self, settings: Settings, lines: logs.Handler) -> None:
         self._settings = settings
         self._orders = Orders(settings)
+        self._lines = lines
         self._told, self._stop = asyncio.Event(), asyncio.Event()
         self._leaves = False
         self._counted = (0, 0.0)  # the redirected pods, and until when that is taken for true
@@ -127,7 +128,7 @@ class Agent:
             node=lambda: self._reconciler.state,
             pods=lambda: PodCounts(self._pods.count, self._pod_repair.unredirected, self._pod_repair.unreadable),
             backends=lambda: self._backends,
-            lost_log_lines=lambda: lines.lost,
+            log_lines=lambda: LineCounts(lines.lost, lines.left_out),
         )
         self._health = Health(self._conditions, self._metrics.registry)
         self._cluster: Cluster | None = None
@@ -175,6 +176,7 @@ class Agent:
                 async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as parts:
                     parts.create_task(self._end(limit))
                     parts.create_task(keep_giving_back(self._stop))
+                    parts.create_task(self._lines.keep_summarizing(self._stop))
                     parts.create_task(end_if_stuck(self._told, way_out=leaving.WAY_OUT))
                     parts.create_task(self._serve_health())
                     parts.create_task(self._pods.run(self._stop))
@@ -389,11 +391,10 @@ class Agent:
         self._notices.tell(outcome)
         if (outcome.command, outcome.outcome) == ("ADD", "redirect"):
             self._pod_repair.added(outcome.container_id, outcome.namespace, outcome.pod, outcome.pod_uid or "")
+        message = f"{outcome.command or 'request'}: {outcome.outcome}"  # by which lines are counted as alike
         _log.log(
             logging.WARNING if outcome.outcome == "error" else logging.INFO,
-            "%s: %s",
-            outcome.command or "request",
-            outcome.outcome,
+            message,
             extra={
                 "namespace": outcome.namespace,
                 "pod": outcome.pod,

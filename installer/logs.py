@@ -5,24 +5,37 @@ Fields: `time` (UTC, RFC 3339), `level`, `logger`, `message`, and what the messa
 
 A log that cannot be written fails nothing and holds up nothing (F24): while stderr is closed or nobody reads it, lines
 are dropped and counted.
+
+Whatever a tenant has pods do, the lines about them stay few (`installer.flood`). Those that are left out are counted: as
+`left_out` in the next line of the same message and namespace, or in a line of its own within a minute.
 """
+
+from __future__ import annotations
 
 import contextlib
 import logging
 import os
 import select
 import sys
-from collections.abc import Iterator
+import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
+from installer.flood import ALL_LINES, LINES, SAME_LINES, Gate, LeftOut, Paces, done, passes
 from installer.settings import LogLevel
+from installer.waiting import wait
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator
 
 STDERR = 2
 _PIPE_BUF = 4096  # bytes that a pipe takes without blocking once poll calls it writable
+LONGEST_FIELD = 4096  # characters; of a longer one both ends are written
+SUMMARY_EVERY = 60.0  # seconds
 _KOPF = ("settings", "k8s_skip", "k8s_ref")  # what kopf hangs on its records for its own loggers
 _LEVELS = {
     LogLevel.PANIC: logging.CRITICAL,
@@ -41,6 +54,19 @@ _NAMES = {
 }
 
 
+class _Kind(NamedTuple):
+    """What a line is about: its message, and the namespace and name of a pod; empty: none."""
+
+    message: str
+    namespace: str = ""
+    pod: str = ""
+
+    @classmethod
+    def of(cls, record: logging.LogRecord) -> _Kind:
+        fields = vars(record)
+        return cls(str(record.msg), str(fields.get("namespace", "")), str(fields.get("pod", "")))
+
+
 class Handler(logging.Handler):
     """Writes lines to a file descriptor as far as that takes them at once."""
 
@@ -48,13 +74,59 @@ class Handler(logging.Handler):
         super().__init__()
         self.setFormatter(_Formatter("%(message)s", reserved_attrs=(*RESERVED_ATTRS, *_KOPF)))
         self.lost = 0
+        self._left_out = LeftOut()
+        self._same, self._of_kind, self._of_level = Paces(SAME_LINES), Paces(LINES), Paces(ALL_LINES)
         self._fd = fd
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
         self._in_line = False  # the line before was cut off in the middle
 
+    @property
+    def left_out(self) -> int:
+        """How many lines were left out, as there were too many like them."""
+        return self._left_out.total
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, or count it as lost."""
+        """Write a line; or count it as left out or as lost."""
+        if record.levelno > logging.DEBUG:  # who asks for that wants all
+            of, now = _Kind.of(record), time.monotonic()
+            kind = of._replace(pod="")
+            gates: tuple[Gate, ...] = (Gate(self._of_kind, kind),)
+            if of.pod:
+                same = of, str(vars(record).get("reason"))[:LONGEST_FIELD]
+                gates = Gate(self._same, same), *gates, Gate(self._of_level, record.levelno)
+            if not passes(gates, now):
+                self._left_out.add(kind)
+                return
+            done(gates, now)
+            if left_out := self._left_out.take(kind):
+                record.left_out = left_out
+        self._write(record)
+
+    def summarize(self) -> None:
+        """Write how many lines were left out and not told of yet."""
+        self.acquire()
+        try:
+            for kind, count in self._left_out.take_all():
+                message, namespace = (kind.message, kind.namespace) if isinstance(kind, _Kind) else ("", "")
+                fields = {"of": message, "namespace": namespace, "left_out": count}
+                said = {
+                    "name": __name__,
+                    "levelno": logging.WARNING,
+                    "levelname": "WARNING",
+                    "msg": "log lines were left out",
+                }
+                self._write(logging.makeLogRecord(said | {each: value for each, value in fields.items() if value}))
+        finally:
+            self.release()
+
+    async def keep_summarizing(self, stop: asyncio.Event) -> None:
+        """Do so every minute, until told to stop."""
+        while not stop.is_set():
+            await wait(stop, SUMMARY_EVERY)
+            self.summarize()
+
+    def _write(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record) + "\n"
         except Exception as error:  # noqa: BLE001 - somebody's __str__: whatever it raises, the caller has other work
@@ -77,6 +149,10 @@ class _Formatter(JsonFormatter):
         log_data["level"] = _NAMES.get(record.levelno, record.levelname.lower())
         log_data["logger"] = record.name
         super().add_fields(log_data, record, message_dict)
+        for key, value in log_data.items():
+            if isinstance(value, str) and len(value) > LONGEST_FIELD:
+                half = LONGEST_FIELD // 2
+                log_data[key] = f"{value[:half]} … {len(value) - 2 * half} characters … {value[-half:]}"
 
 
 def set_up(level: LogLevel) -> Handler:
@@ -105,6 +181,7 @@ def to_stderr(level: LogLevel) -> Iterator[Handler]:
     try:
         yield handler
     finally:
+        handler.summarize()
         logging.getLogger().removeHandler(handler)
 
 

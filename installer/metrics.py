@@ -32,6 +32,13 @@ class PodCounts(NamedTuple):
     unreadable: int = 0
 
 
+class LineCounts(NamedTuple):
+    """Numbers of log lines: that could not be written, and that were left out, as there were too many like them."""
+
+    lost: int
+    left_out: int
+
+
 class Metrics:
     """The agent's metrics, in a registry of their own."""
 
@@ -42,7 +49,7 @@ class Metrics:
         node: Callable[[], NodeState],
         pods: Callable[[], PodCounts],
         backends: Callable[[], Backends],
-        lost_log_lines: Callable[[], int],
+        log_lines: Callable[[], LineCounts],
     ) -> None:
         """Wire them.
 
@@ -51,7 +58,7 @@ class Metrics:
             node: the state of the node's files, now.
             pods: the numbers of this node's pods, now.
             backends: what was tried to redirect pods by, and what is used.
-            lost_log_lines: the number of log lines that could not be written, so far.
+            log_lines: the numbers of log lines that were not written, so far.
         """
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
@@ -90,7 +97,7 @@ class Metrics:
             ("outcome",),
             registry=self.registry,
         )
-        self.registry.register(_Now(version, node, pods, backends, lost_log_lines))
+        self.registry.register(_Now(version, node, pods, backends, log_lines))
         prometheus_client.ProcessCollector(registry=self.registry)
 
     def request(
@@ -128,13 +135,13 @@ class _Now(Collector):
         node: Callable[[], NodeState],
         pods: Callable[[], PodCounts],
         backends: Callable[[], Backends],
-        lost_log_lines: Callable[[], int],
+        log_lines: Callable[[], LineCounts],
     ) -> None:
         self._version = version
         self._node = node
         self._pods = pods
         self._backends = backends
-        self._lost_log_lines = lost_log_lines
+        self._log_lines = log_lines
 
     def collect(self) -> Iterator[Metric]:
         node = self._node()
@@ -171,8 +178,10 @@ class _Now(Collector):
             pods.unreadable,
         )
         yield from _backends(self._backends())
+        lost, left_out = self._log_lines()
+        yield CounterMetricFamily("istio_cni_lost_log_lines", "Log lines that could not be written.", lost)
         yield CounterMetricFamily(
-            "istio_cni_lost_log_lines", "Log lines that could not be written.", self._lost_log_lines()
+            "istio_cni_left_out_log_lines", "Log lines that were left out, as there were too many like them.", left_out
         )
 
 

@@ -1,12 +1,9 @@
-"""What somebody should know of a pod though nothing has failed, in the log: once for each pod, and not as fast as pods come."""
+"""What somebody should know of a pod though nothing has failed, in the log: once for each pod."""
 
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING
-
-from installer.pace import NOTICES, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,29 +20,17 @@ class Notices:
 
     def __init__(self) -> None:
         self._said: dict[tuple[str, str, str, str], None] = {}  # the oldest first
-        self._paces: dict[str, Pace] = {}
-        self._left_out: dict[str, int] = {}
 
     def tell(self, outcome: Outcome) -> None:
         """Say what is worth knowing of a pod that was let pass or redirected."""
         for message, reason in _notices(outcome):
             pod = (message, outcome.namespace, outcome.pod, outcome.pod_uid or "")
-            if pod not in self._said and self._may_be_said(message):
-                self._said[pod] = None
-                if len(self._said) > MOST:
-                    del self._said[next(iter(self._said))]
-                extra = {"namespace": outcome.namespace, "pod": outcome.pod, "reason": reason}
-                if left_out := self._left_out.pop(message, 0):
-                    extra["left_out"] = left_out  # type: ignore[assignment] # the formatter takes any
-                _log.warning(message, extra=extra)
-
-    def _may_be_said(self, message: str) -> bool:
-        now, pace = time.monotonic(), self._paces.setdefault(message, Pace(NOTICES))
-        if pace.wait(now):
-            self._left_out[message] = self._left_out.get(message, 0) + 1
-            return False
-        pace.done(now)
-        return True
+            if pod in self._said:
+                continue
+            self._said[pod] = None
+            if len(self._said) > MOST:
+                del self._said[next(iter(self._said))]
+            _log.warning(message, extra={"namespace": outcome.namespace, "pod": outcome.pod, "reason": reason})
 
 
 def _notices(outcome: Outcome) -> Iterator[tuple[str, str]]:

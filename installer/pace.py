@@ -29,9 +29,6 @@ REPORTS = Limits(sustained=1 / 60, burst=5.0, first_pause=10.0, longest_pause=12
 ROLLOUTS = Limits(sustained=1 / 600, burst=2.0, first_pause=10.0, longest_pause=120.0, peace=300.0)
 EVENTS = Limits(sustained=1 / 600, burst=2.0, first_pause=600.0, longest_pause=600.0, peace=3600.0)  # of the same words
 
-# Log lines of a kind about pods: a tenant may have as many pods start as it likes.
-NOTICES = Limits(sustained=1 / 60, burst=20.0, first_pause=10.0, longest_pause=60.0, peace=300.0)
-
 
 @dataclass
 class Pace:

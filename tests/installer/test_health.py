@@ -10,7 +10,7 @@ import pytest
 
 from installer.backends import Backends
 from installer.health import Health
-from installer.metrics import Metrics, PodCounts
+from installer.metrics import LineCounts, Metrics, PodCounts
 from installer.nodestate import Condition, NodeState, Repair
 from installer.settings import HostPort
 
@@ -30,7 +30,7 @@ class Agent:
             node=lambda: self.node,
             pods=lambda: PodCounts(known=7, unredirected=2),
             backends=lambda: self.backends,
-            lost_log_lines=lambda: 2,
+            log_lines=lambda: LineCounts(2, 3),
         )
         self.health = Health(lambda: self.conditions, self.metrics.registry)
         self.address = HostPort("", 0)
@@ -99,6 +99,7 @@ async def test_metrics_tell_what_happened_and_what_is(agent: Agent) -> None:
         'istio_cni_add_duration_seconds_count{outcome="pass"} 1.0',
         "istio_cni_pods 7.0",
         "istio_cni_lost_log_lines_total 2.0",
+        "istio_cni_left_out_log_lines_total 3.0",
     ):
         assert line in before.splitlines()
     assert "process_resident_memory_bytes" in before

@@ -66,6 +66,17 @@ def test_what_cannot_be_formatted_is_a_line_that_says_so(piped: Piped) -> None:
     assert "TypeError" in json.loads(piped.read()[0])["message"]
 
 
+def test_of_a_long_text_both_ends_are_written(piped: Piped) -> None:
+    piped.log.error("a" + "\n" * 1_000_000 + "z", extra={"reason": "a" + "\x1b" * 2_000_000 + "z"})
+    (text,) = piped.read()
+    assert text.isascii()
+    assert text.isprintable()
+    line = json.loads(text)
+    for each in (line["message"], line["reason"]):
+        assert (each[0], each[-1]) == ("a", "z")
+        assert len(each) < 4200
+
+
 def test_a_full_pipe_holds_up_nobody_and_the_next_line_is_whole(piped: Piped) -> None:
     for _ in range(100):
         piped.log.error("x" * 3000)
@@ -78,7 +89,7 @@ def test_a_full_pipe_holds_up_nobody_and_the_next_line_is_whole(piped: Piped) ->
 
 
 def test_a_line_that_was_cut_off_does_not_spoil_the_next(piped: Piped) -> None:
-    piped.log.error("x" * (1 << 20))  # more than a pipe holds
+    piped.log.error("long", extra={f"field{number}": "x" * 4000 for number in range(24)})  # more than a pipe holds
     assert piped.handler.lost == 1
     os.read(piped.reader, 1 << 20)
     piped.log.error("and on")
@@ -91,7 +102,7 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     reader, writer = os.pipe()
     handler = logs.Handler(writer)
     os.close(reader)
-    handler.emit(logging.makeLogRecord({"msg": "to nobody"}))
+    handler.emit(logging.makeLogRecord({"msg": "to nobody", "levelno": logging.INFO}))
     assert handler.lost == 1
     os.close(writer)
 

@@ -1,0 +1,73 @@
+"""Events are few, whatever tenants have pods do: API server and etcd are everybody's (F37)."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from installer.apiserver import ApiServer
+from installer.events import Events
+from installer.flood import ALL_EVENTS, EVENTS
+from tests.kubernetes.conftest import events
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from tests.support.cluster import Cluster
+
+LEFT_OUT = re.compile(r" \((\d+) more like this one were left out\)$")
+
+
+def written(cluster: Cluster, namespace: str, node: str) -> list[str]:
+    """Read the notes of the Events of a node's agent in a namespace."""
+    path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
+    found = json.loads(cluster.kubectl("get", "--raw", path))["items"]
+    return [each["note"] for each in found if each["reportingInstance"] == node]
+
+
+def about(name: str, namespace: str) -> dict[str, str]:
+    return {"apiVersion": "v1", "kind": "Pod", "name": name, "namespace": namespace, "uid": f"uid-of-{name}"}
+
+
+async def test_those_of_one_namespace_leave_the_others_theirs(
+    cluster: Cluster, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, many, seconds = "flooded", 400, [1000.0]
+    monkeypatch.setattr("installer.events.time.monotonic", lambda: seconds[0])
+    api = ApiServer(kubeconfig)
+    told = Events(api, node)
+    try:
+        for number in range(many):
+            await told.tell(about(f"pod-{number}", "default"), "NotRedirected", f"\x1b[2J{number}" * 300, warning=True)
+        assert len(written(cluster, "default", node)) <= EVENTS.burst + 1
+        await told.tell(about("innocent", "kube-system"), "NotRedirected", "why", warning=True)
+        assert written(cluster, "kube-system", node) == ["why"]
+        await told.tell(about("pod-0", "default"), "Redirected", "another reason", warning=False)
+        assert ("Redirected", "another reason") in events(cluster, "pod-0")
+        seconds[0] += EVENTS.peace
+        await told.tell(about("later", "default"), "NotRedirected", "x" * 2000, warning=True)
+        (note,) = [note for _, note in events(cluster, "later")]
+        assert len(note) == 1024
+        left_out = LEFT_OUT.search(note)
+        assert left_out
+        notes = [note for note in written(cluster, "default", node) if "another" not in note]
+        assert int(left_out[1]) + len(notes) == many + 1
+    finally:
+        await api.close()
+
+
+async def test_those_of_many_namespaces_are_bounded_too(cluster: Cluster, kubeconfig: Path) -> None:
+    api = ApiServer(kubeconfig)
+    told = Events(api, "crowded")
+    reasons, each = ("A", "B", "C", "D", "E", "F"), 55
+    try:
+        for number in range(each):
+            for reason in reasons:
+                await told.tell(about(f"pod-{number}", "default"), reason, "why", warning=True)
+    finally:
+        await api.close()
+    assert len(written(cluster, "default", "crowded")) < ALL_EVENTS.burst + 60
+    assert len(reasons) * each > ALL_EVENTS.burst + 60
