@@ -89,6 +89,8 @@ def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
         directory = str(settings.cni_conf_dir)
         made["conflist"] = {"directory": directory, "file": node.conflist, "form": node.form.value}
         made["plugin"] = {"path": str(settings.cni_bin_dir / PLUGIN), "sha256": node.digest}
+    elif node.stays:
+        made["plugin"] = {"path": str(settings.cni_bin_dir / PLUGIN)} | ({"sha256": node.digest} if node.digest else {})
     elif not node.removed:  # where it was in last, and may still be: whoever comes after has to know
         made |= {key: last[key] for key in ("conflist", "plugin") if key in last}
     if seen.tried:
@@ -119,7 +121,8 @@ def _ready(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
     notes = [*_notes(seen)]
     said = [message for _, message in notes]
     if seen.node.removed:
-        value, reason, said = "False", "Removed", [f"taken out: {seen.orders.reason}", *said]
+        stays = [seen.node.stays] if seen.node.stays else []
+        value, reason, said = "False", "Removed", [f"taken out: {seen.orders.reason}", *stays, *said]
     elif failed:
         value, reason = "False", "Fight" if seen.node.fight else _REASONS[failed[0].name]
         said = ["; ".join(str(each.reason) for each in failed), *said]

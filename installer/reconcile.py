@@ -116,14 +116,18 @@ class Node:
 
     def _keep_out(self) -> bool:
         """Take out what is there: the entry first, the plugin file last."""
-        done = False
-        for path, what in take_out(self.settings):
-            done = True
-            _log.warning(what, extra={"file": str(path), "reason": self._obeyed.reason})
+        done, stays = False, ""
+        for step in take_out(self.settings):
+            if step.stays:
+                stays = step.text
+            else:
+                done = True
+                _log.warning(step.text, extra={"file": str(step.path), "reason": self._obeyed.reason})
         if not done:
-            self.state = replace(
-                self.state, installed=False, removed=True, fight=False, reason=None, conflist=None, skipped=()
-            )
+            if stays and stays != self.state.stays:
+                _log.warning(stays)
+            state = replace(self.state, installed=False, removed=True, fight=False, stays=stays)
+            self.state = replace(state, reason=None, conflist=None, skipped=())
         return done
 
     def _keep_plugin(self, *, thorough: bool) -> bool:
@@ -187,7 +191,7 @@ class Node:
     def _is_installed(self, name: str, form: Form) -> None:
         self._was_installed = True
         self._busy_since = None
-        state = replace(self.state, installed=True, removed=False, fight=False, reason=None)
+        state = replace(self.state, installed=True, removed=False, fight=False, stays="", reason=None)
         self.state = replace(state, conflist=name, form=form, digest=self._plugin.digest)
 
     def _mend(self, path: Path, act: Callable[[], None], undone: Callable[[], str]) -> None:

@@ -1,13 +1,14 @@
 """Taking everything out of the node again: the conflist entry first, the plugin file last (D7, F6).
 
-In that order, and no further where a step fails: an entry without its plugin file would let no pod start or stop.
+In that order, and no further where a step fails: an entry without its plugin file would let no pod start or stop. For the
+same reason the plugin file stays where another configuration names it (F34).
 """
 
 import contextlib
 import errno
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from installer import confdir, confio
 from installer.exchange import OutdatedError, settle
 from installer.files import AlreadyRunningError, Directory, explain, lock, lock_file, within
 from installer.lastorders import orders_file
+from installer.references import Reference, references, why_it_stays
 from installer.settings import PLUGIN, Settings
 
 _ATTEMPTS = 10  # at planning anew, when other programs change the directory at the same time
@@ -26,6 +28,14 @@ class Done(NamedTuple):
 
     text: str
     failed: bool = False
+
+
+class Step(NamedTuple):
+    """What was done to a file; `stays`: it was not, and the text says why and what to do."""
+
+    path: Path
+    text: str
+    stays: bool = False
 
 
 def uninstall(settings: Settings) -> Iterator[Done]:
@@ -50,22 +60,23 @@ def uninstall_from(root: Path, directories: Collection[Path]) -> Iterator[Done]:
     yield from _said_of(_left_in(root, directories))
 
 
-def _left_in(root: Path, directories: Collection[Path]) -> Iterator[tuple[Path, str]]:
+def _left_in(root: Path, directories: Collection[Path]) -> Iterator[Step]:
     mounts = {each: within(root, each) for each in directories}
     for path, mount in mounts.items():
         if not mount.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
-    for take_from in (_entry, _plugin):
-        for path, mount in mounts.items():
-            yield from take_from(path, mount)
+    for path, mount in mounts.items():
+        yield from _entry(path, mount)
+    for path, mount in mounts.items():
+        yield from _plugin(path, mount, mounts)
 
 
-def _said_of(steps: Iterator[tuple[Path, str]]) -> Iterator[Done]:
+def _said_of(steps: Iterator[Step]) -> Iterator[Done]:
     try:
         done = False
-        for path, text in steps:
+        for step in steps:
             done = True
-            yield Done(f"{path}: {text}")
+            yield Done(step.text if step.stays else f"{step.path}: {step.text}", failed=step.stays)
         if not done:
             yield Done("there was nothing to take out")
     except AlreadyRunningError as error:
@@ -76,7 +87,7 @@ def _said_of(steps: Iterator[tuple[Path, str]]) -> Iterator[Done]:
         yield Done(f"{error}, and again and again: stop that program first", failed=True)
 
 
-def _all(settings: Settings) -> Iterator[tuple[Path, str]]:
+def _all(settings: Settings) -> Iterator[Step]:
     held = None
     try:
         if lock_file(settings.agent_socket).exists():
@@ -88,21 +99,21 @@ def _all(settings: Settings) -> Iterator[tuple[Path, str]]:
             os.close(held)
 
 
-def take_out(settings: Settings) -> Iterator[tuple[Path, str]]:
+def take_out(settings: Settings) -> Iterator[Step]:
     """Take out the conflist entry and the plugin file, of which the agent itself has no need.
 
     Yields:
-        Each file that was changed, when it is, and what was done to it.
+        Each file that was changed, when it is, and what was done to it; the plugin file also where it stays.
 
     Raises:
         OutdatedError: if another program keeps changing cniConfDir.
         OSError: if a file could not be changed.
     """
     yield from _entry(settings.cni_conf_dir, settings.conf_dir_mount)
-    yield from _plugin(settings.cni_bin_dir, settings.bin_dir_mount)
+    yield from _plugin(settings.cni_bin_dir, settings.bin_dir_mount, {settings.cni_conf_dir: settings.conf_dir_mount})
 
 
-def _entry(path: Path, mount: Path) -> Iterator[tuple[Path, str]]:
+def _entry(path: Path, mount: Path) -> Iterator[Step]:
     try:
         folder = Directory(path, mount)
     except FileNotFoundError:
@@ -113,14 +124,14 @@ def _entry(path: Path, mount: Path) -> Iterator[tuple[Path, str]]:
                 settle(folder)
                 for step in confdir.removal(confio.listing(folder)):
                     confio.carry_out(folder, [step], patient=attempt < _ATTEMPTS)
-                    yield path / step.name, _said(step)
+                    yield Step(path / step.name, _said(step))
                 break
             except OutdatedError:
                 if attempt == _ATTEMPTS:
                     raise
                 time.sleep(_PAUSE)
         for name in confio.sweep(folder, patient=False):
-            yield path / name, "deleted"
+            yield Step(path / name, "deleted")
 
 
 def _said(step: confdir.Step) -> str:
@@ -129,26 +140,47 @@ def _said(step: confdir.Step) -> str:
     return "put back as it was" if step.seen is None else "entry taken out"
 
 
-def _plugin(path: Path, mount: Path) -> Iterator[tuple[Path, str]]:
+def _plugin(path: Path, mount: Path, configurations: Mapping[Path, Path]) -> Iterator[Step]:
+    """Take the plugin file away, if no configuration names it.
+
+    Args:
+        path: cniBinDir.
+        mount: where it is found.
+        configurations: the directories that may hold one, likewise.
+    """
     try:
         folder = Directory(path, mount)
     except FileNotFoundError:
         return
     with folder:
         for name in folder.sweep():
-            yield path / name, "deleted"
+            yield Step(path / name, "deleted")
+        if folder.stat(PLUGIN) is None:
+            return
+        for where, mounted in configurations.items():
+            if found := _references(where, mounted):
+                yield Step(path / PLUGIN, why_it_stays(path / PLUGIN, where, found), stays=True)
+                return
         if folder.delete(PLUGIN):
-            yield path / PLUGIN, "deleted"
+            yield Step(path / PLUGIN, "deleted")
 
 
-def _socket(socket: Path) -> Iterator[tuple[Path, str]]:
+def _references(path: Path, mount: Path) -> list[Reference]:
+    try:
+        with Directory(path, mount) as folder:
+            return references(folder)
+    except FileNotFoundError:
+        return []
+
+
+def _socket(socket: Path) -> Iterator[Step]:
     """Take away what an agent leaves beside its socket, for the next one."""
     found = False
     for path in (socket, lock_file(socket), orders_file(socket)):
         if path.exists():
             found = True
             path.unlink(missing_ok=True)
-            yield path, "deleted"
+            yield Step(path, "deleted")
     if found:  # a directory in which no agent has been is another's
         with contextlib.suppress(OSError):  # shared with others, or a mount
             socket.parent.rmdir()

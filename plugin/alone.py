@@ -41,5 +41,7 @@ def nobody_home(path: bytes, seen: OSError, waited: float) -> cni.CniError:
         cni.Code.TRY_AGAIN_LATER,
         f"the istio-cni agent did not answer on {path.decode('utf-8', 'replace')} within {waited:.0f} s "
         f"({seen.strerror or seen}). The pod may be part of the mesh and is not started without its redirect; it is tried "
-        "again. See whether the agent runs on this node: kubectl get pods -A -l k8s-app=istio-cni-node -o wide",
+        "again. See whether the agent runs on this node: kubectl get pods -A -l k8s-app=istio-cni-node -o wide. If istio-cni "
+        "was uninstalled, a network configuration of this node still names it: take istio-cni out of that (Multus: restart its "
+        "pod on this node)",
     )

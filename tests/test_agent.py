@@ -11,7 +11,7 @@ import pytest
 
 from tests.plugin.conftest import manifest, rules
 from tests.support.agent import AgentProcess
-from tests.support.call import FROZEN
+from tests.support.call import FROZEN, Plugin
 from tests.support.netns import Netns
 from tests.support.wait import until
 
@@ -46,6 +46,45 @@ async def test_a_pod_is_redirected_by_what_the_agent_installed(agent: AgentProce
         assert answer.status == 0, answer.stdout
         assert "redirect to :15006" in rules(netns)
     assert 'istio_cni_requests_total{command="ADD",outcome="redirect"} 1.0' in agent.get("/metrics")[1]
+
+
+async def test_a_copy_of_the_entry_that_multus_keeps_stops_no_pod_and_redirects_once(
+    agent: AgentProcess, tmp_path: Path
+) -> None:  # F34
+    agent.ready()
+    conflist = tmp_path / "conf" / "10-k8s.conflist"
+    multus = {
+        "cniVersion": "1.0.0",
+        "name": "multus",
+        "type": "multus",
+        "delegates": [json.loads(conflist.read_bytes())],
+    }
+    (tmp_path / "multus.conf").write_text(json.dumps(multus))
+    with Netns(tmp_path / "netns") as netns:
+        once = await agent.add(netns, "shop", "web")
+        written = rules(netns)
+        twice = await agent.add(netns, "shop", "web")
+        assert (once.status, twice.status) == (0, 0)
+        assert once.json == twice.json
+        assert rules(netns) == written
+    agent.stop()
+    (tmp_path / "multus.conf").replace(tmp_path / "conf" / "00-multus.conf")
+    done = agent.uninstall()
+    assert done.returncode == 1
+    assert f"{tmp_path}/bin/istio-cni stays, as it is named in {tmp_path}/conf/00-multus.conf: " in done.stderr
+    assert conflist.read_bytes() == PRIMARY
+    (tmp_path / "spliced").mkdir()
+    copy = multus["delegates"][0]
+    (tmp_path / "spliced" / "x.conflist").write_text(json.dumps(copy))
+    agent.conf_dir = tmp_path / "spliced"
+    with Netns(tmp_path / "netns") as netns:
+        meshed = await agent.add(netns, "shop", "web")
+        assert "If istio-cni was uninstalled, a network configuration of this node still names it" in meshed.json["msg"]
+        assert (await agent.add(netns, "shop", "plain", annotations={})).status == 0, "others start with nobody at home"
+    plugin = Plugin("kept", (str(tmp_path / "bin" / "istio-cni"),), tmp_path, chrooted=False)
+    for command in ("DEL", "GC"):
+        ended = await plugin({"CNI_COMMAND": command})
+        assert (ended.status, ended.stdout) == (0, b"")
 
 
 def listed(netns: Netns, command: str) -> str:

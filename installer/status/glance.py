@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from installer.objects import DAEMONSET, PARKED
 from installer.rollouts import is_held_up, most_unavailable
@@ -17,7 +17,7 @@ from installer.status.planes import planes
 from installer.status.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from installer.status.model import Answers, Finding, Node, Object, Plane
@@ -129,12 +129,18 @@ def _left_over(answers: Answers) -> Answers:
     """Keep of the answers, where there is no DaemonSet, the nodes that still have the plugin."""
     if isinstance(answers.reports, Unasked):
         return replace(answers, nodes=(), pods=())
-    left = [each for each in answers.reports if (each.get("status") or {}).get("state") == "Installed"]
+    told = ((each, each.get("status") or {}) for each in answers.reports)
+    left = [each for each, said in told if said.get("state") == "Installed" or _stays(said)]
     names = {each["metadata"]["name"] for each in left}
     listed = answers.nodes
     if not isinstance(listed, Unasked):
         listed = [each for each in listed if each["metadata"]["name"] in names]
     return replace(answers, reports=left, nodes=listed, pods=())
+
+
+def _stays(reported: Mapping[str, Any]) -> bool:
+    """Whether the plugin file had to stay where all else was taken out."""
+    return reported.get("state") == "Removed" and "plugin" in reported
 
 
 def _progress(

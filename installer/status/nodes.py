@@ -24,6 +24,7 @@ BROKEN = (
     "BackOff", "ErrImage", "InvalidImageName", "ImageInspectError", "ConfigError", "ContainerError", "Error", "OOMKilled",
     "Evicted", "UnexpectedAdmissionError",
 )  # fmt: skip
+PLUGIN_STAYS = "PluginFileStays"  # what is wrong on a node out of which all else is taken
 OLD_POD, OLD_SETTINGS = "OldPod", "OldSettings"  # why a node is not up to date, though its agent is ready
 _ORDER = tuple(State)
 _GENERATION = "deprecated.daemonset.template.generation"  # on the DaemonSet; each pod has its own as a label
@@ -117,7 +118,7 @@ class _Judge:
             remedy="" if well else said.remedy,
             since=moment(self._ready.get("lastTransitionTime")) if said.by_condition else None,
             pod=self._pod_name,
-            flaw=self._flaw if said.state in (State.READY, State.UPDATING) else None,
+            flaw=self._flaw if said.state in (State.READY, State.UPDATING) else self._rest,
             **_reported(self._status),
         )
 
@@ -244,6 +245,13 @@ class _Judge:
         if condition.get("status") != "True" or reason == REDIRECTING:
             return None
         return Flaw(reason, condition.get("message") or "")
+
+    @property
+    def _rest(self) -> Flaw | None:
+        """What the agent had to leave on a node out of which it has taken the rest: the plugin file, which others name."""
+        if self._status.get("state") != "Removed" or "plugin" not in self._status:
+            return None
+        return Flaw(PLUGIN_STAYS, self._ready.get("message") or "")
 
     @property
     def _node_is_silent(self) -> bool:

@@ -71,3 +71,11 @@ def test_what_is_wrong_on_a_node_that_redirects_comes_first(
         assert ready["message"].startswith(
             "/etc/cni/net.d/00-broken.conflist is no valid network configuration: no JSON; repair"
         )
+
+
+def test_a_plugin_file_that_had_to_stay_is_reported_with_why() -> None:
+    kept = said(replace(REMOVED, stays="/opt/cni/bin/istio-cni stays, as it is named in x"), said(WELL, {}))
+    assert kept["state"] == "Removed"
+    assert kept["plugin"] == {"path": "/opt/cni/bin/istio-cni", "sha256": "0" * 64}
+    assert "stays, as it is named in x" in kept["conditions"][0]["message"]
+    assert "plugin" not in said(REMOVED, kept)

@@ -498,3 +498,17 @@ def test_a_roll_out_waits_for_nobody_by_name_where_no_agent_waits_for_its_turn()
     rolled = daemonset(updated=1, unavailable=1)
     pods = [pod("node-1", "ContainerCreating", "0/1"), pod("node-2"), pod("node-3")]
     assert notes(glance(answers(daemonsets=[rolled], reports=instead(REPORTS, MISSING), pods=pods))) == []
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_plugin_file_that_had_to_stay_is_named_also_after_the_uninstall(gone: bool) -> None:
+    stays = report(
+        "node-2", state="Removed", ready="False", reason="Removed", settings=None,
+        message="taken out: as asked. /opt/cni/bin/istio-cni stays, as it is named in /etc/cni/net.d/00-multus.conf",
+        plugin={"path": "/opt/cni/bin/istio-cni"},
+    )  # fmt: skip
+    others = [report(each, state="Removed", ready="False", reason="Removed", settings=None) for each in NAMES]
+    without: dict[str, Any] = {"daemonsets": [], "controllers": [], "pods": []} if gone else {}
+    found = glance(answers(reports=instead(others, stays), planes=[], **without))
+    assert found.verdict is Verdict.NOT_WELL
+    assert any("node-2: " in each and "00-multus.conf" in each for each in wrong(found)), wrong(found)
