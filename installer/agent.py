@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     from plugin.pod import Pod
 
 NETNS_WORKERS = 8  # threads; more pods than that at once wait for their turn (F29)
-COUNT_EVERY = 30.0  # seconds between two counts of the pods that are redirected, as each that differs is reported
 REPAIR_WORKERS = 2  # threads that look into what runs already: no ADD waits for these
 RETRY = 1.0  # seconds between two tries at what this node refuses for now
 NOT_SERVING = "saw its socket or its lock file deleted or replaced, expected them as it made them: it makes them anew"
@@ -100,7 +98,6 @@ class Agent:
         self._lines = lines
         self._told, self._stop = asyncio.Event(), asyncio.Event()
         self._leaves = False
-        self._counted = (0, 0.0)  # the redirected pods, and until when that is taken for true
         self._notices = Notices()
         self._backends = Backends()
         self._pods = _pods(settings)
@@ -126,7 +123,7 @@ class Agent:
         self._metrics = Metrics(
             version=release(),
             node=lambda: self._reconciler.state,
-            pods=lambda: PodCounts(self._pods.count, self._pod_repair.unredirected, self._pod_repair.unreadable),
+            pods=self._count_pods,
             backends=lambda: self._backends,
             log_lines=lambda: LineCounts(lines.lost, lines.left_out),
         )
@@ -367,10 +364,11 @@ class Agent:
     def _defaults(self) -> Defaults:
         return Defaults(self._orders.settings.inbound_ports_default, self._orders.settings.ipv6)
 
+    def _count_pods(self) -> PodCounts:
+        repair = self._pod_repair
+        return PodCounts(self._pods.count, repair.redirected or 0, repair.unredirected, repair.unreadable)
+
     def _look(self) -> Seen:
-        now = time.monotonic()
-        if now >= self._counted[1]:
-            self._counted = self._verdicts.redirected(self._orders.settings.exclude_namespaces), now + COUNT_EVERY
         return Seen(
             version=release(),
             orders=self._orders,
@@ -378,7 +376,7 @@ class Agent:
             tried=self._backends.tried,
             chosen=self._backends.chosen,
             conditions=self._conditions(),
-            redirected=self._counted[0],
+            redirected=self._pod_repair.redirected,
             repaired=self._pod_repair.repaired,
             astray=self._pod_repair.notes,
             unasked=self._unasked,

@@ -7,6 +7,7 @@ import logging
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from installer.apiserver import ApiError, ApiServer
 from installer.controlplanes import ControlPlanes
@@ -52,6 +53,7 @@ class Cluster:
         self._node = NodeResource(settings.node_name, self._api, self._events, look, nodes=lambda: planes.nodes)
         self.orders = recall(settings)
         self._heard = False
+        self._handlers: dict[str, str] = {}  # by the name of their RuntimeClass
 
     @property
     def known(self) -> bool:
@@ -93,6 +95,18 @@ class Cluster:
         except ApiError as error:
             return str(error)
         return ""
+
+    async def handler_of(self, runtime_class: str) -> str:
+        """Return the name of the runtime's handler that a RuntimeClass stands for; empty if that cannot be told.
+
+        A handler never changes (`validation.ValidateRuntimeClassUpdate`), so that each class is asked for once.
+        """
+        if runtime_class not in self._handlers:
+            with suppress(ApiError):
+                found = await self._api.get(f"/apis/node.k8s.io/v1/runtimeclasses/{quote(runtime_class, safe='')}")
+                handler = found.get("handler") if isinstance(found, dict) else ""
+                self._handlers[runtime_class] = handler if isinstance(handler, str) else ""
+        return self._handlers.get(runtime_class, "")
 
     async def confirm(self, pod: Pod) -> str:
         """Make sure that a pod is still what is known of it, with the same addresses; returns why that is not so."""

@@ -19,10 +19,11 @@ _STEP = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
 
 
 class Found(NamedTuple):
-    """A pod in a file: as it was written, and as the decision needs it."""
+    """A pod: as it was written, and as the decision needs it; and the handler of its RuntimeClass, where that is known."""
 
     written: PodManifest
     pod: Pod
+    handler: str = ""
 
 
 def read(data: bytes, *, is_json: bool) -> Iterator[Found | Other]:

@@ -23,11 +23,13 @@ class PodCounts(NamedTuple):
 
     Attributes:
         known: those of the node that the agent knows.
+        redirected: those of them whose netns holds a redirect, whoever wrote it.
         unredirected: those of them that run, should be redirected, and for which no redirect has been seen.
         unreadable: results of the container runtime that are not understood.
     """
 
     known: int
+    redirected: int = 0
     unredirected: int = 0
     unreadable: int = 0
 
@@ -122,7 +124,7 @@ class Metrics:
                 self._decisions.labels(row).inc()
 
     def running_pod(self, outcome: str) -> None:
-        """Count a running pod that had no redirect: Redirected, Deleted or NotRedirected."""
+        """Count a running pod that had no redirect: Redirected, Deleted, NotRedirected or RedirectHasNoEffect."""
         self._running.labels(outcome).inc()
 
 
@@ -167,6 +169,11 @@ class _Now(Collector):
         )
         pods = self._pods()
         yield GaugeMetricFamily("istio_cni_pods", "Pods of this node that the agent knows.", pods.known)
+        yield GaugeMetricFamily(
+            "istio_cni_redirected_pods",
+            "Mesh pods of this node whose network namespace holds a redirect, whoever wrote it.",
+            pods.redirected,
+        )
         yield GaugeMetricFamily(
             "istio_cni_unredirected_pods",
             "Running mesh pods for which no redirect has been seen; the node's IstioCNINode names them.",

@@ -7,7 +7,8 @@ does what `ip netns add net` makes. What a pod is known to have, its addresses, 
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+import stat
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from plugin import netns
@@ -29,6 +30,24 @@ class UnprovenError(Exception):
     """It cannot be told which netns is a pod's; the message says why."""
 
 
+class HiddenError(UnprovenError):
+    """The node has mounted the netns where this process does not see it (F41)."""
+
+    def __init__(self, path: str, since: float) -> None:
+        """Make it.
+
+        Args:
+            path: of the netns, on the node.
+            since: when its file was put there, in seconds since 1970; 0: whether it is the pod's is not known.
+        """
+        super().__init__(
+            f"the agent cannot see its network namespace: {path} was mounted on the node after the agent's container had "
+            "started, and the mount is not propagated into it. Delete the agent's pod, or set cni.mountPropagation to "
+            "HostToContainer if the node's mounts are shared (`findmnt -o PROPAGATION /` on the node)"
+        )
+        self.since = since
+
+
 class Known(NamedTuple):
     """What is known of a pod's netns.
 
@@ -37,12 +56,14 @@ class Known(NamedTuple):
         by_runtime: that which the runtime itself names; empty: none.
         addresses: that the pod has.
         others: names of files that are named for other pods.
+        elsewhere: a path that runtime or plugins name for it outside the runtime's directory; empty: none.
     """
 
     names: tuple[str, ...]
     by_runtime: str
     addresses: tuple[Address, ...]
     others: frozenset[str]
+    elsewhere: str = ""
 
 
 class NetnsFiles:
@@ -84,6 +105,8 @@ class NetnsFiles:
             raise UnprovenError("neither the runtime nor the API server says which addresses it has")
         fitting = [fd for name in names or self._others(known) if (fd := self._fitting(name, known)) is not None]
         try:
+            if not fitting and (hidden := self._hidden(names, known)):
+                raise hidden
             if len(fitting) != 1 and not _are_same(fitting):
                 raise UnprovenError(self._why(known, names, len(fitting)))
             yield fitting[0]
@@ -113,13 +136,23 @@ class NetnsFiles:
         os.close(fd)
         return None
 
+    def _hidden(self, names: Collection[str], known: Known) -> HiddenError | None:
+        """Find a netns that is only the file over which the node mounts it: an empty one."""
+        for name in names or self._others(known):
+            with suppress(OSError):
+                seen = (self._mount / name).lstat()
+                if stat.S_ISREG(seen.st_mode) and not seen.st_size and seen.st_dev == self._mount.stat().st_dev:
+                    return HiddenError(f"{self._path}/{name}", seen.st_mtime if names else 0.0)
+        return None
+
     def _why(self, known: Known, names: Collection[str], fitting: int) -> str:
         wanted = " and ".join(map(str, known.addresses)) or "no address that is known"
         if fitting:
             return f"{fitting} network namespaces in {self._path} have {wanted}"
         if names:
             return f"{self._path}/{', '.join(names)}, which its network's result names, has not got {wanted}"
-        return f"no network namespace in {self._path} has {wanted}"
+        named = f", and {known.elsewhere}, which its network's result names, is outside it" if known.elsewhere else ""
+        return f"no network namespace in {self._path} has {wanted}{named}"
 
 
 def _fits(fd: NetnsFd, name: str, known: Known) -> bool:

@@ -78,6 +78,7 @@ class NodeResource:
         self._written_at = -COUNTS_EVERY
         self._node_uid = ""
         self._made = False
+        self._has_counted = False  # whether what is written counts this agent's own pods
         self._was_well = False
         self._reason = ""
 
@@ -115,13 +116,15 @@ class NodeResource:
         """
         if not self._made:
             await self._make()
-        last, now = self._written, status(self._look(), self._written, datetime.now(UTC))
+        seen, last = self._look(), self._written
+        now = status(seen, last, datetime.now(UTC))
         try:
             await self._api.apply(f"{self._path}/status", self._object() | {"status": now})
         except ApiError as error:
             self._made = self._made and error.status != 404  # somebody has deleted it
             raise
         self._written, self._written_at = now, asyncio.get_running_loop().time()
+        self._has_counted = seen.redirected is not None
         before, ready = _ready(last), _ready(now)
         # An agent that starts is not ready for one reason after the other.
         same = ("status", "reason") if self._was_well else ("status",)
@@ -130,8 +133,9 @@ class NodeResource:
             await self._tell(ready, first=not last)
 
     def _changed(self) -> set[str]:
-        """Name what is to be written: fields that have changed, but counts only now and then."""
-        now = status(self._look(), self._written, datetime.now(UTC))
+        """Name what is to be written: fields that have changed, but counts only now and then, once there are any."""
+        seen = self._look()
+        now = status(seen, self._written, datetime.now(UTC))
         changed = {key for key in now.keys() | self._written.keys() if now.get(key) != self._written.get(key)}
         reasons = {_ready(each).get("reason") for each in (now, self._written)}
         if "conditions" in changed and INVALID_SETTINGS in reasons:
@@ -140,7 +144,8 @@ class NodeResource:
         if ago >= AGAIN_EVERY:
             return changed | {"pods"}
         counts = {"pods", "repairs"} if _ready(now)["reason"] == "Fight" else {"pods"}
-        return changed - counts if ago < COUNTS_EVERY else changed
+        is_first = seen.redirected is not None and not self._has_counted
+        return changed if is_first or ago >= COUNTS_EVERY else changed - counts
 
     async def _make(self) -> None:
         """Have the object be there, owned by its Node, and take up what the agent before has written."""

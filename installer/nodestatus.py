@@ -42,7 +42,7 @@ class Seen:
         tried: what each backend can do.
         chosen: the one that is used.
         conditions: what readiness asks for, by the names that /readyz gives them.
-        redirected: how many of the node's pods are redirected.
+        redirected: how many of the node's pods hold a redirect; None: they have not been counted yet.
         repaired: how many of them were given their redirect while they ran.
         astray: those that are to be redirected and are not, each with why.
         unasked: why the agent cannot answer about health; empty if it can.
@@ -55,7 +55,7 @@ class Seen:
     tried: Sequence[Capability]
     chosen: Capability
     conditions: Sequence[Condition]
-    redirected: int
+    redirected: int | None
     repaired: int = 0
     astray: Sequence[str] = ()
     unasked: str = ""
@@ -79,7 +79,7 @@ def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
         "state": state,
         "version": seen.version,
         "repairs": {"count": node.repairs},
-        "pods": {"redirected": seen.redirected, "repaired": seen.repaired, "unredirected": seen.unredirected},
+        "pods": _pods(seen, last),
         "conditions": [_ready(seen, last, now)],
     }
     if node.last_repair:
@@ -148,6 +148,14 @@ def _notes(seen: Seen) -> Iterator[tuple[str, str]]:
     if seen.unasked:
         said = f"the agent cannot listen on its health address: {seen.unasked}. Probes and scrapes do not reach it"
         yield "HealthNotServed", f"{said}; find out with `ss -lptn` who listens there, or set cni.healthAddress"
+
+
+def _pods(seen: Seen, last: Mapping[str, Any]) -> dict[str, int]:
+    """Count them; an agent that has not done so yet says what the one before it has counted."""
+    counted = {"redirected": seen.redirected or 0, "unredirected": seen.unredirected}
+    if seen.redirected is None:
+        counted |= {key: number for key, number in last.get("pods", {}).items() if key in counted}
+    return counted | {"repaired": seen.repaired}
 
 
 def _backend(capability: Capability) -> dict[str, Any]:

@@ -11,29 +11,31 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from installer.netnsproof import Known, UnprovenError
+from installer import unredirected
+from installer.netnslook import Found, Look, looked
+from installer.runningpods import RunningPods, key_of
 from installer.runtimecheck import RuntimeCheck
-from installer.sandboxindex import Doubt, SandboxIndex, addresses_of
+from installer.runtimeclass import own_network_stack, without_effect
+from installer.sandboxindex import Doubt, SandboxIndex
 from installer.settings import RepairMode
+from installer.unredirected import Outcome
 from installer.waiting import wait
-from plugin.apply import ApplyError, apply
 from plugin.decision import decide
-from plugin.detect import holds_redirect
-from plugin.outside import Pass, outside_mesh
+from plugin.outside import Pass
 from plugin.redirect import Family, Redirect
 from plugin.values import InvalidValue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Executor
     from pathlib import Path
 
     from installer.netnsproof import NetnsFiles
     from installer.nodestate import NodeState
     from installer.orders import Orders
+    from installer.runningpods import Key, RunningPod
     from installer.sandboxes import Sandbox, Sandboxes
     from plugin.backend import Capability
     from plugin.parameters import Defaults
@@ -41,16 +43,25 @@ if TYPE_CHECKING:
     from plugin.values import Address
 
 LOOK_EVERY = 2.0  # seconds between two looks for new sandboxes
+SOON = 0.2  # seconds between them until all pods have been counted once: the node's status waits for that
 AGAIN = 30.0  # seconds before what failed is tried again
 PATIENCE = 30.0  # seconds that a pod may run before it counts that no redirect has been seen
 DEADLINE = 10.0  # seconds for one netns: its pod decides what is in it (F37)
 DELETE_EVERY = 10.0  # seconds between two pods of a node that are deleted: not all of an application at once
-NAMED = 10  # pods at most in the node's status
 MOST_ADDED = 4096  # ADDs that are remembered: a node has a few hundred pods
 
-WITHOUT = "it runs without its redirect"
-
 _log = logging.getLogger(__name__)
+
+
+class Pods(Protocol):
+    """Those of the node."""
+
+    @property
+    def known(self) -> bool:
+        """Whether all of them are known."""
+
+    def __iter__(self) -> Iterator[Pod]:
+        """Go through them."""
 
 
 class Cluster(Protocol):
@@ -65,55 +76,8 @@ class Cluster(Protocol):
     async def confirm(self, pod: Pod) -> str:
         """Make sure that a pod is still what is known of it, with the same addresses."""
 
-
-class Outcome(NamedTuple):
-    """What became of a pod that had no redirect: in a word, as an Event has it, and for people; whether it is settled."""
-
-    reason: str
-    message: str
-    settled: bool = True
-
-
-class Found(NamedTuple):
-    """What a look into a pod's netns has found: its redirect; or that it lacks it, and has it now; or why nobody knows."""
-
-    redirected: bool = False
-    repaired: bool = False
-    unknown: str = ""
-    refused: str = ""
-
-
-class Look(NamedTuple):
-    """What is done in a pod's netns: looked for a redirect of these families, and `write` put there if it has none."""
-
-    known: Known
-    families: tuple[Family, ...]
-    write: Redirect | None
-
-
-@dataclass
-class _Watched:
-    """A pod of the mesh that runs.
-
-    Attributes:
-        pod: as it is now.
-        verdict: how it is to be redirected, or what is wrong with what it asks for.
-        first: when it was first seen.
-        since: when it was first seen to run.
-        settled: the container id of the sandbox that needs no further look; None: not settled.
-        again: before that it is not looked at once more.
-        note: what is wrong with it; empty: nothing is, or not for long enough.
-        observed: the outcome that was told last.
-    """
-
-    pod: Pod
-    verdict: Redirect | InvalidValue
-    first: float
-    since: float
-    settled: str | None = None
-    again: float = 0.0
-    note: str = ""
-    observed: tuple[str, str] = ("", "")
+    async def handler_of(self, runtime_class: str) -> str:
+        """Return the name of the runtime's handler that a RuntimeClass stands for; empty if that cannot be told."""
 
 
 class PodRepair:
@@ -121,7 +85,7 @@ class PodRepair:
 
     def __init__(
         self,
-        pods: Iterable[Pod],
+        pods: Pods,
         workers: Executor,
         *,
         sandboxes: Sandboxes,
@@ -150,6 +114,7 @@ class PodRepair:
             observe: told the reason of each outcome.
         """
         self._pods = pods
+        self._running = RunningPods(pods, excluded=lambda: orders().settings.exclude_namespaces, defaults=defaults)
         self._workers = workers
         self._sandboxes = sandboxes
         self._files = files
@@ -161,31 +126,41 @@ class PodRepair:
         self._cluster = cluster
         self._observe = observe
         self._decided_by: object = None
-        self._watched: dict[tuple[str, str, str], _Watched] = {}
-        self._busy: set[tuple[str, str, str]] = set()  # whose look into their netns is not back yet
-        self._verdicts: dict[tuple[str, str, str], tuple[Pod, Redirect | InvalidValue | None]] = {}
-        self._added: dict[str, tuple[str, str, str]] = {}  # by container id: the pod whose ADD was redirected
+        self._busy: set[Key] = set()  # whose look into their netns is not back yet
+        self._added: dict[str, Key] = {}  # by container id: the pod whose ADD was redirected
         self._indexed_of: Sequence[Sandbox] = ()
         self._index = self._index_of(())
         self._delete_from = 0.0  # the time before which none is deleted
         self._runtime = RuntimeCheck()
+        self._has_counted = False
         self.repaired = 0  # pods that were given their redirect while they ran
 
     @property
     def notes(self) -> list[str]:
         """The running pods that should be redirected and are not, each with why: the first ten."""
-        notes = sorted(each.note for each in self._watched.values() if each.note)
-        return [*notes[:NAMED], *([f"and {len(notes) - NAMED} pods more"] if len(notes) > NAMED else [])]
+        return self._running.notes
 
     @property
     def unredirected(self) -> int:
         """How many running pods should be redirected and are not, as far as is known."""
-        return sum(bool(each.note) for each in self._watched.values())
+        return sum(bool(each.note) for each in self._running)
+
+    @property
+    def redirected(self) -> int | None:
+        """How many pods hold a redirect, whoever wrote it; None until all have been looked into once."""
+        return sum(each.redirected for each in self._running) if self._has_counted else None
 
     @property
     def unreadable(self) -> int:
         """How many results of the runtime are not understood."""
         return len(self._sandboxes.unreadable)
+
+    @property
+    def hidden_since(self) -> float | None:
+        """When the latest netns was mounted that cannot be seen from here, and would be repaired; None: there is none."""
+        if self._orders().settings.repair_mode is not RepairMode.REDIRECT or not self._orders().installed:
+            return None
+        return max((each.hidden for each in self._running if each.hidden), default=None)
 
     @property
     def runtime(self) -> str | None:
@@ -211,7 +186,7 @@ class PodRepair:
                     _log.warning("what the runtime keeps of its sandboxes cannot be read", extra={"reason": reason})
             self._check_runtime()
             await self._look()
-            await wait(stop, LOOK_EVERY)
+            await wait(stop, LOOK_EVERY if self._has_counted else SOON)
 
     def _indexed(self) -> SandboxIndex:
         seen = self._sandboxes.look()
@@ -236,19 +211,21 @@ class PodRepair:
             _log.warning("the container runtime is not known any more not to load the plugin's entry")
 
     async def _look(self) -> None:
+        if not self._may_act():
+            self._running.forget()
+            return
         deciding = self._deciding()
         if deciding != self._decided_by:
             self._decided_by = deciding
-            self._watched, self._verdicts = {}, {}
-        if not self._orders().installed or not self._may_act():
-            self._watched = {}
-            return
-        await self._judge()
-        self._watch()
-        for watched in [*self._watched.values()]:
+            self._running.decide_anew()
+        are_all_known = self._pods.known
+        await self._running.judge()
+        self._running.update(asyncio.get_running_loop().time(), lambda pod: self._index.of(pod) is not None)
+        for running in self._running:
             if not self._goes_on():
                 return
-            await self._look_at(watched)
+            await self._look_at(running)
+        self._has_counted |= are_all_known
 
     def _deciding(self) -> object:
         orders = self._orders()
@@ -259,63 +236,41 @@ class PodRepair:
         """Whether what is in force is as it was when this round of looks began: each of them may take its time."""
         return self._deciding() == self._decided_by and self._may_act()
 
-    async def _judge(self) -> None:
-        """Decide about the pods that are new or changed, beside the event loop: a tenant chooses how long that takes (F37)."""
-        before, verdicts = self._verdicts, {}
-        for pod in self._pods:
-            if not pod.is_injected:
-                continue
-            key = _key(pod)
-            known = before.get(key)
-            if known and known[0].ips == pod.ips and known[0].is_decided_like(pod):
-                verdict = known[1]
-            else:
-                verdict = await asyncio.to_thread(self._verdict, pod)
-            verdicts[key] = pod, verdict
-        self._verdicts = verdicts
-
-    def _watch(self) -> None:
-        """Bring up to date which pods of the mesh run, or have a sandbox at least."""
-        now, before, self._watched = asyncio.get_running_loop().time(), self._watched, {}
-        for key, (pod, verdict) in self._verdicts.items():
-            if verdict is None or not (pod.running or self._index.of(pod)):
-                continue
-            watched = self._watched[key] = before.get(key) or _Watched(pod, verdict, now, now)
-            watched.pod, watched.verdict = pod, verdict
-            if not pod.running:
-                watched.since = now
-
-    def _verdict(self, pod: Pod) -> Redirect | InvalidValue | None:
-        if outside_mesh(pod.namespace, pod.name, self._orders().settings.exclude_namespaces, None):
-            return None
-        try:
-            verdict = decide(pod, tuple(addresses_of(pod)), self._defaults())
-        except InvalidValue as error:
-            return error
-        return None if isinstance(verdict, Pass) else verdict
-
-    async def _look_at(self, watched: _Watched) -> None:
-        sandbox, now = self._index.of(watched.pod), asyncio.get_running_loop().time()
+    async def _look_at(self, running: RunningPod) -> None:
+        sandbox, now = self._index.of(running.pod), asyncio.get_running_loop().time()
         container_id = sandbox.container_id if sandbox else ""
-        if watched.settled == container_id:
-            return
-        if self._was_added(watched.pod, container_id):
-            watched.settled, watched.note = container_id, ""
+        if running.settled == container_id:
             return
         mode = self._orders().settings.repair_mode
         if (
-            now < watched.again
-            or _key(watched.pod) in self._busy
+            now < running.again
+            or key_of(running.pod) in self._busy
             or (mode is RepairMode.DELETE and now < self._delete_from)
         ):
             return
-        found = await self._look_into(watched, sandbox)
-        if found.redirected:
-            watched.settled, watched.note = container_id, ""
+        if stack := await self._own_stack(running.pod):
+            await self._say(running, container_id, Outcome("RedirectHasNoEffect", without_effect(running.pod, stack)))
             return
-        watched.again = now + min(AGAIN, now - watched.first)  # at first often: it may be about to be known
-        if not found.unknown or now - watched.since >= PATIENCE:
-            await self._say(watched, container_id, await self._outcome(watched, sandbox, found, mode))
+        if self._was_added(running.pod, container_id):
+            running.settle(container_id, redirected=True)
+            return
+        found = await self._look_into(running, sandbox)
+        running.redirected, running.hidden = found.redirected or found.repaired, found.hidden
+        if found.redirected:
+            running.settle(container_id, redirected=True)
+            return
+        running.again = now + min(AGAIN, now - running.first)  # at first often: it may be about to be known
+        if not self._orders().installed:
+            running.note = ""  # none is to be redirected
+        elif not found.unknown or now - running.since >= PATIENCE:
+            await self._say(running, container_id, await self._outcome(running, sandbox, found, mode))
+
+    async def _own_stack(self, pod: Pod) -> str:
+        """Name the runtime if it gives the pod a network stack of its own (F42)."""
+        if not pod.runtime_class or not self._orders().installed:
+            return ""
+        handler = await self._cluster.handler_of(pod.runtime_class) if self._cluster else ""
+        return own_network_stack(handler or pod.runtime_class)
 
     def _was_added(self, pod: Pod, container_id: str) -> bool:
         name = pod.namespace, pod.name
@@ -323,21 +278,21 @@ class PodRepair:
             return self._added.get(container_id, ())[:2] == name
         return any(each[:2] == name and bool(each[2]) and pod.has_uid(each[2]) for each in self._added.values())
 
-    async def _look_into(self, watched: _Watched, sandbox: Sandbox | None) -> Found:
+    async def _look_into(self, running: RunningPod, sandbox: Sandbox | None) -> Found:
         """Look into a pod's netns, and write into it if it is to be; within a time, whatever is in it."""
-        pod, verdict = watched.pod, watched.verdict
+        pod, verdict, orders = running.pod, running.verdict, self._orders()
         known = self._index.known(pod)
         if isinstance(known, Doubt):
             return Found(unknown=known.reason)
-        writes = self._orders().settings.repair_mode is RepairMode.REDIRECT and not isinstance(verdict, InvalidValue)
-        write = self._redirect(pod, known.addresses) if writes else None
+        writes = orders.installed and orders.settings.repair_mode is RepairMode.REDIRECT
+        write = self._redirect(pod, known.addresses) if writes and not isinstance(verdict, InvalidValue) else None
         if write and not (sandbox and sandbox.uid) and self._cluster and (doubt := await self._cluster.confirm(pod)):
             return Found(unknown=doubt)
         families = verdict.families if isinstance(verdict, Redirect) else tuple(Family)
         look, loop = Look(known, families, write), asyncio.get_running_loop()
         work = loop.run_in_executor(self._workers, looked, look, self._files, self._capability())
-        self._busy.add(_key(pod))
-        work.add_done_callback(lambda _: self._busy.discard(_key(pod)))
+        self._busy.add(key_of(pod))
+        work.add_done_callback(lambda _: self._busy.discard(key_of(pod)))
         done, _ = await asyncio.wait([work], timeout=DEADLINE)
         return work.result() if done else Found(unknown=f"its netns was not looked through within {DEADLINE:.0f} s")
 
@@ -347,92 +302,36 @@ class PodRepair:
             return None if isinstance(verdict, Pass) else verdict
         return None
 
-    async def _outcome(self, watched: _Watched, sandbox: Sandbox | None, found: Found, mode: RepairMode) -> Outcome:
-        why = self._why(sandbox)
-        if found.repaired:
-            said = f"{WITHOUT}{why}; it has it now. Connections that were open before stay as they are until they end"
-            return Outcome("Redirected", said)
-        if found.unknown:
-            return Outcome("NotRedirected", f"no redirect of it has been seen: {found.unknown}", settled=False)
-        if found.refused:
-            return Outcome(
-                "NotRedirected", f"{WITHOUT}{why}, and cannot be given it now: {found.refused}", settled=False
-            )
-        if isinstance(watched.verdict, InvalidValue):
-            return Outcome("NotRedirected", f"{WITHOUT}{why}: {watched.verdict}. Correct that, and let it start anew")
-        if mode is RepairMode.DELETE and self._goes_on():
-            return await self._delete(watched.pod, why)
-        return Outcome("NotRedirected", f"{WITHOUT}{why}; delete it, so that it starts anew")
-
-    def _why(self, sandbox: Sandbox | None) -> str:
-        """Say what is known of why a pod has none; nothing is known without its result."""
-        if sandbox is None or sandbox.has_entry is None:
-            return ""
-        if sandbox.has_entry:
-            return ": its network was set up through the plugin's entry, while it or its namespace was left alone"
-        return f": its network {sandbox.network} was set up without the plugin's entry"
-
-    async def _delete(self, pod: Pod, why: str) -> Outcome:
+    async def _outcome(self, running: RunningPod, sandbox: Sandbox | None, found: Found, mode: RepairMode) -> Outcome:
+        invalid = running.verdict if isinstance(running.verdict, InvalidValue) else None
+        if outcome := unredirected.outcome(found, sandbox, invalid):
+            return outcome
+        if mode is not RepairMode.DELETE or not self._goes_on():
+            return unredirected.left(sandbox)
         if self._runtime.without_entry:
-            said = "the one in its place may start without it too, as the container runtime does not load the plugin's entry"
-            return Outcome("NotRedirected", f"{WITHOUT}{why}, and is not deleted: {said}", settled=False)
+            return unredirected.held_back(sandbox)
         self._delete_from = asyncio.get_running_loop().time() + DELETE_EVERY
-        refused = await self._cluster.delete_pod(pod) if self._cluster else "the agent has no cluster"
-        if refused:
-            return Outcome("NotRedirected", f"{WITHOUT}{why}, and cannot be deleted: {refused}", settled=False)
-        return Outcome("Deleted", f"{WITHOUT}{why}; it is deleted, so that it starts anew")
+        refused = await self._cluster.delete_pod(running.pod) if self._cluster else "the agent has no cluster"
+        return unredirected.deleted(sandbox, refused)
 
-    async def _say(self, watched: _Watched, container_id: str, outcome: Outcome) -> None:
-        pod = watched.pod
+    async def _say(self, running: RunningPod, container_id: str, outcome: Outcome) -> None:
+        pod = running.pod
         self._observe(outcome.reason)
-        if outcome.reason == "Redirected":
-            self.repaired += 1
-            watched.note = ""
-        else:
-            watched.note = f"pod {pod.namespace}/{pod.name}: {outcome.message}"
+        self.repaired += outcome.is_repaired
+        running.note = "" if outcome.is_repaired else f"pod {pod.namespace}/{pod.name}: {outcome.message}"
         if outcome.settled:
-            watched.settled = container_id
+            running.settle(container_id, redirected=outcome.is_repaired)
         else:
-            watched.again = asyncio.get_running_loop().time() + AGAIN
-        known, watched.observed = watched.observed == outcome[:2], (outcome.reason, outcome.message)
+            running.again = asyncio.get_running_loop().time() + AGAIN
+        known, running.observed = running.observed == outcome[:2], (outcome.reason, outcome.message)
         if known:
             return
         extra = {"namespace": pod.namespace, "pod": pod.name, "reason": outcome.message}
         _log.warning("a running pod had no redirect: %s", outcome.reason, extra=extra)
         if not self._cluster:
             return
-        warning = outcome.reason != "Redirected"
-        if why := await self._cluster.tell(pod, outcome.reason, outcome.message, warning=warning):
+        if why := await self._cluster.tell(pod, outcome.reason, outcome.message, warning=not outcome.is_repaired):
             _log.warning("an Event could not be written", extra={"reason": why})
-
-
-def _key(pod: Pod) -> tuple[str, str, str]:
-    return pod.namespace, pod.name, pod.uid
-
-
-def looked(look: Look, files: NetnsFiles, capability: Capability) -> Found:
-    """Look into a pod's netns, and redirect its traffic if that is asked for; on a worker."""
-    try:
-        with files.proven(look.known) as fd:
-            try:
-                if holds_redirect(fd, look.families):
-                    return Found(redirected=True)
-            except ApplyError as error:
-                return Found(unknown=str(error))
-            if look.write is None:
-                return Found()
-            if capability.unusable:
-                return Found(unknown=f"this node redirects no pods: {capability.unusable}")
-            if lacking := capability.lacks(look.write):
-                return Found(refused=lacking)
-            apply(fd, look.write, capability.backend)()
-            return Found(repaired=True)
-    except UnprovenError as error:
-        return Found(unknown=f"its network namespace is not known for certain: {error}")
-    except ApplyError as error:
-        return Found(refused=str(error))
-    except OSError as error:
-        return Found(unknown=f"its network namespace cannot be opened: {error}")
 
 
 def _written(conf_dir: Path, node: NodeState) -> float | None:

@@ -80,7 +80,8 @@ class SandboxIndex:
         if later and not names and later.written > sandbox.written:
             return Doubt(f"its address is by now that of pod {later.namespace}/{later.name}")
         others = frozenset() if names else self._others(pod)
-        return Known(names, self._files.name_of(sandbox.netns), addresses, others)
+        elsewhere = "" if names else sandbox.netns or sandbox.sandbox
+        return Known(names, self._files.name_of(sandbox.netns), addresses, others, elsewhere)
 
     def _others(self, pod: Pod) -> frozenset[str]:
         """Name the files that are named for other pods."""

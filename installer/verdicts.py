@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from installer.explain.warnings import early_containers
 from installer.waiting import wait
 from plugin.decision import decide
-from plugin.outside import Pass, outside_mesh
+from plugin.outside import Pass
 from plugin.values import InvalidValue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Iterable
 
     from plugin.parameters import Defaults
     from plugin.pod import Pod
@@ -94,10 +94,3 @@ class Verdicts:
         """Return what was decided of a pod last; of one that has not been judged yet that it is left alone."""
         made = self._made.get(pod.uid)
         return made.verdict if made else LEFT_ALONE
-
-    def redirected(self, excluded: Collection[str]) -> int:
-        """Count the pods that the decision table redirects; how is not looked at."""
-        return sum(
-            each.verdict.is_redirected and not outside_mesh(each.pod.namespace, each.pod.name, excluded, None)
-            for each in self._made.values()
-        )

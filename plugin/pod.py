@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 # A tenant may declare as many containers, ports and env as fit into 1.5 MB: thousands.
+LONGEST_NAME = 253  # characters of an object's name
 MOST_CONTAINERS = 64  # of a kind, besides the mesh's own, whose names and ids are kept
 
 _T = TypeVar("_T")
@@ -91,7 +92,8 @@ class Pod:
         failing: the init containers whose last try failed.
         remembered: found by its name alone, in an outage: it may be an earlier pod of that name.
         running: whether it has a network of its own, a container of it has started, and it neither ends nor has ended.
-        ips: its addresses as the API server has them; neither of the two decides anything.
+        ips: its addresses as the API server has them.
+        runtime_class: its `spec.runtimeClassName`; none of the three decides anything.
     """
 
     namespace: str
@@ -113,6 +115,7 @@ class Pod:
     remembered: bool = field(default=False, compare=False)
     running: bool = False
     ips: tuple[str, ...] = ()
+    runtime_class: str = ""
 
     @property
     def is_injected(self) -> bool:
@@ -168,6 +171,7 @@ class Pod:
             and spec.get("hostNetwork") is not True
             and _is_running(status),
             ips=tuple(_ips(status)),
+            runtime_class=str(spec.get("runtimeClassName") or "")[:LONGEST_NAME],
         )
 
     def is_decided_like(self, other: Pod) -> bool:

@@ -48,11 +48,20 @@ def ask(
 def _pod(access: Access, namespace: str, name: str) -> Found:
     got = access.got(Source("pods", f"/api/v1/namespaces/{namespace}/pods/{name}", {}, False, namespace))
     if not isinstance(got, Unasked):
-        return Found(PodManifest(got, "Pod"), Pod.from_manifest(got))
+        pod = Pod.from_manifest(got)
+        return Found(PodManifest(got, "Pod"), pod, _handler(access, pod.runtime_class))
     if got.why is Why.NO_DEFINITION:
         raise click.ClickException(f"the cluster has no pod {namespace}/{name}")
     expected = f", expected the right to get pods in namespace {namespace}" if got.why is Why.FORBIDDEN else ""
     raise click.ClickException(f"pod {namespace}/{name}: {got.message}{expected}")
+
+
+def _handler(access: Access, runtime_class: str) -> str:
+    """Ask which handler of the runtime a RuntimeClass stands for; empty if it has none, or nobody may say."""
+    if not runtime_class:
+        return ""
+    got = access.got(Source("runtimeclasses", f"/apis/node.k8s.io/v1/runtimeclasses/{runtime_class}", {}, False, ""))
+    return "" if isinstance(got, Unasked) else str(got.get("handler", ""))
 
 
 def _in_force(access: Access, given: Collection[str]) -> InForce:

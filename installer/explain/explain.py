@@ -83,7 +83,11 @@ def _explained(found: Found, addresses: tuple[Address, ...], in_force: InForce) 
         "it is a meshed pod",
         verdict,
         tuple(parameters(pod, pod.proxy, addresses, in_force.defaults)) if pod.proxy else (),
-        (*warnings.of_redirect(pod, verdict, addresses), *warnings.of_manifest(found.written.manifest, verdict)),
+        (
+            *warnings.of_runtime(pod, found.handler),
+            *warnings.of_redirect(pod, verdict, addresses),
+            *warnings.of_manifest(found.written.manifest, verdict),
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
+from installer.runtimeclass import own_network_stack, without_effect
 from plugin.keys import INIT, PROXY, REROUTE, TRAFFIC, TRAFFIC_NAMES
 from plugin.redirect import SIDECAR, Family, Mode
 from plugin.rules import NEVER_INBOUND
@@ -63,6 +64,17 @@ def of_redirect(pod: Pod, redirect: Redirect, addresses: tuple[Address, ...]) ->
             f"traffic of {_listed(around)} goes round the sidecar: IPv6 is redirected if it is the pod's first family, if "
             f"{PROXY} has the env ISTIO_DUAL_STACK=true, or if the agent's setting ipv6 is always"
         )
+
+
+def of_runtime(pod: Pod, handler: str) -> Iterator[str]:
+    """Say that a redirect has no effect, if the pod's runtime is known to have a network stack of its own (F42).
+
+    Args:
+        pod: that is redirected.
+        handler: of its RuntimeClass; empty: not known, so that the class's own name has to tell.
+    """
+    if runtime := own_network_stack(handler or pod.runtime_class):
+        yield without_effect(pod, runtime)
 
 
 def of_manifest(manifest: Mapping[str, Any], redirect: Redirect) -> Iterator[str]:

@@ -55,10 +55,10 @@ def change(mesh: Mesh, pod: Pod, edit: Callable[[dict[str, Any]], None]) -> None
     file.write_text(json.dumps(kept))
 
 
-def count(mesh: Mesh) -> str:
-    """Read the number of pods without a redirect from /metrics."""
+def count(mesh: Mesh, kind: str = "unredirected") -> str:
+    """Read the number of pods without a redirect, or with one, from /metrics."""
     text = mesh.agent.get("/metrics")[1]
-    return next(line for line in text.splitlines() if line.startswith("istio_cni_unredirected_pods ")).split()[1]
+    return next(line for line in text.splitlines() if line.startswith(f"istio_cni_{kind}_pods ")).split()[1]
 
 
 def named(mesh: Mesh) -> dict[str, str]:
@@ -165,6 +165,56 @@ def test_what_cannot_be_proven_is_counted_and_named(mesh: Mesh) -> None:  # F35
         assert "includeOutboundIPRanges" in named(mesh)["wrong"]
         assert [rules(pod) for pod in (other, *pods.values())] == [""] * 7
         assert stranger() == ""
+
+
+@pytest.mark.parametrize("elsewhere", ["/run/docker/netns/1-abcdef", "/run/containerd/netns/cni-moved"])
+def test_one_outside_the_runtimes_usual_directory_is_named_with_its_path(mesh: Mesh, elsewhere: str) -> None:  # F35
+    pod = mesh.create("moved", injected=True)
+    mesh.runs(pod)
+    usual = json.loads(mesh.result_file(pod).read_bytes())["result"]["interfaces"][-1]["sandbox"]
+    for command in (
+        ["/usr/bin/mkdir", "-p", elsewhere.rpartition("/")[0]],
+        ["/usr/bin/touch", elsewhere],
+        ["/usr/bin/mount", "--bind", usual.removeprefix("/var"), elsewhere],
+        ["/usr/bin/umount", usual.removeprefix("/var")],
+        ["/usr/bin/rm", usual.removeprefix("/var")],
+    ):
+        mesh.node.run_inside(command)
+    change(mesh, pod, lambda kept: kept["result"]["interfaces"][-1].update(sandbox=elsewhere))
+    with strangers(mesh, elsewhere.rpartition("/")[2]) as stranger, agent(mesh, "redirect", pod):
+        until(lambda: "moved" in named(mesh), PATIENCE, "the log names the pod")
+        assert f"and {elsewhere}, which its network's result names, is outside it" in named(mesh)["moved"]
+        assert count(mesh) == "1.0"
+        assert stranger() == ""
+
+
+# cniVersion of a conflist, and its plugins: before 0.3.0 there is no prevResult, which portmap needs.
+VERSIONS = {"0.1.0": 1, "0.2.0": 1, "0.3.0": 2, "0.3.1": 2, "0.4.0": 2, "1.0.0": 2}
+
+
+@pytest.mark.parametrize("first", [4, 6])
+def test_its_netns_is_found_by_the_result_of_any_version(mesh: Mesh, first: int) -> None:  # F35
+    primary = mesh.node.conf_dir / "10-k8s.conflist"
+    usual, pods = primary.read_text(), {}
+    for version, plugins in VERSIONS.items():
+        network = json.loads(usual) | {"cniVersion": version}
+        network["plugins"] = network["plugins"][:plugins]
+        ranges = network["plugins"][0]["ipam"]["ranges"]
+        ranges.sort(key=lambda each: (":" in each[0]["subnet"]) == (first == 4))
+        primary.with_name("10-k8s.new").write_text(json.dumps(network))
+        primary.with_name("10-k8s.new").rename(primary)
+        until(lambda n=plugins: len(mesh.node.plugins_loaded()) == n, SOON, "the runtime has loaded it")  # type: ignore[misc]
+        pods[version] = mesh.create(f"of-{version.replace('.', '-')}", injected=True)
+        mesh.runs(pods[version])
+        kept = json.loads(mesh.result_file(pods[version]).read_bytes())["result"]
+        assert kept["cniVersion"] == version, "libcni keeps the list's"
+    mesh.node.write_primary()
+    mesh.node.wait_network_ready()
+    with agent(mesh, "redirect", *pods.values()):
+        for version, pod in pods.items():
+            until(lambda pod=pod: REDIRECT in rules(pod), SOON, f"the pod of {version} has rules")  # type: ignore[misc]
+        until(lambda: count(mesh, "redirected") == f"{len(pods)}.0", SOON, "they are counted")
+        assert count(mesh) == "0.0"
 
 
 @contextmanager

@@ -32,15 +32,24 @@ def explained(
     injected: bool = True,
     addresses: tuple[str, ...] = (),
     says: Mapping[str, str] = {},
+    runtime: tuple[str, str] = ("", ""),
 ) -> Explanation:
-    """Explain a pod; annotations are those that begin with traffic.sidecar.istio.io/, unless they are whole."""
+    """Explain a pod; annotations are those that begin with traffic.sidecar.istio.io/, unless they are whole.
+
+    `runtime` is its RuntimeClass and the handler that this stands for.
+    """
+    runtime_class, handler = runtime
     whole = {(key if "/" in key else TRAFFIC + key): text for key, text in says.items()}
     manifest = {
         "metadata": {"name": "web", "namespace": namespace, "annotations": (INJECTED if injected else {}) | whole},
-        "spec": {"containers": list(containers or (APP, PROXY)), "initContainers": list(init)},
+        "spec": {
+            "containers": list(containers or (APP, PROXY)),
+            "initContainers": list(init),
+            "runtimeClassName": runtime_class or None,
+        },
         "status": {"podIPs": [{"ip": each} for each in addresses]},
     }
-    found = Found(PodManifest(manifest, "Pod"), Pod.from_manifest(manifest))
+    found = Found(PodManifest(manifest, "Pod"), Pod.from_manifest(manifest), handler)
     return explain(found, (), InForce())
 
 
@@ -119,6 +128,24 @@ WARNINGS: dict[str, tuple[Explanation, str]] = {
         explained(APP | {"securityContext": {"runAsGroup": 1337}}, PROXY),
         "container app runs as the sidecar's gid 1337",
     ),
+    **{
+        f"RuntimeClass {name} of handler {handler or '(unknown)'}": (
+            explained(runtime=(name, handler)),
+            f"its runtime class {name} runs it by {stack}, which has a network stack of its own",
+        )
+        for name, handler, stack in (
+            ("gvisor", "", "gVisor"),
+            ("runsc-systrap", "", "gVisor"),
+            ("secure", "runsc", "gVisor"),
+            ("kata", "", "Kata Containers"),
+            ("kata-fc", "kata-fc", "Kata Containers"),
+            ("katacontainers", "", "Kata Containers"),
+            ("team-kata-qemu", "", "Kata Containers"),
+            ("vm", "io.containerd.kata.v2", "Kata Containers"),
+            ("peerpods", "", "Kata Containers"),
+            ("firecracker", "", "Firecracker"),
+        )
+    },
     "TPROXY": (explained(says=TPROXY), "under TPROXY istio-proxy needs the capability NET_ADMIN"),
 }
 
@@ -140,6 +167,8 @@ def test_what_would_surprise_is_warned_of_once(case: str) -> None:
         explained(APP, PROXY | {"securityContext": {"runAsUser": 0, "runAsGroup": 1337}}),
         explained(says={"excludeInboundPorts": "15020, 15090"}),
         explained(init=(INIT,), says={"includeOutboundIPRanges": ""}),
+        explained(runtime=("nvidia", "")),
+        explained(runtime=("kata-like", "crun")),
         explained(APP, PROXY | {"securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}, says=TPROXY),
     ],
     ids=[
@@ -151,6 +180,8 @@ def test_what_would_surprise_is_warned_of_once(case: str) -> None:
         "root with a group",
         "excluded anyhow",
         "nothing outbound",
+        "another runtime of the node's kernel",
+        "a handler that is not what the class is called",
         "with NET_ADMIN",
     ],
 )

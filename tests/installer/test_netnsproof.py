@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from installer.netnslook import Found, Look, looked
 from installer.netnsproof import Known, NetnsFiles
-from installer.podrepair import Found, Look, looked
 from installer.sandboxes import Sandbox
 from installer.sandboxindex import Doubt, SandboxIndex
 from plugin.backend import Backend, Capability

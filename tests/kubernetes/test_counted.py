@@ -1,0 +1,77 @@
+"""How many pods are redirected, in a node's report: what their netns hold, from the first look of each agent."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kubernetes.conftest import SOON, ready, report
+from tests.support.netns import Netns
+from tests.support.wait import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.kubernetes.conftest import Node
+    from tests.support.agent import AgentProcess
+    from tests.support.cluster import Cluster
+
+PODS = 3
+OVERLAP = 5.0  # seconds for which the reports of an agent that takes over are followed
+
+
+@pytest.fixture
+def redirected(tmp_path: Path, cluster: Cluster, node: Node, running: AgentProcess) -> Iterator[AgentProcess]:
+    """An agent that finds pods redirected by another, as containerd and libcni keep them."""
+    running.stop()
+    netns_dir, results = tmp_path / "netns", tmp_path / "cni" / "results"
+    netns_dir.mkdir()
+    results.mkdir(parents=True)
+    with ExitStack() as ending:
+        for number in range(PODS):
+            address, name = f"10.9.0.{number + 1}", f"cart-{number}"
+            netns = ending.enter_context(Netns(netns_dir / name))
+            for command in (
+                "/sbin/ip link add eth0 type veth peer name peer",
+                f"/sbin/ip address add {address}/24 dev eth0",
+                "/usr/sbin/nft add table inet istio-proxy-nat",
+            ):
+                subprocess.run(["/usr/bin/nsenter", f"--net={netns.path}", *command.split()], check=True)
+            uid = node.start_pod(name)
+            status = {"phase": "Running", "podIPs": [{"ip": address}]}
+            cluster.core.patch_namespaced_pod_status(name, "default", {"status": status})
+            of = {"K8S_POD_NAMESPACE": "default", "K8S_POD_NAME": name, "K8S_POD_UID": uid}
+            kept = {
+                "kind": "cniCacheV1", "containerId": name, "ifName": "eth0", "networkName": "k8s", "config": "",
+                "cniArgs": [*of.items()], "netns": str(netns.path),
+                "result": {"cniVersion": "1.0.0", "ips": [{"address": f"{address}/24"}]},
+            }  # fmt: skip
+            (results / f"k8s-{name}-eth0").write_text(json.dumps(kept))
+        running.set("netns-dir", netns_dir)
+        running.set("cni-cache-dir", tmp_path / "cni")
+        running.start()
+        running.ready()
+        yield running
+        running.stop()
+
+
+def test_each_agent_reports_what_the_netns_hold(cluster: Cluster, node: Node, redirected: AgentProcess) -> None:
+    until(lambda: report(cluster, node)["pods"].get("redirected") == PODS, SOON, "they are counted")
+    assert report(cluster, node)["pods"]["repaired"] == 0
+    redirected.stop()
+    redirected.start()
+    redirected.ready()
+    seen, ends = [], time.monotonic() + OVERLAP
+    while time.monotonic() < ends:
+        seen.append(report(cluster, node)["pods"]["redirected"])
+    assert {*seen} == {PODS}
+    until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "the report is the new agent's")
+    until(
+        lambda: f"istio_cni_redirected_pods {PODS}.0" in redirected.get("/metrics")[1], SOON, "and its metrics say so"
+    )
