@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -29,6 +30,7 @@ from installer.reconcile import Reconciler
 from installer.release import release
 from installer.sandboxes import Sandboxes
 from installer.socketdir import ForeignDirectoryError, is_deleted, require_own
+from installer.startedanew import keep_that_it_ends, would_help
 from installer.terminal import say
 from installer.uninstall import uninstall
 from installer.verdicts import Verdicts
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 NETNS_WORKERS = 8  # threads; more pods than that at once wait for their turn (F29)
 REPAIR_WORKERS = 2  # threads that look into what runs already: no ADD waits for these
+LOOK_EVERY = 5.0  # seconds between two looks whether a netns is hidden from this agent
 RETRY = 1.0  # seconds between two tries at what this node refuses for now
 NOT_SERVING = "saw its socket or its lock file deleted or replaced, expected them as it made them: it makes them anew"
 
@@ -98,6 +101,7 @@ class Agent:
         self._lines = lines
         self._told, self._stop = asyncio.Event(), asyncio.Event()
         self._leaves = False
+        self._started = time.time()
         self._notices = Notices()
         self._backends = Backends()
         self._pods = _pods(settings)
@@ -184,6 +188,7 @@ class Agent:
                     parts.create_task(self._serve())
                     parts.create_task(self._reconciler.run(self._stop))
                     parts.create_task(self._pod_repair.run(self._stop))
+                    parts.create_task(self._end_to_see())
                     parts.create_task(self._say_when_ready())
             except TimeoutError:
                 _log.error(
@@ -326,6 +331,23 @@ class Agent:
                 self._unasked = ""
                 _log.info("health", extra={"address": f"{found.host}:{found.port}"})
                 return
+
+    async def _end_to_see(self) -> None:
+        """End where a running pod's netns is hidden from this container, and would be seen by the next (F41)."""
+        socket, mounts = self._settings.agent_socket, self._settings.mounts
+        while mounts and not self._told.is_set():  # without, nothing is between the node's mounts and this process
+            since = self._pod_repair.hidden_since
+            if (
+                since is not None
+                and self._reconciler.state.installed  # else more pods would start without their redirect
+                and would_help(socket, since, self._started, time.time())
+                and keep_that_it_ends(socket)
+            ):
+                _log.warning(
+                    "ends: a running pod is to be redirected, and only a container that starts anew sees its netns"
+                )
+                self._told.set()
+            await wait(self._told, LOOK_EVERY)
 
     async def _choose_backend(self) -> None:
         await self._backends.try_all(self._workers, self._orders.settings.redirect_backend)

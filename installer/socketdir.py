@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from installer.files import is_temporary, lock_file
 from installer.lastorders import orders_file
+from installer.startedanew import started_anew_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,8 @@ def require_own(socket: Path) -> None:
         raise ForeignDirectoryError(
             f"{_saw(directory)} that others than root may write to ({stat.filemode(seen.st_mode)}); {_REMEDY}"
         )
-    ours = {socket.name, f".{socket.name}.new", lock_file(socket).name, orders_file(socket).name}
+    kept = lock_file(socket), orders_file(socket), started_anew_file(socket)
+    ours = {socket.name, f".{socket.name}.new", *(each.name for each in kept)}
     if foreign := sorted(name for name in os.listdir(directory) if name not in ours and not is_temporary(name)):  # noqa: PTH208
         raise ForeignDirectoryError(
             f"{_saw(directory)} that istio-cni did not make: it holds {foreign[0]!r}; {_REMEDY}"

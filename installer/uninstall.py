@@ -18,6 +18,7 @@ from installer.files import AlreadyRunningError, Directory, explain, lock, lock_
 from installer.lastorders import orders_file
 from installer.references import Reference, references, why_it_stays
 from installer.settings import PLUGIN, Settings
+from installer.startedanew import started_anew_file
 
 _ATTEMPTS = 10  # at planning anew, when other programs change the directory at the same time
 _PAUSE = 0.1  # seconds between two of them
@@ -176,7 +177,7 @@ def _references(path: Path, mount: Path) -> list[Reference]:
 def _socket(socket: Path) -> Iterator[Step]:
     """Take away what an agent leaves beside its socket, for the next one."""
     found = False
-    for path in (socket, lock_file(socket), orders_file(socket)):
+    for path in (socket, lock_file(socket), orders_file(socket), started_anew_file(socket)):
         if path.exists():
             found = True
             path.unlink(missing_ok=True)

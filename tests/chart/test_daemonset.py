@@ -41,10 +41,14 @@ def test_it_has_few_rights_on_the_node(render: Render) -> None:
     ]
 
 
-def test_it_does_not_keep_the_netns_of_pods_that_have_ended(render: Render) -> None:
-    mounts = {each["name"]: each for each in render().container["volumeMounts"]}
-    for name in ("netns-dir", "cni-bin-dir", "cni-conf-dir"):
-        assert mounts[name]["mountPropagation"] == "HostToContainer"
+@pytest.mark.parametrize("asked", [None, "HostToContainer"])
+def test_it_starts_on_nodes_without_shared_mounts_unless_it_is_to_see_what_is_mounted_later(
+    render: Render, asked: str | None
+) -> None:
+    values = {"cni": {"mountPropagation": asked}} if asked else {}
+    mounts = {each["name"]: each for each in render(values).container["volumeMounts"]}
+    propagations = {name: each["mountPropagation"] for name, each in mounts.items() if "mountPropagation" in each}
+    assert propagations == dict.fromkeys(("netns-dir", "cni-bin-dir", "cni-conf-dir"), asked or "None")
     assert mounts["netns-dir"]["readOnly"] is mounts["cni-cache-dir"]["readOnly"] is True
 
 

@@ -17,7 +17,7 @@ from tests.support.machine import checked, run_in
 from tests.support.wait import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from tests.support.machine import Machine
 
@@ -92,6 +92,7 @@ class Pod:
         gid: int = 0,
         env: Mapping[str, str] | None = None,
         mounts: Mapping[Path, str] | None = None,
+        propagated: Collection[str] = (),
     ) -> Container:
         """Create and start a container, without any capability.
 
@@ -103,6 +104,7 @@ class Pod:
             gid: its group.
             env: its variables.
             mounts: files of the machine and where the container sees them, read-only.
+            propagated: where it is to see what the machine mounts there later.
 
         Raises:
             CriError: if it does not start.
@@ -114,7 +116,12 @@ class Pod:
             command=command,
             envs=[api.KeyValue(key=key, value=value) for key, value in (env or {}).items()],
             mounts=[
-                api.Mount(host_path=str(here), container_path=there, readonly=True)
+                api.Mount(
+                    host_path=str(here),
+                    container_path=there,
+                    readonly=True,
+                    propagation=api.PROPAGATION_HOST_TO_CONTAINER if there in propagated else api.PROPAGATION_PRIVATE,
+                )
                 for here, there in (mounts or {}).items()
             ],
             log_path=log_path,
