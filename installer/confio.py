@@ -1,11 +1,12 @@
 """The edge of `confdir`: reads cniConfDir for it, and carries its steps out."""
 
 import logging
+import stat
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
 from installer import exchange
-from installer.confdir import LIST, Delete, Step, Write
+from installer.confdir import Delete, Listing, Step, Write
 from installer.files import Directory, UnreadableError
 from installer.inode import Inode
 from installer.settings import CONF_SUFFIXES
@@ -30,6 +31,18 @@ def listing(folder: Directory) -> dict[str, bytes | OSError]:
             except UnreadableError as error:
                 found[name] = error
     return found
+
+
+def links(folder: Directory, found: Listing) -> dict[str, str | None]:
+    """Find the symbolic links in a listing, as `confdir.Links` has them."""
+    meant: dict[str, str | None] = {}
+    for name in found:
+        seen = folder.stat(name)
+        if seen and stat.S_ISLNK(seen.st_mode):
+            with suppress(UnreadableError):
+                path = folder.follow(name)
+                meant[name] = path.name if path and len(path.parts) == 1 else None
+    return meant
 
 
 def carry_out(folder: Directory, steps: Sequence[Step], *, patient: bool = True) -> None:
@@ -63,22 +76,14 @@ def sweep(folder: Directory, *, patient: bool = True) -> list[str]:
 
 def _write(folder: Directory, step: Write, *, patient: bool) -> None:
     with ExitStack() as opened:
-        like = _model(folder, step.name) if step.seen is None else None
-        if like:
-            opened.enter_context(like)
+        like = None
+        if step.source and step.seen is None:
+            with suppress(FileNotFoundError, UnreadableError):
+                like = opened.enter_context(Inode(folder, step.source[0], follow=True))
         before = folder.stat(step.name)
-        exchange.write(folder, step.name, step.content, step.seen, like, patient=patient)
+        exchange.write(folder, step.name, step.content, step.seen, like, source=step.source, patient=patient)
     if before and before.st_nlink > 1:
         _log.warning(
             "the file had other names (hard links), which keep what it held",
             extra={"file": str(folder.path / step.name), "names": before.st_nlink - 1},
         )
-
-
-def _model(folder: Directory, name: str) -> Inode | None:
-    """Open the file from which a new one is made, for its owner, permissions and attributes: `x.conf`, `x.conf.conflist`."""
-    for like in (name.removesuffix(LIST), name + LIST):
-        if like != name:
-            with suppress(FileNotFoundError, UnreadableError):
-                return Inode(folder, like)
-    return None

@@ -6,9 +6,10 @@ Bytes in, bytes out, nothing else. `installer.netconf` says what is accepted.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from installer.netconf import PLUGIN_TYPE, NetworkConf, NetworkList, encoded, go_field
+from installer.netconf import MARKER, PLUGIN_TYPE, InvalidConfigError, NetworkConf, NetworkList, encoded
 from plugin import jsontext
 
 if TYPE_CHECKING:
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
     from plugin.jsontext import Element
 
 
+_read = lru_cache(maxsize=8)(NetworkList.parse)  # one look at a directory asks several things of each file
+
+
 def check_list(content: bytes) -> None:
     """Make sure that a `.conflist` is one that a runtime takes.
 
     Raises:
         InvalidConfigError: it says what was seen and what was expected.
     """
-    NetworkList.parse(content)
+    _read(content)
 
 
 def check_conf(content: bytes) -> None:
@@ -52,7 +56,7 @@ def splice(content: bytes, entry: Mapping[str, Any]) -> bytes:
     """
     if entry.get("type") != PLUGIN_TYPE:
         raise ValueError(f"entry: saw type {entry.get('type')!r}, expected {PLUGIN_TYPE!r}")
-    conflist = NetworkList.parse(content)
+    conflist = _read(content)
     if conflist.is_spliced(entry):
         return content
     edits = conflist.cuts()
@@ -71,7 +75,7 @@ def remove(content: bytes) -> bytes:
     Raises:
         InvalidConfigError: if `content` is no conflist.
     """
-    conflist = NetworkList.parse(content)
+    conflist = _read(content)
     return encoded(_edited(conflist.text, conflist.cuts()))
 
 
@@ -81,7 +85,7 @@ def is_spliced(content: bytes, entry: Mapping[str, Any]) -> bool:
     Raises:
         InvalidConfigError: if `content` is no conflist.
     """
-    return NetworkList.parse(content).is_spliced(entry)
+    return _read(content).is_spliced(entry)
 
 
 def has_entry(content: bytes) -> bool:
@@ -90,7 +94,7 @@ def has_entry(content: bytes) -> bool:
     Raises:
         InvalidConfigError: if `content` is no conflist.
     """
-    conflist = NetworkList.parse(content)
+    conflist = _read(content)
     return len(conflist.others) < len(conflist.plugins)
 
 
@@ -100,7 +104,7 @@ def has_others(content: bytes) -> bool:
     Raises:
         InvalidConfigError: if `content` is no conflist.
     """
-    return bool(NetworkList.parse(content).others)
+    return bool(_read(content).others)
 
 
 def standalone(entry: Mapping[str, Any]) -> bytes:
@@ -117,48 +121,82 @@ def is_standalone(content: bytes) -> bool:
     return isinstance(value, dict) and value.get("type") == PLUGIN_TYPE and "agentSocket" in value
 
 
-def from_conf(content: bytes, entry: Mapping[str, Any]) -> bytes:
-    """Make a list out of a single plugin's configuration, and splice our entry into it (F11).
+def own_list(content: bytes, source: str, name: str, entry: Mapping[str, Any]) -> bytes:
+    """Make a list of our own that does what a configuration of others does, and runs our plugin after it (D11).
 
-    The plugin's text stands in the list as it was, blanks around it included: the list alone is enough to `restore` it.
+    A marker, which libcni reads past, says which file it is and from which it was made: under another name the same content
+    is somebody's copy, and not ours.
+
+    Args:
+        content: of the file from which it is made, a list or a single plugin's configuration.
+        source: that file's name.
+        name: the name of the list.
+        entry: our entry.
 
     Raises:
-        InvalidConfigError: if `content` is no single plugin's configuration.
+        InvalidConfigError: if `content` is no configuration.
     """
-    conf = NetworkConf.parse(content)
-    head = f'"cniVersion": {conf.raw_version}, ' if conf.raw_version else ""
-    return splice(encoded(f'{{{head}"name": {conf.raw_name}, "plugins": [{conf.text}]}}\n'), entry)
+    text = _read(content).text if source.endswith(".conflist") else _as_list(content, source)
+    start = text.index("{") + 1
+    marker = json.dumps({MARKER: {"file": name, "source": source}})[1:-1]
+    return splice(encoded(f"{text[:start]}{marker}, {text[start:]}"), entry)
 
 
-def is_from_conf(content: bytes) -> bool:
-    """Tell a list that `from_conf` made, whatever others added to it: its first plugin has the list's name as its own.
+def source_of(content: bytes, name: str) -> str | None:
+    """Tell from which file a list of our own was made; None if it is somebody else's.
 
     Raises:
         InvalidConfigError: if `content` is no conflist.
     """
-    conflist = NetworkList.parse(content)
-    if not conflist.others:
-        return False
-    members = jsontext.members(conflist.text, conflist.others[0].start)
-    own = [field.value if field else None for field in (go_field(members, "name"), go_field(members, "cniVersion"))]
-    return own == [conflist.name, conflist.version]
+    marker = _read(content).marker
+    if not isinstance(marker, dict) or marker.get("file") != name:
+        return None
+    source = marker.get("source")
+    return source if isinstance(source, str) else None
 
 
-def restore(content: bytes) -> bytes | None:
-    """Give the original of a list that `from_conf` made, byte for byte, whether our entry is still in it or not.
+def converted_from(content: bytes) -> bytes | None:
+    """Give what `NN-x.conf` held before an agent of an earlier build made the list `NN-x.conf.conflist` of it.
 
     Returns:
-        The single plugin's configuration; None where the list is none of ours, or others have added to it since.
+        None where it is not such a list, byte for byte, with our entry in it.
 
     Raises:
         InvalidConfigError: if `content` is no conflist.
     """
-    if not is_from_conf(content):
+    if not has_entry(content):
         return None
-    conflist = NetworkList.parse(remove(content))
-    if len(conflist.plugins) > 1 or not conflist.keys <= {"cniVersion", "name", "plugins"}:
+    without = remove(content)
+    conflist = _read(without)
+    original = encoded(conflist.text[conflist.start + 1 : conflist.end - 1])
+    try:
+        conf = NetworkConf.parse(original)
+    except InvalidConfigError:
         return None
-    return encoded(conflist.text[conflist.start + 1 : conflist.end - 1])
+    return original if conf.raw_name and encoded(_as_list(original, "")) == without else None
+
+
+def delegates_to_us(content: bytes) -> bool:
+    """Tell whether a configuration has our entry inside of a plugin, as in Multus' `delegates` that were copied (F34)."""
+    value = jsontext.loads(content.decode("utf-8", "surrogateescape"))
+    plugins = value.get("plugins", [value])
+    left = [inner for plugin in plugins for inner in plugin.values()]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            if each.get("type") == PLUGIN_TYPE:
+                return True
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
+    return False
+
+
+def _as_list(content: bytes, file: str) -> str:
+    """Write a single plugin's configuration as the list that libcni makes of it; without a name it has the file's (CRI-O)."""
+    conf = NetworkConf.parse(content)
+    head = f'"cniVersion": {conf.raw_version}, ' if conf.raw_version else ""
+    return f'{{{head}"name": {conf.raw_name or json.dumps(file)}, "plugins": [{conf.text}]}}\n'
 
 
 def _written_like(text: str, model: Element, entry: Mapping[str, Any]) -> str:

@@ -71,7 +71,14 @@ def is_aside(name: str) -> bool:
 
 
 def write(
-    folder: Directory, name: str, content: bytes, seen: bytes | None, like: Inode | None, *, patient: bool = True
+    folder: Directory,
+    name: str,
+    content: bytes,
+    seen: bytes | None,
+    like: Inode | None,
+    *,
+    source: tuple[str, bytes] | None = None,
+    patient: bool = True,
 ) -> None:
     """Put a content into a file, durably, with owner, permissions and attributes of another.
 
@@ -81,22 +88,24 @@ def write(
         content: what it is to hold.
         seen: what it holds as far as is known; None: it is not there, or cannot be read.
         like: whose owner, permissions and attributes it gets if there is none in place.
+        source: another file from which the content is made, and what that held.
         patient: change nothing as long as another program has the file open for writing.
 
     Raises:
         BusyError: if one has.
-        OutdatedError: if the file is not as it was seen; it stays as it is.
+        OutdatedError: if the file is not as it was seen, or its source is not; it stays as it is.
         OSError: if it could not be written.
     """
     with folder.naming(name):
         if seen is None:
-            _create(folder, name, content, like)
+            _create(folder, name, content, like, source)
             return
         with _held(folder, name, seen, patient=patient) as there:
             there.release()  # nobody is to wait for our disk
             aside = _prepare(folder, _Aside(name, _digest(seen), _digest(content)), content, there)
             with Inode(folder, aside) as ours:
                 try:
+                    _require_source(folder, source)
                     _require(folder, there, name, seen, patient=patient)
                     by_exchange = _exchange_or_replace(folder, aside, name)
                 except BaseException:
@@ -138,10 +147,11 @@ def settle(folder: Directory, *, patient: bool = True) -> list[str]:
     return [str(aside) for aside in asides if _settle(folder, aside, patient=patient)]
 
 
-def _create(folder: Directory, name: str, content: bytes, like: Inode | None) -> None:
+def _create(folder: Directory, name: str, content: bytes, like: Inode | None, source: tuple[str, bytes] | None) -> None:
     """Make a file where there is none, or one that nobody can read."""
     aside = _prepare(folder, _Aside(name, _NOTHING, _digest(content)), content, like)
     try:
+        _require_source(folder, source)
         try:
             _rename_to_free(folder, aside, name)
         except FileExistsError:
@@ -183,6 +193,17 @@ def _require(folder: Directory, there: Inode, name: str, seen: bytes, *, patient
         raise BusyError(f"{folder.path / name}: saw another program that has it open for writing, expected none")
     if not (there.content == seen and there.is_at(name) and there.is_unchanged()):
         raise _outdated(folder, name)
+
+
+def _require_source(folder: Directory, source: tuple[str, bytes] | None) -> None:
+    """Make sure that what a file is made from is as it was seen."""
+    if source is None:
+        return
+    name, content = source
+    with suppress(FileNotFoundError, UnreadableError):
+        if folder.read(name) == content:
+            return
+    raise _outdated(folder, name)
 
 
 def _exchange_or_replace(folder: Directory, aside: str, name: str) -> bool:

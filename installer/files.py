@@ -13,7 +13,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -115,6 +115,7 @@ class Directory:
             OSError: if there is none.
         """
         self.path = path
+        self._elsewhere = mount not in (None, path)
         try:
             self.fd = os.open(mount or path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -128,6 +129,20 @@ class Directory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self.fd)
+
+    def below(self, name: str) -> Self:
+        """Open a directory of this one; symbolic links mean what they mean on the node.
+
+        Raises:
+            NotADirectoryError: if it is none, or a link to what this process does not see.
+            OSError: if it cannot be opened.
+        """
+        found = self.follow(name)
+        if found is None and self._elsewhere:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self.path / name))
+        made = type(self)(self.path / (found or name), Path(f"/proc/self/fd/{self.fd}") / (found or name))
+        made._elsewhere = self._elsewhere
+        return made
 
     def names(self) -> list[str]:
         """List the names in it, sorted as libcni sorts them: byte by byte."""
@@ -145,6 +160,54 @@ class Directory:
         seen = self.stat(name)
         return seen is not None and stat.S_ISDIR(seen.st_mode)
 
+    def follow(self, name: str) -> PurePath | None:
+        """Follow symbolic links to what a name means, as long as they stay in this directory, which they may name absolutely.
+
+        Returns:
+            The path from here, without links; there need not be anything. None if they lead out.
+
+        Raises:
+            UnreadableError: if they lead in circles.
+        """
+        found, left, links = PurePath(), [name], 0
+        while left:
+            part = left.pop()
+            if part == "..":
+                if not found.parts:
+                    return None
+                found = found.parent
+                continue
+            try:
+                target = PurePath(os.readlink(found / part, dir_fd=self.fd))
+            except OSError:  # no link
+                found /= part
+                continue
+            links += 1
+            if links > MOST_LINKS:
+                raise UnreadableError("too many symbolic links, one to the next")
+            if target.is_absolute():
+                if not target.is_relative_to(self.path):
+                    return None
+                target, found = target.relative_to(self.path), PurePath()
+            left += reversed(target.parts)
+        return found
+
+    def open(self, name: str) -> int:
+        """Open a small file for reading; symbolic links mean what they mean on the node.
+
+        Raises:
+            UnreadableError: if it is no small regular file; with EXDEV if it is a link to what this process does not see.
+            OSError: if it cannot be opened.
+        """
+        found = self.follow(name)
+        if found is None and self._elsewhere:
+            raise UnreadableError(
+                errno.EXDEV,
+                f"a symbolic link that leads out of the directory, to {os.readlink(name, dir_fd=self.fd)}, which the agent's "
+                "container does not see: have it lead to a file in this directory, or put the file itself in its place",
+            )
+        return open_small(os.fspath(found or name), self.fd, follow=found is None)
+
     def read(self, name: str) -> bytes:
         """Read a small file whole.
 
@@ -153,7 +216,7 @@ class Directory:
             FileNotFoundError: if it has gone in the meantime.
         """
         try:
-            fd = open_small(name, self.fd)
+            fd = self.open(name)
             try:
                 return read_small(fd)
             finally:
@@ -340,15 +403,21 @@ def _is_still(fd: int, path: Path) -> bool:
         return False
 
 
-def open_small(name: str, folder_fd: int) -> int:
-    """Open a file of a directory for reading, if it is a small regular one; symbolic links are followed.
+def open_small(name: str, folder_fd: int, *, follow: bool = False) -> int:
+    """Open a file of a directory for reading, if it is a small regular one.
+
+    Args:
+        name: of the file.
+        folder_fd: the directory.
+        follow: whether it may be a symbolic link.
 
     Raises:
         UnreadableError: if it is none.
         OSError: if it cannot be opened.
     """
-    _require_regular(os.stat(name, dir_fd=folder_fd))  # before the open: opening a device can do something
-    fd = os.open(name, _READ, dir_fd=folder_fd)
+    seen = os.stat(name, dir_fd=folder_fd, follow_symlinks=follow)
+    _require_regular(seen)  # before the open: opening a device can do something
+    fd = os.open(name, _READ if follow else _READ | os.O_NOFOLLOW, dir_fd=folder_fd)
     try:
         _require_regular(os.fstat(fd))
     except BaseException:

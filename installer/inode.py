@@ -30,15 +30,20 @@ _BOUND_TO_CONTENT = ("security.ima", "security.evm")  # hashes: wrong for any ot
 class Inode:
     """A small regular file, open for reading, with its content as it was then."""
 
-    def __init__(self, folder: Directory, name: str) -> None:
-        """Open and read it; symbolic links are followed.
+    def __init__(self, folder: Directory, name: str, *, follow: bool = False) -> None:
+        """Open and read it.
+
+        Args:
+            folder: where.
+            name: of the file.
+            follow: it may be a symbolic link to the file.
 
         Raises:
             UnreadableError: if it is no small regular file.
             OSError: if it cannot be opened or read.
         """
         self._folder = folder
-        self._fd = open_small(name, folder.fd)
+        self._fd = folder.open(name) if follow else open_small(name, folder.fd)
         self._leased = False
         try:
             self.content = read_small(self._fd)
@@ -62,7 +67,7 @@ class Inode:
     def is_at(self, name: str) -> bool:
         """Tell whether a name in the directory means this file."""
         try:
-            return os.path.samestat(os.fstat(self._fd), os.stat(name, dir_fd=self._folder.fd))
+            return os.path.samestat(os.fstat(self._fd), os.stat(name, dir_fd=self._folder.fd, follow_symlinks=False))
         except OSError:
             return False
 

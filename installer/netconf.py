@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from plugin.jsontext import Element, Member
 
 PLUGIN_TYPE = "istio-cni"
+MARKER = "istioCNI"  # the key of a list of our own, see `conflist.own_list`; libcni reads past what it does not know
 
 
 class InvalidConfigError(ValueError):
@@ -26,16 +27,16 @@ class InvalidConfigError(ValueError):
 
 @dataclass(frozen=True)
 class NetworkList:
-    """A conflist; `text[start:end]` is its array of plugins, brackets included."""
+    """A conflist; `text[start:end]` is its array of plugins, brackets included, and `marker` what it has under `MARKER`."""
 
     text: str
-    keys: frozenset[str]
     name: str
     version: str | None
     start: int
     end: int
     plugins: Sequence[Element]
     others: Sequence[Element]
+    marker: Any
 
     @classmethod
     def parse(cls, content: bytes) -> NetworkList:
@@ -56,13 +57,13 @@ class NetworkList:
             _require_string(_type_in_list(text, plugin), f"plugins[{index}].type")
         return cls(
             text=text,
-            keys=frozenset(found),
             name=found["name"].value,
             version=version.value if version else None,
             start=array.start,
             end=array.end,
             plugins=plugins,
             others=[each for each in plugins if not _is_ours(text, each)],
+            marker=found[MARKER].value if MARKER in found else None,
         )
 
     def is_spliced(self, entry: Mapping[str, Any]) -> bool:
@@ -88,17 +89,15 @@ class NetworkList:
 
 @dataclass(frozen=True)
 class NetworkConf:
-    """A single plugin's configuration; `raw_*` are its values as written."""
+    """A single plugin's configuration; `raw_*` are its values as written, None where there is none."""
 
     text: str
-    name: str
-    raw_name: str
-    version: str | None
+    raw_name: str | None
     raw_version: str | None
 
     @classmethod
     def parse(cls, content: bytes) -> NetworkConf:
-        """Read a plugin's configuration as libcni does (`ConfFromBytes`), which needs a name of its own here."""
+        """Read a plugin's configuration as libcni does (`ConfFromBytes`): of its keys the type alone has to be there."""
         text = _text_of_object(content)
         members = jsontext.members(text)
         if any(each.key == "plugins" for each in members) and not go_field(members, "type"):
@@ -106,15 +105,13 @@ class NetworkConf:
         kind = _require_string(go_field(members, "type"), "type")
         if kind.value == PLUGIN_TYPE:
             raise InvalidConfigError(f"type: saw {PLUGIN_TYPE} by itself, expected the plugin that sets up the network")
-        name = _require_string(go_field(members, "name"), "name")
-        version = go_field(members, "cniVersion")
-        if version:
-            _require_string(version, "cniVersion", may_be_empty=True)
+        name, version = go_field(members, "name"), go_field(members, "cniVersion")
+        for key, member in (("name", name), ("cniVersion", version)):
+            if member:
+                _require_string(member, key, may_be_empty=True)
         return cls(
             text=text,
-            name=name.value,
-            raw_name=text[name.start : name.end],
-            version=version.value if version else None,
+            raw_name=text[name.start : name.end] if name and name.value else None,
             raw_version=text[version.start : version.end] if version else None,
         )
 

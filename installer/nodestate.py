@@ -23,7 +23,7 @@ class Form(Enum):
     """How the plugin is in the runtime's configuration."""
 
     CHAINED = "Chained"  # into a list of plugins
-    CONVERTED = "Converted"  # into a list that was made of a single plugin's configuration
+    OWNED = "Owned"  # in a list of its own, made from the runtime's configuration
     STANDALONE = "Standalone"  # by a configuration of its own
 
 

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from installer import confdir, confio
-from installer.conflist import is_from_conf
 from installer.exchange import BusyError, OutdatedError
 from installer.files import Directory, explain, lock_file
 from installer.nodestate import Form, NodeState, Repair
@@ -35,6 +35,7 @@ BREATH = 0.01  # seconds between two looks at least, however many events there a
 PATIENCE = (
     2.0  # seconds for who has a file open for writing that is to be changed: few write longer, and NFS cannot tell
 )
+GONE = 30.0  # seconds for which a list of our own stays without its source, where one is wanted: primaries restart
 MOST_OUTDATED = 500  # plans in a row before it is told: at least five seconds
 
 _log = logging.getLogger(__name__)
@@ -67,6 +68,9 @@ class Node:
         self._fight = ""
         self._was_installed = False
         self._busy_since: float | None = None  # another program has a file open for writing that is to be changed
+        self._gone_since: float | None = None  # the source of a list of our own is gone
+        self._own: bytes | None = None  # what the list of our own held when all was in place
+        self.linked: frozenset[str] = frozenset()  # the files of cniConfDir that links there mean
         self._warned: set[tuple[str, str, int]] = set()
 
     def look(self, *, thorough: bool) -> bool:
@@ -145,34 +149,62 @@ class Node:
         with Directory(self.settings.cni_conf_dir, self.settings.conf_dir_mount) as folder:
             confio.sweep(folder)
             listing = confio.listing(folder)
-            if not self.settings.chained:
-                return self._keep_standalone(folder, listing)
-            choice = confdir.choose(listing, self.settings.cni_conf_file_name)
-            self._skip(choice.skipped, listing)
-            if choice.name is None:
-                raise NotNowError(f"{folder.path}: {choice.reason}")
+            links = confio.links(folder, listing)
+            self.linked = frozenset(filter(None, links.values()))
             try:
-                steps = confdir.plan(listing, entry(self.settings), self.settings.cni_conf_file_name)
+                if not self.settings.chained:
+                    return self._keep_standalone(folder, listing, links)
+                return self._keep_chained(folder, listing, links)
             except confdir.NameInTheWayError as error:
                 raise NotNowError(f"{folder.path}: {error}") from error
-            if steps:
-                name, wanted = choice.name, entry(self.settings)
-                act, undone = lambda: self._carry_out(folder, steps), lambda: confdir.undone(listing, name, wanted)
-                self._mend(folder.path / name, act, undone)
-                return True
-        content = listing[choice.name]
-        converted = isinstance(content, bytes) and is_from_conf(content)
-        self._is_installed(choice.name, Form.CONVERTED if converted else Form.CHAINED)
+
+    def _keep_chained(self, folder: Directory, listing: confdir.Listing, links: confdir.Links) -> bool:
+        settings, wanted = self.settings, entry(self.settings)
+        choice = confdir.choose(listing, settings.cni_conf_file_name)
+        self._skip(choice.skipped, listing)
+        owned = settings.istio_owned_cni_config_file_name if settings.istio_owned_cni_config else None
+        find = partial(confdir.place, listing, settings.cni_conf_file_name, owned=owned, links=links)
+        waits = self._waits(gone=owned is not None and find(waits=True) != find())
+        to = find(waits=waits)
+        steps = confdir.plan(listing, wanted, settings.cni_conf_file_name, owned=owned, links=links, waits=waits)
+        if to is None:
+            if not steps:
+                raise NotNowError(f"{folder.path}: {choice.reason}")
+            self._carry_out(folder, steps)
+            _log.warning("deleted the plugin's own configuration: its source is gone", extra={"reason": choice.reason})
+            return True
+        if steps:
+            act, path = partial(self._carry_out, folder, steps), folder.path / to.name
+            if to.is_own and self._own is not None and listing.get(to.name) == self._own:  # nobody has undone anything
+                act()
+                _log.info("follows its source", extra={"file": str(path), "source": to.source})
+            else:
+                self._mend(path, act, lambda: confdir.undone(listing, to, wanted))
+            return True
+        held = listing[to.name]
+        self._own = held if to.is_own and isinstance(held, bytes) else None
+        self._is_installed(to.name, Form.OWNED if to.is_own else Form.CHAINED)
         return False
 
-    def _keep_standalone(self, folder: Directory, listing: confdir.Listing) -> bool:
+    def _waits(self, *, gone: bool) -> bool:
+        """Say whether a list of our own stays without its source: for a while, as primaries delete theirs when they start."""
+        now = time.monotonic()
+        self._gone_since = (self._gone_since or now) if gone else None
+        return self._gone_since is not None and now < self._gone_since + GONE
+
+    @property
+    def look_again(self) -> float:
+        """In how many seconds at most there is something to look at, though nothing may happen until then."""
+        return RESYNC if self._gone_since is None else max(BREATH, self._gone_since + GONE - time.monotonic())
+
+    def _keep_standalone(self, folder: Directory, listing: confdir.Listing, links: confdir.Links) -> bool:
         name = self.settings.cni_conf_file_name or STANDALONE
         if not name.endswith(confdir.SINGLE):
             raise NotNowError(
                 f"cniConfFileName: saw {name}, expected the name of a .conf or .json, as chained is false: the plugin has a "
                 "configuration of its own"
             )
-        if steps := confdir.plan_standalone(listing, entry(self.settings), name):
+        if steps := confdir.plan_standalone(listing, entry(self.settings), name, links):
             undone = "changes the file, or adds the plugin to others" if name in listing else "deletes the file"
             self._mend(folder.path / name, lambda: self._carry_out(folder, steps), lambda: undone)
             return True
@@ -309,7 +341,8 @@ class Reconciler:
             if fight or came.reason:
                 self._not_installed(fight or came.reason, fight=bool(fight))
             self._tell()
-            pause = min(came.pause, next_resync - now if watching else UNWATCHED_RESYNC, peace or RESYNC)
+            looked = min(next_resync - now if watching else UNWATCHED_RESYNC, self._node.look_again)
+            pause = min(came.pause, looked, peace or RESYNC)
             self._closing.wait(came.breath)
             self._woken.wait(max(0.0, pause - came.breath))
         watcher.close()
@@ -342,7 +375,7 @@ class Reconciler:
         settings, socket = self._node.settings, self._node.settings.agent_socket
         interest: dict[Path, Callable[[str], bool]] = {
             settings.bin_dir_mount: PLUGIN.__eq__,
-            settings.conf_dir_mount: confio.of_interest,
+            settings.conf_dir_mount: lambda name: confio.of_interest(name) or name in self._node.linked,
             socket.parent: {socket.name, lock_file(socket).name}.__contains__,
         }
         return Watcher(interest, self.wake)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.files import Directory, UnreadableError
@@ -20,6 +19,7 @@ from installer.settings import CONF_SUFFIXES, PLUGIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 DEPTH = 4  # directories below cniConfDir: drop-ins (`<network>/*.conf`) and multus.d are one below it
 MOST_NAMES = 10_000  # in all directories together
@@ -153,7 +153,7 @@ def _in(folder: Directory, prefix: str, left: _Left, depth: int = 0) -> Iterator
     for name in names:
         path = prefix + name
         try:
-            below = Directory(folder.path / name, Path(f"/proc/self/fd/{folder.fd}") / name)
+            below = folder.below(name)
         except NotADirectoryError:
             if name.endswith(CONF_SUFFIXES):
                 yield from _of_file(folder, name, path, left)
@@ -172,7 +172,7 @@ def _of_file(folder: Directory, name: str, path: str, left: _Left) -> Iterator[R
     except FileNotFoundError:
         return  # gone since
     except UnreadableError as error:
-        yield Reference(path, str(error))
+        yield Reference(path, error.strerror or str(error))
         return
     left.take(size=len(content))
     if names_plugin(content):

@@ -21,6 +21,7 @@ PLUGIN = PLUGIN_TYPE  # the runtime looks in cniBinDir for a file that is named 
 LONGEST_SOCKET_PATH = (
     100  # bytes: the kernel takes 107, and the agent first listens on a somewhat longer name beside it
 )
+OWN_LIST = "02-istio-cni.conflist"
 CONF_SUFFIXES = (".conflist", ".conf", ".json")  # the names that libcni reads
 
 _Choice = TypeVar("_Choice", bound=Enum)
@@ -84,7 +85,7 @@ class Declaration(NamedTuple):
     def key(self) -> str:
         """The chart's value, and the custom resource's."""
         first, *others = self.name.split("_")
-        return first + "".join(part.capitalize() for part in others)
+        return first + "".join(part.upper() if part == "cni" else part.capitalize() for part in others)
 
     @property
     def flag(self) -> str:
@@ -130,6 +131,13 @@ def _conf_file_name(text: str) -> str | None:
             "such as 10-calico.conflist"
         )
     return text or None
+
+
+def _own_list_name(text: str) -> str:
+    name = _conf_file_name(text or OWN_LIST)
+    if name is None or not name.endswith(".conflist"):
+        raise SettingError(f"{_seen(text)}, expected a file name that ends in .conflist, such as {OWN_LIST}")
+    return name
 
 
 def _agent_socket(text: str) -> Path:
@@ -282,6 +290,27 @@ class Settings:
             "true: the plugin is added to the runtime's configuration. false: it has one of its own, istio-cni.conf or "
             "the name that is set, for a Multus that runs it by that.",
             schema={"type": "boolean"},
+            live=True,
+        )
+    )
+    istio_owned_cni_config: bool = field(
+        metadata=_declared(
+            _boolean,
+            "false",
+            "BOOL",
+            "true: the plugin is always added to a list of its own, which comes before the runtime's configuration and is made "
+            "from it, for networks that rewrite or restore theirs. false: only where that is a .conf, a .json or a link.",
+            schema={"type": "boolean"},
+            live=True,
+        )
+    )
+    istio_owned_cni_config_file_name: str = field(
+        metadata=_declared(
+            _own_list_name,
+            "",
+            "NAME",
+            f"The name of that list; {OWN_LIST} if empty. Where it does not come first in the order, the list is named like "
+            "the configuration from which it is made, with -istio-cni.conflist at the end.",
             live=True,
         )
     )

@@ -123,7 +123,8 @@ def _entry(path: Path, mount: Path) -> Iterator[Step]:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 settle(folder)
-                for step in confdir.removal(confio.listing(folder)):
+                found = confio.listing(folder)
+                for step in confdir.removal(found, confio.links(folder, found)):
                     confio.carry_out(folder, [step], patient=attempt < _ATTEMPTS)
                     yield Step(path / step.name, _said(step))
                 break

@@ -198,7 +198,7 @@ STATUS: dict[str, Any] = {
     "state": "Installed",
     "version": "0.1.0",
     "plugin": {"path": "/opt/cni/bin/istio-cni", "sha256": "0" * 64},
-    "conflist": {"directory": "/etc/cni/net.d", "file": "10-k8s.conf.conflist", "form": "Converted"},
+    "conflist": {"directory": "/etc/cni/net.d", "file": "10-k8s-istio-cni.conflist", "form": "Owned"},
     "backend": {"name": "nft", "missing": [{"feature": "TPROXY", "reason": "no module"}]},
     "preflight": [
         {"name": "nft", "usable": True, "missing": [{"feature": "TPROXY", "reason": "no module"}]},
@@ -218,7 +218,7 @@ def test_a_node_reports_all_that_its_agent_knows(cluster: Cluster, apply: Applie
     header, row = cluster.kubectl("get", "istiocninodes", "worker-1.example").splitlines()
     columns = ["NAME", "READY", "STATE", "VERSION", "BACKEND", "CONFLIST", "REPAIRS", "REASON", "MESSAGE", "AGE"]
     assert header.split() == columns
-    shown = ["worker-1.example", "True", "Installed", "0.1.0", "nft", "10-k8s.conf.conflist", "3", "Redirecting"]
+    shown = ["worker-1.example", "True", "Installed", "0.1.0", "nft", "10-k8s-istio-cni.conflist", "3", "Redirecting"]
     assert row.split()[:8] == shown
 
 

@@ -1,4 +1,4 @@
-"""Which file the runtime takes, and the steps to it and back, killed between any two of them (F6, F8, F11, F13)."""
+"""Which configuration the runtime takes, and the steps to it and back, killed between any two of them (F6, F8, F11, F13)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from installer import confdir, conflist
-from installer.confdir import Delete, NameInTheWayError, Write
+from installer.confdir import NO_LINKS, Delete, NameInTheWayError, Write
+from installer.netconf import NetworkConf, encoded
 from tests.conflist import generated
 from tests.conflist.examples import BRIDGE_CONF, CALICO, CONFS, ENTRY, FLANNEL, GKE, LISTS, OVN_CONF
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from installer.confdir import Listing, Step
+    from installer.confdir import Links, Listing, Step
 
 BROKEN = b'{"name": "x", "plug'
 OURS_ALONE = b'{"name": "x", "plugins": [{"type": "istio-cni"}]}'
 UNREADABLE = OSError(errno.EIO, "Input/output error")
+OUT_OF_SIGHT = OSError(confdir.OUT_OF_SIGHT, "out of sight")
+
+
+def own(content: bytes, source: str, name: str | None = None) -> bytes:
+    """A list of our own; by the name that is computed if none is given."""
+    return conflist.own_list(content, source, name or source[: source.rindex(".")] + confdir.OWN, ENTRY)
+
+
+def converted(content: bytes) -> bytes:
+    """What an agent of an earlier build has made of a single configuration."""
+    conf = NetworkConf.parse(content)
+    head = f'"cniVersion": {conf.raw_version}, ' if conf.raw_version else ""
+    return conflist.splice(encoded(f'{{{head}"name": {conf.raw_name}, "plugins": [{conf.text}]}}\n'), ENTRY)
 
 
 def after(listing: Listing, steps: Iterable[Step]) -> dict[str, bytes | OSError]:
@@ -42,17 +56,23 @@ def interrupted(listing: Listing, steps: list[Step]) -> Iterator[dict[str, bytes
     return (after(listing, steps[:done]) for done in range(len(steps) + 1))
 
 
-def place(listing: Listing, conf_file_name: str | None = None) -> str | None:
-    """The place in the order of names of the file that the runtime takes."""
-    name = confdir.choose(listing, conf_file_name).name
-    for single in confdir.SINGLE:
-        if name and name.endswith(single + confdir.LIST):
-            return name.removesuffix(confdir.LIST)
-    return name
+def network(listing: Listing) -> str | None:
+    """The configuration of others that the runtime takes, by whatever file: libcni's rule, CRI-O's patience."""
+    for name in sorted(listing, key=lambda name: name.encode()):
+        if name.endswith((confdir.LIST, *confdir.SINGLE)) and confdir._is_valid(listing, name):
+            content = listing[name]
+            assert isinstance(content, bytes)
+            if not name.endswith(confdir.LIST):
+                return name
+            single = name.removesuffix(confdir.LIST)
+            return conflist.source_of(content, name) or (single if name in confdir._converted(listing) else name)
+    return None
 
 
-def installed(listing: Listing, conf_file_name: str | None = None) -> dict[str, bytes | OSError]:
-    return after(listing, confdir.plan(listing, ENTRY, conf_file_name))
+def installed(
+    listing: Listing, conf_file_name: str | None = None, owned: str | None = None, links: Links = NO_LINKS
+) -> dict[str, bytes | OSError]:
+    return after(listing, confdir.plan(listing, ENTRY, conf_file_name, owned=owned, links=links))
 
 
 def removed(listing: Listing) -> dict[str, bytes | OSError]:
@@ -79,55 +99,94 @@ DIRECTORIES: Mapping[str, Listing] = {
     "stale entries further on": {
         "10-a.conf": OVN_CONF,
         "20-b.conflist": conflist.splice(GKE, ENTRY),
-        "30-c.conf.conflist": conflist.from_conf(BRIDGE_CONF, ENTRY),
+        "30-c.conf.conflist": converted(BRIDGE_CONF),
+        "35-d-istio-cni.conflist": own(BRIDGE_CONF, "35-d.conf"),
         "40-ours-alone.conflist": OURS_ALONE,
     },
     "the primary wrote its conf anew": {
         "10-a.conf": OVN_CONF,
-        "10-a.conf.conflist": conflist.from_conf(BRIDGE_CONF, ENTRY),
+        "10-a.conf.conflist": converted(BRIDGE_CONF),
     },
     "a broken conf beside its list": {
         "10-a.conf": BROKEN,
-        "10-a.conf.conflist": conflist.from_conf(BRIDGE_CONF, ENTRY),
+        "10-a.conf.conflist": converted(BRIDGE_CONF),
     },
     "a broken list where a conf's has to go": {"10-a.conf": OVN_CONF, "10-a.conf.conflist": BROKEN},
+    "a list of our own without its source": {
+        "10-a-istio-cni.conflist": own(OVN_CONF, "10-a.conf"),
+        "20-b.conflist": GKE,
+    },
+    "a list of our own before a source that does not parse": {
+        "10-a-istio-cni.conflist": own(OVN_CONF, "10-a.conf"),
+        "10-a.conf": BROKEN,
+        "20-b.conflist": GKE,
+    },
+    "a list of our own that somebody has copied": {
+        "05-copy.conflist": own(OVN_CONF, "10-a.conf"),
+        "10-a-istio-cni.conflist": own(OVN_CONF, "10-a.conf"),
+        "10-a.conf": OVN_CONF,
+    },
     "an entry changed and double": {
         "10-a.conflist": conflist.splice(GKE, {**ENTRY, "agentSocket": "/old"}).replace(b'"ptp"', b'"istio-cni"'),
     },
 }
 directories = pytest.mark.parametrize("listing", DIRECTORIES.values(), ids=DIRECTORIES)
 
-names = st.sampled_from(
-    ["05-a.conf", "05-a.conf.conflist", "05-a.conflist", "10-b.json", "10-b.json.conflist", "Z.conf", "x"]
-)
+NAMES = [
+    *("05-a.conf", "05-a.conf.conflist", "05-a.conflist", "05-a-istio-cni.conflist", "02-istio-cni.conflist"),
+    *("10-b.json", "10-b.json.conflist", "!.conf", "Z.conf", "x"),
+]
+names = st.sampled_from(NAMES)
 contents = st.one_of(
-    st.sampled_from([BROKEN, b"", UNREADABLE, *LISTS.values(), *CONFS.values()]),
+    st.sampled_from([BROKEN, b"", UNREADABLE, OUT_OF_SIGHT, *LISTS.values(), *CONFS.values()]),
     generated.lists(),
     generated.lists().map(lambda content: conflist.splice(content, {**ENTRY, "v": 1})),
     generated.confs(),
-    generated.confs().map(lambda content: conflist.from_conf(content, ENTRY)),
+    generated.confs().map(converted),
+    st.tuples(generated.confs(), names.filter(lambda name: name.endswith(confdir.SINGLE))),  # for a list of our own
 )
-any_directory = st.dictionaries(names, contents, max_size=5)
+
+
+@st.composite
+def directory(draw: generated.Draw) -> Listing:
+    found = draw(st.dictionaries(names, contents, max_size=5))
+    return {name: own(each[0], each[1], name) if isinstance(each, tuple) else each for name, each in found.items()}
+
+
+any_directory = directory()
+elsewhere = st.dictionaries(names, st.none(), max_size=3)
 conf_file_names = st.none() | names
+own_names = st.sampled_from([None, "02-istio-cni.conflist", "99-x.conflist"])
 
 
-def check_install(listing: Listing, conf_file_name: str | None = None) -> None:
+def untouched(listing: Listing) -> dict[str, bytes | OSError]:
+    """What is never changed: single configurations, but for those of our plugin itself."""
+    singles = {name: each for name, each in listing.items() if name.endswith(confdir.SINGLE)}
+    return {k: each for k, each in singles.items() if not (isinstance(each, bytes) and conflist.is_standalone(each))}
+
+
+def check_install(
+    listing: Listing, conf_file_name: str | None = None, owned: str | None = None, links: Links = NO_LINKS
+) -> None:
     try:
-        steps = confdir.plan(listing, ENTRY, conf_file_name)
+        steps = confdir.plan(listing, ENTRY, conf_file_name, owned=owned, links=links)
     except NameInTheWayError:
         return
     end = after(listing, steps)
-    chosen = confdir.choose(end, conf_file_name).name
+    to = confdir.place(end, conf_file_name, owned=owned, links=links)
     for name, content in end.items():
-        if name.endswith(confdir.LIST) and name not in confdir.choose(end).skipped:
+        if name.endswith(confdir.LIST) and name not in confdir.choose(end).skipped and to and name not in links:
             assert isinstance(content, bytes)
-            if chosen:
-                assert conflist.is_spliced(content, ENTRY) is (name == chosen)
-                assert conflist.has_entry(content) is (name == chosen)
-    assert not chosen or chosen.endswith(confdir.LIST)
+            assert conflist.is_spliced(content, ENTRY) is (name == to.name)
+            assert conflist.has_entry(content) is (name == to.name)
+    if to and not conf_file_name:
+        assert network(end) == to.source
     for state in interrupted(listing, steps):
-        assert place(state, conf_file_name) == place(listing, conf_file_name)
-        assert installed(state, conf_file_name) == end
+        assert untouched(listing).items() <= untouched(state).items()
+        assert all(state[name] == content for name, content in listing.items() if name in links and name in state)
+        if to and not conf_file_name:
+            assert network(state) in (network(listing), to.source)
+        assert installed(state, conf_file_name, owned, links) == end
 
 
 def check_removal(listing: Listing) -> None:
@@ -138,7 +197,7 @@ def check_removal(listing: Listing) -> None:
             assert isinstance(content, bytes)
             assert not conflist.has_entry(content)
     for state in interrupted(listing, steps):
-        assert place(state) == place(listing)
+        assert untouched(listing).items() <= untouched(state).items()
         assert removed(state) == end
 
 
@@ -147,11 +206,11 @@ def test_an_install_that_is_killed_anywhere_comes_to_the_same_end(listing: Listi
     check_install(listing)
 
 
-@given(any_directory, conf_file_names)
+@given(any_directory, conf_file_names, own_names, elsewhere)
 def test_an_install_into_any_directory_that_is_killed_anywhere_comes_to_the_same_end(
-    listing: Listing, conf_file_name: str | None
+    listing: Listing, conf_file_name: str | None, owned: str | None, links: Links
 ) -> None:
-    check_install(listing, conf_file_name)
+    check_install(listing, conf_file_name, owned, links)
 
 
 @directories
@@ -172,7 +231,7 @@ def test_an_install_killed_anywhere_and_a_removal_killed_anywhere_give_every_byt
     for half_installed in interrupted(listing, confdir.plan(listing, ENTRY)):
         for half_removed in interrupted(half_installed, confdir.removal(half_installed)):
             assert removed(half_removed) == listing
-            assert place(half_removed) == place(listing)
+            assert network(half_removed) == network(listing)
             assert removed(installed(half_removed)) == listing
 
 
@@ -230,13 +289,14 @@ def test_where_there_is_no_file_the_reason_says_what_was_seen(
     assert (choice.name, choice.reason) == (None, reason)
 
 
-def test_a_configured_file_is_taken_whatever_comes_before_it_also_once_it_has_become_a_list() -> None:
+def test_a_configured_file_is_taken_whatever_comes_before_it_by_its_own_name_or_that_of_our_list() -> None:
     listing: Listing = {"10-a.conflist": GKE, "20-b.conf": OVN_CONF}
-    spliced = installed(listing, "20-b.conf")
+    made = installed(listing, "20-b.conf")
 
-    assert spliced == {"10-a.conflist": GKE, "20-b.conf.conflist": conflist.from_conf(OVN_CONF, ENTRY)}
-    assert confdir.choose(spliced, "20-b.conf").name == "20-b.conf.conflist"
-    assert confdir.plan(spliced, ENTRY, "20-b.conf") == []
+    assert made == {**listing, "20-b-istio-cni.conflist": own(OVN_CONF, "20-b.conf")}
+    for name in ("20-b.conf", "20-b-istio-cni.conflist", "20-b.conf.conflist"):
+        assert confdir.choose(made, name).name == "20-b.conf"
+        assert confdir.plan(made, ENTRY, name) == []
 
 
 def test_while_the_configured_file_is_missing_all_others_stay_as_they_are() -> None:
@@ -253,35 +313,172 @@ def test_an_entry_in_a_file_that_is_no_longer_taken_is_removed_after_the_new_one
     ]
 
 
-def test_a_single_configuration_becomes_the_list_before_it_goes_and_comes_back_before_the_list_goes() -> None:
-    made = conflist.from_conf(OVN_CONF, ENTRY)
-    assert confdir.plan({"10-a.conf": OVN_CONF}, ENTRY) == [
-        Write("10-a.conf.conflist", made, None),
-        Delete("10-a.conf", OVN_CONF),
-    ]
-    assert confdir.removal({"10-a.conf.conflist": made}) == [
-        Write("10-a.conf", OVN_CONF, None),
-        Delete("10-a.conf.conflist", made),
-    ]
+def test_a_list_of_our_own_comes_before_the_single_configuration_that_stays() -> None:
+    made = own(OVN_CONF, "10-a.conf")
+    steps = confdir.plan({"10-a.conf": OVN_CONF}, ENTRY)
+    assert steps == [Write("10-a-istio-cni.conflist", made, None, ("10-a.conf", OVN_CONF))]
+    listing: Listing = {"10-a-istio-cni.conflist": made, "10-a.conf": OVN_CONF}
+    assert confdir.removal(listing) == [Delete("10-a-istio-cni.conflist", made)]
+    assert removed({"10-a-istio-cni.conflist": made}) == {}
 
 
-def test_a_configuration_that_the_primary_wrote_anew_is_kept_at_removal() -> None:
-    listing: Listing = {"10-a.conf": OVN_CONF, "10-a.conf.conflist": conflist.from_conf(BRIDGE_CONF, ENTRY)}
-    assert removed(listing) == {"10-a.conf": OVN_CONF}
+@pytest.mark.parametrize("name", ["!.conf", "00-a.conf", "~.json", ".conf", "-.conf", "a.b.conf", " .conf"])
+def test_a_list_of_our_own_comes_first_whatever_its_source_is_called(name: str) -> None:
+    listing: Listing = {name: OVN_CONF, "~~.conflist": GKE}
+    made = installed(listing)
+    first = min((each for each in made), key=lambda each: each.encode())
+    assert conflist.source_of(made[first], first) == name  # type: ignore[arg-type]
+    assert removed(made) == listing
 
 
-def test_a_list_to_which_others_have_added_stays_one_at_removal() -> None:
-    made = conflist.from_conf(OVN_CONF, ENTRY)
-    added = conflist.remove(made).replace(b"]}\n", b', {"type": "tuning"}]}\n')
-    assert removed({"10-a.conf.conflist": conflist.splice(added, ENTRY)}) == {"10-a.conf.conflist": added}
+def test_a_list_of_our_own_follows_its_source_and_goes_when_that_goes_or_another_list_comes_first() -> None:
+    made = installed({"10-a.conf": OVN_CONF})
+    assert installed({**made, "10-a.conf": BRIDGE_CONF}) == installed({"10-a.conf": BRIDGE_CONF})
+    assert installed({"10-a-istio-cni.conflist": made["10-a-istio-cni.conflist"]}) == {}
+    for name in ("05-b.conflist", "10-a-j.conflist", "10-a-istio-cni.conf"):
+        content = GKE if name.endswith(confdir.LIST) else BRIDGE_CONF
+        assert installed({**made, name: content}) == installed({"10-a.conf": OVN_CONF, name: content})
+    assert installed({**made, "20-b.conflist": GKE}) == {**made, "20-b.conflist": GKE}
+
+
+def test_a_list_of_our_own_stays_as_long_as_its_source_is_there_and_does_not_parse() -> None:
+    made = {**installed({"10-a.conf": OVN_CONF}), "20-b.conflist": GKE}
+    for broken in (BROKEN, b"", UNREADABLE):
+        assert installed({**made, "10-a.conf": broken}) == {**made, "10-a.conf": broken}
+
+
+def test_a_list_of_our_own_that_another_program_has_copied_is_that_programs() -> None:
+    copy = own(OVN_CONF, "10-a.conf")
+    listing: Listing = {"01-theirs.conflist": copy, "10-a.conf": OVN_CONF}
+    assert installed(listing) == listing, "it has our entry already"
+    assert set(removed(listing)) == set(listing)
+
+
+def test_what_an_agent_before_has_converted_is_turned_back_once() -> None:
+    made = converted(OVN_CONF)
+    steps = confdir.plan({"10-a.conf.conflist": made}, ENTRY)
+    assert [type(step).__name__ + " " + step.name for step in steps] == [
+        "Write 10-a-istio-cni.conflist",
+        "Write 10-a.conf",
+        "Delete 10-a.conf.conflist",
+    ], "the runtime never takes the original without our entry"
+    assert installed({"10-a.conf.conflist": made}) == installed({"10-a.conf": OVN_CONF})
+    assert removed({"10-a.conf.conflist": made}) == {"10-a.conf": OVN_CONF}
+    anew: Listing = {"10-a.conf": BRIDGE_CONF, "10-a.conf.conflist": made}
+    assert installed(anew) == installed({"10-a.conf": BRIDGE_CONF})
+    assert removed(anew) == {"10-a.conf": BRIDGE_CONF}
+
+
+def test_a_list_of_others_by_the_name_of_a_converted_one_stays_a_list() -> None:
+    for content in (GKE, conflist.remove(converted(OVN_CONF)).replace(b"]}\n", b', {"type": "tuning"}]}\n')):
+        listing: Listing = {"10-a.conf.conflist": content}
+        assert installed(listing) == {"10-a.conf.conflist": conflist.splice(content, ENTRY)}
+        assert removed(installed(listing)) == listing
+
+
+def test_where_it_is_wanted_a_list_gets_one_of_our_own_by_the_name_that_is_set() -> None:
+    listing: Listing = {"10-a.conflist": GKE}
+    made = installed(listing, owned="02-x.conflist")
+    assert made == {**listing, "02-x.conflist": own(GKE, "10-a.conflist", "02-x.conflist")}
+    assert installed({**made, "10-a.conflist": CALICO}, owned="02-x.conflist") == {
+        "10-a.conflist": CALICO,
+        "02-x.conflist": own(CALICO, "10-a.conflist", "02-x.conflist"),
+    }
+    assert installed(made) == installed(listing), "no longer wanted"
+    assert installed(installed(listing), owned="02-x.conflist") == made, "wanted from now on"
+    assert removed(made) == listing
+
+
+def test_a_list_of_our_own_that_would_not_come_first_is_named_like_its_source() -> None:
+    assert "01-a-istio-cni.conflist" in installed({"01-a.conflist": GKE}, owned="02-x.conflist")
+    before: Listing = {"10-a.conflist": GKE, "20-b.conflist": CALICO}
+    assert "20-b-istio-cni.conflist" in installed(before, "20-b.conflist", owned="02-x.conflist"), "nor overtake others"
+
+
+def test_a_list_of_our_own_may_wait_for_its_source() -> None:
+    made = installed({"10-a.conflist": GKE}, owned="02-x.conflist")
+    alone = {"02-x.conflist": made["02-x.conflist"]}
+    for others in ({}, {"99-loopback.conf": BRIDGE_CONF}):
+        assert confdir.plan({**alone, **others}, ENTRY, owned="02-x.conflist", waits=True) == []
+        assert "10-a.conflist" not in str(confdir.place({**alone, **others}, owned="02-x.conflist"))
+    first: Listing = {**alone, "05-b.conflist": CALICO}
+    assert installed(first, owned="02-x.conflist") == after(
+        first, confdir.plan(first, ENTRY, owned="02-x.conflist", waits=True)
+    )
+
+
+def test_a_link_to_a_list_in_the_same_directory_has_its_target_edited() -> None:
+    listing: Listing = {"10-a.conflist": GKE}
+    links: Links = {"10-a.conflist": "real"}
+    spliced = conflist.splice(GKE, ENTRY)
+    assert confdir.plan(listing, ENTRY, links=links) == [Write("real", spliced, GKE)]
+    assert confdir.removal({"10-a.conflist": spliced}, links) == [Write("real", GKE, spliced)]
+    both: Listing = {**listing, "20-b.conflist": GKE}
+    links = {"10-a.conflist": "20-b.conflist"}
+    assert confdir.plan(both, ENTRY, links=links) == [Write("20-b.conflist", spliced, GKE)]
+    done = dict.fromkeys(both, spliced)
+    assert confdir.plan(done, ENTRY, links=links) == []
+    assert confdir.removal(done, links) == [Write("20-b.conflist", GKE, spliced)]
+
+
+@pytest.mark.parametrize("target", [None, "10-a.conf"])
+def test_a_link_that_cannot_be_edited_has_a_list_of_our_own_before_it(target: str | None) -> None:
+    listing: Listing = {"10-a.conflist": GKE}
+    made = installed(listing, links={"10-a.conflist": target})
+    assert made == {**listing, "10-a-istio-cni.conflist": own(GKE, "10-a.conflist")}
+
+
+def test_what_the_runtime_may_read_and_we_cannot_leaves_all_as_it_is() -> None:
+    listing = {**installed({"20-b.conf": OVN_CONF}), "10-a.conflist": OUT_OF_SIGHT}
+    assert confdir.choose(listing).name is None
+    assert "10-a.conflist: saw an unreadable file (out of sight)" in confdir.choose(listing).reason
+    assert confdir.plan(listing, ENTRY) == []
+    behind: Listing = {"20-b.conf": OVN_CONF, "30-c.conflist": OUT_OF_SIGHT}
+    assert confdir.choose(behind).name == "20-b.conf"
+
+
+def multus(*plugins: bytes) -> bytes:
+    delegate = b'{"name": "gke", "plugins": [' + b", ".join(plugins) + b"]}"
+    return b'{"name": "multus-cni-network", "type": "multus", "delegates": [' + delegate + b"]}"
+
+
+def test_where_multus_has_copied_our_entry_it_is_not_there_twice() -> None:
+    entry = b'{"agentSocket": "/x", "type": "istio-cni"}'
+    spliced = installed({"10-a.conflist": GKE})
+    listing: Listing = {**spliced, "00-multus.conf": multus(b'{"type": "ptp"}', entry)}
+    assert confdir.plan(listing, ENTRY) == []
+    fresh: Listing = {"10-a.conflist": GKE, "00-multus.conf": multus(b'{"type": "ptp"}')}
+    made = installed(fresh)
+    assert set(made) - set(fresh) == {"00-multus-istio-cni.conflist"}, (
+        "Multus copies from no file that begins with 00-multus"
+    )
+    assert made["10-a.conflist"] == GKE
+    assert removed(made) == fresh
 
 
 def test_a_list_of_our_entry_alone_goes_whole() -> None:
     assert confdir.removal({"10-a.conflist": OURS_ALONE}) == [Delete("10-a.conflist", OURS_ALONE)]
 
 
-@pytest.mark.parametrize("other", ["10-a.conf-old.conf", "10-a.conf.bak.json", "10-a.conf.conflist"])
-def test_a_name_in_the_way_of_a_conversion_is_named_and_nothing_is_done(other: str) -> None:
-    content = GKE if other.endswith(confdir.LIST) else OVN_CONF
-    with pytest.raises(NameInTheWayError, match=f"saw {other}, expected no other .* move it out of the directory"):
-        confdir.plan({"10-a.conf": OVN_CONF, other: content}, ENTRY)
+@pytest.mark.parametrize("content", [GKE, UNREADABLE])
+def test_a_name_in_the_way_of_a_list_of_our_own_is_named_and_nothing_is_done(content: bytes | OSError) -> None:
+    first = "10-a-istio-cni.conflist"
+    listing: Listing = {"10-a.conf": OVN_CONF, first: content}
+    if content == GKE:  # it is what the runtime takes
+        assert installed(listing) == {**listing, first: conflist.splice(GKE, ENTRY)}
+    with pytest.raises(NameInTheWayError, match=f"{first} would be made from it .* move them out of the directory"):
+        confdir.plan(listing, ENTRY, "10-a.conf")
+
+
+def test_a_list_of_our_own_that_others_have_broken_is_made_anew() -> None:
+    made = installed({"10-a.conf": OVN_CONF})
+    for broken in (b"", BROKEN):
+        assert installed({**made, "10-a-istio-cni.conflist": broken}) == made
+
+
+def test_a_networks_configuration_is_not_replaced_by_that_of_the_plugin_alone() -> None:
+    with pytest.raises(NameInTheWayError, match="saw a network's configuration by this name: set cniConfFileName"):
+        confdir.plan_standalone({"10-a.conf": OVN_CONF}, ENTRY, "10-a.conf")
+    for content in (conflist.standalone({**ENTRY, "agentSocket": "/old"}), BROKEN, UNREADABLE):
+        steps = confdir.plan_standalone({"istio-cni.conf": content}, ENTRY, "istio-cni.conf")
+        assert steps[-1].name == "istio-cni.conf"

@@ -175,7 +175,7 @@ def test_what_is_no_conflist_is_refused_with_what_was_seen_and_expected(content:
     for operation in (
         conflist.check_list,
         conflist.remove,
-        conflist.restore,
+        conflist.converted_from,
         conflist.has_entry,
         lambda content: conflist.splice(content, ENTRY),
         lambda content: conflist.is_spliced(content, ENTRY),

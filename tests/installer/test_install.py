@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from installer.files import explain
+from installer.nodestate import Form
 from installer.orders import Orders
 from installer.reconcile import Node, NotNowError
 from tests.installer.node import PLUGIN_BYTES, PRIMARY, SINGLE, NodeOnDisk, names, settle
@@ -46,17 +47,18 @@ def test_a_conflist_keeps_its_mode_and_owner(node: NodeOnDisk, mode: int) -> Non
     assert (seen.st_mode & 0o7777, seen.st_uid, seen.st_gid) == (mode, 12, 34)
 
 
-def test_a_single_configuration_becomes_a_list_of_the_same_mode(tmp_path: Path) -> None:
+def test_a_list_that_is_made_from_a_single_configuration_has_its_name_version_and_mode(tmp_path: Path) -> None:
     node = NodeOnDisk.make(tmp_path)
     (node.conf / "10-primary.conf").write_bytes(SINGLE)
     (node.conf / "10-primary.conf").chmod(0o640)
     state = node.install().state
-    assert state.conflist == "10-primary.conf.conflist"
-    assert list(node.files()) == ["10-primary.conf.conflist"]
-    assert node.has_entry("10-primary.conf.conflist")
-    assert (node.conf / "10-primary.conf.conflist").stat().st_mode & 0o7777 == 0o640
-    made = json.loads((node.conf / "10-primary.conf.conflist").read_bytes())
-    assert (made["name"], made["cniVersion"]) == ("k8s", "0.3.1")
+    made = node.conf / "10-primary-istio-cni.conflist"
+    assert (state.conflist, state.form) == (made.name, Form.OWNED)
+    assert node.files() == {made.name: made.read_bytes(), "10-primary.conf": SINGLE}
+    assert node.has_entry(made.name)
+    assert made.stat().st_mode & 0o7777 == 0o640
+    parsed = json.loads(made.read_bytes())
+    assert (parsed["name"], parsed["cniVersion"], parsed["plugins"][0]) == ("k8s", "0.3.1", json.loads(SINGLE))
 
 
 def test_the_file_that_the_setting_names_is_taken(tmp_path: Path) -> None:

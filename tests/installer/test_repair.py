@@ -61,10 +61,10 @@ def linked(path: Path) -> None:
 
 
 def linked_symbolically(path: Path) -> None:
-    outside = path.parent.parent / "outside"
-    outside.write_bytes(PRIMARY)
+    target = path.with_name("primary")
+    target.write_bytes(PRIMARY)
     path.unlink()
-    path.symlink_to(outside)
+    path.symlink_to(target)
 
 
 @pytest.mark.parametrize(

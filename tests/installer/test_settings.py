@@ -62,6 +62,8 @@ VALUES = {
     "health_address": ("[::1]:0", HostPort("::1", 0)),
     "kubeconfig": ("/x/config", Path("/x/config")),
     "chained": ("False", False),
+    "istio_owned_cni_config": ("True", True),
+    "istio_owned_cni_config_file_name": ("01-x.conflist", "01-x.conflist"),
     "mounts": ("/host", Path("/host")),
     "daemonset": ("kube-system/istio-cni-node", DaemonSet("kube-system", "istio-cni-node")),
 }
