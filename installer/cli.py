@@ -174,12 +174,12 @@ def teardown_command(namespace: str, progress_deadline: int, kubeconfig: Path | 
 
 def _takes_a_cluster(command: _Command) -> _Command:
     """Give a command the options by which `status` logs in, and the pod's namespace."""
-    command = click.option("-n", "--namespace", help="The pod's, if it is named by its name alone.")(command)
-    command = click.option("--context", help="Of the kubeconfig. Default: its current one.")(command)
+    command = click.option("-n", "--namespace", help="The pod's namespace, where NAME has none.")(command)
+    command = click.option("--context", help="Kubeconfig context. Default: its current-context.")(command)
     return click.option(
         "--kubeconfig",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="Default: $KUBECONFIG, ~/.kube/config, or the service account of the pod that it runs in.",
+        help="Kubeconfig file. Default: $KUBECONFIG, ~/.kube/config, or the service account of the pod that it runs in.",
     )(command)
 
 
@@ -192,10 +192,10 @@ def _takes_a_pod(command: _Command) -> _Command:
         multiple=True,
         type=_Address(),
         metavar="IP",
-        help="An address of the pod, in order. Default: its status'.",
+        help="An address of the pod; may be repeated, in the pod's order. Default: those of its status.",
     )(command)
     file = click.option(
-        "-f", "--file", metavar="FILE", help="Manifests, YAML or JSON; - is stdin. No cluster is asked."
+        "-f", "--file", metavar="FILE", help="Read manifests, YAML or JSON, from FILE; - is stdin. No cluster is asked."
     )
     return file(_with_options(command, declared.DECIDING))
 
@@ -243,18 +243,19 @@ class _Destination(click.ParamType[object]):
 )
 @_takes_a_pod
 def explain_command(target: tuple[str, ...], output: str, **given: Any) -> None:
-    """Say how a pod is treated, and why: the decision, each parameter and setting and where it came from, the rules, warnings.
+    """Show how a pod is treated and why: the decision, each parameter and setting with its origin, the rules, warnings.
 
     \b
-    install-cni explain -f deployment.yaml          any manifest with pods, before they run
+    install-cni explain -f deployment.yaml          any kind with a pod template, as the injector leaves it
     kubectl get pods -o yaml | install-cni explain -f -
     install-cni explain pod shop/web-0              a pod of the cluster
     install-cni explain -f pod.yaml -o svg > pod.svg
 
-    For a pod of a cluster the settings in force count: the chart's, refined by the IstioControlPlane that counts; an option
-    that is given here wins. Who set what is said. With -f they are the options' and the defaults.
+    For a pod of a cluster the settings in force apply: the chart's, refined by the active IstioControlPlane; an option
+    that is given here wins. The output names who set what. With -f the options and the defaults apply.
 
-    The exit status is 1 if a pod could not start, as one of its values is not allowed.
+    The exit status is 1 if a pod could not start, as one of its values is not allowed, and if FILE holds no pod and no pod
+    template; kinds without one are named on stderr.
     """  # noqa: D301 - click's mark
     from installer.explain.command import Options, explain_pods  # noqa: PLC0415
 
@@ -263,15 +264,19 @@ def explain_command(target: tuple[str, ...], output: str, **given: Any) -> None:
 
 @main.command("trace")
 @click.argument("name", metavar="[NAMESPACE/]NAME")
-@click.option("--to", required=True, type=_Destination(), metavar="IP:PORT", help="Where the packet is sent to.")
+@click.option("--to", required=True, type=_Destination(), metavar="IP:PORT", help="The packet's destination.")
 @click.option(
-    "--from", "source", type=_Address(), metavar="IP", help="Its source. Default: the pod's own, or any outside."
+    "--from",
+    "source",
+    type=_Address(),
+    metavar="IP",
+    help="The packet's source. Default: the pod's address, or one outside.",
 )
-@click.option("--uid", type=click.IntRange(0), help="The uid of the process in the pod that sends it. Default: 1000.")
-@click.option("--gid", type=click.IntRange(0), help="The gid of that process. Default: the uid.")
-@click.option("--udp", is_flag=True, help="A UDP datagram. Default: TCP.")
-@click.option("--inbound", is_flag=True, help="It comes from outside, as it does if it goes to the pod's own address.")
-@click.option("--interface", default="eth0", show_default=True, help="The pod's interface by which it comes or goes.")
+@click.option("--uid", type=click.IntRange(0), help="Uid of the process in the pod that sends it. Default: 1000.")
+@click.option("--gid", type=click.IntRange(0), help="Gid of that process. Default: the uid.")
+@click.option("--udp", is_flag=True, help="Send a UDP datagram. Default: TCP.")
+@click.option("--inbound", is_flag=True, help="Send it from outside: the default if --to is the pod's own address.")
+@click.option("--interface", default="eth0", show_default=True, help="The pod's interface that it passes.")
 @_takes_a_pod
 def trace_command(name: str, **given: Any) -> None:
     """Walk one packet through a pod's rules: each rule that it meets, > before those that fit, and where it arrives.
@@ -281,8 +286,8 @@ def trace_command(name: str, **given: Any) -> None:
     install-cni trace shop/web-0 --to 10.96.0.1:443 --uid 1337        what the sidecar sends
     install-cni trace shop/web -f deployment.yaml --to 10.1.2.3:80 --inbound
 
-    The rules are those that the pod's manifest asks for under the settings in force, as `install-cni explain` has them; the
-    kernel is not asked, nor is a cluster with -f.
+    The rules are those that the pod's manifest asks for under the settings in force, as `install-cni explain` shows them; the
+    kernel is not asked, nor is a cluster with -f. Where FILE holds several pods or templates of the name, each is walked.
     """  # noqa: D301 - click's mark
     from installer.explain.command import Options, Probe, trace  # noqa: PLC0415
 

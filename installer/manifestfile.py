@@ -51,7 +51,7 @@ def _found(document: object, line: Callable[[str], int]) -> Iterator[Found | Oth
     try:
         for each in pods(document):
             if isinstance(each, PodManifest):
-                path = each.path
+                path = each.path and f"{each.path}."
                 yield Found(each, Pod.from_manifest(each.manifest))
             else:
                 yield each

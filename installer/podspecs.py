@@ -1,32 +1,66 @@
-"""Pods in manifests of any kind: a Pod itself, what makes pods from a template, lists of both."""
+"""Pods in manifests of any kind: a Pod itself, the pod templates of what makes pods, lists and bundles of both.
+
+A template is known by its shape, wherever in an object it is: a mapping with `metadata` and a `spec` that lists `containers`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from plugin.keys import STATUS
 from plugin.pod import ManifestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# Where the template of a pod is, by kind.
+_Path: TypeAlias = "tuple[str | int, ...]"
+
+# Where Kubernetes' own kinds need their template: one that is not there is a mistake, and not another kind.
 TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
     "PodTemplate": ("template",),
 } | dict.fromkeys(
     ("DaemonSet", "Deployment", "Job", "ReplicaSet", "ReplicationController", "StatefulSet"), ("spec", "template")
 )
+DEEPEST_TEMPLATE = 32  # levels: a Deployment in a composition in a list needs a dozen
+# API groups whose kinds hold no pods, besides those without a dot and Istio's: Kubernetes' own, and what comes beside them.
+WITHOUT_PODS = frozenset(
+    f"{name}.k8s.io"
+    for name in (
+        *(
+            "admissionregistration",
+            "apiextensions",
+            "apiregistration",
+            "authentication",
+            "authorization",
+            "certificates",
+        ),
+        *("coordination", "discovery", "events", "flowcontrol.apiserver", "gateway.networking", "internal.apiserver"),
+        *("kustomize.config", "metrics", "networking", "node", "rbac.authorization", "resource", "scheduling"),
+        *("snapshot.storage", "storage", "storagemigration"),
+    )
+)
 
 
 class PodManifest(NamedTuple):
-    """A pod's manifest, and the kind of object that it is in.
+    """A pod's manifest, and the object that it is in.
 
     The pods of a template have names of their own when they run; here it is called by that of what makes them.
+
+    Attributes:
+        manifest: of the pod.
+        kind: of the object.
+        path: of the template in the object, such as `spec.template`; empty for a Pod.
+        is_one_of_several: whether the object has other templates as well.
+        injected_at: the path of a `metadata` that has the injector's annotation, where that is not the template's own but one
+            on the way to it; empty otherwise.
     """
 
     manifest: Mapping[str, Any]
     kind: str
-    path: str = ""  # of the pod in the object, with a dot at its end
+    path: str = ""
+    is_one_of_several: bool = False
+    injected_at: str = ""
 
     @property
     def is_template(self) -> bool:
@@ -35,10 +69,19 @@ class PodManifest(NamedTuple):
 
 
 class Other(NamedTuple):
-    """An object that holds no pods, such as a Service."""
+    """An object without a pod template.
+
+    Attributes:
+        kind: of the object.
+        name: of the object.
+        is_known: whether its kind is known to hold no pods, such as a Service.
+        refers_to: kind and name of the object whose template it says it uses; empty if it says none.
+    """
 
     kind: str
     name: str
+    is_known: bool
+    refers_to: str = ""
 
 
 def pods(document: object) -> Iterator[PodManifest | Other]:
@@ -52,36 +95,126 @@ def pods(document: object) -> Iterator[PodManifest | Other]:
     kind = document.get("kind") if isinstance(document, dict) else document
     if not isinstance(document, dict) or not isinstance(kind, str) or not kind:
         raise ManifestError(f"saw kind {kind!r:.60}, expected Pod, {', '.join(sorted(TEMPLATES))} or a List of them")
-    if kind == "Pod":
-        yield PodManifest(document, kind)
-    elif kind in TEMPLATES:
-        yield PodManifest(_from_template(document, TEMPLATES[kind]), kind, ".".join(TEMPLATES[kind]) + ".")
+    is_kubernetes = "." not in _group(document)
+    if kind == "Pod" and is_kubernetes:
+        yield PodManifest(_called(document), kind)
+    elif kind in TEMPLATES and is_kubernetes:
+        _check(document, TEMPLATES[kind])
+        yield _made(document, document, TEMPLATES[kind])
     elif kind.endswith("List") and "items" in document:
         items = document["items"]
         for item in items if isinstance(items, list) else ():
             # The items of a PodList need not say what they are.
             named = isinstance(item, dict) and "kind" not in item and kind != "List"
-            yield from pods({"kind": kind.removesuffix("List"), **item} if named else item)
+            like = {"apiVersion": document.get("apiVersion"), "kind": kind.removesuffix("List")}
+            yield from pods({**like, **item} if named else item)
     else:
-        metadata = document.get("metadata")
-        yield Other(kind, str(metadata.get("name", "")) if isinstance(metadata, dict) else "")
+        found = [*_search(document, document, document, ())]
+        yield from (each._replace(is_one_of_several=len(found) > 1) for each in found)
+        if not found:
+            yield _other(document, kind)
 
 
-def _from_template(document: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:
-    """Make the manifest of the pod that a template describes: name and namespace are its maker's."""
-    template: Any = document
+def _search(document: Mapping[str, Any], maker: Mapping[str, Any], value: object, path: _Path) -> Iterator[PodManifest]:
+    """Find the templates in a value at a path of a document; `maker` is the innermost object that it is in."""
+    if len(path) > DEEPEST_TEMPLATE:
+        return
+    if isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _search(document, maker, each, (*path, index))
+    if not isinstance(value, dict):
+        return
+    # An object in another one has a name of its own, but for a template that is written as a Pod.
+    is_object = isinstance(value.get("kind"), str) and isinstance(value.get("metadata"), dict)
+    if is_object and not str(path[-1] if path else "").lower().endswith("template"):
+        maker = value
+    # The containers of what is no pod itself are for others' pods, such as a SidecarSet's.
+    if _is_template(value) and (value is not maker or value.get("kind") == "Pod"):
+        yield _made(document, maker, path)
+        return
+    for key, each in value.items():
+        yield from _search(document, maker, each, (*path, key))
+
+
+def _is_template(value: Mapping[str, Any]) -> bool:
+    spec = value.get("spec")
+    return isinstance(spec, dict) and isinstance(spec.get("containers"), list)
+
+
+def _other(document: Mapping[str, Any], kind: str) -> Other:
+    group = _group(document)
+    is_known = bool(document.get("apiVersion")) and (
+        "." not in group or group in WITHOUT_PODS or group.endswith(".istio.io")
+    )
+    return Other(kind, str(_mapping(document.get("metadata")).get("name", "")), is_known, _reference(document))
+
+
+def _reference(document: Mapping[str, Any]) -> str:
+    """Read whose template it uses, as an Argo Rollout says it."""
+    reference = _mapping(_mapping(document.get("spec")).get("workloadRef"))
+    return f"{reference.get('kind')} {reference.get('name')}" if reference.get("name") else ""
+
+
+def _group(document: Mapping[str, Any]) -> str:
+    """Read the API group; empty for Kubernetes' core."""
+    api_version = document.get("apiVersion")
+    return api_version.rpartition("/")[0] if isinstance(api_version, str) else ""
+
+
+def _check(document: Mapping[str, Any], path: _Path) -> None:
+    value: Any = document
     for index, key in enumerate(path):
-        template = template.get(key)
-        if not isinstance(template, dict):
-            raise ManifestError(f"{'.'.join(path[: index + 1])}: saw {template!r:.60}, expected a mapping")
-    maker, own = document.get("metadata"), template.get("metadata")
-    for key, metadata in (("metadata", maker), (f"{'.'.join(path)}.metadata", own)):
+        value = value.get(key)
+        if not isinstance(value, dict):
+            raise ManifestError(f"{_text(path[: index + 1])}: saw {value!r:.60}, expected a mapping")
+
+
+def _made(document: Mapping[str, Any], maker: Mapping[str, Any], path: _Path) -> PodManifest:
+    """Make the manifest of the pod that a template describes: name and namespace are its maker's."""
+    template = _at(document, path)
+    if maker is template:  # a Pod in another object
+        return PodManifest(_called(template), "Pod", _text(path))
+    for at, metadata in (("metadata", maker.get("metadata")), (_text((*path, "metadata")), template.get("metadata"))):
         if metadata is not None and not isinstance(metadata, dict):
-            raise ManifestError(f"{key}: saw {metadata!r:.60}, expected a mapping")
-    names = {key: (maker or {}).get(key) for key in ("name", "namespace")}
-    given = {key: value for key, value in (own or {}).items() if value is not None}
-    return {"kind": "Pod", "metadata": {k: v for k, v in names.items() if v is not None} | given, **_spec(template)}
+            raise ManifestError(f"{at}: saw {metadata!r:.60}, expected a mapping")
+    own, names = _mapping(template.get("metadata")), _mapping(_called(maker).get("metadata"))
+    given = {key: value for key, value in own.items() if value is not None}
+    given |= {key: names[key] for key in ("name", "namespace") if names.get(key) is not None}
+    spec = {"spec": template["spec"]} if "spec" in template else {}
+    injected_at = "" if STATUS in _annotations(template) else _injected_at(document, path)
+    return PodManifest(
+        {"kind": "Pod", "metadata": given, **spec}, str(maker["kind"]), _text(path), injected_at=injected_at
+    )
 
 
-def _spec(template: Mapping[str, Any]) -> dict[str, Any]:
-    return {"spec": template["spec"]} if "spec" in template else {}
+def _injected_at(document: Mapping[str, Any], path: _Path) -> str:
+    """Find the injector's annotation in a `metadata` on the way to a template, the innermost first."""
+    above = (path[:length] for length in reversed(range(len(path))))
+    return next((_text((*each, "metadata")) for each in above if STATUS in _annotations(_at(document, each))), "")
+
+
+def _called(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Call what has no name yet by the beginning of the one that it gets (`generateName`)."""
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict) or metadata.get("name") or not isinstance(metadata.get("generateName"), str):
+        return document
+    return {**document, "metadata": {**metadata, "name": metadata["generateName"].rstrip("-")}}
+
+
+def _at(document: Mapping[str, Any], path: _Path) -> Any:
+    value: Any = document
+    for key in path:
+        value = value[key]
+    return value
+
+
+def _text(path: _Path) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
+
+
+def _annotations(value: object) -> Mapping[str, Any]:
+    return _mapping(_mapping(_mapping(value).get("metadata")).get("annotations"))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

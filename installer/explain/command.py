@@ -26,13 +26,16 @@ from plugin.ruleset import Protocol
 from plugin.values import Gid, Port, Uid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from installer.podspecs import Other
     from plugin.backend import Backend
     from plugin.values import Address
 
 OUTPUTS = ("table", "json", "yaml", "rules", "dot", "svg")
+
+MOST_NAMED = 10  # of a file, in an error
 
 _POD = re.compile(r"([a-z0-9][-a-z0-9]{0,62})/([a-z0-9][-a-z0-9.]{0,252})")
 
@@ -81,9 +84,7 @@ def explain_pods(options: Options, target: tuple[str, ...], output: str) -> int:
         pod, in_force = _from_cluster(options.full(target[1]), options)
         found = [pod]
     else:
-        found, in_force = [*_from_file(options.file or "-")], _without_cluster(options)
-    if not found:
-        raise click.ClickException(f"{options.file}: saw no pod and nothing that makes pods, expected one")
+        found, in_force = _from_file(options.file or "-"), _without_cluster(options)
     explanations = [explain(each, options.addresses, in_force) for each in found]
     if output == "rules":
         _warn(in_force)
@@ -92,10 +93,10 @@ def explain_pods(options: Options, target: tuple[str, ...], output: str) -> int:
 
 
 def trace(options: Options, name: str, probe: Probe) -> int:
-    """Walk one packet through the rules of a pod.
+    """Walk one packet through the rules of a pod; of each, where a file has several pods or templates of the name.
 
     Returns:
-        The exit status: 1 if the pod's ADD would fail.
+        The exit status: 1 if a pod's ADD would fail.
 
     Raises:
         click.ClickException: as `explain_pods`.
@@ -104,10 +105,15 @@ def trace(options: Options, name: str, probe: Probe) -> int:
     if options.file:
         found, in_force = _named(name, options.file), _without_cluster(options)
     else:
-        found, in_force = _from_cluster(name, options)
-    explanation = explain(found, options.addresses, in_force)
+        pod, in_force = _from_cluster(name, options)
+        found = [pod]
     _warn(in_force)
-    title = f"{explanation.namespace}/{explanation.name}"
+    return max([_traced(each, options, in_force, probe, has_others=len(found) > 1) for each in found])
+
+
+def _traced(found: Found, options: Options, in_force: InForce, probe: Probe, *, has_others: bool) -> int:
+    explanation = explain(found, options.addresses, in_force)
+    title = f"{explanation.namespace}/{explanation.name}{explanation.maker if has_others else ''}"
     if explanation.redirect is None:
         say(printable(f"{title}: {explanation.decision.upper()}: {explanation.reason}"))
         write(text.settings(explanation))
@@ -125,7 +131,11 @@ def trace(options: Options, name: str, probe: Probe) -> int:
     write(text.settings(explanation))
     way = walk(ruleset(explanation.redirect), packet)
     write(text.walked(way, in_force.backend, packet.family))
-    if packet.family not in explanation.redirect.families:
+    if explanation.by_addresses:
+        say(
+            f"Which families are redirected depends on the pod's addresses: give them by --pod-ip. {explanation.by_addresses}."
+        )
+    elif packet.family not in explanation.redirect.families:
         say(f"IPv{packet.family.version} is not redirected for this pod; `install-cni explain` says why.")
     return 0
 
@@ -176,27 +186,55 @@ def _written(explanations: Sequence[Explanation], output: str, backend: Backend)
     return text.table(explanations)
 
 
-def _from_file(name: str) -> Iterator[Found]:
-    """Read the pods of a file, `-` for stdin; what holds none is named on stderr."""
+def _from_file(name: str) -> list[Found]:
+    """Read the pods of a file, `-` for stdin; what holds none is named on stderr.
+
+    Raises:
+        click.ClickException: if none is in it, or it cannot be read.
+    """
+    found, unknown = [], []
     try:
         data = read_file(name)
         for each in read(data, is_json=data.lstrip()[:1] in (b"{", b"[")):
             if isinstance(each, Found):
-                yield each
-            else:
-                say(printable(f"skipped: {each.kind} {each.name} holds no pods"), err=True)
+                found.append(each)
+                continue
+            say(printable(_without_pods(each)), err=True)
+            if not each.is_known:
+                unknown.append(f"{each.kind} {each.name}")
     except OSError as error:
         raise click.ClickException(f"{name}: {error.strerror}") from error
     except ManifestError as error:
         raise click.ClickException(f"{name}: {error}") from error
+    if not found:
+        what = f"; unknown: {_listed(unknown)}" if unknown else ""
+        raise click.ClickException(printable(f"{name}: saw no pod and nothing that makes pods, expected one{what}"))
+    return found
 
 
-def _named(name: str, file: str) -> Found:
-    found = [*_from_file(file)]
-    names = [f"{each.pod.namespace}/{each.pod.name}" for each in found]
-    if name not in names:
-        raise click.ClickException(printable(f"{file}: saw {', '.join(names) or 'no pod'}, expected {name}"))
-    return found[names.index(name)]
+def _without_pods(other: Other) -> str:
+    """Say that an object is passed over; of one that may make pods all the same, what to do."""
+    if other.is_known:
+        return f"skipped: {other.kind} {other.name} holds no pods"
+    if other.refers_to:
+        instead = f"its pods are those of {other.refers_to}: explain that"
+    else:
+        instead = "if it makes pods, explain one of them: install-cni explain pod NAMESPACE/NAME"
+    return f"unknown: {other.kind} {other.name} has no pod template (a spec with containers); {instead}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _named(name: str, file: str) -> list[Found]:
+    found = _from_file(file)
+    named = [each for each in found if f"{each.pod.namespace}/{each.pod.name}" == name]
+    if not named:
+        names = dict.fromkeys(f"{each.pod.namespace}/{each.pod.name}" for each in found)
+        raise click.ClickException(printable(f"{file}: saw {_listed([*names])}, expected {name}"))
+    return named
 
 
 def _without_cluster(options: Options) -> InForce:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from installer.explain import warnings
 from installer.explain.inforce import DEFAULT
 from plugin.decision import decide
-from plugin.outside import Pass, outside_mesh
+from plugin.keys import STATUS
+from plugin.outside import NEVER_INJECTED, Pass, outside_mesh
 from plugin.parameters import parameters
+from plugin.redirect import Redirect
 from plugin.values import InvalidValue
 
 if TYPE_CHECKING:
@@ -20,8 +22,16 @@ if TYPE_CHECKING:
     from installer.manifestfile import Found
     from plugin.parameters import Parameter
     from plugin.pod import Pod
-    from plugin.redirect import Redirect
+    from plugin.redirect import Family
     from plugin.values import Address
+
+_V4, _V6 = ipaddress.ip_address("192.0.2.1"), ipaddress.ip_address("2001:db8::1")
+# What the families may depend on: any address of its kind stands for all.
+ADDRESSES: Mapping[str, tuple[Address, ...]] = {
+    "it has IPv4 alone": (_V4,),
+    "IPv6 comes second": (_V4, _V6),
+    "IPv6 comes first": (_V6, _V4),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,8 @@ class Explanation:
         namespace: the pod's.
         name: the pod's; of a template, that of what makes its pods.
         kind: of the object that the pod was in.
+        path: of the template in that object; empty for a Pod.
+        maker: kind, and path where that object has several templates, in brackets; empty for a Pod.
         decision: `redirect`, `pass`, or `error` if its ADD fails.
         row: the short name of the decision table's row.
         reason: the same for people.
@@ -39,6 +51,7 @@ class Explanation:
         parameters: each field of `redirect`, with its origin.
         warnings: what is worth knowing, and what to do about it.
         settings: those by which the agent decides, each with its origin.
+        by_addresses: how the families depend on the pod's addresses, where those are not known; empty if they do not.
     """
 
     namespace: str
@@ -51,6 +64,9 @@ class Explanation:
     parameters: tuple[Parameter, ...] = ()
     warnings: tuple[str, ...] = ()
     settings: tuple[Setting, ...] = ()
+    path: str = ""
+    maker: str = ""
+    by_addresses: str = ""
 
 
 def explain(found: Found, addresses: tuple[Address, ...], in_force: InForce) -> Explanation:
@@ -61,21 +77,31 @@ def explain(found: Found, addresses: tuple[Address, ...], in_force: InForce) -> 
         addresses: its addresses, in order; those of its status if none are given.
         in_force: the settings by which the agent decides.
     """
-    made = _explained(found, addresses, in_force)
-    return replace(made, settings=in_force.deciding, warnings=(*in_force.warnings, *made.warnings))
+    made, written = _explained(found, addresses, in_force), found.written
+    place = f"{written.kind}, {written.path}" if written.is_one_of_several else written.kind
+    return replace(
+        made,
+        settings=in_force.deciding,
+        warnings=(*in_force.warnings, *made.warnings),
+        path=written.path,
+        maker=f" ({place})" if written.is_template else "",
+    )
 
 
 def _explained(found: Found, addresses: tuple[Address, ...], in_force: InForce) -> Explanation:
     pod = found.pod
     addresses = addresses or status_addresses(found.written.manifest)
+    by_addresses = "" if addresses else _by_addresses(pod, in_force)
     named = (pod.namespace, pod.name, found.written.kind)
     try:
         verdict = _outside(pod, in_force) or decide(pod, addresses, in_force.defaults)
     except InvalidValue as error:
         return Explanation(*named, "error", "invalid", str(error))
     if isinstance(verdict, Pass):
-        said = tuple(warnings.of_pass(pod, found.written.manifest, verdict))
-        return Explanation(*named, "pass", verdict.row, verdict.reason, warnings=said)
+        said = [*warnings.of_pass(pod, found.written.manifest, verdict)]
+        if verdict is NEVER_INJECTED and _is_redirected_once_injected(pod, in_force):
+            said.append(warnings.of_uninjected(pod, found.written))
+        return Explanation(*named, "pass", verdict.row, verdict.reason, warnings=tuple(said))
     return Explanation(
         *named,
         "redirect",
@@ -85,10 +111,39 @@ def _explained(found: Found, addresses: tuple[Address, ...], in_force: InForce) 
         tuple(parameters(pod, pod.proxy, addresses, in_force.defaults)) if pod.proxy else (),
         (
             *warnings.of_runtime(pod, found.handler),
-            *warnings.of_redirect(pod, verdict, addresses),
+            *warnings.of_redirect(pod, verdict, addresses, knows_families=not by_addresses),
             *warnings.of_manifest(found.written.manifest, verdict),
         ),
+        by_addresses=by_addresses,
     )
+
+
+def _is_redirected_once_injected(pod: Pod, in_force: InForce) -> bool:
+    """Whether nothing but the injector's annotation is missing."""
+    try:
+        return isinstance(
+            decide(replace(pod, annotations={**pod.annotations, STATUS: ""}), (), in_force.defaults), Redirect
+        )
+    except InvalidValue:
+        return True
+
+
+def _by_addresses(pod: Pod, in_force: InForce) -> str:
+    """Say how the families that are redirected depend on the addresses that the pod gets; empty if they do not."""
+    found: dict[tuple[Family, ...], list[str]] = {}
+    for which, addresses in ADDRESSES.items():
+        try:
+            verdict = decide(pod, addresses, in_force.defaults)
+        except InvalidValue:
+            continue
+        if isinstance(verdict, Redirect):
+            found.setdefault(verdict.families, []).append(which)
+    if len(found) < 2:
+        return ""
+    cases = (
+        f"{', '.join(f'IPv{each.version}' for each in families)} if {' or '.join(of)}" for families, of in found.items()
+    )
+    return "; ".join(cases)
 
 
 def _outside(pod: Pod, in_force: InForce) -> Pass | None:

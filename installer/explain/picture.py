@@ -60,20 +60,22 @@ def picture(explained: Explanation) -> Picture:
     redirect = explained.redirect
     return Picture(
         clean(explained.namespace),
-        clean(explained.name),
+        clean(f"{explained.name}{explained.maker if ', ' in explained.maker else ''}"),
         clean(f"{explained.decision}: {explained.reason}"),
-        tuple(_facts(redirect)) if redirect else (),
+        tuple(_facts(redirect, explained.by_addresses)) if redirect else (),
         paths_of(redirect) if redirect else None,
         PASSED if explained.decision == "pass" else FAILED,
         tuple(map(clean, explained.warnings)),
     )
 
 
-def _facts(redirect: Redirect) -> Iterator[Fact]:
+def _facts(redirect: Redirect, by_addresses: str) -> Iterator[Fact]:
     kept = ": the client's address is kept" if redirect.mode is Mode.TPROXY else ""
     yield Fact(f"mode {redirect.mode.value}{kept}", Way.THROUGH)
     for family, name in REDIRECTED.items():
         if family in redirect.families:
             yield Fact(f"{name} redirected", Way.THROUGH)
+        elif by_addresses:
+            yield Fact(f"{name}: depends on the pod's addresses", Way.ROUND)
         else:
             yield Fact(f"{name} not redirected", Way.ROUND)

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
     from installer.explain.explain import Explanation
     from installer.explain.trace import Step, Walk
+    from plugin.parameters import Parameter
     from plugin.redirect import Redirect
     from plugin.ruleset import Rule
 
+DEPENDS = "depends on the pod's addresses"
 WIDTH = 100  # columns
 IPTABLES = {Family.V4: "iptables", Family.V6: "ip6tables"}
 ENDS = {
@@ -61,7 +63,8 @@ def rules(explanations: Sequence[Explanation], backend: Backend) -> str:
             f"# {each.namespace}/{each.name}: {each.decision}{'' if each.redirect else f': {each.reason}'}"
         )
         by = "".join(f"# {key}  {printable(value)}\n" for key, value in _set(each))
-        written.append(f"{title}\n{by}{_rules(each.redirect, backend) if each.redirect else ''}")
+        depends = f"# IPv6 {DEPENDS} (--pod-ip): {each.by_addresses}\n" if each.by_addresses else ""
+        written.append(f"{depends}{title}\n{by}{_rules(each.redirect, backend) if each.redirect else ''}")
     return "\n".join(written)
 
 
@@ -71,11 +74,12 @@ def plain(explanation: Explanation) -> dict[str, Any]:
         "namespace": explanation.namespace,
         "name": explanation.name,
         "kind": explanation.kind,
+        "path": explanation.path,
         "decision": explanation.decision,
         "row": explanation.row,
         "reason": explanation.reason,
         "parameters": [
-            {"name": each.field, "key": each.key, "value": _plain(each.value), "origin": each.origin.value}
+            {"name": each.field, "key": each.key, "value": _plain(each.value), "origin": _origin(explanation, each)}
             for each in explanation.parameters
         ],
         "settings": [{"key": each.key, "value": _plain(each.value), "by": each.by} for each in explanation.settings],
@@ -95,16 +99,26 @@ def walked(walk: Walk, backend: Backend, family: Family) -> str:
 
 
 def _lines(explanation: Explanation) -> Iterator[str]:
-    kind = "" if explanation.kind == "Pod" else f" ({explanation.kind})"
     row = f" by row {explanation.row}" if explanation.decision == "pass" else ""
-    title = (
-        f"{explanation.namespace}/{explanation.name}{kind}: {explanation.decision.upper()}{row}: {explanation.reason}"
-    )
+    named = f"{explanation.namespace}/{explanation.name}{explanation.maker}"
+    title = f"{named}: {explanation.decision.upper()}{row}: {explanation.reason}"
     yield from _wrapped(title, "", "  ")
-    rows = [(each.key, f"{_shown(each.value)}  ({each.origin.value})") for each in explanation.parameters]
+    rows = [(each.key, _value(explanation, each)) for each in explanation.parameters]
     yield from _rows([*rows, *_set(explanation)])
     for warning in explanation.warnings:
         yield from _wrapped(warning, "  ! ", "    ")
+
+
+def _value(explanation: Explanation, parameter: Parameter) -> str:
+    origin = _origin(explanation, parameter)
+    if origin == DEPENDS:
+        return f"{origin} (--pod-ip): {explanation.by_addresses}"
+    return f"{_shown(parameter.value)}  ({origin})"
+
+
+def _origin(explanation: Explanation, parameter: Parameter) -> str:
+    depends = parameter.field == "families" and explanation.by_addresses
+    return DEPENDS if depends else parameter.origin.value
 
 
 def _set(explanation: Explanation) -> Iterator[tuple[str, str]]:

@@ -6,21 +6,26 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from installer.runtimeclass import own_network_stack, without_effect
-from plugin.keys import INIT, PROXY, REROUTE, TRAFFIC, TRAFFIC_NAMES
+from plugin.keys import INIT, PROXY, REROUTE, STATUS, TRAFFIC, TRAFFIC_NAMES
 from plugin.redirect import SIDECAR, Family, Mode
 from plugin.rules import NEVER_INBOUND
 from plugin.values import EVERYTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    from installer.podspecs import PodManifest
     from plugin.outside import Pass
     from plugin.pod import Container, Pod
     from plugin.redirect import Redirect
     from plugin.values import Address
 
 NOT_INSTALLED = "not-installed"  # the row of pods in a cluster whose nodes have no plugin
-OF_THE_MESH = (INIT, "istio-validation", "enable-core-dump", PROXY)  # they need no network
+VALIDATION = "istio-validation"
+OF_THE_MESH = (INIT, VALIDATION, "enable-core-dump", PROXY)  # they need no network
+# What an injector writes on each pod by the mesh's own settings, so that its user need not have asked for it.
+INJECTORS = tuple(TRAFFIC + name for name in TRAFFIC_NAMES if not name.endswith("Interfaces"))
+AMBIENT_REDIRECTION, DATAPLANE_MODE = "ambient.istio.io/redirection", "istio.io/dataplane-mode"
 
 
 def of_pass(pod: Pod, manifest: Mapping[str, Any], passed: Pass) -> Iterator[str]:
@@ -37,8 +42,67 @@ def of_pass(pod: Pod, manifest: Mapping[str, Any], passed: Pass) -> Iterator[str
             "istio-init needs NET_ADMIN in the pod, which this agent makes unnecessary: install the injector with "
             "cni.enabled, and inject the pod again"
         )
-    if ignored := [key for key in _annotations(manifest) if key.startswith(TRAFFIC) or key == REROUTE]:
-        yield f"{_listed(ignored)} has no effect, as the pod is left alone"
+    if passed.row != "istio-init" and (
+        ignored := [*_ignored(manifest, INJECTORS if passed.row == "mode-none" else ())]
+    ):
+        yield f"{_listed(ignored)} {'has' if len(ignored) == 1 else 'have'} no effect, as the pod is left alone"
+    if not pod.is_injected and (asked := _asks_for_ambient(manifest)):
+        yield (
+            f"{asked} asks for ambient mode, which this agent does not serve: nothing leads the pod's traffic to ztunnel. "
+            "Inject a sidecar instead, or have Istio's own agent on these nodes"
+        )
+
+
+def _ignored(manifest: Mapping[str, Any], expected: Collection[str]) -> Iterator[str]:
+    """Name what a pod that is left alone asks for, but for what an injector writes even there."""
+    return (
+        key for key in _annotations(manifest) if (key.startswith(TRAFFIC) or key == REROUTE) and key not in expected
+    )
+
+
+def of_uninjected(pod: Pod, written: PodManifest) -> str:
+    """Say what follows where the sidecar is there, and the injector's annotation is not, and what to do."""
+    there = [name for name in (PROXY, VALIDATION) if any(each.name == name for each in _all(pod))]
+    where = f"{written.path}.metadata.annotations".removeprefix(".")
+    if _is_placeholder(written.manifest):
+        return (
+            f"{PROXY} is a placeholder, which the injector fills when the pod is made: what is decided then is that pod's. "
+            "Explain it, or what `istioctl kube-inject` writes"
+        )
+    follows = (
+        f"{VALIDATION} finds no redirect and fails, and the pod does not start"
+        if VALIDATION in there
+        else f"{PROXY} gets no traffic, if it is Istio's sidecar"
+    )
+    if written.injected_at:
+        help_ = (
+            f"The annotation is in {written.injected_at}, which is not the pod's own: `istioctl kube-inject` writes that of a "
+            f"CronJob there. Move the annotations of the injector to {where}, or leave injection to the webhook"
+        )
+    else:
+        help_ = f"Inject the pod anew, or add the annotation to {where}"
+    return (
+        f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} there without the annotation {STATUS}: the pod counts as "
+        f"never injected and is not redirected. {follows}. {help_}"
+    )
+
+
+def _all(pod: Pod) -> Iterable[Container]:
+    return (*pod.containers, *pod.init_containers)
+
+
+def _is_placeholder(manifest: Mapping[str, Any]) -> bool:
+    """Whether the sidecar's image is left to the injector, as users write it who change something of the sidecar."""
+    spec = _mapping(manifest.get("spec"))
+    listed = (spec.get(kind) for kind in ("containers", "initContainers"))
+    proxies = (each for found in listed for each in found or () if each.get("name") == PROXY)
+    return any(each.get("image", "auto") in ("", "auto") and not each.get("args") for each in proxies)
+
+
+def _asks_for_ambient(manifest: Mapping[str, Any]) -> str:
+    labels = _mapping(_mapping(manifest.get("metadata")).get("labels"))
+    asks = _annotations(manifest).get(AMBIENT_REDIRECTION) == "enabled", labels.get(DATAPLANE_MODE) == "ambient"
+    return next((key for key, is_so in zip((AMBIENT_REDIRECTION, DATAPLANE_MODE), asks, strict=True) if is_so), "")
 
 
 def of_excluded(pod: Pod) -> str:
@@ -49,11 +113,20 @@ def of_excluded(pod: Pod) -> str:
     )
 
 
-def of_redirect(pod: Pod, redirect: Redirect, addresses: tuple[Address, ...]) -> Iterator[str]:
-    """Say what is worth knowing about a pod that is redirected."""
+def of_redirect(
+    pod: Pod, redirect: Redirect, addresses: tuple[Address, ...], *, knows_families: bool = True
+) -> Iterator[str]:
+    """Say what is worth knowing about a pod that is redirected.
+
+    Args:
+        pod: the pod.
+        redirect: how it is redirected.
+        addresses: its own, as far as they are known.
+        knows_families: whether the families do not depend on addresses that are not known.
+    """
     for each in early_containers(pod, redirect):
         yield of_early(each, redirect.uid)
-    yield from _without_effect(pod, redirect)
+    yield from _without_effect(pod, redirect, knows_families=knows_families)
     yield from _both(redirect)
     yield from _identity(pod, redirect)
     if redirect.include_inbound_ports == ():
@@ -122,7 +195,7 @@ def _unknown(manifest: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key} is unknown and has no effect" + (f": is {TRAFFIC}{near[0]} meant?" if near else "")
 
 
-def _without_effect(pod: Pod, redirect: Redirect) -> Iterator[str]:
+def _without_effect(pod: Pod, redirect: Redirect, *, knows_families: bool) -> Iterator[str]:
     # Injectors always write 15020, which is never redirected anyhow.
     excluded = set(redirect.exclude_inbound_ports) - set(NEVER_INBOUND)
     if excluded and redirect.include_inbound_ports is not EVERYTHING:
@@ -134,7 +207,8 @@ def _without_effect(pod: Pod, redirect: Redirect) -> Iterator[str]:
     if Family.V6 not in redirect.families:
         ranges = () if redirect.include_outbound is EVERYTHING else redirect.include_outbound
         if unused := [str(cidr) for cidr in (*ranges, *redirect.exclude_outbound) if cidr.version == Family.V6.version]:
-            yield f"the IPv6 ranges {_listed(unused)} have no effect, as the pod's IPv6 is not redirected"
+            when = ", as the pod's IPv6 is not redirected" if knows_families else " unless the pod's IPv6 is redirected"
+            yield f"the IPv6 ranges {_listed(unused)} have no effect{when}"
 
 
 def _both(redirect: Redirect) -> Iterator[str]:

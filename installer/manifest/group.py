@@ -33,7 +33,7 @@ def _program(name: str) -> Callable[[_Command], _Command]:
         envvar=name.upper(),
         show_envvar=True,
         metavar="FILE",
-        help=f"The program {name}. Default: the first on PATH.",
+        help=f"Path of the program {name}. Default: the first on PATH.",
     )
 
 
@@ -44,7 +44,7 @@ _RESOURCE = (
         "files",
         multiple=True,
         metavar="FILE",
-        help="An IstioControlPlane, YAML or JSON; - is stdin. May be repeated: a later one is laid over.",
+        help="An IstioControlPlane, YAML or JSON; - is stdin. May be repeated: a later file overrides an earlier one.",
     ),
     click.option(
         "--set",
@@ -58,19 +58,21 @@ _RESOURCE = (
         "set_strings",
         multiple=True,
         metavar="PATH=VALUE",
-        help="The same, but the value is text: values.cni.podAnnotations.a=true.",
+        help="Like --set, but the value is text: values.cni.podAnnotations.a=true.",
     ),
-    click.option("--platform", metavar="NAME", help="The kind of cluster, as --set platform=NAME: gke, eks, k3s ..."),
+    click.option(
+        "--platform", metavar="NAME", help="The kind of cluster, as the chart's value platform: gke, eks, k3s ..."
+    ),
     click.option(
         "-n",
         "--namespace",
         default="istio-system",
         show_default=True,
         metavar="NAME",
-        help="Where a resource goes that does not say it, and the agent with it.",
+        help="Namespace of the agent, and of a resource that names none.",
     ),
-    click.option("--create-namespace", is_flag=True, help="The namespaces are among the manifests."),
-    click.option("--chart", type=_FILE, metavar="DIR", help="Another chart than that of this release."),
+    click.option("--create-namespace", is_flag=True, help="Include the namespaces in the manifests."),
+    click.option("--chart", type=_FILE, metavar="DIR", help="Use this chart. Default: that of this release."),
     click.option(
         "--kube-version",
         type=_KubeVersion(),
@@ -91,8 +93,8 @@ def _takes_a_resource(command: _Command) -> _Command:
 def _takes_a_cluster(command: _Command) -> _Command:
     """Give a command the options that say which cluster it is about."""
     for option in (
-        click.option("--context", metavar="NAME", help="Of the kubeconfig."),
-        click.option("--kubeconfig", metavar="FILE", help="How kubectl reaches the cluster."),
+        click.option("--context", metavar="NAME", help="Kubeconfig context."),
+        click.option("--kubeconfig", metavar="FILE", help="Kubeconfig file, as kubectl takes it."),
         _program("kubectl"),
     ):
         command = option(command)

@@ -51,27 +51,30 @@ class _Duration(click.ParamType[float]):
 
 @click.command("status")
 @click.option(
-    "-w", "--watch", is_flag=True, help="Go on, and show what changes: in place on a terminal, else on a line."
+    "-w",
+    "--watch",
+    is_flag=True,
+    help="Keep watching: redraw in place on a terminal, else print a line for each change.",
 )
-@click.option("--wait", is_flag=True, help="Watch until all is well, then end.")
-@click.option("--timeout", type=_Duration(), help="With --wait: give up after this long. Default: never.")
+@click.option("--wait", is_flag=True, help="Wait until all is well, then exit.")
+@click.option("--timeout", type=_Duration(), help="With --wait: give up after this time. Default: never.")
 @click.option(
     "-o",
     "--output",
     type=click.Choice(("table", "wide", "json", "yaml")),
     default="table",
     show_default=True,
-    help="wide: all nodes and columns.",
+    help="wide shows all nodes and columns.",
 )
 @click.option(
     "--kubeconfig",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Default: $KUBECONFIG, ~/.kube/config, or the service account of the pod that it runs in.",
+    help="Kubeconfig file. Default: $KUBECONFIG, ~/.kube/config, or the service account of the pod that it runs in.",
 )
-@click.option("--context", help="Of the kubeconfig. Default: its current one.")
-@click.option("-n", "--namespace", help="Where the DaemonSet is. Default: it is searched for.")
+@click.option("--context", help="Kubeconfig context. Default: its current-context.")
+@click.option("-n", "--namespace", help="Namespace of the DaemonSet. Default: search all.")
 def status(**given: Any) -> None:
-    """Say how the cluster is: its nodes, what is wrong, and what to do.
+    """Show the state of the cluster: its nodes, what is wrong, and what to do.
 
     \b
     install-cni status                       the cluster at a glance
