@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 LIST = ".conflist"
 SINGLE = (".conf", ".json")
 OWN = "-istio-cni.conflist"  # after a name without its ending: "-" comes before "." in the order, whatever the name
+AWAY = ".cilium_bak"  # after the names of others' files, which Cilium renames: no runtime reads them as long as they have it
 OUT_OF_SIGHT = errno.EXDEV  # of a listing's errors: the runtime may well read the file
 
 Listing: TypeAlias = "Mapping[str, bytes | OSError]"
@@ -199,7 +200,7 @@ def plan(
         return []  # who knows what the runtime takes
     to = place(listing, conf_file_name, owned=owned, links=links, waits=waits)
     own = [name for name in _own(listing) if to is None or name != to.name]
-    gone: list[Step] = [Delete(name, _content(listing, name)) for name in own]
+    gone: list[Step] = [Delete(name, _content(listing, name)) for name in [*own, *_own_away(listing)]]
     if to is None:
         return gone
     steps = [*_entry_in(listing, to, entry, links), *_turned_back(listing), *gone]
@@ -253,7 +254,7 @@ def plan_standalone(listing: Listing, entry: Mapping[str, Any], name: str, links
 
 def removal(listing: Listing, links: Links = NO_LINKS) -> list[Step]:
     """Say what takes our entry out of every list of the directory, and each list of our own out of the directory (F6, F11)."""
-    own: list[Step] = [Delete(name, _content(listing, name)) for name in _own(listing)]
+    own: list[Step] = [Delete(name, _content(listing, name)) for name in [*_own(listing), *_own_away(listing)]]
     steps = [*_turned_back(listing), *own]
     for name in _lists_of_others(listing):
         steps += _take_out(listing, links, name)
@@ -276,9 +277,14 @@ def _entry_in(listing: Listing, to: Place, entry: Mapping[str, Any], links: Link
 
 def _own(listing: Listing) -> Mapping[str, str]:
     """Find the lists of our own, each with its source."""
-    valid = (name for name in _configurations(listing) if name.endswith(LIST) and _is_valid(listing, name))
-    found = ((name, conflist.source_of(_content(listing, name), name)) for name in valid)
+    found = ((name, conflist.source_of(_content(listing, name), name)) for name in _lists(listing))
     return {name: source for name, source in found if source is not None}
+
+
+def _own_away(listing: Listing) -> list[str]:
+    """Find the lists of our own that were renamed."""
+    names = (name for name in listing if name.endswith(LIST + AWAY) and _is_valid(listing, name))
+    return [name for name in names if conflist.source_of(_content(listing, name), name.removesuffix(AWAY))]
 
 
 def _own_name(listing: Listing, source: str, preferred: str | None) -> str:
@@ -378,9 +384,13 @@ def _configurations(listing: Listing) -> list[str]:
 
 
 def _lists_of_others(listing: Listing) -> list[str]:
-    ours = _own(listing).keys() | _converted(listing).keys()
-    names = (name for name in _configurations(listing) if name.endswith(LIST) and name not in ours)
-    return [name for name in names if _is_valid(listing, name)]
+    ours = {*_own(listing), *_own_away(listing), *_converted(listing)}
+    away = sorted(name for name in listing if name.endswith(LIST + AWAY) and _is_valid(listing, name))
+    return [name for name in [*_lists(listing), *away] if name not in ours]
+
+
+def _lists(listing: Listing) -> list[str]:
+    return [name for name in _configurations(listing) if name.endswith(LIST) and _is_valid(listing, name)]
 
 
 def _hidden(listing: Listing) -> list[str]:
@@ -415,7 +425,7 @@ def _content(listing: Listing, name: str) -> bytes:
     content = listing[name]
     if isinstance(content, OSError):
         raise InvalidConfigError(f"saw an unreadable file ({content.strerror or content}), expected a configuration")
-    if name.endswith(LIST):
+    if name.endswith((LIST, LIST + AWAY)):
         conflist.check_list(content)
     elif name.endswith(SINGLE):
         conflist.check_conf(content)

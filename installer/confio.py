@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
 from installer import exchange
-from installer.confdir import Delete, Listing, Step, Write
+from installer.confdir import AWAY, LIST, Delete, Listing, Step, Write
 from installer.files import Directory, UnreadableError
 from installer.inode import Inode
 from installer.settings import CONF_SUFFIXES
@@ -20,10 +20,10 @@ def of_interest(name: str) -> bool:
 
 
 def listing(folder: Directory) -> dict[str, bytes | OSError]:
-    """Read what libcni would read: by name, the content, or why there is none."""
+    """Read what libcni would read, and what was renamed: by name, the content, or why there is none."""
     found: dict[str, bytes | OSError] = {}
     for name in folder.names():
-        if name.endswith(CONF_SUFFIXES) and not folder.is_directory(name):
+        if name.endswith((*CONF_SUFFIXES, LIST + AWAY)) and not folder.is_directory(name):
             try:
                 found[name] = folder.read(name)
             except FileNotFoundError:

@@ -476,6 +476,21 @@ def test_a_list_of_our_own_that_others_have_broken_is_made_anew() -> None:
         assert installed({**made, "10-a-istio-cni.conflist": broken}) == made
 
 
+def test_what_was_renamed_away_keeps_nothing_of_ours() -> None:
+    """Whoever renames it back, perhaps when the plugin is no longer there, has what the network's owner wrote."""
+    listing: Listing = {
+        "05-cilium.conflist": CALICO,
+        "10-a.conflist.cilium_bak": conflist.splice(GKE, ENTRY),
+        "10-b-istio-cni.conflist.cilium_bak": own(OVN_CONF, "10-b.conf"),
+        "10-b.conf.cilium_bak": OVN_CONF,
+        "10-c.conflist.cilium_bak": BROKEN,
+    }
+    left = {**listing, "10-a.conflist.cilium_bak": GKE}
+    del left["10-b-istio-cni.conflist.cilium_bak"]
+    assert installed(listing) == {**left, "05-cilium.conflist": conflist.splice(CALICO, ENTRY)}
+    assert removed(listing) == left
+
+
 def test_a_networks_configuration_is_not_replaced_by_that_of_the_plugin_alone() -> None:
     with pytest.raises(NameInTheWayError, match="saw a network's configuration by this name: set cniConfFileName"):
         confdir.plan_standalone({"10-a.conf": OVN_CONF}, ENTRY, "10-a.conf")
