@@ -24,13 +24,15 @@ from installer.orders import Orders
 from installer.pace import REPAIRS, Pace
 from installer.pluginfile import PluginFile
 from installer.settings import PLUGIN, Settings, entry
-from installer.uninstall import take_out
+from installer.trial import NotExecutableError
+from installer.uninstall import take_entry_out, take_out
 from installer.watch import Watcher
 
 STANDALONE = "istio-cni.conf"  # where the plugin has a configuration of its own and no other name is set
 RESYNC = 60.0  # seconds after which all is looked at, the plugin file's content too, whatever events say (F10)
 UNWATCHED_RESYNC = 1.0  # seconds, on a node that has no inotify left
 FIRST_RETRY, LONGEST_RETRY = 0.1, 30.0  # seconds, doubling, after an error
+UNUSABLE_BREATH = 1.0  # seconds likewise, while the plugin file cannot be executed
 BREATH = 0.01  # seconds between two looks at least, however many events there are
 PATIENCE = (
     2.0  # seconds for who has a file open for writing that is to be changed: few write longer, and NFS cannot tell
@@ -43,6 +45,10 @@ _log = logging.getLogger(__name__)
 
 class NotNowError(Exception):
     """The node cannot be made as it should be for now, until something else happens; the message says why."""
+
+
+class UnusableError(NotNowError):
+    """The plugin file cannot be executed: no entry names it, and what others write is no reason to look at once."""
 
 
 class FightError(NotNowError):
@@ -94,7 +100,11 @@ class Node:
         if not orders.installed:
             self._fight = ""
             return self._keep_out()
-        acted = self._keep_plugin(thorough=thorough)
+        try:
+            acted = self._keep_plugin(thorough=thorough)
+        except NotExecutableError as error:
+            self._withdraw_entry(str(error))
+            raise UnusableError(str(error)) from error
         if not self.serving():
             raise NotNowError("the agent does not serve its socket")
         return self._keep_entry() or acted
@@ -138,12 +148,25 @@ class Node:
         with Directory(self.settings.cni_bin_dir, self.settings.bin_dir_mount) as folder:
             if thorough:
                 folder.sweep()
+            if not thorough and (fault := self._plugin.fault(folder)):
+                raise fault
             if self._plugin.is_right(folder, thorough=thorough):
+                self._plugin.try_out(folder)
                 return False
             there = folder.stat(PLUGIN)
             undone = "changes the file or its permissions" if there else "deletes the file"
             self._mend(folder.path / PLUGIN, lambda: self._plugin.put(folder), lambda: undone)
+            self._plugin.try_out(folder)
             return True
+
+    def _withdraw_entry(self, reason: str) -> None:
+        """Take out an entry whose plugin cannot be executed: with it no pod starts or stops on this node.
+
+        A meshed pod that starts meanwhile waits in its validation container, or is found while it runs.
+        """
+        self._was_installed = False  # what is done afterwards is no repair
+        for step in take_entry_out(self.settings):
+            _log.warning(step.text, extra={"file": str(step.path), "reason": reason})
 
     def _keep_entry(self) -> bool:
         with Directory(self.settings.cni_conf_dir, self.settings.conf_dir_mount) as folder:
@@ -355,6 +378,8 @@ class Reconciler:
                 self._woken.set()
         except FightError as error:
             return _Came(breath=error.again, pause=error.again)  # events are no reason to look before
+        except UnusableError as error:
+            return _Came(str(error), breath=UNUSABLE_BREATH)
         except NotNowError as error:
             self._failures = failures
             return _Came(str(error))

@@ -110,8 +110,13 @@ def take_out(settings: Settings) -> Iterator[Step]:
         OutdatedError: if another program keeps changing cniConfDir.
         OSError: if a file could not be changed.
     """
-    yield from _entry(settings.cni_conf_dir, settings.conf_dir_mount)
+    yield from take_entry_out(settings)
     yield from _plugin(settings.cni_bin_dir, settings.bin_dir_mount, {settings.cni_conf_dir: settings.conf_dir_mount})
+
+
+def take_entry_out(settings: Settings) -> Iterator[Step]:
+    """Take out the conflist entry alone; as `take_out` else."""
+    yield from _entry(settings.cni_conf_dir, settings.conf_dir_mount)
 
 
 def _entry(path: Path, mount: Path) -> Iterator[Step]:

@@ -165,6 +165,43 @@ async def mounted_over_on_the_host(node: NodeOnDisk) -> None:
     assert there.has_entry("20-other.conflist")
 
 
+async def noexec_bin_dir(node: NodeOnDisk) -> None:
+    """Nothing can be executed in cniBinDir: not ready, and no entry, until it can."""
+    (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
+    mount(node.bin, "noexec")
+    async with running(node.settings) as run:
+        await run.until(lambda state: f"{node.bin} is mounted noexec" in (state.reason or ""))
+        assert node.plugin.read_bytes() == PLUGIN_BYTES
+        assert node.files() == {"10-primary.conflist": PRIMARY}
+        remount(node.bin, "exec")
+        await run.until(installed)
+        assert node.has_entry("10-primary.conflist")
+        mount(node.bin, "noexec")
+        await run.until(lambda state: f"{node.bin} is mounted noexec" in (state.reason or ""))
+        assert node.files() == {"10-primary.conflist": PRIMARY}, "with the entry no pod would start"
+        unmount(node.bin)
+        await run.until(installed)
+    assert node.has_entry("10-primary.conflist")
+
+
+async def noexec_on_the_host(node: NodeOnDisk) -> None:
+    """As in a container: its mount of cniBinDir has the flags that the node's mount has when it is made."""
+    host, mounts = node.root / "host", node.root / "mounts"
+    host.mkdir()
+    mount(host, "noexec")
+    for name in ("bin", "net.d"):
+        (host / name).mkdir()
+    (host / "net.d" / "10-primary.conflist").write_bytes(PRIMARY)
+    for name, where in (("cni-conf-dir", "net.d"), ("cni-bin-dir", "bin")):
+        (mounts / name).mkdir(parents=True)
+        share(host / where, mounts / name)
+    paths = {"cni_conf_dir": str(host / "net.d"), "cni_bin_dir": str(host / "bin"), "mounts": str(mounts)}
+    there = NodeOnDisk.open(node.root, **paths)
+    async with running(there.settings) as run:
+        await run.until(lambda state: f"{host / 'bin'} is mounted noexec" in (state.reason or ""))
+        assert there.files() == {"10-primary.conflist": PRIMARY}
+
+
 async def no_inotify(node: NodeOnDisk) -> None:
     """The node's inotify instances are used up when the agent starts; then there is room again."""
     await _exhausted(node, "max_inotify_instances", 0)
@@ -213,6 +250,8 @@ SCENES = {
         mounted_over,
         mounted_over_above,
         mounted_over_on_the_host,
+        noexec_bin_dir,
+        noexec_on_the_host,
         no_inotify,
         no_inotify_watches,
     )

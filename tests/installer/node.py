@@ -24,7 +24,11 @@ PRIMARY = (
     b'{"cniVersion": "0.4.0",\n "name": "k8s", "plugins": [\n  {"type": "bridge", "mtu": 1400}, {"type":"portmap"} ]}'
 )
 SINGLE = b'{ "name": "k8s", "cniVersion": "0.3.1",\t"type": "bridge" }\n'
-PLUGIN_BYTES = hashlib.shake_256(b"the plugin file").digest((1 << 20) + 4711)  # more than is written at once
+VERSIONS = (
+    b"""echo '{"cniVersion": "1.0.0", "supportedVersions": ["1.0.0"]}'; exit"""  # in a shell, as a plugin answers
+)
+RANDOM = hashlib.shake_256(b"the plugin file").digest((1 << 20) + 4711)  # more than is written at once
+PLUGIN_BYTES = b"#!/bin/sh\n" + VERSIONS + b"\n" + RANDOM
 SLOWEST = 15.0  # seconds that anything here may take on a busy machine
 
 

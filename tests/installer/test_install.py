@@ -82,7 +82,7 @@ def test_a_damaged_plugin_file_is_replaced(node: NodeOnDisk, damage: str) -> Non
             node.plugin.write_bytes(b"#!/bin/sh\n")
         case "same size":
             with node.plugin.open("r+b") as file:
-                file.write(b"#!/bin/sh\n")
+                file.write(b"#!/bin/no\n")
         case "mode":
             node.plugin.chmod(0o600)
         case "owner":
@@ -106,7 +106,7 @@ def test_a_thorough_look_sees_what_an_inode_does_not_tell(node: NodeOnDisk, monk
     verified = reconciler._plugin._verified
     monkeypatch.setattr("installer.pluginfile._stamp", lambda _: verified)  # a clock that stands still
     with node.plugin.open("r+b") as file:
-        file.write(b"#!/bin/sh\n")
+        file.write(b"#!/bin/no\n")
     assert reconciler.look(thorough=False) is False
     assert reconciler.look(thorough=True) is True
     assert node.plugin.read_bytes() == PLUGIN_BYTES
@@ -115,10 +115,10 @@ def test_a_thorough_look_sees_what_an_inode_does_not_tell(node: NodeOnDisk, monk
 def test_a_new_release_replaces_the_plugin_file_by_a_rename(node: NodeOnDisk) -> None:
     node.install()
     with node.plugin.open("rb") as in_use:
-        node.settings.plugin_file.write_bytes(b"the next release")
+        node.settings.plugin_file.write_bytes(PLUGIN_BYTES + b"the next release")
         node.install()
         assert in_use.read() == PLUGIN_BYTES
-    assert node.plugin.read_bytes() == b"the next release"
+    assert node.plugin.read_bytes() == PLUGIN_BYTES + b"the next release"
 
 
 def test_what_a_killed_agent_left_is_swept(node: NodeOnDisk) -> None:
