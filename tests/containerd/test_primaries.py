@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,6 +33,10 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         yield node
 
 
+def has_loaded(node: Node, types: list[str]) -> bool:
+    return node.plugins_loaded() == types
+
+
 @pytest.mark.parametrize("turns", PRIMARIES.values(), ids=PRIMARIES)
 def test_containerd_loads_the_primary_and_the_plugin(node: Node, tmp_path: Path, turns: Sequence[Turn]) -> None:
     disk = NodeOnDisk.make(tmp_path, cni_conf_dir=str(node.conf_dir))
@@ -41,9 +46,7 @@ def test_containerd_loads_the_primary_and_the_plugin(node: Node, tmp_path: Path,
         look(agent, turn)
         expected = [*turn.runs, *([turn.ours] if turn.ours and turn.runs else [])]
         if turn.runs:
-            until(
-                lambda expected=expected: node.plugins_loaded() == expected, SOON, f"containerd has loaded {expected}"
-            )  # type: ignore[misc]
+            until(partial(has_loaded, node, expected), SOON, f"containerd has loaded {expected}")
     [*uninstall(disk.settings)]
     until(lambda: node.plugins_loaded() == list(turns[-1].runs), SOON, "containerd runs what the primary has left")
     for path in node.conf_dir.iterdir():
