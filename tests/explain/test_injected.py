@@ -137,6 +137,36 @@ EXPECTED = {
     "gateway.yaml": {"shop/gateway": Expected("proxy-alone")},
     "grpc-agent.yaml": {"shop/rates": Expected("no-sidecar")},
     "mode-none.yaml": {"shop/legacy": Expected("mode-none")},
+    # What follows is what the injector of Istio 1.32's development version writes with pilot.cni.enabled.
+    "mode-none-native.yaml": {"shop/legacy": Expected("mode-none")},
+    "gateway-current.yaml": {"shop/gateway": Expected("proxy-alone")},
+    "grpc-agent-current.yaml": {"shop/rates": Expected("no-sidecar")},
+    "cronjob-kube-inject.yaml": {
+        "shop/report": Expected("never-injected", {}, ("istio-proxy and istio-validation are there without",))
+    },
+    "interfaces.yaml": {
+        "shop/vms": Expected(
+            "redirect",
+            {
+                "reroute_interfaces": ("k6t-eth0", "docker0"),
+                "exclude_interfaces": ("net1",),
+                "exclude_inbound_ports": (9104, 15020),
+                "exclude_outbound": (ip_network("169.254.169.254/32"),),
+            },
+        )
+    },
+    "classic-dual-stack.yaml": {"shop/edge": Expected("redirect", {"dns_capture": True, "uid": 1337})},
+    "proxy-customized.yaml": {"shop/cart": Expected("redirect", {"include_inbound_ports": EVERYTHING})},
+    "tproxy-native.yaml": {
+        "shop/tap": Expected(
+            "redirect", {"mode": Mode.TPROXY, "include_inbound_ports": (8080, 8443), "uid": 1337, "gid": 1337}
+        )
+    },
+    "pod-native.yaml": {"shop/probe": Expected("redirect", {"include_inbound_ports": EVERYTHING})},
+    "kinds-native.yaml": {
+        name: Expected("redirect", {"include_inbound_ports": EVERYTHING})
+        for name in ("shop/import", "shop/old", "shop/dc")
+    },
     "list.json": {
         "shop/cart-6d5c7f9b8d-x2lkq": Expected("redirect", {"families": (Family.V4,), "uid": 1337, "gid": 1337}),
         "shop/plain": Expected("never-injected"),
