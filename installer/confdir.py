@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 from installer import conflist
+from installer.meshes import ISTIOS, has_istios_entry
 from installer.netconf import InvalidConfigError
 
 if TYPE_CHECKING:
@@ -224,6 +225,8 @@ def undone(listing: Listing, to: Place, entry: Mapping[str, Any]) -> str:
     if to.is_own:
         return f"{'changes' if to.name in listing else 'deletes'} the plugin's own configuration"
     content = _content(listing, to.name)
+    if has_istios_entry(content):
+        return f"replaces the plugin's entry with that of {ISTIOS}: uninstall one of the two (install-cni status)"
     if not conflist.has_entry(content):
         return "writes the file without the plugin's entry"
     if conflist.is_spliced(content, entry):

@@ -235,6 +235,12 @@ class Directory:
         with self.naming(name), os.fdopen(os.open(name, _READ | os.O_NOFOLLOW, dir_fd=self.fd), "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Read a large file piece by piece."""
+        with self.naming(name), os.fdopen(os.open(name, _READ | os.O_NOFOLLOW, dir_fd=self.fd), "rb", 0) as file:
+            while piece := file.read(_PIECE):
+                yield piece
+
     def write(self, name: str, content: Iterable[bytes], access: Access) -> None:
         """Put a file in place, new or instead of the one that is there, whatever that holds: one of our own.
 

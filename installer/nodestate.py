@@ -49,6 +49,7 @@ class NodeState:
         digest: the SHA-256 of the plugin file, in hexadecimal digits; empty if it was not compared yet.
         repairs: times that others had undone the installation and it was repaired.
         last_repair: the last time; None: never.
+        meshes: the types of other meshes' plugins in that file.
         skipped: files in cniConfDir that are no valid network configuration, each with the reason.
     """
 
@@ -62,4 +63,5 @@ class NodeState:
     digest: str = ""
     repairs: int = 0
     last_repair: Repair | None = None
+    meshes: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()

@@ -88,6 +88,8 @@ def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
     if node.installed and node.conflist:
         directory = str(settings.cni_conf_dir)
         made["conflist"] = {"directory": directory, "file": node.conflist, "form": node.form.value}
+        if node.meshes:
+            made["conflist"]["meshes"] = [*node.meshes]
         made["plugin"] = {"path": str(settings.cni_bin_dir / PLUGIN), "sha256": node.digest}
     elif node.stays:
         made["plugin"] = {"path": str(settings.cni_bin_dir / PLUGIN)} | ({"sha256": node.digest} if node.digest else {})

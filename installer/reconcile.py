@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import NamedTuple
 from installer import confdir, confio
 from installer.exchange import BusyError, OutdatedError
 from installer.files import Directory, explain, lock_file
+from installer.meshes import ISTIOS, OTHERS, is_istios_plugin, other_meshes
 from installer.nodestate import Form, NodeState, Repair
 from installer.orders import Orders
 from installer.pace import REPAIRS, Pace
@@ -154,10 +156,17 @@ class Node:
                 self._plugin.try_out(folder)
                 return False
             there = folder.stat(PLUGIN)
-            undone = "changes the file or its permissions" if there else "deletes the file"
-            self._mend(folder.path / PLUGIN, lambda: self._plugin.put(folder), lambda: undone)
+            undone = partial(self._undone, folder) if there else lambda: "deletes the file"
+            self._mend(folder.path / PLUGIN, lambda: self._plugin.put(folder), undone)
             self._plugin.try_out(folder)
             return True
+
+    @staticmethod
+    def _undone(folder: Directory) -> str:
+        with suppress(OSError):
+            if is_istios_plugin(folder.pieces(PLUGIN)):
+                return f"replaces the file with that of {ISTIOS}: uninstall one of the two (install-cni status)"
+        return "changes the file or its permissions"
 
     def _withdraw_entry(self, reason: str) -> None:
         """Take out an entry whose plugin cannot be executed: with it no pod starts or stops on this node.
@@ -205,9 +214,17 @@ class Node:
                 self._mend(path, act, lambda: confdir.undone(listing, to, wanted))
             return True
         held = listing[to.name]
+        self._name_meshes(folder.path / to.name, other_meshes(held) if isinstance(held, bytes) else ())
         self._own = held if to.is_own and isinstance(held, bytes) else None
         self._is_installed(to.name, Form.OWNED if to.is_own else Form.CHAINED)
         return False
+
+    def _name_meshes(self, path: Path, found: tuple[str, ...]) -> None:
+        """Say once which other meshes redirect pods of this node as well."""
+        if found and found != self.state.meshes:
+            names = ", ".join(f"{each} ({OTHERS[each]})" for each in found)
+            _log.warning("another mesh's plugin is in the same chain", extra={"file": str(path), "plugins": names})
+        self.state = replace(self.state, meshes=found)
 
     def _waits(self, *, gone: bool) -> bool:
         """Say whether a list of our own stays without its source: for a while, as primaries delete theirs when they start."""

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from installer.meshes import OTHERS
 from installer.objects import CONTROLLER, DAEMONSET
 from installer.status.istios import how_to_remove, how_to_replace, istios, ours, title
 from installer.status.model import Finding, State, Unasked, Weight, Why
@@ -207,6 +208,14 @@ def _of_nodes(nodes: Sequence[Node]) -> Iterator[Finding]:
     for (feature, backend), number in sorted(lacking.items()):
         verb = "1 node lacks" if number == 1 else f"{number:,} nodes lack"
         yield Finding(Weight.NOTE, f"{verb} {feature} ({backend}): pods that ask for it fail there")
+    for mesh, number in sorted(Counter(mesh for each in present for mesh in each.meshes).items()):
+        verb = "1 node runs" if number == 1 else f"{number:,} nodes run"
+        yield Finding(
+            Weight.NOTE,
+            f"{verb} {mesh} ({OTHERS.get(mesh, 'another mesh')}) in the same chain: a pod that both meshes have injected is "
+            "redirected twice",
+            "Have each namespace injected by one mesh alone.",
+        )
     versions = Counter(each.version for each in present if each.version)
     if len(versions) > 1 and all(each.state is State.READY for each in nodes):
         counts = ", ".join(f"{version} on {number:,}" for version, number in sorted(versions.items()))

@@ -216,6 +216,7 @@ class Node:
         backend: what writes the rules.
         lacks: the features that the backend lacks there.
         directory, file, form: the configuration that the plugin was added to.
+        meshes: plugins of other meshes in the same file.
         repairs: None if no agent has said.
         redirected: running pods whose rules the agent wrote; None if no agent has said.
         settings: NAMESPACE/NAME@GENERATION of the control plane whose settings are in force; empty for the chart's.
@@ -235,6 +236,7 @@ class Node:
     directory: str = ""
     file: str = ""
     form: str = ""
+    meshes: tuple[str, ...] = ()
     repairs: Repairs | None = None
     redirected: int | None = None
     settings: str = ""

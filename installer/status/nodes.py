@@ -294,6 +294,7 @@ def _reported(status: Mapping[str, Any]) -> dict[str, Any]:
         "directory": conflist.get("directory") or "",
         "file": conflist.get("file") or "",
         "form": conflist.get("form") or "",
+        "meshes": tuple(conflist.get("meshes") or ()),
         "repairs": None
         if repairs is None
         else Repairs(

@@ -79,3 +79,8 @@ def test_a_plugin_file_that_had_to_stay_is_reported_with_why() -> None:
     assert kept["plugin"] == {"path": "/opt/cni/bin/istio-cni", "sha256": "0" * 64}
     assert "stays, as it is named in x" in kept["conditions"][0]["message"]
     assert "plugin" not in said(REMOVED, kept)
+
+
+def test_other_meshes_in_the_chain_are_reported() -> None:
+    assert said(replace(WELL, meshes=("kuma-cni",)), {})["conflist"]["meshes"] == ["kuma-cni"]
+    assert "meshes" not in said(WELL, {})["conflist"]

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
     from installer.nodestate import NodeState
 
+OF_ISTIO = PRIMARY.replace(
+    b'{"type":"portmap"}',
+    b'{"type":"portmap"}, {"type": "istio-cni", "plugin_log_level": "info", "cni_agent_run_dir": "/var/run/istio-cni"}',
+)  # as Istio 1.26 writes it
+
 
 def installed(state: NodeState) -> bool:
     return state.installed
@@ -222,6 +227,7 @@ async def test_a_fight_is_repaired_at_the_pace_of_before(node: NodeOnDisk) -> No
             "it changes the plugin's entry, or adds plugins behind it",
         ),
         (lambda _: PRIMARY, "it writes the file without the plugin's entry"),
+        (lambda _: OF_ISTIO, "it replaces the plugin's entry with that of Istio's own CNI node agent: uninstall one"),
     ],
 )
 async def test_the_doing_of_who_fights_is_named(node: NodeOnDisk, undo: Callable[[bytes], bytes], doing: str) -> None:
@@ -243,6 +249,10 @@ async def test_the_doing_of_who_fights_is_named(node: NodeOnDisk, undo: Callable
     [
         (lambda path: path.unlink(missing_ok=True), "it deletes the file"),
         (lambda path: path.write_bytes(b"other"), "it changes the file or its permissions"),
+        (
+            lambda path: path.write_bytes(b"\x7fELF" + b"." * ((1 << 20) - 12) + b"istio.io/istio/cni/cmd/istio-cni"),
+            "it replaces the file with that of Istio's own CNI node agent: uninstall one",
+        ),
     ],
 )
 async def test_a_fight_over_the_plugin_file_is_named(
@@ -279,3 +289,18 @@ async def test_what_is_installed_stays_when_it_stops(node: NodeOnDisk) -> None:
         await run.until(installed)
     assert node.has_entry("10-primary.conflist")
     assert node.plugin.exists()
+
+
+async def test_another_meshs_plugin_in_the_chain_is_named_once(
+    node: NodeOnDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = node.conf / "10-primary.conflist"
+    path.write_bytes(PRIMARY.replace(b'{"type":"portmap"}', b'{"type":"portmap"}, {"type": "linkerd-cni"}'))
+    async with running(node.settings) as run:
+        state = await run.until(installed)
+        assert state.meshes == ("linkerd-cni",)
+        run.reconciler.wake()
+        path.write_bytes(PRIMARY)
+        await run.until(lambda state: not state.meshes)
+    said = [record for record in caplog.records if record.getMessage() == "another mesh's plugin is in the same chain"]
+    assert [record.__dict__["plugins"] for record in said] == ["linkerd-cni (Linkerd)"]

@@ -512,3 +512,17 @@ def test_a_plugin_file_that_had_to_stay_is_named_also_after_the_uninstall(gone: 
     found = glance(answers(reports=instead(others, stays), planes=[], **without))
     assert found.verdict is Verdict.NOT_WELL
     assert any("node-2: " in each and "00-multus.conf" in each for each in wrong(found)), wrong(found)
+
+
+def test_other_meshes_in_the_chain_are_worth_knowing_and_no_fault() -> None:
+    conflist = {
+        "directory": "/etc/cni/net.d",
+        "file": "10-calico.conflist",
+        "form": "Chained",
+        "meshes": ["linkerd-cni"],
+    }
+    found = glance(answers(reports=instead(REPORTS, report("node-2", conflist=conflist))))
+    assert found.verdict is Verdict.WELL
+    (only,) = found.findings
+    assert only.weight is Weight.NOTE
+    assert only.what.startswith("1 node runs linkerd-cni (Linkerd) in the same chain")
