@@ -35,6 +35,7 @@ class RuntimeCheck:
     def __init__(self) -> None:
         self._state: tuple[object, ...] | None = None
         self._since = 0.0
+        self._now = 0.0
         self._seen: tuple[Sequence[Setup], float] = (), 0.0  # what has been gone through: there may be thousands
         self._ahead: frozenset[str] = frozenset()  # container ids: begun on a clock that was set back since
         self._without: dict[str, Setup] = {}  # by container id: those since the last that went through our entry
@@ -53,8 +54,10 @@ class RuntimeCheck:
             written: when the file with our entry was last written, in seconds since 1970; None: there is none.
             now: in seconds since 1970.
         """
-        ahead = (each.container_id for each in setups if each.began > now or each.container_id in self._ahead)
-        self._ahead = frozenset(ahead)
+        if setups is not self._seen[0] or now < self._now:  # else none can be ahead that was not before
+            ahead = (each.container_id for each in setups if each.began > now or each.container_id in self._ahead)
+            self._ahead = frozenset(ahead)
+        self._now = now
         if not node.installed or written is None:
             if self._state:  # until an agent that starts has looked at the files, those of the one before are there
                 self._begin(now)

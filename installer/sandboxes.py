@@ -15,13 +15,13 @@ import logging
 import os
 import stat
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.netconf import PLUGIN_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from plugin.values import Address
@@ -31,8 +31,8 @@ INTERFACE = "eth0"  # by which runtimes connect a pod to the cluster; those of o
 # Bytes of a file. It holds the pod's annotations, of which the API server admits 256 KiB, each byte as six in JSON at most, its
 # ports, and the conflist (1 MiB at most) in Base64: 5 MiB. Most have a few thousand bytes.
 LARGEST = 8 << 20
-RESYNC = 60.0  # seconds after which each file is compared, whatever the directory says
-FRESH = 10.0  # seconds after a write for which a file is compared at each look: libcni writes in place
+RESYNC = 600.0  # seconds after which each file is compared, whatever the directory says
+FRESH = 10.0  # seconds after a change for which a file is compared at each look: libcni writes in place
 CLOCK = 1.0  # seconds; a directory whose time is nearer than that may have changed once more without its time telling
 DELEGATING = "multus"  # how the types of plugins begin that run configurations which are not in their own
 
@@ -88,6 +88,8 @@ class Sandboxes:
         """
         self._results = cache / "results"
         self._files: dict[str, _File] = {}
+        self._fresh: dict[str, float] = {}  # those that may still be written to: until when, on the monotonic clock
+        self._untold: set[str] = set()  # those that are not understood, and of which nobody has been told yet
         self._told: dict[str, str] = {}
         self._list: tuple[Sandbox, ...] = ()
         self._changed = False
@@ -103,7 +105,7 @@ class Sandboxes:
         """Return those that there are, and of earlier ones those whose files nobody has taken away, as after a reboot.
 
         The directory is gone through only when something has come to it or gone (a node may have thousands of results), and as
-        long as nothing has changed it is the same tuple.
+        long as nothing has changed it is the same tuple: then a look costs a call of stat.
 
         Raises:
             OSError: if the folder cannot be read.
@@ -113,45 +115,49 @@ class Sandboxes:
             seen = self._results.stat()
             directory = seen.st_ino, seen.st_mtime_ns
             if directory == self._directory and clock < self._next_resync:
-                self._compare(self._doubtful(now))
+                for name in [*self._fresh]:
+                    self._compare(name, (self._results / name).lstat)
             else:
                 with os.scandir(self._results) as entries:
-                    names = {each.name for each in entries if each.name.endswith(f"-{INTERFACE}")}
-                for name in self._files.keys() - names:
+                    found = {each.name: each for each in entries if each.name.endswith(f"-{INTERFACE}")}
+                for name in self._files.keys() - found.keys():
                     self._put(name, None)
-                self._compare(names)
+                for name, entry in found.items():
+                    self._compare(name, partial(entry.stat, follow_symlinks=False))
                 self._directory = directory if seen.st_mtime < now - CLOCK else None
                 self._next_resync = clock + RESYNC
         except FileNotFoundError:  # no pod has been started yet
-            self._files, self._list, self._directory = {}, (), None
-        self._tell(now)
+            for name in [*self._files]:
+                self._put(name, None)
+            self._directory = None
+        self._fresh = {name: until for name, until in self._fresh.items() if until > clock}
+        self._tell(clock)
         if self._changed:
             self._list = tuple(file.sandbox for file in self._files.values() if file.sandbox)
             self._changed = False
         return self._list
 
-    def _doubtful(self, now: float) -> list[str]:
-        """Name those that may still be written to: the directory does not tell that."""
-        return [
-            name for name, file in self._files.items() if file.error or file.version[-1] > (now - FRESH) * 1_000_000_000
-        ]
-
-    def _compare(self, names: Iterable[str]) -> None:
-        for name in names:
-            try:
-                seen = (self._results / name).lstat()
-            except OSError:  # gone since
-                self._put(name, None)
-                continue
-            version = (seen.st_ino, seen.st_size, seen.st_mtime_ns)
-            known = self._files.get(name)
-            if known is None or known.version != version:
-                self._put(name, self._read(name, version, seen))
+    def _compare(self, name: str, look_at: Callable[[], os.stat_result]) -> None:
+        try:
+            seen = look_at()
+        except OSError:  # gone since
+            self._put(name, None)
+            return
+        version = (seen.st_ino, seen.st_size, seen.st_mtime_ns)
+        known = self._files.get(name)
+        if known is None or known.version != version:
+            self._put(name, self._read(name, version, seen))
 
     def _put(self, name: str, file: _File | None) -> None:
         before = self._files.pop(name, None)
+        self._fresh.pop(name, None)
+        self._untold.discard(name)
+        self._told.pop(name, None)
         if file:
             self._files[name] = file
+            self._fresh[name] = time.monotonic() + FRESH
+            if file.error:
+                self._untold.add(name)
         self._changed |= bool((before and before.sandbox) or (file and file.sandbox))
 
     def _read(self, name: str, version: tuple[int, ...], seen: os.stat_result) -> _File:
@@ -165,14 +171,13 @@ class Sandboxes:
         except _NOT_UNDERSTOOD as error:
             return _File(version, error=f"it is not as libcni writes it: {type(error).__name__}: {error!s:.120}")
 
-    def _tell(self, now: float) -> None:
+    def _tell(self, clock: float) -> None:
         """Tell of each that is not understood, once nobody writes it any more."""
-        settled = (now - CLOCK) * 1_000_000_000
-        found = {name: file.error for name, file in self._files.items() if file.error and file.version[-1] < settled}
-        for name in found.keys() - self._told.keys():
-            extra = {"file": str(self._results / name), "reason": found[name]}
+        for name in [name for name in self._untold if self._fresh.get(name, 0.0) - FRESH < clock - CLOCK]:
+            self._untold.remove(name)
+            self._told[name] = self._files[name].error
+            extra = {"file": str(self._results / name), "reason": self._told[name]}
             _log.warning("a result that the runtime keeps is not understood", extra=extra)
-        self._told = found
 
 
 def _sandbox(kept: Mapping[str, Any], written: float) -> Sandbox | None:
