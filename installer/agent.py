@@ -407,7 +407,13 @@ class Agent:
 
     def _observe(self, outcome: Outcome) -> None:
         of = outcome.command, outcome.outcome, outcome.seconds, outcome.row
-        self._metrics.request(*of, around=outcome.around, mismatch=outcome.mismatch)
+        self._metrics.request(
+            *of,
+            around=outcome.around,
+            mismatch=outcome.mismatch,
+            families=outcome.families,
+            ipv6_off=outcome.ipv6_off,
+        )
         self._notices.tell(outcome)
         if (outcome.command, outcome.outcome) == ("ADD", "redirect"):
             self._pod_repair.added(outcome.container_id, outcome.namespace, outcome.pod, outcome.pod_uid or "")

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from installer.backends import Backends
 from installer.nodestate import NodeState
-from plugin.redirect import Feature
+from plugin.redirect import Family, Feature
 
 ADD_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
 
@@ -81,6 +81,17 @@ class Metrics:
             "IPv6 addresses of redirected pods whose traffic goes round a sidecar that is not dual-stack.",
             registry=self.registry,
         )
+        self._families = Counter(
+            "istio_cni_redirected_families",
+            "ADDs that redirect a pod's traffic, by address family: ipv6 counts the pods whose IPv6 is redirected, too.",
+            ("family",),
+            registry=self.registry,
+        )
+        self._ipv6_off = Counter(
+            "istio_cni_ipv6_off",
+            "ADDs of pods whose IPv6 is redirected but off in their network namespace, so that it does not pass the sidecar.",
+            registry=self.registry,
+        )
         self._mismatches = Counter(
             "istio_cni_annotation_mismatches",
             "ADDs of pods about which the runtime and the API server contradict each other: these are redirected.",
@@ -103,7 +114,16 @@ class Metrics:
         prometheus_client.ProcessCollector(registry=self.registry)
 
     def request(
-        self, command: str, outcome: str, seconds: float, row: str | None = None, *, around: int = 0, mismatch: str = ""
+        self,
+        command: str,
+        outcome: str,
+        seconds: float,
+        row: str | None = None,
+        *,
+        around: int = 0,
+        mismatch: str = "",
+        families: tuple[Family, ...] = (),
+        ipv6_off: bool = False,
     ) -> None:
         """Count one answered request.
 
@@ -114,12 +134,17 @@ class Metrics:
             row: the row of the decision table that decided, if one did: one of a few names, never a free text.
             around: how many of the pod's addresses go round its sidecar.
             mismatch: how the runtime and the API server contradict each other about the pod, if they do.
+            families: those that are redirected.
+            ipv6_off: whether IPv6 is off in the pod's netns, though redirected.
         """
         self._requests.labels(command, outcome).inc()
         if command == "ADD":
             self._seconds.labels(outcome).observe(seconds)
             self._around.inc(around)
             self._mismatches.inc(bool(mismatch))
+            self._ipv6_off.inc(ipv6_off)
+            for family in families:
+                self._families.labels(f"ipv{family.version}").inc()
             if row is not None:
                 self._decisions.labels(row).inc()
 

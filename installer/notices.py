@@ -38,5 +38,7 @@ def _notices(outcome: Outcome) -> Iterator[tuple[str, str]]:
         yield "a pod redirects itself with istio-init", outcome.reason
     if outcome.around:
         yield "IPv6 traffic of a pod bypasses its sidecar", outcome.reason
+    if outcome.ipv6_off:
+        yield "IPv6 of a pod does not pass its sidecar", outcome.reason
     if outcome.mismatch:
         yield "the runtime and the API server contradict each other about a pod", outcome.mismatch

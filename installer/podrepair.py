@@ -23,8 +23,8 @@ from installer.settings import RepairMode
 from installer.unredirected import Outcome
 from installer.waiting import wait
 from plugin.decision import decide
-from plugin.outside import Pass
-from plugin.redirect import Family, Redirect
+from plugin.program import Plan
+from plugin.redirect import Redirect
 from plugin.values import InvalidValue
 
 if TYPE_CHECKING:
@@ -284,22 +284,23 @@ class PodRepair:
         known = self._index.known(pod)
         if isinstance(known, Doubt):
             return Found(unknown=known.reason)
-        writes = orders.installed and orders.settings.repair_mode is RepairMode.REDIRECT
-        write = self._redirect(pod, known.addresses) if writes and not isinstance(verdict, InvalidValue) else None
-        if write and not (sandbox and sandbox.uid) and self._cluster and (doubt := await self._cluster.confirm(pod)):
+        plan = None if isinstance(verdict, InvalidValue) else self._plan(pod, known.addresses)
+        writes = plan is not None and orders.installed and orders.settings.repair_mode is RepairMode.REDIRECT
+        if writes and not (sandbox and sandbox.uid) and self._cluster and (doubt := await self._cluster.confirm(pod)):
             return Found(unknown=doubt)
-        families = verdict.families if isinstance(verdict, Redirect) else tuple(Family)
-        look, loop = Look(known, families, write), asyncio.get_running_loop()
+        look, loop = Look(known, plan, writes), asyncio.get_running_loop()
         work = loop.run_in_executor(self._workers, looked, look, self._files, self._capability())
         self._busy.add(key_of(pod))
         work.add_done_callback(lambda _: self._busy.discard(key_of(pod)))
         done, _ = await asyncio.wait([work], timeout=DEADLINE)
         return work.result() if done else Found(unknown=f"its netns was not looked through within {DEADLINE:.0f} s")
 
-    def _redirect(self, pod: Pod, addresses: tuple[Address, ...]) -> Redirect | None:
+    def _plan(self, pod: Pod, addresses: tuple[Address, ...]) -> Plan | None:
+        defaults = self._defaults()
         with suppress(InvalidValue):
-            verdict = decide(pod, addresses, self._defaults())
-            return None if isinstance(verdict, Pass) else verdict
+            verdict = decide(pod, addresses, defaults)
+            if isinstance(verdict, Redirect):
+                return Plan(verdict, addresses, lambda known: decide(pod, known, defaults), defaults.ipv6)
         return None
 
     async def _outcome(self, running: RunningPod, sandbox: Sandbox | None, found: Found, mode: RepairMode) -> Outcome:

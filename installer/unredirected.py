@@ -35,8 +35,8 @@ def outcome(found: Found, sandbox: Sandbox | None, invalid: InvalidValue | None)
     """
     why = why_without(sandbox)
     if found.repaired:
-        said = f"{WITHOUT}{why}; it has it now. Connections that were open before stay as they are until they end"
-        return Outcome("Redirected", said)
+        said = f"{WITHOUT}{why}; it has it now, for {found.told}. Connections that were open before stay as they are until "
+        return Outcome("Redirected", f"{said}they end")
     if found.unknown:
         return Outcome("NotRedirected", f"no redirect of it has been seen: {found.unknown}", settled=False)
     if found.refused:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from plugin import netns
+from plugin import ipv6, netns
 from plugin.backend import Backend, RefusedError
 from plugin.redirect import Family
-from plugin.rtnetlink import Rtnetlink
+from plugin.rtnetlink import Ipv6OffError, Rtnetlink
 from plugin.rules import ruleset
 from plugin.session_iptables import IptablesSession
 from plugin.session_nft import NftSession
@@ -33,16 +33,25 @@ class ApplyError(Exception):
     """The netns could not be programmed, or read; it is as it was before. The message says what was refused."""
 
 
-def apply(fd: NetnsFd, redirect: Redirect, backend: Backend) -> Callable[[], None]:
+class Applied(NamedTuple):
+    """A netns is programmed.
+
+    Attributes:
+        free: what is left to do once the runtime has its answer, as it takes longer than all the rest (D4).
+        notes: what does not work in this netns although its rules are in place.
+    """
+
+    free: Callable[[], None]
+    notes: tuple[str, ...] = ()
+
+
+def apply(fd: NetnsFd, redirect: Redirect, backend: Backend) -> Applied:
     """Make a pod's netns redirect its traffic, all or nothing, and read it back (F17).
 
     Args:
         fd: the pod's netns.
         redirect: what to redirect.
         backend: by what.
-
-    Returns:
-        What is left to do once the runtime has its answer, as it takes longer than all the rest (D4).
 
     Raises:
         ApplyError: if a rule was refused or is not there.
@@ -53,13 +62,13 @@ def apply(fd: NetnsFd, redirect: Redirect, backend: Backend) -> Callable[[], Non
             session = SESSIONS[backend]()
             undo.callback(session.close)
             with Rtnetlink() as kernel:
-                _prepare(kernel, rules, undo, needs_v6=Family.V6 in redirect.families)
+                notes = _prepare(kernel, rules, undo, redirects_v6=Family.V6 in redirect.families)
             session.replace(rules)
             undo.callback(session.remove, rules)
             if found := _difference(session, rules):
                 raise ApplyError(f"the rules were applied, but read back they differ: {found}")
             undo.pop_all()
-            return session.close
+            return Applied(session.close, notes)
     except (RefusedError, OSError) as error:
         raise ApplyError(f"the rules could not be applied: {error}") from error
 
@@ -84,15 +93,20 @@ def check(fd: NetnsFd, redirect: Redirect, backend: Backend) -> str | None:
         raise ApplyError(f"the rules could not be read: {error}") from error
 
 
-def _prepare(kernel: Rtnetlink, rules: Ruleset, undo: ExitStack, *, needs_v6: bool) -> None:
-    added = kernel.add_pass_through_address()
-    if added is None and needs_v6:
-        raise ApplyError("IPv6 traffic is to be redirected, but IPv6 is off in the pod's netns")
-    if added:
-        undo.callback(_undone, Rtnetlink.delete_pass_through_address)
+def _prepare(kernel: Rtnetlink, rules: Ruleset, undo: ExitStack, *, redirects_v6: bool) -> tuple[str, ...]:
+    """Add what the rules need; where IPv6 is off, they are written all the same: nothing may bypass them once it is on."""
+    refused = ""
+    try:
+        if kernel.add_pass_through_address():
+            undo.callback(_undone, Rtnetlink.delete_pass_through_address)
+    except Ipv6OffError as error:
+        refused = str(error)
     for route in rules.routes:
         undo.callback(_undone, partial(Rtnetlink.delete, route=route))
         kernel.add(route)
+    if not (redirects_v6 and refused):
+        return ()
+    return (f"IPv6 does not pass the sidecar until it is on for lo: {ipv6.off() or refused}",)
 
 
 def _undone(action: Callable[[Rtnetlink], None]) -> None:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from plugin.values import Address
 
 
-def decide(pod: Pod, addresses: tuple[Address, ...], defaults: Defaults) -> Redirect | Pass:
+def decide(pod: Pod, addresses: tuple[Address, ...] | None, defaults: Defaults) -> Redirect | Pass:
     """Decide about a pod that `plugin.outside` does not settle.
 
     Args:
         pod: the pod.
-        addresses: its addresses, in prevResult's order.
+        addresses: its addresses, in prevResult's order; None: none can be known yet.
         defaults: for what it does not say.
 
     Returns:
@@ -52,7 +52,7 @@ def decide(pod: Pod, addresses: tuple[Address, ...], defaults: Defaults) -> Redi
 
 
 def weigh(
-    pod: Pod, handed_over: Mapping[str, str] | None, addresses: tuple[Address, ...], defaults: Defaults
+    pod: Pod, handed_over: Mapping[str, str] | None, addresses: tuple[Address, ...] | None, defaults: Defaults
 ) -> tuple[Redirect | Pass, str]:
     """Decide about a pod of which the runtime may say something else: for the mesh, as a pass needs both to agree.
 

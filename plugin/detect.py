@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from plugin import netns, nfnetlink, xtables
 from plugin.apply import ApplyError
 from plugin.nfnetlink import Nfnetlink, TooManyError
+from plugin.redirect import Family
 from plugin.rtnetlink import Rtnetlink
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from plugin.netns import NetnsFd
-    from plugin.redirect import Family
     from plugin.values import Address
 
 TABLE = "istio-"  # how the names of nftables tables for the mesh begin: ours, and those of Istio's own agent
@@ -24,7 +24,12 @@ MOST_ADDRESSES = 256
 
 
 def holds_redirect(fd: NetnsFd, families: Collection[Family]) -> bool:
-    """Look whether a pod's netns has a redirect, by whichever backend and whoever wrote it (F18).
+    """Look whether a pod's netns has a redirect of any of these families; errors as `redirected` says."""
+    return bool(redirected(fd, families))
+
+
+def redirected(fd: NetnsFd, families: Collection[Family]) -> frozenset[Family]:
+    """Look which of these families a pod's netns redirects, by whichever backend and whoever wrote it (F18).
 
     How it redirects is not compared: what a pod was started with stays, whatever has been set since.
 
@@ -33,8 +38,13 @@ def holds_redirect(fd: NetnsFd, families: Collection[Family]) -> bool:
     """
     try:
         with netns.entered(fd):
-            in_nftables = nfnetlink.is_there() and (_by_name(families) or _by_looking_through())
-            return in_nftables or any(xtables.has_chain(family, "nat", CHAIN) for family in families)
+            found: set[Family] = set()
+            if nfnetlink.is_there():
+                found = set(_by_name(families))
+                if not found.issuperset(families):
+                    found |= _by_looking_through()
+            found |= {each for each in families if each not in found and xtables.has_chain(each, "nat", CHAIN)}
+            return frozenset(found.intersection(families))
     except TooManyError as error:
         raise ApplyError(f"its network namespace is not looked through: {error}") from error
     except OSError as error:
@@ -57,14 +67,36 @@ def addresses(fd: NetnsFd) -> frozenset[Address]:
     return found
 
 
-def _by_name(families: Collection[Family]) -> bool:
-    with Nfnetlink() as kernel:
-        return any(kernel.has_chain(family, "nat", chain) for family in families for chain in WELL_KNOWN)
+def global_addresses(fd: NetnsFd) -> tuple[Address, ...]:
+    """Read the addresses by which others reach a netns, those on its `lo` too: the first so many of each family.
+
+    Raises:
+        ApplyError: if they cannot be read.
+    """
+    found: list[Address] = []
+    try:
+        with netns.entered(fd):
+            for family in (Family.V6, Family.V4):
+                with Rtnetlink() as kernel:  # a dump that was not read to its end goes with its socket
+                    found += kernel.global_addresses(family, MOST_ADDRESSES)
+        return tuple(found)
+    except OSError as error:
+        raise ApplyError(f"its addresses cannot be read: {error}") from error
 
 
-def _by_looking_through() -> bool:
+def _by_name(families: Collection[Family]) -> list[Family]:
     with Nfnetlink() as kernel:
-        if any(name.startswith(TABLE) for name in kernel.tables(MOST)):
-            return True
+        return [each for each in families if any(kernel.has_chain(each, "nat", chain) for chain in WELL_KNOWN)]
+
+
+def _by_looking_through() -> set[Family]:
+    found: set[Family] = set()
+    with Nfnetlink() as kernel:
+        for families, name in kernel.tables(MOST):
+            if name.startswith(TABLE):
+                found.update(families)
     with Nfnetlink() as kernel:  # a dump that was not read to its end goes with its socket
-        return any(name.startswith(CHAIN) for name in kernel.chains(MOST))
+        for families, name in kernel.chains(MOST):
+            if name.startswith(CHAIN):
+                found.update(families)
+    return found

@@ -11,13 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from plugin import netns, wire
-from plugin.apply import ApplyError, apply, check
+from plugin.apply import ApplyError
 from plugin.cni import CniError, Code, Request
 from plugin.decision import differing, weigh
 from plugin.keys import STATUS, of_the_mesh
 from plugin.netns import NetnsFd
 from plugin.outside import NEVER_INJECTED, Pass, outside_mesh
 from plugin.pod import PodsUnavailable
+from plugin.program import Plan, Programmed, check, program
 from plugin.rulecount import rule_count
 from plugin.values import InvalidValue
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from plugin.backend import Capability
     from plugin.parameters import Defaults
     from plugin.pod import Pod, PodSource
-    from plugin.redirect import Redirect
+    from plugin.redirect import Family, Redirect
     from plugin.values import Address
 
 
@@ -38,7 +39,6 @@ LARGE_RULES = 300  # rules, from which on a pod waits for its like alone; usual 
 LARGE_TEXT = 8192  # characters, which are read in a few milliseconds
 
 _MESHED = "it is a meshed pod"
-_NOT_DUAL_STACK = "which is not said to listen on IPv6 (its env ISTIO_DUAL_STACK, or the agent's setting ipv6)"
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ class Outcome:
 
     `outcome` is redirect, pass, error or abandoned; `row` the short name of the decision table's row, where one decided;
     `code` that of CNI, 0 for success; `around` the number of the pod's addresses whose traffic goes round its sidecar;
-    `mismatch` what the runtime and the API server say differently about the pod.
+    `families` those that are redirected, `ipv6_off` whether the pod's IPv6 does not work through its sidecar; `mismatch` what
+    the runtime and the API server say differently about the pod.
     """
 
     command: str
@@ -71,6 +72,8 @@ class Outcome:
     around: int = 0
     mismatch: str = ""
     pod_uid: str | None = None
+    families: tuple[Family, ...] = ()
+    ipv6_off: bool = False
 
 
 class _Done(NamedTuple):
@@ -79,6 +82,15 @@ class _Done(NamedTuple):
     reason: str
     code: int = 0
     around: int = 0
+    mismatch: str = ""
+    families: tuple[Family, ...] = ()
+    ipv6_off: bool = False
+
+
+class _Decided(NamedTuple):
+    """What is decided of a pod: whether it passes, or the plan of its redirect; and what the evidence contradicts itself in."""
+
+    verdict: Plan | Pass
     mismatch: str = ""
 
 
@@ -156,6 +168,8 @@ class Handler:
                 around=done.around,
                 mismatch=done.mismatch,
                 pod_uid=request.pod_uid if request else None,
+                families=done.families,
+                ipv6_off=done.ipv6_off,
             )
         )
         return reply
@@ -166,33 +180,36 @@ class Handler:
                 raise CniError(Code.NOT_AVAILABLE, f"this node cannot redirect pods: {why}")
             return _Done("pass", None, "this node can redirect pods")
         fd = _pod_netns(descriptor)
-        addresses = _addresses(request)
-        verdict, mismatch = await self._decide(request, addresses)
+        verdict, mismatch = await self._decide(request, _addresses(request))
         if isinstance(verdict, Pass):
             return _Done("pass", verdict.row, verdict.reason)
         if request.command == "CHECK":
             await self._check(fd, verdict, wanted)
             return _Done("redirect", "redirect", "the redirect is in place", mismatch=mismatch)
-        await self._apply(fd, verdict, wanted)
-        around = verdict.around(addresses)
-        reason = (
-            f"it is a meshed pod; {_listed(around)} goes round its sidecar, {_NOT_DUAL_STACK}" if around else _MESHED
+        settled = (await self._program(fd, verdict, wanted)).settled
+        bypassed = settled.bypassed
+        around = (f"{', '.join(map(str, bypassed))} bypasses its sidecar",) if bypassed else ()
+        return _Done(
+            "redirect",
+            "redirect",
+            "; ".join((_MESHED, *settled.notes, *around)),
+            around=len(bypassed),
+            mismatch=mismatch,
+            families=settled.redirect.families,
+            ipv6_off=settled.ipv6_off,
         )
-        return _Done("redirect", "redirect", reason, around=len(around), mismatch=mismatch)
 
-    async def _apply(self, fd: NetnsFd, redirect: Redirect, wanted: Callable[[], bool]) -> None:
-        capability, loop = self._capability(), asyncio.get_running_loop()
-        if lacking := capability.lacks(redirect):
-            raise CniError(Code.REDIRECT_FAILED, f"the pod cannot be redirected as it asks for: {lacking}")
-        applied: asyncio.Future[None] = loop.create_future()
-        turn = partial(_if_wanted, wanted, partial(apply, fd, redirect, capability.backend))
-        self._lane(redirect).submit(_apply_and_tell, turn, loop, applied)
-        await applied
+    async def _program(self, fd: NetnsFd, plan: Plan, wanted: Callable[[], bool]) -> Programmed:
+        loop = asyncio.get_running_loop()
+        programmed: asyncio.Future[Programmed] = loop.create_future()
+        turn = partial(_if_wanted, wanted, partial(program, fd, plan, self._capability()))
+        self._lane(plan.redirect).submit(_program_and_tell, turn, loop, programmed)
+        return await programmed
 
-    async def _check(self, fd: NetnsFd, redirect: Redirect, wanted: Callable[[], bool]) -> None:
-        backend, loop = self._capability().backend, asyncio.get_running_loop()
-        turn = partial(_if_wanted, wanted, partial(check, fd, redirect, backend))
-        if difference := await loop.run_in_executor(self._lane(redirect), turn):
+    async def _check(self, fd: NetnsFd, plan: Plan, wanted: Callable[[], bool]) -> None:
+        loop = asyncio.get_running_loop()
+        turn = partial(_if_wanted, wanted, partial(check, fd, plan, self._capability()))
+        if difference := await loop.run_in_executor(self._lane(plan.redirect), turn):
             raise CniError(Code.REDIRECT_FAILED, f"the pod's redirect is not as it should be: {difference}")
 
     def _lane(self, redirect: Redirect) -> Executor:
@@ -203,15 +220,20 @@ class Handler:
         """Do what takes longer the more there is to read: much of it where nobody's pod, probe or signal waits for it."""
         return work() if size <= LARGE_TEXT else await asyncio.to_thread(work)
 
-    async def _decide(self, request: Request, addresses: tuple[Address, ...]) -> tuple[Redirect | Pass, str]:
+    async def _decide(self, request: Request, addresses: tuple[Address, ...]) -> _Decided:
         """Decide, and say what is contradictory in what the runtime and the API server say."""
         passes = outside_mesh(request.namespace, request.pod, self._excluded(), request.annotations)
         if passes and not (passes is NEVER_INJECTED and self._is_known_as_injected(request)):
-            return passes, ""
+            return _Decided(passes)
         pod, handed_over = await self._find(request), request.annotations
         texts = (*pod.annotations.values(), *of_the_mesh(handed_over or {}).values())
-        weighing = partial(weigh, pod, handed_over, addresses, self._defaults())
-        return await self._off_loop(sum(map(len, texts)), weighing)
+        defaults = self._defaults()
+        weighing = partial(weigh, pod, handed_over, addresses, defaults)
+        verdict, mismatch = await self._off_loop(sum(map(len, texts)), weighing)
+        if isinstance(verdict, Pass):
+            return _Decided(verdict, mismatch)
+        plan = Plan(verdict, addresses, lambda known: weigh(pod, handed_over, known, defaults)[0], defaults.ipv6)
+        return _Decided(plan, mismatch)
 
     def _is_known_as_injected(self, request: Request) -> bool:
         known = self._pods.recall(request.namespace, request.pod, request.pod_uid)
@@ -264,8 +286,8 @@ class Handler:
         return pod
 
 
-def _apply_and_tell(
-    turn: Callable[[], Callable[[], None]], loop: asyncio.AbstractEventLoop, applied: asyncio.Future[None]
+def _program_and_tell(
+    turn: Callable[[], Programmed], loop: asyncio.AbstractEventLoop, programmed: asyncio.Future[Programmed]
 ) -> None:
     """Redirect a pod, on a worker, which takes the next pod only when this one's context is freed.
 
@@ -273,12 +295,12 @@ def _apply_and_tell(
     leave as many contexts behind, of more than a megabyte each.
     """
     try:
-        free = turn()
+        done = turn()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the waiting request's
-        loop.call_soon_threadsafe(applied.set_exception, error)
+        loop.call_soon_threadsafe(programmed.set_exception, error)
     else:
-        loop.call_soon_threadsafe(applied.set_result, None)
-        free()
+        loop.call_soon_threadsafe(programmed.set_result, done)
+        done.free()
 
 
 def _if_wanted(wanted: Callable[[], bool], work: Callable[[], _T]) -> _T:
@@ -307,10 +329,6 @@ def _pod_netns(descriptor: int | None) -> NetnsFd:
             "CNI_NETNS: saw the node's own network namespace, expected the pod's. Its traffic is never redirected",
         )
     return fd
-
-
-def _listed(addresses: tuple[Address, ...]) -> str:
-    return ", ".join(map(str, addresses))
 
 
 def _addresses(request: Request) -> tuple[Address, ...]:

@@ -40,7 +40,7 @@ class Context:
             raise RefusedError(f"no file descriptor below {SELECTABLE} is free: the agent holds too many files open")
         self._context = ctypes.c_void_p(self._library.nft_ctx_new(ctypes.c_uint32(0)))
         if not self._context:
-            raise RefusedError("libnftables has no context for us: out of memory?")
+            raise RefusedError("libnftables made no context: nft_ctx_new returned NULL")
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
         self._library.nft_ctx_output_set_flags(self._context, ctypes.c_uint(FLAGS))

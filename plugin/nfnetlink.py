@@ -23,7 +23,7 @@ NFNL_SUBSYS_NFTABLES = 10 << 8
 GETTABLE, GETCHAIN = NFNL_SUBSYS_NFTABLES | 1, NFNL_SUBSYS_NFTABLES | 4  # linux/netfilter/nf_tables.h
 NFTA_TABLE_NAME = NFTA_CHAIN_TABLE = 1
 NFTA_CHAIN_NAME = 3
-NFPROTO_UNSPEC = 0  # of all families
+NFPROTO_UNSPEC, NFPROTO_INET = 0, 1  # of all families; IPv4 and IPv6 in one
 NFPROTO: Mapping[Family, int] = {Family.V4: 2, Family.V6: 10}
 GENERIC_HEADER = 4  # bytes of struct nfgenmsg
 RECEIVED = 1 << 16  # bytes; a dump comes in pieces of at most half of that, each made when it is asked for
@@ -75,12 +75,12 @@ class Nfnetlink:
             return False
         raise OSError(code, f"looking for chain {chain}: {os.strerror(code)}")
 
-    def tables(self, most: int) -> Iterator[str]:
-        """Name the tables of all families; errors as `chains` says."""
+    def tables(self, most: int) -> Iterator[tuple[tuple[Family, ...], str]]:
+        """Name the tables of all families, each with those that it is about; errors as `chains` says."""
         return self._names(GETTABLE, NFTA_TABLE_NAME, most, "tables")
 
-    def chains(self, most: int) -> Iterator[str]:
-        """Name the chains of all tables.
+    def chains(self, most: int) -> Iterator[tuple[tuple[Family, ...], str]]:
+        """Name the chains of all tables, each with the families that it is about.
 
         Args:
             most: how many are read.
@@ -91,7 +91,7 @@ class Nfnetlink:
         """
         return self._names(GETCHAIN, NFTA_CHAIN_NAME, most, "chains")
 
-    def _names(self, question: int, attribute: int, most: int, what: str) -> Iterator[str]:
+    def _names(self, question: int, attribute: int, most: int, what: str) -> Iterator[tuple[tuple[Family, ...], str]]:
         self._send(question, REQUEST | DUMP, NFPROTO_UNSPEC)
         count = 0
         while True:
@@ -106,7 +106,8 @@ class Nfnetlink:
                 count += 1
                 if count > most:
                     raise TooManyError(f"it holds more than {most} nftables {what}")
-                yield _text(body[GENERIC_HEADER:], attribute)
+                about = tuple(each for each, number in NFPROTO.items() if body[0] in (number, NFPROTO_INET))
+                yield about, _text(body[GENERIC_HEADER:], attribute)
 
     def _send(self, kind: int, flags: int, family: int, attributes: bytes = b"") -> None:
         body = struct.pack("BBH", family, 0, 0) + attributes

@@ -82,7 +82,7 @@ class Parameter:
 Found: TypeAlias = tuple[_T, Origin]
 
 
-def redirect(pod: Pod, proxy: Container, addresses: tuple[Address, ...], defaults: Defaults) -> Redirect:
+def redirect(pod: Pod, proxy: Container, addresses: tuple[Address, ...] | None, defaults: Defaults) -> Redirect:
     """Read how a pod that is to be redirected is redirected; arguments and errors are those of `parameters`.
 
     It may take a bounded number of rules in all: what its lists ask for adds up, and is multiplied by interfaces and families.
@@ -104,13 +104,15 @@ def _entries(parameter: Parameter) -> int:
     return len(parameter.value) if is_list else 0
 
 
-def parameters(pod: Pod, proxy: Container, addresses: tuple[Address, ...], defaults: Defaults) -> Iterator[Parameter]:
+def parameters(
+    pod: Pod, proxy: Container, addresses: tuple[Address, ...] | None, defaults: Defaults
+) -> Iterator[Parameter]:
     """Read the parameters of a pod that is to be redirected, one for each field of `Redirect`.
 
     Args:
         pod: the pod.
         proxy: its sidecar.
-        addresses: the pod's, in prevResult's order.
+        addresses: the pod's, in prevResult's order; None: none can be known yet.
         defaults: for what the pod does not say.
 
     Raises:
@@ -174,13 +176,17 @@ def _inbound_ports(pod: Pod, defaults: Defaults) -> Found[Ports]:
     return tuple(map(Port, declared)), Origin.CONTAINER_PORTS
 
 
-def _families(proxy: Container, addresses: tuple[Address, ...], ipv6: Ipv6) -> Found[tuple[Family, ...]]:
-    """V4 always; v6 where the proxy listens on it: it is the pod's first family, or the proxy is dual-stack."""
+def _families(proxy: Container, addresses: tuple[Address, ...] | None, ipv6: Ipv6) -> Found[tuple[Family, ...]]:
+    """V4 always; v6 where the proxy may listen on it: it is or may be the pod's first family, or the proxy is dual-stack.
+
+    A dual-stack proxy gets it whether or not there is a v6 address: one that comes after the ADD, such as by a router's
+    advertisement, must not bypass it (F38).
+    """
     dual_stack = _boolean_env(proxy, DUAL_STACK)
     if ipv6 is not Ipv6.AUTO:
         return (Family.V4, Family.V6) if ipv6 is Ipv6.ALWAYS else (Family.V4,), Origin.SETTING
-    if addresses and addresses[0].version == 6:
+    first = next((each for each in addresses or () if not each.is_link_local), None)
+    if addresses is None or (first and first.version == 6):
         return (Family.V4, Family.V6), Origin.ADDRESSES
-    has_v6 = any(each.version == 6 and not each.is_link_local for each in addresses)
     origin = Origin.ENV if DUAL_STACK in proxy.env else Origin.DEFAULT
-    return (Family.V4, Family.V6) if has_v6 and dual_stack else (Family.V4,), origin
+    return (Family.V4, Family.V6) if dual_stack else (Family.V4,), origin

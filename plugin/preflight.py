@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plugin import netns
+from plugin import ipv6, netns
 from plugin.apply import ApplyError, apply
 from plugin.backend import Backend, Capability
 from plugin.redirect import Family, Feature, Mode, Redirect
@@ -15,7 +15,7 @@ def try_backend(backend: Backend) -> Capability:
     def lacks(feature: Feature, redirect: Redirect) -> bool:
         try:
             with netns.scratch() as fd:
-                apply(fd, redirect, backend)()
+                apply(fd, redirect, backend).free()
         except (ApplyError, OSError) as error:
             missing[feature] = str(error)
         return feature in missing
@@ -23,7 +23,9 @@ def try_backend(backend: Backend) -> Capability:
     if lacks(Feature.NAT, Redirect()):
         return Capability(backend, missing)
     both = (Family.V4, Family.V6)
-    families = both[:1] if lacks(Feature.IPV6, Redirect(families=both)) else both
+    if absent := ipv6.absent():
+        missing[Feature.IPV6] = absent
+    families = both[:1] if absent or lacks(Feature.IPV6, Redirect(families=both)) else both
     lacks(Feature.TPROXY, Redirect(families=families, mode=Mode.TPROXY))
     lacks(Feature.CONNTRACK_ZONES, Redirect(families=families, dns_capture=True))
     lacks(Feature.CONNTRACK_STATE, Redirect(families=families, drop_invalid=True))

@@ -28,13 +28,18 @@ NEWLINK, NEWADDR, DELADDR, GETADDR = 16, 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE, NEWRULE, DELRULE, GETRULE = 24, 25, 26, 32, 33, 34
 IFA_ADDRESS, IFA_LOCAL, IFA_F_NODAD = 1, 2, 0x02
 ADDRESS_HEADER = 8  # bytes of struct ifaddrmsg
-RTA_OIF, RTA_TABLE, RTPROT_BOOT, RTN_LOCAL = 4, 15, 3, 2
+RTA_OIF, RTA_TABLE, RTPROT_BOOT, RTN_LOCAL, RTN_BLACKHOLE = 4, 15, 3, 2, 6
 FRA_FWMARK, FRA_TABLE, FR_ACT_TO_TBL = 10, 15, 1
-RT_SCOPE_HOST = 254
+RT_SCOPE_LINK, RT_SCOPE_HOST = 253, 254
 IFF_UP = 1
 HEADER = 16  # bytes, of a message
 ROUTE_HEADER = RULE_HEADER = 12
+IPV6_OFF = (errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)  # for an interface; altogether
 AF: Mapping[Family, int] = {Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
+
+
+class Ipv6OffError(OSError):
+    """The kernel refuses something as IPv6 is off for `lo`, or altogether."""
 
 
 class _Message(NamedTuple):
@@ -54,20 +59,21 @@ class Rtnetlink:
     ) -> None:
         self._socket.close()
 
-    def add_pass_through_address(self) -> bool | None:
+    def add_pass_through_address(self) -> bool:
         """Add ::6/128 to `lo`, the source of the proxy's inbound pass-through in IPv6 (127.0.0.6 needs none).
 
         Returns:
-            True if it was added, False if it was there, None where IPv6 is off.
+            Whether it was added; False if it was there.
 
         Raises:
+            Ipv6OffError: where IPv6 is off.
             OSError: if the kernel refuses it for another reason.
         """
         try:
             return self._add(NEWADDR, _pass_through_address(), "adding ::6/128 to lo")
         except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
-                return None
+            if error.errno in IPV6_OFF:
+                raise Ipv6OffError(*error.args) from error
             raise
 
     def delete_pass_through_address(self) -> None:
@@ -77,12 +83,20 @@ class Rtnetlink:
     def add(self, route: Route) -> None:
         """Have marked packets delivered to the pod itself; once it is so, this does nothing.
 
+        Where IPv6 is off for `lo`, those that are not addressed to the pod are dropped: they must not go on unseen.
+
         Raises:
             OSError: if the kernel refuses it.
         """
         up = struct.pack("BxHiII", socket.AF_UNSPEC, 0, LO, IFF_UP, IFF_UP)
         self._change(NEWLINK, 0, up, "setting lo up")  # no route leads to an interface that is down
-        self._add(NEWROUTE, _route(route), f"adding the route in table {route.table}")
+        adding = f"adding the route in table {route.table}"
+        try:
+            self._add(NEWROUTE, _route(route), adding)
+        except PermissionError:
+            if route.family is Family.V4:
+                raise
+            self._add(NEWROUTE, _route(route, RTN_BLACKHOLE), adding)
         self._add(NEWRULE, _rule(route), f"adding the rule for mark {route.mark}")
 
     def delete(self, route: Route) -> None:
@@ -111,6 +125,11 @@ class Rtnetlink:
         """
         found = (each for each in self._dump(GETADDR) if _interface(each) != LO)
         return filter(None, map(_address, islice(found, most)))
+
+    def global_addresses(self, family: Family, most: int) -> Iterator[Address]:
+        """Go through a family's addresses that are no link's or host's own, on `lo` too; arguments as `addresses` says."""
+        found = islice(self._dump(GETADDR, family), most)
+        return filter(None, map(_address, (each for each in found if each.body[3] < RT_SCOPE_LINK)))
 
     def _add(self, kind: int, body: bytes, doing: str) -> bool:
         """Add something; False if it was there."""
@@ -154,8 +173,8 @@ def _pass_through_address() -> bytes:
     return header + struct.pack("HH16s", 20, IFA_LOCAL, PASS_THROUGH)
 
 
-def _route(route: Route) -> bytes:
-    header = struct.pack("8BI", AF[route.family], 0, 0, 0, 0, RTPROT_BOOT, RT_SCOPE_HOST, RTN_LOCAL, 0)
+def _route(route: Route, kind: int = RTN_LOCAL) -> bytes:
+    header = struct.pack("8BI", AF[route.family], 0, 0, 0, 0, RTPROT_BOOT, RT_SCOPE_HOST, kind, 0)
     return header + _attribute(RTA_TABLE, route.table) + _attribute(RTA_OIF, LO)
 
 
@@ -173,7 +192,8 @@ def _is_rule(message: _Message, route: Route) -> bool:
 def _is_route(message: _Message, route: Route) -> bool:
     attributes = _attributes(message.body[ROUTE_HEADER:])
     length, kind = message.body[1], message.body[7]
-    return (length, kind, attributes.get(RTA_OIF), attributes.get(RTA_TABLE)) == (0, RTN_LOCAL, LO, route.table)
+    kinds = (RTN_LOCAL,) if route.family is Family.V4 else (RTN_LOCAL, RTN_BLACKHOLE)
+    return kind in kinds and (length, attributes.get(RTA_OIF), attributes.get(RTA_TABLE)) == (0, LO, route.table)
 
 
 def _interface(message: _Message) -> int:

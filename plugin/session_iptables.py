@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING
 
-from plugin import iptables
+from plugin import iptables, userns
 from plugin.backend import Backend, RefusedError
 from plugin.lines import difference, excerpt
 from plugin.redirect import Family
@@ -31,6 +33,8 @@ class IptablesSession:
 
     def __init__(self, backend: Backend) -> None:
         self._variant = VARIANTS[backend]
+        self._owner = userns.foreign_owner()
+        userns.libc()
 
     def replace(self, rules: Ruleset) -> None:
         """Replace, as `Session` says. The tables are committed one by one, so a failure takes all of them out."""
@@ -54,7 +58,10 @@ class IptablesSession:
         return None
 
     def close(self) -> None:
-        """Do nothing: each command has ended."""
+        """Let go of the pod's user namespace: each command has ended."""
+        if self._owner is not None:
+            os.close(self._owner)
+            self._owner = None
 
     def _save(self, families: Iterable[Family]) -> dict[Family, str]:
         return self._run("save", dict.fromkeys(families, ""))
@@ -68,8 +75,10 @@ class IptablesSession:
         Returns:
             What each wrote.
         """
+        owner = self._owner if action == "restore" else None  # whoever only reads may be anywhere
         running = {
-            family: _start([f"{FOLDER}/{COMMANDS[family]}-{self._variant}-{action}", *options]) for family in texts
+            family: _start([f"{FOLDER}/{COMMANDS[family]}-{self._variant}-{action}", *options], owner)
+            for family in texts
         }
         ended = {family: _finish(process, texts[family]) for family, process in running.items()}
         for family, process in running.items():
@@ -82,12 +91,33 @@ def _families(rules: Ruleset) -> list[Family]:
     return list(dict.fromkeys(table.family for table in rules.tables))
 
 
-def _start(command: list[str]) -> subprocess.Popen[str]:
+def _start(command: list[str], owner: int | None) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
+    prepare = None if owner is None else partial(_enter, owner)
     try:
-        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd="/", env=ENVIRONMENT)
+        return subprocess.Popen(
+            command,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            cwd="/",
+            env=ENVIRONMENT,
+            preexec_fn=prepare,  # noqa: PLW1509 - it only calls the kernel (`plugin.userns.enter`)
+        )
+    except FileNotFoundError as error:
+        raise RefusedError(f"{command[0]} does not exist; install iptables in the image") from error
     except OSError as error:
-        raise RefusedError(f"{command[0]} cannot be run: {error.strerror}; install iptables in the image") from error
+        raise RefusedError(f"{command[0]} cannot be run: {error.strerror}") from error
+
+
+def _enter(owner: int) -> None:
+    """Be in the pod's user namespace, in the child before it runs the command; or end, and say on stderr what was refused."""
+    try:
+        userns.enter(owner)
+    except OSError as error:
+        os.write(2, f"{error.strerror}; owner matches are taken from there alone".encode())
+        os._exit(1)
 
 
 def _finish(process: subprocess.Popen[str], text: str) -> tuple[str, str]:

@@ -87,6 +87,50 @@ async def test_a_copy_of_the_entry_that_multus_keeps_stops_no_pod_and_redirects_
         assert (ended.status, ended.stdout) == (0, b"")
 
 
+async def test_which_families_are_redirected_and_why_is_told(agent: AgentProcess, tmp_path: Path) -> None:
+    agent.ready()
+    with Netns(tmp_path / "netns") as netns:
+        for addresses in (("10.1.2.3/24",), ("fd00::7/64",)):
+            answer = await agent.add(netns, "shop", "web", addresses=addresses)
+            assert answer.status == 0, answer.stdout
+    metrics = agent.get("/metrics")[1]
+    assert 'istio_cni_redirected_families_total{family="ipv4"} 2.0' in metrics
+    assert 'istio_cni_redirected_families_total{family="ipv6"} 1.0' in metrics
+    assert "istio_cni_ipv6_off_total 0.0" in metrics
+    assert "IPv4, as its first address is 10.1.2.3 and ISTIO_DUAL_STACK is not true" in agent.log.read_text()
+    assert "IPv4 and IPv6, as it has the address fd00::7" in agent.log.read_text()
+
+
+async def test_ipv6_that_is_off_is_told_at_the_default_level(agent: AgentProcess, tmp_path: Path) -> None:
+    agent.set("log-level", "warn")
+    agent.stop()
+    agent.start().ready()
+    with Netns(tmp_path / "netns") as netns:
+        listed(netns, "sysctl -w net.ipv6.conf.lo.disable_ipv6=1")
+        answer = await agent.add(netns, "shop", "web", addresses=("fd00::7/64",))
+        assert answer.status == 0, answer.stdout
+        assert "table ip6 istio-cni-nat" in rules(netns)
+    assert "istio_cni_ipv6_off_total 1.0" in agent.get("/metrics")[1]
+    assert "net.ipv6.conf.*.disable_ipv6 is 1 in its netns for lo" in agent.log.read_text()
+
+
+async def test_a_kernel_without_ipv6_is_named_and_redirects_ipv4(agent: AgentProcess, tmp_path: Path) -> None:
+    """Its sysctls are hidden from the agent alone, in a mount namespace of its own."""
+    agent.stop()
+    (tmp_path / "none").mkdir()
+    hide = f'mount --bind {tmp_path}/none /proc/sys/net && exec "$@"'
+    agent.prefix = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", hide, "sh"]
+    agent.start().ready()
+    absent = "this node's kernel has no IPv6: saw no /proc/sys/net/ipv6"
+    assert f"no ipv6: {absent}" in agent.get("/readyz")[1]
+    with Netns(tmp_path / "netns") as netns:
+        assert (await agent.add(netns, "shop", "web")).status == 0
+        assert "table ip6" not in rules(netns)
+        refused = await agent.add(netns, "shop", "web", addresses=("fd00::7/64",))
+        assert (refused.status, refused.json["code"]) == (1, 100)
+        assert absent in refused.json["msg"]
+
+
 def listed(netns: Netns, command: str) -> str:
     entered = ["/usr/bin/nsenter", f"--net={netns.path}", *f"/usr/sbin/{command}".split()]
     return subprocess.run(entered, check=True, capture_output=True, text=True).stdout

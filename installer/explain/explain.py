@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from installer.explain import warnings
 from installer.explain.inforce import DEFAULT
 from plugin.decision import decide
+from plugin.families import in_order
 from plugin.keys import STATUS
 from plugin.outside import NEVER_INJECTED, Pass, outside_mesh
 from plugin.parameters import parameters
@@ -92,6 +93,8 @@ def _explained(found: Found, addresses: tuple[Address, ...], in_force: InForce) 
     pod = found.pod
     addresses = addresses or status_addresses(found.written.manifest)
     by_addresses = "" if addresses else _by_addresses(pod, in_force)
+    if not in_force.settings.chained:  # the ADD then has no prevResult, which says whose family comes first
+        addresses = in_order((), addresses) or ()
     named = (pod.namespace, pod.name, found.written.kind)
     try:
         verdict = _outside(pod, in_force) or decide(pod, addresses, in_force.defaults)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 ENVIRONMENT = "the environment"
-# The last says where the agents are, which not every resource may agree with.
-_FROM_THE_CHART = (*DECIDING, "daemonset")
+# Besides: whether the order of a pod's addresses is known; and where the agents are, which not every resource may agree with.
+_FROM_THE_CHART = (*DECIDING, "chained", "daemonset")
 
 
 class Layer(NamedTuple):

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.explain.explain import Explanation, explain
-from installer.explain.inforce import InForce
+from installer.explain.inforce import InForce, Layer, charts
 from installer.manifestfile import Found
 from installer.podspecs import PodManifest
 from plugin.keys import TRAFFIC
 from plugin.pod import Pod
+from plugin.redirect import Family
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +65,19 @@ def test_each_parameter_has_its_value_and_origin() -> None:
     assert values["uid"] == (2000, "securityContext")
     assert values["drop_invalid"] == (True, "env")
     assert values["families"][1] == "addresses"
+
+
+def test_where_the_plugin_is_not_chained_no_order_of_addresses_is_known() -> None:
+    """The ADD has no prevResult then: IPv6 may be the pod's first family, and is redirected."""
+    manifest = {
+        "metadata": {"name": "web", "annotations": INJECTED},
+        "spec": {"containers": [APP, PROXY]},
+        "status": {"podIPs": [{"ip": "10.0.0.7"}, {"ip": "fd00::7"}]},
+    }
+    found = Found(PodManifest(manifest, "Pod"), Pod.from_manifest(manifest))
+    in_force = charts([Layer("the DaemonSet", {"CHAINED": "false"})])
+    families = [explain(found, (), each).redirect.families for each in (InForce(), in_force)]  # type: ignore[union-attr]
+    assert families == [(Family.V4,), (Family.V4, Family.V6)]
 
 
 def test_a_value_that_is_not_allowed_is_an_error_that_names_it() -> None:

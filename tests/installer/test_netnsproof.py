@@ -15,7 +15,6 @@ from installer.sandboxes import Sandbox
 from installer.sandboxindex import Doubt, SandboxIndex
 from plugin.backend import Backend, Capability
 from plugin.pod import Pod
-from plugin.redirect import Family
 from tests.support.netns import Netns
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def look(folder: Path, known: Known) -> Found:
     with Netns(folder / "cni-other") as netns, ThreadPoolExecutor(1) as workers:
         for step in STEPS:
             subprocess.run(["/usr/bin/nsenter", f"--net={netns.path}", "/sbin/ip", *step.split()], check=True)
-        wanted = Look(known, tuple(Family), None)
+        wanted = Look(known, None, writes=False)
         return workers.submit(looked, wanted, NetnsFiles(folder, folder), Capability(Backend.NFT)).result()
 
 

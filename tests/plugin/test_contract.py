@@ -296,7 +296,7 @@ async def test_an_address_that_goes_round_the_sidecar_is_told(plugin: Plugin, ag
         answer = await plugin(calls(plugin, agent, pod_netns.path), stdin)
     assert answer.status == 0, answer.stdout
     assert agent.outcomes[-1].around == 1
-    assert "fd00::7 goes round its sidecar" in agent.outcomes[-1].reason
+    assert "fd00::7 bypasses its sidecar" in agent.outcomes[-1].reason
 
 
 async def test_a_meshed_pod_waits_for_its_agent(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:

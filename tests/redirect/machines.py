@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from plugin import netns
 from plugin.apply import SESSIONS, apply
 from plugin.netns import NetnsFd
-from plugin.redirect import Family
+from plugin.redirect import Family, Mode, Redirect
 from plugin.rtnetlink import Rtnetlink
 from plugin.rules import ruleset
 from tests.redirect.kernel import acting_as, forget_connections
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from plugin.backend import Backend
-    from plugin.redirect import Redirect
 
 _T = TypeVar("_T")
 PROJECT = Path(__file__).parents[2]
@@ -49,6 +48,7 @@ SOCKET_FAMILIES = {Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
 SIDECAR_PORTS = [15001, 15006, 15008, 15020, 15021, 15053, 15090]
 PORTS = [53, 80, 443, 8080, 9000]
 PATIENCE = 3.0  # seconds for an answer; it takes a few milliseconds, unless the processors are busy with others
+IPV6_OF = ("all", "default", "lo", "eth0", "net1")
 NEEDS = "+net_admin,+net_bind_service"  # capabilities: transparent listeners, ports below 1024
 
 
@@ -63,17 +63,21 @@ class Sidecar(Enum):
 class Machines:
     """The three of them; made once, used for many cases."""
 
-    def __init__(self, folder: Path, sidecar: Sidecar = Sidecar.REPORTS, ids: Sender = PROXY) -> None:
+    def __init__(
+        self, folder: Path, sidecar: Sidecar = Sidecar.REPORTS, ids: Sender = PROXY, pod: type[Netns] = Netns
+    ) -> None:
         """Prepare.
 
         Args:
             folder: for the network namespaces.
             sidecar: what its ports do.
             ids: whose they are.
+            pod: what kind of netns the pod has.
         """
         self._folder = folder
         self._sidecar = sidecar
         self._ids = ids
+        self._pod = pod
         self._ending = ExitStack()
         self._senders: dict[tuple[str, Sender], subprocess.Popen[str]] = {}
 
@@ -85,9 +89,8 @@ class Machines:
         return self
 
     def _join(self) -> None:
-        self._netns = {
-            name: self._ending.enter_context(Netns(self._folder / name)) for name in ("pod", "outside", "second")
-        }
+        kinds = {"pod": self._pod, "outside": Netns, "second": Netns}
+        self._netns = {name: self._ending.enter_context(kind(self._folder / name)) for name, kind in kinds.items()}
         paths = {name: str(made.path) for name, made in self._netns.items()}
         self._worker = self._ending.enter_context(ThreadPoolExecutor(1))
         for name, commands in (("pod", LINKS), ("outside", OUTSIDE), ("second", SECOND), ("pod", DEFAULT_ROUTES)):
@@ -117,9 +120,22 @@ class Machines:
         finally:
             self.on_worker(lambda fd: _remove(fd, redirect, backend))
 
+    def reset(self, backend: Backend) -> None:
+        """Take the rules away, and give the pod back its addresses and its IPv6."""
+        self.on_worker(lambda fd: _remove(fd, Redirect(families=tuple(Family), mode=Mode.TPROXY), backend))
+        self.inside("pod", ["/usr/sbin/sysctl", "-qw", *(f"net.ipv6.conf.{each}.disable_ipv6=0" for each in IPV6_OF)])
+        addresses = [line for line in LINKS.splitlines() if line.startswith("address")]
+        anew = "\n".join([*addresses, DEFAULT_ROUTES]).replace(" add ", " replace ")
+        self.inside("pod", ["/usr/sbin/ip", "-batch", "-"], anew.strip())
+
+    def link_local(self) -> str:
+        """Return the pod's link-local address, as the host outside sends to it."""
+        listed = json.loads(self.inside("pod", ["/usr/sbin/ip", "-json", "-6", "address", "show", "dev", "eth0"]))
+        return next(f"{each['local']}%eth0" for each in listed[0]["addr_info"] if each["scope"] == "link")
+
     def apply(self, redirect: Redirect, backend: Backend) -> None:
         """Write the rules, as an ADD does."""
-        self.on_worker(lambda fd: apply(fd, redirect, backend)())
+        self.on_worker(lambda fd: apply(fd, redirect, backend).free())
 
     def on_worker(self, work: Callable[[NetnsFd], _T]) -> _T:
         """Do something with the pod's netns, on a thread that may enter it."""
@@ -155,6 +171,12 @@ class Machines:
         for origin, indices in by_sender.items():
             reports.update(zip(indices, self._hear(origin), strict=True))
         return [_fate(probe, reports[index]) for index, probe in enumerate(probes)]
+
+    def send_from_the_node(self, probe: Probe) -> Fate:
+        """Send a probe by a process that the node runs in the pod's netns, with its sender's ids on the node."""
+        origin = ("node", probe.sender or ROOT)
+        self._ask(origin, [_as_sent(probe, PATIENCE)])
+        return _fate(probe, self._hear(origin)[0])
 
     def report(self, probe: Probe, to: str | None = None) -> dict[str, Any]:
         """Send one probe, to another host if given: what the receiver reports, `own`, the sender's address, and the echo."""
@@ -197,7 +219,8 @@ class Machines:
         self, name: str, ids: Sender, *arguments: str, module: str = "tests.redirect.remote"
     ) -> subprocess.Popen[str]:
         """Start a Python module in a machine, by other ids; it ends with its stdin."""
-        command = ["/usr/bin/nsenter", f"--net={self._netns[name].path}", "/usr/bin/setpriv"]
+        by_node = ["/usr/bin/nsenter", f"--net={self._netns['pod'].path}"]
+        command = [*(by_node if name == "node" else self._netns[name].entered), "/usr/bin/setpriv"]
         command += [f"--reuid={ids.uid}", f"--regid={ids.gid}", "--clear-groups"]
         command += [f"--inh-caps={NEEDS}", f"--ambient-caps={NEEDS}"]
         command += [sys.executable, "-m", module, *arguments]

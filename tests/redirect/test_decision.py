@@ -22,7 +22,7 @@ STATUS = {"sidecar.istio.io/status": "{}"}
 INJECT = "sidecar.istio.io/inject"
 MODE = "sidecar.istio.io/interceptionMode"
 TRAFFIC = "traffic.sidecar.istio.io/"
-V4, V6, LINK_LOCAL = map(ipaddress.ip_address, ("10.0.0.1", "fd00::1", "fe80::1"))
+V4, V6, LINK_LOCAL, V4_LINK_LOCAL = map(ipaddress.ip_address, ("10.0.0.1", "fd00::1", "fe80::1", "169.254.172.2"))
 
 
 def pod(*containers: Any, init: Any = (), labels: Any = None, **annotations: str) -> Pod:
@@ -162,10 +162,16 @@ def test_the_proxys_uid(user: int | None, uid: int) -> None:
 @pytest.mark.parametrize(
     ("addresses", "dual", "setting", "families"),
     [
-        ((V4,), "true", "auto", (Family.V4,)),
+        ((V4,), "true", "auto", (Family.V4, Family.V6)),  # an IPv6 address may come after the ADD
+        ((), "false", "auto", (Family.V4,)),
+        (None, "false", "auto", (Family.V4, Family.V6)),
+        (None, "false", "never", (Family.V4,)),
         ((V4, V6), "false", "auto", (Family.V4,)),
         ((V4, V6), "true", "auto", (Family.V4, Family.V6)),
-        ((V4, LINK_LOCAL), "true", "auto", (Family.V4,)),
+        ((V4, LINK_LOCAL), "false", "auto", (Family.V4,)),
+        ((LINK_LOCAL, V4), "false", "auto", (Family.V4,)),
+        ((LINK_LOCAL, V6), "false", "auto", (Family.V4, Family.V6)),
+        ((V4_LINK_LOCAL, V6), "false", "auto", (Family.V4, Family.V6)),
         ((V6, V4), "false", "auto", (Family.V4, Family.V6)),
         ((V6, V4), "true", "never", (Family.V4,)),
         ((V4,), "false", "always", (Family.V4, Family.V6)),

@@ -96,7 +96,7 @@ def test_the_kernel_holds_what_was_rendered_however_often_it_is_applied(
     rules = ruleset(redirect)
     inside(netns, *FOREIGN[backend].split())
     for _ in range(2):
-        on_a_worker(lambda fd: apply(fd, redirect, backend)(), netns)
+        on_a_worker(lambda fd: apply(fd, redirect, backend).free(), netns)
     if backend is Backend.NFT:
         assert listed(netns, backend) == "table ip others {\n}\n" + nft.listing(rules)
     else:
@@ -109,7 +109,7 @@ def test_the_kernel_holds_what_was_rendered_however_often_it_is_applied(
 
 def test_what_was_applied_before_is_replaced(netns: Netns, backend: Backend) -> None:
     for each in (REDIRECTS["all options of TPROXY"], Redirect(families=BOTH)):
-        on_a_worker(lambda fd, redirect=each: apply(fd, redirect, backend)(), netns)  # type: ignore[misc]
+        on_a_worker(lambda fd, redirect=each: apply(fd, redirect, backend).free(), netns)  # type: ignore[misc]
     assert "ISTIO_TPROXY" not in listed(netns, backend)
     assert "net1" not in listed(netns, backend)
 
@@ -127,7 +127,7 @@ def test_what_was_applied_before_is_replaced(netns: Netns, backend: Backend) -> 
 )
 def test_check_names_the_first_difference(netns: Netns, backend: Backend, change: str, named: str) -> None:
     redirect = replace(REDIRECTS["all options of TPROXY"], exclude_interfaces=())
-    on_a_worker(lambda fd: apply(fd, redirect, backend)(), netns)
+    on_a_worker(lambda fd: apply(fd, redirect, backend).free(), netns)
     inside(netns, *change.split())
     assert named in str(on_a_worker(lambda fd: check(fd, redirect, backend), netns))
 
@@ -161,12 +161,18 @@ def test_a_failure_leaves_nothing_and_shows_the_lines_around_it(
     assert after == before
 
 
-def test_v6_that_is_due_and_cannot_be_written_fails(netns: Netns) -> None:
-    """A netns' own setting stands in for a kernel without IPv6."""
-    inside(netns, "sysctl", "-w", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.lo.disable_ipv6=1")
-    on_a_worker(lambda fd: apply(fd, Redirect(), Backend.NFT)(), netns)
-    with pytest.raises(ApplyError, match="IPv6 is off"):
-        on_a_worker(lambda fd: apply(fd, Redirect(families=BOTH), Backend.NFT), netns)
+@pytest.mark.parametrize("name", ["all", "lo"])
+def test_where_ipv6_is_off_its_rules_are_there_for_when_it_is_on(netns: Netns, backend: Backend, name: str) -> None:
+    """TPROXY's route by lo cannot be: what is not addressed to the pod goes nowhere, as long as that is so."""
+    redirect = REDIRECTS["all options of TPROXY"]
+    inside(netns, "sysctl", "-w", f"net.ipv6.conf.{name}.disable_ipv6=1")
+    for _ in range(2):
+        applied = on_a_worker(lambda fd: apply(fd, redirect, backend), netns)
+        applied.free()
+        assert "IPv6 does not pass the sidecar until it is on for lo: " in applied.notes[0]
+    assert "blackhole default dev lo" in inside(netns, "ip", "-6", "route", "show", "table", "133")
+    assert on_a_worker(lambda fd: check(fd, redirect, backend), netns) is None
+    assert on_a_worker(lambda fd: apply(fd, Redirect(), backend), netns).notes == ()
 
 
 def test_this_node_can_redirect_in_every_way(backend: Backend) -> None:

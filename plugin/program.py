@@ -1,0 +1,107 @@
+"""What is done in a pod's netns once its redirect is decided: the netns has the last word on its addresses (F38).
+
+Runs on a worker thread, as `plugin.apply` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from plugin import apply as netns_rules
+from plugin.apply import ApplyError
+from plugin.detect import global_addresses
+from plugin.families import in_order, is_due, why
+from plugin.redirect import Family, Feature, Redirect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from plugin.backend import Capability
+    from plugin.netns import NetnsFd
+    from plugin.outside import Pass
+    from plugin.parameters import Ipv6
+    from plugin.values import Address
+
+
+class Plan(NamedTuple):
+    """A redirect as far as it can be decided outside the netns.
+
+    Attributes:
+        redirect: decided by `said`.
+        said: the addresses that prevResult brings, in its order.
+        decide: decides anew by other addresses; None: none are known.
+        ipv6: the agent's setting.
+    """
+
+    redirect: Redirect
+    said: tuple[Address, ...]
+    decide: Callable[[tuple[Address, ...] | None], Redirect | Pass]
+    ipv6: Ipv6
+
+
+class Settled(NamedTuple):
+    """A redirect by what the netns has.
+
+    Attributes:
+        redirect: what is written.
+        bypassed: the pod's addresses whose traffic bypasses its sidecar.
+        notes: which families are redirected and why, and what else is worth telling.
+        ipv6_off: whether IPv6 is off in the netns, so that it does not work through the sidecar.
+    """
+
+    redirect: Redirect
+    bypassed: tuple[Address, ...]
+    notes: tuple[str, ...]
+    ipv6_off: bool = False
+
+
+class Programmed(NamedTuple):
+    """What was written, and what is left to do once the runtime has its answer."""
+
+    settled: Settled
+    free: Callable[[], None]
+
+
+def program(fd: NetnsFd, plan: Plan, capability: Capability) -> Programmed:
+    """Redirect a pod's traffic, as `plugin.apply` does, in the families that its netns asks for.
+
+    Raises:
+        ApplyError: if something that is due cannot be written.
+        InvalidValue: if the pod asks for too many rules in these families.
+    """
+    settled = settle(fd, plan, capability)
+    applied = netns_rules.apply(fd, settled.redirect, capability.backend)
+    notes, ipv6_off = (*settled.notes, *applied.notes), bool(applied.notes)
+    return Programmed(settled._replace(notes=notes, ipv6_off=ipv6_off), applied.free)
+
+
+def check(fd: NetnsFd, plan: Plan, capability: Capability) -> str | None:
+    """Name the first difference between a netns and its pod's redirect; errors as `program` says."""
+    return netns_rules.check(fd, settle(fd, plan, capability).redirect, capability.backend)
+
+
+def settle(fd: NetnsFd, plan: Plan, capability: Capability) -> Settled:
+    """Decide with the addresses of the netns; errors as `program` says.
+
+    They are read only where they can change something: where IPv6 is not redirected, or where that is not known to be due.
+    """
+    redirect, addresses = plan.redirect, plan.said or None
+    if Family.V6 not in redirect.families or not is_due(addresses, plan.ipv6):
+        addresses = in_order(plan.said, global_addresses(fd))
+        if addresses != plan.said:
+            redirect = _decided(plan, addresses)
+    notes = why(redirect, addresses, plan.ipv6)
+    lacks_v6 = capability.missing.get(Feature.IPV6)
+    if Family.V6 in redirect.families and lacks_v6 and not is_due(addresses, plan.ipv6):
+        redirect = replace(redirect, families=(Family.V4,))
+        notes = f"IPv4; IPv6, of which it has no address now, cannot be redirected on this node: {lacks_v6}"
+    if lacking := capability.lacks(redirect):
+        raise ApplyError(f"the pod cannot be redirected as it asks for: {lacking}")
+    return Settled(redirect, redirect.around(addresses or ()), (notes,))
+
+
+def _decided(plan: Plan, addresses: tuple[Address, ...] | None) -> Redirect:
+    """Decide anew: whether a pod is redirected does not depend on its addresses."""
+    verdict = plan.decide(addresses)
+    return verdict if isinstance(verdict, Redirect) else plan.redirect

@@ -1,0 +1,65 @@
+"""The user namespace that owns a network namespace: of a pod with `hostUsers: false` it is not the node's (F43).
+
+iptables' owner match is taken only from a process in that user namespace (xt_owner.c: `current_user_ns() != net->user_ns`),
+and its ids are those of the pod, as they are in nftables, which asks nobody where it is. A process enters a user namespace
+only while it has one thread (setns(2)): never the agent, but what it runs. CAP_SYS_ADMIN in an ancestor is all that this
+takes; from then on the process has no right outside the pod's user namespace.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+from functools import cache
+from pathlib import Path
+
+CLONE_NEWUSER = 0x10000000
+NS_GET_USERNS = 0xB701  # ioctl_ns(2)
+ROOT = 0
+_THREADS_NETNS, _OWN = "/proc/thread-self/ns/net", Path("/proc/self/ns/user")
+
+
+def foreign_owner() -> int | None:
+    """Open the user namespace that owns the netns of this thread; None if it is this process' own.
+
+    Raises:
+        OSError: if the kernel does not say, as where it is neither ours nor below ours.
+    """
+    netns = os.open(_THREADS_NETNS, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        owner: int = fcntl.ioctl(netns, NS_GET_USERNS)
+    except OSError as error:
+        raise OSError(error.errno, f"the pod's user namespace cannot be had: {error.strerror}") from error
+    finally:
+        os.close(netns)
+    if os.fstat(owner).st_ino == _OWN.stat().st_ino:
+        os.close(owner)
+        return None
+    os.set_inheritable(owner, False)
+    return owner
+
+
+def enter(owner: int) -> None:
+    """Have this process, which has one thread, be root of a user namespace: as anybody else it would lose its rights at exec.
+
+    For the child between fork and exec: it calls the kernel and nothing that another thread may have locked.
+
+    Raises:
+        OSError: if the kernel refuses, or the user namespace has no root.
+    """
+    if libc().setns(owner, CLONE_NEWUSER):
+        number = ctypes.get_errno()
+        raise OSError(number, f"entering the pod's user namespace: {os.strerror(number)}")
+    try:
+        os.setgroups([])
+        os.setresgid(ROOT, ROOT, ROOT)
+        os.setresuid(ROOT, ROOT, ROOT)
+    except OSError as error:
+        raise OSError(error.errno, f"being root of the pod's user namespace: {error.strerror}") from error
+
+
+@cache
+def libc() -> ctypes.CDLL:
+    """Load it, before there is a child that needs it."""
+    return ctypes.CDLL(None, use_errno=True)
