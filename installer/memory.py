@@ -18,6 +18,7 @@ THRESHOLD = (
 )  # bytes; by default they grow with what is freed, up to 32 MiB; at 64 KiB each ADD takes 2 ms longer
 
 LOOK_EVERY = 10.0  # seconds
+STILL = 1 << 20  # bytes that it differs by from one look to the next where nothing happens
 GROWTH = 8 << 20  # bytes of resident memory since memory was last given back, upon which it is given back again
 
 _log = logging.getLogger(__name__)
@@ -41,13 +42,16 @@ async def keep_giving_back(stop: asyncio.Event) -> None:
     collector next looks at all it has, which takes it hours here, and what is free between others' pieces glibc keeps.
     """
     gc.freeze()  # what is there from the start is not looked at again: a collection then takes a millisecond or two
-    least = _resident()
+    least = before = _resident()
+    goes_on = False  # memory was given back in a burst, which holds more of it until its end
     while not stop.is_set():
         now = _resident()
         least = min(least, now)
-        if now > least + GROWTH:
+        grew, is_over = now > least + GROWTH, goes_on and abs(now - before) < STILL
+        if grew or is_over:
             await asyncio.to_thread(_give_back)
-            least = _resident()
+            least, goes_on = _resident(), grew
+        before = now
         await wait(stop, LOOK_EVERY)
 
 

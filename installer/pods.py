@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.apiserver import METADATA, PODS_PATIENCE, ApiError, ApiServer
-from installer.clusterwatch import AT_ONCE, ClusterWatch, Watched, pause
+from installer.clusterwatch import ClusterWatch, Watched, pause
 from installer.waiting import wait
 from plugin.pod import ManifestError, Pod, PodsUnavailable
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from installer.kopfalone import kopf
 
+AT_ONCE = 25  # in a page of a list of metadata
 COMPARE_EVERY = 600.0  # seconds between two looks whether what we know is what there is
 CATCH_UP = 5.0  # seconds for the watch to tell what a list has shown
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-LARGE_RULES = 300  # rules, from which on a pod waits for its like alone; usual are 40
+LARGE_RULES = 100  # rules, from which on a pod waits for its like alone; usual are 20 to 40
 LARGE_TEXT = 8192  # characters, which are read in a few milliseconds
 
 _MESHED = "it is a meshed pod"
@@ -130,6 +130,7 @@ class Handler:
         self._defaults = defaults
         self._capability = capability
         self._observe = observe
+        self._reading = asyncio.Lock()
 
     async def __call__(self, payload: bytes, descriptor: int | None, wanted: Callable[[], bool]) -> Reply | None:
         """Answer one request.
@@ -215,10 +216,15 @@ class Handler:
     def _lane(self, redirect: Redirect) -> Executor:
         return self._large if rule_count(redirect) > LARGE_RULES else self._workers
 
-    @staticmethod
-    async def _off_loop(size: int, work: Callable[[], _T]) -> _T:
-        """Do what takes longer the more there is to read: much of it where nobody's pod, probe or signal waits for it."""
-        return work() if size <= LARGE_TEXT else await asyncio.to_thread(work)
+    async def _off_loop(self, size: int, work: Callable[[], _T]) -> _T:
+        """Do what takes longer the more there is to read: much of it where nobody's pod, probe or signal waits for it.
+
+        One at a time: each thread that computes may keep the interpreter from the loop for 5 ms at each of its turns.
+        """
+        if size <= LARGE_TEXT:
+            return work()
+        async with self._reading:
+            return await asyncio.to_thread(work)
 
     async def _decide(self, request: Request, addresses: tuple[Address, ...]) -> _Decided:
         """Decide, and say what is contradictory in what the runtime and the API server say."""

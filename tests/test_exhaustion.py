@@ -138,19 +138,22 @@ async def test_a_thousand_pods_at_once_all_get_their_redirect(
 PORTS = ",".join(str(number + 1) for number in range(512))
 RANGES = ",".join(f"10.{number // 256}.{number % 256}.0/24" for number in range(1024))
 LARGE = {TRAFFIC + "includeOutboundPorts": PORTS, TRAFFIC + "excludeOutboundIPRanges": RANGES}  # 1,600 rules
+MIDDLE = {TRAFFIC + "excludeOutboundIPRanges": ",".join(RANGES.split(",")[:250])}  # 270 rules
 TOO_LARGE = LARGE | {REROUTE: "tap0", TRAFFIC + "includeOutboundIPRanges": RANGES}
 
 
 @pytest.mark.parametrize("agent", [None], indirect=True)
+@pytest.mark.parametrize("large", [LARGE, MIDDLE], ids=["1,600 rules", "270 rules"])
 async def test_large_pods_are_behind_the_others_and_leave_no_memory_behind(
-    agent: AgentProcess, crowds: ExitStack, tmp_path: Path
+    agent: AgentProcess, crowds: ExitStack, tmp_path: Path, large: dict[str, str]
 ) -> None:
-    for name, asked in (("large", LARGE), ("too-large", TOO_LARGE)):
+    for name, asked in (("large", large), ("too-large", TOO_LARGE)):
         pod = {"apiVersion": "v1", "kind": "Pod"} | manifest(name, **asked)
         (tmp_path / "pods" / f"{name}.json").write_text(json.dumps(pod))
     for number in range(40):
         crowds.enter_context(Netns(tmp_path / f"netns{number}"))
-    assert await add(agent, tmp_path / "netns0", 1000) == 0
+    for name, status in (("web", 0), ("large", 0), ("too-large", 1)):  # they are known from now on
+        assert await add(agent, tmp_path / "netns0", 1000, name) == status
     before, ended = agent.rss(), list[str]()
 
     async def ask(number: int, name: str) -> tuple[str, int]:

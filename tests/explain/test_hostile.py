@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -12,6 +15,8 @@ import yaml
 from tests.explain.test_command import install_cni
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
     from subprocess import CompletedProcess
 
 # An escape sequence, its C1 form, what turns text round, the end of a line, of a quoted text, of an element.
@@ -97,3 +102,85 @@ def test_a_name_of_a_file_is_said_harmlessly() -> None:
         done = install_cni(*words)
         assert done.returncode == 1
         is_harmless(done)
+
+
+def evil(path: str) -> tuple[int, object]:
+    """Answer as an API server that somebody else has written: the pod, settings and control planes, and refusals."""
+    if "/pods/" in path:
+        return 200, pod() | {"status": {"podIPs": [{"ip": "10.0.0.1"}], "phase": EVIL}}
+    if path.startswith("/apis/apps/v1/daemonsets"):
+        return 200, {"items": [{"metadata": {"name": "istio-cni-node", "namespace": "mesh"}}], "metadata": {}}
+    if "/configmaps/" in path:
+        return 200, {"data": {"IPV6": EVIL, "EXCLUDE_NAMESPACES": EVIL, "REDIRECT_BACKEND": EVIL}}
+    if path.startswith("/apis/install.istio.io/"):
+        values = {"cni": {"excludeNamespaces": [EVIL], "hub": EVIL, "logLevel": EVIL, EVIL: EVIL}}
+        metadata = {
+            "name": EVIL,
+            "namespace": EVIL,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "uid": EVIL,
+            "generation": 1,
+        }
+        spec = {"cni": {"enabled": True}, "values": values}
+        return 200, {"items": [{"metadata": metadata, "spec": spec}], "metadata": {"resourceVersion": EVIL}}
+    return 403, {"kind": "Status", "message": EVIL, "reason": EVIL}
+
+
+def refuses(_: str) -> tuple[int, object]:
+    return 403, {"kind": "Status", "message": EVIL, "reason": EVIL}
+
+
+def no_json(path: str) -> tuple[int, object]:
+    return (200, EVIL) if "/pods/" in path else (500, EVIL)
+
+
+@contextmanager
+def served(answer: object, folder: Path) -> Iterator[Path]:
+    """Serve such answers on loopback, and give the kubeconfig for it."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answer(self.path)  # type: ignore[operator]
+            data = json.dumps(body, ensure_ascii=False).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            """Log nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    named = [{"name": "a", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}, "user": {"token": "t"}}]
+    context = [{"name": "a", "context": {"cluster": "a", "user": "a"}}]
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.write_text(json.dumps({"current-context": "a", "contexts": context, "clusters": named, "users": named}))
+    try:
+        yield kubeconfig
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize("answer", [evil, refuses, no_json])
+def test_nor_does_what_a_cluster_says(tmp_path: Path, answer: object) -> None:
+    with served(answer, tmp_path) as kubeconfig:
+        cluster = ("--kubeconfig", str(kubeconfig))
+        for output in ("table", "json", "yaml", "rules", "dot", "svg") if answer is evil else ("table",):
+            done = install_cni("explain", "pod", "shop/web", *cluster, "-o", output)
+            is_harmless(done)
+            assert done.returncode == (0 if answer is evil else 1), done.stderr
+            if answer is not evil:
+                continue
+            if output == "svg":
+                tags = {each.tag.rpartition("}")[2] for each in ElementTree.fromstring(done.stdout).iter()}  # noqa: S314 - ours
+                assert ("script" in tags, "text" in tags) == (False, True)
+            elif output == "dot":
+                assert '"]; x' not in done.stdout.replace('\\"', "")
+            elif output == "json":
+                assert [each["name"] for each in json.loads(done.stdout)] == [f"web{EVIL}"]
+        is_harmless(install_cni("trace", "shop/web", "--to=10.0.0.1:80", *cluster))
