@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kubernetes.conftest import SOON, ready, report
+from installer.apiserver import ApiServer
+from installer.events import Events
+from installer.noderesource import NodeResource
+from installer.nodestate import Condition, NodeState
+from installer.nodestatus import Seen
+from installer.orders import Orders
+from installer.settings import settings
+from plugin.backend import Backend, Capability
+from tests.kubernetes.conftest import SOON, apply, ready, report
 from tests.support.netns import Netns
-from tests.support.wait import until
+from tests.support.wait import eventually, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
     from tests.support.cluster import Cluster
 
 PODS = 3
+WELL = NodeState(installed=True, reason=None, conflist="10-k8s.conflist", digest="0" * 64)
 OVERLAP = 5.0  # seconds for which the reports of an agent that takes over are followed
 
 
@@ -75,3 +85,24 @@ def test_each_agent_reports_what_the_netns_hold(cluster: Cluster, node: Node, re
     until(
         lambda: f"istio_cni_redirected_pods {PODS}.0" in redirected.get("/metrics")[1], SOON, "and its metrics say so"
     )
+
+
+async def test_what_is_counted_first_is_written_at_once(cluster: Cluster, node: Node, served: Path) -> None:
+    apply(cluster, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}})
+    orders, capability, counted = Orders(settings({"node_name": node.name})), Capability(Backend.NFT), [None, 7]
+
+    def look() -> Seen:
+        conditions = [Condition("installed", None)]
+        return Seen("0.1.0", orders, WELL, (capability,), capability, conditions, redirected=counted[0])
+
+    api = ApiServer(served)
+    running = asyncio.create_task(NodeResource(node.name, api, Events(api, node.name), look).run())
+    try:
+        await eventually(lambda: report(cluster, node).get("pods", {}).get("redirected") == 0, SOON, "it reports")
+        del counted[0]
+        await eventually(lambda: report(cluster, node)["pods"]["redirected"] == 7, SOON, "the count is written")
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await api.close()
