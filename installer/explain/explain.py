@@ -93,8 +93,7 @@ def _explained(found: Found, addresses: tuple[Address, ...], in_force: InForce) 
     pod = found.pod
     addresses = addresses or status_addresses(found.written.manifest)
     by_addresses = "" if addresses else _by_addresses(pod, in_force)
-    if not in_force.settings.chained:  # the ADD then has no prevResult, which says whose family comes first
-        addresses = in_order((), addresses) or ()
+    addresses = _as_known_to_the_add(addresses, in_force)
     named = (pod.namespace, pod.name, found.written.kind)
     try:
         verdict = _outside(pod, in_force) or decide(pod, addresses, in_force.defaults)
@@ -121,6 +120,11 @@ def _explained(found: Found, addresses: tuple[Address, ...], in_force: InForce) 
     )
 
 
+def _as_known_to_the_add(addresses: tuple[Address, ...], in_force: InForce) -> tuple[Address, ...]:
+    """Put a pod's addresses in the order that its ADD finds: without a chain no prevResult says which family comes first."""
+    return addresses if in_force.settings.chained else in_order((), addresses) or ()
+
+
 def _is_redirected_once_injected(pod: Pod, in_force: InForce) -> bool:
     """Whether nothing but the injector's annotation is missing."""
     try:
@@ -136,7 +140,7 @@ def _by_addresses(pod: Pod, in_force: InForce) -> str:
     found: dict[tuple[Family, ...], list[str]] = {}
     for which, addresses in ADDRESSES.items():
         try:
-            verdict = decide(pod, addresses, in_force.defaults)
+            verdict = decide(pod, _as_known_to_the_add(addresses, in_force), in_force.defaults)
         except InvalidValue:
             continue
         if isinstance(verdict, Redirect):

@@ -140,6 +140,13 @@ def test_families_that_addresses_decide_are_not_guessed(proxy: dict[str, Any], g
         assert value == known[0][0]
 
 
+def test_without_a_chain_the_order_of_addresses_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = json.dumps(pod(APP, PROXY, annotations=WRITTEN))
+    monkeypatch.setenv("CHAINED", "false")
+    text = " ".join(install_cni("explain", "-f", "-", given=given).stdout.split())
+    assert "IPv4 if it has IPv4 alone; IPv4, IPv6 if IPv6 comes second or IPv6 comes first" in text
+
+
 def families(explained: dict[str, Any]) -> tuple[list[str], str]:
     (found,) = (each for each in explained["parameters"] if each["name"] == "families")
     return found["value"], found["origin"]
