@@ -1,12 +1,18 @@
 """Health over HTTP: /healthz (the agent's loop turns), /readyz (the node is ready, or why not), /metrics.
 
 Where it listens anybody may connect: every program of the node, and by setting others. So it takes one request a connection, of
-a few kilobytes and in a few seconds, and a bounded number of them; the oldest makes room for the next (F37).
+a few kilobytes and in a few seconds, and a bounded number of them; the oldest that has not asked makes room for the next (F37).
+A probe sends its whole request at once: the kernel holds a connection back until it has sent something (TCP_DEFER_ACCEPT,
+tcp(7)), and what is a whole request by then is answered before any other connection is looked at.
+
+No library does that: aiohttp and uvicorn stand on asyncio's servers, which take connections without bound and, out of
+descriptors, log a traceback a turn; uvicorn's limit answers 503 to probes too; http.server has a thread a connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import socket
 from http import HTTPStatus
@@ -15,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from installer.settings import HostPort
+from plugin.descriptors import room
 from plugin.listener import Listener
 
 if TYPE_CHECKING:
@@ -24,10 +31,11 @@ if TYPE_CHECKING:
 
     from installer.nodestate import Condition
 
-MOST = 64  # connections
-AT_A_TIME = 16  # of which so many are taken before the agent does something else
+MOST = 128  # connections, or a quarter of those for which there are descriptors
+BACKLOG = 4096  # that wait in the kernel; it may hold fewer
+AT_A_TIME = 16  # so many are taken before the agent does something else
 SLOWEST = 3.0  # seconds from the connection to the end of the answer
-LARGEST = 8192  # bytes of a request
+LARGEST = 8192  # bytes of a request, and of what comes behind it
 CROWD, METRICS_FOR = 4, 1.0  # connections at once among which they are shown as they were so many seconds ago at most
 
 _TEXT = "text/plain; charset=utf-8"
@@ -82,12 +90,14 @@ class Health:
         listening = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, math.ceil(SLOWEST))
             listening.bind(where)
-            listening.listen(1024)
+            listening.listen(BACKLOG)
         except OSError:
             listening.close()
             raise
-        self._listener = Listener(listening, self._serve, most=MOST + 1, unheard=MOST, at_a_time=AT_A_TIME)
+        most = min(MOST, room() // 4)
+        self._listener = Listener(listening, self._serve, most=most + 1, unheard=most, at_a_time=AT_A_TIME)
         self._listener.start()
         return HostPort(*listening.getsockname()[:2])
 
@@ -96,7 +106,7 @@ class Health:
         if self._listener:
             await self._listener.stop()
 
-    async def _serve(self, connection: socket.socket, _: Callable[[], None]) -> None:
+    async def _serve(self, connection: socket.socket, heard: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(SLOWEST):
@@ -105,11 +115,10 @@ class Health:
                     if not (chunk := await loop.sock_recv(connection, LARGEST)):
                         return
                     received += chunk
+                heard()
                 await loop.sock_sendall(connection, self._answer(received))
                 connection.shutdown(socket.SHUT_WR)
-                await loop.sock_recv(
-                    connection, LARGEST
-                )  # or what was not read of a request would take the answer along
+                connection.recv(LARGEST)  # what was not read would take the answer along
         except (TimeoutError, OSError):
             return  # nobody is there any more, or too slow
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 BREATH = 0.05  # seconds before another try when the kernel has no descriptor or memory for a connection
 SAY_EVERY = 60.0  # seconds between two lines about that
+FIRST_SECONDS = 0.02  # that a connection has to speak before it may have to make room
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Listener:
         self._serve = serve
         self._most, self._unheard, self._at_a_time = most, min(unheard, most), at_a_time
         self._tasks: dict[asyncio.Task[None], socket.socket] = {}
-        self._silent: dict[socket.socket, asyncio.Task[None]] = {}  # the oldest first
+        self._silent: dict[socket.socket, tuple[asyncio.Task[None], float]] = {}  # and since when; the oldest first
         self._room = asyncio.Event()
         self._room.set()
         self._said = float("-inf")
@@ -68,7 +69,7 @@ class Listener:
             self._accepting.cancel()
             await asyncio.wait([self._accepting])
         self._listening.close()
-        for task in self._silent.values():
+        for task, _ in self._silent.values():
             task.cancel()
         if self._tasks:
             await asyncio.wait([*self._tasks])
@@ -77,6 +78,7 @@ class Listener:
         loop, turn = asyncio.get_running_loop(), 0
         while True:
             await self._room.wait()
+            await self._let_speak()
             try:
                 taken, _ = await loop.sock_accept(self._listening)
             except OSError as error:
@@ -92,6 +94,15 @@ class Listener:
             if turn % self._at_a_time == 0:
                 await asyncio.sleep(0)
 
+    async def _let_speak(self) -> None:
+        """Where the next connection takes the place of the oldest silent one, wait until that has had time to speak."""
+        loop = asyncio.get_running_loop()
+        while len(self._silent) >= self._unheard:
+            _, since = next(iter(self._silent.values()))
+            if (left := since + FIRST_SECONDS - loop.time()) <= 0:
+                return
+            await asyncio.sleep(left)
+
     def _take(self, taken: socket.socket) -> None:
         """Serve a connection, and make room for it."""
         family, kind = taken.family, taken.type
@@ -99,10 +110,11 @@ class Listener:
         connection.setblocking(False)
         task = asyncio.create_task(self._run(connection))
         task.add_done_callback(self._ended)
-        self._tasks[task], self._silent[connection] = connection, task
+        self._tasks[task] = connection
+        self._silent[connection] = task, asyncio.get_running_loop().time()
         if len(self._silent) > self._unheard:
-            oldest = next(iter(self._silent))
-            self._silent.pop(oldest).cancel()
+            oldest, _ = self._silent.pop(next(iter(self._silent)))
+            oldest.cancel()
         if len(self._tasks) >= self._most:
             self._room.clear()
 

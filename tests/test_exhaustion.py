@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,40 @@ while True:  # byte by byte, as those do who mean to stay
             pass
 """
 
+# argv: port, how many, what each says. It keeps so many open: where one is closed it makes another at once.
+CHURN = """
+import resource, select, socket, sys
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+port, many, say = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].encode()
+held, poll = {}, select.epoll()
+def begin():
+    one = socket.socket()
+    one.setblocking(False)
+    one.connect_ex(("127.0.0.1", port))
+    held[one.fileno()] = one
+    poll.register(one, select.EPOLLIN | (select.EPOLLOUT if say else 0))
+for _ in range(many):
+    begin()
+print(len(held), flush=True)
+while True:
+    for fd, events in poll.poll():
+        one = held[fd]
+        try:
+            if events & select.EPOLLOUT:
+                one.send(say)
+                poll.modify(fd, select.EPOLLIN)
+            if not events & (select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP) or one.recv(65536):
+                continue
+        except BlockingIOError:
+            continue
+        except OSError:
+            pass
+        poll.unregister(fd)
+        held.pop(fd).close()
+        begin()
+"""
+
 
 @pytest.fixture(params=[None, 1000, 400], ids=["the limit as it is", "1,000 descriptors", "400 descriptors"])
 def agent(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[AgentProcess]:
@@ -77,7 +112,11 @@ def crowds() -> Iterator[ExitStack]:
 
 def crowd(stack: ExitStack, what: str, where: str, many: int, say: str = "", *, user: int = NOBODY) -> int:
     """Have a process of this user make so many connections and hold them: how many it got."""
-    command = ["/usr/bin/python3.11", "-I", "-c", CROWD, what, where, str(many), say]
+    return _held(stack, [CROWD, what, where, str(many), say], user)
+
+
+def _held(stack: ExitStack, program: list[str], user: int = NOBODY) -> int:
+    command = ["/usr/bin/python3.11", "-I", "-c", *program]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, user=user)
     stack.callback(process.wait)
     stack.callback(process.kill)
@@ -98,6 +137,20 @@ async def test_a_crowd_at_the_health_address_holds_up_no_pod(
     for _ in range(3):
         assert agent.get("/healthz")[0] == 200
     assert agent.get("/readyz")[0] == 200
+    assert agent.process.poll() is None
+    assert agent.log.stat().st_size < 100_000
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("agent", [None], indirect=True)
+@pytest.mark.parametrize("say", ["", "G", "GET /metrics HTTP/1.1\r\n", "GET /healthz HTTP/1.1\r\n\r\n"])
+def test_no_probe_is_lost_beside_a_crowd_that_keeps_coming(agent: AgentProcess, crowds: ExitStack, say: str) -> None:
+    assert _held(crowds, [CHURN, str(agent.port), "2000", say]) == 2000
+    paths = ["/healthz", "/readyz"] * 100
+    with ThreadPoolExecutor(8) as probes:
+        answers = [*probes.map(agent.get, paths)]
+    assert [each for each in answers if each[0] != 200] == []
+    assert agent.process is not None
     assert agent.process.poll() is None
     assert agent.log.stat().st_size < 100_000
 
