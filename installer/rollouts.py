@@ -1,7 +1,8 @@
 """How far the roll-out of the agents may go at a time, as Kubernetes' DaemonSet controller decides it. Pure.
 
 Of the nodes that have an agent, as many may be without a ready one as `maxUnavailable` says; a node counts whatever the reason,
-also one whose agent was not ready before. So a pool of nodes that cannot become ready holds up the roll-out on all others.
+also one whose agent was not ready before. So a pool of nodes that cannot become ready holds up the roll-out on all others,
+unless the controller passes it (`installer.controller.passing`).
 """
 
 from __future__ import annotations

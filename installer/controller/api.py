@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from installer.controller.facts import AgentPod
     from installer.controller.news import News
     from installer.controller.standin import Words
 
@@ -156,6 +157,20 @@ class Api:
                 _request_timeout=PATIENCE,
             )
         )
+
+    def replace(self, pod: AgentPod) -> dict[str, Any] | None:
+        """Delete the pod of an agent, for its DaemonSet to make another, and return it while it ends; None if it is gone."""
+        self._may_write()
+        seen = _parsed(
+            self._core.delete_namespaced_pod(
+                pod.name,
+                self._namespace,
+                body=client.V1DeleteOptions(preconditions=client.V1Preconditions(uid=pod.uid)),
+                _preload_content=False,
+                _request_timeout=PATIENCE,
+            )
+        )
+        return seen if seen.get("kind") == "Pod" and "deletionTimestamp" in seen["metadata"] else None
 
     def write_status(self, resource: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any] | None:
         """Patch the status of a resource, if it is still as it was read, and return it as it is then; None if it is gone."""

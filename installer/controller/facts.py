@@ -83,6 +83,7 @@ class AgentPod:
         reason: why it does not run, in a word; empty: it runs, or nobody has said.
         message: the same in a sentence.
         started: whether the agent's process has run in it, ever.
+        ends: by when it is to have ended; None: nobody has told it to.
     """
 
     name: str
@@ -95,6 +96,7 @@ class AgentPod:
     reason: str
     message: str
     started: bool = True
+    ends: datetime | None = None
 
     @property
     def is_mute(self) -> bool:
@@ -157,6 +159,7 @@ def agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
         reason=reason,
         message=message,
         started=ready or any(map(_has_started, status.get("containerStatuses") or ())),
+        ends=read(metadata.get("deletionTimestamp")),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kubernetes.client import ApiException
 
 from installer import times
-from installer.controller import facts, plan, removal, rollout, standin, status, taints
+from installer.controller import facts, passing, plan, removal, rollout, standin, status, taints
 from installer.controller.binding import Binding
 from installer.controller.cache import Cache, Entry
 from installer.controller.news import News, news
@@ -43,6 +43,7 @@ WARNED_EVERY = timedelta(seconds=10)
 WARNINGS_AT_ONCE = 10
 NODES_AT_ONCE = 50  # that are written on before all is looked at again
 REFUSED_AGAIN = timedelta(minutes=1)
+AGENT = "deletion of an agent's pod"  # what is written, see `_write_on_nodes`
 LONGEST_PAUSE = 30.0  # seconds between two tries
 
 _log = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ class Loop:
         made = plan.plan(world, self._options.namespace)
         faults = [*await self._roll_out(world, made, now), *await self._binding.keep(made)]
         world = self._world()  # nodes are judged by the DaemonSet as it is now
-        judged = self._judge(world, made, now)
+        judged = await self._pass_by(world, made, self._judge(world, made, now), now)
         await self._taint(world, made, now)
         await self._write_statuses(world, made, judged, faults, now)
         await self._speak(world, judged, now)
@@ -214,6 +215,18 @@ class Loop:
                 await self._teller.tell(_about(resource), News(warning=False, reason="Uninstalled", message=said), now)
             self._removals.release(metadata["uid"])
         return step.move is removal.Move.PARK
+
+    async def _pass_by(self, world: World, made: Plan, judged: status.Fleet, now: datetime) -> status.Fleet:
+        """Replace agents that wait for nodes which were not ready before; nobody waits for those, unless that is refused."""
+        names = plan.concerned(world, made) if made.installed else []
+        found = passing.following(world, names, now)
+        chosen = {pod.node: pod for pod in found.agents}
+        asked = ((name, partial(self._api.replace, pod)) for name, pod in chosen.items())
+        async for name, seen in self._write_on_nodes(AGENT, asked, now):
+            self._caches[Kind.POD].hear(seen)
+            _log.info("replaces an agent: the roll-out passes nodes that were not ready before", extra={"object": name})
+        refused = any((AGENT, name) in self._refused for name in chosen)
+        return judged if found.waits or refused else replace(judged, held_up_by=0)
 
     async def _taint(self, world: World, made: Plan, now: datetime) -> None:
         wished = {

@@ -80,6 +80,11 @@ def installed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
         ("new", "", True),
     ):
         cluster.core.create_namespaced_pod("default", pod(name, node, meshed=proxy))
+    for name, owner in (("agent", "istio-cni-node"), ("foreign", "other"), ("alone", "")):
+        made = pod(name, "own", meshed=False)
+        of = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": owner, "uid": "a-uid", "controller": True}
+        made["metadata"]["ownerReferences"] = [of] if owner else []
+        cluster.core.create_namespaced_pod(NAMESPACE, made)
     asked = {
         "apiVersion": "install.istio.io/v1alpha2",
         "kind": "IstioControlPlane",
@@ -91,7 +96,8 @@ def installed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
     cluster.kubectl("patch", "icp", "mesh", "--type=merge", "--patch", '{"metadata":{"finalizers":null}}')
     cluster.kubectl("delete", "icp", "mesh")
     cluster.kubectl("delete", "clusterrole", PSP)
-    cluster.kubectl("delete", "pods", "--all", "--grace-period=0", "--force")
+    for namespace in ("default", NAMESPACE):
+        cluster.kubectl("delete", "pods", "--all", "--grace-period=0", "--force", f"--namespace={namespace}")
     cluster.kubectl("delete", "node,istiocninode", "own", "others")
     release.helm("uninstall", "istio-cni", "--no-hooks")
 
@@ -217,8 +223,8 @@ def binding(role: str, *, name: str = "istio-cni-node-psp-resource", metadata: A
     )
 
 
-def delete(name: str) -> Request:
-    return Request("DELETE", f"/api/v1/namespaces/default/pods/{name}")
+def delete(name: str, namespace: str = "default") -> Request:
+    return Request("DELETE", f"/api/v1/namespaces/{namespace}/pods/{name}")
 
 
 ICP = about("IstioControlPlane", "mesh", "install.istio.io/v1alpha2", namespace="default")
@@ -242,6 +248,8 @@ BY_THE_CONTROLLER: dict[str, tuple[Request, str]] = {
     "take them off with ours put on": (taints(OURS), "of the taint"),
     "name another provider": (of_node({"spec": {"providerID": "x"}}), "of the taint"),
     "take the node's addresses": (of_node({"spec": {"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"]}}), "of the taint"),
+    "delete a pod of its namespace": (delete("alone", NAMESPACE), "deletion of another pod"),
+    "delete a pod of another DaemonSet": (delete("foreign", NAMESPACE), "deletion of another pod"),
     "see the node's processes": (of_pods({"hostPID": True}), "of the agents' pods"),
     "see its IPC": (of_pods({"hostIPC": True}), "of the agents' pods"),
     "run by another account": (of_pods({"serviceAccountName": "other", "serviceAccount": "other"}), "of the agents' pods"),
@@ -574,6 +582,7 @@ WORK: dict[str, dict[str, Request]] = {
         "annotate pods as allowed": annotated(**{"of.example/a": "b", "scan.example/b": "c", "more": "1"}),
         "park": of_pods({"nodeSelector": {"cni.istio.io/parked": "true"}}),
         "write down what is laid over": of_daemonset({"metadata": {"annotations": {"cni.istio.io/resource-values": "{}"}}}),
+        "have an agent made anew": delete("agent", NAMESPACE),
         "lead": lease("istio-cni-controller"),
         "hold a resource": of_control_plane(
             {"metadata": {"finalizers": ["of.others/x", "cni.istio.io/uninstall"], "annotations": {"cni.istio.io/x": "y"}}}
@@ -623,7 +632,7 @@ def test_the_account_itself_can(installed: Cluster, tokens: Mapping[str, str], w
 
 def test_the_api_server_finds_no_mistake_in_the_policies(installed: Cluster, render: Render) -> None:
     names = {each["metadata"]["name"] for each in render({"cni": VALUES}).objects if each["kind"].endswith("Policy")}
-    assert len(names) == 10
+    assert len(names) == 11
     command = [
         "/usr/bin/setpriv", "--pdeathsig=KILL", str(folder() / "kube-controller-manager"),
         f"--kubeconfig={installed.folder / 'admin.kubeconfig'}", "--leader-elect=false", "--secure-port=0",
@@ -652,6 +661,6 @@ def test_the_api_server_finds_no_mistake_in_the_policies(installed: Cluster, ren
 def test_agents_may_delete_pods_only_where_a_policy_holds_them_to_their_node(refuse: Refuse, render: Render) -> None:
     old, new = ("--kube-version=1.29", "--kube-version=1.30")
     assert "PolicyBinding" not in " ".join(render({}, old).kinds)
-    assert render({"cni": {"repairMode": "delete"}}, new).kinds.count("ValidatingAdmissionPolicy") == 9
+    assert render({"cni": {"repairMode": "delete"}}, new).kinds.count("ValidatingAdmissionPolicy") == 10
     said = refuse({"cni": {"repairMode": "delete"}}, old)
     assert re.search(r"cni.repairMode: saw delete for Kubernetes v?1.29.*expected Kubernetes 1.30 or newer", said)

@@ -206,6 +206,18 @@ class Stage:
         )
         return found
 
+    def image(self) -> str:
+        """Return the image that the DaemonSet asks for."""
+        return str(self.daemonset()["spec"]["template"]["spec"]["containers"][0]["image"])
+
+    def roll_out_stands(self, *, nodes: int, replaced: int) -> None:
+        """Write a status of the DaemonSet: so many agents are of the new template, and none of these is ready."""
+        status = {
+            "desiredNumberScheduled": nodes, "currentNumberScheduled": nodes, "updatedNumberScheduled": replaced,
+            "numberUnavailable": replaced, "numberReady": nodes - replaced, "numberMisscheduled": 0,
+        }  # fmt: skip
+        self.apps.patch_namespaced_daemon_set_status(DAEMONSET, NAMESPACE, {"status": status})
+
     def events(self, about: str, namespace: str = NAMESPACE) -> list[tuple[str, str]]:
         """Return reason and message of the controller's Events about an object, oldest first."""
         found = self.core.list_namespaced_event(namespace, field_selector=f"involvedObject.name={about}")

@@ -86,6 +86,13 @@ async def test_each_right_is_used(empty_stage: Stage, controller: Run, tmp_path:
         (running.conf_dir / "10-k8s.conflist").write_text(PRIMARY)
         until(lambda: entry(running), SOON, "it is put back")
         stage.becomes("HEALTHY")
+        stage.add_node("node2")
+        stage.report("node2", problem="its runtime reads another directory")
+        stage.apply({"values": {"cni": {"tag": "2"}}})
+        until(lambda: stage.image().endswith(":2"), SOON, "the DaemonSet has the tag")
+        stage.add_agent("node2", ready=False)
+        stage.roll_out_stands(nodes=2, replaced=1)
+        until(lambda: "delete pods/istio-cni-node-node1" in stage.writes(), SOON, "it passes node2")
     used = {
         "istio-cni-controller": [*stage.cluster.requests_of(ACCOUNT)][before[ACCOUNT] :],
         "istio-cni-node": [*stage.cluster.requests_of(AGENTS)][before[AGENTS] :],

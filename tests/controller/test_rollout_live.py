@@ -54,14 +54,14 @@ def images(stage: Stage) -> dict[str, str]:
     return {each.spec.node_name: each.spec.containers[0].image for each in ready}
 
 
-def play_kubelets(stage: Stage, failing: str = "") -> None:
-    """Have pods that were put onto nodes run, those that are deleted end, and those on a node that fails wait for ever."""
+def play_kubelets(stage: Stage, *failing: str, failing_image: str = "") -> None:
+    """Have pods run, those that are deleted end, and those on a failing node or of a failing image wait for ever."""
     pods: Any = stage.core.list_namespaced_pod(NAMESPACE, label_selector=f"k8s-app={DAEMONSET}").items
     for each in pods:
         name = each.metadata.name
         if each.metadata.deletion_timestamp:
             stage.core.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
-        elif each.spec.node_name == failing:
+        elif each.spec.node_name in failing or each.spec.containers[0].image == failing_image:
             say_that_a_directory_is_missing(stage, each)
         elif each.spec.node_name and each.status.phase != "Running":
             status: Any = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
@@ -123,41 +123,79 @@ def test_agents_are_replaced_no_more_at_a_time_than_the_chart_says(
         assert {each.metadata.uid for each in stage.core.list_namespaced_pod(NAMESPACE).items if each.metadata} == uids
 
 
-def test_a_node_that_never_becomes_ready_holds_up_no_roll_out_where_a_share_may_be_unavailable_and_else_is_named(
-    empty_stage: Stage, controller: Run
+@pytest.mark.parametrize("most", [1, "25%"])
+def test_nodes_that_were_not_ready_before_hold_up_no_roll_out(
+    empty_stage: Stage, controller: Run, most: int | str
 ) -> None:
-    stage, wrong = empty_stage, "wrong"
-    values = {"tag": "0", "maxUnavailable": 1}
-    stage.install_chart(values)
-    for node in (*NODES, wrong):
+    stage, wrong = empty_stage, ("wrong1", "wrong2")
+    stage.install_chart({"tag": "0", "maxUnavailable": most})
+    for node in (*NODES, *wrong):
         stage.add_node(node)
         stage.core.patch_node_status(node, {"status": {"capacity": ROOM, "allocatable": ROOM}})
-    with daemonset_controller(stage), controller():
+    with daemonset_controller(stage), controller() as running:
         before, after = (f"registry.example/mesh/install-cni:{tag}" for tag in (0, 7))
 
         def all_are(image: str) -> bool:
-            play_kubelets(stage, wrong)
+            play_kubelets(stage, *wrong)
             return images(stage) == dict.fromkeys(NODES, image)
 
-        until(lambda: all_are(before), LONG, "each node but one has an agent that is ready")
+        until(lambda: all_are(before), LONG, "each node but two has an agent that is ready")
+        for node in wrong:
+            stage.report(node, problem="cniBinDir /x is not on this node")
         resource = stage.apply({"values": {"cni": {"tag": "7"}}})
         for node in NODES:
             stage.report(node, resource)
-        stage.report(wrong, resource, problem="cniBinDir /x is not on this node")
+        fewest = len(NODES)
 
-        def says(text: str) -> bool:
-            play_kubelets(stage, wrong)
-            return text in stage.cni().get("statusString", "")
+        def is_rolled_out() -> bool:
+            nonlocal fewest
+            done = all_are(after)
+            fewest = min(fewest, len(images(stage)))
+            return done
 
-        until(
-            lambda: says("the roll-out waits for that, with 4 still to be replaced: at most 1 of the nodes"),
-            LONG,
-            "it says what for",
-        )
-        said = stage.cni()["statusString"]
-        assert "node wrong: FailedMount: cniBinDir /x is not on this node" in said
-        assert images(stage) == dict.fromkeys(NODES, before)
-        del values["maxUnavailable"]
-        stage.install_chart(values | {"tag": "7"})  # a share is the chart's default
-        until(lambda: all_are(after), LONG, "each of the other nodes has the new agent")
-        until(lambda: "the roll-out waits" not in stage.cni()["statusString"], LONG, "nobody waits any more")
+        until(is_rolled_out, LONG, "each of the other nodes has the new agent")
+        assert fewest >= len(NODES) - 2
+        assert "the roll-out waits" not in stage.cni().get("statusString", "")
+        deleted = [each for each in stage.writes() if each.startswith("delete pods/")]
+        assert len(deleted) >= len(NODES) - 1
+        assert running.logged() == []
+
+
+def test_a_template_that_no_node_can_start_stops_at_one_more_node_and_the_status_says_what_it_waits_for(
+    empty_stage: Stage, controller: Run
+) -> None:
+    stage, wrong = empty_stage, "wrong"
+    stage.install_chart({"tag": "0", "maxUnavailable": 2})
+    for node in (*NODES, wrong, "wrong2"):
+        stage.add_node(node)
+        stage.core.patch_node_status(node, {"status": {"capacity": ROOM, "allocatable": ROOM}})
+    with daemonset_controller(stage), controller():
+        before = "registry.example/mesh/install-cni:0"
+
+        def old_agents() -> list[str]:
+            play_kubelets(stage, wrong, "wrong2", failing_image="registry.example/mesh/install-cni:7")
+            return [name for name, image in images(stage).items() if image == before]
+
+        until(lambda: len(old_agents()) == len(NODES), LONG, "each node but two has an agent that is ready")
+        for node in (wrong, "wrong2"):
+            stage.report(node, problem="cniBinDir /x is not on this node")
+        resource = stage.apply({"values": {"cni": {"tag": "7"}}})
+        for node in NODES:
+            stage.report(node, resource)
+        until(lambda: len(old_agents()) == len(NODES) - 1, LONG, "one has been tried")
+
+        def says() -> bool:
+            old_agents()
+            return "the roll-out waits for that, with 3 still to be replaced" in stage.cni().get("statusString", "")
+
+        until(says, LONG * 2, "it says what for")
+        assert len(old_agents()) == len(NODES) - 1
+        stage.install_chart({"tag": "8", "maxUnavailable": 2})
+        stage.apply({"values": {"cni": {"tag": "8"}}})
+        after = "registry.example/mesh/install-cni:8"
+
+        def is_mended() -> bool:
+            old_agents()
+            return images(stage) == dict.fromkeys(NODES, after)
+
+        until(is_mended, LONG, "the fix reaches each of the other nodes")
