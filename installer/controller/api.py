@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from installer.controller.facts import AgentPod
     from installer.controller.news import News
+    from installer.controller.rollout import Wish
     from installer.controller.standin import Words
 
 PATIENCE = 10.0  # seconds for one request
@@ -141,20 +142,28 @@ class Api:
             if error.status != 404:
                 raise
 
-    def apply_daemonset(self, applied: Mapping[str, Any], version: str) -> dict[str, Any]:
-        """Apply our fields of the DaemonSet, if it is still as it was at `version`, and return it as it is then."""
+    def apply_daemonset(self, wished: Wish, seen: Mapping[str, Any]) -> dict[str, Any]:
+        """Apply our fields of the DaemonSet, if it is still as it was seen, hand over others, and return it as it is then."""
+        written = self._patch_daemonset(wished.manifest(seen), seen, _APPLY, force=True)
+        if not wished.returned:
+            return written
+        return self._patch_daemonset({"metadata": {"managedFields": wished.handed_over(written)}}, written, _MERGE)
+
+    def _patch_daemonset(
+        self, patch: Mapping[str, Any], seen: Mapping[str, Any], kind: str, **how: Any
+    ) -> dict[str, Any]:
         self._may_write()
-        based = dict(applied) | {"metadata": applied["metadata"] | {"resourceVersion": version}}
+        version = {"resourceVersion": seen["metadata"]["resourceVersion"]}
         return _parsed(
             self._apps.patch_namespaced_daemon_set(
                 DAEMONSET,
                 self._namespace,
-                based,
+                dict(patch) | {"metadata": patch["metadata"] | version},
                 field_manager=CONTROLLER,
-                force=True,
-                _content_type=_APPLY,
+                _content_type=kind,
                 _preload_content=False,
                 _request_timeout=PATIENCE,
+                **how,
             )
         )
 

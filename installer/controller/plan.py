@@ -78,8 +78,8 @@ def plan(world: World, namespace: str) -> Plan:
     return Plan(counts, good, faults, not disabled, "spec.cni.enabled is false" if disabled else "")
 
 
-def daemonset(world: World, made: Plan, *, park: bool) -> Mapping[str, Any] | None:
-    """Say what of the DaemonSet is to be applied.
+def daemonset(world: World, made: Plan, *, park: bool) -> rollout.Wish | None:
+    """Say how the DaemonSet is to be.
 
     Args:
         world: what is seen.
@@ -87,7 +87,7 @@ def daemonset(world: World, made: Plan, *, park: bool) -> Mapping[str, Any] | No
         park: whether it is time to park it.
 
     Returns:
-        The object to be applied; None if nothing has to be.
+        None if nothing has to be written.
 
     Raises:
         RolloutError: if the DaemonSet is not one of this chart's.
@@ -96,18 +96,18 @@ def daemonset(world: World, made: Plan, *, park: bool) -> Mapping[str, Any] | No
     if seen is None:
         return None
     if made.counts is None:
-        if not rollout.is_of_a_resource(seen):
+        wished = rollout.wish(seen, None, parked=rollout.is_parked(seen))
+        if not rollout.is_of_a_resource(seen) and not rollout.owns_more(seen, wished):
             return None
-        wished = rollout.applied(seen, None, parked=rollout.is_parked(seen))
     elif is_going(made.counts):
         if not park or rollout.is_parked(seen):
             return None
-        wished = rollout.applied(seen, None, parked=True)  # what the resource asked for may be why it is refused
+        wished = rollout.wish(seen, None, parked=True)  # what the resource asked for may be why it is refused
     elif made.read is None or made.faults:
         return None  # it stays as the last good resource had it
     else:
-        wished = rollout.applied(seen, made.read, parked=False)
-    return None if rollout.is_applied(seen, wished) else wished
+        wished = rollout.wish(seen, made.read, parked=False)
+    return None if rollout.is_fulfilled(seen, wished) else wished
 
 
 def fleet(world: World, made: Plan, unwell_since: Mapping[str, datetime], now: datetime) -> Fleet:

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 class _Applied(NamedTuple):
     """What was applied, and what the API server made of it: its status may change, and annotations of others."""
 
-    wanted: Mapping[str, Any]
+    wanted: rollout.Wish
     generation: int
     annotation: str | None
 
@@ -70,7 +70,7 @@ class Roller:
         if again and self._pace.wait(clock):
             return None, self._contested(world, clock)
         try:
-            written = await asyncio.to_thread(self._api.apply_daemonset, wished, seen["metadata"]["resourceVersion"])
+            written = await asyncio.to_thread(self._api.apply_daemonset, wished, seen)
         except ApiException as error:
             if error.status in (404, 409):  # it is gone, or has changed meanwhile, and the watch is about to say so
                 return None, []
@@ -97,7 +97,7 @@ class Roller:
         return [Fault("Contested", said)]
 
 
-def _applied(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> _Applied:
+def _applied(wanted: rollout.Wish, seen: Mapping[str, Any]) -> _Applied:
     metadata = seen["metadata"]
     written = (metadata.get("annotations") or {}).get(rollout.RESOURCE_VALUES)
     return _Applied(wanted, metadata.get("generation", 0), written)

@@ -1,21 +1,23 @@
 """What the resource makes of the DaemonSet: the values that need other pods, laid over the chart's own. Pure.
 
-The chart writes down what it says by itself (annotation CHART_VALUES). The governing resource's values are laid over that,
-mappings key by key, as a server-side apply can add to a mapping of helm's, but not take from it. All of these
-fields are always applied, so that what leaves the resource goes back to the chart's.
+The chart writes down what it says by itself (annotation CHART_VALUES). Of the DaemonSet the controller owns the fields that
+the governing resource sets, and no others (F39): whoever applies the chart owns the rest. A field that leaves the resource
+first gets the chart's value, and then the owner of that annotation, so that it is there all the time.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from installer.controller import ownership
 from installer.controller.facts import CONTAINER
 from installer.objects import CONTROLLER, PARKED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from installer.controller.ownership import Field
     from installer.resource import Wanted
 
 CHART_VALUES, RESOURCE_VALUES = "cni.istio.io/chart-values", "cni.istio.io/resource-values"
@@ -24,8 +26,46 @@ _FROM_DAEMONSET = ("hub", "tag", "pullPolicy", "podAnnotations", "resources")
 _FROM_AGENTS = {"cniBinDir": "cni_bin_dir", "cniConfDir": "cni_conf_dir"}
 
 
+class _Directory(NamedTuple):
+    variable: str
+    volume: str
+
+
+_DIRECTORIES = {
+    "cniBinDir": _Directory("CNI_BIN_DIR", "cni-bin-dir"),
+    "cniConfDir": _Directory("CNI_CONF_DIR", "cni-conf-dir"),
+}
+
+
+_OF_CHART = ("f:metadata", "f:annotations", f"f:{CHART_VALUES}")  # who owns this applies the chart
+_SELECTOR = ("f:spec", "f:template", "f:spec", "f:nodeSelector")
+
+
 class RolloutError(ValueError):
     """The DaemonSet is not one of this chart's: the message says what was seen, what was expected and what to do."""
+
+
+class Wish(NamedTuple):
+    """How the DaemonSet is to be.
+
+    Attributes:
+        own: the values of the fields that are to be the controller's.
+        returned: of those that are to be it no longer, the values that the chart has for them.
+    """
+
+    own: Mapping[Field, Any]
+    returned: Mapping[Field, Any]
+
+    def manifest(self, daemonset: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the object to be applied, on the server's side, with force; what is returned has to be handed over then."""
+        names = {key: daemonset["metadata"][key] for key in ("name", "namespace")}
+        # In one order, that of the chart: in another the API server would put the items of lists into that.
+        made = ownership.made_of(dict(sorted({**self.own, **self.returned}.items())))
+        return {"apiVersion": "apps/v1", "kind": "DaemonSet", **made, "metadata": made["metadata"] | names}
+
+    def handed_over(self, written: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the managedFields that give back what is returned, of the DaemonSet as it was written."""
+        return ownership.handed_over(written, self.returned, manager=CONTROLLER, to_owner_of=_OF_CHART)
 
 
 def overriding(wanted: Wanted | None) -> dict[str, Any]:
@@ -38,8 +78,8 @@ def overriding(wanted: Wanted | None) -> dict[str, Any]:
     return values | {key: wanted.agents[name] for key, name in _FROM_AGENTS.items() if name in wanted.agents}
 
 
-def applied(daemonset: Mapping[str, Any], wanted: Wanted | None, *, parked: bool) -> dict[str, Any]:
-    """Make the object to be applied, on the server's side, with force.
+def wish(daemonset: Mapping[str, Any], wanted: Wanted | None, *, parked: bool) -> Wish:
+    """Say how the DaemonSet is to be.
 
     Args:
         daemonset: as it is.
@@ -49,43 +89,27 @@ def applied(daemonset: Mapping[str, Any], wanted: Wanted | None, *, parked: bool
     Raises:
         RolloutError: if it does not say what the chart says.
     """
-    metadata = daemonset["metadata"]
-    own = overriding(wanted)
-    values = _laid_over(_chart_values(daemonset), own)
-    container = {
-        "name": CONTAINER,
-        "image": _image(str(values["hub"]), str(values["tag"])),
-        "imagePullPolicy": values["pullPolicy"],
-        "resources": values["resources"],
-        "env": [
-            {"name": "CNI_BIN_DIR", "value": values["cniBinDir"]},
-            {"name": "CNI_CONF_DIR", "value": values["cniConfDir"]},
-        ],
-    }
-    volumes = [
-        {"name": "cni-bin-dir", "hostPath": {"path": values["cniBinDir"]}},
-        {"name": "cni-conf-dir", "hostPath": {"path": values["cniConfDir"]}},
-    ]
-    # Whole, as a server-side apply takes the mapping for one value: what it does not name would be gone.
-    selector = _nodes_of(daemonset) | (PARKED if parked else {})
-    spec = {"containers": [container], "volumes": volumes, "nodeSelector": selector}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": {
-            "name": metadata["name"],
-            "namespace": metadata["namespace"],
-            "annotations": {RESOURCE_VALUES: json.dumps(own, sort_keys=True)},
-        },
-        "spec": {"template": {"metadata": {"annotations": values["podAnnotations"]}, "spec": spec}},
-    }
+    values, asked = _chart_values(daemonset), overriding(wanted)
+    image = {key: values[key] for key in ("hub", "tag")} if asked.keys() & {"hub", "tag"} else {}
+    own = ownership.fields(_spec(image | asked))
+    own[("f:metadata", "f:annotations", f"f:{RESOURCE_VALUES}")] = json.dumps(asked, sort_keys=True)
+    # The selector is one value: the chart's goes on standing in it.
+    charts = ownership.fields(_spec(values)) | {_SELECTOR: _nodes_of(daemonset)}
+    if parked:
+        own[_SELECTOR] = charts[_SELECTOR] | PARKED
+    left = _owned(daemonset) | ({_SELECTOR} if is_parked(daemonset) else set())
+    return Wish(own, {field: charts[field] for field in left - own.keys() if field in charts})
 
 
-def is_applied(daemonset: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Say whether a DaemonSet is as `applied` would have it, so that nothing is to be written."""
-    parked = _selector(daemonset) == _selector(wanted)
-    compared = ("metadata", "spec")  # in lists objects do not say of what kind they are
-    return parked and all(_holds(daemonset[part], wanted[part]) for part in compared)
+def is_fulfilled(daemonset: Mapping[str, Any], wished: Wish) -> bool:
+    """Say whether a DaemonSet is as it is wished to be, so that nothing is to be written."""
+    holds = all(ownership.value(daemonset, field) == value for field, value in wished.own.items())
+    return holds and not wished.returned and not owns_more(daemonset, wished)
+
+
+def owns_more(daemonset: Mapping[str, Any], wished: Wish) -> bool:
+    """Say whether the controller owns fields that it is not to own, as releases before F39 left them."""
+    return not _owned(daemonset) <= wished.own.keys()
 
 
 def is_parked(daemonset: Mapping[str, Any]) -> bool:
@@ -147,23 +171,25 @@ def _chart_values(daemonset: Mapping[str, Any]) -> Mapping[str, Any]:
     return values
 
 
+def _owned(daemonset: Mapping[str, Any]) -> set[Field]:
+    return ownership.applied_by(daemonset, CONTROLLER)
+
+
+def _spec(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Make of values what they are in the DaemonSet; of hub and tag there are both or none."""
+    container: dict[str, Any] = {"name": CONTAINER}
+    if "tag" in values:
+        container["image"] = _image(str(values["hub"]), str(values["tag"]))
+    if "pullPolicy" in values:
+        container["imagePullPolicy"] = values["pullPolicy"]
+    container["resources"] = values.get("resources") or {}
+    paths = [(name, values[name]) for name in _FROM_AGENTS if name in values]
+    container["env"] = [{"name": _DIRECTORIES[name].variable, "value": path} for name, path in paths]
+    volumes = [{"name": _DIRECTORIES[name].volume, "hostPath": {"path": path}} for name, path in paths]
+    spec = {"containers": [container], "volumes": volumes}
+    metadata = {"annotations": values.get("podAnnotations") or {}}
+    return {"spec": {"template": {"metadata": metadata, "spec": spec}}}
+
+
 def _image(hub: str, tag: str) -> str:
     return f"{hub.rstrip('/')}/install-cni:{tag}" if hub else f"install-cni:{tag}"
-
-
-def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    laid = dict(below)
-    for key, value in above.items():
-        under = laid.get(key)
-        laid[key] = _laid_over(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
-    return laid
-
-
-def _holds(seen: object, wanted: object) -> bool:
-    """Say whether all that is wanted is there; items of lists are found by their names."""
-    if isinstance(wanted, dict):
-        return isinstance(seen, dict) and all(_holds(seen.get(key), each) for key, each in wanted.items() if each != {})
-    if isinstance(wanted, list) and all(isinstance(each, dict) and "name" in each for each in wanted):
-        by_name = {each.get("name"): each for each in seen} if isinstance(seen, list) else {}
-        return all(_holds(by_name.get(each["name"]), each) for each in wanted)
-    return seen == wanted

@@ -11,7 +11,7 @@ import yaml
 from kubernetes import client
 from kubernetes.config import new_client_from_config
 
-from installer.controller.rollout import applied
+from installer.controller.rollout import wish
 from installer.resource import Wanted, wanted
 from tests.chart.helm import CHART, PLATFORMS
 from tests.support.wait import until
@@ -48,7 +48,7 @@ CONTROLLERS_IN_ITS_NAMESPACE = {
 def daemonset(release: Release) -> dict[str, Any]:
     where = f"--namespace={release.namespace}"
     found: dict[str, Any] = json.loads(
-        release.cluster.kubectl("get", "daemonset", "istio-cni-node", where, "--output=json")
+        release.cluster.kubectl("get", "daemonset", "istio-cni-node", where, "--output=json", "--show-managed-fields")
     )
     return found
 
@@ -252,7 +252,7 @@ def test_an_upgrade_leaves_what_a_resource_asks_for_and_starts_no_agent_again(re
     assert isinstance(chosen, Wanted)
 
     def apply(what: Wanted | None) -> dict[str, Any]:
-        text = json.dumps(applied(daemonset(release), what, parked=False))
+        text = json.dumps(wish(daemonset(release), what, parked=False).manifest(daemonset(release)))
         by = ("--server-side", "--force-conflicts", "--field-manager=istio-cni-controller")
         release.cluster.kubectl("apply", *by, "--filename=-", text=text)
         return daemonset(release)

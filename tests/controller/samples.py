@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 from installer.controller import facts
 from installer.controller.facts import AgentPod, Node, Report, Settings
 from installer.controller.rollout import CHART_VALUES
-from installer.objects import DAEMONSET
+from installer.objects import CONTROLLER, DAEMONSET
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from installer.controller.ownership import Field
+    from installer.controller.rollout import Wish
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)
@@ -75,32 +78,59 @@ def resource(name: str = "mesh", *, created: int = 1, going: bool = False, **spe
     return {"metadata": metadata | ({"deletionTimestamp": "2026-02-01T00:00:00Z"} if going else {}), "spec": spec}
 
 
-def daemonset(applied: Mapping[str, Any] | None = None, *, chart: str | None = json.dumps(CHARTS)) -> dict[str, Any]:
-    """Make the DaemonSet.
+def daemonset(wished: Wish | None = None, *, chart: str | None = json.dumps(CHARTS)) -> dict[str, Any]:
+    """Make the DaemonSet as the chart has it.
 
     Args:
-        applied: what the controller has applied to it.
+        wished: what the controller has written of it.
         chart: what its annotation of chart values says; None: it has none.
     """
     annotations = {"deprecated.daemonset.template.generation": TEMPLATE} | ({CHART_VALUES: chart} if chart else {})
     container = {
         "name": facts.CONTAINER,
-        "env": [{"name": "NODE_NAME", "valueFrom": {}}, {"name": "CNI_BIN_DIR", "value": "/opt/cni/bin"}],
+        "image": "of.chart/mesh/install-cni:1",
+        "imagePullPolicy": "Always",
+        "resources": CHARTS["resources"],
+        "env": [
+            {"name": "NODE_NAME", "valueFrom": {}},
+            {"name": "CNI_BIN_DIR", "value": "/opt/cni/bin"},
+            {"name": "CNI_CONF_DIR", "value": "/etc/cni/net.d"},
+        ],
         "securityContext": {"readOnlyRootFilesystem": True},
     }
     volumes = [
         {"name": "netns-dir"},
         {"name": "cni-bin-dir", "hostPath": {"path": "/opt/cni/bin", "type": "Directory"}},
+        {"name": "cni-conf-dir", "hostPath": {"path": "/etc/cni/net.d", "type": "Directory"}},
     ]
     spec = {"containers": [container], "volumes": volumes, "nodeSelector": LINUX}
+    of_pods = {"annotations": {"checksum/config": "0"} | CHARTS["podAnnotations"]}
     made = {
         "metadata": {"namespace": "mesh", "name": DAEMONSET, "annotations": annotations},
-        "spec": {"template": {"metadata": {"annotations": {"checksum/config": "0"}}, "spec": spec}},
+        "spec": {"template": {"metadata": of_pods, "spec": spec}},
     }
-    if applied:
-        made = _applied(made, deepcopy(applied))
-        made["spec"]["template"]["spec"]["nodeSelector"] = dict(applied["spec"]["template"]["spec"]["nodeSelector"])
+    return written(made, wished) if wished else deepcopy(made)
+
+
+def written(seen: Mapping[str, Any], wished: Wish) -> dict[str, Any]:
+    """Make of the DaemonSet what it is when the controller has written it. What nobody owns any more stays, unlike there."""
+    manifest = deepcopy(wished.manifest(seen))
+    made: dict[str, Any] = _applied(seen, manifest)
+    selector = manifest["spec"]["template"]["spec"].get("nodeSelector") if "spec" in manifest else None
+    if selector is not None:
+        made["spec"]["template"]["spec"]["nodeSelector"] = selector  # one value
+    made["metadata"]["managedFields"] = [owner(CONTROLLER, wished.own)]
     return made
+
+
+def owner(manager: str, owned: Iterable[Field], operation: str = "Apply") -> dict[str, Any]:
+    """Make the entry of managedFields by which a manager owns fields."""
+    tree: dict[str, Any] = {}
+    for field in owned:
+        at = tree
+        for step in field:
+            at = at.setdefault(step, {".": {}, "f:name": {}} if step.startswith("k:") else {})
+    return {"manager": manager, "operation": operation, "fieldsV1": tree}
 
 
 def _applied(seen: Any, wanted: Any) -> Any:

@@ -11,15 +11,29 @@ from installer.controller import plan
 from installer.controller.nodes import PATIENCE, State, Warned
 from installer.controller.plan import World
 from installer.controller.removal import REMOVED
-from installer.controller.rollout import RESOURCE_VALUES, RolloutError, applied
+from installer.controller.rollout import RESOURCE_VALUES, RolloutError, wish
 from installer.objects import PARKED
-from tests.controller.samples import LINUX, NODE, NOW, SETTINGS, daemonset, node, pod, report, resource, unready
+from tests.controller.samples import (
+    LINUX,
+    NODE,
+    NOW,
+    SETTINGS,
+    daemonset,
+    node,
+    pod,
+    report,
+    resource,
+    unready,
+    written,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CHARTS_OWN = daemonset(applied(daemonset(), None, parked=False))
-PARKED_ONE = daemonset(applied(daemonset(), None, parked=True))
+    from installer.controller.rollout import Wish
+
+CHARTS_OWN = daemonset(wish(daemonset(), None, parked=False))
+PARKED_ONE = daemonset(wish(daemonset(), None, parked=True))
 OF_A_RESOURCE = CHARTS_OWN | {
     "metadata": CHARTS_OWN["metadata"]
     | {"annotations": CHARTS_OWN["metadata"]["annotations"] | {RESOURCE_VALUES: '{"tag": "2"}'}}
@@ -113,14 +127,14 @@ def test_why_a_resource_cannot_be_carried_out(
 
 
 WITH_GOOD, PARKED_WITH_GOOD = (
-    daemonset(applied(daemonset(), planned(world(GOOD)).read, parked=parked)) for parked in (False, True)
+    daemonset(wish(daemonset(), planned(world(GOOD)).read, parked=parked)) for parked in (False, True)
 )
 
 
-def tag_and_selector(wished: Mapping[str, Any] | None) -> tuple[str, dict[str, str]] | None:
-    if wished is None:
+def tag_and_selector(seen: Mapping[str, Any] | None, wished: Wish | None) -> tuple[str, dict[str, str]] | None:
+    if wished is None or seen is None:
         return None
-    spec = wished["spec"]["template"]["spec"]
+    spec = written(seen, wished)["spec"]["template"]["spec"]
     return spec["containers"][0]["image"].rpartition(":")[2], spec["nodeSelector"]
 
 
@@ -156,7 +170,7 @@ def test_how_the_daemonset_is_to_be(
     expected: tuple[str, dict[str, str]] | None,
 ) -> None:
     observed = world(*resources, daemonset=seen)
-    assert tag_and_selector(plan.daemonset(observed, planned(observed), park=park)) == expected
+    assert tag_and_selector(seen, plan.daemonset(observed, planned(observed), park=park)) == expected
 
 
 def test_a_daemonset_of_another_chart_is_left_as_it_is_and_named() -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.controller import rollout
-from installer.controller.rollout import CHART_VALUES, RESOURCE_VALUES, RolloutError, applied, is_applied
-from installer.objects import PARKED
+from installer.controller import ownership, rollout
+from installer.controller.rollout import CHART_VALUES, RESOURCE_VALUES, RolloutError, is_fulfilled, wish
+from installer.objects import CONTROLLER, PARKED
 from installer.resource import Wanted, wanted
+from tests.controller import samples
 from tests.controller.samples import CHARTS, LINUX, TEMPLATE, daemonset, resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 ASKED: dict[str, Any] = {
     "hub": "of.resource/mesh/",
@@ -25,6 +27,8 @@ ASKED: dict[str, Any] = {
     "cniBinDir": "/of/resource/bin",
     "cniConfDir": "/of/resource/net.d",
 }
+NOTE = ("f:metadata", "f:annotations", f"f:{RESOURCE_VALUES}")
+CHARTS_NOTE = ("f:metadata", "f:annotations", f"f:{CHART_VALUES}")
 OF_OTHERS = {"logLevel": "debug", "psp_cluster_role": "lenient", "excludeNamespaces": ["a"], "repairMode": "none"}
 
 
@@ -35,7 +39,7 @@ def asks(**cni: Any) -> Wanted:
 
 
 def template(of: Wanted | None, *, parked: bool = False) -> dict[str, Any]:
-    made: dict[str, Any] = applied(daemonset(), of, parked=parked)["spec"]["template"]
+    made: dict[str, Any] = wish(daemonset(), of, parked=parked).manifest(daemonset())["spec"]["template"]
     return made
 
 
@@ -45,36 +49,69 @@ def test_the_values_that_need_other_pods_are_taken_over_and_no_others() -> None:
     assert rollout.overriding(None) == {}
 
 
-def test_without_a_resource_it_is_as_the_chart_says() -> None:
-    made = template(None)
-    (container,) = made["spec"]["containers"]
-    assert container == {
-        "name": "install-cni",
-        "image": "of.chart/mesh/install-cni:1",
-        "imagePullPolicy": "Always",
-        "resources": CHARTS["resources"],
-        "env": [{"name": "CNI_BIN_DIR", "value": "/opt/cni/bin"}, {"name": "CNI_CONF_DIR", "value": "/etc/cni/net.d"}],
-    }
-    assert made["metadata"]["annotations"] == CHARTS["podAnnotations"]
-    assert made["spec"]["volumes"] == [
-        {"name": "cni-bin-dir", "hostPath": {"path": "/opt/cni/bin"}},
-        {"name": "cni-conf-dir", "hostPath": {"path": "/etc/cni/net.d"}},
-    ]
+def test_without_a_resource_and_of_values_that_need_no_other_pods_nothing_but_the_note_is_owned() -> None:
+    for of in (None, asks(**OF_OTHERS)):
+        wished = wish(daemonset(), of, parked=False)
+        assert (wished.own, wished.returned) == ({NOTE: "{}"}, {})
+        assert "spec" not in wished.manifest(daemonset())
 
 
-def test_what_a_resource_asks_for_is_laid_over_the_charts_key_by_key() -> None:
+def test_what_a_resource_asks_for_is_owned_and_nothing_besides() -> None:
     made = template(asks(**ASKED))
+    assert made.keys() == {"metadata", "spec"}
+    assert made["spec"].keys() == {"containers", "volumes"}
     (container,) = made["spec"]["containers"]
     assert container["image"] == "of.resource/mesh/install-cni:20191204"
     assert container["imagePullPolicy"] == "Never"
-    assert container["resources"] == {"requests": {"cpu": "1", "memory": "80Mi"}, "limits": {"cpu": "2"}}
-    assert made["metadata"]["annotations"] == {"of": "resource", "chart": "alone", "resource": "alone"}
+    assert container["resources"] == {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}
+    assert made["metadata"]["annotations"] == {"of": "resource", "resource": "alone"}
     assert [each["value"] for each in container["env"]] == ["/of/resource/bin", "/of/resource/net.d"]
     assert [each["hostPath"]["path"] for each in made["spec"]["volumes"]] == ["/of/resource/bin", "/of/resource/net.d"]
 
 
+@pytest.mark.parametrize("name", ASKED)
+def test_each_value_alone_is_owned_alone(name: str) -> None:
+    wished = wish(daemonset(), asks(**{name: ASKED[name]}), parked=False)
+    others = wish(daemonset(), asks(**{key: value for key, value in ASKED.items() if key != name}), parked=False)
+    both = wished.own.keys() & others.own.keys() - {NOTE}
+    image = {field for field in both if field[-1] == "f:image"}
+    assert both == image
+    assert bool(image) is (name in ("hub", "tag"))
+
+
+def test_what_leaves_the_resource_goes_back_to_the_charts_value_and_owner() -> None:
+    chart = samples.owner("helm", [CHARTS_NOTE])
+    seen = daemonset(wish(daemonset(), asks(**ASKED), parked=False))
+    seen["metadata"]["managedFields"].append(chart)
+    wished = wish(seen, asks(pullPolicy="Never"), parked=False)
+    assert not is_fulfilled(seen, wished)
+    made = wished.manifest(seen)["spec"]["template"]
+    (container,) = made["spec"]["containers"]
+    assert container["image"] == "of.chart/mesh/install-cni:1"
+    assert container["resources"] == {"requests": {"cpu": "20m"}}, "the chart says nothing of limits"
+    assert made["metadata"]["annotations"] == {"of": "chart"}
+    ours, theirs = wished.handed_over(seen | {"metadata": seen["metadata"]})
+    assert theirs["manager"] == "helm"
+    helms = ownership.applied_by({"metadata": {"managedFields": [theirs]}}, "helm")
+    assert helms == {CHARTS_NOTE, *wished.returned}
+    # What nobody else wants goes with the apply before.
+    kept = ownership.applied_by({"metadata": {"managedFields": [ours]}}, CONTROLLER)
+    assert kept >= wished.own.keys()
+    assert not kept & wished.returned.keys()
+
+
+def test_who_has_applied_the_chart_gets_it_rather_than_who_has_updated_it() -> None:
+    seen = daemonset(wish(daemonset(), asks(tag="2"), parked=False))
+    for operation in ("Update", "Apply"):
+        seen["metadata"]["managedFields"].append(samples.owner("helm", [CHARTS_NOTE], operation))
+    wished = wish(seen, None, parked=False)
+    by_operation = {each["operation"]: each for each in wished.handed_over(seen) if each["manager"] == "helm"}
+    assert "f:spec" in by_operation["Apply"]["fieldsV1"]
+    assert "f:spec" not in by_operation["Update"]["fieldsV1"]
+
+
 def test_the_object_says_whose_it_is_and_what_was_laid_over_it() -> None:
-    made = applied(daemonset(), asks(tag="2", hub="h"), parked=False)
+    made = wish(daemonset(), asks(tag="2", hub="h"), parked=False).manifest(daemonset())
     assert made.keys() == {"apiVersion", "kind", "metadata", "spec"}
     assert (made["apiVersion"], made["kind"]) == ("apps/v1", "DaemonSet")
     annotations = {RESOURCE_VALUES: '{"hub": "h", "tag": "2"}'}
@@ -96,27 +133,22 @@ def test_the_image_is_that_of_hub_and_tag(hub: str, tag: str | int, image: str) 
 
 
 def test_parked_no_node_fits_and_then_again_those_that_did() -> None:
-    assert template(None)["spec"]["nodeSelector"] == LINUX
-    parked = daemonset(applied(daemonset(), None, parked=True))
+    parked = daemonset(wish(daemonset(), None, parked=True))
     assert parked["spec"]["template"]["spec"]["nodeSelector"] == LINUX | PARKED
     assert rollout.is_parked(parked)
     assert not rollout.is_parked(daemonset())
-    again = applied(parked, None, parked=False)
-    assert again["spec"]["template"]["spec"]["nodeSelector"] == LINUX
-    assert not is_applied(parked, again)
+    by_another = deepcopy(parked)
+    del by_another["metadata"]["managedFields"]
+    for each in (parked, by_another):
+        again = wish(each, None, parked=False)
+        assert not is_fulfilled(each, again)
+        seen = samples.written(each, again)
+        assert seen["spec"]["template"]["spec"]["nodeSelector"] == LINUX
+        assert is_fulfilled(seen, wish(seen, None, parked=False))
     for each in (parked, daemonset()):
         assert rollout.selects(each, LINUX | {"a": "b"})
         assert not rollout.selects(each, {"kubernetes.io/os": "windows"})
         assert not rollout.selects(each, {})
-
-
-def leaves(of: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield each place in a tree that holds no other, as its parent and key; names find items of lists."""
-    for key, value in [*of.items()] if isinstance(of, dict) else [*enumerate(of)]:
-        if isinstance(value, (dict, list)):
-            yield from leaves(value)
-        elif key != "name":
-            yield of, key
 
 
 @pytest.mark.parametrize("of", [None, asks(**ASKED)], ids=["chart", "resource"])
@@ -124,35 +156,29 @@ def leaves(of: Any) -> Iterator[tuple[Any, Any]]:
 def test_nothing_is_to_be_written_where_all_is_there_and_something_where_anything_is_not(
     of: Wanted | None, parked: bool
 ) -> None:
-    wished = applied(daemonset(), of, parked=parked)
-    assert not is_applied(daemonset(), wished)
+    wished = wish(daemonset(), of, parked=parked)
+    assert not is_fulfilled(daemonset(), wished)
     seen = daemonset(wished)
-    assert is_applied(seen, wished)
-    assert is_applied(seen, applied(seen, of, parked=parked))
-    counted = 0
-    for part in ("metadata", "spec"):
-        for parent, key in leaves(wished[part]):
-            before, parent[key] = parent[key], "another"
-            assert not is_applied(seen, wished), (part, key)
-            parent[key] = before
-            counted += 1
-    assert counted >= 12
+    assert is_fulfilled(seen, wish(seen, of, parked=parked))
+    for field in wished.own:
+        changed = {**wished.own, field: "another"}
+        assert not is_fulfilled(seen, rollout.Wish(changed, {})), field
+    assert len(wished.own) == 1 + parked + (10 if of else 0)
 
 
-def test_what_the_api_server_leaves_out_as_it_is_empty_is_there() -> None:
-    charts = json.dumps(CHARTS | {"podAnnotations": {}, "resources": {}})
-    wished = applied(daemonset(chart=charts), None, parked=False)
-    seen = daemonset(wished, chart=charts)
-    del seen["spec"]["template"]["spec"]["containers"][0]["resources"]
-    assert is_applied(seen, wished)
+def test_what_is_owned_and_not_asked_for_is_something_to_be_written() -> None:
+    seen = daemonset(wish(daemonset(), asks(**ASKED), parked=False))
+    wished = wish(seen, None, parked=False)
+    assert rollout.owns_more(seen, wished)
+    assert not is_fulfilled(seen, rollout.Wish(wished.own, {}))
 
 
 @pytest.mark.parametrize("path", ["containers", "volumes", "nodeSelector"])
 def test_a_daemonset_without_a_list_that_is_asked_for_lacks_it(path: str) -> None:
-    wished = applied(daemonset(), None, parked=False)
+    wished = wish(daemonset(), asks(**ASKED), parked=True)
     seen = daemonset(wished)
     del seen["spec"]["template"]["spec"][path]
-    assert not is_applied(seen, wished)
+    assert not is_fulfilled(seen, wished)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +195,7 @@ def test_a_daemonset_without_a_list_that_is_asked_for_lacks_it(path: str) -> Non
 )
 def test_of_another_charts_daemonset_it_says_what_is_missing(chart: str | None, seen: str, missing: list[str]) -> None:
     with pytest.raises(RolloutError) as error:
-        applied(daemonset(chart=chart), None, parked=False)
+        wish(daemonset(chart=chart), None, parked=False)
     said = str(error.value)
     assert said.startswith(f"DaemonSet mesh/istio-cni-node: saw the annotation {CHART_VALUES}={seen}")
     assert f", expected a JSON object with {', '.join(missing)}; helm upgrade with the chart of this" in said
