@@ -77,7 +77,11 @@ class Node:
         self._was_installed = False
         self._busy_since: float | None = None  # another program has a file open for writing that is to be changed
         self._gone_since: float | None = None  # the source of a list of our own is gone
-        self._own: bytes | None = None  # what the list of our own held when all was in place
+        self._own: bytes | None = None  # what we have put into the list of our own
+        self._following = Pace(
+            REPAIRS
+        )  # a list of our own follows its source; who writes that in a loop is followed slowly
+        self._follow_at: float | None = None
         self.linked: frozenset[str] = frozenset()  # the files of cniConfDir that links there mean
         self._warned: set[tuple[str, str, int]] = set()
 
@@ -206,15 +210,14 @@ class Node:
             _log.warning("deleted the plugin's own configuration: its source is gone", extra={"reason": choice.reason})
             return True
         if steps:
-            act, path = partial(self._carry_out, folder, steps), folder.path / to.name
+            act, path = partial(self._put_entry, folder, steps, to), folder.path / to.name
             if to.is_own and self._own is not None and listing.get(to.name) == self._own:  # nobody has undone anything
-                act()
-                _log.info("follows its source", extra={"file": str(path), "source": to.source})
-            else:
-                self._mend(path, act, lambda: confdir.undone(listing, to, wanted))
+                return self._follow(act, path, to.source)
+            self._mend(path, act, lambda: confdir.undone(listing, to, wanted))
             return True
         held = listing[to.name]
         self._name_meshes(folder.path / to.name, other_meshes(held) if isinstance(held, bytes) else ())
+        self._follow_at = None
         self._own = held if to.is_own and isinstance(held, bytes) else None
         self._is_installed(to.name, Form.OWNED if to.is_own else Form.CHAINED)
         return False
@@ -226,6 +229,24 @@ class Node:
             _log.warning("another mesh's plugin is in the same chain", extra={"file": str(path), "plugins": names})
         self.state = replace(self.state, meshes=found)
 
+    def _put_entry(self, folder: Directory, steps: Sequence[confdir.Step], to: confdir.Place) -> None:
+        self._carry_out(folder, steps)
+        for step in steps:
+            if to.is_own and step.name == to.name and isinstance(step, confdir.Write):
+                self._own = step.content
+
+    def _follow(self, act: Callable[[], None], path: Path, source: str) -> bool:
+        """Have a list of our own follow its source, now or when it is time for that."""
+        now = time.monotonic()
+        wait = self._following.wait(now)
+        self._follow_at = now + wait if wait else None
+        if wait:
+            return False
+        act()
+        self._following.done(now)
+        _log.info("follows its source", extra={"file": str(path), "source": source})
+        return True
+
     def _waits(self, *, gone: bool) -> bool:
         """Say whether a list of our own stays without its source: for a while, as primaries delete theirs when they start."""
         now = time.monotonic()
@@ -235,7 +256,8 @@ class Node:
     @property
     def look_again(self) -> float:
         """In how many seconds at most there is something to look at, though nothing may happen until then."""
-        return RESYNC if self._gone_since is None else max(BREATH, self._gone_since + GONE - time.monotonic())
+        moments = [self._follow_at, None if self._gone_since is None else self._gone_since + GONE]
+        return max(BREATH, min((each - time.monotonic() for each in moments if each is not None), default=RESYNC))
 
     def _keep_standalone(self, folder: Directory, listing: confdir.Listing, links: confdir.Links) -> bool:
         name = self.settings.cni_conf_file_name or STANDALONE

@@ -15,6 +15,7 @@ import pytest
 from installer import conflist
 from installer.files import is_temporary
 from installer.uninstall import uninstall
+from tests.conflist.test_confdir import converted
 from tests.installer.node import PLUGIN_BYTES, PRIMARY, SINGLE, NodeOnDisk
 from tests.installer.primary import content
 
@@ -154,6 +155,57 @@ def test_uninstall_killed_at_each_step(killable: Killable, tmp_path: Path, origi
         assert runtime.wrong == [], f"killed {when} call {number}"
         assert node.files() == {original: ORIGINALS[original]}
         assert list(node.bin.iterdir()) == []
+        assert leftovers(node) == []
+        if not killed:
+            break
+        kills += 1
+    assert 15 <= kills < 199
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_an_earlier_build_converted_is_turned_back_killed_at_each_step(
+    killable: Killable, tmp_path: Path, when: str
+) -> None:
+    kills = 0
+    for number in range(1, 200):
+        node = fresh(tmp_path / "node", "10-primary.conf")
+        (node.conf / "10-primary.conf").unlink()
+        (node.conf / "10-primary.conf.conflist").write_bytes(converted(SINGLE))
+        with Runtime(node.conf) as runtime:
+            killed = killable("install", when, number, node.root)
+            runtime.read()
+            node.install()
+        assert runtime.wrong == [], f"killed {when} call {number}"
+        assert set(node.files()) == {"10-primary-istio-cni.conflist", "10-primary.conf"}
+        assert node.files()["10-primary.conf"] == SINGLE
+        assert node.has_entry("10-primary-istio-cni.conflist")
+        assert leftovers(node) == []
+        if not killed:
+            break
+        kills += 1
+    assert 30 <= kills < 199
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("action", ["install", "uninstall"])
+def test_a_link_stays_one_killed_at_each_step(killable: Killable, tmp_path: Path, action: str, when: str) -> None:
+    kills = 0
+    for number in range(1, 200):
+        node = fresh(tmp_path / "node", "10-primary.conflist")
+        path = node.conf / "10-primary.conflist"
+        path.rename(node.conf / "real")
+        path.symlink_to("real")
+        if action == "uninstall":
+            node.install()
+        with Runtime(node.conf) as runtime:
+            killed = killable(action, when, number, node.root)
+            runtime.read()
+            assert path.readlink() == Path("real")
+            node.install()
+        assert runtime.wrong == [], f"killed {when} call {number}"
+        assert path.readlink() == Path("real")
+        assert conflist.remove(node.files()["real"]) == PRIMARY
+        assert node.has_entry("real")
         assert leftovers(node) == []
         if not killed:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ import pytest
 from installer import conflist, exchange, reconcile
 from installer.nodestate import Form
 from installer.orders import Orders
+from installer.pace import REPAIRS
 from installer.reconcile import Node, NotNowError
 from installer.settings import entry
 from installer.uninstall import uninstall
@@ -124,6 +126,36 @@ async def test_what_others_do_to_it_is_repaired(single: NodeOnDisk, damage: str)
             )
         await run.until(lambda state: state.installed and state.repairs == 1)
         assert path.read_bytes() == right
+
+
+async def test_of_contents_within_milliseconds_it_has_the_last(single: NodeOnDisk) -> None:
+    """As with a list (F33): 60 rounds of two writes, in place and by rename in turns."""
+    path = single.conf / NAME
+    async with running(single.settings) as run:
+        await run.until(lambda state: state.installed)
+        for number in range(60):
+            path.write_bytes(SINGLE.replace(b'"bridge"', b'"bridge", "written": "%d-0"' % number))
+            await asyncio.sleep((number % 13) / 1000)
+            replace_file(path, SINGLE.replace(b'"bridge"', b'"bridge", "written": "%d-1"' % number))
+        await eventually(lambda: b'"59-1"' in (single.conf / OWN).read_bytes(), 20, "the list has the last content")
+        state = await run.until(lambda state: state.installed)
+    assert b'"59-1"' in path.read_bytes()
+    assert state.repairs == 0
+
+
+async def test_who_writes_the_source_in_a_loop_is_followed_slowly_and_to_the_end(single: NodeOnDisk) -> None:
+    path, inodes = single.conf / NAME, set()
+    async with running(single.settings) as run:
+        await run.until(lambda state: state.installed)
+        for number in range(200):
+            path.write_bytes(SINGLE.replace(b'"bridge"', b'"bridge", "written": %d' % number))
+            await asyncio.sleep(0.005)
+            inodes.add((single.conf / OWN).stat().st_ctime_ns)
+            assert all(state.installed for state in run.states[1:])
+        await eventually(
+            lambda: b'"written": 199' in (single.conf / OWN).read_bytes(), 20, "the list has the last content"
+        )
+    assert len(inodes) <= 2 + REPAIRS.burst + 5 * REPAIRS.sustained  # the burst, and what the clock allowed meanwhile
 
 
 def test_an_agent_that_starts_anew_knows_it_and_finds_nothing_to_do(single: NodeOnDisk) -> None:

@@ -58,6 +58,21 @@ def test_the_file_that_is_named_gets_the_entry_and_unchained_it_is_alone(
     until(lambda: not alone.exists(), SOON, "and nothing else")
 
 
+def test_a_list_of_its_own_comes_and_goes_with_the_resource(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:
+    primary, own = running.conf_dir / "10-k8s.conflist", running.conf_dir / "02-istio-cni.conflist"
+    control_plane(cluster, istioOwnedCNIConfig=True)
+    until(lambda: own.exists() and primary.read_text() == PRIMARY, SOON, "the entry is in a list of its own alone")
+    until(lambda: report(cluster, node).get("conflist", {}).get("form") == "Owned", SOON, "it is reported")
+    control_plane(cluster, istioOwnedCNIConfig=True, istioOwnedCNIConfigFileName="01-mine.conflist")
+    until(lambda: not own.exists(), SOON, "it is renamed")
+    assert json.loads((running.conf_dir / "01-mine.conflist").read_bytes())["plugins"][-1]["type"] == "istio-cni"
+    control_plane(cluster)
+    until(lambda: entry(running), SOON, "the runtime's configuration has it again")
+    until(lambda: not (running.conf_dir / "01-mine.conflist").exists(), SOON, "and nothing else")
+
+
 async def test_what_pods_do_not_say_is_as_the_resource_says_for_the_next_one(
     cluster: Cluster, node: Node, running: AgentProcess, tmp_path: Path
 ) -> None:
