@@ -34,7 +34,8 @@ class Look(NamedTuple):
 class Found(NamedTuple):
     """What a look has found: a redirect; or that the netns lacked it, and has it now; or why nobody knows.
 
-    `told` says what was written, `refused` why the redirect could not be. `hidden` is when the netns was mounted where this
+    `told` says what was written, or what bypasses it.
+    `refused` says why the redirect could not be. `hidden` is when the netns was mounted where this
     process does not see it, in seconds since 1970; 0: it was not that.
     """
 
@@ -71,7 +72,7 @@ def _in_netns(fd: NetnsFd, look: Look, capability: Capability) -> Found:
         return Found(redirected=bool(held), unknown=unknown)
     if held:
         bypassed = _bypassed(fd, look.plan, held)
-        return Found(refused=bypassed) if bypassed else Found(redirected=True)
+        return Found(redirected=True, told=bypassed)
     if not look.writes:
         return Found()
     done = program(fd, look.plan, capability)

@@ -257,6 +257,9 @@ class PodRepair:
         found = await self._look_into(running, sandbox)
         running.redirected, running.hidden = found.redirected or found.repaired, found.hidden
         if found.redirected:
+            if found.told:
+                extra = {"namespace": running.pod.namespace, "pod": running.pod.name, "reason": found.told}
+                _log.warning("traffic of a running pod bypasses its sidecar", extra=extra)
             running.settle(container_id, redirected=True)
             return
         running.again = now + min(AGAIN, now - running.first)  # at first often: it may be about to be known
