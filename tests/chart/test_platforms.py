@@ -32,6 +32,7 @@ DIRECTORIES = {
     "talos": USUAL,
     "bottlerocket": USUAL,
 }
+PRIVATE = {"k3d", "k3s", "microk8s"}  # whose nodes' mounts may be so
 IN_KUBE_SYSTEM = ("openshift-4", "talos")
 LABELLED = {"openshift-3.10": "spc_t", "openshift-4": "spc_t", "bottlerocket": "super_t"}
 ALWAYS = [
@@ -52,6 +53,10 @@ def test_a_platform_has_its_directories_namespace_and_label(render: Render, plat
     volumes = {each["name"]: each["hostPath"]["path"] for each in rendered.pod["volumes"]}
     assert (volumes["cni-bin-dir"], volumes["cni-conf-dir"]) == DIRECTORIES[platform]
     assert (mounts["cni-bin-dir"], mounts["cni-conf-dir"]) == ("/host/cni-bin-dir", "/host/cni-conf-dir")
+    propagation = {
+        each["mountPropagation"] for each in rendered.container["volumeMounts"] if "mountPropagation" in each
+    }
+    assert propagation == {"None" if platform in PRIVATE else "HostToContainer"}
     assert rendered.settings["MOUNTS"] == "/host"
     assert rendered.settings["CNI_BIN_DIR"] == volumes["cni-bin-dir"]
     assert rendered.settings["CNI_CONF_DIR"] == volumes["cni-conf-dir"]

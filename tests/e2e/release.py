@@ -44,7 +44,10 @@ class Release:
 
     def install(self, *options: str) -> None:
         """Install it, unless that is done; or install it anew with the same values, and what options of helm's say."""
-        self.helm("upgrade", "--install", "--create-namespace", NAME_OF_RELEASE, str(CHART), "--values=-", *options)
+        shared = "--set=cni.mountPropagation=HostToContainer"  # as most platforms' presets have it
+        self.helm(
+            "upgrade", "--install", "--create-namespace", NAME_OF_RELEASE, str(CHART), "--values=-", shared, *options
+        )
 
     def ready(self) -> None:
         """Wait until all of its pods are ready."""

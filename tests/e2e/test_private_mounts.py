@@ -28,7 +28,7 @@ def private(node: KubernetesNode) -> Iterator[KubernetesNode]:
 
 def test_the_agent_starts_and_repairs_the_pods_from_before(private: KubernetesNode, release: Release) -> None:
     early = started(private, "early", injected=True)
-    release.install("--set=cni.controller.enabled=false")
+    release.install("--set=cni.controller.enabled=false,cni.mountPropagation=None")
     private.kubectl(
         "rollout", "status", "daemonset/istio-cni-node", "--namespace=istio-system", "--timeout=90s", within=100
     )

@@ -170,7 +170,9 @@ def test_a_process_without_descriptors_keeps_none_of_those_that_come_free(tmp_pa
     watcher = watch.Watcher({tmp_path: lambda _: True}, lambda: None)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     before = open_descriptors()
-    taken = [os.open("/dev/null", os.O_RDONLY) for _ in range(3)]  # so that the limit leaves no gap below it
+    highest, taken = max(int(number) for number in os.listdir("/proc/self/fd")), [-1]  # noqa: PTH208
+    while taken[-1] <= highest:  # so that the limit leaves no gap below it
+        taken.append(os.open("/dev/null", os.O_RDONLY))
     try:
         for room in range(6):
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1 + room, hard))
@@ -178,7 +180,7 @@ def test_a_process_without_descriptors_keeps_none_of_those_that_come_free(tmp_pa
         assert watching
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for descriptor in taken:
+        for descriptor in taken[1:]:
             os.close(descriptor)
         watcher.close()
     assert open_descriptors() == before
