@@ -29,8 +29,9 @@ OF_ONE_AGENT = (
 )  # what a cluster has no common value for
 OF_TEMPLATES = ("mounts", "daemonset", "netns_dir", "cni_cache_dir")  # what the chart's templates set by themselves
 OF_THE_CHART = (  # values of the chart alone
-    "agentSocket", "controller", "healthAddress", "imagePullSecrets", "maxUnavailable", "mountPropagation", "multus",
-    "namespace", "networkPolicy", "podMonitor", "preDeleteHook", "resourceQuota", "seLinuxOptions", "taint",
+    "affinity", "agentSocket", "controller", "healthAddress", "imagePullSecrets", "maxUnavailable", "mountPropagation",
+    "multus", "namespace", "networkPolicy", "nodeSelector", "podMonitor", "preDeleteHook",
+    "resourceQuota", "seLinuxOptions", "taint", "tolerations",
 )  # fmt: skip
 _QUANTITY = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+|[KMGTPE]i|[numkMGTPE])?$"
 _QUANTITIES = {"type": "object", "additionalProperties": {"type": ["string", "number"], "pattern": _QUANTITY}}

@@ -20,6 +20,48 @@ def test_it_goes_to_every_node_and_before_others(render: Render) -> None:
     assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
 
 
+OF_NODES = "requiredDuringSchedulingIgnoredDuringExecution"
+NOT_FARGATE = {"key": "eks.amazonaws.com/compute-type", "operator": "NotIn", "values": ["fargate"]}
+NOT_VIRTUAL = {"key": "type", "operator": "NotIn", "values": ["virtual-kubelet"]}
+
+
+def requires(*expressions: dict[str, Any]) -> dict[str, Any]:
+    """Make the required node affinity of one term."""
+    return {OF_NODES: {"nodeSelectorTerms": [{"matchExpressions": list(expressions)}]}}
+
+
+def test_the_nodes_with_an_agent_can_be_chosen(render: Render, refuse: Refuse) -> None:
+    toleration = {"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoSchedule"}
+    affinity = {"nodeAffinity": requires({"key": "zone", "operator": "Exists"}), "podAntiAffinity": {}}
+    given = {"nodeSelector": {"pool": "mesh"}, "tolerations": [toleration], "affinity": affinity}
+    pod = render({"cni": given}).pod
+    assert pod["nodeSelector"] == {"kubernetes.io/os": "linux", "pool": "mesh"}
+    assert pod["tolerations"] == [{"operator": "Exists"}, toleration]
+    assert pod["affinity"] == affinity
+    assert "at '/cni/nodeSelector" in refuse({"cni": {"nodeSelector": {"cni.istio.io/parked": "true"}}})
+    assert "at '/cni/affinity'" in refuse({"cni": {"affinity": {"nodeAfinity": {}}}})
+
+
+@pytest.mark.parametrize(
+    ("platform", "left_out"), [("eks", NOT_FARGATE), ("bottlerocket", NOT_FARGATE), ("aks", NOT_VIRTUAL), ("gke", None)]
+)
+def test_a_platform_leaves_out_nodes_that_run_no_daemonset_unless_others_are_required(
+    render: Render, platform: str, left_out: dict[str, Any] | None
+) -> None:
+    preferred = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": {}}]}
+    own, required = requires({"key": "a", "operator": "Exists"}), requires(left_out) if left_out else {}
+    given: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({}, {"nodeAffinity": required} if required else {}),
+        ({"nodeAffinity": preferred}, {"nodeAffinity": preferred | required}),
+        ({"podAffinity": {"a": []}}, {"podAffinity": {"a": []}} | ({"nodeAffinity": required} if required else {})),
+        ({"nodeAffinity": own}, {"nodeAffinity": own}),
+    ]
+    assert render({"platform": platform}).pod.get("affinity", {}) == given[0][1]
+    for affinity, expected in given:
+        pod = render({"platform": platform, "cni": {"affinity": affinity}}).pod
+        assert pod.get("affinity", {}) == expected, affinity
+
+
 def test_it_has_few_rights_on_the_node(render: Render) -> None:
     rendered = render()
     security = rendered.container["securityContext"]

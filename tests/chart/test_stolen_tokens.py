@@ -259,6 +259,8 @@ BY_THE_CONTROLLER: dict[str, tuple[Request, str]] = {
     "share processes": (of_pods({"shareProcessNamespace": True}), "of the agents' pods"),
     "run without seccomp": (of_pods({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}), "of the agents' pods"),
     "run nowhere": (of_pods({"nodeSelector": {"x": "y"}}), "of the agents' pods"),
+    "run elsewhere": (of_pods({"affinity": {"nodeAffinity": {}}}), "of the agents' pods"),
+    "tolerate a taint": (of_pods({"tolerations": [{"key": "x", "operator": "Exists"}]}), "of the agents' pods"),
     "leave tainted nodes": (of_pods({"tolerations": []}, MERGE), "of the agents' pods"),
     "use another runtime": (of_pods({"runtimeClassName": "x"}), "of the agents' pods"),
     "have any Secret pull": (of_pods({"imagePullSecrets": [{"name": "x"}]}), "of the agents' pods"),

@@ -48,7 +48,7 @@ def test_what_has_no_effect_is_named() -> None:
     }
     near, far, pilot, k8s = asked(spec).notes
     assert near == "spec.unvalidatedValues.cni.maxUnavailabl has no effect: no such value; is maxUnavailable meant?"
-    assert far.startswith("spec.unvalidatedValues.cni.zzz has no effect: no such value; expected one of agentSocket, ")
+    assert far.startswith("spec.unvalidatedValues.cni.zzz has no effect: no such value; expected one of affinity, ")
     assert pilot.startswith("spec.cni.components.pilot has no effect")
     assert k8s.startswith("spec.cni.components.cni.k8s has no effect")
 

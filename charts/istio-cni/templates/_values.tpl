@@ -1,14 +1,21 @@
 {{/*
 The values under `cni`, as YAML: what is given, over the platform's, over platforms/default.yaml. What is given replaces a
-value whole, also by an empty one.
+value whole, also by an empty one. Of the platform's affinity the required terms stay where none are given: a node that runs no
+DaemonSet never has an agent.
 */}}
 {{- define "istio-cni.values" -}}
 {{- $cni := (.Files.Get "platforms/default.yaml" | fromYaml).cni -}}
 {{- range $key, $value := (include "istio-cni.platform" . | fromYaml).cni -}}
 {{- $_ := set $cni $key $value -}}
 {{- end -}}
+{{- $required := dig "nodeAffinity" "requiredDuringSchedulingIgnoredDuringExecution" dict $cni.affinity -}}
 {{- range $key, $value := .Values.cni -}}
 {{- $_ := set $cni $key $value -}}
+{{- end -}}
+{{- $affinity := $cni.affinity | default dict -}}
+{{- if and $required (not (dig "nodeAffinity" "requiredDuringSchedulingIgnoredDuringExecution" dict $affinity)) -}}
+{{- $kept := dict "nodeAffinity" (dict "requiredDuringSchedulingIgnoredDuringExecution" $required) -}}
+{{- $_ := set $cni "affinity" (mergeOverwrite (deepCopy $affinity) $kept) -}}
 {{- end -}}
 {{- toYaml $cni -}}
 {{- end -}}
