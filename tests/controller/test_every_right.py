@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.controller.taints import KEY
 from tests.controller.stage import ACCOUNT, NAMESPACE, SOON
-from tests.controller.test_with_agents import PRIMARY, agent, entry
+from tests.controller.test_with_agents import PRIMARY, agent, entry, meshed_pod
 from tests.support.netns import Netns
 from tests.support.wait import until
 
@@ -52,6 +53,22 @@ def granted(chart: Rendered) -> Iterator[Right]:
                         yield Right(each["metadata"]["name"], verb, group, resource, names)
 
 
+def start_pod_of_a_runtime_class(stage: Stage, node: str) -> None:
+    """Have a pod of the mesh run by a RuntimeClass whose handler has a network stack of its own (F42)."""
+    made = {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": "locked-down"},
+        "handler": "runsc",
+    }
+    path = stage.folder / "runtimeclass.json"
+    path.write_text(json.dumps(made))
+    stage.cluster.kubectl("apply", "--filename", str(path))
+    meshed_pod(stage, node, runtimeClassName="locked-down")
+    status: Any = {"status": {"phase": "Running", "podIPs": [{"ip": "10.9.9.9"}]}}
+    stage.core.patch_namespaced_pod_status(f"web-{node}", "default", status)
+
+
 def is_bound(stage: Stage) -> bool:
     return any(each.role_ref.name == PSP for each in stage.rbac.list_namespaced_role_binding(NAMESPACE).items)
 
@@ -81,6 +98,11 @@ async def test_each_right_is_used(empty_stage: Stage, controller: Run, tmp_path:
         until(lambda: KEY not in stage.taints("node1"), SOON, "the taint is off")
         with Netns(tmp_path / "netns") as netns:
             assert (await running.add(netns, "default", "nobody", "a-uid")).status == 1
+        start_pod_of_a_runtime_class(stage, "node1")
+        named = "its runtime class locked-down runs it by gVisor"
+        until(lambda: named in str(stage.istiocninode("node1")), SOON, "the handler of its runtime class is known")
+        stage.core.delete_namespaced_pod("web-node1", "default", grace_period_seconds=0)
+        stage.cluster.kubectl("delete", "runtimeclass", "locked-down")
         (running.conf_dir / "10-k8s.conflist").unlink()
         stage.becomes("RECONCILING")
         (running.conf_dir / "10-k8s.conflist").write_text(PRIMARY)

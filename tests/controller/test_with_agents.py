@@ -42,9 +42,9 @@ def entry(agent: AgentProcess) -> dict[str, Any]:
     return next((each for each in plugins if each["type"] == "istio-cni"), {})
 
 
-def meshed_pod(stage: Stage, node: str) -> str:
-    """Create a pod of the mesh on a node, and return its uid."""
-    spec = {"nodeName": node, "containers": [{"name": each, "image": "none"} for each in ("app", "istio-proxy")]}
+def meshed_pod(stage: Stage, node: str, **more: str) -> str:
+    """Create a pod of the mesh on a node, with more in its spec, and return its uid."""
+    spec = {"nodeName": node, "containers": [{"name": each, "image": "none"} for each in ("app", "istio-proxy")]} | more
     metadata = {"name": f"web-{node}", "annotations": {"sidecar.istio.io/status": "{}"}}
     made: Any = stage.core.create_namespaced_pod("default", {"metadata": metadata, "spec": spec})  # type: ignore[arg-type]
     return str(made.metadata.uid)
