@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+HELD_UP = "NodesHoldUpRollout"  # the reason of Degraded while the controller does not pass the nodes that are not ready
+
 _SHARE = re.compile(r"(\d{1,3})%")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.controller.nodes import WAITS_ITS_TURN, State
+from installer.rollouts import HELD_UP
 from installer.times import rfc3339
 
 if TYPE_CHECKING:
@@ -171,11 +172,11 @@ def _installed(fleet: Fleet) -> _Said:
     carried = _Value("True", "Applied", "the resource was understood and carried out")
     of = f"{ready} of {total} nodes redirect pods with these settings"
     if lost := _not_well(fleet):
-        message = f"{of}; {_list(lost)}{_held_up(fleet)}"
+        held_up = _held_up(fleet)
+        message = f"{of}; {_list(lost)}{held_up}"
         reason = "NodesFailed" if count[State.FAILED] else "NodesSilent"
-        return _Said(
-            ERROR, message, _list(lost), _Value("False", reason, message), carried, _Value("True", reason, message)
-        )
+        degraded = _Value("True", HELD_UP if held_up else reason, message)
+        return _Said(ERROR, message, _list(lost), _Value("False", reason, message), carried, degraded)
     if count[State.UPDATING]:
         message = f"{of}; a change is on its way to {count[State.UPDATING] + count[State.MENDING]}"
         return _Said(UPDATING, message, "", _Value("False", "Updating", message), carried, _WELL)

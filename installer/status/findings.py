@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from installer.meshes import OTHERS
 from installer.objects import CONTROLLER, DAEMONSET
+from installer.rollouts import HELD_UP
 from installer.status.istios import how_to_remove, how_to_replace, istios, ours, title
 from installer.status.model import Finding, State, Unasked, Weight, Why
 from installer.status.nodes import OLD_POD, OLD_SETTINGS
@@ -17,7 +18,7 @@ from installer.status.words import counted, kubectl, listed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from installer.status.model import Agents, Answers, Node, Plane
+    from installer.status.model import Agents, Answers, Node, Object, Plane
 
 NAMED = 3  # nodes of which the same is wrong; the others are counted
 APART = 10  # findings of one reason on nodes, each in other words; more are counted
@@ -40,7 +41,7 @@ def findings(
     found = [*_of_planes(planes, nodes), *_of_istios_agents(answers, agents)]
     found += [*_of_parts(answers, planes, agents, out=out), *_of_flaws(planes, nodes)]
     found += [
-        *_of_rollout(agents, nodes),
+        *_of_rollout(answers, planes, agents, nodes),
         *_of_nodes(nodes),
         *_of_removal(planes, agents, nodes, out=out),
         *_not_answered(answers),
@@ -137,7 +138,7 @@ def _of_controller(answers: Answers, planes: Sequence[Plane], agents: Agents | N
                 "Have the chart install it: helm upgrade --set cni.controller.enabled=true",
             )
         return
-    if not any((each.get("status") or {}).get("availableReplicas") for each in answers.controllers):
+    if not _is_available(answers.controllers):
         yield Finding(
             Weight.WRONG,
             f"the controller does not run: no pod of the Deployment {CONTROLLER} is available",
@@ -184,21 +185,52 @@ def _of_removal(
         )
 
 
-def _of_rollout(agents: Agents | None, nodes: Sequence[Node]) -> Iterator[Finding]:
-    """Say whom the agents that are not replaced yet wait for: a node that never becomes ready holds up all others."""
+def _of_rollout(
+    answers: Answers, planes: Sequence[Plane], agents: Agents | None, nodes: Sequence[Node]
+) -> Iterator[Finding]:
+    """Say whom the agents that are not replaced yet wait for, or which nodes the controller passes."""
     waiting = [each for each in nodes if each.reason == OLD_POD]
-    awaited = [each for each in nodes if not each.state.is_well and each.reason not in (OLD_POD, OLD_SETTINGS)]
-    if agents is None or not agents.held_up or not waiting or not awaited:
+    unready = [each for each in nodes if not each.state.is_well and each.reason not in (OLD_POD, OLD_SETTINGS)]
+    if agents is None or not agents.held_up or not waiting or not unready:
         return
     more = agents.unavailable + agents.most_unavailable
-    first, others = awaited[0], [counted(len(awaited) - 1, "more node")] if len(awaited) > 1 else []
+    raised = (
+        f"helm upgrade istio-cni charts/istio-cni --namespace {agents.namespace} --reuse-values "
+        f"--set cni.maxUnavailable={more}"
+    )
+    counting = [each for each in planes if each.counts]
+    passes = _is_available(answers.controllers) and not any(each.degraded == HELD_UP for each in counting)
+    awaited = [each for each in unready if not (passes and each.was_unready)]
+    if not awaited:
+        # Without an IstioControlPlane the controller cannot say that it may not.
+        unsure = (
+            "" if counting else f". Where their number stays, as before Kubernetes 1.30, let it pass them: {raised}"
+        )
+        yield Finding(
+            Weight.NOTE,
+            f"the roll-out passes {_first_of(unready)}, not ready since before it: the controller goes on with "
+            f"{counted(len(waiting), 'agent')} still to be replaced",
+            f"Mend what keeps these from being ready; the others do not wait for it{unsure}",
+        )
+        return
     yield Finding(
         Weight.NOTE,
-        f"the roll-out waits for {listed([first.name, *others])} ({first.reason}: {first.message}), with "
+        f"the roll-out waits for {_first_of(awaited)}, with "
         f"{counted(len(waiting), 'agent')} still to be replaced: at most {counted(agents.most_unavailable, 'node')} may be "
         f"without a ready agent (cni.maxUnavailable), and {agents.unavailable:,} {'is' if agents.unavailable == 1 else 'are'}",
-        "Mend what keeps these from being ready; or let the roll-out pass them: helm upgrade istio-cni charts/istio-cni "
-        f"--namespace {agents.namespace} --reuse-values --set cni.maxUnavailable={more}",
+        f"Mend what keeps these from being ready; or let the roll-out pass them: {raised}",
+    )
+
+
+def _first_of(nodes: Sequence[Node]) -> str:
+    """Name the first with what is wrong there, and count the others."""
+    first, others = nodes[0], [counted(len(nodes) - 1, "more node")] if len(nodes) > 1 else []
+    return f"{listed([first.name, *others])} ({first.reason}: {first.message})"
+
+
+def _is_available(controllers: Sequence[Object] | Unasked) -> bool:
+    return not isinstance(controllers, Unasked) and any(
+        (each.get("status") or {}).get("availableReplicas") for each in controllers
     )
 
 

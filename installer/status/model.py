@@ -222,6 +222,7 @@ class Node:
         settings: NAMESPACE/NAME@GENERATION of the control plane whose settings are in force; empty for the chart's.
         pod: the agent's.
         flaw: what is wrong though pods are redirected; None if nothing is, or they are not.
+        was_unready: whether it was not ready before its agent's pod was made, or that pod does not end: a roll-out passes it.
     """
 
     name: str
@@ -242,6 +243,7 @@ class Node:
     settings: str = ""
     pod: str = ""
     flaw: Flaw | None = None
+    was_unready: bool = False
 
 
 @dataclass(frozen=True)

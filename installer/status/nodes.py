@@ -119,8 +119,19 @@ class _Judge:
             since=moment(self._ready.get("lastTransitionTime")) if said.by_condition else None,
             pod=self._pod_name,
             flaw=self._flaw if said.state in (State.READY, State.UPDATING) else self._rest,
+            was_unready=self._was_unready,
             **_reported(self._status),
         )
+
+    @property
+    def _was_unready(self) -> bool:
+        """Whether the controller lets a roll-out pass it, as `installer.controller.passing` decides it."""
+        metadata = (self.pod or {}).get("metadata", {})
+        since, created = moment(self._ready.get("lastTransitionTime")), moment(metadata.get("creationTimestamp"))
+        is_older = (
+            self._ready.get("status") == "False" and since is not None and created is not None and since < created
+        )
+        return is_older or bool(metadata.get("deletionTimestamp"))
 
     def _leaving(self) -> _Verdict:
         if self._status.get("state") == "Removed":

@@ -494,6 +494,43 @@ def test_a_roll_out_is_held_up_where_as_many_nodes_as_may_be_have_no_ready_agent
     assert any("the roll-out waits for" in each for each in notes(found)) is held_up
 
 
+NEWER = pod("node-1", "ContainerCreating", "0/1", creationTimestamp=ago(minutes=5))  # than node-1's trouble
+HELD_UP = {"type": "Degraded", "status": "True", "reason": "NodesHoldUpRollout"}
+
+
+@pytest.mark.parametrize(
+    ("first", "known", "waits"),
+    [
+        (NEWER, {}, False),
+        (pod("node-1", "Terminating", "0/1", deletionTimestamp=ago(minutes=5)), {}, False),
+        (WAITING[0], {}, True),
+        (NEWER, {"planes": []}, False),
+        (NEWER, {"planes": [plane(conditions=[HELD_UP])]}, True),  # the controller may not, by its own word
+        (NEWER, {"controllers": [controller(0)]}, True),
+        (NEWER, {"controllers": []}, True),
+        (NEWER, {"controllers": Unasked("deployments.apps", Why.FORBIDDEN, "")}, True),
+    ],
+)
+def test_a_roll_out_that_the_controller_lets_pass_a_node_waits_for_nobody(
+    first: dict[str, Any], known: dict[str, Any], waits: bool
+) -> None:
+    rolled = daemonset(updated=1, unavailable=1)
+    reports = instead(REPORTS, MISSING)
+    found = glance(answers(daemonsets=[rolled], reports=reports, pods=[first, *WAITING[1:]], **known))
+    (said,) = [each for each in found.findings if "the roll-out" in each.what]
+    assert ("waits for node-1" in said.what, "passes node-1" in said.what) == (waits, not waits)
+    assert "2 agents still to be replaced" in said.what
+    assert ("cni.maxUnavailable" in said.remedy) is (waits or known == {"planes": []})
+
+
+def test_a_roll_out_waits_by_name_only_for_the_nodes_that_it_does_not_pass() -> None:
+    rolled = daemonset(updated=2, unavailable=2, at_most=2)
+    broken = report("node-2", ready="False", reason="NotInstalled", message="no conflist")
+    pods = [NEWER, pod("node-2", "Running", "0/1"), WAITING[2]]
+    (said,) = notes(glance(answers(daemonsets=[rolled], reports=instead(instead(REPORTS, MISSING), broken), pods=pods)))
+    assert said.startswith("the roll-out waits for node-2 (NotInstalled: no conflist), with 1 agent still")
+
+
 def test_a_roll_out_waits_for_nobody_by_name_where_no_agent_waits_for_its_turn() -> None:
     rolled = daemonset(updated=1, unavailable=1)
     pods = [pod("node-1", "ContainerCreating", "0/1"), pod("node-2"), pod("node-3")]
