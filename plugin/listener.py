@@ -34,14 +34,15 @@ class Listener:
             listening: a listening socket, non-blocking; it is closed by `stop`.
             serve: what to do with each connection, which is closed afterwards. It is given something to call once it is
                 clear what the connection is for: until then the connection may have to make room for a newer one.
-            most: how many are served at the same time; the others wait in the kernel's queue.
+            most: how many are served at the same time, at least 2; the others wait in the kernel's queue.
             unheard: how many of them may be those that have not said what they want. The oldest of these is closed when
                 there are more: whoever connects and is silent is in nobody's way.
             at_a_time: how many are taken before those that were taken get on.
         """
         self._listening = listening
         self._serve = serve
-        self._most, self._unheard, self._at_a_time = most, min(unheard, most), at_a_time
+        self._most, self._at_a_time = most, at_a_time
+        self._unheard = min(unheard, most - 1)  # one place is left to whoever comes next: it has the oldest make room
         self._tasks: dict[asyncio.Task[None], socket.socket] = {}
         self._silent: dict[socket.socket, tuple[asyncio.Task[None], float]] = {}  # and since when; the oldest first
         self._room = asyncio.Event()

@@ -78,7 +78,8 @@ class Server:
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
         most = min(MOST, room() // 2)
-        self._listener = Listener(listening, self._serve, most=most, unheard=UNHEARD, at_a_time=most)
+        unheard = min(UNHEARD, most // 2)  # with few descriptors too, the silent leave room for those that are served
+        self._listener = Listener(listening, self._serve, most=most, unheard=unheard, at_a_time=most)
         self._listener.start()
 
     def _bind(self, listening: socket.socket) -> None:

@@ -88,7 +88,7 @@ while True:
 """
 
 
-@pytest.fixture(params=[None, 1000, 400], ids=["the limit as it is", "1,000 descriptors", "400 descriptors"])
+@pytest.fixture(params=[None, 1000, 256], ids=["the limit as it is", "1,000 descriptors", "256 descriptors"])
 def agent(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[AgentProcess]:
     for name in ("conf", "bin", "pods"):
         (tmp_path / name).mkdir()
