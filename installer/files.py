@@ -377,19 +377,21 @@ def lock(socket_path: Path) -> int:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still(fd, path):
-                os.truncate(fd, 0)
-                os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        with contextlib.ExitStack() as opened:  # one that stayed open would hold the lock against our next try
+            opened.callback(os.close, fd)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+                raise AlreadyRunningError(
+                    f"{path}: saw an agent running on this node (process {holder}), expected none: stop it first"
+                ) from None
+            if _is_still(fd, path):  # else an uninstall took the file away between our open and our lock
+                with contextlib.suppress(OSError):  # the number is for people: a full file system keeps no pod waiting
+                    os.truncate(fd, 0)
+                    os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+                opened.pop_all()
                 return fd
-        except BlockingIOError:
-            holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(fd)
-            raise AlreadyRunningError(
-                f"{path}: saw an agent running on this node (process {holder}), expected none: stop it first"
-            ) from None
-        os.close(fd)  # an uninstall took the file away between our open and our lock
 
 
 def is_locked(fd: int, socket_path: Path) -> bool:

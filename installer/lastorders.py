@@ -11,7 +11,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from installer.files import PRIVATE, Directory
+from installer.files import PRIVATE, Directory, explain
 from installer.orders import ControlPlane, Orders
 from installer.settings import SettingError, declarations
 
@@ -43,7 +43,7 @@ def keep(orders: Orders) -> None:
         with Directory(path.parent, path.parent) as folder:
             folder.write(path.name, (json.dumps(kept).encode(),), PRIVATE)
     except OSError as error:
-        _log.warning("the orders of this node could not be kept", extra={"file": str(path), "reason": str(error)})
+        _log.warning("the orders of this node could not be kept", extra={"file": str(path), "reason": explain(error)})
 
 
 def recall(base: Settings) -> Orders:

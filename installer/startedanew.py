@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from installer.files import PRIVATE, Directory
+from installer.files import PRIVATE, Directory, explain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,7 @@ def keep_that_it_ends(agent_socket: Path) -> bool:
         with Directory(path.parent, path.parent) as folder:
             folder.write(path.name, (b"",), PRIVATE)
     except OSError as error:
-        extra = {"file": str(path), "reason": str(error)}
+        extra = {"file": str(path), "reason": explain(error)}
         _log.warning("the agent does not end to see the node's mounts, as that cannot be kept", extra=extra)
         return False
     return True

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import subprocess
 import sys
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from installer import reconcile
 from tests.installer.node import PLUGIN_BYTES, PRIMARY, SLOWEST, NodeOnDisk, names, running
+from tests.support.agent import AgentProcess
 from tests.support.wait import eventually, until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from installer.nodestate import NodeState
 
 
@@ -53,6 +59,11 @@ def share(path: Path, mounted: Path) -> None:
 def allow(limit: str, number: int) -> None:
     """Change a limit of this user namespace alone."""
     Path("/proc/sys/user", limit).write_text(str(number))
+
+
+def chattr(change: str, path: Path) -> None:
+    """Set or take away a file's attributes."""
+    subprocess.run(["/usr/bin/chattr", change, str(path)], check=True)
 
 
 def fill(path: Path) -> Path:
@@ -107,6 +118,125 @@ async def read_only(node: NodeOnDisk) -> None:
         remount(node.conf, "rw")
         await run.until(installed)
     assert node.has_entry("10-primary.conflist")
+
+
+async def no_inodes(node: NodeOnDisk) -> None:
+    """There is space, but for no further file."""
+    mount(node.conf, "nr_inodes=2")
+    (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
+    async with running(node.settings) as run:
+        await run.until(lambda state: "No space left on device; free some space" in (state.reason or ""))
+        assert node.files() == {"10-primary.conflist": PRIMARY}
+        remount(node.conf, "nr_inodes=100")
+        await run.until(installed)
+    assert names(node.conf) == ["10-primary.conflist"]
+
+
+async def immutable(node: NodeOnDisk) -> None:
+    """Files, and then directories, may not be changed (chattr +i): told, nothing left beside them, mended when they may."""
+    for path in (node.conf, node.bin):
+        mount(path, "size=8m")
+    conflist = node.conf / "10-primary.conflist"
+    for what in (conflist, node.plugin, node.conf, node.bin):
+        conflist.write_bytes(PRIMARY)
+        node.plugin.unlink(missing_ok=True)
+        if what == node.plugin:
+            what.write_bytes(b"half")
+        chattr("+i", what)
+        before = node.files(), names(node.bin)
+        async with running(node.settings) as run:
+            await run.until(lambda state: "must not be immutable (lsattr)" in (state.reason or ""))
+            saw = str(conflist if what in (conflist, node.conf) else node.plugin)
+            assert saw in (run.states[-1].reason or ""), run.states[-1]
+            assert (node.files(), names(node.bin)) == (before[0], before[1] or names(node.bin))
+            chattr("-i", what)
+            await run.until(installed)
+        assert names(node.conf) == ["10-primary.conflist"]
+        assert names(node.bin) == ["istio-cni"]
+        assert node.has_entry("10-primary.conflist")
+
+
+async def full_socket_dir(node: NodeOnDisk) -> None:
+    """No byte is free beside the socket, as what is in /run is memory: a socket and a lock need none, and pods are served."""
+    agent = _beside(node)
+    fill(agent.socket.parents[1])
+    with agent:
+        assert agent.ready()
+        agent.socket.unlink()
+        until(lambda: agent.socket.exists() and agent.get("/readyz")[0] == 200, SLOWEST, "it is served again")
+
+
+async def no_inodes_for_the_socket(node: NodeOnDisk) -> None:
+    """There is no room for a further file."""
+
+    def use_up(path: Path) -> None:
+        with suppress(OSError):
+            for number in range(100):
+                (path / f"filler{number}").touch()
+
+    def give_back(path: Path) -> None:
+        for each in path.glob("filler*"):
+            each.unlink()
+
+    await _cannot_serve(node, use_up, give_back, "No space left on device; free some space")
+
+
+async def read_only_socket_dir(node: NodeOnDisk) -> None:
+    """The file system of the socket is mounted read-only."""
+
+    def over(path: Path) -> None:  # not in place of what the agent has open for writing, which is refused
+        subprocess.run(["/bin/mount", "--bind", str(path), str(path)], check=True)
+        remount(path, "bind,ro")
+
+    def away(path: Path) -> None:
+        subprocess.run(["/bin/umount", "--lazy", str(path)], check=True)
+
+    await _cannot_serve(node, over, away, "mount it writable")
+
+
+async def immutable_socket_dir(node: NodeOnDisk) -> None:
+    """Nothing may be made in the socket's directory (chattr +i)."""
+
+    def change(path: Path, how: str) -> None:
+        chattr(how, path / "run")
+
+    await _cannot_serve(node, partial(change, how="+i"), partial(change, how="-i"), "must not be immutable (lsattr)")
+
+
+def _beside(node: NodeOnDisk) -> AgentProcess:
+    """Prepare a real agent whose socket is on a small file system of its own."""
+    state = node.root / "state"
+    state.mkdir()
+    mount(state, "size=16k,nr_inodes=10")
+    (state / "run").mkdir(mode=0o700)
+    (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
+    (node.root / "pods").mkdir()
+    options: dict[str, str | Path] = {"pods-from": node.root / "pods", "agent-socket": state / "run" / "agent.sock"}
+    agent = AgentProcess(node.root, conf_dir=node.conf, bin_dir=node.bin, options=options)
+    agent.socket = state / "run" / "agent.sock"
+    return agent
+
+
+async def _cannot_serve(
+    node: NodeOnDisk, spoil: Callable[[Path], object], mend: Callable[[Path], object], reason: str
+) -> None:
+    """Spoil the file system of the socket before an agent starts, and under one that runs as its socket goes."""
+    agent = _beside(node)
+    directory = agent.socket.parent
+    spoil(directory.parent)
+    with agent:
+        assert agent.process is not None
+        until(lambda: reason in agent.log.read_text(), SLOWEST, "it says why it does not begin")
+        mend(directory.parent)
+        assert agent.ready()
+        agent.process.send_signal(signal.SIGSTOP)
+        agent.socket.unlink()
+        spoil(directory.parent)
+        agent.process.send_signal(signal.SIGCONT)
+        until(lambda: reason in agent.get("/readyz")[1], SLOWEST, "it is not ready, and says why")
+        mend(directory.parent)
+        until(lambda: agent.get("/readyz")[0] == 200, SLOWEST, "it is ready again")
+    assert names(directory) == ["agent.sock", "agent.sock.lock"]
 
 
 async def mounted_over(node: NodeOnDisk) -> None:
@@ -246,7 +376,13 @@ SCENES = {
     for scene in (
         full_conf_dir,
         full_bin_dir,
+        no_inodes,
         read_only,
+        immutable,
+        full_socket_dir,
+        no_inodes_for_the_socket,
+        read_only_socket_dir,
+        immutable_socket_dir,
         mounted_over,
         mounted_over_above,
         mounted_over_on_the_host,
