@@ -2,6 +2,9 @@
 
 No livenessProbe does that: whoever listens on the health address before the agent would be asked in its place, and an agent
 that serves pods be killed (F37).
+
+An agent that was stopped for as long (SIGSTOP, a frozen cgroup) may end too when it goes on: what it knows is stale by then,
+and the one that starts anew loses nothing. A suspended machine does not count, as its monotonic clock stands still.
 """
 
 from __future__ import annotations

@@ -66,8 +66,10 @@ class RuntimeCheck:
         before, self._state = self._state, state
         if before not in (None, state):  # what was there for a moment may have been loaded in that
             self._begin(now)
-        if written > self._since:
-            self._begin(written)
+        if self._since > now:  # the clock was set back
+            self._begin(now)
+        if before is None or self._since < written <= now:
+            self._begin(min(written, now))
         if (setups, self._since) == self._seen:
             return
         self._seen = setups, self._since

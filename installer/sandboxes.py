@@ -124,7 +124,7 @@ class Sandboxes:
                     self._put(name, None)
                 for name, entry in found.items():
                     self._compare(name, partial(entry.stat, follow_symlinks=False))
-                self._directory = directory if seen.st_mtime < now - CLOCK else None
+                self._directory = directory if abs(now - seen.st_mtime) > CLOCK else None
                 self._next_resync = clock + RESYNC
         except FileNotFoundError:  # no pod has been started yet
             for name in [*self._files]:

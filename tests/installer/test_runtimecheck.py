@@ -61,6 +61,22 @@ def test_what_was_put_back_begins_anew() -> None:
         assert found.reason(FILE) is None
 
 
+def test_a_clock_that_was_set_back_after_the_entry_was_written_keeps_nothing_from_being_seen() -> None:
+    late, hours = WRITTEN + 901, 6 * 3600.0
+    for ahead in (hours, 30 * 24 * 3600.0):
+        found = check(written=WRITTEN + ahead)  # by the clock as it was
+        for age in (20, 30):
+            found.see([setup(901 + age, False)], INSTALLED, WRITTEN + ahead, late + age + 1)
+        assert found.reason(FILE) is not None
+    found = RuntimeCheck()
+    found.see((), INSTALLED, WRITTEN, WRITTEN + hours)
+    found.see((), replace(INSTALLED, repairs=1), WRITTEN + hours, WRITTEN + hours + 1)
+    found.see((), replace(INSTALLED, repairs=1), WRITTEN + hours, late)  # set back now
+    for age in (20, 30):
+        found.see([setup(901 + age, False)], replace(INSTALLED, repairs=1), WRITTEN + hours, late + age + 1)
+    assert found.reason(FILE) is not None
+
+
 def test_those_of_a_clock_that_was_set_back_since_do_not_count() -> None:
     hour = 3600.0  # before the agent came, the clock was ahead by it
     found = check(setup(hour, False), setup(hour + 10, False))
