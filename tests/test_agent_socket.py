@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -242,3 +243,26 @@ def test_an_uninstall_takes_away_the_directory_of_an_agent_and_no_other(tmp_path
         assert stat.S_IMODE(agent.socket.parent.stat().st_mode) == 0o755
     assert agent.uninstall().returncode == 0
     assert not agent.socket.parent.exists()
+
+
+async def test_of_two_agents_on_one_node_the_second_waits_and_takes_over(agent: AgentProcess, tmp_path: Path) -> None:
+    """As while a roll-out overlaps: two releases, which write two plugin files."""
+    agent.ready()
+    newer = tmp_path / "newer-plugin"
+    newer.write_bytes((tmp_path / "bin" / "istio-cni").read_bytes() + b"\0newer")
+    options: dict[str, str | Path] = {"pods-from": tmp_path / "pods", "plugin-file": newer}
+    options["agent-socket"] = agent.socket
+    (tmp_path / "second").mkdir()
+    second = AgentProcess(tmp_path / "second", conf_dir=agent.conf_dir, bin_dir=agent.bin_dir, options=options)
+    with second, Netns(tmp_path / "netns") as netns:
+        until(lambda: "saw an agent running on this node" in second.log.read_text(), 20, "it waits")
+        before = (tmp_path / "bin" / "istio-cni").stat()
+        assert (await agent.add(netns, "shop", "web")).status == 0
+        assert (tmp_path / "bin" / "istio-cni").stat().st_ino == before.st_ino
+        agent.stop(signal.SIGKILL)
+        assert second.ready()
+        assert (tmp_path / "bin" / "istio-cni").read_bytes() == newer.read_bytes()
+        agent.start()
+        until(lambda: agent.log.read_text().count("saw an agent running on this node") == 1, 20, "the first one waits")
+        assert (await second.add(netns, "shop", "web")).status == 0
+        assert (tmp_path / "bin" / "istio-cni").read_bytes() == newer.read_bytes()
