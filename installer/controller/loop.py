@@ -153,7 +153,8 @@ class Loop:
         world = self._world()
         made = plan.plan(world, self._options.namespace)
         faults = [*await self._roll_out(world, made, now), *await self._binding.keep(made)]
-        world = self._world()  # nodes are judged by the DaemonSet as it is now
+        # Nodes are judged by the DaemonSet as it is now; of a resource that has come meanwhile nothing is planned yet.
+        world = replace(self._world(), resources=world.resources)
         judged = await self._pass_by(world, made, self._judge(world, made, now), now)
         await self._taint(world, made, now)
         await self._write_statuses(world, made, judged, faults, now)

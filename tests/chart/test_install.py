@@ -26,6 +26,7 @@ RIGHTS = {
     ("get", "istiocninodes.cni.istio.io"), ("create", "istiocninodes.cni.istio.io"),
     ("patch", "istiocninodes.cni.istio.io"), ("patch", "istiocninodes/status.cni.istio.io"),
     ("get", "daemonsets.apps.istio-cni-node"), ("create", "events.events.k8s.io"),
+    ("get", "runtimeclasses.node.k8s.io"),
 }  # fmt: skip
 CONTROLLERS = {
     ("list", "istiocontrolplanes.install.istio.io"), ("watch", "istiocontrolplanes.install.istio.io"),
