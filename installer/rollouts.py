@@ -8,10 +8,14 @@ unless the controller passes it (`installer.controller.passing`).
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
+
+SKEW = timedelta(seconds=60)  # between the clocks of a node, by which its agent reports, and of the API server
 
 HELD_UP = "NodesHoldUpRollout"  # the reason of Degraded while the controller does not pass the nodes that are not ready
 
@@ -27,7 +31,14 @@ def most_unavailable(daemonset: Mapping[str, Any]) -> int:
 
 
 def is_held_up(daemonset: Mapping[str, Any]) -> bool:
-    """Say whether agents wait to be replaced until others are ready."""
+    """Say whether agents wait to be replaced until others are ready; with `OnDelete` they wait for whoever deletes them."""
+    if (daemonset["spec"].get("updateStrategy") or {}).get("type") == "OnDelete":
+        return False
     status = daemonset.get("status") or {}
     waiting = (status.get("desiredNumberScheduled") or 0) - (status.get("updatedNumberScheduled") or 0)
     return waiting > 0 and (status.get("numberUnavailable") or 0) >= most_unavailable(daemonset)
+
+
+def is_older(trouble: datetime, agent: datetime) -> bool:
+    """Say whether a node's trouble is certainly older than its agent's pod, and so not the new template's fault."""
+    return trouble < agent - SKEW

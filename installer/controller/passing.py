@@ -3,8 +3,9 @@
 Kubernetes counts a node without a ready agent against `maxUnavailable` whatever the reason. Old agents that are not ready it
 replaces at once, so that a fix which mends their nodes goes on by itself. What it does not mend, such as a pool whose runtime
 reads another directory, or a node that is off, would hold up all others for ever. So of nodes whose trouble is older than their
-new agent, none counts here. The old agents of the others are deleted, as many at a time as `maxUnavailable` says, and their
-DaemonSet makes new ones. Until one of those is ready it is one at a time: a template that no node can start stops there.
+new agent, none counts here: older by more than clocks differ, or a template that no node can start would pass for it. The old
+agents of the others are deleted, as many at a time as `maxUnavailable` says, and their DaemonSet makes new ones. Until one of
+those is ready it is one at a time: a template that no node can start stops there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from installer.controller import rollout
-from installer.rollouts import is_held_up, most_unavailable
+from installer.rollouts import is_held_up, is_older, most_unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -67,5 +68,5 @@ def _passed(
                 yield name
         elif pod and not pod.ready and not pod.going:
             report = reports.get(name)
-            if report and report.ready is False and report.since and report.since < pod.created:
+            if report and report.ready is False and report.since and is_older(report.since, pod.created):
                 yield name

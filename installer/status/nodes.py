@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.objects import DAEMONSET, REDIRECTING, cleaning_command
+from installer.rollouts import is_older
 from installer.status.ages import moment
 from installer.status.model import Flaw, Node, Repairs, State, Unasked
 from installer.status.words import kubectl, listed
@@ -128,10 +129,9 @@ class _Judge:
         """Whether the controller lets a roll-out pass it, as `installer.controller.passing` decides it."""
         metadata = (self.pod or {}).get("metadata", {})
         since, created = moment(self._ready.get("lastTransitionTime")), moment(metadata.get("creationTimestamp"))
-        is_older = (
-            self._ready.get("status") == "False" and since is not None and created is not None and since < created
-        )
-        return is_older or bool(metadata.get("deletionTimestamp"))
+        unready = self._ready.get("status") == "False"
+        was_unready = unready and since is not None and created is not None and is_older(since, created)
+        return was_unready or bool(metadata.get("deletionTimestamp"))
 
     def _leaving(self) -> _Verdict:
         if self._status.get("state") == "Removed":

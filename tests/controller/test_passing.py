@@ -10,6 +10,7 @@ import pytest
 
 from installer.controller.passing import PATIENCE, following
 from installer.controller.plan import World
+from installer.rollouts import SKEW
 from tests.controller.samples import LONG_AGO, NOW, TEMPLATE, daemonset, pod, report
 
 if TYPE_CHECKING:
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 SECOND = timedelta(seconds=1)
 READY = pod(template=TEMPLATE, created=NOW)
 OLD = pod(template="6")
-STUCK = pod(template=TEMPLATE, ready=False, created=LONG_AGO + SECOND)  # its report is of LONG_AGO
+STUCK = pod(template=TEMPLATE, ready=False, created=LONG_AGO + SKEW + SECOND)  # its report is of LONG_AGO
 BROKEN = pod(template=TEMPLATE, ready=False, created=LONG_AGO - SECOND)
+BEHIND = pod(
+    template=TEMPLATE, ready=False, created=LONG_AGO + 5 * SECOND
+)  # as BROKEN, on a node whose clock is behind
 STARTING = pod(template=TEMPLATE, ready=False, created=NOW)
 ENDING = pod(template="6", going=True, ends=NOW)
 OFF = pod(template="6", going=True, ends=NOW - PATIENCE - SECOND)
@@ -59,6 +63,7 @@ def found(most: int | str, *pods: AgentPod | None, **changed: Any) -> tuple[list
         (1, (OFF, OLD, OLD), (["n1"], False)),
         (1, (ENDING, OLD, OLD), ([], True)),  # Kubernetes' own work
         (1, (BROKEN, OLD, OLD), ([], True)),
+        (1, (BEHIND, OLD, OLD), ([], True)),
         (1, (STUCK, BROKEN, OLD), ([], True)),
         (2, (STUCK, STUCK, BROKEN, READY, OLD), (["n4"], True)),
         (1, (STUCK, READY, READY), ([], False)),
@@ -80,3 +85,11 @@ def test_nothing_is_replaced_where_there_is_no_daemonset_or_none_that_runs() -> 
     parked = daemonset()
     parked["spec"]["template"]["spec"]["nodeSelector"] = {"cni.istio.io/parked": "true"}
     assert found(1, STUCK, OLD, daemonset=parked) == ([], False)
+
+
+def test_nothing_is_replaced_where_somebody_else_deletes_the_agents() -> None:
+    by_hand = daemonset()
+    by_hand["spec"]["updateStrategy"] = {"type": "OnDelete"}
+    by_hand["status"] = {"desiredNumberScheduled": 2, "updatedNumberScheduled": 1, "numberUnavailable": 1}
+    assert found(1, STUCK, OLD) == (["n1"], False)
+    assert found(1, STUCK, OLD, daemonset=by_hand) == ([], False)
