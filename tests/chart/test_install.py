@@ -36,6 +36,7 @@ CONTROLLERS = {
     ("list", "nodes"), ("watch", "nodes"), ("patch", "nodes"), ("create", "events"),
 }  # fmt: skip
 CONTROLLERS_IN_ITS_NAMESPACE = {
+    ("delete", "pods"),  # of the DaemonSet, as a policy says
     ("list", "daemonsets.apps.istio-cni-node"), ("watch", "daemonsets.apps.istio-cni-node"),
     ("patch", "daemonsets.apps.istio-cni-node"), ("list", "pods"), ("watch", "pods"), ("list", "events"),
     ("create", "leases.coordination.k8s.io"), ("get", "leases.coordination.k8s.io.istio-cni-controller"),
