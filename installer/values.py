@@ -33,11 +33,25 @@ OF_THE_CHART = (  # values of the chart alone
     "multus", "namespace", "networkPolicy", "nodeSelector", "podMonitor", "preDeleteHook",
     "resourceQuota", "seLinuxOptions", "taint", "tolerations",
 )  # fmt: skip
-_QUANTITY = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+|[KMGTPE]i|[numkMGTPE])?$"
-_QUANTITIES = {"type": "object", "additionalProperties": {"type": ["string", "number"], "pattern": _QUANTITY}}
+# The patterns end in \Z, as $ lets a line end follow; a `description` says what is expected.
+_QUANTITY = {
+    "type": ["string", "number"],
+    "pattern": r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+|[KMGTPE]i|[numkMGTPE])?\Z",
+    "description": "a quantity, such as 100m or 128Mi",
+}
+_QUANTITIES = {"type": "object", "additionalProperties": _QUANTITY}
 OF_THE_DAEMONSET: Mapping[str, Mapping[str, Any]] = {
-    "hub": {"type": "string"},
-    "tag": {"type": ["string", "integer"]},
+    "hub": {
+        "type": "string",
+        "pattern": r"^(([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[a-z0-9._-]+)*/?)?\Z",
+        "description": "a registry, and a path in it, without tag and digest, such as registry.example.org:5000/mesh",
+    },
+    "tag": {
+        "type": ["string", "integer"],
+        "pattern": r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?\Z",
+        "minimum": 0,
+        "description": "a tag, @sha256: and 64 lowercase hexadecimal digits, or both, such as 0.1.0 or 0.1.0@sha256:…",
+    },
     "pullPolicy": {"type": "string", "enum": ["Always", "IfNotPresent", "Never"]},
     "psp_cluster_role": {"type": "string"},
     "podAnnotations": {"type": "object", "additionalProperties": {"type": "string"}},
@@ -148,8 +162,8 @@ def _problems_of(error: ValidationError, place: str) -> Iterator[Problem]:
         yield from (
             Problem(f"{place}.{key}", no_such_value(key, allowed)) for key in error.instance if key not in allowed
         )
-    elif error.validator == "pattern":
-        yield Problem(place, f"saw {error.instance!r:.80}, expected a quantity, such as 100m or 128Mi")
+    elif error.validator in ("pattern", "minimum") and isinstance(error.schema, dict):
+        yield Problem(place, f"saw {error.instance!r:.80}, expected {error.schema['description']}")
     else:
         yield Problem(place, _said(error))
 

@@ -75,6 +75,8 @@ def overriding(wanted: Wanted | None) -> dict[str, Any]:
     values = {name: wanted.daemonset[name] for name in _FROM_DAEMONSET if name in wanted.daemonset}
     if "tag" in values:
         values["tag"] = str(values["tag"])  # of digits alone it is a number in YAML
+        if not values["tag"]:
+            del values["tag"]  # the chart's
     return values | {key: wanted.agents[name] for key, name in _FROM_AGENTS.items() if name in wanted.agents}
 
 
@@ -192,4 +194,6 @@ def _spec(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _image(hub: str, tag: str) -> str:
-    return f"{hub.rstrip('/')}/install-cni:{tag}" if hub else f"install-cni:{tag}"
+    """Name the image: as the chart does (istio-cni.image)."""
+    name = f"{hub.removesuffix('/')}/install-cni" if hub else "install-cni"
+    return f"{name}{tag}" if tag.startswith("@") else f"{name}:{tag}"

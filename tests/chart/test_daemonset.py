@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.chart.references import IMAGES
+
 if TYPE_CHECKING:
     from tests.chart.conftest import Refuse, Render
 
@@ -128,16 +130,17 @@ def test_without_a_health_address_there_are_no_probes(render: Render) -> None:
     assert not render({"cni": {"healthAddress": ""}}).container.keys() & {*PROBES, "ports"}
 
 
-@pytest.mark.parametrize(
-    ("given", "image"),
-    [
-        ({}, "install-cni:0.1.0"),
-        ({"hub": "docker.io/istio", "tag": "1.4.0"}, "docker.io/istio/install-cni:1.4.0"),
-        ({"hub": "host:5000/a/", "tag": 20191204}, "host:5000/a/install-cni:20191204"),
-    ],
-)
-def test_the_image_is_that_of_hub_and_tag(render: Render, given: dict[str, Any], image: str) -> None:
-    assert render({"cni": given}).container["image"] == image
+@pytest.mark.parametrize(("hub", "tag"), IMAGES)
+def test_agents_controller_and_hook_run_the_image_of_hub_and_tag(render: Render, hub: str, tag: str | int) -> None:
+    rendered = render({"cni": {"hub": hub, "tag": tag}})
+    (job,) = [each for each in rendered.hooks if each["kind"] == "Job"]
+    (hook,) = job["spec"]["template"]["spec"]["containers"]
+    (controller,) = rendered.controller["containers"]
+    assert [each["image"] for each in (rendered.container, controller, hook)] == [IMAGES[hub, tag]] * 3
+
+
+def test_the_image_is_by_default_of_the_charts_version_and_of_no_registry(render: Render) -> None:
+    assert render().container["image"] == "install-cni:0.1.0"
 
 
 def test_what_users_set_is_where_it_belongs(render: Render) -> None:

@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from installer.resource import Wanted, wanted
+from installer.values import schemas
 from plugin.backend import Backend
 from tests.chart.helm import CHART
+from tests.chart.references import IMAGES, WRONG_HUBS, WRONG_TAGS
 from tests.chart.table import schema as schema_of_the_chart
 from tests.support.wait import until
 
@@ -134,12 +136,35 @@ def test_a_wrong_value_is_refused_with_its_path(apply: Applied, cni: dict[str, A
     assert f"spec.values.cni.{path}:" in done.stderr
 
 
+WRONG_IMAGES = [("tag", each) for each in WRONG_TAGS.values()] + [("hub", each) for each in WRONG_HUBS.values()]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_IMAGES)
+def test_an_image_that_there_cannot_be_is_refused(apply: Applied, name: str, value: str | int) -> None:
+    resource = control_plane(**{name: value})
+    resource["spec"][name] = value
+    done = apply(resource)
+    assert done.returncode != 0
+    assert f"spec.values.cni.{name}:" in done.stderr
+    assert f"spec.{name}:" in done.stderr
+
+
+@pytest.mark.parametrize(("hub", "tag"), [*IMAGES, ("", "")])
+def test_an_image_by_tag_by_digest_or_by_both_gets_in(apply: Applied, hub: str, tag: str | int) -> None:
+    resource = control_plane(hub=hub, tag=tag) | {"metadata": {"name": "image", "namespace": "default"}}
+    resource["spec"] |= {"hub": hub, "tag": tag}
+    done = apply(resource)
+    assert done.returncode == 0, done.stderr
+
+
 def test_chart_and_resource_allow_the_same_texts() -> None:
     (version,) = yaml.safe_load((CHART / "crds" / "istiocontrolplane.yaml").read_text())["spec"]["versions"]
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
     defined = spec["values"]["properties"]["cni"]["properties"]
     of_the_chart = schema_of_the_chart()["properties"]["cni"]["properties"]
-    alike = ("cniBinDir", "cniConfDir", "cniConfFileName")
+    alike = ("hub", "tag", "cniBinDir", "cniConfDir", "cniConfFileName")
+    for name in ("hub", "tag"):
+        assert spec[name]["pattern"] == defined[name]["pattern"] == schemas()[name]["pattern"].replace(r"\Z", "$")
     assert {name: defined[name]["pattern"] for name in alike} == {name: of_the_chart[name]["pattern"] for name in alike}
 
 

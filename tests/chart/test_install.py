@@ -14,6 +14,7 @@ from kubernetes.config import new_client_from_config
 from installer.controller.rollout import wish
 from installer.resource import Wanted, wanted
 from tests.chart.helm import CHART, PLATFORMS
+from tests.chart.references import DIGEST
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -242,14 +243,15 @@ def test_its_token_writes_the_istiocninode_of_its_own_node_alone(cluster: Cluste
     assert "expected that of node others" in written("own", "others", "status", json.dumps(report))
 
 
-def test_an_upgrade_leaves_what_a_resource_asks_for_and_starts_no_agent_again(release: Release) -> None:
+@pytest.mark.parametrize("tag", ["1", f"@{DIGEST}", f"1@{DIGEST}"], ids=["tag", "digest", "both"])
+def test_an_upgrade_leaves_what_a_resource_asks_for_and_starts_no_agent_again(release: Release, tag: str) -> None:
     of_the_chart = {
         "hub": "of-the-chart",
         "podAnnotations": {"a": "1"},
         "controller": {"allowedHubs": ["of-the-resource"]},
     }
     release.helm("install", "istio-cni", str(CHART), values={"cni": of_the_chart})
-    asked = {"hub": "of-the-resource", "podAnnotations": {"b": "2"}, "cniBinDir": "/of/the/resource/cni"}
+    asked = {"hub": "of-the-resource", "tag": tag, "podAnnotations": {"b": "2"}, "cniBinDir": "/of/the/resource/cni"}
     chosen = wanted({"spec": {"values": {"cni": asked}}})
     assert isinstance(chosen, Wanted)
 
@@ -261,7 +263,8 @@ def test_an_upgrade_leaves_what_a_resource_asks_for_and_starts_no_agent_again(re
 
     before = apply(chosen)
     template = before["spec"]["template"]
-    assert template["spec"]["containers"][0]["image"] == "of-the-resource/install-cni:0.1.0"
+    image = f"of-the-resource/install-cni:{tag}".replace(":@", "@")
+    assert template["spec"]["containers"][0]["image"] == image
     assert {each["name"]: each["hostPath"]["path"] for each in template["spec"]["volumes"]}[
         "cni-bin-dir"
     ] == "/of/the/resource/cni"

@@ -320,6 +320,8 @@ BY_THE_CONTROLLER: dict[str, tuple[Request, str]] = {
     "run a hub's port": (of_container(image=f"{HUB}:5000/install-cni:1"), "saw image"),
     "run a hub behind an at": (of_container(image=f"{HUB}@evil.example/install-cni:1"), "saw image"),
     "run after a line": (of_container(image=f"{HUB}/install-cni:1\n"), "is forbidden"),
+    "run a digest in upper case": (of_container(image=f"{HUB}/install-cni@sha256:{'A' * 64}"), "saw image"),
+    "run two digests": (of_container(image=f"{HUB}/install-cni@{DIGEST}@{DIGEST}"), "saw image"),
     "run a digest of another kind": (of_container(image=f"{HUB}/install-cni@sha512:{'0' * 128}"), "saw image"),
     "mount a container's root": (
         directories("/run/containerd/io.containerd.runtime.v2.task/k8s.io/x/rootfs/opt/cni/bin"), "saw directories"

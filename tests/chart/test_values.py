@@ -13,6 +13,7 @@ from jsonschema import Draft7Validator
 from installer import values
 from installer.settings import SettingError, declarations, settings
 from tests.chart.helm import CHART, PLATFORMS, helm
+from tests.chart.references import WRONG_HUBS, WRONG_TAGS
 from tests.chart.table import README, renewed, schema
 
 if TYPE_CHECKING:
@@ -176,6 +177,19 @@ def test_a_wrong_value_is_refused_with_its_path(refuse: Refuse, wrong: dict[str,
     answer = refuse(wrong)
     assert f"at '{path}'" in answer
     assert said in answer
+
+
+@pytest.mark.parametrize("what", WRONG_TAGS)
+def test_a_tag_that_no_image_has_is_refused(refuse: Refuse, what: str) -> None:
+    assert "at '/cni/tag'" in refuse({"cni": {"tag": WRONG_TAGS[what]}})
+
+
+@pytest.mark.parametrize("what", WRONG_HUBS)
+def test_a_hub_that_there_cannot_be_is_refused(refuse: Refuse, what: str) -> None:
+    hub = WRONG_HUBS[what]
+    answer = refuse({"cni": {"hub": hub, "controller": {"allowedHubs": [hub]}}})
+    assert "at '/cni/hub'" in answer
+    assert "at '/cni/controller/allowedHubs/0'" in answer
 
 
 def test_the_schema_names_the_platforms_that_have_a_file() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from installer.controller.rollout import RESOURCE_VALUES
 from installer.objects import DAEMONSET
+from tests.chart.references import DIGEST
 from tests.controller.stage import NAMESPACE, SOON, now
 from tests.support.wait import until
 
@@ -158,6 +159,21 @@ def test_values_for_the_daemonset_are_laid_over_the_charts_and_taken_back(empty_
         assert "more" not in template["metadata"]["annotations"]
         assert template["metadata"]["annotations"]["of"] == "chart"
         assert template["spec"]["volumes"][0]["hostPath"]["path"] == "/opt/cni/bin"
+
+
+def test_an_image_by_digest_is_rolled_out_and_a_wrong_digest_is_not(stage: Stage, controller: Run) -> None:
+    pinned = "registry.example/mesh/install-cni:2@" + DIGEST
+    with controller():
+        stage.apply({"values": {"cni": {"tag": f"@{DIGEST}"}}})
+        until(lambda: container(stage)["image"] == pinned.replace(":2@", "@"), SOON, "that of the digest is rolled out")
+        stage.apply({"values": {"cni": {"tag": f"2@{DIGEST}"}}})
+        until(lambda: container(stage)["image"] == pinned, SOON, "that of tag and digest is rolled out")
+        assert stage.becomes("HEALTHY")["error"] == "", "no node is there to wait for"
+        stage.apply({"unvalidatedValues": {"cni": {"tag": f"2@{DIGEST.upper()}"}}})
+        said = stage.becomes("ERROR")["error"]
+        assert "spec.unvalidatedValues.cni.tag: saw '2@SHA256:" in said
+        assert "64 lowercase hexadecimal digits" in said
+        assert container(stage)["image"] == pinned, "the last good settings stay in force"
 
 
 NOT_ALLOWED = {

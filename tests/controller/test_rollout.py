@@ -12,6 +12,7 @@ from installer.controller import ownership, rollout
 from installer.controller.rollout import CHART_VALUES, RESOURCE_VALUES, RolloutError, is_fulfilled, wish
 from installer.objects import CONTROLLER, PARKED
 from installer.resource import Wanted, wanted
+from tests.chart.references import IMAGES
 from tests.controller import samples
 from tests.controller.samples import CHARTS, LINUX, TEMPLATE, daemonset, resource
 
@@ -118,18 +119,15 @@ def test_the_object_says_whose_it_is_and_what_was_laid_over_it() -> None:
     assert made["metadata"] == {"namespace": "mesh", "name": "istio-cni-node", "annotations": annotations}
 
 
-@pytest.mark.parametrize(
-    ("hub", "tag", "image"),
-    [
-        ("", "1", "install-cni:1"),
-        ("h", "1", "h/install-cni:1"),
-        ("h:5000/a/", "1.4.0", "h:5000/a/install-cni:1.4.0"),
-        ("h", 14, "h/install-cni:14"),
-    ],
-)
-def test_the_image_is_that_of_hub_and_tag(hub: str, tag: str | int, image: str) -> None:
+@pytest.mark.parametrize(("hub", "tag"), IMAGES)
+def test_the_image_is_that_of_hub_and_tag(hub: str, tag: str | int) -> None:
     (container,) = template(asks(hub=hub, tag=tag))["spec"]["containers"]
-    assert container["image"] == image
+    assert container["image"] == IMAGES[hub, tag]
+
+
+def test_an_empty_tag_is_the_charts() -> None:
+    (container,) = template(asks(hub="h", tag=""))["spec"]["containers"]
+    assert container["image"] == f"h/install-cni:{CHARTS['tag']}"
 
 
 def test_parked_no_node_fits_and_then_again_those_that_did() -> None:

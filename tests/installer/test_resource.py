@@ -10,6 +10,7 @@ import yaml
 from installer.resource import Wanted, wanted
 from installer.settings import declarations, settings
 from installer.values import of_agents, schemas
+from tests.chart.references import WRONG_HUBS, WRONG_TAGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,24 @@ def test_resources_that_no_pod_can_have_are_named(block: str, resources: dict[st
     found = wanted({"spec": {block: {"cni": {"resources": resources}}}})
     assert isinstance(found, tuple)
     assert str(found[0]).startswith(f"spec.{block}.cni.{path}")
+
+
+WRONG_IMAGES = [("tag", each) for each in WRONG_TAGS.values()] + [("hub", each) for each in WRONG_HUBS.values()]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_IMAGES)
+def test_an_image_that_there_cannot_be_is_named_wherever_it_is_asked_for(name: str, value: str | int) -> None:
+    expected = {
+        "tag": "expected a tag, @sha256: and 64 lowercase hexadecimal digits, or both",
+        "hub": "expected a registry",
+    }
+    for block in ("values", "unvalidatedValues"):
+        found = wanted({"spec": {block: {"cni": {name: value}}}})
+        assert isinstance(found, tuple), block
+        assert str(found[0]).startswith(f"spec.{block}.cni.{name}: saw {value!r:.80}, {expected[name]}")
+    found = wanted({"spec": {name: value}})
+    assert isinstance(found, tuple)
+    assert str(found[0]).startswith(f"spec.{name}: saw {value!r:.80}, {expected[name]}")
 
 
 def test_the_manifest_of_the_guide_is_understood_as_it_is_written() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from installer.manifest.command import NO_HUB
 from tests.chart.helm import CHART, helm
+from tests.chart.references import DIGEST, IMAGES
 from tests.kube.programs import folder
 from tests.manifest.conftest import OF_THE_GUIDE, dumped, last
 
@@ -42,6 +43,18 @@ def test_the_objects_are_the_charts_byte_for_byte(manifest: Manifest, tmp_path: 
     assert ours.stdout.startswith(by_helm.stdout)
     assert ours.stdout.removeprefix(by_helm.stdout).startswith("---\napiVersion: install.istio.io/v1alpha2\n")
     assert ours.stderr == ""
+
+
+def test_an_image_is_pinned_by_its_digest_and_a_wrong_digest_is_named(generate: Generate, manifest: Manifest) -> None:
+    for hub, tag in (("h", f"1.4.0@{DIGEST}"), ("h/", f"@{DIGEST}")):
+        made = generate(f"--set=hub={hub},tag={tag}")
+        assert made.container["image"] == IMAGES[hub, tag]
+        assert last(made)["spec"] == {"hub": hub, "tag": tag}
+        assert generate("-f", "-", stdin=dumped(last(made))).objects == made.objects
+    done = manifest("generate", f"--set=tag=@{DIGEST.upper()}")
+    assert done.returncode != 0
+    assert "spec.tag: saw '@SHA256:" in done.stderr
+    assert "expected a tag, @sha256: and 64 lowercase hexadecimal digits, or both" in done.stderr
 
 
 def test_hooks_of_helms_are_left_out(manifest: Manifest) -> None:

@@ -34,7 +34,7 @@ more than the controller, whose token may have been stolen: only what that may w
 {{- if or (not $held) (has . (include "istio-cni.hubs" $ | fromJsonArray)) -}}{{- $_ := set $cni "hub" (toString .) -}}{{- end -}}
 {{- end -}}
 {{- with $written.tag -}}
-{{- if regexMatch "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$" (toString .) -}}{{- $_ := set $cni "tag" (toString .) -}}{{- end -}}
+{{- if regexMatch "^([A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$" (toString .) -}}{{- $_ := set $cni "tag" (toString .) -}}{{- end -}}
 {{- end -}}
 {{- with $written.pullPolicy -}}
 {{- if has . (list "Always" "IfNotPresent" "Never") -}}{{- $_ := set $cni "pullPolicy" . -}}{{- end -}}
@@ -81,16 +81,17 @@ more than the controller, whose token may have been stolen: only what that may w
 {{- (include "istio-cni.values" . | fromYaml).namespace | default .Release.Namespace -}}
 {{- end -}}
 
-{{/* The tag of {tag, chart}. One of digits alone is a number in YAML; toJson writes it without an exponent. */}}
+{{/* The tag, digest or both of {tag, chart}. A tag of digits alone is a number in YAML; toJson writes it without an exponent. */}}
 {{- define "istio-cni.tag" -}}
 {{- $tag := .tag | default .chart.AppVersion -}}
 {{- kindIs "string" $tag | ternary $tag (toJson $tag) -}}
 {{- end -}}
 
-{{/* hub/install-cni:tag of {cni, chart}. */}}
+{{/* The image of {cni, chart}: hub/install-cni and :tag, @digest or :tag@digest. */}}
 {{- define "istio-cni.image" -}}
 {{- with .cni.hub }}{{ trimSuffix "/" . }}/{{ end -}}
-install-cni:{{ include "istio-cni.tag" (dict "tag" .cni.tag "chart" .chart) }}
+{{- $tag := include "istio-cni.tag" (dict "tag" .cni.tag "chart" .chart) -}}
+install-cni{{ if not (hasPrefix "@" $tag) }}:{{ end }}{{ $tag }}
 {{- end -}}
 
 {{/* Where the agent serves /healthz, /readyz and /metrics: {host, port, loopback}; empty where it does not. */}}
