@@ -162,13 +162,19 @@ def place(
     """
     chosen = choose(_converted_back(listing), conf_file_name).name
     for name, source in _own(listing).items():
+        if not conf_file_name and any(_order(each) < _order(name) for each in _hidden(listing)):
+            continue  # who knows what the runtime takes
         stays = waits if source not in listing else not _is_valid(listing, source)
-        if stays and conf_file_name in (None, source, name) and (chosen is None or _order(source) < _order(chosen)):
+        if (
+            stays
+            and conf_file_name in (None, source, name)
+            and (chosen is None or max(_order(name), _order(source)) < _order(chosen))
+        ):
             return Place(name, source)
     if chosen is None:
         return None
     if owned or _edited(links, chosen) is None:
-        return Place(_own_name(listing, chosen, owned), chosen)
+        return Place(_own_name(listing, chosen, owned, links), chosen)
     return Place(chosen, chosen)
 
 
@@ -290,12 +296,12 @@ def _own_away(listing: Listing) -> list[str]:
     return [name for name in names if conflist.source_of(_content(listing, name), name.removesuffix(AWAY))]
 
 
-def _own_name(listing: Listing, source: str, preferred: str | None) -> str:
+def _own_name(listing: Listing, source: str, preferred: str | None, links: Links) -> str:
     """Choose the name of a list of our own: before its source in the order, and behind all that comes before that."""
     own = _own(listing)
     computed = source[: source.rindex(".")] + OWN
     for name in [preferred, computed] if preferred else [computed]:
-        in_the_way = name in listing and name not in own and not _is_broken(listing, name)
+        in_the_way = name in links or (name in listing and name not in own and not _is_broken(listing, name))
         if in_the_way or _order(name) >= _order(source):
             continue
         between = (each for each in listing if _order(name) < _order(each) < _order(source) and each not in own)

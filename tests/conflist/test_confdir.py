@@ -235,6 +235,31 @@ def test_an_install_killed_anywhere_and_a_removal_killed_anywhere_give_every_byt
             assert removed(installed(half_removed)) == listing
 
 
+def test_a_list_of_our_own_behind_a_file_out_of_sight_is_not_taken_for_the_runtimes_choice() -> None:
+    listing: Listing = {
+        "05-y.conflist": OUT_OF_SIGHT,
+        "10-a.conf": b"{",
+        "10-a-istio-cni.conflist": own(BRIDGE_CONF, "10-a.conf"),
+    }
+    assert confdir.place(listing) is None
+    assert confdir.plan(listing, ENTRY) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "valid"),
+    [("30-z.conflist", "10-a.conf", "20-b.conflist"), ("05-a.conflist", "05-a.conf", "05-a.conf.conflist")],
+)
+def test_a_list_of_our_own_that_comes_too_late_gives_way(name: str, source: str, valid: str) -> None:
+    listing: Listing = {source: b"{", valid: CALICO, name: own(BRIDGE_CONF, source, name)}
+    assert confdir.place(listing) == confdir.Place(valid, valid)
+    check_install(listing)
+
+
+def test_a_link_by_the_name_of_a_list_of_our_own_stays_one() -> None:
+    listing: Listing = {"02-istio-cni.conflist": b"{", "05-a.conflist": CALICO}
+    check_install(listing, None, "02-istio-cni.conflist", {"02-istio-cni.conflist": None})
+
+
 @directories
 def test_where_all_is_as_it_should_be_nothing_is_done(listing: Listing) -> None:
     assert confdir.plan(installed(listing), ENTRY) == []

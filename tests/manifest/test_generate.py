@@ -169,7 +169,7 @@ def test_other_documents_are_named_on_stderr(manifest: Manifest) -> None:
 
 @pytest.mark.parametrize(
     ("version", "policies"),
-    [("1.25", 0), ("v1.29.15-eks-113cf36", 0), ("1.30", 8), ("v1.30.4-gke.1348000", 8), ("v1.35.4+k3s1", 8)],
+    [("1.25", 0), ("v1.29.15-eks-113cf36", 0), ("1.30", 9), ("v1.30.4-gke.1348000", 9), ("v1.35.4+k3s1", 9)],
 )
 def test_what_the_clusters_version_has_not_is_left_out(generate: Generate, version: str, policies: int) -> None:
     made = generate(f"--kube-version={version}")
