@@ -13,6 +13,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from installer import selection
 from installer.apiserver import METADATA, ApiError
 from installer.objects import PARKED
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from installer.apiserver import ApiServer
+    from installer.selection import Selection
     from installer.settings import DaemonSet
 
 # Seconds from SIGTERM to the end of the process, of the 30 that the kubelet gives; and by when each step on the way has ended.
@@ -104,21 +106,31 @@ async def _of_daemonset(api: ApiServer, whose: Whose) -> _Answer:
     if going is not None:
         raise _UnclearError(f"{named}: saw deletionTimestamp {going!r:.100}, expected a time")
     try:
-        selector = found["spec"]["template"]["spec"].get("nodeSelector") or {}
-        wanted = {str(key): str(value) for key, value in selector.items()}
+        selected = selection.read(found["spec"]["template"]["spec"])
     except (LookupError, TypeError, AttributeError) as error:
-        raise _UnclearError(f"{named}: saw no pod template with a nodeSelector, expected one") from error
+        raise _UnclearError(f"{named}: saw no pod template that says for which nodes it is, expected one") from error
     node = await api.get(f"/api/v1/nodes/{whose.node_name}")
     labels = _metadata(node, "Node", whose.node_name).get("labels")
     if not isinstance(labels, dict) or not labels:
         raise _UnclearError(f"Node {whose.node_name}: saw no labels, expected at least those that its kubelet sets")
-    missing = {key: value for key, value in wanted.items() if labels.get(key) != value}
-    if not missing:
-        return _Answer()
+    return _of_selection(selected, named, whose.node_name, labels)
+
+
+def _of_selection(selected: Selection, named: str, node_name: str, labels: Mapping[str, str]) -> _Answer:
+    """Judge by what selects nodes. Taints do not count: who taints a node for a while uninstalls nothing."""
+    missing = selected.lacks(labels)
     if missing == PARKED:
         return _Answer("its IstioControlPlane was deleted; apply one with spec.cni.enabled true to have it again")
-    listed = ", ".join(f"{key}={value}" for key, value in missing.items())
-    return _Answer(f"{named} does not select this node, which lacks {listed}")
+    if missing:
+        listed = ", ".join(f"{key}={value}" for key, value in missing.items())
+        return _Answer(f"{named} does not select this node, which lacks {listed}")
+    if selected.is_for(node_name, labels):
+        return _Answer()
+    if selected.unclear:
+        raise _UnclearError(
+            f"{named}: saw in its node affinity {selected.unclear:.200}, expected what this release knows"
+        )
+    return _Answer(f"{named} does not select this node, by its node affinity or nodeName")
 
 
 async def _require_own_cluster(api: ApiServer, whose: Whose) -> None:

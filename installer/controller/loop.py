@@ -230,13 +230,15 @@ class Loop:
         return judged if found.waits or refused else replace(judged, held_up_by=0)
 
     async def _taint(self, world: World, made: Plan, now: datetime) -> None:
+        # An agent that does not come to a tainted node would never have the taint taken off.
+        wanted = plan.with_agents(world, besides=[taints.TAINT]) if made.installed else set()
         wished = {
             name: taints.taints(
                 node,
                 world.reports.get(name),
                 world.pods.get(name),
                 now,
-                wanted=made.installed and plan.selected(world, node),
+                wanted=name in wanted,
                 put=self._options.taint_new_nodes,
             )
             for name, node in world.nodes.items()
@@ -250,7 +252,7 @@ class Loop:
             self._caches[Kind.NODE].hear(seen)
             node, its = world.nodes[name], wished[name] or ()
             about = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.uid}
-            await self._teller.tell(about, taints.news(put=len(its) > len(node.taints), wanted=made.installed), now)
+            await self._teller.tell(about, taints.news(put=len(its) > len(node.taints), wanted=name in wanted), now)
 
     async def _speak(self, world: World, judged: status.Fleet, now: datetime) -> None:
         """Say in their IstioCNINodes why agents do not run."""

@@ -14,7 +14,7 @@ from installer.resource import Wanted, wanted
 from installer.rollouts import is_held_up, most_unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from installer.controller.facts import AgentPod, Node, Report
@@ -138,16 +138,26 @@ def fleet(world: World, made: Plan, unwell_since: Mapping[str, datetime], now: d
 
 def concerned(world: World, made: Plan) -> list[str]:
     """Return the nodes that are to have the plugin, or are to lose it, sorted."""
-    return sorted(
-        name
-        for name, node in world.nodes.items()
-        if selected(world, node) or (not made.installed and name in world.reports)
-    )
+    agents = with_agents(world)
+    return sorted(agents | ({*world.nodes} & {*world.reports} if not made.installed else set()))
 
 
-def selected(world: World, node: Node) -> bool:
-    """Say whether the DaemonSet puts an agent onto a node, or would if it were not parked."""
-    return world.daemonset is not None and rollout.selects(world.daemonset, node.labels)
+def with_agents(world: World, *, besides: Iterable[Mapping[str, str]] = ()) -> set[str]:
+    """Name the nodes on which an agent runs or comes, or would if the DaemonSet were not parked (F40).
+
+    Args:
+        world: what is seen.
+        besides: taints that all nodes are taken to have besides their own.
+    """
+    if world.daemonset is None:
+        return set()
+    selection = rollout.unparked(world.daemonset)
+
+    def has_agent(node: Node) -> bool:
+        runs, pod = selection.runs_on(node.name, node.labels, (*node.taints, *besides)), world.pods.get(node.name)
+        return runs.starts or (runs.stays and pod is not None and not pod.going)
+
+    return {name for name, node in world.nodes.items() if has_agent(node)}
 
 
 def faults_of(resource: Mapping[str, Any], made: Plan) -> Sequence[Fault]:

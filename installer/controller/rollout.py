@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from installer import selection
 from installer.controller import ownership
 from installer.controller.facts import CONTAINER
 from installer.objects import CONTROLLER, PARKED
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from installer.controller.ownership import Field
     from installer.resource import Wanted
+    from installer.selection import Selection
 
 CHART_VALUES, RESOURCE_VALUES = "cni.istio.io/chart-values", "cni.istio.io/resource-values"
 
@@ -119,9 +121,9 @@ def is_parked(daemonset: Mapping[str, Any]) -> bool:
     return PARKED.items() <= _selector(daemonset).items()
 
 
-def selects(daemonset: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Say whether a node of these labels is to have a pod, or would be if the DaemonSet were not parked."""
-    return all(labels.get(key) == value for key, value in _nodes_of(daemonset).items())
+def unparked(daemonset: Mapping[str, Any]) -> Selection:
+    """Return which nodes have a pod, or would if the DaemonSet were not parked."""
+    return selection.read(daemonset["spec"]["template"]["spec"] | {"nodeSelector": _nodes_of(daemonset)})
 
 
 def template_generation(daemonset: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from installer import selection
 from installer.objects import DAEMONSET, PARKED
 from installer.rollouts import is_held_up, most_unavailable
 from installer.status.ages import moment
@@ -43,7 +44,7 @@ def glance(answers: Answers, now: datetime) -> Glance:
         namespace=agents.namespace if agents else answers.namespace or "",
         image=agents.image if agents else "",
         template=template_generation(daemonset) if daemonset else "",
-        selector=_selector(daemonset) if daemonset and not out else {},
+        selection=selection.read(_pods_of(daemonset)) if daemonset and not out else None,
         now=now,
     )
     # Of the nodes nothing is known where agents may be in a namespace that nobody has looked into.
@@ -98,7 +99,7 @@ def _agents(daemonset: Object) -> Agents:
     return Agents(
         namespace=metadata["namespace"],
         image=images[0] if images else "",
-        parked=PARKED.keys() <= _selector(daemonset).keys(),
+        parked=PARKED.keys() <= (_pods_of(daemonset).get("nodeSelector") or {}).keys(),
         leaving=bool(metadata.get("deletionTimestamp")),
         wanted=wanted,
         ready=status.get("numberReady") or 0,
@@ -111,8 +112,9 @@ def _agents(daemonset: Object) -> Agents:
     )
 
 
-def _selector(daemonset: Object) -> dict[str, str]:
-    return dict(daemonset["spec"]["template"]["spec"].get("nodeSelector") or {})
+def _pods_of(daemonset: Object) -> Mapping[str, Any]:
+    spec: Mapping[str, Any] = daemonset["spec"]["template"]["spec"]
+    return spec
 
 
 def _oldest(answer: Sequence[Object] | Unasked) -> Object | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
+    from installer.selection import Selection
     from installer.status.model import Answers, Object
 
 PATIENCE = timedelta(seconds=60)  # for an agent that starts, as the controller has it
@@ -42,7 +43,7 @@ class Asked:
         namespace: that of the DaemonSet; empty if it is not known.
         image: the agents'; empty if it is not known.
         template: the generation of the DaemonSet's template; empty if it is not known.
-        selector: the labels of nodes that are to have an agent.
+        selection: which nodes are to have an agent; None: all.
         now: the time.
     """
 
@@ -52,7 +53,7 @@ class Asked:
     namespace: str
     image: str
     template: str
-    selector: Mapping[str, str]
+    selection: Selection | None
     now: datetime
 
 
@@ -84,7 +85,7 @@ def nodes(answers: Answers, asked: Asked) -> tuple[Node, ...]:
             node,
             reports.get(name),
             pods.get(name),
-            replace(asked, out=asked.out or not _selected(node, asked.selector)),
+            replace(asked, out=asked.out or not _selected(name, node, asked.selection)),
             reports_known=not isinstance(answers.reports, Unasked),
             pods_known=not isinstance(answers.pods, Unasked),
         )
@@ -332,11 +333,9 @@ def _is_ready(pod: Object) -> bool:
     return ready == of and not pod["metadata"].get("deletionTimestamp")
 
 
-def _selected(node: Object | None, selector: Mapping[str, str]) -> bool:
-    if node is None:
-        return True
-    labels = node["metadata"].get("labels") or {}
-    return all(labels.get(key) == value for key, value in selector.items())
+def _selected(name: str, node: Object | None, selection: Selection | None) -> bool:
+    """Say whether a node is to have an agent. Its taints are not in kubectl's table; agents tolerate all of them."""
+    return node is None or selection is None or selection.is_for(name, node["metadata"].get("labels") or {})
 
 
 def _by_name(answer: Iterable[Object] | Unasked) -> dict[str, Object]:

@@ -61,9 +61,16 @@ class Stage:
         self.cluster.kubectl("apply", "--filename", str(path))
         return rendered
 
-    def add_node(self, name: str, *, linux: bool = True, taints: Sequence[Mapping[str, str]] = ()) -> None:
+    def add_node(
+        self,
+        name: str,
+        *,
+        linux: bool = True,
+        taints: Sequence[Mapping[str, str]] = (),
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
         """Create a Node."""
-        labels = {"kubernetes.io/os": "linux" if linux else "windows"}
+        labels = {"kubernetes.io/os": "linux" if linux else "windows"} | dict(labels or {})
         self.core.create_node({"metadata": {"name": name, "labels": labels}, "spec": {"taints": list(taints)}})  # type: ignore[arg-type]
 
     def taints(self, node: str) -> list[str]:

@@ -63,6 +63,55 @@ def test_a_taint_is_taken_off_where_no_plugin_is_to_be(stage: Stage, controller:
         until(lambda: KEY not in stage.taints("node1"), SOON, "the taint is off")
 
 
+def test_nodes_that_run_no_daemonset_are_neither_tainted_nor_waited_for(empty_stage: Stage, controller: Run) -> None:
+    stage = empty_stage
+    fargate, virtual = {"eks.amazonaws.com/compute-type": "fargate"}, {"type": "virtual-kubelet"}
+    left_out = [{"key": key, "operator": "NotIn", "values": [value]} for key, value in (fargate | virtual).items()]
+    required = {"nodeSelectorTerms": [{"matchExpressions": left_out}]}
+    stage.install_chart({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}})
+    stage.add_node("running")
+    stage.add_agent("running")
+    with controller(taint=True):
+        stage.report("running", stage.apply({}))
+        stage.add_node("fargate", labels=fargate)
+        stage.add_node(
+            "virtual", labels=virtual, taints=[{"key": "virtual-kubelet.io/provider", "effect": "NoSchedule"}]
+        )
+        stage.add_node("tainted", labels=fargate, taints=[OURS])
+        stage.add_node("new")  # after the others: when it has the taint they have been looked at
+        until(lambda: KEY in stage.taints("new"), SOON, "the new node has the taint")
+        until(lambda: KEY not in stage.taints("tainted"), SOON, "the taint is off where no agent can come")
+        assert all(KEY not in stage.taints(each) for each in ("fargate", "virtual"))
+        until(lambda: stage.events("tainted", "default"), SOON, "it is told")
+        assert "no Istio CNI plugin is to be on this node" in dict(stage.events("tainted", "default"))["IstioCNIReady"]
+        stage.add_agent("new")
+        stage.report("new", stage.resource())
+        stage.becomes("HEALTHY")
+        until(lambda: stage.nodes().get("total") == 2, SOON, "the two with an agent are counted")
+        stage.delete()
+        for each in ("running", "new"):
+            stage.report(each, state="Removed")
+        until(
+            lambda: stage.daemonset()["spec"]["template"]["spec"]["nodeSelector"].keys() & PARKED, SOON, "it is parked"
+        )
+        for each in ("running", "new"):
+            stage.end_agent(each)
+        until(stage.is_gone, SOON, "the resource is gone")
+
+
+def test_a_taint_that_its_own_agent_does_not_tolerate_is_put_on_no_node(stage: Stage, controller: Run) -> None:
+    """Whoever takes the toleration out of the DaemonSet would have new nodes without an agent for ever."""
+    patch = [{"op": "remove", "path": "/spec/template/spec/tolerations"}]
+    where = ("daemonset", "istio-cni-node", f"--namespace={NAMESPACE}")
+    stage.cluster.kubectl("patch", *where, "--type=json", f"--patch={json.dumps(patch)}")
+    with controller(taint=True):
+        stage.apply({})
+        stage.add_node("first")
+        stage.add_node("tainted", taints=[OURS])
+        until(lambda: KEY not in stage.taints("tainted"), SOON, "the taint is off")
+        assert KEY not in stage.taints("first")
+
+
 def test_a_directory_that_is_missing_is_named_with_what_to_do_by_the_node_and_by_the_resource(
     stage: Stage, controller: Run
 ) -> None:

@@ -190,7 +190,18 @@ def test_nodes_that_have_something_are_judged_until_they_have_lost_it(
     observed = world(of, nodes=nodes, reports=reports, pods={})
     assert plan.concerned(observed, planned(observed)) == expected
     assert [each.node for each in plan.fleet(observed, planned(observed), {}, NOW).verdicts] == expected
-    assert not plan.selected(replace(observed, daemonset=None), nodes["linux"])
+    assert not plan.with_agents(replace(observed, daemonset=None))
+
+
+def test_an_agent_that_runs_counts_on_a_node_where_none_would_start() -> None:
+    """As with a NoSchedule taint, while it is not about to end; the sample's DaemonSet tolerates nothing."""
+    repelling = {"key": "of.others/taint", "effect": "NoSchedule"}
+    observed = world(GOOD, nodes={NODE: node(taints=(repelling,))})
+    assert plan.with_agents(observed) == {NODE}
+    assert plan.with_agents(observed, besides=[repelling | {"effect": "NoExecute"}]) == set()
+    for pods in ({}, {NODE: pod(going=True)}):
+        assert plan.with_agents(replace(observed, pods=pods)) == set()
+        assert plan.concerned(replace(observed, pods=pods), planned(observed)) == []
 
 
 @pytest.mark.parametrize(

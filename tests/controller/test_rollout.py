@@ -144,9 +144,9 @@ def test_parked_no_node_fits_and_then_again_those_that_did() -> None:
         assert seen["spec"]["template"]["spec"]["nodeSelector"] == LINUX
         assert is_fulfilled(seen, wish(seen, None, parked=False))
     for each in (parked, daemonset()):
-        assert rollout.selects(each, LINUX | {"a": "b"})
-        assert not rollout.selects(each, {"kubernetes.io/os": "windows"})
-        assert not rollout.selects(each, {})
+        assert rollout.unparked(each).is_for("", LINUX | {"a": "b"})
+        assert not rollout.unparked(each).is_for("", {"kubernetes.io/os": "windows"})
+        assert not rollout.unparked(each).is_for("", {})
 
 
 @pytest.mark.parametrize("of", [None, asks(**ASKED)], ids=["chart", "resource"])

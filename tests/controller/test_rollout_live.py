@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
-import subprocess
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from installer.objects import DAEMONSET
 from installer.rollouts import HELD_UP
+from tests.controller.daemonsets import daemonset_controller
 from tests.controller.stage import MERGE, NAMESPACE, now
-from tests.kube.programs import folder
 from tests.support.wait import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.controller.conftest import Run
     from tests.controller.stage import Stage
 
 NODES = ("node1", "node2", "node3", "node4")
 LONG = 60.0  # seconds: many times what it takes
 ROOM: dict[str, Any] = {"cpu": "4", "memory": "8Gi", "pods": "110"}
-PARTS = {
-    "kube-controller-manager": ["--controllers=daemonset-controller"],
-    "kube-scheduler": [],
-}
 
 pytestmark = pytest.mark.timeout(240)
-
-
-@contextmanager
-def daemonset_controller(stage: Stage) -> Iterator[None]:
-    """Run what makes pods of a DaemonSet and puts them onto nodes."""
-    common = [f"--kubeconfig={stage.cluster.folder / 'admin.kubeconfig'}", "--leader-elect=false", "--secure-port=0"]
-    running = []
-    try:
-        for name, own in PARTS.items():
-            with (stage.folder / f"{name}.log").open("w") as log:
-                command = ["/usr/bin/setpriv", "--pdeathsig=KILL", str(folder() / name), *common, *own]
-                running.append(subprocess.Popen(command, stdout=log, stderr=log))
-        yield
-    finally:
-        for each in running:
-            each.kill()
-            each.wait()
 
 
 def images(stage: Stage) -> dict[str, str]:

@@ -65,6 +65,14 @@ def select(cluster: Cluster, selector: dict[str, str]) -> None:
     cluster.kubectl("patch", *WHERE, "--type=json", f"--patch={json.dumps(patch)}")
 
 
+def require(cluster: Cluster, *expressions: dict[str, Any]) -> None:
+    """Have the DaemonSet require these of nodes."""
+    terms = {"nodeSelectorTerms": [{"matchExpressions": list(expressions)}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    patch = [{"op": "add", "path": "/spec/template/spec/affinity", "value": affinity}]
+    cluster.kubectl("patch", *WHERE, "--type=json", f"--patch={json.dumps(patch)}")
+
+
 def as_pod(cluster: Cluster, node: Node, agent: AgentProcess) -> None:
     """Start the agent anew as one that knows which pod it runs in."""
     assert agent.stop() == 0
@@ -223,6 +231,15 @@ def test_it_takes_all_out_where_the_daemonset_does_not_select_its_node(cluster: 
     assert "pool=b" in log
 
 
+def test_it_takes_all_out_where_the_daemonsets_affinity_leaves_its_node_out(
+    cluster: Cluster, running: AgentProcess
+) -> None:
+    require(cluster, {"key": "pool", "operator": "In", "values": ["b"]})
+    log = stopped(running)
+    assert untouched(running), log
+    assert "by its node affinity" in log
+
+
 def test_it_takes_all_out_where_the_controller_has_parked_the_daemonset(
     cluster: Cluster, running: AgentProcess
 ) -> None:
@@ -252,6 +269,8 @@ def daemonset(**metadata: Any) -> dict[str, Any]:
 
 GOING = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["foregroundDeletion"]}
 OTHER_NAME = {"name": "istio-cni", "group": "apps", "kind": "daemonsets"}
+NEAR = {"matchExpressions": [{"key": "pool", "operator": "Near", "values": ["b"]}]}
+OF_A_LATER_RELEASE = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [NEAR]}}}
 DOUBTFUL = {
     "plain text": Said(404, "404 default backend", "text/plain"),
     "the API server's own for a path that it does not serve": Said(404, "404 page not found\n", "text/plain"),
@@ -288,6 +307,12 @@ DOUBTFUL = {
     "a DaemonSet without a template": Said(200, json.dumps(daemonset() | {"spec": {}})),
     "a selector that is none": Said(
         200, json.dumps(daemonset() | {"spec": {"template": {"spec": {"nodeSelector": ["a"]}}}})
+    ),
+    "an affinity that is none": Said(
+        200, json.dumps(daemonset() | {"spec": {"template": {"spec": {"affinity": "a"}}}})
+    ),
+    "an affinity of a later release": Said(
+        200, json.dumps(daemonset() | {"spec": {"template": {"spec": {"affinity": OF_A_LATER_RELEASE}}}})
     ),
     "cut short": Said(200, json.dumps(daemonset(**GOING))[:-30]),
 }
@@ -340,6 +365,20 @@ async def test_other_answers_about_the_daemonset_are_none(
 ) -> None:
     assert await asked({OF_THE_DAEMONSET: DOUBTFUL[what]}.get) == ""
     assert caplog.messages == [CANNOT_TELL]
+
+
+async def test_labels_prove_that_no_agent_comes_and_taints_do_not(asked: Asking) -> None:
+    pool_a = {"key": "pool", "operator": "In", "values": ["a"]}
+    require(asked.cluster, pool_a)
+    assert await asked() == ""
+    taints = [{"key": "maintenance", "effect": effect} for effect in ("NoSchedule", "NoExecute")]
+    patch = json.dumps({"spec": {"taints": taints}})
+    asked.cluster.kubectl("patch", "node", asked.node.name, "--type=merge", f"--patch={patch}")
+    assert await asked() == ""
+    asked.cluster.kubectl("label", "node", asked.node.name, "pool=b", "--overwrite")
+    assert "by its node affinity" in await asked()
+    require(asked.cluster, pool_a | {"operator": "NotIn"})
+    assert await asked() == ""
 
 
 NODE = {

@@ -81,9 +81,9 @@ class World:
         """Write a node's IstioCNINode, as its agent does."""
         self.patch_status("istiocninode", node, report(node, **{"settings": None, **reported})["status"])
 
-    def add_daemonset(self, nodes: int) -> None:
-        """Add the agents' DaemonSet, whose pods run on so many nodes."""
-        spec = {"containers": [{"name": "install-cni", "image": "install-cni:0.1.0"}]}
+    def add_daemonset(self, nodes: int, **of_pods: Any) -> None:
+        """Add the agents' DaemonSet, whose pods run on so many nodes; or change what is in their spec."""
+        spec = {"containers": [{"name": "install-cni", "image": "install-cni:0.1.0"}]} | of_pods
         template = {"metadata": {"labels": LABELS}, "spec": spec | {"nodeSelector": {"kubernetes.io/os": "linux"}}}
         metadata = {"name": "istio-cni-node", "namespace": NAMESPACE}
         self.apply(

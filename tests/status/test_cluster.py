@@ -42,6 +42,31 @@ def test_a_cluster_without_fault_is_well(world: World) -> None:
     assert "node-1   Ready" in done.stdout
 
 
+def test_nodes_that_run_no_daemonset_are_not_missed(world: World) -> None:
+    kinds = {"eks.amazonaws.com/compute-type": "fargate", "type": "virtual-kubelet"}
+    for number, (key, value) in enumerate(kinds.items()):
+        labels = {"kubernetes.io/os": "linux", key: value}
+        world.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"without-{number}", "labels": labels}})
+    assert world.status().returncode == 1
+    left_out = [{"key": key, "operator": "NotIn", "values": [value]} for key, value in kinds.items()]
+    required = {"nodeSelectorTerms": [{"matchExpressions": left_out}]}
+    world.add_daemonset(2, affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}})
+    generation = {"observedGeneration": 2}
+    world.patch_status("daemonset", "istio-cni-node", generation)
+    for name in ("node-1", "node-2"):
+        world.cluster.kubectl(
+            "label",
+            "pod",
+            f"istio-cni-node-{name}",
+            "pod-template-generation=2",
+            "--overwrite",
+            f"--namespace={NAMESPACE}",
+        )
+    done = world.status()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "without" not in done.stdout
+
+
 def test_a_pipe_gets_no_control_characters(world: World) -> None:
     world.report("node-1", ready="False", reason="Odd", message="bell \a, clear \x1b[2J, line\nbreak")
     done = world.status(TERM="xterm-256color", COLUMNS="40")

@@ -1,0 +1,179 @@
+"""Whether a DaemonSet runs a pod on a node, as Kubernetes' DaemonSet controller decides it (F40). Pure.
+
+Source: Kubernetes, `NodeShouldRunDaemonPod` and `AddOrUpdateDaemonPodTolerations` (pkg/controller/daemon), node affinity and
+taints (component-helpers, scheduling/corev1). A DaemonSet's pods pass the scheduler's other checks or wait for it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+_NAME = "metadata.name"  # the one field of a node that a term may name
+_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?")  # of a label
+_NUMBER = re.compile(r"[0-9]+", re.ASCII)
+_MOST = 2**63 - 1  # as Go parses numbers
+
+
+class Requirement(NamedTuple):
+    """What one label, or the name, of a node is to be."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...]
+
+
+class Term(NamedTuple):
+    """What a node's labels and its name, as the label `metadata.name`, are to be: all of it."""
+
+    labels: tuple[Requirement, ...]
+    fields: tuple[Requirement, ...]
+
+
+class Runs(NamedTuple):
+    """Whether a pod starts on a node where none is, and whether one that is there stays."""
+
+    starts: bool
+    stays: bool
+
+
+class Selection(NamedTuple):
+    """Which nodes a pod template is for.
+
+    Attributes:
+        labels: its nodeSelector.
+        terms: of its required node affinity, any of which suffices; None: it has none.
+        node_name: the only node that it is for; empty: any.
+        tolerations: its own, and those that the DaemonSet controller gives each pod.
+        unclear: what of its affinity is not understood, which, as in Kubernetes, selects nothing; empty: all is.
+    """
+
+    labels: Mapping[str, str]
+    terms: tuple[Term, ...] | None
+    node_name: str
+    tolerations: tuple[Mapping[str, Any], ...]
+    unclear: str
+
+    def lacks(self, labels: Mapping[str, str]) -> dict[str, str]:
+        """Return what of the nodeSelector a node of these labels does not have."""
+        return {key: value for key, value in self.labels.items() if labels.get(key) != value}
+
+    def is_for(self, name: str, labels: Mapping[str, str]) -> bool:
+        """Say whether nodeSelector, affinity and nodeName are for a node; a pod on one that they are not for ends."""
+        if self.node_name not in ("", name) or self.lacks(labels):
+            return False
+        named = {_NAME: name}
+        return self.terms is None or any(
+            all(_holds(each, labels) for each in term.labels) and all(_holds(each, named) for each in term.fields)
+            for term in self.terms
+        )
+
+    def runs_on(self, name: str, labels: Mapping[str, str], taints: Iterable[Mapping[str, Any]]) -> Runs:
+        """Judge a node by its name, its labels and its taints, which have `key`, `effect` and `value`."""
+        if not self.is_for(name, labels):
+            return Runs(starts=False, stays=False)
+        repelled = {each.get("effect") for each in taints if not self._tolerates(each)}
+        return Runs(starts=not repelled & {"NoSchedule", "NoExecute"}, stays="NoExecute" not in repelled)
+
+    def _tolerates(self, taint: Mapping[str, Any]) -> bool:
+        return any(_tolerated(taint, by=each) for each in self.tolerations)
+
+
+def read(template: Mapping[str, Any]) -> Selection:
+    """Read which nodes a DaemonSet's pods are for.
+
+    Args:
+        template: `spec.template.spec` of the DaemonSet.
+
+    Raises:
+        LookupError, TypeError, AttributeError: if it is no pod's spec; the API server hands out none such.
+    """
+    labels = {str(key): str(value) for key, value in (template.get("nodeSelector") or {}).items()}
+    required = ((template.get("affinity") or {}).get("nodeAffinity") or {}).get(_REQUIRED)
+    terms: tuple[Term, ...] | None = None
+    unclear: list[str] = []
+    if required is not None:
+        made = [_term(each) for each in required.get("nodeSelectorTerms") or ()]
+        unclear = [why for term in made if (why := _why_unclear(term))]
+        # An empty term selects nothing, nor does one that is not understood.
+        terms = tuple(term for term in made if any(term) and not _why_unclear(term))
+    tolerations = (*(template.get("tolerations") or ()), *_given(host_network=template.get("hostNetwork") is True))
+    return Selection(labels, terms, str(template.get("nodeName") or ""), tolerations, "; ".join(unclear))
+
+
+def _given(*, host_network: bool) -> Sequence[Mapping[str, str]]:
+    """Return the tolerations that the DaemonSet controller gives each pod."""
+    kept = [(each, "NoExecute") for each in ("not-ready", "unreachable")]
+    started = ["disk-pressure", "memory-pressure", "pid-pressure", "unschedulable"]
+    started += ["network-unavailable"] if host_network else []
+    kept += [(each, "NoSchedule") for each in started]
+    return [{"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": effect} for key, effect in kept]
+
+
+def _term(given: Mapping[str, Any]) -> Term:
+    labels, fields = (
+        tuple(
+            Requirement(
+                str(each.get("key", "")), str(each.get("operator", "")), tuple(map(str, each.get("values") or ()))
+            )
+            for each in given.get(name) or ()
+        )
+        for name in ("matchExpressions", "matchFields")
+    )
+    return Term(labels, fields)
+
+
+def _why_unclear(term: Term) -> str:
+    """Say which requirement Kubernetes, as far as it is known here, takes for none; empty: it takes all of them."""
+    wrong = [each for each in term.labels if not _is_of_a_label(each)]
+    wrong += [each for each in term.fields if not _is_of_the_name(each)]
+    return ", ".join(f"{each.key} {each.operator} [{', '.join(each.values)}]" for each in wrong)
+
+
+def _is_of_a_label(given: Requirement) -> bool:
+    _, operator, values = given
+    if operator in ("Gt", "Lt"):
+        return len(values) == 1 and _number(values[0]) is not None
+    if operator in ("In", "NotIn"):
+        return bool(values) and all(len(each) <= 63 and _VALUE.fullmatch(each) for each in values)
+    return operator in ("Exists", "DoesNotExist") and not values
+
+
+def _is_of_the_name(given: Requirement) -> bool:
+    return given.key == _NAME and given.operator in ("In", "NotIn") and len(given.values) == 1
+
+
+def _holds(required: Requirement, labels: Mapping[str, str]) -> bool:
+    key, operator, values = required
+    seen = labels.get(key)
+    if operator == "In":
+        return seen in values
+    if operator == "NotIn":  # a node without the label has none of them
+        return seen not in values
+    if operator in ("Exists", "DoesNotExist"):
+        return (seen is not None) is (operator == "Exists")
+    number, limit = _number(seen or ""), _number(values[0])
+    if number is None or limit is None:
+        return False
+    return number > limit if operator == "Gt" else number < limit
+
+
+def _number(text: str) -> int | None:
+    """Read what Go's `strconv.ParseInt` takes of what a label may be; not so many digits that reading them takes long."""
+    if not _NUMBER.fullmatch(text) or len(text) > 63:
+        return None
+    number = int(text)
+    return number if number <= _MOST else None
+
+
+def _tolerated(taint: Mapping[str, Any], *, by: Mapping[str, Any]) -> bool:
+    if by.get("effect") and by["effect"] != taint.get("effect"):
+        return False
+    if by.get("key") and by["key"] != taint.get("key"):
+        return False
+    operator = by.get("operator") or "Equal"
+    return operator == "Exists" or (operator == "Equal" and (by.get("value") or "") == (taint.get("value") or ""))
