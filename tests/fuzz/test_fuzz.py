@@ -43,6 +43,7 @@ def test_a_mistake_is_found_and_shown(tmp_path: Path) -> None:
     """An interface's name may hold a newline here; mostly it takes some seconds until a rule does."""
     shutil.copytree(TREE / "plugin", tmp_path / "plugin")
     shutil.copytree(TREE / "tests" / "fuzz", tmp_path / "tests" / "fuzz")
+    shutil.copy(TREE / "tests" / "__init__.py", tmp_path / "tests")
     mistaken = tmp_path / "plugin" / "values.py"
     right = mistaken.read_text()
     mistaken.write_text(right.replace("[A-Za-z0-9_.-]{0,14}", r"[A-Za-z0-9_.\n-]{0,14}"))

@@ -66,9 +66,9 @@ def select(cluster: Cluster, selector: dict[str, str]) -> None:
 
 
 def require(cluster: Cluster, *expressions: dict[str, Any]) -> None:
-    """Have the DaemonSet require these of nodes."""
+    """Have the DaemonSet require these of nodes; or nothing, as `apply` leaves what it has not written."""
     terms = {"nodeSelectorTerms": [{"matchExpressions": list(expressions)}]}
-    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}} if expressions else {}
     patch = [{"op": "add", "path": "/spec/template/spec/affinity", "value": affinity}]
     cluster.kubectl("patch", *WHERE, "--type=json", f"--patch={json.dumps(patch)}")
 
@@ -236,6 +236,7 @@ def test_it_takes_all_out_where_the_daemonsets_affinity_leaves_its_node_out(
 ) -> None:
     require(cluster, {"key": "pool", "operator": "In", "values": ["b"]})
     log = stopped(running)
+    require(cluster)
     assert untouched(running), log
     assert "by its node affinity" in log
 
@@ -344,6 +345,7 @@ class Asking:
 def asked(cluster: Cluster, node: Node, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asking:
     monkeypatch.setattr(leaving, "BETWEEN", 0.02)
     apply(cluster, DAEMONSET)
+    require(cluster)
     labels = {"kubernetes.io/os": "linux", "pool": "a"}
     apply(cluster, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name, "labels": labels}})
     return Asking(cluster, node, kubeconfig, tmp_path)
