@@ -69,14 +69,14 @@ class RuntimeCheck:
         if self._since > now:  # the clock was set back
             self._begin(now)
         if before is None or self._since < written <= now:
-            self._begin(min(written, now))
+            self._since = min(written, now)  # written by ourselves, as settings changed: what was seen stays true
         if (setups, self._since) == self._seen:
             return
         self._seen = setups, self._since
         comparable = [each for each in setups if each.container_id not in self._ahead]
         told = [each for each in comparable if each.by_entry is not None and each.began > self._since + LOADED_WITHIN]
         self._without |= {each.container_id: each for each in told if not each.by_entry}
-        latest = max((each.began for each in told if each.by_entry), default=0.0)
+        latest = max((each.began for each in comparable if each.by_entry), default=0.0)
         self._without = {key: each for key, each in self._without.items() if each.began > latest}
 
     def _begin(self, since: float) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import stat
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +15,13 @@ import pytest
 
 from installer.controller.taints import KEY
 from installer.release import RELEASE
+from installer.runtimecheck import LOADED_WITHIN
 from tests.e2e.release import NAME_OF_RELEASE, NAMESPACE, RESOURCE
 from tests.e2e.shop import ENVOY, SHOP, connections, from_node, from_pod, removed, started, url
 from tests.e2e.workloads import deployment, hasty
 from tests.image.build import HUB
 from tests.support.node import BIN_DIR, CONF_DIR, NAME
+from tests.support.nodeconfig import CONFLIST
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 AGENTS = f"--namespace={NAMESPACE}", "--selector=k8s-app=istio-cni-node"
 FOLDERS = (BIN_DIR, CONF_DIR)
 SOCKETS = Path("/run/istio-cni")
+OLD_DIR = Path("/etc/cni/old.d")
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -263,6 +269,83 @@ def test_a_broken_conflist_is_named_with_its_remedy(node: KubernetesNode, instal
     until(lambda: node.plugins_loaded()[-1:] == ["istio-cni"], 30, "the runtime has loaded the spliced conflist again")
     node.wait("condition=Ready", f"node/{NAME}")
     installed.ready()
+
+
+@pytest.mark.timeout(420)  # the agent starts four times
+def test_a_directory_that_the_runtime_does_not_read_is_named_and_neither_taint_nor_pod_goes_for_it(
+    node: KubernetesNode, installed: Release
+) -> None:
+    old = node.seen(OLD_DIR)
+    old.mkdir()
+    conflist = old / "10-old.conflist"
+    conflist.write_text(json.dumps(CONFLIST))
+    steered = {"cniConfDir": str(OLD_DIR), "repairMode": "delete"}
+    installed.install("--set=cni.repairMode=delete")
+    installed.steer(**steered)
+    until(lambda: "istio-cni" in conflist.read_text(), 90, "an agent looks after the other directory")
+    installed.ready()
+    node.write_primary()  # as its owner does when it starts: the entry of the agent before is gone
+    until(lambda: "istio-cni" not in node.plugins_loaded(), 30, "the runtime has loaded it")
+    loaded = conflist.stat().st_mtime + LOADED_WITHIN
+    until(lambda: time.time() > loaded, 30, "a runtime that reads that directory would have loaded the entry")
+
+    pods = {name: started(node, name, injected=True) for name in ("first", "second")}
+    until(lambda: "RuntimeDoesNotLoadEntry" in node.kubectl("get", "istiocninodes"), 60, "kubectl get names it")
+    (ready,) = installed.get("istiocninodes")["items"][0]["status"]["conditions"]
+    assert (ready["status"], ready["reason"]) == ("False", "RuntimeDoesNotLoadEntry")
+    said = f"does not load the plugin's entry in {OLD_DIR}/10-old.conflist"
+    for told in (ready["message"], " ".join(installed.status().split())):
+        assert said in told
+        assert "set cniConfDir to the directory that it reads" in told
+    node.kubectl("taint", "node", NAME, f"{KEY}:NoSchedule")
+    node.apply(deployment("third", SHOP, injected=True))
+    third = ("get", "pods", "--selector=app=third", f"--namespace={SHOP}", "--output=json")
+    until(lambda: "untolerated taint" in node.kubectl(*third), 30, "a third pod waits for the taint to go")
+    for pod in pods.values():
+        of = f"--field-selector=involvedObject.uid={pod['metadata']['uid']}"
+        events = ("get", "events", f"--namespace={SHOP}", of)
+        until(lambda events=events: "and is not deleted" in node.kubectl(*events), 60, "an Event says so")  # type: ignore[misc]
+    installed.steer(**steered, logLevel="debug")  # which writes the entry again
+    generation = installed.get("icp", RESOURCE)["metadata"]["generation"]
+    seen = f"jsonpath={{.status.observedGeneration}}={generation}"
+    node.wait(seen, f"icp/{RESOURCE}", f"--namespace={NAMESPACE}")  # by then the controller has looked at taints again
+    assert installed.get("icp", RESOURCE)["status"]["nodes"]["ready"] == 0
+    assert KEY in node.kubectl("get", "node", NAME, "--output=jsonpath={.spec.taints}")
+    assert {name: pod_of(node, name)["metadata"]["uid"] for name in pods} == {
+        name: pod["metadata"]["uid"] for name, pod in pods.items()
+    }
+
+    installed.steer(repairMode="delete")
+    node.wait("condition=Ready", f"istiocninode/{NAME}", within=90)
+    untainted = ("get", "node", NAME, "--output=jsonpath={.spec.taints}")
+    until(lambda: node.kubectl(*untainted) == "", 60, "the taint is off")
+    node.wait("condition=Available", "deployment/third", f"--namespace={SHOP}")
+    for name in ("third", "first", "second"):  # these are deleted now, one after the other, as it helps
+
+        def is_redirected(name: str = name) -> bool:
+            with suppress(AssertionError, KeyError, ValueError):
+                return from_node(node, url(pod_of(node, name))) == f"{name} {ENVOY}"
+            return False
+
+        until(is_redirected, 60, f"{name} is redirected")
+    removed(node, "first", "second")
+    node.kubectl("delete", "deployment/third", f"--namespace={SHOP}", "--cascade=foreground")
+    shutil.rmtree(old)
+    installed.install()
+    installed.steer()
+    installed.ready()
+
+
+def pod_of(node: KubernetesNode, name: str) -> dict[str, Any]:
+    """Return the one pod of an application's Deployment.
+
+    Raises:
+        ValueError: while there are more or none.
+    """
+    told = ("get", "pods", f"--selector=app={name}", f"--namespace={SHOP}", "--output=json")
+    (pod,) = json.loads(node.kubectl(*told))["items"]
+    found: dict[str, Any] = pod
+    return found
 
 
 def test_the_resource_takes_the_plugin_with_it_and_brings_it_back(

@@ -77,6 +77,20 @@ def test_a_clock_that_was_set_back_after_the_entry_was_written_keeps_nothing_fro
     assert found.reason(FILE) is not None
 
 
+def test_it_stays_known_when_settings_write_the_entry_again() -> None:
+    both, again = (setup(10, False), setup(20, False)), WRITTEN + 950
+    found = check(*both)
+    found.see(both, INSTALLED, again, WRITTEN + 951)
+    assert found.reason(FILE) is not None
+    found.see([setup(952, True)], INSTALLED, again, WRITTEN + 953)  # it proves, however soon
+    assert found.reason(FILE) is None
+    one = check(both[0])
+    one.see([both[0], setup(952, False)], INSTALLED, again, WRITTEN + 953)  # too soon to tell
+    assert one.reason(FILE) is None
+    one.see([both[0], setup(952, False), setup(960, False)], INSTALLED, again, WRITTEN + 961)
+    assert one.reason(FILE) is not None
+
+
 def test_those_of_a_clock_that_was_set_back_since_do_not_count() -> None:
     hour = 3600.0  # before the agent came, the clock was ahead by it
     found = check(setup(hour, False), setup(hour + 10, False))
