@@ -22,15 +22,6 @@ OF_ANOTHER = "*nat\n:ISTIO_OUTPUT - [0:0]\n-A OUTPUT -p tcp -j ISTIO_OUTPUT\nCOM
 SOON = 10.0
 
 
-@pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    """A node without our plugin."""
-    with Mesh(tmp_path_factory.mktemp("mesh")) as mesh:
-        mesh.node.write_primary()
-        mesh.node.wait_network_ready()
-        yield mesh
-
-
 @pytest.fixture
 def early(mesh: Mesh) -> Iterator[Pod]:
     """A meshed pod that was started without a redirect."""

@@ -24,15 +24,6 @@ if TYPE_CHECKING:
 RESTARTED = "ends: a running pod is to be redirected"
 
 
-@pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    """A node without our plugin; the machines of these tests have private mounts."""
-    with Mesh(tmp_path_factory.mktemp("mesh")) as mesh:
-        mesh.node.write_primary()
-        mesh.node.wait_network_ready()
-        yield mesh
-
-
 def as_the_kubelet_mounts(mesh: Mesh, home: Path, *options: str) -> tuple[dict[Path, str], set[str]]:
     """Say which of the node's directories the chart's agent gets and where, and to which mounts are propagated."""
     own = (f"--set=cni.cniBinDir={mesh.node.bin_dir}", f"--set=cni.cniConfDir={mesh.node.conf_dir}")

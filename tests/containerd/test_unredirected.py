@@ -22,15 +22,6 @@ PATIENCE = 60.0  # seconds: an agent waits 30 for a redirect to be seen
 REDIRECT = "redirect to :15001"
 
 
-@pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    """A node without our plugin."""
-    with Mesh(tmp_path_factory.mktemp("mesh")) as mesh:
-        mesh.node.write_primary()
-        mesh.node.wait_network_ready()
-        yield mesh
-
-
 @contextmanager
 def agent(mesh: Mesh, mode: str, *pods: Pod) -> Iterator[None]:
     """Run the agent, and take away what it leaves, the pods too."""
