@@ -24,7 +24,9 @@ PATIENCE = 10.0  # seconds; it takes some milliseconds
 _ASKED = b'{"cniVersion": "1.0.0"}'
 _REFUSED = (errno.EACCES, errno.EPERM)
 _NOT_FOR_HERE = (errno.ENOEXEC, errno.ENOENT, errno.ELIBBAD, errno.EINVAL)  # of execve, for a file that is there
-_OTHERS_DOING = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)  # such as of the kernel when there is no memory left
+# An instruction that this processor lacks, a system call that is filtered. Any other signal may be the moment's doing, such as
+# SIGKILL or SIGSEGV where there is no memory left.
+_OF_THE_NODE = (signal.SIGILL, signal.SIGSYS)
 
 
 class NotExecutableError(Exception):
@@ -67,9 +69,8 @@ def try_out(folder: Directory) -> None:
         raise TimeoutError(errno.ETIMEDOUT, f"VERSION: no answer within {PATIENCE:g} s", str(path)) from error
     except OSError as error:
         raise _said_of(error, folder) from error
-    if -ended.returncode in _OTHERS_DOING:
-        killed = f"VERSION: ended by {signal.Signals(-ended.returncode).name}"
-        raise OSError(errno.ECANCELED, killed, str(path))
+    if ended.returncode < 0 and -ended.returncode not in _OF_THE_NODE:
+        raise OSError(errno.ECANCELED, f"VERSION: ended by {_signal(ended)}", str(path))
     if ended.returncode or not _is_answer(ended.stdout):
         raise NotExecutableError(
             f"{path} does not work on this node: saw {_seen(ended)} for VERSION, expected the CNI versions that it knows: "
@@ -111,6 +112,14 @@ def _is_answer(stdout: bytes) -> bool:
 
 def _seen(ended: subprocess.CompletedProcess[bytes]) -> str:
     if ended.returncode < 0:
-        return f"its end by {signal.Signals(-ended.returncode).name}"
+        return f"its end by {_signal(ended)}"
     said = (ended.stdout or ended.stderr)[:80]
     return f"exit status {ended.returncode} and {said!r}" if said else f"exit status {ended.returncode} and no word"
+
+
+def _signal(ended: subprocess.CompletedProcess[bytes]) -> str:
+    number = -ended.returncode
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"

@@ -37,8 +37,9 @@ def for_another_machine() -> bytes:
         (b"#!/bin/sh\nexit 3\n", "saw exit status 3 and no word for VERSION"),
         (b"#!/bin/sh\necho hello\n", "saw exit status 0 and b'hello"),
         (b"#!/bin/sh\nkill -ILL $$\n", "saw its end by SIGILL for VERSION"),
+        (b"#!/bin/sh\nkill -SYS $$\n", "saw its end by SIGSYS for VERSION"),
     ],
-    ids=["architecture", "truncated", "interpreter", "fails", "no plugin", "instruction"],
+    ids=["architecture", "truncated", "interpreter", "fails", "no plugin", "instruction", "system call"],
 )
 def test_what_cannot_be_executed_is_named_and_gets_no_entry(node: NodeOnDisk, content: bytes, reason: str) -> None:
     installed = node.install()
@@ -59,7 +60,7 @@ def test_the_real_plugin_passes(node: NodeOnDisk) -> None:
     assert node.has_entry("10-primary.conflist")
 
 
-@pytest.mark.parametrize("doing", [b"sleep 60", b"kill -KILL $$"])
+@pytest.mark.parametrize("doing", [b"sleep 60", b"kill -KILL $$", b"kill -SEGV $$", b"kill -BUS $$", b"kill -40 $$"])
 def test_what_may_be_the_nodes_doing_of_the_moment_takes_no_entry_out(
     node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch, doing: bytes
 ) -> None:
