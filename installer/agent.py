@@ -344,7 +344,7 @@ class Agent:
                 and keep_that_it_ends(socket)
             ):
                 _log.warning(
-                    "ends: a running pod is to be redirected, and only a container that starts anew sees its netns"
+                    "exiting: a running pod needs its redirect, and only a restarted container can see its netns"
                 )
                 self._told.set()
             await wait(self._told, LOOK_EVERY)

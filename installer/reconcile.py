@@ -244,7 +244,7 @@ class Node:
             return False
         act()
         self._following.done(now)
-        _log.info("follows its source", extra={"file": str(path), "source": source})
+        _log.info("updated the plugin's own configuration from its source", extra={"file": str(path), "source": source})
         return True
 
     def _waits(self, *, gone: bool) -> bool:

@@ -51,6 +51,6 @@ def keep_that_it_ends(agent_socket: Path) -> bool:
             folder.write(path.name, (b"",), PRIVATE)
     except OSError as error:
         extra = {"file": str(path), "reason": explain(error)}
-        _log.warning("the agent does not end to see the node's mounts, as that cannot be kept", extra=extra)
+        _log.warning("not exiting to see the node's new mounts: the restart cannot be recorded", extra=extra)
         return False
     return True

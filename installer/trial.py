@@ -114,7 +114,7 @@ def _seen(ended: subprocess.CompletedProcess[bytes]) -> str:
     if ended.returncode < 0:
         return f"its end by {_signal(ended)}"
     said = (ended.stdout or ended.stderr)[:80]
-    return f"exit status {ended.returncode} and {said!r}" if said else f"exit status {ended.returncode} and no word"
+    return f"exit status {ended.returncode} and {said!r}" if said else f"exit status {ended.returncode} and no output"
 
 
 def _signal(ended: subprocess.CompletedProcess[bytes]) -> str:

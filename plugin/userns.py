@@ -30,7 +30,7 @@ def foreign_owner() -> int | None:
     try:
         owner: int = fcntl.ioctl(netns, NS_GET_USERNS)
     except OSError as error:
-        raise OSError(error.errno, f"the pod's user namespace cannot be had: {error.strerror}") from error
+        raise OSError(error.errno, f"cannot open the pod's user namespace: {error.strerror}") from error
     finally:
         os.close(netns)
     if os.fstat(owner).st_ino == _OWN.stat().st_ino:
@@ -56,7 +56,7 @@ def enter(owner: int) -> None:
         os.setresgid(ROOT, ROOT, ROOT)
         os.setresuid(ROOT, ROOT, ROOT)
     except OSError as error:
-        raise OSError(error.errno, f"being root of the pod's user namespace: {error.strerror}") from error
+        raise OSError(error.errno, f"becoming root in the pod's user namespace: {error.strerror}") from error
 
 
 @cache

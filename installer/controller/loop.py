@@ -225,7 +225,9 @@ class Loop:
         asked = ((name, partial(self._api.replace, pod)) for name, pod in chosen.items())
         async for name, seen in self._write_on_nodes(AGENT, asked, now):
             self._caches[Kind.POD].hear(seen)
-            _log.info("replaces an agent: the roll-out passes nodes that were not ready before", extra={"object": name})
+            _log.info(
+                "replacing an agent: the roll-out passes nodes that were not ready before", extra={"object": name}
+            )
         refused = any((AGENT, name) in self._refused for name in chosen)
         return judged if found.waits or refused else replace(judged, held_up_by=0)
 

@@ -55,8 +55,9 @@ def how_to_replace(daemonset: Object) -> str:
     namespace, release = daemonset["metadata"]["namespace"], _release(daemonset)
     if release:
         return (
-            f"To replace it in place: helm upgrade {shlex.quote(release)} charts/istio-cni --namespace {namespace}; "
-            f"helm rollback gives it back"
+            "To replace it in place: kubectl apply --server-side --filename charts/istio-cni/crds/, then helm upgrade "
+            f"{shlex.quote(release)} charts/istio-cni --namespace {namespace} --reset-values --set cni.hub=REGISTRY/PATH; "
+            f"helm rollback {shlex.quote(release)} --namespace {namespace} brings Istio's back"
         )
     return f"{how_to_remove(daemonset)}. Then install the chart"
 

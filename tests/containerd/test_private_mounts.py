@@ -21,7 +21,7 @@ from tests.support.wait import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RESTARTED = "ends: a running pod is to be redirected"
+RESTARTED = "exiting: a running pod needs its redirect"
 
 
 def as_the_kubelet_mounts(mesh: Mesh, home: Path, *options: str) -> tuple[dict[Path, str], set[str]]:

@@ -312,4 +312,7 @@ def test_the_log_says_when_it_follows_and_when_it_goes(single: NodeOnDisk, caplo
         with pytest.raises(NotNowError):
             settle(node)
     told = [record.message for record in caplog.records]
-    assert told == ["follows its source", "deleted the plugin's own configuration: its source is gone"]
+    assert told == [
+        "updated the plugin's own configuration from its source",
+        "deleted the plugin's own configuration: its source is gone",
+    ]

@@ -34,7 +34,7 @@ def for_another_machine() -> bytes:
         (for_another_machine(), f"Exec format error, expected a program for {os.uname().machine}"),
         (FROZEN.read_bytes()[:100], "Exec format error"),
         (b"#!/nowhere/sh\n", "No such file or directory, expected a program for"),
-        (b"#!/bin/sh\nexit 3\n", "saw exit status 3 and no word for VERSION"),
+        (b"#!/bin/sh\nexit 3\n", "saw exit status 3 and no output for VERSION"),
         (b"#!/bin/sh\necho hello\n", "saw exit status 0 and b'hello"),
         (b"#!/bin/sh\nkill -ILL $$\n", "saw its end by SIGILL for VERSION"),
         (b"#!/bin/sh\nkill -SYS $$\n", "saw its end by SIGSYS for VERSION"),

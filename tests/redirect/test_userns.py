@@ -109,6 +109,6 @@ def test_a_user_namespace_that_cannot_be_entered_is_named(tmp_path: Path, backen
         netns.path.open("rb") as file,
         ThreadPoolExecutor(1) as worker,
     ):
-        with pytest.raises(ApplyError, match="being root of the pod's user namespace: Invalid argument"):
+        with pytest.raises(ApplyError, match="becoming root in the pod's user namespace: Invalid argument"):
             worker.submit(apply, NetnsFd(file.fileno()), Redirect(), backend).result()
         assert netns.rules() == ""

@@ -41,7 +41,11 @@ def test_alone_it_is_named_with_how_to_replace_it_in_place() -> None:
     )
     assert found.summary == "Not installed: the cluster has no node agents of this chart."
     assert found.agents is None
-    assert "helm upgrade my-cni charts/istio-cni --namespace kube-system" in about_it(found).remedy
+    remedy = about_it(found).remedy
+    assert (
+        "crds/, then helm upgrade my-cni charts/istio-cni --namespace kube-system --reset-values --set cni.hub="
+        in remedy
+    )
 
 
 @pytest.mark.parametrize(
