@@ -32,7 +32,7 @@ COPY plugin /agent/plugin
 COPY installer /agent/installer
 RUN rm -r /agent/plugin/frozen /agent/installer/image /agent/installer/requirements.txt \
  && python3.11 -m compileall -q --invalidation-mode unchecked-hash -s /agent -p /usr/local/lib/python3.11/dist-packages /agent \
- && printf '%s\n' '#!/usr/bin/python3.11 -I' 'from installer.cli import main' '' 'main()' > /install-cni && chmod 755 /install-cni
+ && printf '%s\n' '#!/usr/bin/python3.11 -I' 'from installer.main import main' '' 'main()' > /install-cni && chmod 755 /install-cni
 
 FROM scratch
 COPY --from=system /tree /

@@ -1,8 +1,8 @@
-# make setup · kube · image · check · test · e2e · demo · bench · scale · soak · fuzz · plugin · docs · release        (see README, "Develop")
+# make setup · kube · image · check · test-fast · test · e2e · demo · bench · scale · soak · fuzz · plugin · docs · release        (see README, "Develop")
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup kube image check test e2e demo bench scale soak fuzz plugin docs release lock clean
+.PHONY: setup kube image check test-fast test e2e demo bench scale soak fuzz plugin docs release lock clean
 
 PYTHON := /usr/bin/python3.11
 VENV   := .venv
@@ -48,6 +48,9 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+test-fast: setup check
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "(pure or kernel) and not slow"
 
 # Most tests wait for processes: two at once take half the time. A file stays together, as its tests share what they start.
 test: setup kube image check

@@ -1,5 +1,5 @@
 """`python -m installer` is `install-cni`."""
 
-from installer.cli import main
+from installer.main import main
 
 main()

@@ -11,9 +11,9 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.apiserver import METADATA, ApiError, ApiServer
-from installer.objects import DAEMONSET
-from installer.terminal import say
+from installer.kube.client import METADATA, ApiError, ApiServer
+from installer.kube.names import DAEMONSET
+from installer.terminal.printable import say
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

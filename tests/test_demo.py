@@ -9,6 +9,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.containerd
+
 COMMAND = [sys.executable, "-m", "tests.demo"]
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from installer.settings import table
+import pytest
+
+from installer.config.settings import table
 from plugin.cni import Code
+
+pytestmark = pytest.mark.pure
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -14,7 +18,9 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_table_of_settings_is_that_of_their_declarations() -> None:
     shown = README.partition("<!-- settings -->\n")[2].partition("<!-- /settings -->")[0]
-    assert shown == table(), "renew it: python -c 'from installer.settings import table; print(table(), end=\"\")'"
+    assert shown == table(), (
+        "renew it: python -c 'from installer.config.settings import table; print(table(), end=\"\")'"
+    )
 
 
 def test_every_error_code_is_explained() -> None:

@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from installer.controller.removal import REMOVED
+from installer.controller.finalizer import REMOVED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from installer.controller.facts import AgentPod, Report, Settings
+    from installer.fleet.objects import AgentPod, Report, Settings
 
 PATIENCE = timedelta(seconds=60)  # what changes, starts or is mended gets it before it counts as failed
 AT_ONCE = timedelta(0)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from installer.controller import nodes, rollout
-from installer.controller.facts import Settings
+from installer.config.control_plane import Wanted, wanted
+from installer.config.governing import governing, is_going
+from installer.controller import nodes, pod_template
 from installer.controller.status import Fault, Fleet, invalid, superseded
-from installer.governing import governing, is_going
-from installer.objects import DAEMONSET
-from installer.resource import Wanted, wanted
-from installer.rollouts import is_held_up, most_unavailable
+from installer.fleet.objects import Settings
+from installer.fleet.rollouts import is_held_up, most_unavailable
+from installer.kube.names import DAEMONSET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from installer.controller.facts import AgentPod, Node, Report
     from installer.controller.nodes import Warned
+    from installer.fleet.objects import AgentPod, Node, Report
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def plan(world: World, namespace: str) -> Plan:
     """Decide, for a controller in this namespace."""
     counts = governing(world.resources)
     if counts is None:
-        parked = world.daemonset is None or rollout.is_parked(world.daemonset)
+        parked = world.daemonset is None or pod_template.is_parked(world.daemonset)
         return Plan(None, None, (), not parked, "no IstioControlPlane is left" if parked else "")
     read = wanted(counts)
     good = read if isinstance(read, Wanted) else None
@@ -78,7 +78,7 @@ def plan(world: World, namespace: str) -> Plan:
     return Plan(counts, good, faults, not disabled, "spec.cni.enabled is false" if disabled else "")
 
 
-def daemonset(world: World, made: Plan, *, park: bool) -> rollout.Wish | None:
+def daemonset(world: World, made: Plan, *, park: bool) -> pod_template.Wish | None:
     """Say how the DaemonSet is to be.
 
     Args:
@@ -96,18 +96,18 @@ def daemonset(world: World, made: Plan, *, park: bool) -> rollout.Wish | None:
     if seen is None:
         return None
     if made.counts is None:
-        wished = rollout.wish(seen, None, parked=rollout.is_parked(seen))
-        if not rollout.is_of_a_resource(seen) and not rollout.owns_more(seen, wished):
+        wished = pod_template.wish(seen, None, parked=pod_template.is_parked(seen))
+        if not pod_template.is_of_a_resource(seen) and not pod_template.owns_more(seen, wished):
             return None
     elif is_going(made.counts):
-        if not park or rollout.is_parked(seen):
+        if not park or pod_template.is_parked(seen):
             return None
-        wished = rollout.wish(seen, None, parked=True)  # what the resource asked for may be why it is refused
+        wished = pod_template.wish(seen, None, parked=True)  # what the resource asked for may be why it is refused
     elif made.read is None or made.faults:
         return None  # it stays as the last good resource had it
     else:
-        wished = rollout.wish(seen, made.read, parked=False)
-    return None if rollout.is_fulfilled(seen, wished) else wished
+        wished = pod_template.wish(seen, made.read, parked=False)
+    return None if pod_template.is_fulfilled(seen, wished) else wished
 
 
 def fleet(world: World, made: Plan, unwell_since: Mapping[str, datetime], now: datetime) -> Fleet:
@@ -123,7 +123,7 @@ def fleet(world: World, made: Plan, unwell_since: Mapping[str, datetime], now: d
     if made.counts is not None and made.read is not None and not made.faults:
         metadata = made.counts["metadata"]
         settings = Settings(metadata["uid"], metadata.get("generation", 1))
-    template = rollout.template_generation(world.daemonset) if world.daemonset else ""
+    template = pod_template.template_generation(world.daemonset) if world.daemonset else ""
     asked = nodes.Asked(made.installed, settings, template)
     verdicts = []
     for name in concerned(world, made):
@@ -151,7 +151,7 @@ def with_agents(world: World, *, besides: Iterable[Mapping[str, str]] = ()) -> s
     """
     if world.daemonset is None:
         return set()
-    selection = rollout.unparked(world.daemonset)
+    selection = pod_template.unparked(world.daemonset)
 
     def has_agent(node: Node) -> bool:
         runs, pod = selection.runs_on(node.name, node.labels, (*node.taints, *besides)), world.pods.get(node.name)

@@ -1,201 +1,103 @@
-"""What the resource makes of the DaemonSet: the values that need other pods, laid over the chart's own. Pure.
-
-The chart writes down what it says by itself (annotation CHART_VALUES). Of the DaemonSet the controller owns the fields that
-the governing resource sets, and no others (F39): whoever applies the chart owns the rest. A field that leaves the resource
-first gets the chart's value, and then the owner of that annotation, so that it is there all the time.
-"""
+"""Writes our fields of the DaemonSet, and lets some time pass where another program keeps undoing them."""
 
 from __future__ import annotations
 
-import json
+import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer import selection
-from installer.controller import ownership
-from installer.controller.facts import CONTAINER
-from installer.objects import CONTROLLER, PARKED
+from kubernetes.client import ApiException
+
+from installer.controller import plan, pod_template
+from installer.controller.api_errors import explain, is_passing
+from installer.controller.status import Fault
+from installer.ratelimit.limiter import ROLLOUTS, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from installer.controller.ownership import Field
-    from installer.resource import Wanted
-    from installer.selection import Selection
+    from installer.controller.client import Api
+    from installer.controller.plan import Plan, World
 
-CHART_VALUES, RESOURCE_VALUES = "cni.istio.io/chart-values", "cni.istio.io/resource-values"
-
-_FROM_DAEMONSET = ("hub", "tag", "pullPolicy", "podAnnotations", "resources")
-_FROM_AGENTS = {"cniBinDir": "cni_bin_dir", "cniConfDir": "cni_conf_dir"}
+_log = logging.getLogger(__name__)
 
 
-class _Directory(NamedTuple):
-    variable: str
-    volume: str
+class _Applied(NamedTuple):
+    """What was applied, and what the API server made of it: its status may change, and annotations of others."""
+
+    wanted: pod_template.Wish
+    generation: int
+    annotation: str | None
 
 
-_DIRECTORIES = {
-    "cniBinDir": _Directory("CNI_BIN_DIR", "cni-bin-dir"),
-    "cniConfDir": _Directory("CNI_CONF_DIR", "cni-conf-dir"),
-}
+class Roller:
+    """Has the DaemonSet be as it is to be."""
 
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._applied: _Applied | None = None
+        self._pace = Pace(ROLLOUTS)
+        self.is_refused = False  # to park it
 
-_OF_CHART = ("f:metadata", "f:annotations", f"f:{CHART_VALUES}")  # who owns this applies the chart
-_SELECTOR = ("f:spec", "f:template", "f:spec", "f:nodeSelector")
+    async def roll_out(
+        self, world: World, made: Plan, *, park: bool, clock: float
+    ) -> tuple[Mapping[str, Any] | None, list[Fault]]:
+        """Apply what is to be applied.
 
+        Args:
+            world: what is seen.
+            made: what is to be.
+            park: whether it is time to park the DaemonSet.
+            clock: seconds of a monotonic clock.
 
-class RolloutError(ValueError):
-    """The DaemonSet is not one of this chart's: the message says what was seen, what was expected and what to do."""
+        Returns:
+            The DaemonSet if it was written, as it is now; and why it could not be.
 
+        Raises:
+            ApiException, HTTPError: if the API server is to be asked again soon.
+        """
+        seen = world.daemonset
+        try:
+            wished = plan.daemonset(world, made, park=park)
+        except pod_template.RolloutError as error:
+            return None, [Fault("NoChartValues", str(error))] if made.counts else []
+        if wished is None or seen is None:
+            return None, self._contested(world, clock)
+        # What was applied and is written otherwise, such as 1000m for 1, is not applied for ever.
+        if self._applied == _applied(wished, seen):
+            return None, []
+        again = self._applied is not None and self._applied.wanted == wished
+        if again and self._pace.wait(clock):
+            return None, self._contested(world, clock)
+        try:
+            written = await asyncio.to_thread(self._api.apply_daemonset, wished, seen)
+        except ApiException as error:
+            if error.status in (404, 409):  # it is gone, or has changed meanwhile, and the watch is about to say so
+                return None, []
+            if is_passing(error):
+                raise
+            self.is_refused = park
+            return None, [Fault("RolloutFailed", f"the DaemonSet could not be changed: {explain(error)}")]
+        self._applied, self.is_refused = _applied(wished, written), False
+        if again:
+            self._pace.done(clock)
+        _log.info("applied the DaemonSet", extra={"parked": pod_template.is_parked(written)})
+        return written, self._contested(world, clock)
 
-class Wish(NamedTuple):
-    """How the DaemonSet is to be.
-
-    Attributes:
-        own: the values of the fields that are to be the controller's.
-        returned: of those that are to be it no longer, the values that the chart has for them.
-    """
-
-    own: Mapping[Field, Any]
-    returned: Mapping[Field, Any]
-
-    def manifest(self, daemonset: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the object to be applied, on the server's side, with force; what is returned has to be handed over then."""
-        names = {key: daemonset["metadata"][key] for key in ("name", "namespace")}
-        # In one order, that of the chart: in another the API server would put the items of lists into that.
-        made = ownership.made_of(dict(sorted({**self.own, **self.returned}.items())))
-        return {"apiVersion": "apps/v1", "kind": "DaemonSet", **made, "metadata": made["metadata"] | names}
-
-    def handed_over(self, written: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the managedFields that give back what is returned, of the DaemonSet as it was written."""
-        return ownership.handed_over(written, self.returned, manager=CONTROLLER, to_owner_of=_OF_CHART)
-
-
-def overriding(wanted: Wanted | None) -> dict[str, Any]:
-    """Return the values that a resource lays over the chart's; none for no resource."""
-    if wanted is None:
-        return {}
-    values = {name: wanted.daemonset[name] for name in _FROM_DAEMONSET if name in wanted.daemonset}
-    if "tag" in values:
-        values["tag"] = str(values["tag"])  # of digits alone it is a number in YAML
-        if not values["tag"]:
-            del values["tag"]  # the chart's
-    return values | {key: wanted.agents[name] for key, name in _FROM_AGENTS.items() if name in wanted.agents}
-
-
-def wish(daemonset: Mapping[str, Any], wanted: Wanted | None, *, parked: bool) -> Wish:
-    """Say how the DaemonSet is to be.
-
-    Args:
-        daemonset: as it is.
-        wanted: what the governing resource asks for; None: what the chart says.
-        parked: whether it is to have no pods.
-
-    Raises:
-        RolloutError: if it does not say what the chart says.
-    """
-    values, asked = _chart_values(daemonset), overriding(wanted)
-    image = {key: values[key] for key in ("hub", "tag")} if asked.keys() & {"hub", "tag"} else {}
-    own = ownership.fields(_spec(image | asked))
-    own[("f:metadata", "f:annotations", f"f:{RESOURCE_VALUES}")] = json.dumps(asked, sort_keys=True)
-    # The selector is one value: the chart's goes on standing in it.
-    charts = ownership.fields(_spec(values)) | {_SELECTOR: _nodes_of(daemonset)}
-    if parked:
-        own[_SELECTOR] = charts[_SELECTOR] | PARKED
-    left = _owned(daemonset) | ({_SELECTOR} if is_parked(daemonset) else set())
-    return Wish(own, {field: charts[field] for field in left - own.keys() if field in charts})
-
-
-def is_fulfilled(daemonset: Mapping[str, Any], wished: Wish) -> bool:
-    """Say whether a DaemonSet is as it is wished to be, so that nothing is to be written."""
-    holds = all(ownership.value(daemonset, field) == value for field, value in wished.own.items())
-    return holds and not wished.returned and not owns_more(daemonset, wished)
-
-
-def owns_more(daemonset: Mapping[str, Any], wished: Wish) -> bool:
-    """Say whether the controller owns fields that it is not to own, as releases before F39 left them."""
-    return not _owned(daemonset) <= wished.own.keys()
-
-
-def is_parked(daemonset: Mapping[str, Any]) -> bool:
-    """Say whether it is kept from having pods."""
-    return PARKED.items() <= _selector(daemonset).items()
-
-
-def unparked(daemonset: Mapping[str, Any]) -> Selection:
-    """Return which nodes have a pod, or would if the DaemonSet were not parked."""
-    return selection.read(daemonset["spec"]["template"]["spec"] | {"nodeSelector": _nodes_of(daemonset)})
-
-
-def template_generation(daemonset: Mapping[str, Any]) -> str:
-    """Return which generation of its template new pods are made of; empty: unknown."""
-    annotations = daemonset["metadata"].get("annotations") or {}
-    return str(annotations.get("deprecated.daemonset.template.generation", ""))
-
-
-def is_of_a_resource(daemonset: Mapping[str, Any]) -> bool:
-    """Say whether a resource's values are in it."""
-    written = (daemonset["metadata"].get("annotations") or {}).get(RESOURCE_VALUES)
-    return written not in (None, "", "{}")
-
-
-def others(daemonset: Mapping[str, Any]) -> str:
-    """Name who but us has written on it last."""
-    entries = [
-        each
-        for each in daemonset["metadata"].get("managedFields") or ()
-        if each.get("manager") != CONTROLLER and not each.get("subresource")
-    ]
-    latest: Mapping[str, Any] = max(entries, key=lambda each: str(each.get("time", "")), default={})
-    return str(latest.get("manager") or "another program")
-
-
-def _selector(daemonset: Mapping[str, Any]) -> Mapping[str, str]:
-    return daemonset["spec"]["template"]["spec"].get("nodeSelector") or {}
-
-
-def _nodes_of(daemonset: Mapping[str, Any]) -> dict[str, str]:
-    """Return the selector by which it has pods when it is not parked."""
-    return {key: value for key, value in _selector(daemonset).items() if key not in PARKED}
-
-
-def _chart_values(daemonset: Mapping[str, Any]) -> Mapping[str, Any]:
-    metadata = daemonset["metadata"]
-    where = f"DaemonSet {metadata['namespace']}/{metadata['name']}"
-    text = (metadata.get("annotations") or {}).get(CHART_VALUES)
-    try:
-        values = json.loads(text) if text else None
-    except ValueError:
-        values = None
-    missing = {*_FROM_DAEMONSET, *_FROM_AGENTS} - (values.keys() if isinstance(values, dict) else set())
-    if missing or not isinstance(values, dict):
-        raise RolloutError(
-            f"{where}: saw the annotation {CHART_VALUES}={text!r:.200}, expected a JSON object with "
-            f"{', '.join(sorted(missing))}; helm upgrade with the chart of this release writes it"
+    def _contested(self, world: World, clock: float) -> list[Fault]:
+        """Say who undoes what was applied, while that goes on."""
+        if not self._pace.peace_in(clock) or world.daemonset is None:
+            return []
+        metadata = world.daemonset["metadata"]
+        said = (
+            f"DaemonSet {metadata['namespace']}/{metadata['name']}: {pod_template.others(world.daemonset)} keeps undoing what "
+            "the resource says of it, and each time all agents are replaced; have it leave these fields alone (the chart's "
+            "README, GitOps, has them), or say the same in the chart's values"
         )
-    return values
+        return [Fault("Contested", said)]
 
 
-def _owned(daemonset: Mapping[str, Any]) -> set[Field]:
-    return ownership.applied_by(daemonset, CONTROLLER)
-
-
-def _spec(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Make of values what they are in the DaemonSet; of hub and tag there are both or none."""
-    container: dict[str, Any] = {"name": CONTAINER}
-    if "tag" in values:
-        container["image"] = _image(str(values["hub"]), str(values["tag"]))
-    if "pullPolicy" in values:
-        container["imagePullPolicy"] = values["pullPolicy"]
-    container["resources"] = values.get("resources") or {}
-    paths = [(name, values[name]) for name in _FROM_AGENTS if name in values]
-    container["env"] = [{"name": _DIRECTORIES[name].variable, "value": path} for name, path in paths]
-    volumes = [{"name": _DIRECTORIES[name].volume, "hostPath": {"path": path}} for name, path in paths]
-    spec = {"containers": [container], "volumes": volumes}
-    metadata = {"annotations": values.get("podAnnotations") or {}}
-    return {"spec": {"template": {"metadata": metadata, "spec": spec}}}
-
-
-def _image(hub: str, tag: str) -> str:
-    """Name the image: as the chart does (istio-cni.image)."""
-    name = f"{hub.removesuffix('/')}/install-cni" if hub else "install-cni"
-    return f"{name}{tag}" if tag.startswith("@") else f"{name}:{tag}"
+def _applied(wanted: pod_template.Wish, seen: Mapping[str, Any]) -> _Applied:
+    metadata = seen["metadata"]
+    written = (metadata.get("annotations") or {}).get(pod_template.RESOURCE_VALUES)
+    return _Applied(wanted, metadata.get("generation", 0), written)

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.controller.nodes import WAITS_ITS_TURN, State
-from installer.rollouts import HELD_UP
-from installer.times import rfc3339
+from installer.fleet.rollouts import HELD_UP
+from installer.kube.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from installer.config.schema import Problem
     from installer.controller.nodes import Verdict
-    from installer.values import Problem
 
 NOT_WELL = 10  # nodes that are named
 LONGEST = 8192  # characters of a message

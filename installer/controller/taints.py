@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from installer.controller.news import News
+from installer.controller.events import News
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from installer.controller.facts import AgentPod, Node, Report
+    from installer.fleet.objects import AgentPod, Node, Report
 
 KEY = "cni.istio.io/not-ready"
 TAINT = {"key": KEY, "effect": "NoSchedule"}

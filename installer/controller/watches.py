@@ -15,13 +15,13 @@ from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.clusterwatch import FAREWELL, PAUSES, SILENCE, WORKER_SECONDS
-from installer.controller.api import POD_LABELS
-from installer.controller.removal import FINALIZER
-from installer.kopfalone import kopf
-from installer.login import Login
-from installer.objects import CONTROLLER, DAEMONSET, NODES
-from installer.resource import GROUP, PLURAL, VERSION
+from installer.config.control_plane import GROUP, PLURAL, VERSION
+from installer.controller.client import POD_LABELS
+from installer.controller.finalizer import FINALIZER
+from installer.kube.informer import FAREWELL, PAUSES, SILENCE, WORKER_SECONDS
+from installer.kube.kopf import kopf
+from installer.kube.login import Login
+from installer.kube.names import CONTROLLER, DAEMONSET, NODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from installer.explain.inforce import ENVIRONMENT, InForce, Layer, charts, overruled, refined
-from installer.manifestfile import Found
-from installer.objects import DAEMONSET
-from installer.podspecs import PodManifest
-from installer.settings import DECIDING, declarations
+from installer.config.settings import DECIDING, declarations
+from installer.explain.effective_settings import ENVIRONMENT, InForce, Layer, charts, overruled, refined
+from installer.kube.names import DAEMONSET
+from installer.pods.manifest import Found
+from installer.pods.pod_specs import PodManifest
 from installer.status.access import Access, Source, UnreachableError, sources
-from installer.status.asking import namespace_of
+from installer.status.collect import namespace_of
 from installer.status.model import Unasked, Why
 from installer.status.rights import to_ask_for
 from plugin.pod import ManifestError, Pod

@@ -13,13 +13,13 @@ import click
 from installer.documents import read_file
 from installer.explain import text
 from installer.explain.dot import dot
+from installer.explain.effective_settings import ENVIRONMENT, InForce, Layer, charts, overruled
 from installer.explain.explain import Explanation, explain, status_addresses
-from installer.explain.inforce import ENVIRONMENT, InForce, Layer, charts, overruled
 from installer.explain.picture import picture
 from installer.explain.svg import svg
 from installer.explain.trace import APPLICATION, Packet, sent, walk
-from installer.manifestfile import Found, read
-from installer.terminal import printable, say, write
+from installer.pods.manifest import Found, read
+from installer.terminal.printable import printable, say, write
 from plugin.pod import ManifestError
 from plugin.rules import LO, ruleset
 from plugin.ruleset import Protocol
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from installer.podspecs import Other
+    from installer.pods.pod_specs import Other
     from plugin.backend import Backend
     from plugin.values import Address
 

@@ -21,8 +21,8 @@ from installer.explain.drawing import (
     write,
 )
 from installer.explain.layout import LINE, LOOP, PAD, VALUES
-from installer.explain.lettering import Font
-from installer.explain.paths import End, Way
+from installer.explain.text_metrics import Font
+from installer.explain.traffic import End, Way
 from plugin.rules import DNS_LISTENER, INBOUND, OUTBOUND
 
 if TYPE_CHECKING:

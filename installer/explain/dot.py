@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from installer.explain.drawing import STYLES
 from installer.explain.layout import LEFT, MOST_LINES, VALUES
-from installer.explain.lettering import Font, listed, wrapped
-from installer.explain.paths import End, Way
+from installer.explain.text_metrics import Font, listed, wrapped
+from installer.explain.traffic import End, Way
 from plugin.rules import INBOUND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from installer.explain.paths import Path, Paths
     from installer.explain.picture import Picture
+    from installer.explain.traffic import Path, Paths
 
 HEAD = """digraph pods {
 graph [rankdir=LR ranksep=0.4 nodesep=0.15 fontname="sans-serif" fontsize=12];

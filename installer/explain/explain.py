@@ -6,8 +6,8 @@ import ipaddress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from installer.explain import warnings
-from installer.explain.inforce import DEFAULT
+from installer.explain.effective_settings import DEFAULT
+from installer.pods import warnings
 from plugin.decision import decide
 from plugin.families import in_order
 from plugin.keys import STATUS
@@ -19,8 +19,8 @@ from plugin.values import InvalidValue
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from installer.explain.inforce import InForce, Setting
-    from installer.manifestfile import Found
+    from installer.explain.effective_settings import InForce, Setting
+    from installer.pods.manifest import Found
     from plugin.parameters import Parameter
     from plugin.pod import Pod
     from plugin.redirect import Family

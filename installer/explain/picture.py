@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from installer.explain.lettering import clean
-from installer.explain.paths import REDIRECTED, Path, Way, paths_of
+from installer.explain.text_metrics import clean
+from installer.explain.traffic import REDIRECTED, Path, Way, paths_of
 from plugin.redirect import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from installer.explain.explain import Explanation
-    from installer.explain.paths import Paths
+    from installer.explain.traffic import Paths
     from plugin.redirect import Redirect
 
 PASSED = Path("All traffic, as it is", ("not redirected",), Way.ROUND)

@@ -24,26 +24,16 @@ from installer.explain.drawing import (
     tooltip,
     write,
 )
-from installer.explain.layout import (
-    APPLICATION,
-    LONE,
-    MARGIN,
-    NETWORK,
-    PAD,
-    POD,
-    WIDTH,
-    label_of,
-    layout,
-)
-from installer.explain.lettering import Font, shortened, wrapped
-from installer.explain.paths import Way
+from installer.explain.layout import APPLICATION, LONE, MARGIN, NETWORK, PAD, POD, WIDTH, label_of, layout
+from installer.explain.text_metrics import Font, shortened, wrapped
+from installer.explain.traffic import Way
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from xml.etree.ElementTree import Element
 
-    from installer.explain.paths import Path, Paths
     from installer.explain.picture import Fact, Picture
+    from installer.explain.traffic import Path, Paths
 
 NAME, WORDS = Font(23, bold=True), Font(14)
 ROOM = WIDTH - 2 * MARGIN

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from installer.explain.inforce import DEFAULT
+from installer.explain.effective_settings import DEFAULT
 from installer.explain.trace import Outcome
-from installer.terminal import printable
+from installer.terminal.printable import printable
 from plugin import iptables, nft
 from plugin.backend import Backend
 from plugin.redirect import Family

@@ -6,10 +6,10 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from installer import values
+from installer.config import schema
+from installer.config.control_plane import Wanted, wanted
+from installer.config.schema import Problem, no_such_value, without_effect
 from installer.manifest.overlay import overlaid
-from installer.resource import Wanted, wanted
-from installer.values import Problem, no_such_value, without_effect
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -87,7 +87,7 @@ def settled(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     """
     spec = {name: value for name, value in after.items() if name in before or name in OF_THE_SPEC}
     cni = {name: value for name, value in after.items() if name not in spec}
-    known = {*OF_THE_SPEC, *values.schemas()}
+    known = {*OF_THE_SPEC, *schema.schemas()}
     if found := [Problem(f"--set {name}", no_such_value(name, known)) for name in cni if name not in known]:
         raise Refused(found)
     return overlaid(spec, {"values": {"cni": cni}} if cni else {})
@@ -112,14 +112,14 @@ def _wrong(spec: Mapping[str, Any]) -> Iterator[Problem]:
 def _misplaced(spec: Mapping[str, Any]) -> Iterator[str]:
     """Find what looks like ours at the top of a spec; all else there is of the control plane's other parts."""
     meant = {name: name for name in OF_THE_SPEC} | {
-        name: f"values.cni.{name}" for name in values.schemas() if name not in OF_THE_SPEC
+        name: f"values.cni.{name}" for name in schema.schemas() if name not in OF_THE_SPEC
     }
     for name in spec:
         near = difflib.get_close_matches(name, meant, 1, SURE)
         if near and name not in OF_THE_SPEC:
             yield f"spec.{name} has no effect: is spec.{meant[near[0]]} meant?"
     for name in _block(spec, "values"):
-        if name in values.schemas():
+        if name in schema.schemas():
             yield f"spec.values.{name} has no effect: is spec.values.cni.{name} meant?"
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from installer.config.control_plane import GROUP, PLURAL
 from installer.documents import read_file
 from installer.manifest import helm
 from installer.manifest.chartvalues import PLATFORM, Refused, request, settled
 from installer.manifest.kubectl import Kubectl
 from installer.manifest.overlay import control_plane, dump, objects, overlaid, whole
 from installer.manifest.programs import ProgramError, find
-from installer.resource import GROUP, PLURAL
-from installer.terminal import say
+from installer.terminal.printable import say
 from plugin.pod import ManifestError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from installer.terminal import printable_lines, say, write
+from installer.terminal.printable import printable_lines, say, write
 
 _KUBE_VERSION = re.compile(r"v?[0-9]+\.[0-9]+(\.[0-9]+)?([-+][0-9A-Za-z.+-]+)?")
 _Command = Callable[..., None]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from installer.config.control_plane import GROUP, KIND, VERSION
 from installer.documents import from_yaml
-from installer.resource import GROUP, KIND, VERSION
 from plugin.pod import ManifestError
 
 if TYPE_CHECKING:

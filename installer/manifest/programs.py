@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from installer.terminal import say
+from installer.terminal.printable import say
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -3,7 +3,7 @@
 `install-cni explain` and `trace` log in and ask by it too.
 
 By the package `kubernetes`, as people's kubeconfigs log in by programs (`exec`), through proxies and from several files, which
-`installer.apiserver` does not do; a third of a second to import it costs a node agent too much, and a command little.
+`installer.kube.client` does not do; a third of a second to import it costs a node agent too much, and a command little.
 Nodes and pods are asked for as tables (`kubectl get` does so): their metadata and what would be printed, a tenth of the bytes.
 """
 
@@ -19,7 +19,7 @@ from kubernetes import client
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 
 from installer.documents import check_file
-from installer.objects import CONTROLLER, DAEMONSET
+from installer.kube.names import CONTROLLER, DAEMONSET
 from installer.status.model import Unasked, Why
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from installer.status.model import Weight
-from installer.terminal import printable
+from installer.terminal.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

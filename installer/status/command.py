@@ -9,11 +9,11 @@ import click
 
 from installer.status import data, text
 from installer.status.access import Access, UnreachableError
-from installer.status.asking import ask
-from installer.status.glance import glance
+from installer.status.collect import ask
+from installer.status.follow import Watching
 from installer.status.show import showing, style
-from installer.status.watching import Watching
-from installer.terminal import write
+from installer.status.summary import glance
+from installer.terminal.printable import write
 
 if TYPE_CHECKING:
     from installer.status.options import Options

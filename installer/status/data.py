@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from installer.objects import DAEMONSET
+from installer.kube.names import DAEMONSET
 
 if TYPE_CHECKING:
     from datetime import datetime

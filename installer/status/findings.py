@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from installer.meshes import OTHERS
-from installer.objects import CONTROLLER, DAEMONSET
-from installer.rollouts import HELD_UP
-from installer.status.istios import how_to_remove, how_to_replace, istios, ours, title
+from installer.cniconfig.meshes import OTHERS
+from installer.fleet.rollouts import HELD_UP
+from installer.kube.names import CONTROLLER, DAEMONSET
+from installer.status.istio_agent import how_to_remove, how_to_replace, istios, ours, title
 from installer.status.model import Finding, State, Unasked, Weight, Why
 from installer.status.nodes import OLD_POD, OLD_SETTINGS
 from installer.status.rights import to_ask_for

@@ -7,17 +7,17 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.objects import DAEMONSET, REDIRECTING, cleaning_command
-from installer.rollouts import is_older
-from installer.status.ages import moment
+from installer.fleet.rollouts import is_older
+from installer.kube.names import DAEMONSET, REDIRECTING, cleaning_command
 from installer.status.model import Flaw, Node, Repairs, State, Unasked
 from installer.status.words import kubectl, listed
+from installer.terminal.ages import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from installer.selection import Selection
+    from installer.fleet.selection import Selection
     from installer.status.model import Answers, Object
 
 PATIENCE = timedelta(seconds=60)  # for an agent that starts, as the controller has it
@@ -127,7 +127,7 @@ class _Judge:
 
     @property
     def _was_unready(self) -> bool:
-        """Whether the controller lets a roll-out pass it, as `installer.controller.passing` decides it."""
+        """Whether the controller lets a roll-out pass it, as `installer.controller.stalled_rollout` decides it."""
         metadata = (self.pod or {}).get("metadata", {})
         since, created = moment(self._ready.get("lastTransitionTime")), moment(metadata.get("creationTimestamp"))
         unready = self._ready.get("status") == "False"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from installer import values
-from installer.governing import governing
-from installer.resource import Wanted, wanted
-from installer.status.ages import moment
+from installer.config import schema
+from installer.config.control_plane import Wanted, wanted
+from installer.config.governing import governing
 from installer.status.model import Plane
+from installer.terminal.ages import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,7 +56,7 @@ def _contradictions(one: Wanted | tuple[Any, ...], other: Wanted | tuple[Any, ..
         yield "enabled"
     if one.namespace != other.namespace:
         yield "namespace"
-    for key, declared in values.of_agents().items():
+    for key, declared in schema.of_agents().items():
         if one.agents.get(declared.name) != other.agents.get(declared.name):
             yield key
     for key in sorted(one.daemonset.keys() | other.daemonset.keys()):

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from installer.kube.times import rfc3339
 from installer.status import data
 from installer.status.changes import changes
-from installer.status.layout import Colour, Style
 from installer.status.text import written
-from installer.terminal import say, write
-from installer.times import rfc3339
+from installer.terminal.printable import say, write
+from installer.terminal.tables import Colour, Style
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,19 +6,19 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from installer.objects import DAEMONSET
-from installer.status.ages import age
-from installer.status.layout import NONE, Cell, Colour, Column, bar, table
+from installer.kube.names import DAEMONSET
 from installer.status.model import State, Verdict, Weight
 from installer.status.words import counted
-from installer.terminal import printable
+from installer.terminal.ages import age
+from installer.terminal.printable import printable
+from installer.terminal.tables import NONE, Cell, Colour, Column, bar, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from installer.status.layout import Style
     from installer.status.model import Glance, Node, Plane, Progress
+    from installer.terminal.tables import Style
 
 SHOWN = 20  # nodes of each kind, unless all are asked for
 KINDS = 5  # versions, backends and configurations that are named with their numbers

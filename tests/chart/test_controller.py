@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer import cli
+from installer import main as cli
 from installer.controller.taints import KEY
 from tests.chart.helm import CHART
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from tests.chart.conftest import Applied, Refuse, Release, Render
     from tests.chart.helm import Rendered
+
+pytestmark = pytest.mark.apiserver
 
 PROBES = {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
 RESTRICTED = {

@@ -11,6 +11,8 @@ from tests.chart.references import IMAGES
 if TYPE_CHECKING:
     from tests.chart.conftest import Refuse, Render
 
+pytestmark = pytest.mark.apiserver
+
 CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_ADMIN", "NET_RAW", "SYS_ADMIN"]
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from installer.resource import Wanted, wanted
-from installer.values import schemas
+from installer.config.control_plane import Wanted, wanted
+from installer.config.schema import schemas
 from plugin.backend import Backend
 from tests.chart.helm import CHART
 from tests.chart.references import IMAGES, WRONG_HUBS, WRONG_TAGS
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.chart.conftest import Applied
     from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
 
 DEFINITIONS = sorted((CHART / "crds").glob("*.yaml"))
 NOW = "2026-01-02T03:04:05Z"

@@ -11,8 +11,8 @@ import yaml
 from kubernetes import client
 from kubernetes.config import new_client_from_config
 
-from installer.controller.rollout import wish
-from installer.resource import Wanted, wanted
+from installer.config.control_plane import Wanted, wanted
+from installer.controller.pod_template import wish
 from tests.chart.helm import CHART, PLATFORMS
 from tests.chart.references import DIGEST
 from tests.support.wait import until
@@ -20,6 +20,8 @@ from tests.support.wait import until
 if TYPE_CHECKING:
     from tests.chart.conftest import Applied, Release, Render
     from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
 
 RIGHTS = {
     ("get", "pods"), ("list", "pods"), ("watch", "pods"), ("get", "nodes"),

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from installer import conflist
-from installer.settings import declarations, entry, settings
+from installer.cniconfig import conflist
+from installer.config.settings import declarations, entry, settings
 from tests.chart.helm import CHART, PLATFORMS
 from tests.chart.table import schema
 
 if TYPE_CHECKING:
     from tests.chart.conftest import Render
+
+pytestmark = pytest.mark.apiserver
 
 USUAL = ("/opt/cni/bin", "/etc/cni/net.d")
 DIRECTORIES = {

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.chart.conftest import Applied, Release, Render
     from tests.support.cluster import Cluster
 
+pytestmark = pytest.mark.apiserver
+
 NAME = "istio-cni-teardown"
 SOON = 60.0  # seconds
 

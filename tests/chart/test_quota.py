@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tests.chart.conftest import Render
     from tests.chart.helm import Rendered
 
+pytestmark = pytest.mark.apiserver
+
 NAMESPACE = "mesh"
 CRITICAL = ["system-node-critical", "system-cluster-critical"]  # that of GKE, word for word in what it answers
 LIMITED = {

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.chart.conftest import Render
     from tests.chart.helm import Rendered
 
+pytestmark = pytest.mark.apiserver
+
 SOMEBODY = 12345  # a uid and gid of none of this machine's
 CONFLIST = {"cniVersion": "0.3.1", "name": "k8s", "plugins": [{"type": "bridge"}]}
 READ_ONLY = 'mount --bind "$0" "$0"; mount -o remount,bind,ro /; exec "$@"'

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tests.chart.conftest import Refuse, Render
     from tests.support.cluster import Cluster
 
+pytestmark = pytest.mark.apiserver
+
 NAMESPACE = "stolen"
 HUB = "registry.example/mesh"
 PSP = "of-psp"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
-from installer import values
-from installer.settings import SettingError, declarations, settings
+from installer.config import schema as values
+from installer.config.settings import SettingError, declarations, settings
 from tests.chart.helm import CHART, PLATFORMS, helm
 from tests.chart.references import WRONG_HUBS, WRONG_TAGS
 from tests.chart.table import README, renewed, schema
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.chart.conftest import Refuse, Render
+
+pytestmark = pytest.mark.apiserver
 
 OF_2019 = {  # the install guide's table, word for word but for the namespace that we add
     "hub": "",

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.containerd
+
 OF_ANOTHER_BY_NFT = "add table inet istio-proxy-nat; add chain inet istio-proxy-nat output"
 
 

@@ -15,6 +15,8 @@ from tests.support.wait import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.containerd
+
 PLUGINS = ["bridge", "portmap", "istio-cni"]
 
 

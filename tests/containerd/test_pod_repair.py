@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from tests.support.cri import Pod
 
+pytestmark = pytest.mark.containerd
+
 # What istio-init, or another agent's plugin, leaves in a pod.
 OF_ANOTHER = "*nat\n:ISTIO_OUTPUT - [0:0]\n-A OUTPUT -p tcp -j ISTIO_OUTPUT\nCOMMIT\n"
 SOON = 10.0

@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.orders import Orders
-from installer.reconcile import Node as Reconciled
-from installer.uninstall import uninstall
-from tests.conflist.primaries import PRIMARIES
-from tests.installer.node import NodeOnDisk
-from tests.installer.test_primaries import look, take_turn
+from installer.agent.reconciler import Node as Reconciled
+from installer.config.desired import Orders
+from installer.host.uninstall import uninstall
+from tests.agent.test_primaries import look, take_turn
+from tests.cniconfig.primaries import PRIMARIES
 from tests.support.containerd import Node
 from tests.support.mesh import Mesh, rules
+from tests.support.ondisk import NodeOnDisk
 from tests.support.wait import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from tests.conflist.primaries import Turn
+    from tests.cniconfig.primaries import Turn
+
+pytestmark = pytest.mark.containerd
 
 SOON = 15.0
 

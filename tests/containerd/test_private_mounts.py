@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.socketdir import require_own
+from installer.host.socket_dir import require_own
 from tests.chart.helm import CHART, Rendered, helm
 from tests.containerd.test_pod_repair import SOON
 from tests.containerd.test_unredirected import PATIENCE, REDIRECT, count, named
@@ -20,6 +20,8 @@ from tests.support.wait import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = pytest.mark.containerd
 
 RESTARTED = "exiting: a running pod needs its redirect"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.runtimecheck import LOADED_WITHIN
+from installer.repair.runtime_check import LOADED_WITHIN
 from tests.support.fight import undone
 from tests.support.mesh import Mesh, rules
 from tests.support.wait import until
@@ -17,6 +17,8 @@ from tests.support.wait import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+pytestmark = pytest.mark.containerd
 
 SOON = 15.0
 SAYS = "the container runtime does not load the plugin's entry in"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.support.cri import Container, Pod
 
+pytestmark = pytest.mark.containerd
+
 ROOT = Path(__file__).parents[2]
 REDIRECT = """\
 table inet by_hand {

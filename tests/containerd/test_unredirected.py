@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.support.cri import Pod
 
+pytestmark = pytest.mark.containerd
+
 PATIENCE = 60.0  # seconds: an agent waits 30 for a redirect to be seen
 REDIRECT = "redirect to :15001"
 

@@ -8,16 +8,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from installer.controller import facts
-from installer.controller.facts import AgentPod, Node, Report, Settings
-from installer.controller.rollout import CHART_VALUES
-from installer.objects import CONTROLLER, DAEMONSET
+from installer.controller.pod_template import CHART_VALUES
+from installer.fleet import objects
+from installer.fleet.objects import AgentPod, Node, Report, Settings
+from installer.kube.names import CONTROLLER, DAEMONSET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from installer.controller.ownership import Field
-    from installer.controller.rollout import Wish
+    from installer.controller.field_ownership import Field
+    from installer.controller.pod_template import Wish
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)
@@ -38,7 +38,7 @@ CHARTS: dict[str, Any] = {
 
 def node(name: str = NODE, **changed: Any) -> Node:
     metadata = {"name": name, "uid": f"uid-of-{name}", "creationTimestamp": LONG_AGO.isoformat(), "labels": LINUX}
-    return replace(facts.node({"metadata": metadata}), **changed)
+    return replace(objects.node({"metadata": metadata}), **changed)
 
 
 def report(name: str = NODE, **changed: Any) -> Report:
@@ -49,17 +49,17 @@ def report(name: str = NODE, **changed: Any) -> Report:
         "controlPlane": SETTINGS._asdict(),
         "conditions": [condition | {"lastTransitionTime": LONG_AGO.isoformat()}],
     }
-    return replace(facts.report({"metadata": {"name": name}, "status": status}), **changed)
+    return replace(objects.report({"metadata": {"name": name}, "status": status}), **changed)
 
 
 def pod(name: str = POD, **changed: Any) -> AgentPod:
-    metadata = {"name": name, "uid": f"uid-of-{name}", "labels": {facts.TEMPLATE_GENERATION: TEMPLATE}}
+    metadata = {"name": name, "uid": f"uid-of-{name}", "labels": {objects.TEMPLATE_GENERATION: TEMPLATE}}
     manifest = {
         "metadata": metadata | {"creationTimestamp": LONG_AGO.isoformat()},
         "spec": {"nodeName": NODE},
         "status": {"conditions": [{"type": "Ready", "status": "True"}]},
     }
-    return replace(facts.agent_pod(manifest), **changed)
+    return replace(objects.agent_pod(manifest), **changed)
 
 
 def unready(reason: str, message: str = "", **changed: Any) -> AgentPod:
@@ -87,7 +87,7 @@ def daemonset(wished: Wish | None = None, *, chart: str | None = json.dumps(CHAR
     """
     annotations = {"deprecated.daemonset.template.generation": TEMPLATE} | ({CHART_VALUES: chart} if chart else {})
     container = {
-        "name": facts.CONTAINER,
+        "name": objects.CONTAINER,
         "image": "of.chart/mesh/install-cni:1",
         "imagePullPolicy": "Always",
         "resources": CHARTS["resources"],

@@ -15,10 +15,10 @@ import yaml
 from kubernetes import client
 from kubernetes.config import new_client_from_config
 
-from installer.controller.removal import FINALIZER
-from installer.objects import CONTROLLER as LEASE
-from installer.objects import DAEMONSET
-from installer.resource import GROUP, KIND, PLURAL, VERSION
+from installer.config.control_plane import GROUP, KIND, PLURAL, VERSION
+from installer.controller.finalizer import FINALIZER
+from installer.kube.names import CONTROLLER as LEASE
+from installer.kube.names import DAEMONSET
 from tests.chart.helm import CHART, Rendered, helm
 from tests.support.agent import ask
 from tests.support.wait import until

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pytest
+
 from installer.controller.taints import KEY
 from tests.controller.stage import ACCOUNT, NAMESPACE, SOON
 from tests.controller.test_with_agents import PRIMARY, agent, entry, meshed_pod
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from tests.chart.helm import Rendered
     from tests.controller.conftest import Run
     from tests.controller.stage import Stage
+
+pytestmark = pytest.mark.apiserver
 
 AGENTS = f"system:serviceaccount:{NAMESPACE}:istio-cni-node"
 PSP = "of-psp"

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.controller.api import connect
-from installer.controller.command import LOST
-from installer.controller.lease import DEADLINE, DURATION, Lease, LeaseLostError
+from installer.controller.client import connect
+from installer.controller.main import LOST
 from installer.controller.taints import KEY
-from installer.objects import CONTROLLER
+from installer.kube.lease import DEADLINE, DURATION, Lease, LeaseLostError
+from installer.kube.names import CONTROLLER
 from tests.controller.stage import ACCOUNT, NAMESPACE, SOON
 from tests.support.wait import until
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tests.controller.conftest import Run
     from tests.controller.stage import Controller, Stage
+
+pytestmark = pytest.mark.apiserver
 
 
 def waits(controller: Controller) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.controller.finalizer import REMOVED
 from installer.controller.nodes import (
     PATIENCE,
     Asked,
@@ -19,14 +20,15 @@ from installer.controller.nodes import (
     versions,
     why,
 )
-from installer.controller.removal import REMOVED
 from tests.controller.samples import LONG_AGO, NODE, NOW, POD, SETTINGS, TEMPLATE, pod, report, unready
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from installer.controller.facts import AgentPod, Report
+    from installer.fleet.objects import AgentPod, Report
+
+pytestmark = pytest.mark.pure
 
 READY, UPDATING, MENDING, FAILED, SILENT = State
 ASKED = Asked(installed=True, settings=SETTINGS, template=TEMPLATE)

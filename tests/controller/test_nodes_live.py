@@ -6,19 +6,23 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from installer.controller import facts
-from installer.controller.api import Api, connect
-from installer.controller.loop import NODES_AT_ONCE
+import pytest
+
+from installer.controller.client import Api, connect
+from installer.controller.node_lifecycle import Words
 from installer.controller.nodes import PATIENCE
-from installer.controller.standin import Words
+from installer.controller.reconciler import NODES_AT_ONCE
 from installer.controller.taints import KEY
-from installer.objects import CONTROLLER, PARKED
+from installer.fleet import objects
+from installer.kube.names import CONTROLLER, PARKED
 from tests.controller.stage import NAMESPACE, SOON, now
 from tests.support.wait import until
 
 if TYPE_CHECKING:
     from tests.controller.conftest import Run
     from tests.controller.stage import Stage
+
+pytestmark = pytest.mark.apiserver
 
 OTHER = "of.others/taint"
 OURS = {"key": KEY, "effect": "NoSchedule"}
@@ -153,7 +157,7 @@ def test_an_agent_that_runs_after_all_is_not_spoken_for(stage: Stage) -> None:
     kubeconfig = stage.cluster.kubeconfig("speaker", token=stage.cluster.token(NAMESPACE, CONTROLLER))
     api = Api(connect(kubeconfig), NAMESPACE, lambda: True)
     condition = {"type": "Ready", "status": "False", "reason": "Said", "message": "", "lastTransitionTime": now()}
-    seen, node = stage.istiocninode("node1"), facts.node({"metadata": {"name": "node1", "uid": "1"}})
+    seen, node = stage.istiocninode("node1"), objects.node({"metadata": {"name": "node1", "uid": "1"}})
     words = Words(node, seen["metadata"]["resourceVersion"], condition, contradicts=True)
     assert api.speak(words) is None
     assert stage.istiocninode("node1") == seen

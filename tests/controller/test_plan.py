@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.controller import plan
+from installer.controller.finalizer import REMOVED
 from installer.controller.nodes import PATIENCE, State, Warned
 from installer.controller.plan import World
-from installer.controller.removal import REMOVED
-from installer.controller.rollout import RESOURCE_VALUES, RolloutError, wish
-from installer.objects import PARKED
+from installer.controller.pod_template import RESOURCE_VALUES, RolloutError, wish
+from installer.kube.names import PARKED
 from tests.controller.samples import (
     LINUX,
     NODE,
@@ -30,7 +30,9 @@ from tests.controller.samples import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from installer.controller.rollout import Wish
+    from installer.controller.pod_template import Wish
+
+pytestmark = pytest.mark.pure
 
 CHARTS_OWN = daemonset(wish(daemonset(), None, parked=False))
 PARKED_ONE = daemonset(wish(daemonset(), None, parked=True))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.controller.rollout import RESOURCE_VALUES
-from installer.objects import DAEMONSET
+from installer.controller.pod_template import RESOURCE_VALUES
+from installer.kube.names import DAEMONSET
 from tests.chart.references import DIGEST
 from tests.controller.stage import NAMESPACE, SOON, now
 from tests.support.wait import until
@@ -16,6 +16,8 @@ from tests.support.wait import until
 if TYPE_CHECKING:
     from tests.controller.conftest import Run
     from tests.controller.stage import Controller, Stage
+
+pytestmark = pytest.mark.apiserver
 
 
 def container(stage: Stage) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.objects import DAEMONSET
-from installer.rollouts import HELD_UP
+from installer.fleet.rollouts import HELD_UP
+from installer.kube.names import DAEMONSET
 from tests.controller.daemonsets import daemonset_controller
 from tests.controller.stage import MERGE, NAMESPACE, now
 from tests.support.wait import until
@@ -20,7 +20,7 @@ NODES = ("node1", "node2", "node3", "node4")
 LONG = 60.0  # seconds: many times what it takes
 ROOM: dict[str, Any] = {"cpu": "4", "memory": "8Gi", "pods": "110"}
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(240)]
 
 
 def images(stage: Stage) -> dict[str, str]:

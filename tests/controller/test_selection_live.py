@@ -1,4 +1,4 @@
-"""The real DaemonSet controller runs pods on the nodes that `installer.selection` says, for each case of the table (F40)."""
+"""The real DaemonSet controller runs pods where `installer.fleet.selection` says, for each case of the table (F40)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer import selection
+from installer.fleet import selection
 from tests.controller.daemonsets import daemonset_controller
-from tests.controller.selections import CASES, NODES, taint
 from tests.controller.stage import MERGE, NAMESPACE
+from tests.fleet.selections import CASES, NODES, taint
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LONG = 90.0  # seconds: many times what it takes
 ROOM = {"cpu": "4", "memory": "8Gi", "pods": "110"}
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(240)]
 
 
 def add_daemonset(stage: Stage, name: str, template: Mapping[str, Any]) -> None:

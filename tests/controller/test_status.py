@@ -10,6 +10,8 @@ import pytest
 from installer.controller.nodes import State, Verdict
 from installer.controller.status import Fault, Fleet, patch, status
 
+pytestmark = pytest.mark.pure
+
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RESOURCE = {"metadata": {"name": "mesh", "namespace": "mesh", "generation": 7}}
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.controller.stage import SOON
 from tests.support.wait import until
 
 if TYPE_CHECKING:
     from tests.controller.conftest import Run
     from tests.controller.stage import Controller, Stage
+
+pytestmark = pytest.mark.apiserver
 
 NODES = ("node1", "node2", "node3")
 

@@ -11,7 +11,9 @@ from installer.controller.taints import KEY, NEW, TAINT, news, taints
 from tests.controller.samples import NOW, node, pod, report, unready
 
 if TYPE_CHECKING:
-    from installer.controller.facts import AgentPod, Node, Report
+    from installer.fleet.objects import AgentPod, Node, Report
+
+pytestmark = pytest.mark.pure
 
 OTHER = {"key": "of.others/taint", "value": "a", "effect": "NoExecute"}
 TAINTED = node(taints=(OTHER, TAINT, TAINT | {"effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}))

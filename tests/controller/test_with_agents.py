@@ -6,6 +6,8 @@ import json
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.controller.stage import NAMESPACE, SOON
 from tests.support.agent import AgentProcess
 from tests.support.netns import Netns
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.controller.conftest import Run
     from tests.controller.stage import Stage
+
+pytestmark = pytest.mark.apiserver
 
 NODES = ("node1", "node2")
 PRIMARY = '{"cniVersion": "1.0.0", "name": "k8s", "plugins": [{"type": "bridge"}]}'

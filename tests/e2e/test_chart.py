@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.controller.taints import KEY
-from installer.release import RELEASE
-from installer.runtimecheck import LOADED_WITHIN
+from installer.repair.runtime_check import LOADED_WITHIN
+from installer.version import RELEASE
 from tests.e2e.release import NAME_OF_RELEASE, NAMESPACE, RESOURCE
 from tests.e2e.shop import ENVOY, SHOP, connections, from_node, from_pod, removed, started, url
 from tests.e2e.workloads import deployment, hasty
@@ -33,7 +33,7 @@ FOLDERS = (BIN_DIR, CONF_DIR)
 SOCKETS = Path("/run/istio-cni")
 OLD_DIR = Path("/etc/cni/old.d")
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 
 Files = dict[str, tuple[int, bytes]]  # permissions and content, or where a link leads to, by their path

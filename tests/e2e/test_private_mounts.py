@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.e2e.release import Release
     from tests.support.node import KubernetesNode
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import click
 import pytest
 import yaml
 
-from installer.cli import main
+from installer.main import main
 from plugin import nft
 from plugin.redirect import Redirect
 from plugin.rules import ruleset
@@ -20,6 +20,8 @@ from plugin.values import Port
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.pure
 
 DEPLOYMENT = """
 apiVersion: apps/v1

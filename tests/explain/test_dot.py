@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from installer.explain.dot import STROKES, dot
 from installer.explain.drawing import STYLES
-from installer.explain.lettering import clean
-from installer.explain.paths import Way
 from installer.explain.picture import picture
+from installer.explain.text_metrics import clean
+from installer.explain.traffic import Way
 from tests.explain.drawn import SVG
 from tests.explain.redirects import TABLE, explained, large
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from installer.explain.explain import Explanation
+
+pytestmark = pytest.mark.pure
 
 GRAPHVIZ = "/usr/bin/dot"
 
@@ -61,7 +63,7 @@ class Graph:
         return found
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(large)
 def test_each_path_is_drawn_to_where_it_goes(redirect: Any) -> None:
     drawn, graph = picture(explained(redirect)), Graph(explained(redirect))
@@ -99,7 +101,7 @@ def test_a_pod_that_is_not_redirected_has_one_path(decision: str, end: str) -> N
     assert not any("sidecar" in name for name in graph.clusters)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.text(max_size=60), st.text(max_size=60))
 @example('&lt;"]; x -> y', "\\N\\n\\")
 def test_whatever_a_manifest_says_is_text(name: str, warning: str) -> None:

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.explain.effective_settings import InForce, Layer, charts
 from installer.explain.explain import Explanation, explain
-from installer.explain.inforce import InForce, Layer, charts
-from installer.manifestfile import Found
-from installer.podspecs import PodManifest
+from installer.pods.manifest import Found
+from installer.pods.pod_specs import PodManifest
 from plugin.keys import TRAFFIC
 from plugin.pod import Pod
 from plugin.redirect import Family
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+pytestmark = pytest.mark.pure
 
 APP = {"name": "app", "ports": [{"containerPort": 8080}]}
 PROXY = {"name": "istio-proxy"}

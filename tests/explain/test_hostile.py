@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from subprocess import CompletedProcess
 
+pytestmark = pytest.mark.pure
+
 # An escape sequence, its C1 form, what turns text round, the end of a line, of a quoted text, of an element.
 EVIL = 'e\x1b[2J\x1b]0;t\x07\x9b31m\u202etxet\u2066\u2028\r\n"]; x -> y; "</text></svg><script>alert(1)</script>&\\'
 HARMLESS = {"\n", "\t"}

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from installer.explain.effective_settings import InForce
 from installer.explain.explain import explain
-from installer.explain.inforce import InForce
-from installer.manifestfile import Found, read
+from installer.pods.manifest import Found, read
 from plugin.redirect import Family, Mode
 from plugin.values import EVERYTHING
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from installer.explain.explain import Explanation
+
+pytestmark = pytest.mark.pure
 
 FOLDER = Path(__file__).parents[1] / "manifests"
 

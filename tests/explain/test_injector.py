@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from installer.explain.warnings import INJECTORS
+from installer.pods.warnings import INJECTORS
 from plugin.keys import TRAFFIC
 from tests.explain.test_command import install_cni
+
+pytestmark = pytest.mark.pure
 
 STATUS = {"sidecar.istio.io/status": "{}"}
 APP = {"name": "app", "image": "registry.example/app:1", "ports": [{"containerPort": 8080}]}

@@ -8,11 +8,11 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
-from installer.explain.paths import Way
 from installer.explain.picture import picture
 from installer.explain.trace import APPLICATION, Outcome, Packet, walk
+from installer.explain.traffic import Way
 from plugin.redirect import Family, Mode, Redirect
 from plugin.rules import LO, ruleset
 from plugin.ruleset import Protocol
@@ -22,7 +22,9 @@ from tests.explain.redirects import KNOWN_PORTS, TABLE, explained, small
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from installer.explain.paths import Path, Paths
+    from installer.explain.traffic import Path, Paths
+
+pytestmark = pytest.mark.pure
 
 POD = {4: "10.0.0.7", 6: "fd00::7"}
 ADDRESSES = ["192.0.2.9", "10.96.0.10", "127.0.0.1", "127.0.0.5", "2001:db8::1", "fd00::9", "::1", *POD.values()]
@@ -93,7 +95,6 @@ def path_of(redirect: Redirect, paths: Paths, packet: Packet) -> Path:
     return min((path for path in ordered if path.order and fits(path, packet)), key=lambda path: path.order)
 
 
-@settings(deadline=None)
 @given(small)
 def test_packets_go_where_the_picture_says(redirect: Redirect) -> None:
     rules, paths = ruleset(redirect), paths_of(redirect)

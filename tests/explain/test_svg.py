@@ -7,15 +7,15 @@ from itertools import combinations, groupby, pairwise, permutations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import ImageChops, ImageDraw
 
 from installer.explain.layout import NETWORK
-from installer.explain.lettering import Font, clean, listed
-from installer.explain.paths import Way
 from installer.explain.picture import picture
 from installer.explain.svg import svg
+from installer.explain.text_metrics import Font, clean, listed
+from installer.explain.traffic import Way
 from tests.explain.drawn import SVG, Area, Drawn
 from tests.explain.redirects import LARGEST, TABLE, explained, large
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from installer.explain.explain import Explanation
     from plugin.redirect import Redirect
+
+pytestmark = pytest.mark.pure
 
 WARNINGS = ("port 8080 is both included and excluded", "a warning of many words " * 20, "x" * 400)
 DRAWINGS: dict[str, Explanation] = {
@@ -73,14 +75,12 @@ def crosses(line: list[tuple[float, ...]], area: Area) -> bool:
 
 @given(large)
 @example(LARGEST)
-@settings(deadline=None)
 def test_every_redirect_is_drawn_tidily(redirect: Redirect) -> None:
     assert_tidy(draw(explained(redirect)))
 
 
 @given(st.text(max_size=90), st.text(max_size=300), st.text(max_size=600))
 @example("<script>alert(1)</script>", "\0\x1b[31m\u202e\ud800", "]]> & \"quoted\" 'text'")
-@settings(deadline=None)
 def test_whatever_a_manifest_says_is_text_in_its_box(name: str, reason: str, warning: str) -> None:
     drawn = draw(explained(None, name=name, reason=reason, warnings=(warning,)))
     assert_tidy(drawn)

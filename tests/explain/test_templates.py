@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from installer.manifestfile import Found, read
-from installer.podspecs import DEEPEST_TEMPLATE, Other
+from installer.pods.manifest import Found, read
+from installer.pods.pod_specs import DEEPEST_TEMPLATE, Other
 from plugin.pod import ManifestError
 from tests.explain.test_command import install_cni
+
+pytestmark = pytest.mark.pure
 
 STATUS = {"sidecar.istio.io/status": "{}"}
 PORTS = "traffic.sidecar.istio.io/excludeOutboundPorts"

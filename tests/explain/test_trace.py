@@ -13,6 +13,8 @@ from tests.redirect.probes import APPLICATION, PROXY, PROXY_AS_ROOT, Place, Prob
 from tests.redirect.rows import ROWS
 from tests.redirect.test_packets import expected
 
+pytestmark = pytest.mark.pure
+
 
 @pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 @pytest.mark.parametrize("name", ROWS)

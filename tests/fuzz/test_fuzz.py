@@ -14,6 +14,8 @@ from tests.fuzz.__main__ import CORPUS, readable
 from tests.fuzz.grammar import StrangeLine, values
 from tests.fuzz.target import once
 
+pytestmark = pytest.mark.pure
+
 TREE = Path(__file__).parents[2]
 SECONDS = 30
 AT_LEAST = 5_000  # inputs in that time, on the slowest machine

@@ -29,6 +29,8 @@ from tests.redirect.strategies import ANNOTATIONS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.pure
+
 KEYS = [INTERCEPTION_MODE, REROUTE, *(TRAFFIC + name for name in ANNOTATIONS if "/" not in name)]
 ENV = ["ISTIO_META_DNS_CAPTURE", "INVALID_DROP", "ISTIO_DUAL_STACK", "DISABLE_ENVOY"]
 RUNTIME = {
@@ -116,37 +118,37 @@ def suppress_refusal(refusals: list[str]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("key", KEYS)
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(text=ODD)
 def test_annotations(key: str, text: str) -> None:
     once(line(f"annotation {key}", text))
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(name=st.sampled_from(ENV), text=ODD)
 def test_env(name: str, text: str) -> None:
     once(line(f"env {name}", text))
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(key=st.sampled_from(["uid", "gid", "port"]), value=JSON)
 def test_ids_and_ports(key: str, value: Any) -> None:
     once(f"{key}={json.dumps(value)}".encode())
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(manifest=st.dictionaries(st.sampled_from(["metadata", "spec"]), MANIFESTS))
 def test_manifests(manifest: dict[str, Any]) -> None:
     once(b"manifest=" + json.dumps(manifest).encode())
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(config=CONFIGS)
 def test_what_the_runtime_writes_to_stdin(config: dict[str, Any]) -> None:
     once(b"".join(k + b"=" + v + b"\n" for k, v in RUNTIME.items()) + b"\n" + json.dumps(config).encode())
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(text=ODD)
 def test_what_the_runtime_says_in_CNI_ARGS(text: str) -> None:  # noqa: N802 - the variable's name
     given = RUNTIME | {
@@ -155,7 +157,7 @@ def test_what_the_runtime_says_in_CNI_ARGS(text: str) -> None:  # noqa: N802 - t
     once(b"".join(k + b"=" + v + b"\n" for k, v in given.items()) + b"\n{}")
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(
     variables=st.dictionaries(
         st.binary(min_size=1, max_size=8).map(lambda name: b"CNI_" + name.translate(None, b"\0=")),

@@ -15,7 +15,7 @@ import time
 from functools import cache
 from pathlib import Path
 
-from installer.release import RELEASE
+from installer.version import RELEASE
 from tests.image import builder
 from tests.image.base import base
 from tests.image.contents import layers

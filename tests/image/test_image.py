@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import certifi
 import pytest
 
-from installer.release import RELEASE
+from installer.version import RELEASE
 from plugin.backend import Backend
 from tests.image import contents
 from tests.image.base import settings
@@ -22,6 +22,8 @@ from tests.image.build import NAME, archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = pytest.mark.e2e
 
 LARGEST = 120_000_000  # bytes of all files
 PROGRAMS = {
@@ -55,7 +57,7 @@ with concurrent.futures.ThreadPoolExecutor() as threads:
     print(dict(threads.submit(try_backend, Backend(sys.argv[1])).result().missing))
 """
 CACHED = """
-import sys, installer.agent
+import sys, installer.agent.main
 print(*(module.__cached__ for module in sys.modules.values() if getattr(module, "__cached__", None)))
 """
 POD = {

@@ -7,11 +7,15 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.kube.programs import KUBE, folder
 from tests.support.call import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.apiserver
 
 
 def build(given: Path) -> subprocess.CompletedProcess[str]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from installer.pods import NodePods
-from installer.resource import GROUP, PLURAL
+from installer.config.control_plane import GROUP, PLURAL
+from installer.pods.cluster import NodePods
 from tests.support.agent import AgentProcess
 from tests.support.cluster import Cluster
 from tests.support.wait import eventually

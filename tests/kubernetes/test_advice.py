@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.kubernetes.conftest import SOON, events
 from tests.support.wait import until
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from tests.kubernetes.conftest import Node
     from tests.support.agent import AgentProcess
     from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
 
 EXCLUDED = "kube-system"  # by the agent's own settings
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.kubernetes.conftest import Node
     from tests.support.cluster import Cluster
 
+pytestmark = pytest.mark.apiserver
+
 PRIMARY = '{"cniVersion": "1.0.0", "name": "k8s", "plugins": [{"type": "bridge"}]}'
 PORTS = "traffic.sidecar.istio.io/includeInboundPorts"
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.apiserver import ApiError, ApiServer
+from installer.kube.client import ApiError, ApiServer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
 
 
 def another_authority(folder: Path) -> Path:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from installer.apiserver import credentials
-from installer.pods import NodePods
+from installer.kube.client import credentials
+from installer.pods.cluster import NodePods
 from plugin.pod import PodsUnavailable
 from tests.kubernetes.busy import BusyServer
 from tests.kubernetes.conftest import SOON, Node
@@ -18,6 +18,8 @@ from tests.support.wait import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.apiserver
 
 REFUSED = 6  # requests
 RETRY_AFTER = 3  # seconds

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.apiserver import ApiServer
-from installer.events import Events
-from installer.noderesource import NodeResource
-from installer.nodestate import Condition, NodeState
-from installer.nodestatus import Seen
-from installer.orders import Orders
-from installer.settings import settings
+from installer.agent.node_reporter import NodeResource
+from installer.agent.node_status import Seen
+from installer.config.desired import Orders
+from installer.config.settings import settings
+from installer.fleet.state import Condition, NodeState
+from installer.kube.client import ApiServer
+from installer.kube.events import Events
 from plugin.backend import Backend, Capability
 from tests.kubernetes.conftest import SOON, apply, ready, report
 from tests.support.netns import Netns
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tests.kubernetes.conftest import Node
     from tests.support.agent import AgentProcess
     from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
 
 PODS = 3
 WELL = NodeState(installed=True, reason=None, conflist="10-k8s.conflist", digest="0" * 64)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from installer.apiserver import ApiError, ApiServer
+from installer.kube.client import ApiError, ApiServer
 from tests.kubernetes.conftest import SOON
 from tests.kubernetes.proxy import Proxy
 from tests.plugin.conftest import rules
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STATUS = {"sidecar.istio.io/status": "{}"}
 PRIMARY = '{"cniVersion": "1.0.0", "name": "k8s", "plugins": [{"type": "bridge"}]}'
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [pytest.mark.apiserver, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.apiserver import SERVICE_ACCOUNT
-from installer.resource import GROUP, KIND, PLURAL, VERSION
+from installer.config.control_plane import GROUP, KIND, PLURAL, VERSION
+from installer.kube.client import SERVICE_ACCOUNT
 from tests.kubernetes.conftest import CHART, DAEMONSET, NAMESPACE, apply
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.kubernetes.conftest import Node
     from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
 
 MESH = "IstioControlPlane default/mesh"
 CHARTS = {  # as an agent's pod has them in its environment

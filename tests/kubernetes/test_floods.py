@@ -6,17 +6,19 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from installer.apiserver import ApiServer
-from installer.events import Events
-from installer.flood import ALL_EVENTS, EVENTS
+import pytest
+
+from installer.kube.client import ApiServer
+from installer.kube.events import Events
+from installer.ratelimit.flood import ALL_EVENTS, EVENTS
 from tests.kubernetes.conftest import events
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
     from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
 
 LEFT_OUT = re.compile(r" \((\d+) more like this one were left out\)$")
 
@@ -36,7 +38,7 @@ async def test_those_of_one_namespace_leave_the_others_theirs(
     cluster: Cluster, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, many, seconds = "flooded", 400, [1000.0]
-    monkeypatch.setattr("installer.events.time.monotonic", lambda: seconds[0])
+    monkeypatch.setattr("installer.kube.events.time.monotonic", lambda: seconds[0])
     api = ApiServer(kubeconfig)
     told = Events(api, node)
     try:

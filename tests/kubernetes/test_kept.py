@@ -20,7 +20,7 @@ from tests.support.wait import eventually, until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from installer.pods import NodePods
+    from installer.pods.cluster import NodePods
     from plugin.pod import Pod
     from tests.support.cluster import Cluster
 
@@ -28,7 +28,7 @@ STATUS = {"sidecar.istio.io/status": json.dumps({"containers": ["istio-proxy"] *
 LITTLE, ALL = 1_000, 300_000  # bytes: of a pod outside the mesh, of one that has as much of everything as it may
 BURST = 60  # pods, of 1 MB each
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [pytest.mark.apiserver, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
 
 def create(cluster: Cluster, node: Node, name: str, spec: dict[str, Any], annotations: dict[str, str]) -> str:

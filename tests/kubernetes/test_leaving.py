@@ -13,20 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer import leaving
-from installer.apiserver import ApiServer, credentials
-from installer.leaving import WAY_OUT, Whose, why_to_take_out
-from installer.settings import DaemonSet
-from tests.kubernetes.conftest import (
-    ACCOUNT,
-    DAEMONSET,
-    NAMESPACE,
-    SOON,
-    apply,
-    entry,
-    report,
-    untouched,
-)
+from installer.agent import shutdown
+from installer.agent.shutdown import WAY_OUT, Whose, why_to_take_out
+from installer.config.settings import DaemonSet
+from installer.kube.client import ApiServer, credentials
+from tests.kubernetes.conftest import ACCOUNT, DAEMONSET, NAMESPACE, SOON, apply, entry, report, untouched
 from tests.kubernetes.front import Front, Said
 from tests.support.wait import until
 
@@ -37,6 +28,8 @@ if TYPE_CHECKING:
     from tests.kubernetes.conftest import Node
     from tests.support.agent import AgentProcess
     from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
 
 NAME = "istio-cni-node"
 CANNOT_TELL = "cannot tell whether the DaemonSet still targets this node; leaving the plugin installed"
@@ -343,7 +336,7 @@ class Asking:
 
 @pytest.fixture
 def asked(cluster: Cluster, node: Node, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asking:
-    monkeypatch.setattr(leaving, "BETWEEN", 0.02)
+    monkeypatch.setattr(shutdown, "BETWEEN", 0.02)
     apply(cluster, DAEMONSET)
     require(cluster)
     labels = {"kubernetes.io/os": "linux", "pool": "a"}

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tests.support.agent import AgentProcess
     from tests.support.cluster import Cluster
 
+pytestmark = pytest.mark.apiserver
+
 
 def told(cluster: Cluster, node: Node) -> list[str]:
     """What Events on the Node say of what was left behind."""

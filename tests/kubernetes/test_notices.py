@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.notices import MOST, Notices
+from installer.agent.notices import MOST, Notices
 from plugin.handler import Outcome
 from tests.support.agent import AgentProcess
 from tests.support.netns import Netns
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.kubernetes.conftest import Node
     from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
 
 PRIMARY = '{"cniVersion": "1.0.0", "name": "k8s", "plugins": [{"type": "bridge"}]}'
 

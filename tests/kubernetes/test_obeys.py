@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.resource import GROUP, KIND, VERSION
+from installer.config.control_plane import GROUP, KIND, VERSION
 from tests.kubernetes.conftest import ACCOUNT, NODES, PRIMARY, SOON, apply, entry, ready, report, untouched
 from tests.support.netns import Netns
 from tests.support.wait import eventually, until
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.kubernetes.conftest import Node
     from tests.support.agent import AgentProcess
     from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
 
 
 def control_plane(cluster: Cluster, name: str = "mesh", *, enabled: bool = True, **cni: Any) -> None:

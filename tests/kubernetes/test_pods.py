@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from installer.apiserver import PATIENCE
+from installer.kube.client import PATIENCE
 from plugin.pod import PodsUnavailable
 from tests.kubernetes.conftest import ACCOUNT, NAMESPACE, SOON, Agent, Node
 from tests.kubernetes.proxy import Proxy
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from installer.pods import NodePods
+    from installer.pods.cluster import NodePods
     from tests.support.cluster import Cluster
 
 MODE = "sidecar.istio.io/interceptionMode"
 
 # kopf 1.45 leaves the connection of a cancelled watch to the garbage collector, which python then warns about.
 pytestmark = [
+    pytest.mark.apiserver,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
@@ -315,5 +316,7 @@ async def test_signals_and_other_tasks_stay_the_agents_own(node: Node, kubeconfi
 
 def test_no_api_client_is_loaded_into_the_agent() -> None:
     """Kopf would load `kubernetes` to see whether it is there: a third of the agent's memory."""
-    program = "import sys, installer.pods; sys.exit('kubernetes' in sys.modules or not __import__('kubernetes'))"
+    program = (
+        "import sys, installer.pods.cluster; sys.exit('kubernetes' in sys.modules or not __import__('kubernetes'))"
+    )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -9,20 +9,22 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from installer.apiserver import ApiServer
-from installer.controlplanes import ControlPlanes
-from installer.events import Events
-from installer.noderesource import NodeResource
-from installer.nodestate import Condition, NodeState
-from installer.nodestatus import Seen
-from installer.orders import ControlPlane, Orders
-from installer.pace import Limits
-from installer.resource import GROUP, KIND, VERSION
-from installer.settings import settings
+import pytest
+
+from installer.agent.control_planes import ControlPlanes
+from installer.agent.node_reporter import NodeResource
+from installer.agent.node_status import Seen
+from installer.config.control_plane import GROUP, KIND, VERSION
+from installer.config.desired import ControlPlane, Orders
+from installer.config.settings import settings
+from installer.fleet.state import Condition, NodeState
+from installer.kube.client import ApiServer
+from installer.kube.events import Events
+from installer.ratelimit.limiter import Limits
 from plugin.backend import Backend, Capability
-from tests.installer.node import replace_file
 from tests.kubernetes.conftest import ACCOUNT, PRIMARY, SOON, apply, events, ready, report
 from tests.support.fight import undone
+from tests.support.ondisk import replace_file
 from tests.support.wait import eventually, until
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from tests.kubernetes.conftest import Node
     from tests.support.agent import AgentProcess
     from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
 
 LONG_ENOUGH = 12.0  # seconds of a fight: its pauses have come to their longest
 

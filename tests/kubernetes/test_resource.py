@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from installer.resource import GROUP, KIND, PLURAL, VERSION, Wanted, wanted
-from installer.values import schemas
-from tests.installer.test_resource import OF_THE_GUIDE
+from installer.config.control_plane import GROUP, KIND, PLURAL, VERSION, Wanted, wanted
+from installer.config.schema import schemas
+from tests.config.test_control_plane import OF_THE_GUIDE
 from tests.kubernetes.conftest import CHART
 
 if TYPE_CHECKING:
     from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
 
 CRD = CHART / "crds" / "istiocontrolplane.yaml"
 

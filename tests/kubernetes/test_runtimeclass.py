@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.kubernetes.conftest import SOON, apply, events, ready, report
 from tests.kubernetes.test_explain import explained
 from tests.support.wait import until
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from tests.kubernetes.conftest import Node
     from tests.support.agent import AgentProcess
     from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
 
 # RuntimeClasses by name, with their handlers: a name may say nothing, and a handler need not be the name.
 WITHOUT_EFFECT = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.kubernetes.conftest import SOON, events, ready, report
 from tests.support.wait import until
 
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
     from tests.kubernetes.conftest import Node
     from tests.support.agent import AgentProcess
     from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
 
 PATIENCE = 60.0  # seconds: an agent waits 30 for a redirect to be seen
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from installer.verdicts import Verdicts
+import pytest
+
+from installer.pods.verdicts import Verdicts
 from plugin.parameters import Defaults, InboundPorts
 from tests.kubernetes.conftest import SOON, Agent, Node
 from tests.support.wait import eventually
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
     from plugin.pod import Pod
     from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
 
 RANGES = "traffic.sidecar.istio.io/includeOutboundIPRanges"
 PORTS = "traffic.sidecar.istio.io/excludeOutboundPorts"

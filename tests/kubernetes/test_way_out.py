@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from installer import leaving
+from installer.agent import shutdown
 from plugin import wire
 from tests.kubernetes.conftest import CHART, NAMESPACE, SOON, entry, untouched
 from tests.support.freeze import frozen
@@ -29,13 +29,13 @@ KUBELET = 30.0  # seconds
 CUT_OFF = "not everything came to its end in time"
 LONG = 120.0  # seconds that a busy machine may take for it: the agent's own clock counts, not ours
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180)]
 
 
 def test_all_steps_together_have_one_budget_within_the_kubelets() -> None:
-    steps = (leaving.ASKED, leaving.TAKEN_OUT, leaving.REPORTED, leaving.DRAINED, leaving.WAY_OUT)
+    steps = (shutdown.ASKED, shutdown.TAKEN_OUT, shutdown.REPORTED, shutdown.DRAINED, shutdown.WAY_OUT)
     assert [*steps] == sorted(set(steps))
-    assert leaving.WAY_OUT <= 25
+    assert shutdown.WAY_OUT <= 25
     text = (CHART / "templates" / "daemonset.yaml").read_text()
     (line,) = [each for each in text.splitlines() if "terminationGracePeriodSeconds" in each]
     assert yaml.safe_load(line)["terminationGracePeriodSeconds"] == KUBELET

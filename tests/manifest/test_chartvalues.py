@@ -10,6 +10,8 @@ from installer.manifest import helm
 from installer.manifest.chartvalues import Refused, Request, request, settled
 from tests.chart.helm import CHART
 
+pytestmark = pytest.mark.pure
+
 KNOWN = helm.names(CHART)
 
 

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from installer.manifest.command import NO_HUB
 from tests.chart.helm import CHART
 from tests.manifest.conftest import OF_THE_GUIDE
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.manifest.conftest import Manifest
     from tests.support.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
 
 HERE = "--namespace=istio-system"
 

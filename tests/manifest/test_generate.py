@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.manifest.conftest import Generate, Manifest
 
+pytestmark = pytest.mark.apiserver
+
 
 def resource(spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
     own = {"apiVersion": "install.istio.io/v1alpha2", "kind": "IstioControlPlane", "spec": spec}

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from installer.manifest import overlay
 from plugin.pod import ManifestError
 
+pytestmark = pytest.mark.pure
+
 OWN = "{apiVersion: install.istio.io/v1alpha2, kind: IstioControlPlane, metadata: {name: a}, spec: {hub: x}}"
 
 

@@ -14,6 +14,8 @@ import pytest
 from tests.chart.helm import CHART
 from tests.kube.programs import folder
 
+pytestmark = pytest.mark.apiserver
+
 SOURCE = Path(__file__).parents[2]
 WHAT_A_WHEEL_IS_MADE_OF = ("pyproject.toml", "README.md", "LICENSE", "plugin", "installer", "charts")
 

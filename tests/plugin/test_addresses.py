@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tests.support.call import Plugin
     from tests.support.netns import Netns
 
+pytestmark = pytest.mark.kernel
+
 WITHOUT: dict[str, tuple[str, Any]] = {
     "no prevResult": ("1.0.0", None),
     "ips null": ("1.0.0", {"cniVersion": "1.0.0", "ips": None}),

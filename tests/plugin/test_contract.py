@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.support.call import Plugin
     from tests.support.netns import Netns
 
+pytestmark = pytest.mark.kernel
+
 
 @pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
 async def test_version_is_answered_in_the_version_asked_for(plugin: Plugin, version: str) -> None:

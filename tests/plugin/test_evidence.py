@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tests.support.call import Plugin
     from tests.support.netns import Netns
 
+pytestmark = pytest.mark.kernel
+
 MODE = "sidecar.istio.io/interceptionMode"
 INJECT = "sidecar.istio.io/inject"
 PORTS = "traffic.sidecar.istio.io/includeInboundPorts"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from plugin.pod import Pod
 
+pytestmark = pytest.mark.kernel
+
 
 @pytest.fixture
 async def served(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Agent]:

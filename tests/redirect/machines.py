@@ -25,15 +25,7 @@ from plugin.rtnetlink import Rtnetlink
 from plugin.rules import ruleset
 from tests.redirect.kernel import acting_as, forget_connections
 from tests.redirect.probes import APPLICATION, PROXY, ROOT, Fate, Place, Probe, Sender
-from tests.redirect.topology import (
-    ADDRESSES,
-    DEFAULT_ROUTES,
-    FORWARDING,
-    LINKS,
-    ON_SECOND,
-    OUTSIDE,
-    SECOND,
-)
+from tests.redirect.topology import ADDRESSES, DEFAULT_ROUTES, FORWARDING, LINKS, ON_SECOND, OUTSIDE, SECOND
 from tests.support.netns import Netns
 
 if TYPE_CHECKING:

@@ -16,6 +16,8 @@ from plugin.pod import Pod
 from plugin.redirect import Family, Mode, Redirect
 from plugin.values import EVERYTHING, InvalidValue
 
+pytestmark = pytest.mark.pure
+
 PROXY = {"name": "istio-proxy"}
 APP = {"name": "app", "ports": [{"containerPort": 8080}, {"containerPort": 53, "protocol": "UDP"}]}
 STATUS = {"sidecar.istio.io/status": "{}"}

@@ -43,8 +43,10 @@ if TYPE_CHECKING:
     from plugin.values import Address
     from tests.redirect.conftest import MachinesOf
 
+pytestmark = pytest.mark.kernel
+
 NIGHT = os.environ.get("DIFFERENTIAL_EXAMPLES")
-COMMON = settings(deadline=None, derandomize=not NIGHT, database=None)
+COMMON = settings(derandomize=not NIGHT)
 PHASES = [Phase.generate, Phase.shrink] if NIGHT else [Phase.generate]  # to shrink takes minutes where packets get lost
 if NIGHT:
     pytestmark = pytest.mark.timeout(0)

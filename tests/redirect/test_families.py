@@ -21,6 +21,8 @@ from tests.redirect.probes import APPLICATION, Place, Probe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.kernel
+
 
 V4, V6, OTHER_V6, LINK_LOCAL = map(ipaddress.ip_address, ("10.0.0.1", "fd00::1", "2001:db8::1", "fe80::1"))
 LO, PASS_THROUGH = ipaddress.ip_address("::1"), ipaddress.ip_address("::6")

@@ -18,6 +18,8 @@ from tests.redirect.topology import ADDRESSES
 if TYPE_CHECKING:
     from plugin.backend import Backend
 
+pytestmark = pytest.mark.kernel
+
 BRIEF = 0.5  # seconds to wait for an answer that must not come
 
 

@@ -15,6 +15,8 @@ from plugin.redirect import Family, Mode, Redirect
 from plugin.rules import ruleset
 from plugin.values import Interface, Port
 
+pytestmark = pytest.mark.pure
+
 FOLDER = Path(__file__).with_name("goldens")
 OPTIONS = Redirect(
     mode=Mode.TPROXY,

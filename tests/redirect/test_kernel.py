@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.kernel
+
 _T = TypeVar("_T")
 BOTH = (Family.V4, Family.V6)
 ALL_OPTIONS = Redirect(

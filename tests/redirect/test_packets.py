@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.redirect.machines import Machines
     from tests.redirect.probes import Fate
 
+pytestmark = pytest.mark.kernel
+
 
 @pytest.mark.parametrize("name", ROWS)
 def test_packets_arrive_where_they_should(machines_of: MachinesOf, backend: Backend, mode: Mode, name: str) -> None:

@@ -19,6 +19,8 @@ from plugin.values import EVERYTHING, Address, InvalidValue, Port
 from tests.plugin.conftest import manifest
 from tests.redirect.strategies import pods
 
+pytestmark = pytest.mark.pure
+
 BOTH: tuple[Address, ...] = (ipaddress.ip_address("fd00::7"), ipaddress.ip_address("10.0.0.7"))
 RANGES = [ipaddress.ip_network(text) for text in ("10.0.0.0/8", "127.0.0.0/8", "1.2.3.4", "::1", "fd00::/8", "::/0")]
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     MachinesWith: TypeAlias = Callable[[Sidecar, Sender], Machines]
 
+pytestmark = pytest.mark.kernel
+
 SAYS = {
     "all inbound": ALL_INBOUND,
     "nothing inbound": {"includeInboundPorts": ""},

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.kernel
+
 BOTH = (Family.V4, Family.V6)
 CAPABILITIES = ("net_admin", "sys_admin", "net_raw", "dac_override", "chown", "fowner")  # as the chart has them
 APPLIED = """

@@ -1,7 +1,7 @@
 """Puts the files of a release into `build/release/`: `make release`, or `python -m tests.release.build`.
 
 The image as an OCI archive, the chart as a package, the command line as a wheel, the plugin file, and their SHA-256 sums as
-`sha256sum --check` reads them. The version is that of `installer/release.py`; chart and changelog have to agree with it.
+`sha256sum --check` reads them. The version is that of `installer/version.py`; chart and changelog have to agree with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from installer.release import RELEASE
+from installer.version import RELEASE
 from tests.image import build as image
 from tests.kube.programs import folder as kube_folder
 
@@ -38,7 +38,7 @@ def contradictions(version: str, chart: str, changelog: str) -> list[str]:
     """
     stated = yaml.safe_load(chart)
     found = [
-        f"charts/istio-cni/Chart.yaml: {key} is {stated[key]}, expected {version} as in installer/release.py"
+        f"charts/istio-cni/Chart.yaml: {key} is {stated[key]}, expected {version} as in installer/version.py"
         for key in ("version", "appVersion")
         if stated[key] != version
     ]

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.release import RELEASE
+from installer.version import RELEASE
 from tests.release.build import HERE, SUMS, build, contradictions
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.e2e
 
 CHART = "version: 1.2.3\nappVersion: 1.2.3\n"
 CHANGELOG = "# Changelog\n\n## [Unreleased]\n\n## [1.2.3] - 2026-01-01\n"

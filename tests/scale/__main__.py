@@ -18,7 +18,7 @@ from pathlib import Path
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 from typing import TYPE_CHECKING, Any
 
-from installer.noderesource import SPREAD
+from installer.agent.node_reporter import SPREAD
 from tests.controller.stage import Controller, Stage
 from tests.kube.build import build, folder
 from tests.kube.programs import ETCD

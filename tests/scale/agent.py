@@ -13,13 +13,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from installer.cluster import Cluster
-from installer.noderesource import SPREAD
-from installer.nodestate import Condition, NodeState
-from installer.nodestatus import Seen
-from installer.orders import Orders
-from installer.pods import NodePods
-from installer.settings import settings
+from installer.agent.cluster import Cluster
+from installer.agent.node_reporter import SPREAD
+from installer.agent.node_status import Seen
+from installer.config.desired import Orders
+from installer.config.settings import settings
+from installer.fleet.state import Condition, NodeState
+from installer.pods.cluster import NodePods
 from plugin.backend import Backend, Capability
 from tests.scale.connect import Api
 from tests.scale.site import DAEMONSET

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from installer.apiserver import CONNECTIONS, ApiError, ApiServer, Request, refusal
+from installer.kube.client import CONNECTIONS, ApiError, ApiServer, Request, refusal
 
 if TYPE_CHECKING:
     import ssl

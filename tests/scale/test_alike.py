@@ -6,6 +6,8 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.scale.agent import Habits
 from tests.scale.fleet import Fleet
 from tests.scale.kinds import counted
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.scale.site import Place, Site
+
+pytestmark = pytest.mark.apiserver
 
 PODS = 30  # more than a page of the list holds
 SOON = 30.0  # seconds: much longer than anything here takes

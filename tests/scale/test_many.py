@@ -15,6 +15,8 @@ from tests.scale.kinds import counted
 if TYPE_CHECKING:
     from tests.scale.site import Site
 
+pytestmark = pytest.mark.apiserver
+
 AGENTS = 100
 START_WITHIN = 15.0  # seconds
 SOON = 120.0  # seconds: many times what it takes

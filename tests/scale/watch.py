@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 
-from installer.clusterwatch import AT_ONCE, PAUSES, SILENCE, ClusterWatch
+from installer.kube.informer import AT_ONCE, PAUSES, SILENCE, ClusterWatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

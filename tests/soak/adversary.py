@@ -8,8 +8,8 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
-from installer import conflist
-from installer.netconf import InvalidConfigError
+from installer.cniconfig import conflist
+from installer.cniconfig.netconf import InvalidConfigError
 from plugin import wire
 from tests.soak.node import primary
 from tests.support.wait import eventually

@@ -11,6 +11,8 @@ from tests.soak.__main__ import soak
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.kernel
+
 SECONDS = 30
 
 

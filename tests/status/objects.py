@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from installer.status import glance as judging
+from installer.status import summary as judging
 from installer.status.model import Answers
 
 if TYPE_CHECKING:

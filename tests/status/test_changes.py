@@ -11,6 +11,8 @@ from installer.status.changes import changes
 from installer.status.data import as_json, as_yaml
 from tests.status.objects import NAMES, ago, answers, daemonset, glance, instead, node, plane, report
 
+pytestmark = pytest.mark.pure
+
 REPORTS = [report(each) for each in NAMES]
 WELL = glance(answers())
 FAILED = glance(answers(reports=instead(REPORTS, report("node-2", ready="False", reason="NoConflist", message="a\nb"))))

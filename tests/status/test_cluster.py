@@ -10,21 +10,22 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+import pytest
 import yaml
 
 from installer.status import access as asked
 from installer.status.access import Access
-from installer.status.asking import ask
-from tests.installer.test_documents import MERGES
+from installer.status.collect import ask
 from tests.status.conftest import COMMAND, CRDS, environment
 from tests.status.objects import NAMESPACE
+from tests.test_documents import MERGES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
     from tests.status.conftest import World
+
+pytestmark = pytest.mark.apiserver
 
 NOBODYS = "nobody's"  # token
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from installer.status.layout import Style
 from installer.status.model import Answers, Unasked, Why
 from installer.status.text import written
+from installer.terminal.tables import Style
 from tests.status.objects import NAMES, NOW, ago, answers, daemonset, glance, instead, node, plane, pod, report
+
+pytestmark = pytest.mark.pure
 
 FOLDER = Path(__file__).with_name("goldens")
 REPORTS = [report(each) for each in NAMES]

@@ -11,9 +11,9 @@ import pytest
 
 from installer.status.changes import changes
 from installer.status.data import as_json
-from installer.status.layout import Style
 from installer.status.model import Answers, State, Unasked, Verdict, Weight, Why
 from installer.status.text import written
+from installer.terminal.tables import Style
 from tests.status.objects import (
     NAMES,
     NOW,
@@ -32,6 +32,8 @@ from tests.status.objects import (
 
 if TYPE_CHECKING:
     from installer.status.model import Finding, Glance, Node, Object
+
+pytestmark = pytest.mark.pure
 
 REPORTS = [report(each) for each in NAMES]
 PODS = [pod(each) for each in NAMES]

@@ -6,11 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from installer.status.ages import age, moment
-from installer.status.layout import Cell, Colour, Column, Style, table
 from installer.status.model import Unasked, Why
 from installer.status.rights import to_ask_for
+from installer.terminal.ages import age, moment
+from installer.terminal.tables import Cell, Colour, Column, Style, table
 from tests.status.objects import NOW
+
+pytestmark = pytest.mark.pure
 
 
 @pytest.mark.parametrize(

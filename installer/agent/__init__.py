@@ -1,0 +1,1 @@
+"""The node agent: its parts, wired, and what it reports."""

@@ -1,0 +1,152 @@
+"""What an agent has to do with its cluster besides the pods: whom it obeys, what it reports, and whether it is to come back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from installer.agent.control_planes import ControlPlanes
+from installer.agent.node_reporter import NodeResource
+from installer.agent.shutdown import Whose, why_to_take_out
+from installer.config.desired import Orders, orders
+from installer.host.checkpoint import keep, recall
+from installer.kube.client import ApiError, ApiServer
+from installer.kube.events import Events
+from installer.kube.names import cleaning_command
+from plugin.pod import ManifestError, Pod
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from installer.agent.node_status import Seen
+    from installer.config.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class Cluster:
+    """The cluster's wishes and the node's answers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        obey: Callable[[Orders], None],
+        look: Callable[[], Seen],
+    ) -> None:
+        """Prepare; `run` begins.
+
+        Args:
+            settings: the chart's.
+            obey: told what the node is to be like, each time that it changes.
+            look: what is to be reported, as it is now.
+        """
+        self._settings = settings
+        self._obey = obey
+        self._api = ApiServer(settings.kubeconfig)
+        self._control_planes = ControlPlanes(self._api, settings.kubeconfig, self._hear)
+        self._events = Events(self._api, settings.node_name)
+        planes = self._control_planes
+        self._node = NodeResource(settings.node_name, self._api, self._events, look, nodes=lambda: planes.nodes)
+        self.orders = recall(settings)
+        self._heard = False
+        self._handlers: dict[str, str] = {}  # by the name of their RuntimeClass
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known what the resources say, or that there is no such kind."""
+        return self._heard or self._control_planes.undefined
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Hear and report until told to stop."""
+        async with asyncio.TaskGroup() as tasks:
+            reporting = tasks.create_task(self._node.run())
+            await self._control_planes.run(stop)
+            reporting.cancel()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def why_to_take_out(self, until: float) -> str:
+        """Ask until some time whether an agent that is told to stop is to take out what it has installed; empty: it is not."""
+        if self._settings.daemonset is None:
+            return ""
+        settings = self.orders.settings
+        whose = Whose(self._settings.daemonset, settings.node_name, settings.pod_uid)
+        command = cleaning_command(settings.node_name, "", (settings.cni_conf_dir, settings.cni_bin_dir))
+        remedy = f"if no agent is to come back to this node, take it out with the agent's image for IMAGE: {command}"
+        return await why_to_take_out(self._api, whose, until, remedy)
+
+    async def report(self, until: float) -> None:
+        """Report once more, if that can be done until some time."""
+        with suppress(ApiError, TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._node.write()
+
+    async def tell(self, pod: Pod, reason: str, note: str, *, warning: bool) -> str:
+        """Write an Event about a pod; returns why that was not done."""
+        about = {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
+        try:
+            await self._events.tell(about, reason, note, warning=warning)
+        except ApiError as error:
+            return str(error)
+        return ""
+
+    async def handler_of(self, runtime_class: str) -> str:
+        """Return the name of the runtime's handler that a RuntimeClass stands for; empty if that cannot be told.
+
+        A handler never changes (`validation.ValidateRuntimeClassUpdate`), so that each class is asked for once.
+        """
+        if runtime_class not in self._handlers:
+            with suppress(ApiError):
+                found = await self._api.get(f"/apis/node.k8s.io/v1/runtimeclasses/{quote(runtime_class, safe='')}")
+                handler = found.get("handler") if isinstance(found, dict) else ""
+                self._handlers[runtime_class] = handler if isinstance(handler, str) else ""
+        return self._handlers.get(runtime_class, "")
+
+    async def confirm(self, pod: Pod) -> str:
+        """Make sure that a pod is still what is known of it, with the same addresses; returns why that is not so."""
+        try:
+            found = await self._api.get(f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}")
+            now = Pod.from_manifest(found) if found else None
+        except (ApiError, ManifestError) as error:
+            return f"its addresses cannot be confirmed: {error}"
+        same = now is not None and now.running and (now.uid, now.ips) == (pod.uid, pod.ips)
+        return "" if same else "the API server does not know it any more as it was"
+
+    async def delete_pod(self, pod: Pod) -> str:
+        """Delete a pod that something else replaces by a new one; returns why that was not done."""
+        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
+        try:
+            found = await self._api.get(path)
+            if found is None or found["metadata"]["uid"] != pod.uid:
+                return ""
+            if not any(each.get("controller") for each in found["metadata"].get("ownerReferences") or ()):
+                return "no controller would start it again; delete it by hand"
+            await self._api.delete(path, pod.uid)
+        except ApiError as error:
+            may = "; helm upgrade --set cni.repairMode=delete gives the agents the right" if error.status == 403 else ""
+            return f"{error}{may}"
+        return ""
+
+    def _hear(self) -> None:
+        """Take up what the resources say now."""
+        resources, last = self._control_planes.resources, self.orders
+        # Who has heard of none at all does not know that one was deleted: orders that were kept may be of an earlier release.
+        before = last if self._heard or resources else Orders(self._settings)
+        self._heard = True
+        self.orders = orders(self._settings, resources, before)
+        if self.orders == last:
+            return
+        by = self.orders.control_plane
+        whose = {"namespace": by.namespace, "resource": by.name, "generation": by.generation} if by else {}
+        for each in self.orders.problems:
+            _log.error("the IstioControlPlane is wrong, what was set before stays", extra=whose | {"reason": str(each)})
+        if replace(self.orders, problems=()) != replace(last, problems=()):
+            _log.warning("obeys the IstioControlPlane", extra=whose | {"reason": self.orders.reason})
+            keep(self.orders)
+        self._obey(self.orders)

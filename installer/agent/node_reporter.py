@@ -1,0 +1,221 @@
+"""This node's IstioCNINode, written by its agent, if that runs, and only when something has changed (D5).
+
+Server-side apply: what others write on it, such as its owner, stays. An Event on the Node tells of each turn for the better or
+the worse. What keeps changing is written less and less often, as it is by then: 5,000 nodes may be in the same trouble.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from installer.agent.node_status import INVALID_SETTINGS, left_behind, status
+from installer.kube.client import ApiError
+from installer.kube.names import NODES, NODES_KIND, NODES_VERSION, REDIRECTING, cleaning_command
+from installer.ratelimit.limiter import REPORTS, Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from installer.agent.node_status import Seen
+    from installer.config.settings import Settings
+    from installer.kube.client import ApiServer
+    from installer.kube.events import Events
+    from installer.ratelimit.limiter import Limits
+
+LOOK_EVERY = 1.0  # seconds between two looks whether something has changed
+# That a resource is obeyed is written after a while by chance, as all nodes have heard of it at once.
+SPREAD = 10.0  # seconds at most, in a cluster that is not large
+IN_A_SECOND = 200  # nodes, in a large one
+COUNTS_EVERY = 600.0  # seconds between two writes for the sake of counts alone
+OF_THE_RESOURCE = {"controlPlane", INVALID_SETTINGS}  # what all nodes hear of at once
+AGAIN_EVERY = 1800.0  # seconds after which it is written though nothing has changed: somebody may have deleted it
+RETRIES = (1, 2, 5, 10, 30, 60)  # seconds between tries, and as much again by chance
+
+_log = logging.getLogger(__name__)
+
+
+class NodeResource:
+    """Keeps the IstioCNINode as the node is."""
+
+    def __init__(
+        self,
+        node_name: str,
+        api: ApiServer,
+        events: Events,
+        look: Callable[[], Seen],
+        *,
+        nodes: Callable[[], int] = lambda: 0,
+        spread: float = SPREAD,
+        limits: Limits = REPORTS,
+    ) -> None:
+        """Prepare; `run` begins.
+
+        Args:
+            node_name: the node's, and the object's.
+            api: where it is written.
+            events: tells of its turns.
+            look: what is to be reported, as it is now.
+            nodes: how many the cluster has, as far as that is known.
+            spread: seconds at most, by chance, before it is written that a resource is obeyed; more in a large cluster.
+            limits: how often it is written for one reason: that a resource is obeyed, or what has become of the node.
+        """
+        self._node_name = node_name
+        self._api = api
+        self._events = events
+        self._look = look
+        self._nodes = nodes
+        self._spread = spread
+        self._paces = {obeys: Pace(limits) for obeys in (True, False)}
+        self._has_reported = False
+        self._path = f"/apis/{'/'.join(NODES)}/{node_name}"
+        self._written: dict[str, Any] = {}
+        self._written_at = -COUNTS_EVERY
+        self._node_uid = ""
+        self._made = False
+        self._has_counted = False  # whether what is written counts this agent's own pods
+        self._was_well = False
+        self._reason = ""
+
+    async def run(self) -> None:
+        """Keep it so until cancelled. Nothing that the API server does or does not do ends it."""
+        failures, loop = 0, asyncio.get_running_loop()
+        while True:
+            changed = self._changed()
+            obeys = bool(changed & OF_THE_RESOURCE)  # which people wait for: it does not come behind what flips
+            if not changed or self._paces[obeys].wait(loop.time()):
+                await asyncio.sleep(LOOK_EVERY)
+                continue
+            if obeys and self._has_reported:
+                await asyncio.sleep(random.uniform(0, self.spread))  # noqa: S311 - not for secrets
+            try:
+                await self.write()
+                failures, self._reason, self._has_reported = 0, "", True
+                self._paces[obeys].done(loop.time())
+            except ApiError as error:
+                self._say(str(error))
+                pause = RETRIES[min(failures, len(RETRIES) - 1)]
+                failures += 1
+                await asyncio.sleep(max(pause, error.after) * random.uniform(1, 2))  # noqa: S311
+
+    @property
+    def spread(self) -> float:
+        """Seconds over which the nodes report a change that all have heard of at once; a start is spread as it is."""
+        return max(self._spread, self._nodes() / IN_A_SECOND)
+
+    async def write(self) -> None:
+        """Write it as it is now.
+
+        Raises:
+            ApiError: if that was not done.
+        """
+        if not self._made:
+            await self._make()
+        seen, last = self._look(), self._written
+        now = status(seen, last, datetime.now(UTC))
+        try:
+            await self._api.apply(f"{self._path}/status", self._object() | {"status": now})
+        except ApiError as error:
+            self._made = self._made and error.status != 404  # somebody has deleted it
+            raise
+        self._written, self._written_at = now, asyncio.get_running_loop().time()
+        self._has_counted = seen.redirected is not None
+        before, ready = _ready(last), _ready(now)
+        # An agent that starts is not ready for one reason after the other.
+        same = ("status", "reason") if self._was_well else ("status",)
+        self._was_well = self._was_well or ready["status"] == "True"
+        if any(before.get(each) != ready[each] for each in same):
+            await self._tell(ready, first=not last)
+
+    def _changed(self) -> set[str]:
+        """Name what is to be written: fields that have changed, but counts only now and then, once there are any."""
+        seen = self._look()
+        now = status(seen, self._written, datetime.now(UTC))
+        changed = {key for key in now.keys() | self._written.keys() if now.get(key) != self._written.get(key)}
+        reasons = {_ready(each).get("reason") for each in (now, self._written)}
+        if "conditions" in changed and INVALID_SETTINGS in reasons:
+            changed.add(INVALID_SETTINGS)
+        ago = asyncio.get_running_loop().time() - self._written_at
+        if ago >= AGAIN_EVERY:
+            return changed | {"pods"}
+        counts = {"pods", "repairs"} if _ready(now)["reason"] == "Fight" else {"pods"}
+        is_first = seen.redirected is not None and not self._has_counted
+        return changed if is_first or ago >= COUNTS_EVERY else changed - counts
+
+    async def _make(self) -> None:
+        """Have the object be there, owned by its Node, and take up what the agent before has written."""
+        found = await self._api.get(self._path)
+        self._written = (found or {}).get("status") or {}
+        node = await self._api.get(f"/api/v1/nodes/{self._node_name}")
+        made = self._object()
+        if node:
+            self._node_uid = node["metadata"]["uid"]
+            owner = {"apiVersion": "v1", "kind": "Node", "name": self._node_name, "uid": self._node_uid}
+            made["metadata"]["ownerReferences"] = [owner]
+        await self._api.apply(self._path, made)
+        self._made = True
+        await self._tell_left_behind()
+
+    def _object(self) -> dict[str, Any]:
+        return {"apiVersion": NODES_VERSION, "kind": NODES_KIND, "metadata": {"name": self._node_name}}
+
+    async def _tell(self, ready: Mapping[str, Any], *, first: bool) -> None:
+        """Tell of a turn; that the resource is wrong its controller tells, once for all nodes."""
+        reason = ready["reason"]
+        if reason == INVALID_SETTINGS or (first and ready["status"] != "True"):  # it has only just started
+            return
+        await self._tell_event(reason, ready["message"], warning=reason not in (REDIRECTING, "Removed"))
+
+    async def _tell_left_behind(self) -> None:
+        """Tell once of what stays where cniConfDir or cniBinDir was changed.
+
+        Nobody takes it out by himself: the agent before cannot know whether the runtime has stopped to read it, and this one
+        has no access. An entry that is taken away while it is read lets pods slip out of the mesh, a plugin file lets none
+        start or stop (F6, F7).
+        """
+        settings = self._look().orders.settings
+        if left := left_behind(self._written, settings):
+            where = " and ".join(str(each) for each in left)
+            now = f"{settings.cni_conf_dir} and {settings.cni_bin_dir}"
+            said = (
+                f"what an agent before has installed in {where} stays, as the agent now looks after {now}. Once this node is "
+                f"ready and its container runtime reads these alone, and unless they are the same by other names, take it "
+                f"out by: {await self._cleaning(left, settings)}"
+            )
+            _log.warning("what an agent before has installed stays", extra={"reason": said})
+            await self._tell_event("LeftBehind", said, warning=True)
+
+    async def _cleaning(self, left: Iterable[Path], settings: Settings) -> str:
+        image = ""
+        if settings.daemonset:
+            namespace, name = settings.daemonset
+            with suppress(ApiError):
+                found = await self._api.get(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}")
+                image = found["spec"]["template"]["spec"]["containers"][0]["image"] if found else ""
+        return cleaning_command(self._node_name, image, left)
+
+    async def _tell_event(self, reason: str, note: str, *, warning: bool) -> None:
+        """Write an Event on the Node; that this fails is no reason to write the status again."""
+        if not self._node_uid:
+            return
+        node = {"apiVersion": "v1", "kind": "Node", "name": self._node_name, "uid": self._node_uid}
+        try:
+            await self._events.tell(node, reason, note, warning=warning)
+        except ApiError as error:
+            _log.warning("an Event could not be written", extra={"reason": str(error)})
+
+    def _say(self, reason: str) -> None:
+        if reason != self._reason:
+            self._reason = reason
+            _log.warning("the IstioCNINode of this node cannot be written", extra={"reason": reason})
+
+
+def _ready(of: Mapping[str, Any]) -> Mapping[str, Any]:
+    conditions = of.get("conditions") or [{}]
+    ready: Mapping[str, Any] = conditions[0]
+    return ready

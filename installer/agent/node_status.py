@@ -1,0 +1,167 @@
+"""The status of this node's IstioCNINode: what the plugin is like here, for `kubectl get istiocninodes`. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from installer.config.settings import PLUGIN
+from installer.kube.names import LONGEST_MESSAGE, REDIRECTING
+from installer.kube.times import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from installer.config.desired import Orders
+    from installer.config.settings import Settings
+    from installer.fleet.state import Condition, NodeState
+    from plugin.backend import Capability
+
+LONGEST_REASON = 1024  # characters, as the definition has it
+
+INVALID_SETTINGS = "InvalidSettings"  # a reason of a condition that is True all the same
+_REASONS = {
+    "installed": "NotInstalled",
+    "serving": "NotServing",
+    "redirecting": "CannotRedirect",
+    "pods": "PodsUnknown",
+    "runtime": "RuntimeDoesNotLoadEntry",
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an agent knows of itself and its node, at one moment.
+
+    Attributes:
+        version: the agent's release.
+        orders: what the node is to be like.
+        node: what its files are like.
+        tried: what each backend can do.
+        chosen: the one that is used.
+        conditions: what readiness asks for, by the names that /readyz gives them.
+        redirected: how many of the node's pods hold a redirect; None: they have not been counted yet.
+        repaired: how many of them were given their redirect while they ran.
+        astray: those that are to be redirected and are not, each with why.
+        unasked: why the agent cannot answer about health; empty if it can.
+        unredirected: how many these are; `astray` names the first ones.
+    """
+
+    version: str
+    orders: Orders
+    node: NodeState
+    tried: Sequence[Capability]
+    chosen: Capability
+    conditions: Sequence[Condition]
+    redirected: int | None
+    repaired: int = 0
+    astray: Sequence[str] = ()
+    unasked: str = ""
+    unredirected: int = 0
+
+
+def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Write the status.
+
+    Args:
+        seen: what is known.
+        last: the status before: a condition that is as it was keeps its lastTransitionTime.
+        now: in UTC.
+
+    Returns:
+        As charts/istio-cni/crds/istiocninode.yaml describes it.
+    """
+    settings, node = seen.orders.settings, seen.node
+    state = "Removed" if node.removed else "Installed" if node.installed else "NotInstalled"
+    made: dict[str, Any] = {
+        "state": state,
+        "version": seen.version,
+        "repairs": {"count": node.repairs},
+        "pods": _pods(seen, last),
+        "conditions": [_ready(seen, last, now)],
+    }
+    if node.last_repair:
+        when = datetime.fromtimestamp(int(node.last_repair.time), UTC)
+        made["repairs"]["last"] = {"time": rfc3339(when), "file": node.last_repair.file}
+    if node.installed and node.conflist:
+        directory = str(settings.cni_conf_dir)
+        made["conflist"] = {"directory": directory, "file": node.conflist, "form": node.form.value}
+        if node.meshes:
+            made["conflist"]["meshes"] = [*node.meshes]
+        made["plugin"] = {"path": str(settings.cni_bin_dir / PLUGIN), "sha256": node.digest}
+    elif node.stays:
+        made["plugin"] = {"path": str(settings.cni_bin_dir / PLUGIN)} | ({"sha256": node.digest} if node.digest else {})
+    elif not node.removed:  # where it was in last, and may still be: whoever comes after has to know
+        made |= {key: last[key] for key in ("conflist", "plugin") if key in last}
+    if seen.tried:
+        made["backend"] = _backend(seen.chosen)
+        made["preflight"] = [_backend(each) | {"usable": each.unusable is None} for each in seen.tried]
+    if seen.orders.control_plane:
+        made["controlPlane"] = seen.orders.control_plane._asdict()
+    return made
+
+
+def left_behind(last: Mapping[str, Any], settings: Settings) -> tuple[Path, ...]:
+    """Name the directories in which the agent before has installed something, and which this one does not look after.
+
+    Args:
+        last: the status that the agent before has written.
+        settings: this one's: cniConfDir or cniBinDir was changed.
+    """
+    directory, plugin = last.get("conflist", {}).get("directory"), last.get("plugin", {}).get("path")
+    before = (
+        (directory and Path(directory), settings.cni_conf_dir),
+        (plugin and Path(plugin).parent, settings.cni_bin_dir),
+    )
+    return tuple(old for old, now in before if old and old != now)
+
+
+def _ready(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    failed = [each for each in seen.conditions if each.reason is not None]
+    notes = [*_notes(seen)]
+    said = [message for _, message in notes]
+    if seen.node.removed:
+        stays = [seen.node.stays] if seen.node.stays else []
+        value, reason, said = "False", "Removed", [f"taken out: {seen.orders.reason}", *stays, *said]
+    elif failed:
+        value, reason = "False", "Fight" if seen.node.fight else _REASONS[failed[0].name]
+        said = ["; ".join(str(each.reason) for each in failed), *said]
+    else:
+        value, reason = "True", notes[0][0] if notes else REDIRECTING
+        said = [*said, f"pods are redirected by {seen.chosen}"]
+    made = {"type": "Ready", "status": value, "reason": reason, "message": ". ".join(said)[:LONGEST_MESSAGE]}
+    before: Mapping[str, Any] = next((each for each in last.get("conditions", ()) if each["type"] == "Ready"), {})
+    same = before.get("status") == value
+    return made | {"lastTransitionTime": before["lastTransitionTime"] if same else rfc3339(now)}
+
+
+def _notes(seen: Seen) -> Iterator[tuple[str, str]]:
+    """Say what is not as it should be, and does not keep the agent from redirecting pods: in a word, and for people."""
+    directory = seen.orders.settings.cni_conf_dir
+    for name, reason in () if seen.node.removed else seen.node.skipped:
+        said = f"{directory / name} is no valid network configuration: {reason}; repair it or take it away"
+        yield "InvalidConflist", f"{said}, as containerd takes none at all once it reads it before the others"
+    for each in seen.orders.problems:
+        yield INVALID_SETTINGS, f"the IstioControlPlane is wrong and what was set before stays: {each}"
+    for pod in seen.astray:
+        yield "PodsNotRedirected", pod
+    if seen.unasked:
+        said = f"the agent cannot listen on its health address: {seen.unasked}. Probes and scrapes do not reach it"
+        yield "HealthNotServed", f"{said}; find out with `ss -lptn` who listens there, or set cni.healthAddress"
+
+
+def _pods(seen: Seen, last: Mapping[str, Any]) -> dict[str, int]:
+    """Count them; an agent that has not done so yet says what the one before it has counted."""
+    counted = {"redirected": seen.redirected or 0, "unredirected": seen.unredirected}
+    if seen.redirected is None:
+        counted |= {key: number for key, number in last.get("pods", {}).items() if key in counted}
+    return counted | {"repaired": seen.repaired}
+
+
+def _backend(capability: Capability) -> dict[str, Any]:
+    missing = [
+        {"feature": feature.value, "reason": reason[:LONGEST_REASON]} for feature, reason in capability.missing.items()
+    ]
+    return {"name": capability.backend.value} | ({"missing": missing} if missing else {})

@@ -1,0 +1,164 @@
+"""Whether an agent that is told to stop is to take out what it has installed, and how long its way out may take (D7).
+
+Leaving is not uninstalling: a node whose agent is replaced keeps everything. Taking it out needs proof (F36), which is what the
+API server itself says of an object that it names: the DaemonSet is not there, is being deleted, or does not select this Node.
+A refusal, an error or the answer of something in front of the API server proves nothing: then everything stays, pods that may
+be meshed wait for the next agent (D9), and the log says how to clean the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from installer.fleet import selection
+from installer.kube.client import METADATA, ApiError
+from installer.kube.names import PARKED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from installer.config.settings import DaemonSet
+    from installer.fleet.selection import Selection
+    from installer.kube.client import ApiServer
+
+# Seconds from SIGTERM to the end of the process, of the 30 that the kubelet gives; and by when each step on the way has ended.
+# What a step leaves of its time is the next one's.
+WAY_OUT = 25.0
+ASKED, TAKEN_OUT, REPORTED, DRAINED = (WAY_OUT * share for share in (0.4, 0.7, 0.8, 0.9))
+
+TRIES, BETWEEN = 4, 1.0  # questions, seconds: an API server that has just started refuses what it grants soon after
+
+_log = logging.getLogger(__name__)
+
+
+class Whose(NamedTuple):
+    """Whose agent asks: the DaemonSet that runs it, the node, and the uid of its pod; empty: not known."""
+
+    daemonset: DaemonSet
+    node_name: str
+    pod_uid: str = ""
+
+
+class _UnclearError(Exception):
+    """An answer that proves nothing: the message says what was seen and what was expected."""
+
+
+class _Answer(NamedTuple):
+    """Why to take everything out, empty if not; and whether that is so for good, so that nobody need be asked again."""
+
+    why: str = ""
+    final: bool = False
+
+
+async def why_to_take_out(api: ApiServer, whose: Whose, until: float, remedy: str = "") -> str:
+    """Ask whether the DaemonSet still wants an agent on this node.
+
+    Args:
+        api: where to ask.
+        whose: about whom.
+        until: the event loop's time by which to give up.
+        remedy: how to clean the node by hand, for the log.
+
+    Returns:
+        Why it does not; empty if it does, or if nobody can tell. It is asked twice, but for a deletion, which nothing undoes.
+    """
+    unclear, before = "the API server did not answer in time", ""
+    with suppress(TimeoutError):
+        async with asyncio.timeout_at(until):
+            for attempt in range(TRIES):
+                await asyncio.sleep(BETWEEN if attempt else 0)
+                try:
+                    answer = await _ask(api, whose)
+                except (ApiError, _UnclearError) as error:
+                    unclear, before = str(error), ""
+                    continue
+                if not answer.why or answer.final or before:
+                    return answer.why
+                before = answer.why
+                unclear = f"{answer.why}, expected to hear that twice in a row"
+    message = "cannot tell whether the DaemonSet still targets this node; leaving the plugin installed"
+    _log.warning(message, extra={"reason": unclear, "remedy": remedy})
+    return ""
+
+
+async def _ask(api: ApiServer, whose: Whose) -> _Answer:
+    answer = await _of_daemonset(api, whose)
+    if answer.why:
+        await _require_own_cluster(api, whose)
+    return answer
+
+
+async def _of_daemonset(api: ApiServer, whose: Whose) -> _Answer:
+    namespace, name = whose.daemonset
+    named = f"DaemonSet {namespace}/{name}"
+    found = await api.get(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}")
+    if found is None:
+        return _Answer(f"{named} is gone")
+    metadata = _metadata(found, "DaemonSet", name)
+    if metadata.get("namespace") != namespace:
+        raise _UnclearError(f"saw a DaemonSet of namespace {metadata.get('namespace')!r:.100}, expected {namespace}")
+    going = metadata.get("deletionTimestamp")
+    if isinstance(going, str) and going:
+        return _Answer(f"{named} is being deleted", final=True)
+    if going is not None:
+        raise _UnclearError(f"{named}: saw deletionTimestamp {going!r:.100}, expected a time")
+    try:
+        selected = selection.read(found["spec"]["template"]["spec"])
+    except (LookupError, TypeError, AttributeError) as error:
+        raise _UnclearError(f"{named}: saw no pod template that says for which nodes it is, expected one") from error
+    node = await api.get(f"/api/v1/nodes/{whose.node_name}")
+    labels = _metadata(node, "Node", whose.node_name).get("labels")
+    if not isinstance(labels, dict) or not labels:
+        raise _UnclearError(f"Node {whose.node_name}: saw no labels, expected at least those that its kubelet sets")
+    return _of_selection(selected, named, whose.node_name, labels)
+
+
+def _of_selection(selected: Selection, named: str, node_name: str, labels: Mapping[str, str]) -> _Answer:
+    """Judge by what selects nodes. Taints do not count: who taints a node for a while uninstalls nothing."""
+    missing = selected.lacks(labels)
+    if missing == PARKED:
+        return _Answer("its IstioControlPlane was deleted; apply one with spec.cni.enabled true to have it again")
+    if missing:
+        listed = ", ".join(f"{key}={value}" for key, value in missing.items())
+        return _Answer(f"{named} does not select this node, which lacks {listed}")
+    if selected.is_for(node_name, labels):
+        return _Answer()
+    if selected.unclear:
+        raise _UnclearError(
+            f"{named}: saw in its node affinity {selected.unclear:.200}, expected what this release knows"
+        )
+    return _Answer(f"{named} does not select this node, by its node affinity or nodeName")
+
+
+async def _require_own_cluster(api: ApiServer, whose: Whose) -> None:
+    """See that the API server is that of this agent: one whose etcd is empty, or restored, says of everything that it is gone.
+
+    Raises:
+        _UnclearError: if it does not know the agent's pod; or, where that is not known by its uid, the Node.
+    """
+    if not whose.pod_uid:
+        node = await api.get(f"/api/v1/nodes/{whose.node_name}")
+        _metadata(node, "Node", whose.node_name)
+        return
+    namespace = whose.daemonset.namespace
+    query = {"fieldSelector": f"spec.nodeName={whose.node_name}"}
+    listed: Any = await api.get(f"/api/v1/namespaces/{namespace}/pods", query, METADATA)
+    try:
+        known = any(item["metadata"]["uid"] == whose.pod_uid for item in listed["items"] or ())
+    except (LookupError, TypeError) as error:
+        raise _UnclearError(f"saw {listed!s:.100}, expected a list of pods") from error
+    if not known:
+        seen = f"the API server knows no pod {whose.pod_uid} on {whose.node_name} in namespace {namespace}"
+        raise _UnclearError(f"{seen}, expected the one that this agent runs in")
+
+
+def _metadata(found: Any, kind: str, name: str) -> Mapping[str, Any]:
+    if found is None:
+        raise _UnclearError(f"the API server knows no {kind} {name}")
+    metadata = found.get("metadata") if isinstance(found, dict) and found.get("kind") == kind else None
+    if not isinstance(metadata, dict) or metadata.get("name") != name:
+        raise _UnclearError(f"saw {found!s:.100}, expected {kind} {name}")
+    return metadata

@@ -1,0 +1,1 @@
+"""Network configurations as libcni reads them, and our entry in them. Pure."""

@@ -1,0 +1,1 @@
+"""Settings: declared once, from the chart, the environment and the IstioControlPlane."""

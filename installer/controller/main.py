@@ -1,0 +1,155 @@
+"""The controller as a process: who leads acts, and ends at once when it leads no more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import threading
+import uuid
+from typing import TYPE_CHECKING
+
+from kubernetes.config import ConfigException
+
+from installer.controller.client import Api, NotLeadingError, connect
+from installer.controller.metrics import Metrics
+from installer.controller.reconciler import Loop, Options
+from installer.controller.watches import Removals, Watches
+from installer.fleet.state import Condition
+from installer.kube.lease import Lease, LeaseLostError
+from installer.telemetry import logs
+from installer.telemetry.health import Health
+from installer.version import release
+from plugin.pod import ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from installer.config.settings import HostPort, LogLevel
+
+LOST = 3  # the exit status of a controller that leads no more
+
+_log = logging.getLogger(__name__)
+
+
+def run(options: Options, kubeconfig: Path | None, health_address: HostPort | None, log_level: LogLevel) -> int:
+    """Run the controller in the foreground until SIGTERM or SIGINT.
+
+    Returns:
+        The exit status.
+    """
+    with logs.to_stderr(log_level):
+        try:
+            controller = Controller(options, kubeconfig)
+        except (ConfigException, ManifestError, OSError) as error:
+            _log.error("no credentials for the API server", extra={"reason": str(error), "kubeconfig": str(kubeconfig)})
+            return 1
+        try:
+            return asyncio.run(controller.run(health_address))
+        except* NotLeadingError:
+            status = controller.lost("a write came too late")
+        except* Exception as errors:  # noqa: BLE001 - the log says it, in the form of all lines
+            _log.exception("ends", extra={"reason": _why(errors)})
+            status = 1
+        return status
+
+
+class Controller:
+    """One controller and its parts."""
+
+    def __init__(self, options: Options, kubeconfig: Path | None) -> None:
+        """Make the parts.
+
+        Raises:
+            ConfigException: if there are no credentials.
+            ManifestError: if the kubeconfig is none, or stands for more than any is.
+            OSError: if it cannot be read.
+        """
+        connection = connect(kubeconfig)
+        self._identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+        self._lease = Lease(connect(kubeconfig), options.namespace, self._identity)
+        self._metrics, removals = Metrics(), Removals()
+        api = Api(connection, options.namespace, lambda: self._lease.held)
+        self._loop = Loop(api, options, removals, self._metrics)
+        self._watches = Watches(kubeconfig, options.namespace, self._loop.hear, removals)
+        self._health = Health(self._conditions, self._metrics.registry)
+        self._stop, self._stop_lease = asyncio.Event(), threading.Event()
+
+    async def run(self, health_address: HostPort | None) -> int:
+        """Wait for the lease, act, and give it back.
+
+        Returns:
+            The exit status.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end)
+        if health_address:
+            address = await self._health.start(health_address)
+            _log.info("health", extra={"address": f"{address.host}:{address.port}", "release": release()})
+        try:
+            if await asyncio.to_thread(self._lease.acquire, self._stop_lease):
+                self._metrics.leads()
+                await self._lead()
+            return 0
+        finally:
+            await self._health.stop()
+
+    def lost(self, reason: str) -> int:
+        """Say that this controller leads no more, and return the exit status."""
+        _log.error("leads no more, and ends", extra={"reason": reason, "holder": self._lease.holder})
+        return LOST
+
+    async def _lead(self) -> None:
+        keepers = [threading.Thread(target=self._keep, args=(how,)) for how in (self._lease.hold, self._lease.run_out)]
+        for each in keepers:
+            each.start()
+        try:
+            async with asyncio.TaskGroup() as parts:
+                parts.create_task(self._loop.run(self._stop))
+                parts.create_task(self._watch())
+        finally:
+            self._stop_lease.set()
+            for each in keepers:
+                await asyncio.to_thread(each.join)
+        await asyncio.to_thread(self._lease.release)
+
+    async def _watch(self) -> None:
+        """Watch once all kinds are there to be listed: kopf would not notice that one comes into being."""
+        known, ended = asyncio.create_task(self._loop.all_heard.wait()), asyncio.create_task(self._stop.wait())
+        await asyncio.wait((known, ended), return_when=asyncio.FIRST_COMPLETED)
+        known.cancel()
+        ended.cancel()
+        if not self._stop.is_set():
+            await self._watches.run(self._stop)
+
+    def _keep(self, how: Callable[[threading.Event], None]) -> None:
+        try:
+            how(self._stop_lease)
+        except LeaseLostError as error:
+            os._exit(self.lost(str(error)))  # at once, whatever is under way: another acts from now on
+        except Exception:  # noqa: BLE001 - whatever it is, nobody renews the lease any more
+            _log.exception("the lease is not renewed any more, ends")
+            os._exit(LOST)
+
+    def _end(self) -> None:
+        self._stop.set()
+        if not self._lease.held:
+            self._stop_lease.set()
+
+    def _conditions(self) -> list[Condition]:
+        if not self._lease.held:
+            return [Condition("lease", None, f"{self._lease.holder or 'nobody'} leads, this one waits")]
+        known = None if self._loop.known else "has not heard of all objects yet"
+        return [Condition("lease", None, "this one leads"), Condition("known", known)]
+
+
+def _why(errors: BaseExceptionGroup[Exception]) -> str:
+    """Say what went wrong at the bottom of it."""
+    bottom: BaseException = errors
+    while isinstance(bottom, BaseExceptionGroup):
+        bottom = bottom.exceptions[0]
+    return f"{type(bottom).__name__}: {bottom}"

@@ -1,0 +1,82 @@
+"""What is said in the IstioCNINode of a node whose agent does not run, and so cannot say it itself (F23). Pure.
+
+An agent writes its whole status when it starts, and so takes the condition back.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from installer.controller.nodes import State, family
+from installer.kube.names import LONGEST_MESSAGE
+from installer.kube.times import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
+    from installer.controller.nodes import Verdict
+    from installer.controller.plan import World
+    from installer.fleet.objects import Node, Report
+
+JUST_NOW = timedelta(seconds=10)  # what a pod is like is heard of later than what its agent writes
+AGAIN = timedelta(minutes=10)  # before the same is said in other words
+_NOBODY = ("Removed", "no agent is to run on this node, and none has reported from there")
+_REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")  # as the definition has it
+
+
+class Words(NamedTuple):
+    """What is to be written.
+
+    Attributes:
+        node: where.
+        version: of the IstioCNINode that it is based on; empty: there is none.
+        condition: of its status.
+        contradicts: whether the agent has said there that all is well.
+    """
+
+    node: Node
+    version: str
+    condition: dict[str, Any]
+    contradicts: bool
+
+
+def words(world: World, verdicts: Iterable[Verdict], now: datetime) -> Iterator[Words]:
+    """Find what is to be written where.
+
+    What has just been written is left alone, as the pod of an agent that has spoken may be known only as it was before; and
+    for longer where much the same has been said, as the kubelet says it in turns in other words.
+
+    Args:
+        world: what is seen.
+        verdicts: on the nodes that are to have the plugin, or are to lose it.
+        now: the time.
+    """
+    said = dict.fromkeys(world.unreported, _NOBODY)
+    for each in verdicts:
+        pod = world.pods.get(each.node)
+        if each.state in (State.FAILED, State.SILENT) and not (pod and pod.runs):
+            said[each.node] = (
+                each.reason if _REASON.fullmatch(each.reason) else "NotReady",
+                each.message[:LONGEST_MESSAGE],
+            )
+        elif each.state is not State.READY:
+            said.pop(each.node, None)
+    for name, (reason, message) in said.items():
+        report = world.reports.get(name) or world.unreported.get(name)
+        if name not in world.nodes or (report and not _is_due(report, reason, message, now)):
+            continue
+        since = report.since if report and report.ready is False and report.since else now
+        condition = {"type": "Ready", "status": "False", "reason": reason, "message": message}
+        condition["lastTransitionTime"] = rfc3339(since)
+        version, contradicts = (report.resource_version, report.ready is True) if report else ("", False)
+        yield Words(world.nodes[name], version, condition, contradicts)
+
+
+def _is_due(report: Report, reason: str, message: str, now: datetime) -> bool:
+    if (report.ready, report.reason, report.message) == (False, reason, message):
+        return False
+    alike = report.ready is False and family(report.reason) == family(reason)
+    return report.written is None or now - report.written >= (AGAIN if alike else JUST_NOW)

@@ -1,0 +1,201 @@
+"""What the resource makes of the DaemonSet: the values that need other pods, laid over the chart's own. Pure.
+
+The chart writes down what it says by itself (annotation CHART_VALUES). Of the DaemonSet the controller owns the fields that
+the governing resource sets, and no others (F39): whoever applies the chart owns the rest. A field that leaves the resource
+first gets the chart's value, and then the owner of that annotation, so that it is there all the time.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from installer.controller import field_ownership
+from installer.fleet import selection
+from installer.fleet.objects import CONTAINER
+from installer.kube.names import CONTROLLER, PARKED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from installer.config.control_plane import Wanted
+    from installer.controller.field_ownership import Field
+    from installer.fleet.selection import Selection
+
+CHART_VALUES, RESOURCE_VALUES = "cni.istio.io/chart-values", "cni.istio.io/resource-values"
+
+_FROM_DAEMONSET = ("hub", "tag", "pullPolicy", "podAnnotations", "resources")
+_FROM_AGENTS = {"cniBinDir": "cni_bin_dir", "cniConfDir": "cni_conf_dir"}
+
+
+class _Directory(NamedTuple):
+    variable: str
+    volume: str
+
+
+_DIRECTORIES = {
+    "cniBinDir": _Directory("CNI_BIN_DIR", "cni-bin-dir"),
+    "cniConfDir": _Directory("CNI_CONF_DIR", "cni-conf-dir"),
+}
+
+
+_OF_CHART = ("f:metadata", "f:annotations", f"f:{CHART_VALUES}")  # who owns this applies the chart
+_SELECTOR = ("f:spec", "f:template", "f:spec", "f:nodeSelector")
+
+
+class RolloutError(ValueError):
+    """The DaemonSet is not one of this chart's: the message says what was seen, what was expected and what to do."""
+
+
+class Wish(NamedTuple):
+    """How the DaemonSet is to be.
+
+    Attributes:
+        own: the values of the fields that are to be the controller's.
+        returned: of those that are to be it no longer, the values that the chart has for them.
+    """
+
+    own: Mapping[Field, Any]
+    returned: Mapping[Field, Any]
+
+    def manifest(self, daemonset: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the object to be applied, on the server's side, with force; what is returned has to be handed over then."""
+        names = {key: daemonset["metadata"][key] for key in ("name", "namespace")}
+        # In one order, that of the chart: in another the API server would put the items of lists into that.
+        made = field_ownership.made_of(dict(sorted({**self.own, **self.returned}.items())))
+        return {"apiVersion": "apps/v1", "kind": "DaemonSet", **made, "metadata": made["metadata"] | names}
+
+    def handed_over(self, written: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the managedFields that give back what is returned, of the DaemonSet as it was written."""
+        return field_ownership.handed_over(written, self.returned, manager=CONTROLLER, to_owner_of=_OF_CHART)
+
+
+def overriding(wanted: Wanted | None) -> dict[str, Any]:
+    """Return the values that a resource lays over the chart's; none for no resource."""
+    if wanted is None:
+        return {}
+    values = {name: wanted.daemonset[name] for name in _FROM_DAEMONSET if name in wanted.daemonset}
+    if "tag" in values:
+        values["tag"] = str(values["tag"])  # of digits alone it is a number in YAML
+        if not values["tag"]:
+            del values["tag"]  # the chart's
+    return values | {key: wanted.agents[name] for key, name in _FROM_AGENTS.items() if name in wanted.agents}
+
+
+def wish(daemonset: Mapping[str, Any], wanted: Wanted | None, *, parked: bool) -> Wish:
+    """Say how the DaemonSet is to be.
+
+    Args:
+        daemonset: as it is.
+        wanted: what the governing resource asks for; None: what the chart says.
+        parked: whether it is to have no pods.
+
+    Raises:
+        RolloutError: if it does not say what the chart says.
+    """
+    values, asked = _chart_values(daemonset), overriding(wanted)
+    image = {key: values[key] for key in ("hub", "tag")} if asked.keys() & {"hub", "tag"} else {}
+    own = field_ownership.fields(_spec(image | asked))
+    own[("f:metadata", "f:annotations", f"f:{RESOURCE_VALUES}")] = json.dumps(asked, sort_keys=True)
+    # The selector is one value: the chart's goes on standing in it.
+    charts = field_ownership.fields(_spec(values)) | {_SELECTOR: _nodes_of(daemonset)}
+    if parked:
+        own[_SELECTOR] = charts[_SELECTOR] | PARKED
+    left = _owned(daemonset) | ({_SELECTOR} if is_parked(daemonset) else set())
+    return Wish(own, {field: charts[field] for field in left - own.keys() if field in charts})
+
+
+def is_fulfilled(daemonset: Mapping[str, Any], wished: Wish) -> bool:
+    """Say whether a DaemonSet is as it is wished to be, so that nothing is to be written."""
+    holds = all(field_ownership.value(daemonset, field) == value for field, value in wished.own.items())
+    return holds and not wished.returned and not owns_more(daemonset, wished)
+
+
+def owns_more(daemonset: Mapping[str, Any], wished: Wish) -> bool:
+    """Say whether the controller owns fields that it is not to own, as releases before F39 left them."""
+    return not _owned(daemonset) <= wished.own.keys()
+
+
+def is_parked(daemonset: Mapping[str, Any]) -> bool:
+    """Say whether it is kept from having pods."""
+    return PARKED.items() <= _selector(daemonset).items()
+
+
+def unparked(daemonset: Mapping[str, Any]) -> Selection:
+    """Return which nodes have a pod, or would if the DaemonSet were not parked."""
+    return selection.read(daemonset["spec"]["template"]["spec"] | {"nodeSelector": _nodes_of(daemonset)})
+
+
+def template_generation(daemonset: Mapping[str, Any]) -> str:
+    """Return which generation of its template new pods are made of; empty: unknown."""
+    annotations = daemonset["metadata"].get("annotations") or {}
+    return str(annotations.get("deprecated.daemonset.template.generation", ""))
+
+
+def is_of_a_resource(daemonset: Mapping[str, Any]) -> bool:
+    """Say whether a resource's values are in it."""
+    written = (daemonset["metadata"].get("annotations") or {}).get(RESOURCE_VALUES)
+    return written not in (None, "", "{}")
+
+
+def others(daemonset: Mapping[str, Any]) -> str:
+    """Name who but us has written on it last."""
+    entries = [
+        each
+        for each in daemonset["metadata"].get("managedFields") or ()
+        if each.get("manager") != CONTROLLER and not each.get("subresource")
+    ]
+    latest: Mapping[str, Any] = max(entries, key=lambda each: str(each.get("time", "")), default={})
+    return str(latest.get("manager") or "another program")
+
+
+def _selector(daemonset: Mapping[str, Any]) -> Mapping[str, str]:
+    return daemonset["spec"]["template"]["spec"].get("nodeSelector") or {}
+
+
+def _nodes_of(daemonset: Mapping[str, Any]) -> dict[str, str]:
+    """Return the selector by which it has pods when it is not parked."""
+    return {key: value for key, value in _selector(daemonset).items() if key not in PARKED}
+
+
+def _chart_values(daemonset: Mapping[str, Any]) -> Mapping[str, Any]:
+    metadata = daemonset["metadata"]
+    where = f"DaemonSet {metadata['namespace']}/{metadata['name']}"
+    text = (metadata.get("annotations") or {}).get(CHART_VALUES)
+    try:
+        values = json.loads(text) if text else None
+    except ValueError:
+        values = None
+    missing = {*_FROM_DAEMONSET, *_FROM_AGENTS} - (values.keys() if isinstance(values, dict) else set())
+    if missing or not isinstance(values, dict):
+        raise RolloutError(
+            f"{where}: saw the annotation {CHART_VALUES}={text!r:.200}, expected a JSON object with "
+            f"{', '.join(sorted(missing))}; helm upgrade with the chart of this release writes it"
+        )
+    return values
+
+
+def _owned(daemonset: Mapping[str, Any]) -> set[Field]:
+    return field_ownership.applied_by(daemonset, CONTROLLER)
+
+
+def _spec(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Make of values what they are in the DaemonSet; of hub and tag there are both or none."""
+    container: dict[str, Any] = {"name": CONTAINER}
+    if "tag" in values:
+        container["image"] = _image(str(values["hub"]), str(values["tag"]))
+    if "pullPolicy" in values:
+        container["imagePullPolicy"] = values["pullPolicy"]
+    container["resources"] = values.get("resources") or {}
+    paths = [(name, values[name]) for name in _FROM_AGENTS if name in values]
+    container["env"] = [{"name": _DIRECTORIES[name].variable, "value": path} for name, path in paths]
+    volumes = [{"name": _DIRECTORIES[name].volume, "hostPath": {"path": path}} for name, path in paths]
+    spec = {"containers": [container], "volumes": volumes}
+    metadata = {"annotations": values.get("podAnnotations") or {}}
+    return {"spec": {"template": {"metadata": metadata, "spec": spec}}}
+
+
+def _image(hub: str, tag: str) -> str:
+    """Name the image: as the chart does (istio-cni.image)."""
+    name = f"{hub.removesuffix('/')}/install-cni" if hub else "install-cni"
+    return f"{name}{tag}" if tag.startswith("@") else f"{name}:{tag}"

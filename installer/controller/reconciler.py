@@ -1,0 +1,371 @@
+"""The controller's loop: what is seen is compared with what is to be, level-triggered (D8). An event only wakes it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from kubernetes.client import ApiException
+
+from installer.config.control_plane import GROUP, KIND, VERSION
+from installer.config.governing import is_going
+from installer.controller import finalizer, node_lifecycle, plan, pod_template, stalled_rollout, status, taints
+from installer.controller.api_errors import NO_SUCCESS, explain, is_passing
+from installer.controller.event_recorder import Teller
+from installer.controller.events import News, news
+from installer.controller.nodes import PATIENCE, unwell_since
+from installer.controller.role_binding_writer import Binding
+from installer.controller.rollout import Roller
+from installer.controller.watches import Kind
+from installer.fleet import objects
+from installer.kube import times
+from installer.kube.names import DAEMONSET
+from installer.kube.store import Cache, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+
+    from installer.controller.client import Api
+    from installer.controller.metrics import Metrics
+    from installer.controller.nodes import Warned
+    from installer.controller.plan import Plan, World
+    from installer.controller.watches import Heard, Removals
+
+DEBOUNCE = 0.2  # seconds: what comes in a burst is looked at once
+TICK = 10.0  # seconds: patience runs out without an event
+COMPARE_EVERY = 600.0  # seconds between lists of everything
+NODES_PER_STATUS = 500  # every agent hears of each status: with 5,000 nodes one is written every 10 s, not every second
+WARNED_EVERY = timedelta(seconds=10)
+WARNINGS_AT_ONCE = 10
+NODES_AT_ONCE = 50  # that are written on before all is looked at again
+REFUSED_AGAIN = timedelta(minutes=1)
+AGENT = "deletion of an agent's pod"  # what is written, see `_write_on_nodes`
+LONGEST_PAUSE = 30.0  # seconds between two tries
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the controller is set: where the DaemonSet is, how long an uninstall may take, whether new nodes are tainted."""
+
+    namespace: str
+    deadline: timedelta
+    taint_new_nodes: bool
+
+
+class Loop:
+    """Sees, decides and writes. Belongs to one event loop."""
+
+    def __init__(self, api: Api, options: Options, removals: Removals, metrics: Metrics) -> None:
+        self._api = api
+        self._options = options
+        self._removals = removals
+        self._metrics = metrics
+        self._caches: dict[Kind, Cache[Any]] = {
+            Kind.RESOURCE: Cache(dict, key="uid"),
+            Kind.REPORT: Cache(objects.report),
+            Kind.NODE: Cache(objects.node),
+            Kind.DAEMONSET: Cache(dict),
+            Kind.POD: Cache(objects.agent_pod),
+        }
+        self._woken = asyncio.Event()
+        self._unwell_since: dict[str, datetime] | None = None  # None: not judged since the start
+        self._warned: dict[str, tuple[datetime, Warned | None]] = {}
+        self._teller = Teller(api)
+        self._binding = Binding(api, options.namespace)
+        self._status_due = 0.0
+        self._refused: dict[tuple[str, str], datetime] = {}  # what, on which node: until when it is not tried again
+        self._roller = Roller(api)
+        self.all_heard = asyncio.Event()
+
+    def hear(self, heard: Heard) -> None:
+        """Take note of what the API server said, and wake if it is new."""
+        if self._caches[heard.kind].hear(heard.manifest, gone=heard.gone):
+            self._woken.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Go on until told to stop."""
+        ended = asyncio.create_task(stop.wait())
+        compared, failures = 0.0, 0
+        loop = asyncio.get_running_loop()
+        while not stop.is_set():
+            self._woken.clear()
+            try:
+                if not self.known or loop.time() - compared >= COMPARE_EVERY:
+                    await self._compare()
+                    compared = loop.time()
+                await self._reconcile()
+                failures = 0
+            except NO_SUCCESS as error:
+                failures += 1
+                _log.warning("the API server refused, and is asked again", extra={"reason": explain(error)})
+                await _either(ended, None, min(2.0 ** (failures - 1), LONGEST_PAUSE))
+                continue
+            await _either(ended, self._woken, TICK)
+            await _either(ended, None, DEBOUNCE)
+        ended.cancel()
+
+    async def _compare(self) -> None:
+        lists: dict[Kind, Callable[[], Iterator[dict[str, Any]]]] = {
+            Kind.RESOURCE: self._api.resources,
+            Kind.REPORT: self._api.reports,
+            Kind.NODE: self._api.nodes,
+            Kind.DAEMONSET: self._api.daemonset,
+            Kind.POD: self._api.pods,
+        }
+        for kind, ask in lists.items():
+            cache = self._caches[kind]
+            before = cache.versions()
+            cache.compare(await asyncio.to_thread(_entries, cache, ask), before)
+        self._binding.forget()
+        self.all_heard.set()
+
+    @property
+    def known(self) -> bool:
+        """Whether all objects have been heard of, once."""
+        return self.all_heard.is_set()
+
+    def _world(self) -> World:
+        pods: dict[str, objects.AgentPod] = {}
+        for pod in self._caches[Kind.POD].items.values():
+            # While one is replaced there are two: the one that stays is the node's.
+            if pod.node and (pod.node not in pods or not pod.going):
+                pods[pod.node] = pod
+        reports: Mapping[str, objects.Report] = self._caches[Kind.REPORT].items
+        return plan.World(
+            resources=list(self._caches[Kind.RESOURCE].items.values()),
+            daemonset=self._caches[Kind.DAEMONSET].items.get(DAEMONSET),
+            nodes=dict(self._caches[Kind.NODE].items),
+            reports={name: each for name, each in reports.items() if each.state},
+            unreported={name: each for name, each in reports.items() if not each.state},
+            pods=pods,
+            warned={uid: warned for uid, (_, warned) in self._warned.items() if warned},
+        )
+
+    async def _reconcile(self) -> None:
+        now = datetime.now(UTC)
+        await self._ask_for_warnings(now)
+        world = self._world()
+        made = plan.plan(world, self._options.namespace)
+        faults = [*await self._roll_out(world, made, now), *await self._binding.keep(made)]
+        # Nodes are judged by the DaemonSet as it is now; of a resource that has come meanwhile nothing is planned yet.
+        world = replace(self._world(), resources=world.resources)
+        judged = await self._pass_by(world, made, self._judge(world, made, now), now)
+        await self._taint(world, made, now)
+        await self._write_statuses(world, made, judged, faults, now)
+        await self._speak(world, judged, now)
+        self._metrics.reconciled()
+
+    async def _ask_for_warnings(self, now: datetime) -> None:
+        """Ask for the Events of pods that do not start: the pod itself does not say why (a directory that is missing)."""
+        waiting = {
+            pod.uid for pod in self._caches[Kind.POD].items.values() if pod.node and not pod.ready and pod.is_mute
+        }
+        asked = {uid: self._warned[uid][0] if uid in self._warned else now - WARNED_EVERY for uid in waiting}
+        due = [uid for uid in sorted(waiting, key=asked.__getitem__) if now - asked[uid] >= WARNED_EVERY]
+        for uid in due[:WARNINGS_AT_ONCE]:
+            self._warned[uid] = (now, await asyncio.to_thread(self._api.latest_warning, uid))
+        for uid in self._warned.keys() - waiting:
+            del self._warned[uid]
+
+    async def _roll_out(self, world: World, made: Plan, now: datetime) -> list[status.Fault]:
+        park = False
+        for resource in world.resources:
+            if is_going(resource):
+                park |= await self._remove(resource, world, made, now)
+        seen, faults = await self._roller.roll_out(world, made, park=park, clock=asyncio.get_running_loop().time())
+        if seen:
+            self._caches[Kind.DAEMONSET].hear(seen)
+            self._woken.set()
+        return faults
+
+    async def _remove(self, resource: Mapping[str, Any], world: World, made: Plan, now: datetime) -> bool:
+        """Go on with the uninstall of a deleted resource; True if the DaemonSet is to be parked now."""
+        metadata = resource["metadata"]
+        counts = made.counts is not None and made.counts["metadata"]["uid"] == metadata["uid"]
+        there = world.daemonset is not None and pod_template.CHART_VALUES in (
+            world.daemonset["metadata"].get("annotations") or {}
+        )
+        deleted = times.read(metadata["deletionTimestamp"]) or now
+        step = finalizer.step(
+            deleted=deleted,
+            now=now,
+            deadline=self._options.deadline,
+            succeeded=not counts or any(not is_going(each) for each in world.resources),
+            unanswered=finalizer.unanswered(world.nodes, world.reports, world.pods),
+            parked=not there or world.daemonset is None or pod_template.is_parked(world.daemonset),
+            pods=tuple(sorted(f"{pod.name} on {node}" for node, pod in world.pods.items())) if there else (),
+        )
+        if step.overdue:
+            names = ", ".join(step.names)
+            message = f"not finished within {self._options.deadline.total_seconds():g} s, and goes on without: {names}"
+            await self._teller.tell(
+                _about(resource), News(warning=True, reason="UninstallDeadline", message=message), now
+            )
+        given_up = self._roller.is_refused and now - deleted >= self._options.deadline
+        if step.move is finalizer.Move.RELEASE or given_up:
+            if counts:
+                said = "the plugin was taken out of the nodes" + (
+                    ", but for those that were named" if step.names else ""
+                )
+                await self._teller.tell(_about(resource), News(warning=False, reason="Uninstalled", message=said), now)
+            self._removals.release(metadata["uid"])
+        return step.move is finalizer.Move.PARK
+
+    async def _pass_by(self, world: World, made: Plan, judged: status.Fleet, now: datetime) -> status.Fleet:
+        """Replace agents that wait for nodes which were not ready before; nobody waits for those, unless that is refused."""
+        names = plan.concerned(world, made) if made.installed else []
+        found = stalled_rollout.following(world, names, now)
+        chosen = {pod.node: pod for pod in found.agents}
+        asked = ((name, partial(self._api.replace, pod)) for name, pod in chosen.items())
+        async for name, seen in self._write_on_nodes(AGENT, asked, now):
+            self._caches[Kind.POD].hear(seen)
+            _log.info(
+                "replacing an agent: the roll-out passes nodes that were not ready before", extra={"object": name}
+            )
+        refused = any((AGENT, name) in self._refused for name in chosen)
+        return judged if found.waits or refused else replace(judged, held_up_by=0)
+
+    async def _taint(self, world: World, made: Plan, now: datetime) -> None:
+        # An agent that does not come to a tainted node would never have the taint taken off.
+        wanted = plan.with_agents(world, besides=[taints.TAINT]) if made.installed else set()
+        wished = {
+            name: taints.taints(
+                node,
+                world.reports.get(name),
+                world.pods.get(name),
+                now,
+                wanted=name in wanted,
+                put=self._options.taint_new_nodes,
+            )
+            for name, node in world.nodes.items()
+        }
+        asked = (
+            (name, partial(self._api.taint, name, world.nodes[name].version, [dict(each) for each in its]))
+            for name, its in wished.items()
+            if its is not None
+        )
+        async for name, seen in self._write_on_nodes("taint", asked, now):
+            self._caches[Kind.NODE].hear(seen)
+            node, its = world.nodes[name], wished[name] or ()
+            about = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.uid}
+            await self._teller.tell(about, taints.news(put=len(its) > len(node.taints), wanted=name in wanted), now)
+
+    async def _speak(self, world: World, judged: status.Fleet, now: datetime) -> None:
+        """Say in their IstioCNINodes why agents do not run."""
+        asked = (
+            (each.node.name, partial(self._api.speak, each))
+            for each in node_lifecycle.words(world, judged.verdicts, now)
+        )
+        async for _, seen in self._write_on_nodes("IstioCNINode", asked, now):
+            self._caches[Kind.REPORT].hear(seen)
+
+    async def _write_on_nodes(
+        self, what: str, asked: Iterable[tuple[str, Callable[[], dict[str, Any] | None]]], now: datetime
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Write on some nodes now, and on the others in the next rounds; what is refused is tried again after a while.
+
+        Args:
+            what: is written, for the log.
+            asked: by the node's name, what asks the API server; it returns None if there is nothing to be written after all.
+            now: the time.
+
+        Yields:
+            What was written, by the node's name.
+        """
+        tried, self._refused = 0, {each: until for each, until in self._refused.items() if until > now}
+        for name, ask in asked:
+            if (what, name) in self._refused:
+                continue
+            tried += 1
+            if tried > NODES_AT_ONCE:
+                self._woken.set()
+                return
+            try:
+                seen = await asyncio.to_thread(ask)
+            except ApiException as error:
+                if is_passing(error):
+                    raise
+                if error.status not in (404, 409):  # then it has changed meanwhile, and the watch wakes us
+                    self._refused[what, name] = now + REFUSED_AGAIN
+                    _log.warning("a %s was refused", what, extra={"object": name, "reason": explain(error)})
+                continue
+            if seen is not None:
+                yield name, seen
+
+    async def _write_statuses(
+        self, world: World, made: Plan, judged: status.Fleet, faults: list[status.Fault], now: datetime
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._status_due:
+            loop.call_at(self._status_due, self._woken.set)
+            return
+        for resource in world.resources:
+            counts = made.counts is not None and resource["metadata"]["uid"] == made.counts["metadata"]["uid"]
+            if is_going(resource) and not counts:
+                continue
+            its_faults = [*plan.faults_of(resource, made), *(faults if counts else ())]
+            before = resource.get("status") or {}
+            notes = made.read.notes if counts and made.read else ()
+            written = status.status(resource, judged if counts else None, its_faults, now, before, notes=notes)
+            patch = status.patch(written, before)
+            if not patch:
+                continue
+            try:
+                seen = await asyncio.to_thread(self._api.write_status, resource, patch)
+            except ApiException as error:
+                if error.status != 409:  # then it has changed meanwhile, and the watch wakes us
+                    raise
+                continue
+            self._status_due = loop.time() + max(1.0, len(world.nodes) / NODES_PER_STATUS)
+            if seen is None:  # gone, and the watch did not say so: its handler waits
+                self._caches[Kind.RESOURCE].hear(resource, gone=True)
+                self._removals.release(resource["metadata"]["uid"])
+                continue
+            self._metrics.wrote_status()
+            self._caches[Kind.RESOURCE].hear(seen)
+            for each in news(before, written, going=is_going(resource)):
+                await self._teller.tell(_about(resource), each, now)
+
+    def _judge(self, world: World, made: Plan, now: datetime) -> status.Fleet:
+        if self._unwell_since is None:
+            # What was said to be wrong before we started has had its time.
+            before = ((made.counts or {}).get("status") or {}).get("status") or {}
+            old = (before.get("cni") or {}).get("status") == status.ERROR
+            self._unwell_since = dict.fromkeys(world.nodes, now - PATIENCE) if old else {}
+        judged = plan.fleet(world, made, self._unwell_since, now)
+        self._unwell_since = unwell_since(self._unwell_since, judged.verdicts, now)
+        self._metrics.judged(judged)
+        return judged
+
+
+def _entries(cache: Cache[Any], ask: Callable[[], Iterator[dict[str, Any]]]) -> list[Entry[Any]]:
+    """List objects, and keep of each what the cache does."""
+    return [cache.entry(each) for each in ask()]
+
+
+def _about(resource: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = resource["metadata"]
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": KIND,
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+    }
+
+
+async def _either(ended: asyncio.Task[bool], event: asyncio.Event | None, seconds: float) -> None:
+    """Wait for an event, but not longer than this, nor past the end."""
+    waiting = [asyncio.create_task(event.wait())] if event else []
+    await asyncio.wait([ended, *waiting], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for each in waiting:
+        each.cancel()
+        with suppress(asyncio.CancelledError):
+            await each

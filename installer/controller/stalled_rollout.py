@@ -1,0 +1,72 @@
+"""Which agents are replaced though Kubernetes' roll-out stands still: it passes nodes that were not ready before. Pure.
+
+Kubernetes counts a node without a ready agent against `maxUnavailable` whatever the reason. Old agents that are not ready it
+replaces at once, so that a fix which mends their nodes goes on by itself. What it does not mend, such as a pool whose runtime
+reads another directory, or a node that is off, would hold up all others for ever. So of nodes whose trouble is older than their
+new agent, none counts here: older by more than clocks differ, or a template that no node can start would pass for it. The old
+agents of the others are deleted, as many at a time as `maxUnavailable` says, and their DaemonSet makes new ones. Until one of
+those is ready it is one at a time: a template that no node can start stops there.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from installer.controller import pod_template
+from installer.fleet.rollouts import is_held_up, is_older, most_unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from installer.controller.plan import World
+    from installer.fleet.objects import AgentPod, Report
+
+PATIENCE = timedelta(seconds=30)  # for a new agent to become ready, and for an old one to end after its time
+
+
+class Next(NamedTuple):
+    """The agents that are to be deleted now, and whether the roll-out waits for a node all the same."""
+
+    agents: Sequence[AgentPod]
+    waits: bool
+
+
+def following(world: World, nodes: Iterable[str], now: datetime) -> Next:
+    """Find the agents that are to be deleted now, so that new ones come in their place.
+
+    Args:
+        world: what is seen.
+        nodes: those that are to have an agent.
+        now: the time.
+    """
+    daemonset = world.daemonset
+    if daemonset is None or pod_template.is_parked(daemonset) or not is_held_up(daemonset):
+        return Next((), waits=False)
+    template = pod_template.template_generation(daemonset)
+    pods = {name: world.pods.get(name) for name in nodes}
+    passed = set(_passed(pods, template, world.reports, now))
+    if not template or not passed:
+        return Next((), waits=True)
+    ready = [pod for _, pod in sorted(pods.items()) if pod and pod.ready and not pod.going]
+    lost = [pod for name, pod in pods.items() if name not in passed and pod not in ready]
+    share = most_unavailable(daemonset) if any(pod.template == template for pod in ready) else 1
+    old = [pod for pod in ready if pod.template != template]
+    waits = any(pod and not pod.going and now - pod.created >= PATIENCE for pod in lost)
+    return Next(old[: max(share - len(lost), 0)], waits)
+
+
+def _passed(
+    pods: Mapping[str, AgentPod | None], template: str, reports: Mapping[str, Report], now: datetime
+) -> Iterable[str]:
+    """Yield the nodes without a ready agent for a reason that is older than the new template."""
+    for name, pod in pods.items():
+        if pod and pod.template != template:
+            is_off = pod.ends is not None and now > pod.ends + PATIENCE
+            if is_off:
+                yield name
+        elif pod and not pod.ready and not pod.going:
+            report = reports.get(name)
+            if report and report.ready is False and report.since and is_older(report.since, pod.created):
+                yield name

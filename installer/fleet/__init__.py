@@ -1,0 +1,1 @@
+"""Nodes and agents as controller and `status` see them. Pure."""

@@ -1,0 +1,44 @@
+"""How far the roll-out of the agents may go at a time, as Kubernetes' DaemonSet controller decides it. Pure.
+
+Of the nodes that have an agent, as many may be without a ready one as `maxUnavailable` says; a node counts whatever the reason,
+also one whose agent was not ready before. So a pool of nodes that cannot become ready holds up the roll-out on all others,
+unless the controller passes it (`installer.controller.stalled_rollout`).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+SKEW = timedelta(seconds=60)  # between the clocks of a node, by which its agent reports, and of the API server
+
+HELD_UP = "NodesHoldUpRollout"  # the reason of Degraded while the controller does not pass the nodes that are not ready
+
+_SHARE = re.compile(r"(\d{1,3})%")
+
+
+def most_unavailable(daemonset: Mapping[str, Any]) -> int:
+    """Return how many nodes may be without a ready agent at a time: a share of all is rounded up."""
+    wanted = (daemonset.get("status") or {}).get("desiredNumberScheduled") or 0
+    asked = ((daemonset["spec"].get("updateStrategy") or {}).get("rollingUpdate") or {}).get("maxUnavailable", 1)
+    share = _SHARE.fullmatch(str(asked))
+    return -(-int(share[1]) * wanted // 100) if share else int(asked)
+
+
+def is_held_up(daemonset: Mapping[str, Any]) -> bool:
+    """Say whether agents wait to be replaced until others are ready; with `OnDelete` they wait for whoever deletes them."""
+    if (daemonset["spec"].get("updateStrategy") or {}).get("type") == "OnDelete":
+        return False
+    status = daemonset.get("status") or {}
+    waiting = (status.get("desiredNumberScheduled") or 0) - (status.get("updatedNumberScheduled") or 0)
+    return waiting > 0 and (status.get("numberUnavailable") or 0) >= most_unavailable(daemonset)
+
+
+def is_older(trouble: datetime, agent: datetime) -> bool:
+    """Say whether a node's trouble is certainly older than its agent's pod, and so not the new template's fault."""
+    return trouble < agent - SKEW

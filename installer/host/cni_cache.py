@@ -1,0 +1,253 @@
+"""The pods' sandboxes of this node, from what libcni keeps of each ADD that has succeeded.
+
+libcni writes a file for each network of a pod (its `libcni/api.go`, `cacheAdd`) after the last plugin of the list: a pod that
+is in there has been started, with the configuration that is kept beside the result. Nothing here says whose netns is whose:
+that is proven in `installer.repair.netns_proof`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import json
+import logging
+import os
+import stat
+import time
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from installer.cniconfig.netconf import PLUGIN_TYPE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from plugin.values import Address
+
+KIND = "cniCacheV1"
+INTERFACE = "eth0"  # by which runtimes connect a pod to the cluster; those of other networks are Multus'
+# Bytes of a file. It holds the pod's annotations, of which the API server admits 256 KiB, each byte as six in JSON at most, its
+# ports, and the conflist (1 MiB at most) in Base64: 5 MiB. Most have a few thousand bytes.
+LARGEST = 8 << 20
+RESYNC = 600.0  # seconds after which each file is compared, whatever the directory says
+FRESH = 10.0  # seconds after a change for which a file is compared at each look: libcni writes in place
+CLOCK = 1.0  # seconds; a directory whose time is nearer than that may have changed once more without its time telling
+DELEGATING = "multus"  # how the types of plugins begin that run configurations which are not in their own
+
+_NOT_UNDERSTOOD = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+_log = logging.getLogger(__name__)
+
+
+class Sandbox(NamedTuple):
+    """A pod's sandbox, as runtime and plugins have described it.
+
+    Attributes:
+        container_id: its own, of which a pod gets a new one with each sandbox.
+        namespace: the pod's.
+        name: the pod's.
+        uid: the pod's, empty where the runtime does not say.
+        netns: the path of its netns on the node by the runtime's word, empty where it does not say (libcni before 1.2).
+        sandbox: the same by a plugin's word, in the result; empty where it does not say.
+        addresses: in the result's order.
+        network: the name of the configuration.
+        has_entry: whether our entry was in that; None: that cannot be told.
+        written: when its ADD had succeeded, in seconds since 1970.
+    """
+
+    container_id: str
+    namespace: str
+    name: str
+    uid: str
+    netns: str
+    sandbox: str
+    addresses: tuple[Address, ...]
+    network: str
+    has_entry: bool | None
+    written: float
+
+
+class _File(NamedTuple):
+    """A file as it was last read: what tells a later version, and what came of it."""
+
+    version: tuple[int, ...]
+    sandbox: Sandbox | None = None
+    error: str = ""
+
+
+class Sandboxes:
+    """Those of the node; a file is read once for each time that it is written."""
+
+    def __init__(self, cache: Path) -> None:
+        """Prepare.
+
+        Args:
+            cache: libcni's folder.
+        """
+        self._results = cache / "results"
+        self._files: dict[str, _File] = {}
+        self._fresh: dict[str, float] = {}  # those that may still be written to: until when, on the monotonic clock
+        self._untold: set[str] = set()  # those that are not understood, and of which nobody has been told yet
+        self._told: dict[str, str] = {}
+        self._list: tuple[Sandbox, ...] = ()
+        self._changed = False
+        self._directory: tuple[int, int] | None = None
+        self._next_resync = 0.0
+
+    @property
+    def unreadable(self) -> list[str]:
+        """The results that are not understood, each with the reason."""
+        return [f"{self._results / name}: {reason}" for name, reason in sorted(self._told.items())]
+
+    def look(self) -> tuple[Sandbox, ...]:
+        """Return those that there are, and of earlier ones those whose files nobody has taken away, as after a reboot.
+
+        The directory is gone through only when something has come to it or gone (a node may have thousands of results), and as
+        long as nothing has changed it is the same tuple: then a look costs a call of stat.
+
+        Raises:
+            OSError: if the folder cannot be read.
+        """
+        now, clock = time.time(), time.monotonic()
+        try:
+            seen = self._results.stat()
+            directory = seen.st_ino, seen.st_mtime_ns
+            if directory == self._directory and clock < self._next_resync:
+                for name in [*self._fresh]:
+                    self._compare(name, (self._results / name).lstat)
+            else:
+                with os.scandir(self._results) as entries:
+                    found = {each.name: each for each in entries if each.name.endswith(f"-{INTERFACE}")}
+                for name in self._files.keys() - found.keys():
+                    self._put(name, None)
+                for name, entry in found.items():
+                    self._compare(name, partial(entry.stat, follow_symlinks=False))
+                self._directory = directory if abs(now - seen.st_mtime) > CLOCK else None
+                self._next_resync = clock + RESYNC
+        except FileNotFoundError:  # no pod has been started yet
+            for name in [*self._files]:
+                self._put(name, None)
+            self._directory = None
+        self._fresh = {name: until for name, until in self._fresh.items() if until > clock}
+        self._tell(clock)
+        if self._changed:
+            self._list = tuple(file.sandbox for file in self._files.values() if file.sandbox)
+            self._changed = False
+        return self._list
+
+    def _compare(self, name: str, look_at: Callable[[], os.stat_result]) -> None:
+        try:
+            seen = look_at()
+        except OSError:  # gone since
+            self._put(name, None)
+            return
+        version = (seen.st_ino, seen.st_size, seen.st_mtime_ns)
+        known = self._files.get(name)
+        if known is None or known.version != version:
+            self._put(name, self._read(name, version, seen))
+
+    def _put(self, name: str, file: _File | None) -> None:
+        before = self._files.pop(name, None)
+        self._fresh.pop(name, None)
+        self._untold.discard(name)
+        self._told.pop(name, None)
+        if file:
+            self._files[name] = file
+            self._fresh[name] = time.monotonic() + FRESH
+            if file.error:
+                self._untold.add(name)
+        self._changed |= bool((before and before.sandbox) or (file and file.sandbox))
+
+    def _read(self, name: str, version: tuple[int, ...], seen: os.stat_result) -> _File:
+        if not stat.S_ISREG(seen.st_mode):
+            return _File(version)
+        if seen.st_size > LARGEST:
+            return _File(version, error=f"saw {seen.st_size} bytes, expected at most {LARGEST}")
+        try:
+            with (self._results / name).open("rb") as file:
+                return _File(version, _sandbox(json.loads(file.read(LARGEST)), seen.st_mtime))
+        except _NOT_UNDERSTOOD as error:
+            return _File(version, error=f"it is not as libcni writes it: {type(error).__name__}: {error!s:.120}")
+
+    def _tell(self, clock: float) -> None:
+        """Tell of each that is not understood, once nobody writes it any more."""
+        for name in [name for name in self._untold if self._fresh.get(name, 0.0) - FRESH < clock - CLOCK]:
+            self._untold.remove(name)
+            self._told[name] = self._files[name].error
+            extra = {"file": str(self._results / name), "reason": self._told[name]}
+            _log.warning("a result that the runtime keeps is not understood", extra=extra)
+
+
+def _sandbox(kept: Mapping[str, Any], written: float) -> Sandbox | None:
+    if kept["kind"] != KIND or kept["ifName"] != INTERFACE:
+        return None
+    of = dict(kept.get("cniArgs") or ())
+    if not of.get("K8S_POD_NAMESPACE") or not of.get("K8S_POD_NAME"):
+        return None  # a container that is no pod's
+    result = kept.get("result")
+    return Sandbox(
+        container_id=_text(kept.get("containerId")),
+        namespace=_text(of["K8S_POD_NAMESPACE"]),
+        name=_text(of["K8S_POD_NAME"]),
+        uid=_text(of.get("K8S_POD_UID")),
+        netns=_text(kept.get("netns")),
+        sandbox=next(_sandboxes(result), ""),
+        addresses=tuple(_addresses(result)),
+        network=_text(kept.get("networkName")),
+        has_entry=_has_entry(_text(kept.get("config"))),
+        written=written,
+    )
+
+
+def _sandboxes(result: object) -> Iterator[str]:
+    for each in _items(_members(result).get("interfaces")):
+        if path := _text(_members(each).get("sandbox")):
+            yield path
+
+
+def _addresses(result: object) -> Iterator[Address]:
+    """Read a result's addresses: `ips` since 0.3.0, `ip4` and `ip6` before. What is none proves nothing, and is left out."""
+    values = _members(result)
+    texts = [_members(each).get("address") for each in _items(values.get("ips"))]
+    texts += [_members(values.get(old)).get("ip") for old in ("ip4", "ip6")]
+    for text in texts:
+        try:
+            yield ipaddress.ip_interface(_text(text)).ip
+        except ValueError:
+            continue
+
+
+@lru_cache(maxsize=8)  # pods of one network have the same
+def _has_entry(config: str) -> bool | None:
+    """Look for our entry in a configuration, at any depth (Multus copies it into `delegates`)."""
+    try:
+        left: list[Any] = [json.loads(base64.b64decode(config, validate=True))]
+    except (binascii.Error, ValueError, RecursionError):
+        return None
+    found: bool | None = False
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            kind = value.get("type")
+            if kind == PLUGIN_TYPE and "agentSocket" in value:
+                return True
+            if isinstance(kind, str) and kind.startswith(DELEGATING):
+                found = None
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    return found
+
+
+def _members(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _items(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,179 @@
+"""Which files of cniConfDir still name the plugin, so that its file has to stay in cniBinDir (F34).
+
+Others copy our entry: Multus into `delegates` of its own configuration, an administrator into a file of a subdirectory. A
+runtime that reads such a copy and finds no plugin file starts and stops no pod. So the file is deleted only when no
+configuration names it; where that cannot be known, as a file is broken or cannot be read, it stays.
+
+What is not in this directory is not seen: NetworkAttachmentDefinitions of the API, and other directories that a plugin reads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from installer.config.settings import CONF_SUFFIXES, PLUGIN
+from installer.host.files import Directory, UnreadableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+DEPTH = 4  # directories below cniConfDir: drop-ins (`<network>/*.conf`) and multus.d are one below it
+MOST_NAMES = 10_000  # in all directories together
+MOST_BYTES = 32 << 20  # of all configurations together
+EMBEDDED = 4  # texts of JSON in strings of JSON
+NAMED = 3  # files, in a message
+
+_ESCAPE = re.compile(rb"\\+u00([0-7][0-9a-fA-F])")  # more than one backslash: of JSON in a string of JSON
+
+
+class Reference(NamedTuple):
+    """A file that names the plugin, by its path below cniConfDir; `doubt` says why it may, where that cannot be known."""
+
+    file: str
+    doubt: str = ""
+
+
+class _EndlessError(Exception):
+    """There is more than can be looked through; the message says what."""
+
+
+class _Left:
+    """How much more may be looked at."""
+
+    def __init__(self) -> None:
+        self.names, self.bytes = MOST_NAMES, MOST_BYTES
+        self._seen: set[tuple[int, int]] = set()
+
+    def is_new(self, seen: os.stat_result) -> bool:
+        """Tell whether a directory was not looked into yet: a link may lead back to it."""
+        key = seen.st_dev, seen.st_ino
+        if key in self._seen:
+            return False
+        self._seen.add(key)
+        return True
+
+    def take(self, *, names: int = 0, size: int = 0) -> None:
+        self.names -= names
+        self.bytes -= size
+        if self.names < 0:
+            raise _EndlessError(f"more than {MOST_NAMES} names are in it, expected some dozens")
+        if self.bytes < 0:
+            raise _EndlessError(f"its configurations have more than {MOST_BYTES} bytes, expected some kilobytes")
+
+
+def references(folder: Directory) -> list[Reference]:
+    """Find the files of a directory and of those below it that name the plugin, or may.
+
+    Args:
+        folder: cniConfDir, out of which our own entries have been taken.
+    """
+    found: list[Reference] = []
+    try:
+        found.extend(_in(folder, "", _Left()))
+    except _EndlessError as error:
+        found.append(Reference(str(folder.path), str(error)))
+    return found
+
+
+def why_it_stays(plugin: Path, folder: Path, found: Sequence[Reference]) -> str:
+    """Say which files keep the plugin file in place, and what to do.
+
+    Args:
+        plugin: the plugin file.
+        folder: cniConfDir.
+        found: at least one, in the order in which they are named.
+    """
+    files = ", ".join(f"{folder / each.file}{f' ({each.doubt})' if each.doubt else ''}" for each in found[:NAMED])
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    named = "may be named" if all(each.doubt for each in found) else "is named"
+    return (
+        f"{plugin} stays, as it {named} in {files}{more}: a runtime that reads it there and finds no plugin file starts and "
+        f"stops no pod. Take {PLUGIN} out of {'that' if len(found) == 1 else 'those'} (Multus makes its copy anew when its pod "
+        "on this node is restarted), then run install-cni uninstall again"
+    )
+
+
+def names_plugin(content: bytes, embedded: int = EMBEDDED) -> bool:
+    """Tell whether a configuration names the plugin: as a value anywhere in it, or anywhere at all where it is broken.
+
+    The name of a network does not count. Nor does what a runtime would make of the file: the rest of it may be mended.
+
+    Args:
+        content: of the file.
+        embedded: how many texts of JSON in strings of JSON are still read, one in the other.
+    """
+    if PLUGIN.encode() not in _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), content):
+        return False
+    try:
+        # As pairs: of equal keys another reader may take another one.
+        value = json.loads(content.decode("utf-8", "surrogateescape"), object_pairs_hook=_Object)
+    except (ValueError, RecursionError):
+        return True
+    return any(_is_named(text, embedded) for text in _texts(value))
+
+
+class _Object(list[tuple[str, Any]]):
+    """The members of an object, equal keys included."""
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Go through the strings of a value but for the names of networks; without recursion, as it may be nested deeply."""
+    left = [value]
+    while left:
+        match left.pop():
+            case _Object() as members:
+                left += [inner for key, inner in members if key.casefold() != "name" or not isinstance(inner, str)]
+            case list() as items:
+                left += items
+            case str() as text:
+                yield text
+
+
+def _is_named(text: str, embedded: int) -> bool:
+    if text.rpartition("/")[2] == PLUGIN:  # the plugin's type, or a path of its file
+        return True
+    if not text.lstrip().startswith(("{", "[")):
+        return False
+    return embedded == 0 or names_plugin(text.encode("utf-8", "surrogateescape"), embedded - 1)
+
+
+def _in(folder: Directory, prefix: str, left: _Left, depth: int = 0) -> Iterator[Reference]:
+    """Look through an open directory, `depth` directories below cniConfDir."""
+    if not left.is_new(os.fstat(folder.fd)):
+        return
+    if depth > DEPTH:
+        yield Reference(prefix, f"more than {DEPTH} directories deep: not looked into")
+        return
+    names = folder.names()
+    left.take(names=len(names))
+    for name in names:
+        path = prefix + name
+        try:
+            below = folder.below(name)
+        except NotADirectoryError:
+            if name.endswith(CONF_SUFFIXES):
+                yield from _of_file(folder, name, path, left)
+        except OSError as error:
+            if name.endswith(CONF_SUFFIXES) and folder.stat(name):
+                link = "a symbolic link that leads nowhere" if isinstance(error, FileNotFoundError) else ""
+                yield Reference(path, link or error.strerror or str(error))
+        else:
+            with below:
+                yield from _in(below, f"{path}/", left, depth + 1)
+
+
+def _of_file(folder: Directory, name: str, path: str, left: _Left) -> Iterator[Reference]:
+    try:
+        content = folder.read(name)
+    except FileNotFoundError:
+        return  # gone since
+    except UnreadableError as error:
+        yield Reference(path, error.strerror or str(error))
+        return
+    left.take(size=len(content))
+    if names_plugin(content):
+        yield Reference(path)

@@ -1,0 +1,66 @@
+"""The directory of the agent's socket: one that is ours alone, so that no other's is changed or taken away."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from installer.host.checkpoint import orders_file
+from installer.host.files import is_temporary, lock_file
+from installer.host.restart import started_anew_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OWN = "istio-cni"  # the name of a directory that is ours whatever it holds: of an earlier release, or of Istio's own agent
+MADE = 0o700  # the mode of one that we make; the kubelet makes them with 0755
+
+
+class ForeignDirectoryError(Exception):
+    """The directory of agentSocket is another program's, or others may write to it; the message says why."""
+
+
+def require_own(socket: Path) -> None:
+    """Make sure that a socket's directory is ours, or that there is none yet. One by our name is closed to all but root.
+
+    Raises:
+        ForeignDirectoryError: if it is not.
+        OSError: if it cannot be looked at.
+    """
+    directory = socket.parent
+    try:
+        seen = directory.stat()
+    except FileNotFoundError:
+        return
+    if seen.st_uid != os.geteuid():
+        raise ForeignDirectoryError(f"{_saw(directory)} of uid {seen.st_uid}, expected root's own; {_REMEDY}")
+    if directory.resolve().name == OWN:
+        if stat.S_ISDIR(seen.st_mode) and stat.S_IMODE(seen.st_mode) != MADE:
+            directory.chmod(MADE)
+        return
+    if seen.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ForeignDirectoryError(
+            f"{_saw(directory)} that others than root may write to ({stat.filemode(seen.st_mode)}); {_REMEDY}"
+        )
+    kept = lock_file(socket), orders_file(socket), started_anew_file(socket)
+    ours = {socket.name, f".{socket.name}.new", *(each.name for each in kept)}
+    if foreign := sorted(name for name in os.listdir(directory) if name not in ours and not is_temporary(name)):  # noqa: PTH208
+        raise ForeignDirectoryError(
+            f"{_saw(directory)} that istio-cni did not make: it holds {foreign[0]!r}; {_REMEDY}"
+        )
+
+
+def is_deleted(socket: Path) -> bool:
+    """Tell whether a socket's directory has been deleted from under the mount by which this process sees it."""
+    try:
+        return socket.parent.stat().st_nlink == 0
+    except OSError:
+        return False
+
+
+_REMEDY = "expected a directory of its own, such as /var/run/istio-cni: correct agentSocket"
+
+
+def _saw(directory: Path) -> str:
+    return f"agentSocket: saw the directory {directory}"

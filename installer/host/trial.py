@@ -1,0 +1,125 @@
+"""Whether the plugin file can be executed where it stands: that it holds the right bytes does not tell (F41).
+
+It is asked for its VERSION, as the runtime may do, through the agent's own mount of cniBinDir. That has the flags which the
+node's mount had when the agent's container was made; a later remount on the node (`mount -o remount,noexec`) does not reach
+it, and is not seen before the agent's pod is restarted. Nor is what holds for the runtime's process alone: its own seccomp
+filter, a policy for its SELinux domain, or that it looks for plugins in another directory.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+from installer.config.settings import PLUGIN
+
+if TYPE_CHECKING:
+    from installer.host.files import Directory
+
+PATIENCE = 10.0  # seconds; it takes some milliseconds
+_ASKED = b'{"cniVersion": "1.0.0"}'
+_REFUSED = (errno.EACCES, errno.EPERM)
+_NOT_FOR_HERE = (errno.ENOEXEC, errno.ENOENT, errno.ELIBBAD, errno.EINVAL)  # of execve, for a file that is there
+# An instruction that this processor lacks, a system call that is filtered. Any other signal may be the moment's doing, such as
+# SIGKILL or SIGSEGV where there is no memory left.
+_OF_THE_NODE = (signal.SIGILL, signal.SIGSYS)
+
+
+class NotExecutableError(Exception):
+    """The plugin file cannot be executed: a runtime could start and stop no pod. The message says why, and what to do."""
+
+
+def is_noexec(folder: Directory) -> bool:
+    """Tell whether a directory is mounted so that nothing in it can be executed."""
+    return bool(os.fstatvfs(folder.fd).f_flag & os.ST_NOEXEC)
+
+
+def try_out(folder: Directory) -> None:
+    """Ask the plugin file for its VERSION.
+
+    Args:
+        folder: cniBinDir, with the plugin file in it.
+
+    Raises:
+        NotExecutableError: if it cannot be executed, or does not answer as a plugin does.
+        OSError: if that cannot be said now, as nothing can be started or it has not ended in time.
+    """
+    path = folder.path / PLUGIN
+    if is_noexec(folder):
+        raise NotExecutableError(
+            f"{folder.path} is mounted noexec, and the runtime can execute no plugin there: mount it with exec and restart the "
+            "agent's pod on this node, or set cniBinDir to the directory in which the runtime executes plugins"
+        )
+    try:
+        # By our own descriptor: the directory that was looked at, whatever its path means by now.
+        ended = subprocess.run(
+            [f"/proc/{os.getpid()}/fd/{folder.fd}/{PLUGIN}"],
+            env={"CNI_COMMAND": "VERSION"},
+            input=_ASKED,
+            capture_output=True,
+            cwd="/",
+            timeout=PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(errno.ETIMEDOUT, f"VERSION: no answer within {PATIENCE:g} s", str(path)) from error
+    except OSError as error:
+        raise _said_of(error, folder) from error
+    if ended.returncode < 0 and -ended.returncode not in _OF_THE_NODE:
+        raise OSError(errno.ECANCELED, f"VERSION: ended by {_signal(ended)}", str(path))
+    if ended.returncode or not _is_answer(ended.stdout):
+        raise NotExecutableError(
+            f"{path} does not work on this node: saw {_seen(ended)} for VERSION, expected the CNI versions that it knows: "
+            "check that the image is of this release and of this node's architecture"
+        )
+
+
+def _said_of(error: OSError, folder: Directory) -> Exception:
+    path = folder.path / PLUGIN
+    if error.errno in _REFUSED:
+        label = f" (SELinux label {found})" if (found := _label(folder)) else ""
+        return NotExecutableError(
+            f"{path} cannot be executed: {error.strerror}{label}, though its permissions allow it: see the "
+            "node's audit log for what refuses it (SELinux, AppArmor, IMA, fapolicyd), and allow it there"
+        )
+    if error.errno in _NOT_FOR_HERE:
+        return NotExecutableError(
+            f"{path} cannot be executed: {error.strerror}, expected a program for {os.uname().machine}: check that the image "
+            "is of this node's architecture"
+        )
+    return OSError(error.errno, error.strerror, str(path))  # such as no memory; tried again
+
+
+def _label(folder: Directory) -> str:
+    try:
+        label = os.getxattr(f"/proc/self/fd/{folder.fd}/{PLUGIN}", "security.selinux")
+    except OSError:
+        return ""
+    return label.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _is_answer(stdout: bytes) -> bool:
+    try:
+        answer = json.loads(stdout)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(answer, dict) and isinstance(answer.get("supportedVersions"), list)
+
+
+def _seen(ended: subprocess.CompletedProcess[bytes]) -> str:
+    if ended.returncode < 0:
+        return f"its end by {_signal(ended)}"
+    said = (ended.stdout or ended.stderr)[:80]
+    return f"exit status {ended.returncode} and {said!r}" if said else f"exit status {ended.returncode} and no output"
+
+
+def _signal(ended: subprocess.CompletedProcess[bytes]) -> str:
+    number = -ended.returncode
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"

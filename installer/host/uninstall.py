@@ -1,0 +1,194 @@
+"""Taking everything out of the node again: the conflist entry first, the plugin file last (D7, F6).
+
+In that order, and no further where a step fails: an entry without its plugin file would let no pod start or stop. For the
+same reason the plugin file stays where another configuration names it (F34).
+"""
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from installer.cniconfig import plan
+from installer.config.settings import PLUGIN, Settings
+from installer.host import conf_dir
+from installer.host.checkpoint import orders_file
+from installer.host.exchange import OutdatedError, settle
+from installer.host.files import AlreadyRunningError, Directory, explain, lock, lock_file, within
+from installer.host.references import Reference, references, why_it_stays
+from installer.host.restart import started_anew_file
+
+_ATTEMPTS = 10  # at planning anew, when other programs change the directory at the same time
+_PAUSE = 0.1  # seconds between two of them
+
+
+class Done(NamedTuple):
+    """What was done, or could not be done, in a line."""
+
+    text: str
+    failed: bool = False
+
+
+class Step(NamedTuple):
+    """What was done to a file; `stays`: it was not, and the text says why and what to do."""
+
+    path: Path
+    text: str
+    stays: bool = False
+
+
+def uninstall(settings: Settings) -> Iterator[Done]:
+    """Take out what the agent has put in; needs no agent, may be run again, tolerates what is gone already.
+
+    Yields:
+        What was done, step by step. It ends with the first step that failed.
+    """
+    yield from _said_of(_all(settings))
+
+
+def uninstall_from(root: Path, directories: Collection[Path]) -> Iterator[Done]:
+    """Take out what agents have left in directories that none looks after any more, and nothing else; one may run.
+
+    Args:
+        root: where the node's file system is.
+        directories: they may be cniConfDir, cniBinDir or both, of any agent before.
+
+    Yields:
+        What was done, step by step. It ends with the first step that failed.
+    """
+    yield from _said_of(_left_in(root, directories))
+
+
+def _left_in(root: Path, directories: Collection[Path]) -> Iterator[Step]:
+    mounts = {each: within(root, each) for each in directories}
+    for path, mount in mounts.items():
+        if not mount.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    for path, mount in mounts.items():
+        yield from _entry(path, mount)
+    for path, mount in mounts.items():
+        yield from _plugin(path, mount, mounts)
+
+
+def _said_of(steps: Iterator[Step]) -> Iterator[Done]:
+    try:
+        done = False
+        for step in steps:
+            done = True
+            yield Done(step.text if step.stays else f"{step.path}: {step.text}", failed=step.stays)
+        if not done:
+            yield Done("there was nothing to take out")
+    except AlreadyRunningError as error:
+        yield Done(f"nothing was taken out: {error}", failed=True)
+    except OSError as error:
+        yield Done(explain(error), failed=True)
+    except OutdatedError as error:
+        yield Done(f"{error}, and again and again: stop that program first", failed=True)
+
+
+def _all(settings: Settings) -> Iterator[Step]:
+    held = None
+    try:
+        if lock_file(settings.agent_socket).exists():
+            held = lock(settings.agent_socket)  # an agent would put back what we take out
+        yield from take_out(settings)
+        yield from _socket(settings.agent_socket)
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def take_out(settings: Settings) -> Iterator[Step]:
+    """Take out the conflist entry and the plugin file, of which the agent itself has no need.
+
+    Yields:
+        Each file that was changed, when it is, and what was done to it; the plugin file also where it stays.
+
+    Raises:
+        OutdatedError: if another program keeps changing cniConfDir.
+        OSError: if a file could not be changed.
+    """
+    yield from take_entry_out(settings)
+    yield from _plugin(settings.cni_bin_dir, settings.bin_dir_mount, {settings.cni_conf_dir: settings.conf_dir_mount})
+
+
+def take_entry_out(settings: Settings) -> Iterator[Step]:
+    """Take out the conflist entry alone; as `take_out` else."""
+    yield from _entry(settings.cni_conf_dir, settings.conf_dir_mount)
+
+
+def _entry(path: Path, mount: Path) -> Iterator[Step]:
+    try:
+        folder = Directory(path, mount)
+    except FileNotFoundError:
+        return
+    with folder:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                settle(folder)
+                found = conf_dir.listing(folder)
+                for step in plan.removal(found, conf_dir.links(folder, found)):
+                    conf_dir.carry_out(folder, [step], patient=attempt < _ATTEMPTS)
+                    yield Step(path / step.name, _said(step))
+                break
+            except OutdatedError:
+                if attempt == _ATTEMPTS:
+                    raise
+                time.sleep(_PAUSE)
+        for name in conf_dir.sweep(folder, patient=False):
+            yield Step(path / name, "deleted")
+
+
+def _said(step: plan.Step) -> str:
+    if isinstance(step, plan.Delete):
+        return "deleted"
+    return "put back as it was" if step.seen is None else "entry taken out"
+
+
+def _plugin(path: Path, mount: Path, configurations: Mapping[Path, Path]) -> Iterator[Step]:
+    """Take the plugin file away, if no configuration names it.
+
+    Args:
+        path: cniBinDir.
+        mount: where it is found.
+        configurations: the directories that may hold one, likewise.
+    """
+    try:
+        folder = Directory(path, mount)
+    except FileNotFoundError:
+        return
+    with folder:
+        for name in folder.sweep():
+            yield Step(path / name, "deleted")
+        if folder.stat(PLUGIN) is None:
+            return
+        for where, mounted in configurations.items():
+            if found := _references(where, mounted):
+                yield Step(path / PLUGIN, why_it_stays(path / PLUGIN, where, found), stays=True)
+                return
+        if folder.delete(PLUGIN):
+            yield Step(path / PLUGIN, "deleted")
+
+
+def _references(path: Path, mount: Path) -> list[Reference]:
+    try:
+        with Directory(path, mount) as folder:
+            return references(folder)
+    except FileNotFoundError:
+        return []
+
+
+def _socket(socket: Path) -> Iterator[Step]:
+    """Take away what an agent leaves beside its socket, for the next one."""
+    found = False
+    for path in (socket, lock_file(socket), orders_file(socket), started_anew_file(socket)):
+        if path.exists():
+            found = True
+            path.unlink(missing_ok=True)
+            yield Step(path, "deleted")
+    if found:  # a directory in which no agent has been is another's
+        with contextlib.suppress(OSError):  # shared with others, or a mount
+            socket.parent.rmdir()

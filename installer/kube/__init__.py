@@ -1,0 +1,1 @@
+"""The API server: client, informers, names, events, leases."""

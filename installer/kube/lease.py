@@ -1,0 +1,197 @@
+"""One controller acts at a time: the one that holds the Lease, after the rules of client-go's leaderelection.
+
+The `kubernetes` client has an elector of its own. It is not used, as it does not keep two from acting: a request of its
+without an answer outlasts the lease, an API server that cannot be reached ends its thread without a word, it cannot be
+ended nor give the lease back, and it measures by the wall clock.
+
+A lease is taken over when it has not changed for its duration as measured here, so that clocks need not agree. Each write
+holds the resourceVersion that was read, so of two that try one gets it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from kubernetes import client
+from urllib3.exceptions import HTTPError
+
+from installer.kube.names import CONTROLLER
+
+if TYPE_CHECKING:
+    import threading
+
+DURATION = 15  # seconds after which others may take it
+DEADLINE = 10.0  # seconds without a renewal after which the holder no longer acts
+RETRY = 2.0  # seconds between tries
+PATIENCE = 3.0  # seconds for one request
+
+_log = logging.getLogger(__name__)
+
+
+class LeaseLostError(Exception):
+    """The lease could not be renewed in time, or somebody else has it."""
+
+
+class Lease:
+    """A Lease; `acquire`, then `hold`, in one thread, and `run_out` in another; `held` from any."""
+
+    def __init__(self, connection: client.ApiClient, namespace: str, identity: str) -> None:
+        """Wire it.
+
+        Args:
+            connection: that does not try again by itself.
+            namespace: of the Lease.
+            identity: of this controller, which no other has.
+        """
+        self._api = client.CoordinationV1Api(connection)
+        self._namespace = namespace
+        self._identity = identity
+        self._seen: dict[str, Any] | None = None  # as it was read or written last
+        self._changed = 0.0  # when it was seen to change, by our clock
+        self._good_until = 0.0
+        self._trouble = ""  # why it was not renewed last
+        self.holder = ""
+
+    @property
+    def held(self) -> bool:
+        """Whether this controller may act now."""
+        return _now() < self._good_until
+
+    def acquire(self, stop: threading.Event) -> bool:
+        """Try until it is ours; False if told to stop before."""
+        while not stop.is_set():
+            try:
+                if self._try():
+                    _log.info("leads", extra={"identity": self._identity})
+                    return True
+            except (client.ApiException, HTTPError, OSError) as error:
+                _log.warning("the lease cannot be had", extra={"reason": _why(error)})
+            stop.wait(RETRY)
+        return False
+
+    def hold(self, stop: threading.Event) -> None:
+        """Keep renewing it until told to stop.
+
+        Raises:
+            LeaseLostError: if somebody else has it.
+        """
+        while not stop.wait(RETRY):
+            try:
+                if not self._try():
+                    self._good_until = 0.0
+                    raise LeaseLostError(f"{self.holder} has it")
+            except (client.ApiException, HTTPError, OSError) as error:
+                self._trouble = f": {_why(error)}"
+                _log.warning("the lease was not renewed", extra={"reason": _why(error)})
+                self._seen = None  # what was written may have arrived
+
+    def run_out(self, stop: threading.Event) -> None:
+        """Wait until it was not renewed in time, or until told to stop.
+
+        `hold` may be in the middle of a request then, or this process was stopped and goes on; and not all that it would
+        write asks whether it is `held`: kopf does not.
+
+        Raises:
+            LeaseLostError: if it has run out: others may act from now on.
+        """
+        while not stop.wait(min(1.0, max(0.0, self._good_until - _now()))):
+            if not self.held:
+                raise LeaseLostError(f"not renewed for {DEADLINE:g} s{self._trouble}")
+
+    def release(self) -> None:
+        """Give it back, so that another need not wait. Call it when nothing acts any more."""
+        if not self.held or self._seen is None:
+            return
+        self._good_until = 0.0
+        spec = self._seen["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1}
+        try:
+            self._replace(spec)
+        except (client.ApiException, HTTPError, OSError) as error:
+            _log.warning("the lease was not given back: it runs out by itself", extra={"reason": _why(error)})
+
+    def _try(self) -> bool:
+        """Take it or renew it; False if somebody else has it."""
+        started = _now()
+        if self._seen is None or not self._is_ours(self._seen):
+            self._read()
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        ours = {"holderIdentity": self._identity, "leaseDurationSeconds": DURATION, "renewTime": now}
+        if self._seen is None:
+            self._create(ours | {"acquireTime": now, "leaseTransitions": 0})
+        else:
+            spec = self._seen["spec"]
+            if not self._is_ours(self._seen):
+                if self.holder and started < self._changed + spec.get("leaseDurationSeconds", DURATION):
+                    return False
+                ours |= {"acquireTime": now, "leaseTransitions": spec.get("leaseTransitions", 0) + 1}
+            try:
+                self._replace(spec | ours)
+            except client.ApiException as error:
+                if error.status != 409:
+                    raise
+                self._seen = None
+                self._read()
+                if self.holder == self._identity:
+                    raise  # somebody touched it, and it is still ours: try again
+                return False
+        self._good_until, self._trouble = started + DEADLINE, ""
+        return True
+
+    def _read(self) -> None:
+        try:
+            found = _parsed(
+                self._api.read_namespaced_lease(
+                    CONTROLLER, self._namespace, _preload_content=False, _request_timeout=PATIENCE
+                )
+            )
+        except client.ApiException as error:
+            if error.status != 404:
+                raise
+            self._seen, self.holder = None, ""
+            return
+        if self._seen is None or found["metadata"]["resourceVersion"] != self._seen["metadata"]["resourceVersion"]:
+            self._changed = _now()
+        self._seen = found
+        found["spec"] = found.get("spec") or {}
+        self.holder = found["spec"].get("holderIdentity") or ""
+
+    def _create(self, spec: dict[str, Any]) -> None:
+        body: Any = {"metadata": {"name": CONTROLLER, "namespace": self._namespace}, "spec": spec}
+        self._keep(
+            self._api.create_namespaced_lease(self._namespace, body, _preload_content=False, _request_timeout=PATIENCE)
+        )
+
+    def _replace(self, spec: dict[str, Any]) -> None:
+        assert self._seen  # noqa: S101 - read or written before
+        body: Any = {"metadata": self._seen["metadata"], "spec": spec}
+        self._keep(
+            self._api.replace_namespaced_lease(
+                CONTROLLER, self._namespace, body, _preload_content=False, _request_timeout=PATIENCE
+            )
+        )
+
+    def _keep(self, response: Any) -> None:
+        self._seen, self._changed = _parsed(response), _now()
+        self.holder = self._seen["spec"].get("holderIdentity") or ""
+
+    def _is_ours(self, lease: dict[str, Any]) -> bool:
+        return bool(lease["spec"].get("holderIdentity") == self._identity)
+
+
+def _now() -> float:
+    """Return seconds that go on while the machine is suspended: others may have the lease by then."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _parsed(response: Any) -> dict[str, Any]:
+    with response:
+        parsed: dict[str, Any] = json.loads(response.data)
+        return parsed
+
+
+def _why(error: Exception) -> str:
+    return f"{error.status} {error.reason}" if isinstance(error, client.ApiException) else str(error)

@@ -1,0 +1,341 @@
+"""The command line of the node agent, `install-cni`."""
+
+import asyncio
+import ipaddress
+import os
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import fields
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from installer.config import settings as declared
+from installer.config.settings import SettingError, Settings
+from installer.host.socket_dir import ForeignDirectoryError
+from installer.manifest.group import manifest
+from installer.status.cli import status
+from installer.terminal.printable import Group, say
+from installer.version import release
+from plugin.values import ports
+
+_Command = Callable[..., None]
+
+
+class _Value(click.ParamType[object]):
+    """A setting's parser, as click wants it."""
+
+    def __init__(self, declaration: declared.Declaration) -> None:
+        self.name = declaration.value
+        self._parse = declaration.parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        if not isinstance(value, str):
+            return value  # click converts the default twice
+        try:
+            return self._parse(value)
+        except SettingError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Option(click.Option):
+    """An option whose environment variable counts also when it is empty: empty is a value for some settings."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:  # noqa: ARG002 - click's signature
+        return os.environ.get(str(self.envvar))
+
+
+def _takes_settings(command: _Command) -> _Command:
+    """Give a command all the settings as options; it gets them as one `Settings`, before its own."""
+    names = [each.name for each in declared.declarations()]
+
+    def with_settings(**values: Any) -> None:
+        command(Settings(**{name: values.pop(name) for name in names}), **values)
+
+    with_settings.__doc__ = command.__doc__
+    with_settings.__name__ = command.__name__
+    return _with_options(with_settings, names)
+
+
+def _with_options(command: _Command, names: Collection[str]) -> _Command:
+    """Give a command some of the settings as options, under the names that they have everywhere."""
+    options = command
+    for each in reversed([each for each in declared.declarations() if each.name in names]):
+        options = click.option(
+            each.flag,
+            each.name,
+            cls=_Option,
+            type=_Value(each),
+            default=each.default,
+            envvar=each.variable,
+            show_envvar=True,
+            show_default=bool(each.default) and each.name != "node_name",
+            metavar=each.value,
+            help=each.doc,
+        )(options)
+    return options
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(release(), prog_name="install-cni")
+def main() -> None:
+    """Put the Istio CNI plugin on this node, keep it there, and redirect meshed pods' traffic to their sidecars.
+
+    Each option of a command may be given as an environment variable instead: --cni-bin-dir is CNI_BIN_DIR.
+    """
+
+
+@main.command()
+@_takes_settings
+def run(settings: Settings) -> None:
+    """Run the node agent in the foreground until it is told to stop (SIGTERM, SIGINT).
+
+    What it has installed stays when it stops, so that it can be upgraded; `install-cni uninstall` takes it out.
+    """
+    from installer.agent import main as agent  # noqa: PLC0415 - kopf takes half a second to import, --help need not wait for it
+
+    try:
+        agent.run(settings)
+    except ForeignDirectoryError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@click.option(
+    "--from",
+    "directories",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Only out of this directory, a cniConfDir or cniBinDir of before, which the container runtime must not use any "
+    "more; may be given several times. The agent goes on, and its own directories stay as they are.",
+)
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("/"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the node's file system is, for --from: /host in a pod of `kubectl debug node/…`.",
+)
+@_takes_settings
+def uninstall(settings: Settings, directories: tuple[Path, ...], root: Path) -> None:
+    """Take all out of this node that `run` has put there, the conflist entry first, the plugin file last.
+
+    Stop the agent before, or it repairs what is taken out. Says on a line each what was done; may be run again; the
+    exit status is 1 if something could not be taken out.
+    """
+    from installer.host.uninstall import uninstall as take_out  # noqa: PLC0415
+    from installer.host.uninstall import uninstall_from  # noqa: PLC0415
+
+    failed = False
+    for step in uninstall_from(root, directories) if directories else take_out(settings):
+        say(step.text, err=step.failed)
+        failed |= step.failed
+    sys.exit(1 if failed else 0)
+
+
+@main.command("teardown")
+@click.option(
+    "-n",
+    "--namespace",
+    required=True,
+    envvar="POD_NAMESPACE",
+    show_envvar=True,
+    metavar="NAME",
+    help="Where the DaemonSet istio-cni-node is.",
+)
+@click.option(
+    "--progress-deadline",
+    type=click.IntRange(1),
+    default=120,
+    show_default=True,
+    envvar="PROGRESS_DEADLINE_SECONDS",
+    show_envvar=True,
+    metavar="SECONDS",
+    help="Give up when nothing has changed for this long.",
+)
+@partial(_with_options, names=("kubeconfig",))
+def teardown_command(namespace: str, progress_deadline: int, kubeconfig: Path | None) -> None:
+    """Delete the DaemonSet and wait until each agent has taken the plugin out of its node and ended.
+
+    The chart's pre-delete hook runs it for `helm uninstall`; run it before `kubectl delete -f`, which would take the agents'
+    rights away while they end, so that they leave the plugin installed. The exit status is 1 if agents were not told to end or
+    the API server refuses it; nodes that are down are named and left.
+    """
+    from installer.teardown import teardown  # noqa: PLC0415 - it loads kopf
+
+    sys.exit(asyncio.run(teardown(namespace, kubeconfig, float(progress_deadline))))
+
+
+def _takes_a_cluster(command: _Command) -> _Command:
+    """Give a command the options by which `status` logs in, and the pod's namespace."""
+    command = click.option("-n", "--namespace", help="The pod's namespace, where NAME has none.")(command)
+    command = click.option("--context", help="Kubeconfig context. Default: its current-context.")(command)
+    return click.option(
+        "--kubeconfig",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Kubeconfig file. Default: $KUBECONFIG, ~/.kube/config, or the service account of the pod that it runs in.",
+    )(command)
+
+
+def _takes_a_pod(command: _Command) -> _Command:
+    """Give a command what explaining a pod takes: the settings that decide, as the agent has them, and where it is."""
+    command = _takes_a_cluster(command)
+    command = click.option(
+        "--pod-ip",
+        "addresses",
+        multiple=True,
+        type=_Address(),
+        metavar="IP",
+        help="An address of the pod; may be repeated, in the pod's order. Default: those of its status.",
+    )(command)
+    file = click.option(
+        "-f", "--file", metavar="FILE", help="Read manifests, YAML or JSON, from FILE; - is stdin. No cluster is asked."
+    )
+    return file(_with_options(command, declared.DECIDING))
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """Put the settings that the command line says, and these alone, under `given`."""
+    source = click.get_current_context().get_parameter_source
+    settings = {name: values.pop(name) for name in declared.DECIDING}
+    given = {name: value for name, value in settings.items() if source(name) is ParameterSource.COMMANDLINE}
+    return values | {"given": given}
+
+
+class _Address(click.ParamType[object]):
+    name = "IP"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        try:
+            return ipaddress.ip_address(value)
+        except ValueError:
+            self.fail(f"saw {value!r}, expected an IP address", param, ctx)
+
+
+class _Destination(click.ParamType[object]):
+    name = "IP:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        host, _, port = str(value).rpartition(":")
+        try:
+            address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+            (number,) = ports("--to", port)
+        except ValueError:
+            self.fail(f"saw {value!r}, expected IP:PORT, such as 10.96.0.1:443 or [fd00::1]:443", param, ctx)
+        return address, number
+
+
+@main.command("explain")
+@click.argument("target", nargs=-1, metavar="[pod [NAMESPACE/]NAME]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(("table", "json", "yaml", "rules", "dot", "svg")),
+    default="table",
+    show_default=True,
+    help="rules: as the backend is given them; dot, svg: a picture of the packets' paths.",
+)
+@_takes_a_pod
+def explain_command(target: tuple[str, ...], output: str, **given: Any) -> None:
+    """Show how a pod is treated and why: the decision, each parameter and setting with its origin, the rules, warnings.
+
+    \b
+    install-cni explain -f deployment.yaml          any kind with a pod template, as the injector leaves it
+    kubectl get pods -o yaml | install-cni explain -f -
+    install-cni explain pod shop/web-0              a pod of the cluster
+    install-cni explain -f pod.yaml -o svg > pod.svg
+
+    For a pod of a cluster the settings in force apply: the chart's, refined by the active IstioControlPlane; an option
+    that is given here wins. The output names who set what. With -f the options and the defaults apply.
+
+    The exit status is 1 if a pod could not start, as one of its values is not allowed, and if FILE holds no pod and no pod
+    template; kinds without one are named on stderr.
+    """  # noqa: D301 - click's mark
+    from installer.explain.command import Options, explain_pods  # noqa: PLC0415
+
+    sys.exit(explain_pods(Options(**_given(given)), target, output))
+
+
+@main.command("trace")
+@click.argument("name", metavar="[NAMESPACE/]NAME")
+@click.option("--to", required=True, type=_Destination(), metavar="IP:PORT", help="The packet's destination.")
+@click.option(
+    "--from",
+    "source",
+    type=_Address(),
+    metavar="IP",
+    help="The packet's source. Default: the pod's address, or one outside.",
+)
+@click.option("--uid", type=click.IntRange(0), help="Uid of the process in the pod that sends it. Default: 1000.")
+@click.option("--gid", type=click.IntRange(0), help="Gid of that process. Default: the uid.")
+@click.option("--udp", is_flag=True, help="Send a UDP datagram. Default: TCP.")
+@click.option("--inbound", is_flag=True, help="Send it from outside: the default if --to is the pod's own address.")
+@click.option("--interface", default="eth0", show_default=True, help="The pod's interface that it passes.")
+@_takes_a_pod
+def trace_command(name: str, **given: Any) -> None:
+    """Walk one packet through a pod's rules: each rule that it meets, > before those that fit, and where it arrives.
+
+    \b
+    install-cni trace shop/web-0 --to 10.96.0.1:443                   what the application sends
+    install-cni trace shop/web-0 --to 10.96.0.1:443 --uid 1337        what the sidecar sends
+    install-cni trace shop/web -f deployment.yaml --to 10.1.2.3:80 --inbound
+
+    The rules are those that the pod's manifest asks for under the settings in force, as `install-cni explain` shows them; the
+    kernel is not asked, nor is a cluster with -f. Where FILE holds several pods or templates of the name, each is walked.
+    """  # noqa: D301 - click's mark
+    from installer.explain.command import Options, Probe, trace  # noqa: PLC0415
+
+    probe = Probe(**{field.name: given.pop(field.name) for field in fields(Probe)})
+    sys.exit(trace(Options(**_given(given)), name, probe))
+
+
+@main.command("controller")
+@click.option(
+    "--namespace",
+    required=True,
+    envvar="POD_NAMESPACE",
+    show_envvar=True,
+    metavar="NAME",
+    help="Where the DaemonSet istio-cni-node is.",
+)
+@click.option(
+    "--deadline",
+    type=click.IntRange(0),
+    default=300,
+    show_default=True,
+    envvar="DEADLINE",
+    show_envvar=True,
+    metavar="SECONDS",
+    help="How long nodes may take to uninstall before a deleted IstioControlPlane goes without them.",
+)
+@click.option(
+    "--taint-new-nodes",
+    is_flag=True,
+    envvar="TAINT_NEW_NODES",
+    show_envvar=True,
+    help="Put the taint cni.istio.io/not-ready on nodes that are new.",
+)
+@partial(_with_options, names=("health_address", "log_level", "kubeconfig"))
+def controller_command(namespace: str, deadline: int, *, taint_new_nodes: bool, **given: Any) -> None:
+    """Run the controller in the foreground: status, DaemonSet and uninstall of the IstioControlPlane, startup taints.
+
+    Of several, the one that holds the Lease istio-cni-controller acts; the others wait. The exit status is 3 if it was
+    lost.
+    """
+    from installer.controller.main import run as control  # noqa: PLC0415 - it takes a second to import
+    from installer.controller.reconciler import Options  # noqa: PLC0415
+
+    sys.exit(control(Options(namespace, timedelta(seconds=deadline), taint_new_nodes), **given))
+
+
+main.add_command(manifest)
+main.add_command(status)
+
+if __name__ == "__main__":
+    main()

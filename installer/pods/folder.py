@@ -1,0 +1,175 @@
+"""Pods from a folder of manifests, for a node without a cluster: `--pods-from DIR`.
+
+A Deployment, a Job or a list is taken wherever a Pod is: its template stands for the pods whose names begin with its own.
+The folder is watched, and it is looked at whenever a pod is asked for, so that a pod may be started as soon as its
+manifest is written; only files that have changed since are read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from installer.aio import either
+from installer.documents import read_file
+from installer.host.files import LARGEST, explain
+from installer.host.inotify import Watcher
+from installer.pods.manifest import Found, read
+from plugin.pod import ManifestError, PodsUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from plugin.pod import Pod
+
+SUFFIXES = (".yaml", ".yml", ".json")
+LOOK_EVERY = 5.0  # seconds, should the watch miss something
+
+_log = logging.getLogger(__name__)
+
+
+class _Known(NamedTuple):
+    """A pod of a file, or the template of pods whose names begin with its name."""
+
+    pod: Pod
+    is_template: bool
+
+    def fits(self, namespace: str, name: str, uid: str | None) -> bool:
+        """Whether it is the pod that was asked for. One without a uid stands for any pod of its name."""
+        if self.pod.namespace != namespace:
+            return False
+        if self.is_template:
+            return name.startswith(f"{self.pod.name}-")
+        return self.pod.name == name and (not self.pod.uid or self.pod.has_uid(uid))
+
+
+class _File(NamedTuple):
+    """A file as it was read: what tells it from a later version, and its pods or why it has none."""
+
+    version: tuple[int, ...]
+    pods: tuple[_Known, ...]
+    error: str | None
+
+
+class ManifestPods:
+    """The pods of a folder, behind the same interface as those of a cluster (`plugin.pod.PodSource`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[str, _File] = {}  # by name
+        self._reason = "not looked at yet"
+
+    @property
+    def known(self) -> bool:
+        """Whether the folder could be read."""
+        return not self._reason
+
+    @property
+    def reason(self) -> str:
+        """Why it could not."""
+        return self._reason
+
+    @property
+    def count(self) -> int:
+        """The number of pods in the folder when it was last looked at."""
+        return sum(len(file.pods) for file in self._files.values())
+
+    def __iter__(self) -> Iterator[Pod]:
+        """Go through them; a template is one pod."""
+        return (known.pod for file in self._files.values() for known in file.pods)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look at the folder when something in it changes, until told to stop."""
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        watcher = Watcher({self._folder: lambda name: name.endswith(SUFFIXES)}, wake)
+        try:
+            while not stop.is_set():
+                changed.clear()
+                watcher.refresh()
+                self._look()
+                await either(stop, changed, LOOK_EVERY)
+        finally:
+            watcher.close()
+
+    async def find(self, namespace: str, name: str, uid: str | None, *, anew: bool = False) -> Pod | None:  # noqa: ARG002 - it is always
+        """Find a pod as its manifest is now; one without a uid stands for any pod of its name.
+
+        Raises:
+            PodsUnavailable: if the folder cannot be read, or a file in it cannot and the pod is in no other.
+        """
+        self._look()
+        if self._reason:
+            raise PodsUnavailable(self._reason)
+        fitting = [known for file in self._files.values() for known in file.pods if known.fits(namespace, name, uid)]
+        if fitting:  # a pod itself before a template, and web-api's template before web's
+            return max(fitting, key=lambda known: (not known.is_template, len(known.pod.name))).pod
+        if errors := [file.error for file in self._files.values() if file.error]:
+            raise PodsUnavailable(f"it may be in a file that cannot be read: {errors[0]}")
+        return None
+
+    def recall(self, namespace: str, name: str, uid: str | None) -> Pod | None:
+        """Return a pod whose manifest has this uid: one without stands for any pod of its name, which proves nothing."""
+        fitting = (
+            known.pod for file in self._files.values() for known in file.pods if known.fits(namespace, name, uid)
+        )
+        return next((pod for pod in fitting if uid and pod.uid), None)
+
+    def _look(self) -> None:
+        """Look at the folder; with names as text, as it is done for each pod."""
+        try:
+            with os.scandir(self._folder) as entries:
+                found = sorted((each for each in entries if each.name.endswith(SUFFIXES)), key=lambda each: each.name)
+        except OSError as error:
+            self._reason, self._files = explain(error), {}
+            return
+        self._files = {each.name: file for each in found if (file := self._read(each))}
+        self._reason = ""
+
+    def _read(self, entry: os.DirEntry[str]) -> _File | None:
+        """Read a file, if it has changed.
+
+        Returns:
+            None if it is gone, or was never a file.
+        """
+        try:
+            seen = entry.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return self._skipped(entry.name, (), explain(error))
+        if not stat.S_ISREG(seen.st_mode):
+            return None
+        version = (seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+        known = self._files.get(entry.name)
+        if known and known.version == version:
+            return known
+        try:
+            return _File(version, tuple(_known(self._folder / entry.name, seen.st_size)), None)
+        except OSError as error:
+            return self._skipped(entry.name, version, explain(error))
+        except ManifestError as error:
+            return self._skipped(entry.name, version, str(error))
+
+    def _skipped(self, name: str, version: tuple[int, ...], reason: str) -> _File:
+        path = self._folder / name
+        file = _File(version, (), f"{path}: {reason}")
+        known = self._files.get(name)
+        if not known or known.error != file.error:
+            _log.warning("skipped: no manifests of pods", extra={"file": str(path), "reason": reason})
+        return file
+
+
+def _known(path: Path, size: int) -> Iterator[_Known]:
+    if size > LARGEST:
+        raise ManifestError(f"saw {size} bytes, expected at most {LARGEST}")
+    for each in read(read_file(str(path), LARGEST), is_json=path.suffix == ".json"):
+        if isinstance(each, Found):
+            yield _Known(each.pod, is_template=each.written.is_template)

@@ -1,0 +1,268 @@
+"""What a platform engineer would want to know about a pod before it surprises them, each with what to do about it. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from installer.pods.runtime_class import own_network_stack, without_effect
+from plugin.keys import INIT, PROXY, REROUTE, STATUS, TRAFFIC, TRAFFIC_NAMES
+from plugin.redirect import SIDECAR, Family, Mode
+from plugin.rules import NEVER_INBOUND
+from plugin.values import EVERYTHING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from installer.pods.pod_specs import PodManifest
+    from plugin.outside import Pass
+    from plugin.pod import Container, Pod
+    from plugin.redirect import Redirect
+    from plugin.values import Address
+
+NOT_INSTALLED = "not-installed"  # the row of pods in a cluster whose nodes have no plugin
+VALIDATION = "istio-validation"
+OF_THE_MESH = (INIT, VALIDATION, "enable-core-dump", PROXY)  # they need no network
+# What an injector writes on each pod by the mesh's own settings, so that its user need not have asked for it.
+INJECTORS = tuple(TRAFFIC + name for name in TRAFFIC_NAMES if not name.endswith("Interfaces"))
+AMBIENT_REDIRECTION, DATAPLANE_MODE = "ambient.istio.io/redirection", "istio.io/dataplane-mode"
+
+
+def of_pass(pod: Pod, manifest: Mapping[str, Any], passed: Pass) -> Iterator[str]:
+    """Say what is worth knowing about a pod that is left alone."""
+    if passed.row == "excluded" and pod.is_injected:
+        yield of_excluded(pod)
+    if passed.row == NOT_INSTALLED and pod.is_injected:
+        yield (
+            "the pod was injected, and there is no plugin: its sidecar gets no traffic, unless the pod started before the "
+            "plugin was taken out, and kept its rules. Set enabled: true, or switch injection off"
+        )
+    if passed.row == "istio-init":
+        yield (
+            "istio-init needs NET_ADMIN in the pod, which this agent makes unnecessary: install the injector with "
+            "cni.enabled, and inject the pod again"
+        )
+    if passed.row != "istio-init" and (
+        ignored := [*_ignored(manifest, INJECTORS if passed.row == "mode-none" else ())]
+    ):
+        yield f"{_listed(ignored)} {'has' if len(ignored) == 1 else 'have'} no effect, as the pod is left alone"
+    if not pod.is_injected and (asked := _asks_for_ambient(manifest)):
+        yield (
+            f"{asked} asks for ambient mode, which this agent does not serve: nothing leads the pod's traffic to ztunnel. "
+            "Inject a sidecar instead, or have Istio's own agent on these nodes"
+        )
+
+
+def _ignored(manifest: Mapping[str, Any], expected: Collection[str]) -> Iterator[str]:
+    """Name what a pod that is left alone asks for, but for what an injector writes even there."""
+    return (
+        key for key in _annotations(manifest) if (key.startswith(TRAFFIC) or key == REROUTE) and key not in expected
+    )
+
+
+def of_uninjected(pod: Pod, written: PodManifest) -> str:
+    """Say what follows where the sidecar is there, and the injector's annotation is not, and what to do."""
+    there = [name for name in (PROXY, VALIDATION) if any(each.name == name for each in _all(pod))]
+    where = f"{written.path}.metadata.annotations".removeprefix(".")
+    if _is_placeholder(written.manifest):
+        return (
+            f"{PROXY} is a placeholder, which the injector fills when the pod is made: what is decided then is that pod's. "
+            "Explain it, or what `istioctl kube-inject` writes"
+        )
+    follows = (
+        f"{VALIDATION} finds no redirect and fails, and the pod does not start"
+        if VALIDATION in there
+        else f"{PROXY} gets no traffic, if it is Istio's sidecar"
+    )
+    if written.injected_at:
+        help_ = (
+            f"The annotation is in {written.injected_at}, which is not the pod's own: `istioctl kube-inject` writes that of a "
+            f"CronJob there. Move the annotations of the injector to {where}, or leave injection to the webhook"
+        )
+    else:
+        help_ = f"Inject the pod anew, or add the annotation to {where}"
+    return (
+        f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} there without the annotation {STATUS}: the pod counts as "
+        f"never injected and is not redirected. {follows}. {help_}"
+    )
+
+
+def _all(pod: Pod) -> Iterable[Container]:
+    return (*pod.containers, *pod.init_containers)
+
+
+def _is_placeholder(manifest: Mapping[str, Any]) -> bool:
+    """Whether the sidecar's image is left to the injector, as users write it who change something of the sidecar."""
+    spec = _mapping(manifest.get("spec"))
+    listed = (spec.get(kind) for kind in ("containers", "initContainers"))
+    proxies = (each for found in listed for each in found or () if each.get("name") == PROXY)
+    return any(each.get("image", "auto") in ("", "auto") and not each.get("args") for each in proxies)
+
+
+def _asks_for_ambient(manifest: Mapping[str, Any]) -> str:
+    labels = _mapping(_mapping(manifest.get("metadata")).get("labels"))
+    asks = _annotations(manifest).get(AMBIENT_REDIRECTION) == "enabled", labels.get(DATAPLANE_MODE) == "ambient"
+    return next((key for key, is_so in zip((AMBIENT_REDIRECTION, DATAPLANE_MODE), asks, strict=True) if is_so), "")
+
+
+def of_excluded(pod: Pod) -> str:
+    """Say what is wrong with a pod that was injected in a namespace that is left alone (F22)."""
+    return (
+        f"the pod was injected, but its namespace {pod.namespace} is excluded: its sidecar gets no traffic. Take the "
+        "namespace out of excludeNamespaces, or switch injection off for it"
+    )
+
+
+def of_redirect(
+    pod: Pod, redirect: Redirect, addresses: tuple[Address, ...], *, knows_families: bool = True
+) -> Iterator[str]:
+    """Say what is worth knowing about a pod that is redirected.
+
+    Args:
+        pod: the pod.
+        redirect: how it is redirected.
+        addresses: its own, as far as they are known.
+        knows_families: whether the families do not depend on addresses that are not known.
+    """
+    for each in early_containers(pod, redirect):
+        yield of_early(each, redirect.uid)
+    yield from _without_effect(pod, redirect, knows_families=knows_families)
+    yield from _both(redirect)
+    yield from _identity(pod, redirect)
+    if redirect.include_inbound_ports == ():
+        why = "is empty" if TRAFFIC + "includeInboundPorts" in pod.annotations else "is absent and no port is declared"
+        yield f"nothing inbound is redirected: {TRAFFIC}includeInboundPorts {why}"
+    if around := redirect.around(addresses):
+        yield (
+            f"traffic of {_listed(around)} goes round the sidecar: IPv6 is redirected if it is the pod's first family, if "
+            f"{PROXY} has the env ISTIO_DUAL_STACK=true, or if the agent's setting ipv6 is always"
+        )
+
+
+def of_runtime(pod: Pod, handler: str) -> Iterator[str]:
+    """Say that a redirect has no effect, if the pod's runtime is known to have a network stack of its own (F42).
+
+    Args:
+        pod: that is redirected.
+        handler: of its RuntimeClass; empty: not known, so that the class's own name has to tell.
+    """
+    if runtime := own_network_stack(handler or pod.runtime_class):
+        yield without_effect(pod, runtime)
+
+
+def of_manifest(manifest: Mapping[str, Any], redirect: Redirect) -> Iterator[str]:
+    """Say what only the whole manifest tells: unknown keys, whose network it is, if a sidecar under TPROXY may listen."""
+    yield from _unknown(manifest)
+    spec = _mapping(manifest.get("spec"))
+    if spec.get("hostNetwork") is True:
+        yield "the pod is on its node's network (hostNetwork): no CNI plugin is called for it, and nothing is redirected"
+    if redirect.mode is not Mode.TPROXY:
+        return
+    for each in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
+        security = _mapping(each.get("securityContext"))
+        added = _mapping(security.get("capabilities")).get("add")
+        capable = security.get("privileged") or (isinstance(added, list) and "NET_ADMIN" in added)
+        if each.get("name") == PROXY and not capable:
+            yield f"under TPROXY {PROXY} needs the capability NET_ADMIN, or it cannot listen transparently and gets nothing"
+
+
+def early_containers(pod: Pod, redirect: Redirect) -> Iterator[str]:
+    """Name the application's init containers that run before the sidecar is up, and are redirected (F21)."""
+    if redirect.include_outbound == () and not redirect.include_outbound_ports:
+        return
+    for each in pod.init_containers:
+        if each.name == PROXY:
+            return
+        if each.name not in OF_THE_MESH and not _taken_for_sidecar(each, pod, redirect):
+            yield each.name
+
+
+def of_early(name: str, uid: int) -> str:
+    """Say what is wrong with such an init container, and what helps."""
+    return (
+        f"init container {name} runs before the sidecar is up, and its outbound TCP is redirected there: it has "
+        f"no network. Let what it needs go round by {TRAFFIC}excludeOutboundIPRanges or "
+        f"{TRAFFIC}excludeOutboundPorts, run it as uid {uid}, or make the sidecar a native one (an init "
+        "container before it, restartPolicy Always)"
+    )
+
+
+def _unknown(manifest: Mapping[str, Any]) -> Iterator[str]:
+    for key in _annotations(manifest):
+        name = key.removeprefix(TRAFFIC)
+        if key.startswith(TRAFFIC) and name not in TRAFFIC_NAMES:
+            near = difflib.get_close_matches(name, TRAFFIC_NAMES, 1)
+            yield f"{key} is unknown and has no effect" + (f": is {TRAFFIC}{near[0]} meant?" if near else "")
+
+
+def _without_effect(pod: Pod, redirect: Redirect, *, knows_families: bool) -> Iterator[str]:
+    # Injectors always write 15020, which is never redirected anyhow.
+    excluded = set(redirect.exclude_inbound_ports) - set(NEVER_INBOUND)
+    if excluded and redirect.include_inbound_ports is not EVERYTHING:
+        yield f"{TRAFFIC}excludeInboundPorts has no effect, as it counts only where includeInboundPorts is *"
+    if redirect.include_outbound_ports and redirect.include_outbound is EVERYTHING:
+        yield f"{TRAFFIC}includeOutboundPorts has no effect, as includeOutboundIPRanges is * and all ports are redirected"
+    if REROUTE in pod.annotations and TRAFFIC + "kubevirtInterfaces" in pod.annotations:
+        yield f"{TRAFFIC}kubevirtInterfaces has no effect, as {REROUTE} wins"
+    if Family.V6 not in redirect.families:
+        ranges = () if redirect.include_outbound is EVERYTHING else redirect.include_outbound
+        if unused := [str(cidr) for cidr in (*ranges, *redirect.exclude_outbound) if cidr.version == Family.V6.version]:
+            when = ", as the pod's IPv6 is not redirected" if knows_families else " unless the pod's IPv6 is redirected"
+            yield f"the IPv6 ranges {_listed(unused)} have no effect{when}"
+
+
+def _both(redirect: Redirect) -> Iterator[str]:
+    """Name what is both included and excluded: which of the two wins is not for people to remember."""
+    if both := set(redirect.include_outbound_ports) & set(redirect.exclude_outbound_ports):
+        yield f"outbound port {_listed(sorted(both))} is both included and excluded: it is left alone"
+    included = redirect.include_inbound_ports
+    if included is not EVERYTHING and (both := set(included) & set(redirect.exclude_inbound_ports)):
+        yield f"inbound port {_listed(sorted(both))} is both included and excluded: it is redirected"
+    if redirect.include_outbound is not EVERYTHING and (
+        ranges := set(redirect.include_outbound) & set(redirect.exclude_outbound)
+    ):
+        yield f"the range {_listed(sorted(map(str, ranges)))} is both included and excluded: it is left alone"
+    if names := set(redirect.exclude_interfaces) & set(redirect.reroute_interfaces):
+        yield f"interface {_listed(sorted(names))} is both excluded and rerouted: it is left alone"
+
+
+def _identity(pod: Pod, redirect: Redirect) -> Iterator[str]:
+    """The sidecar's own traffic is known by uid and gid; so is that of whoever has them, too."""
+    proxy = pod.proxy
+    # As root in the mesh's group, as injectors write it for TPROXY, it is known all the same.
+    if proxy and _user(proxy, pod) == 0 and _group(proxy, pod) != redirect.gid:
+        yield (
+            f"{PROXY} runs as root, which counts as uid {SIDECAR}: its own traffic is redirected to itself. Set its "
+            f"runAsUser to {SIDECAR}, or its runAsGroup"
+        )
+    for each in pod.containers:
+        if each.name != PROXY and (shared := _taken_for_sidecar(each, pod, redirect)):
+            yield f"container {each.name} runs as the sidecar's {shared}: its traffic goes round the sidecar"
+
+
+def _taken_for_sidecar(container: Container, pod: Pod, redirect: Redirect) -> str:
+    """Say which id makes the rules take a container's traffic for the sidecar's own; empty if none does."""
+    if _user(container, pod) == redirect.uid:
+        return f"uid {redirect.uid}"
+    return f"gid {redirect.gid}" if _group(container, pod) == redirect.gid else ""
+
+
+def _user(container: Container, pod: Pod) -> int | None:
+    return container.run_as_user if container.run_as_user is not None else pod.run_as_user
+
+
+def _group(container: Container, pod: Pod) -> int | None:
+    return container.run_as_group if container.run_as_group is not None else pod.run_as_group
+
+
+def _annotations(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _mapping(_mapping(manifest.get("metadata")).get("annotations"))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """Take what a file may hold where a mapping belongs; `Pod.from_manifest` checks what the decision needs alone."""
+    return value if isinstance(value, dict) else {}
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))

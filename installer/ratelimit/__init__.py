@@ -1,0 +1,1 @@
+"""How often the same may be done or said."""

@@ -1,0 +1,1 @@
+"""Running pods without redirect rules: found, proven, repaired."""

@@ -1,0 +1,112 @@
+"""What runtime and API server say of each pod's netns, put together; `installer.repair.netns_proof` proves whether it is so."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import defaultdict
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from installer.repair.netns_proof import Known
+from installer.repair.runtime_check import LONGEST_ADD, Setup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from installer.host.cni_cache import Sandbox
+    from installer.repair.netns_proof import NetnsFiles
+    from plugin.pod import Pod
+    from plugin.values import Address
+
+
+class Doubt(NamedTuple):
+    """Why it is not worth looking for a pod's netns."""
+
+    reason: str
+
+
+class SandboxIndex:
+    """The sandboxes of a node at one moment."""
+
+    def __init__(
+        self,
+        sandboxes: Sequence[Sandbox],
+        files: NetnsFiles,
+        *,
+        was_added: Callable[[str], bool],
+        unreadable: Callable[[], Sequence[str]],
+    ) -> None:
+        """Go through them; takes a while where there are thousands.
+
+        Args:
+            sandboxes: what the runtime keeps.
+            files: its netns files.
+            was_added: whether we have redirected the pod of a container id.
+            unreadable: what the runtime keeps and is not understood, now.
+        """
+        self._files = files
+        self._unreadable = unreadable
+        self._of: dict[tuple[str, str], list[Sandbox]] = defaultdict(list)
+        self._named: dict[str, list[Sandbox]] = defaultdict(list)
+        self._latest: dict[Address, Sandbox] = {}
+        self.setups: list[Setup] = []
+        for each in sorted(sandboxes, key=lambda each: each.written):
+            self._of[each.namespace, each.name].append(each)
+            self._latest |= dict.fromkeys(each.addresses, each)
+            names = self._names(each)
+            for name in names:
+                self._named[name].append(each)
+            began = next(filter(None, map(files.began, names)), each.written - LONGEST_ADD)
+            by_entry = True if was_added(each.container_id) else each.has_entry
+            self.setups.append(Setup(each.container_id, f"{each.namespace}/{each.name}", each.network, began, by_entry))
+
+    def of(self, pod: Pod) -> Sandbox | None:
+        """Return a pod's latest sandbox, as far as the runtime keeps it; one whose uid is not said may be another pod's."""
+        return next((each for each in reversed(self._of.get((pod.namespace, pod.name), ())) if _is_of(each, pod)), None)
+
+    def known(self, pod: Pod) -> Known | Doubt:
+        """Gather what is known of a pod's netns, if nothing speaks against it."""
+        sandbox, told = self.of(pod), tuple(addresses_of(pod))
+        if sandbox is None:
+            return Known((), "", told, self._others(pod)) if told else Doubt(self._nothing_known())
+        if not sandbox.uid and not told:
+            return Doubt("the runtime's result does not say which pod of that name it is of")
+        if told and sandbox.addresses and not set(told) & set(sandbox.addresses):
+            said = f"the runtime's result says {_listed(sandbox.addresses)}, and the API server {_listed(told)}"
+            return Doubt(f"it is not known which addresses it has: {said}")
+        addresses = sandbox.addresses if sandbox.uid and sandbox.addresses else told
+        names = tuple(self._names(sandbox))
+        later = next((each for each in map(self._latest.get, addresses) if each and not _is_of(each, pod)), None)
+        if later and not names and later.written > sandbox.written:
+            return Doubt(f"its address is by now that of pod {later.namespace}/{later.name}")
+        others = frozenset() if names else self._others(pod)
+        elsewhere = "" if names else sandbox.netns or sandbox.sandbox
+        return Known(names, self._files.name_of(sandbox.netns), addresses, others, elsewhere)
+
+    def _others(self, pod: Pod) -> frozenset[str]:
+        """Name the files that are named for other pods."""
+        return frozenset(name for name, named in self._named.items() if not any(_is_of(each, pod) for each in named))
+
+    def _names(self, sandbox: Sandbox) -> list[str]:
+        return list(dict.fromkeys(filter(None, map(self._files.name_of, (sandbox.netns, sandbox.sandbox)))))
+
+    def _nothing_known(self) -> str:
+        unreadable = self._unreadable()
+        why = f"; {len(unreadable)} of its results are not understood, such as {unreadable[0]}" if unreadable else ""
+        return f"the runtime keeps no result that names it, and the API server no address of it{why}"
+
+
+def addresses_of(pod: Pod) -> Iterator[Address]:
+    """Read the addresses that the API server has of a pod; what is none is left out."""
+    for text in pod.ips:
+        with suppress(ValueError):
+            yield ipaddress.ip_address(text)
+
+
+def _is_of(sandbox: Sandbox, pod: Pod) -> bool:
+    same = (pod.namespace, pod.name) == (sandbox.namespace, sandbox.name)
+    return same and (not pod.uid or not sandbox.uid or pod.has_uid(sandbox.uid))
+
+
+def _listed(addresses: Iterable[Address]) -> str:
+    return " and ".join(map(str, addresses))

@@ -1,0 +1,72 @@
+"""The command line of `install-cni status`: nothing here takes long to import."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from installer.status.options import Options
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+class _Duration(click.ParamType[float]):
+    name = "DURATION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        read = re.fullmatch(r"([0-9]{1,6})([smh]?)", str(value))
+        if not read:
+            self.fail(
+                f"saw {value!r}, expected a number of seconds, or one with a unit, such as 90s, 5m or 1h", param, ctx
+            )
+        return float(int(read[1]) * _UNITS[read[2] or "s"])
+
+
+@click.command("status")
+@click.option(
+    "-w",
+    "--watch",
+    is_flag=True,
+    help="Keep watching: redraw in place on a terminal, else print a line for each change.",
+)
+@click.option("--wait", is_flag=True, help="Wait until all is well, then exit.")
+@click.option("--timeout", type=_Duration(), help="With --wait: give up after this time. Default: never.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(("table", "wide", "json", "yaml")),
+    default="table",
+    show_default=True,
+    help="wide shows all nodes and columns.",
+)
+@click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Kubeconfig file. Default: $KUBECONFIG, ~/.kube/config, or the service account of the pod that it runs in.",
+)
+@click.option("--context", help="Kubeconfig context. Default: its current-context.")
+@click.option("-n", "--namespace", help="Namespace of the DaemonSet. Default: search all.")
+def status(**given: Any) -> None:
+    """Show the state of the cluster: its nodes, what is wrong, and what to do.
+
+    \b
+    install-cni status                       the cluster at a glance
+    install-cni status -w                    and what changes, until Ctrl-C
+    install-cni status --wait --timeout 5m   in a script, after helm or kubectl
+    install-cni status -o json | jq '.nodes[] | select(.well | not)'
+
+    The exit status is 0 if all is well, 1 if something is not (also while a change is on its way), 2 if it could not be
+    asked, 130 after Ctrl-C.
+    """  # noqa: D301 - click's mark
+    options = Options(**given)
+    if options.timeout is not None and not options.wait:
+        raise click.UsageError("saw --timeout without --wait, expected both")
+    from installer.status.command import run  # noqa: PLC0415 - the API client takes a third of a second to import
+
+    sys.exit(run(options))

@@ -1,0 +1,53 @@
+"""Everything that `install-cni status` asks for, once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from installer.status.access import Listed, sources, sources_in
+from installer.status.istio_agent import ours
+from installer.status.model import Answers, Unasked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from installer.status.access import Access, Source
+    from installer.status.model import Object
+
+
+def ask(access: Access, namespace: str | None) -> Answers:
+    """Ask for everything once.
+
+    Args:
+        access: to the API server.
+        namespace: that of the DaemonSet; None if it is to be searched for.
+
+    Raises:
+        UnreachableError: if the API server cannot be asked.
+    """
+
+    def listed(asked: Mapping[str, Source]) -> dict[str, Any]:
+        got = {name: access.listed(source) for name, source in asked.items()}
+        return {name: each.objects if isinstance(each, Listed) else each for name, each in got.items()}
+
+    found = listed(sources(namespace))
+    inside = namespace or namespace_of(found["daemonsets"])
+    found |= listed(sources_in(inside)) if inside else without_namespace(found["daemonsets"])
+    return Answers(**found, namespace=namespace)
+
+
+def namespace_of(daemonsets: Sequence[Object] | Unasked) -> str | None:
+    """Return the namespace of our DaemonSet, of the oldest if there are several; None if there is none."""
+    found = [] if isinstance(daemonsets, Unasked) else ours(daemonsets)
+    if not found:
+        return None
+    metadata = min((each["metadata"] for each in found), key=lambda each: str(each.get("creationTimestamp")))
+    return str(metadata["namespace"])
+
+
+def without_namespace(daemonsets: Sequence[Object] | Unasked) -> dict[str, Unasked]:
+    """Answer for what is in the DaemonSet's namespace, where that is not known: as for the DaemonSet itself."""
+    if not isinstance(daemonsets, Unasked):
+        return {}
+    asked = sources_in("default")
+    return {name: Unasked(each.resource, daemonsets.why, daemonsets.message) for name, each in asked.items()}

@@ -1,0 +1,196 @@
+"""`install-cni status -w`: a watch of each list, and a glance whenever something has changed."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from installer.status.access import ExpiredError, Listed, NotWatchedError, UnreachableError, sources, sources_in
+from installer.status.collect import namespace_of, without_namespace
+from installer.status.model import Answers, State, Unasked, Verdict
+from installer.status.summary import glance
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from installer.status.access import Access, Event, Source
+    from installer.status.model import Glance, Object
+    from installer.status.show import Show
+
+PACE = 0.5  # seconds between two glances, in which changes gather
+TICK = 1.0  # seconds after which ages are drawn anew
+SHORTEST = 1.0  # seconds between two tries
+AGAIN = 10.0  # seconds after which is asked again for what was refused
+LONGEST = 30.0  # seconds between two tries to reach an API server that does not answer
+
+
+class _Lost(NamedTuple):
+    why: str
+
+
+class _News(NamedTuple):
+    """What was heard of a list: all of it, one change, or why there is nothing to be heard."""
+
+    name: str
+    said: Listed | Unasked | Event | _Lost
+
+
+class _Follower(threading.Thread):
+    """Lists, then watches, for ever; a daemon, as it may wait for an answer when the process ends."""
+
+    def __init__(self, access: Access, name: str, source: Source, news: queue.SimpleQueue[_News]) -> None:
+        super().__init__(name=f"watch of {source.resource}", daemon=True)
+        self._access, self._of, self._source, self._news = access, name, source, news
+
+    def run(self) -> None:
+        pause = SHORTEST
+        while True:
+            try:
+                self._follow()
+                pause = SHORTEST
+            except UnreachableError as error:
+                self._news.put(_News(self._of, _Lost(str(error))))
+                time.sleep(pause)
+                pause = min(pause * 2, LONGEST)
+
+    def _follow(self) -> None:
+        """List, and watch from there until that cannot go on."""
+        listed = self._access.listed(self._source)
+        self._news.put(_News(self._of, listed))
+        if isinstance(listed, Unasked):
+            time.sleep(AGAIN)
+            return
+        version = listed.version
+        try:
+            while True:
+                asked = time.monotonic()
+                for event in self._access.watch(self._source, version):
+                    version = event.object["metadata"].get("resourceVersion") or version
+                    if event.kind != "BOOKMARK":
+                        self._news.put(_News(self._of, event))
+                time.sleep(max(asked + SHORTEST - time.monotonic(), 0.0))  # what is between us may cut each watch
+        except ExpiredError:
+            time.sleep(SHORTEST)
+        except NotWatchedError:
+            time.sleep(AGAIN)
+
+
+class Watching:
+    """What is known of the cluster, kept up to date."""
+
+    def __init__(self, access: Access, namespace: str | None) -> None:
+        """Begin to follow.
+
+        Args:
+            access: to the API server.
+            namespace: that of the DaemonSet; None if it is to be searched for.
+        """
+        self._access = access
+        self._news: queue.SimpleQueue[_News] = queue.SimpleQueue()
+        self._known: dict[str, dict[tuple[str, str], Object] | Unasked] = {}
+        self._lost: dict[str, str] = {}
+        self._given = self._inside = namespace
+        self._start(sources(namespace) | (sources_in(namespace) if namespace else {}))
+
+    def run(self, show: Show, *, until_well: bool, timeout: float | None) -> int:
+        """Show what changes.
+
+        Args:
+            show: where.
+            until_well: whether to end when all is well.
+            timeout: seconds after which not to wait for it any longer; None: never.
+
+        Returns:
+            The exit status.
+
+        Raises:
+            UnreachableError: if the API server cannot be asked at first, or when the time is over.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        ticks = show.ticks
+        while True:
+            self._hear(TICK if ticks and self._is_complete else None, end)
+            over = end is not None and time.monotonic() >= end
+            if self._lost and (over or not self._is_complete):
+                raise UnreachableError(next(iter(self._lost.values())))
+            if self._is_complete:
+                found = self._glance()
+                # An agent that starts has failed when its time is over, also if nothing else happens.
+                ticks = show.ticks or any(each.state is State.UPDATING for each in found.nodes)
+                if self._lost:
+                    show.lost(next(iter(self._lost.values())))
+                else:
+                    show.show(found)
+                if until_well and not self._lost and found.verdict is Verdict.WELL:
+                    return Verdict.WELL.value
+                if over:
+                    return found.verdict.value
+            elif over:
+                raise UnreachableError(f"not all was answered within {timeout:g} s")
+
+    def _hear(self, tick: float | None, end: float | None) -> None:
+        """Wait for news, at most until the next tick or the end; then take in what comes close behind."""
+        left = None if end is None else max(end - time.monotonic(), 0.0)
+        patience = min((each for each in (tick, left) if each is not None), default=None)
+        try:
+            self._take(self._news.get(timeout=patience))
+        except queue.Empty:
+            return
+        gathered = time.monotonic() + (PACE if self._is_complete else 0.0)
+        while (rest := gathered - time.monotonic()) > 0:
+            try:
+                self._take(self._news.get(timeout=rest))
+            except queue.Empty:
+                return
+
+    def _take(self, news: _News) -> None:
+        name, said = news
+        if isinstance(said, _Lost):
+            self._lost[name] = said.why
+            return
+        self._lost.pop(name, None)
+        known = self._known.get(name)
+        if isinstance(said, Unasked):
+            self._known[name] = said
+        elif isinstance(said, Listed):
+            self._known[name] = {_key(each): each for each in said.objects}
+        elif isinstance(known, dict):  # as always: a watch follows a list
+            if said.kind == "DELETED":
+                known.pop(_key(said.object), None)
+            else:
+                known[_key(said.object)] = said.object
+        if name == "daemonsets" and not self._given:
+            self._follow_inside()
+
+    def _follow_inside(self) -> None:
+        """Follow what is in the DaemonSet's namespace, from the first time that it is known, wherever it then goes."""
+        inside = namespace_of(self._answer("daemonsets"))
+        if inside and self._inside is None:
+            self._inside = inside
+            self._start(sources_in(inside))
+
+    def _start(self, asked: Mapping[str, Source]) -> None:
+        for name, source in asked.items():
+            _Follower(self._access, name, source, self._news).start()
+
+    @property
+    def _is_complete(self) -> bool:
+        expected = {*sources(None), *(sources_in("default") if self._inside else ())}
+        return expected <= self._known.keys()
+
+    def _glance(self) -> Glance:
+        known = {name: self._answer(name) for name in self._known}
+        if not self._inside:
+            known |= without_namespace(known["daemonsets"])
+        return glance(Answers(**known, namespace=self._given), datetime.now(UTC))
+
+    def _answer(self, name: str) -> list[Object] | Unasked:
+        known = self._known[name]
+        return known if isinstance(known, Unasked) else [*known.values()]
+
+
+def _key(thing: Object) -> tuple[str, str]:
+    return thing["metadata"].get("namespace", ""), thing["metadata"]["name"]

@@ -1,0 +1,80 @@
+"""Istio's own CNI node agent, which does the same job under the same name: how it is told from ours, and taken out. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from installer.controller.pod_template import CHART_VALUES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from installer.status.model import Object
+
+LABELS = (
+    "operator.istio.io/component",
+    "install.operator.istio.io/owning-resource",
+    "istio.io/rev",
+)  # of Istio's, since 1.6
+MOUNTS = ("/host/opt/cni/bin", "/host/etc/cni/net.d")  # where Istio's agents find the node's directories, since 2019
+_HELM = "meta.helm.sh/release-name"  # helm writes it on what it owns
+
+
+def is_istios(daemonset: Object) -> bool:
+    """Tell whether a DaemonSet of the name `istio-cni-node` is Istio's own rather than of our chart."""
+    metadata = daemonset["metadata"]
+    if CHART_VALUES in (metadata.get("annotations") or {}):
+        return False
+    if any(each in (metadata.get("labels") or {}) for each in LABELS):
+        return True
+    containers = daemonset.get("spec", {}).get("template", {}).get("spec", {}).get("containers") or ()
+    return any(mount.get("mountPath") in MOUNTS for each in containers for mount in each.get("volumeMounts") or ())
+
+
+def ours(daemonsets: Sequence[Object]) -> list[Object]:
+    """Return those of our chart."""
+    return [each for each in daemonsets if not is_istios(each)]
+
+
+def istios(daemonsets: Sequence[Object]) -> list[Object]:
+    """Return those of Istio's own."""
+    return [each for each in daemonsets if is_istios(each)]
+
+
+def title(daemonset: Object) -> str:
+    """Write where one is and what it runs: `kube-system (docker.io/istio/install-cni:1.26.0)`."""
+    containers = daemonset["spec"]["template"]["spec"].get("containers") or ()
+    image = next((each.get("image") for each in containers), None)
+    namespace = daemonset["metadata"]["namespace"]
+    return f"{namespace} ({image})" if image else str(namespace)
+
+
+def how_to_replace(daemonset: Object) -> str:
+    """Write how ours takes the place of an agent of Istio's where none of ours is there."""
+    namespace, release = daemonset["metadata"]["namespace"], _release(daemonset)
+    if release:
+        return (
+            "To replace it in place: kubectl apply --server-side --filename charts/istio-cni/crds/, then helm upgrade "
+            f"{shlex.quote(release)} charts/istio-cni --namespace {namespace} --reset-values --set cni.hub=REGISTRY/PATH; "
+            f"helm rollback {shlex.quote(release)} --namespace {namespace} brings Istio's back"
+        )
+    return f"{how_to_remove(daemonset)}. Then install the chart"
+
+
+def how_to_remove(daemonset: Object) -> str:
+    """Write how an agent of Istio's is taken out, by what has installed it."""
+    namespace, release = daemonset["metadata"]["namespace"], _release(daemonset)
+    if release:
+        return f"Uninstall it: helm uninstall {shlex.quote(release)} --namespace {namespace}"
+    for owner in daemonset["metadata"].get("ownerReferences") or ():
+        if owner.get("kind") == "IstioCNI":  # of the Sail operator, which would make it again
+            return f"Uninstall it: kubectl delete istiocni {owner.get('name')}"
+    return (
+        "Uninstall it with what has installed it (istioctl: components.cni.enabled=false), or: "
+        f"kubectl --namespace {namespace} delete daemonset {daemonset['metadata']['name']}"
+    )
+
+
+def _release(daemonset: Object) -> str:
+    return str((daemonset["metadata"].get("annotations") or {}).get(_HELM, ""))

@@ -1,0 +1,203 @@
+"""Structured logs: one JSON object a line on stderr, for the node's journal and `kubectl logs`.
+
+Fields: `time` (UTC, RFC 3339), `level`, `logger`, `message`, and what the message is about, by the same name in all:
+`file` (a path), `reason`, `namespace`, `pod`, `command` (of CNI), `seconds`.
+
+A log that cannot be written fails nothing and holds up nothing (F24): while stderr is closed or nobody reads it, lines
+are dropped and counted.
+
+Whatever a tenant has pods do, the lines about them stay few (`installer.ratelimit.flood`). Those that are left out are counted,
+as `left_out` in the next line of the same message and namespace, or in a line of its own within a minute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
+
+from installer.aio import wait
+from installer.config.settings import LogLevel
+from installer.ratelimit.flood import ALL_LINES, LINES, SAME_LINES, Gate, LeftOut, Paces, done, passes
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator
+
+STDERR = 2
+_PIPE_BUF = 4096  # bytes that a pipe takes without blocking once poll calls it writable
+LONGEST_FIELD = 4096  # characters; of a longer one both ends are written
+SUMMARY_EVERY = 60.0  # seconds
+_KOPF = ("settings", "k8s_skip", "k8s_ref")  # what kopf hangs on its records for its own loggers
+_LEVELS = {
+    LogLevel.PANIC: logging.CRITICAL,
+    LogLevel.FATAL: logging.CRITICAL,
+    LogLevel.ERROR: logging.ERROR,
+    LogLevel.WARN: logging.WARNING,
+    LogLevel.INFO: logging.INFO,
+    LogLevel.DEBUG: logging.DEBUG,
+}
+_NAMES = {
+    logging.CRITICAL: LogLevel.FATAL,
+    logging.ERROR: LogLevel.ERROR,
+    logging.WARNING: LogLevel.WARN,
+    logging.INFO: LogLevel.INFO,
+    logging.DEBUG: LogLevel.DEBUG,
+}
+
+
+class _Kind(NamedTuple):
+    """What a line is about: its message, and the namespace and name of a pod; empty: none."""
+
+    message: str
+    namespace: str = ""
+    pod: str = ""
+
+    @classmethod
+    def of(cls, record: logging.LogRecord) -> _Kind:
+        fields = vars(record)
+        return cls(str(record.msg), str(fields.get("namespace", "")), str(fields.get("pod", "")))
+
+
+class Handler(logging.Handler):
+    """Writes lines to a file descriptor as far as that takes them at once."""
+
+    def __init__(self, fd: int = STDERR) -> None:
+        super().__init__()
+        self.setFormatter(_Formatter("%(message)s", reserved_attrs=(*RESERVED_ATTRS, *_KOPF)))
+        self.lost = 0
+        self._left_out = LeftOut()
+        self._same, self._of_kind, self._of_level = Paces(SAME_LINES), Paces(LINES), Paces(ALL_LINES)
+        self._fd = fd
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._in_line = False  # the line before was cut off in the middle
+
+    @property
+    def left_out(self) -> int:
+        """How many lines were left out, as there were too many like them."""
+        return self._left_out.total
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; or count it as left out or as lost."""
+        if record.levelno > logging.DEBUG:  # who asks for that wants all
+            of, now = _Kind.of(record), time.monotonic()
+            kind = of._replace(pod="")
+            gates: tuple[Gate, ...] = (Gate(self._of_kind, kind),)
+            if of.pod:
+                same = of, str(vars(record).get("reason"))[:LONGEST_FIELD]
+                gates = Gate(self._same, same), *gates, Gate(self._of_level, record.levelno)
+            if not passes(gates, now):
+                self._left_out.add(kind)
+                return
+            done(gates, now)
+            if left_out := self._left_out.take(kind):
+                record.left_out = left_out
+        self._write(record)
+
+    def summarize(self) -> None:
+        """Write how many lines were left out and not told of yet."""
+        self.acquire()
+        try:
+            for kind, count in self._left_out.take_all():
+                message, namespace = (kind.message, kind.namespace) if isinstance(kind, _Kind) else ("", "")
+                fields = {"of": message, "namespace": namespace, "left_out": count}
+                said = {
+                    "name": __name__,
+                    "levelno": logging.WARNING,
+                    "levelname": "WARNING",
+                    "msg": "log lines were left out",
+                }
+                self._write(logging.makeLogRecord(said | {each: value for each, value in fields.items() if value}))
+        finally:
+            self.release()
+
+    async def keep_summarizing(self, stop: asyncio.Event) -> None:
+        """Do so every minute, until told to stop."""
+        while not stop.is_set():
+            await wait(stop, SUMMARY_EVERY)
+            self.summarize()
+
+    def _write(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record) + "\n"
+        except Exception as error:  # noqa: BLE001 - somebody's __str__: whatever it raises, the caller has other work
+            line = f'{{"level": "error", "message": "a log line could not be made: {type(error).__name__}"}}\n'
+        try:
+            for piece in _pieces(("\n" if self._in_line else "") + line):
+                if not any(events & select.POLLOUT for _, events in self._poll.poll(0)):
+                    raise BlockingIOError
+                os.write(self._fd, piece)
+                self._in_line = not piece.endswith(b"\n")
+        except OSError:
+            self.lost += 1
+
+
+class _Formatter(JsonFormatter):
+    """Puts the fields that every line has before the others."""
+
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        log_data["time"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        log_data["level"] = _NAMES.get(record.levelno, record.levelname.lower())
+        log_data["logger"] = record.name
+        super().add_fields(log_data, record, message_dict)
+        for key, value in log_data.items():
+            if isinstance(value, str) and len(value) > LONGEST_FIELD:
+                half = LONGEST_FIELD // 2
+                log_data[key] = f"{value[:half]} … {len(value) - 2 * half} characters … {value[-half:]}"
+
+
+def set_up(level: LogLevel) -> Handler:
+    """Send all logs of this process to stderr as JSON.
+
+    Returns:
+        The handler, which knows how many lines were lost.
+    """
+    _open_standard_streams()
+    handler = Handler()
+    logging.basicConfig(handlers=[handler], force=True)
+    switch(level)
+    logging.captureWarnings(capture=True)
+    return handler
+
+
+def switch(level: LogLevel) -> None:
+    """Change how much is logged, also while the agent runs."""
+    logging.getLogger().setLevel(_LEVELS[level])
+
+
+@contextlib.contextmanager
+def to_stderr(level: LogLevel) -> Iterator[Handler]:
+    """Log to stderr for the time of a block."""
+    handler = set_up(level)
+    try:
+        yield handler
+    finally:
+        handler.summarize()
+        logging.getLogger().removeHandler(handler)
+
+
+def _open_standard_streams() -> None:
+    """Occupy the descriptors 0 to 2: were stderr closed, the next file opened would get its number, and our logs."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is fd
+            os.set_inheritable(null, True)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(STDERR, "w", closefd=False)
+
+
+def _pieces(line: str) -> Iterator[bytes]:
+    data = line.encode("utf-8", "replace")
+    for start in range(0, len(data), _PIPE_BUF):
+        yield data[start : start + _PIPE_BUF]

@@ -1,0 +1,1 @@
+"""Text for a terminal: printable, in tables, in ages."""

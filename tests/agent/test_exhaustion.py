@@ -1,0 +1,321 @@
+"""Nobody uses up the agent's descriptors: others' connections, idle or slow, and many pods at once (F29, F37)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from plugin import wire
+from plugin.keys import REROUTE, TRAFFIC
+from tests.plugin.conftest import manifest
+from tests.support.agent import AgentProcess
+from tests.support.netns import Netns
+from tests.support.wait import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.kernel
+
+NOBODY = 65534
+PRIMARY = b'{"cniVersion": "1.0.0", "name": "k8s", "plugins": [{"type": "bridge"}]}'
+# argv: family, address, how many. It connects so often as is left, and says how many connections are open.
+CROWD = """
+import resource, socket, sys, time
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+what, where, many, say = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4].encode()
+held = []
+for _ in range(many):
+    one = socket.socket(socket.AF_UNIX if what == "unix" else socket.AF_INET)
+    one.settimeout(5)
+    try:
+        one.connect(where if what == "unix" else ("127.0.0.1", int(where)))
+        one.send(say)
+    except OSError as error:
+        continue
+    held.append(one)
+print(len(held), flush=True)
+while True:  # byte by byte, as those do who mean to stay
+    time.sleep(0.2)
+    for one in held:
+        try:
+            one.send(say)
+        except OSError:
+            pass
+"""
+
+# argv: port, how many, what each says. It keeps so many open: where one is closed it makes another at once.
+CHURN = """
+import resource, select, socket, sys
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+port, many, say = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].encode()
+held, poll = {}, select.epoll()
+def begin():
+    one = socket.socket()
+    one.setblocking(False)
+    one.connect_ex(("127.0.0.1", port))
+    held[one.fileno()] = one
+    poll.register(one, select.EPOLLIN | (select.EPOLLOUT if say else 0))
+for _ in range(many):
+    begin()
+print(len(held), flush=True)
+while True:
+    for fd, events in poll.poll():
+        one = held[fd]
+        try:
+            if events & select.EPOLLOUT:
+                one.send(say)
+                poll.modify(fd, select.EPOLLIN)
+            if not events & (select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP) or one.recv(65536):
+                continue
+        except BlockingIOError:
+            continue
+        except OSError:
+            pass
+        poll.unregister(fd)
+        held.pop(fd).close()
+        begin()
+"""
+
+
+@pytest.fixture(params=[None, 1000, 256], ids=["the limit as it is", "1,000 descriptors", "256 descriptors"])
+def agent(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[AgentProcess]:
+    for name in ("conf", "bin", "pods"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "conf" / "10-k8s.conflist").write_bytes(PRIMARY)
+    pod = {"apiVersion": "v1", "kind": "Pod"} | manifest()
+    (tmp_path / "pods" / "web.json").write_text(json.dumps(pod))
+    limit = request.param
+    prefix = ["/usr/bin/prlimit", f"--nofile={limit}:{limit}", "--"] if limit else []
+    options: dict[str, str | Path] = {"pods-from": tmp_path / "pods"}
+    made = AgentProcess(tmp_path, conf_dir=tmp_path / "conf", bin_dir=tmp_path / "bin", options=options, prefix=prefix)
+    with made:
+        made.ready()
+        yield made
+
+
+@pytest.fixture
+def crowds() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def crowd(stack: ExitStack, what: str, where: str, many: int, say: str = "", *, user: int = NOBODY) -> int:
+    """Have a process of this user make so many connections and hold them: how many it got."""
+    return _held(stack, [CROWD, what, where, str(many), say], user)
+
+
+def _held(stack: ExitStack, program: list[str], user: int = NOBODY) -> int:
+    command = ["/usr/bin/python3.11", "-I", "-c", *program]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, user=user)
+    stack.callback(process.wait)
+    stack.callback(process.kill)
+    assert process.stdout is not None
+    stack.callback(process.stdout.close)
+    return int(process.stdout.readline())
+
+
+@pytest.mark.parametrize("say", ["", "G", "GET /metrics HTTP/1.1\r\n", "GET /metrics HTTP/1.1\r\n\r\n" * 300])
+async def test_a_crowd_at_the_health_address_holds_up_no_pod(
+    agent: AgentProcess, crowds: ExitStack, tmp_path: Path, say: str
+) -> None:
+    assert agent.process is not None
+    crowd(crowds, "tcp", str(agent.port), 1100, say)
+    with Netns(tmp_path / "netns") as netns:
+        answer = await agent.add(netns, "shop", "web")
+        assert answer.status == 0, answer.stdout
+    for _ in range(3):
+        assert agent.get("/healthz")[0] == 200
+    assert agent.get("/readyz")[0] == 200
+    assert agent.process.poll() is None
+    assert agent.log.stat().st_size < 100_000
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("agent", [None], indirect=True)
+@pytest.mark.parametrize("say", ["", "G", "GET /metrics HTTP/1.1\r\n", "GET /healthz HTTP/1.1\r\n\r\n"])
+def test_no_probe_is_lost_beside_a_crowd_that_keeps_coming(agent: AgentProcess, crowds: ExitStack, say: str) -> None:
+    assert _held(crowds, [CHURN, str(agent.port), "2000", say]) == 2000
+    paths = ["/healthz", "/readyz"] * 100
+    with ThreadPoolExecutor(8) as probes:
+        answers = [*probes.map(agent.get, paths)]
+    assert [each for each in answers if each[0] != 200] == []
+    assert agent.process is not None
+    assert agent.process.poll() is None
+    assert agent.log.stat().st_size < 100_000
+
+
+@pytest.mark.parametrize("say", ["", "\x01"])
+async def test_a_crowd_at_the_socket_holds_up_no_pod(
+    agent: AgentProcess, crowds: ExitStack, tmp_path: Path, say: str
+) -> None:
+    assert agent.process is not None
+    crowd(crowds, "unix", str(agent.socket), 1000, say, user=0)
+    for path in (agent.socket, *agent.socket.parents[:-2]):
+        path.chmod(0o777)  # as if somebody had opened it up
+    crowd(crowds, "unix", str(agent.socket), 1000, say)
+    with Netns(tmp_path / "netns") as netns:
+        answer = await agent.add(netns, "shop", "web")
+        assert answer.status == 0, answer.stdout
+    assert agent.process.poll() is None
+    assert agent.log.stat().st_size < 100_000
+
+
+@pytest.mark.timeout(180)
+async def test_a_thousand_pods_at_once_all_get_their_redirect(
+    agent: AgentProcess, crowds: ExitStack, tmp_path: Path
+) -> None:  # F29
+    """Requests without the processes that the runtime makes of them, and others' connections beside them."""
+    crowd(crowds, "tcp", str(agent.port), 1100)
+    crowd(crowds, "unix", str(agent.socket), 900, user=0)
+    for number in range(20):
+        crowds.enter_context(Netns(tmp_path / f"netns{number}"))
+    asking = [add(agent, tmp_path / f"netns{number % 20}", number) for number in range(1000)]
+    statuses = await asyncio.gather(*asking)
+    assert statuses == [0] * 1000
+    assert agent.process is not None
+    assert agent.process.poll() is None
+    assert agent.log.read_text().count("descriptor") < 20
+
+
+PORTS = ",".join(str(number + 1) for number in range(512))
+RANGES = ",".join(f"10.{number // 256}.{number % 256}.0/24" for number in range(1024))
+FEWER = RANGES.split(",")
+LARGE = {
+    TRAFFIC + "includeOutboundPorts": PORTS,
+    TRAFFIC + "excludeOutboundIPRanges": ",".join(FEWER[:800]),
+}  # 1,900 rules
+MIDDLE = {TRAFFIC + "excludeOutboundIPRanges": ",".join(FEWER[:240])}  # 290 rules, of both families together
+TOO_LARGE = LARGE | {REROUTE: "tap0", TRAFFIC + "includeOutboundIPRanges": RANGES}
+
+
+@pytest.mark.parametrize("agent", [None], indirect=True)
+@pytest.mark.parametrize("large", [LARGE, MIDDLE], ids=["1,900 rules", "290 rules"])
+async def test_large_pods_are_behind_the_others_and_leave_no_memory_behind(
+    agent: AgentProcess, crowds: ExitStack, tmp_path: Path, large: dict[str, str]
+) -> None:
+    for name, asked in (("large", large), ("too-large", TOO_LARGE)):
+        pod = {"apiVersion": "v1", "kind": "Pod"} | manifest(name, **asked)
+        (tmp_path / "pods" / f"{name}.json").write_text(json.dumps(pod))
+    for number in range(40):
+        crowds.enter_context(Netns(tmp_path / f"netns{number}"))
+    for name, status in (("web", 0), ("large", 0), ("too-large", 1)):  # they are known from now on
+        assert await add(agent, tmp_path / "netns0", 1000, name) == status
+    before, ended = agent.rss(), list[str]()
+
+    async def ask(number: int, name: str) -> tuple[str, int]:
+        own = number if name == "large" else 20 + number % 20
+        status = await add(agent, tmp_path / f"netns{own}", number, name)
+        ended.append(name)
+        return name, status
+
+    names = ["large"] * 20 + ["too-large"] * 20 + ["web"] * 40
+    asking = [asyncio.create_task(ask(number, name)) for number, name in enumerate(names)]
+    assert (await asyncio.to_thread(agent.get, "/healthz"))[0] == 200
+    statuses = set(await asyncio.gather(*asking))
+    assert statuses == {("large", 0), ("too-large", 1), ("web", 0)}
+    usual = len(ended) - ended[::-1].index("web")
+    assert ended[:usual].count("large") < 15
+    assert "rules for all lists of the pod', expected at most 2000" in agent.log.read_text()
+    until(lambda: agent.rss() - before < 12 << 20, 30, "the memory of the burst is given back")
+
+
+async def add(agent: AgentProcess, netns: Path, number: int, pod: str = "web") -> int:
+    """Ask as the plugin does, until there is an answer: the exit status."""
+    variables = {
+        b"CNI_COMMAND": b"ADD",
+        b"CNI_CONTAINERID": b"%d" % number,
+        b"CNI_NETNS": bytes(netns),
+        b"CNI_IFNAME": b"eth0",
+        b"CNI_ARGS": b"K8S_POD_NAMESPACE=shop;K8S_POD_NAME=%s;K8S_POD_UID=uid-of-%s" % (pod.encode(), pod.encode()),
+    }
+    request = wire.frame(wire.REQUEST, wire.join(variables, b'{"cniVersion":"1.0.0"}'))
+    while True:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as client:
+            descriptor = os.open(netns, os.O_RDONLY)
+            try:
+                client.connect(str(agent.socket))
+                socket.send_fds(client, [request], [descriptor])
+            except BlockingIOError:  # the kernel's queue is full
+                await asyncio.sleep(0.1)
+                continue
+            finally:
+                os.close(descriptor)
+            received = b""
+            while True:
+                try:
+                    chunk = await asyncio.get_running_loop().sock_recv(client, 65536)
+                except ConnectionError:
+                    chunk = b""
+                if not chunk:
+                    break
+                received += chunk
+            while received[:2] == bytes((wire.VERSION, wire.WORKING)):
+                received = received[wire.HEAD :]
+            if received:
+                return received[wire.HEAD]
+
+
+async def test_a_health_address_that_is_taken_keeps_no_pod_waiting(tmp_path: Path) -> None:
+    for name in ("conf", "bin", "pods"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "conf" / "10-k8s.conflist").write_bytes(PRIMARY)
+    (tmp_path / "pods" / "web.json").write_text(json.dumps({"apiVersion": "v1", "kind": "Pod"} | manifest()))
+    options: dict[str, str | Path] = {"pods-from": tmp_path / "pods"}
+    agent = AgentProcess(tmp_path, conf_dir=tmp_path / "conf", bin_dir=tmp_path / "bin", options=options)
+    with socket.socket() as foreigner:
+        foreigner.bind(("127.0.0.1", agent.port))
+        foreigner.listen()
+        with agent:
+            assert agent.ready().startswith("ready:")
+            with Netns(tmp_path / "netns") as netns:
+                answer = await agent.add(netns, "shop", "web")
+                assert answer.status == 0, answer.stdout
+            said = "cannot answer about health"
+            assert agent.log.read_text().count(said) == 1
+            assert "Address already in use" in agent.log.read_text()
+            foreigner.close()
+            until(lambda: agent.get("/healthz")[0] == 200, 10, "it listens once the port is free")
+            assert agent.get("/readyz")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "address", ["203.0.113.7:15014", "[2001:db8::7]:15014", "[fe80::1%nowhere]:1", "no.such.host:1"]
+)
+async def test_a_health_address_that_is_none_of_the_nodes_keeps_no_pod_waiting(tmp_path: Path, address: str) -> None:
+    for name in ("conf", "bin", "pods"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "conf" / "10-k8s.conflist").write_bytes(PRIMARY)
+    options: dict[str, str | Path] = {"pods-from": tmp_path / "pods", "health-address": address}
+    with AgentProcess(tmp_path, conf_dir=tmp_path / "conf", bin_dir=tmp_path / "bin", options=options) as agent:
+        assert agent.ready().startswith("ready:")
+        until(lambda: "cannot answer about health" in agent.log.read_text(), 10, "it says so")
+
+
+def test_an_agent_that_is_stuck_ends_and_says_where() -> None:
+    program = (
+        "import asyncio, time\n"
+        "from installer.agent.liveness import end_if_stuck\n"
+        "async def main():\n"
+        "    task = asyncio.create_task(end_if_stuck(asyncio.Event(), 1.0))\n"
+        "    await asyncio.sleep(3)\n"
+        "    print('still there', flush=True)\n"
+        "    time.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "still there\n")
+    assert "Timeout (0:00:01)!" in ended.stderr
+    assert "in main" in ended.stderr

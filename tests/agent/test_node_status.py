@@ -1,0 +1,88 @@
+"""What a node reports of where the plugin is, and of where it was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from installer.agent.node_status import Seen, left_behind, status
+from installer.config.desired import Orders
+from installer.config.schema import Problem
+from installer.config.settings import settings
+from installer.fleet.state import Condition, NodeState
+from plugin.backend import Backend, Capability
+
+pytestmark = pytest.mark.pure
+
+NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+SETTINGS = settings({"node_name": "node1"})
+WELL = NodeState(installed=True, reason=None, conflist="10-k8s.conflist", digest="0" * 64)
+FIGHT = replace(WELL, installed=False, fight=True, reason="another program keeps undoing it", conflist=None)
+NOTHING_THERE = replace(FIGHT, fight=False, reason="no network configuration")
+REMOVED = replace(WELL, installed=False, removed=True, conflist=None)
+
+
+def said(node: NodeState, last: dict[str, Any]) -> dict[str, Any]:
+    conditions = [Condition("installed", node.reason)]
+    return status(Seen("0.1.0", Orders(SETTINGS), node, (), Capability(Backend.NFT), conditions, 0), last, NOW)
+
+
+@pytest.mark.parametrize("node", [FIGHT, NOTHING_THERE])
+def test_where_it_was_last_is_said_until_it_is_taken_out(node: NodeState) -> None:
+    well = said(WELL, {})
+    ill = said(node, well)
+    assert (ill["state"], ill["conflist"], ill["plugin"]) == ("NotInstalled", well["conflist"], well["plugin"])
+    assert said(node, ill)["conflist"] == well["conflist"]
+    assert not said(REMOVED, ill).keys() & {"conflist", "plugin"}
+    assert not said(node, {}).keys() & {"conflist", "plugin"}, "it never was there"
+
+
+@pytest.mark.parametrize("node", [WELL, FIGHT, NOTHING_THERE])
+def test_directories_that_were_changed_are_left_behind_however_the_node_was_by_then(node: NodeState) -> None:
+    last = said(node, said(WELL, {}))
+    assert left_behind(last, SETTINGS) == ()
+    other = replace(SETTINGS, cni_conf_dir=Path("/other/net.d"), cni_bin_dir=Path("/other/bin"))
+    assert left_behind(last, other) == (SETTINGS.cni_conf_dir, SETTINGS.cni_bin_dir)
+    assert left_behind(said(REMOVED, last), other) == ()
+
+
+@pytest.mark.parametrize(
+    ("node", "problems", "astray", "reason"),
+    [
+        (WELL, (), (), "Redirecting"),
+        (replace(WELL, skipped=(("00-broken.conflist", "no JSON"),)), (), ("pod a/b: x",), "InvalidConflist"),
+        (WELL, (Problem("spec.values.cni.logLevel", "saw x"),), (), "InvalidSettings"),
+        (WELL, (), ("pod a/b: it was started without its redirect",), "PodsNotRedirected"),
+    ],
+)
+def test_what_is_wrong_on_a_node_that_redirects_comes_first(
+    node: NodeState, problems: tuple[Problem, ...], astray: tuple[str, ...], reason: str
+) -> None:
+    seen = Seen(
+        "0.1.0", Orders(SETTINGS, problems=problems), node, (), Capability(Backend.NFT),
+        [Condition("installed", None)], 0, astray=astray,
+    )  # fmt: skip
+    (ready,) = status(seen, {}, NOW)["conditions"]
+    assert (ready["status"], ready["reason"]) == ("True", reason)
+    assert ready["message"].endswith("pods are redirected by nft (has all features)")
+    if node.skipped:
+        assert ready["message"].startswith(
+            "/etc/cni/net.d/00-broken.conflist is no valid network configuration: no JSON; repair"
+        )
+
+
+def test_a_plugin_file_that_had_to_stay_is_reported_with_why() -> None:
+    kept = said(replace(REMOVED, stays="/opt/cni/bin/istio-cni stays, as it is named in x"), said(WELL, {}))
+    assert kept["state"] == "Removed"
+    assert kept["plugin"] == {"path": "/opt/cni/bin/istio-cni", "sha256": "0" * 64}
+    assert "stays, as it is named in x" in kept["conditions"][0]["message"]
+    assert "plugin" not in said(REMOVED, kept)
+
+
+def test_other_meshes_in_the_chain_are_reported() -> None:
+    assert said(replace(WELL, meshes=("kuma-cni",)), {})["conflist"]["meshes"] == ["kuma-cni"]
+    assert "meshes" not in said(WELL, {})["conflist"]

@@ -1,0 +1,303 @@
+"""The reconciler at work: it sees what others do to the node, and repairs it (F9, F10)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from installer.config.desired import Orders
+from installer.ratelimit.limiter import REPAIRS
+from tests.support.ondisk import PLUGIN_BYTES, PRIMARY, NodeOnDisk, replace_file, running
+from tests.support.wait import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from installer.fleet.state import NodeState
+
+pytestmark = pytest.mark.kernel
+
+OF_ISTIO = PRIMARY.replace(
+    b'{"type":"portmap"}',
+    b'{"type":"portmap"}, {"type": "istio-cni", "plugin_log_level": "info", "cni_agent_run_dir": "/var/run/istio-cni"}',
+)  # as Istio 1.26 writes it
+
+
+def installed(state: NodeState) -> bool:
+    return state.installed
+
+
+def repaired(times: int) -> Callable[[NodeState], bool]:
+    return lambda state: state.installed and state.repairs == times
+
+
+def in_place(path: Path) -> None:
+    path.write_bytes(PRIMARY)
+
+
+def by_rename(path: Path) -> None:
+    replace_file(path, PRIMARY)
+
+
+def moved_in(path: Path) -> None:
+    outside = path.parent.parent / "outside"
+    outside.write_bytes(PRIMARY)
+    outside.replace(path)
+
+
+def renamed_away_and_written(path: Path) -> None:
+    path.rename(path.with_name("10-primary.conflist.cilium_bak"))
+    path.write_bytes(PRIMARY)
+
+
+def moved_out_and_written(path: Path) -> None:
+    path.rename(path.parent.parent / "outside")
+    path.write_bytes(PRIMARY)
+
+
+def linked(path: Path) -> None:
+    outside = path.parent.parent / "outside"
+    outside.write_bytes(PRIMARY)
+    path.unlink()
+    path.hardlink_to(outside)
+
+
+def linked_symbolically(path: Path) -> None:
+    target = path.with_name("primary")
+    target.write_bytes(PRIMARY)
+    path.unlink()
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize(
+    "stomp",
+    [in_place, by_rename, moved_in, renamed_away_and_written, moved_out_and_written, linked, linked_symbolically],
+)
+async def test_a_conflist_that_others_overwrite_is_repaired(node: NodeOnDisk, stomp: Callable[[Path], None]) -> None:
+    async with running(node.settings) as run:
+        await run.until(installed)
+        for times in range(1, 4):
+            stomp(node.conf / "10-primary.conflist")
+            state = await run.until(repaired(times))
+            assert node.has_entry("10-primary.conflist")
+        assert state.last_repair is not None
+
+
+async def test_an_entry_that_others_change_or_double_or_move_is_repaired(node: NodeOnDisk) -> None:
+    path = node.conf / "10-primary.conflist"
+    async with running(node.settings) as run:
+        await run.until(installed)
+        right = path.read_bytes()
+        ours = right[right.index(b'{"agentSocket"') : right.rindex(b"]")]
+        for times, wrong in enumerate(
+            (
+                right.replace(b'"warn"', b'"debug"'),
+                right.replace(ours, ours + b", " + ours),
+                right.replace(b'{"type": "bridge"', ours + b', {"type": "bridge"'),
+            ),
+            1,
+        ):
+            assert wrong != right
+            path.write_bytes(wrong)
+            await run.until(repaired(times))
+            assert node.has_entry("10-primary.conflist")
+
+
+async def test_a_plugin_file_that_is_overwritten_or_deleted_is_repaired(node: NodeOnDisk) -> None:
+    async with running(node.settings) as run:
+        await run.until(installed)
+        node.plugin.write_bytes(b"overwritten")
+        await run.until(repaired(1))
+        node.plugin.unlink()
+        await run.until(repaired(2))
+        node.plugin.chmod(0o644)
+        await run.until(repaired(3))
+        assert node.plugin.read_bytes() == PLUGIN_BYTES
+        assert node.plugin.stat().st_mode & 0o7777 == 0o755
+
+
+async def test_it_waits_for_a_first_conflist_and_then_for_one_that_parses(tmp_path: Path) -> None:
+    node = NodeOnDisk.make(tmp_path)
+    async with running(node.settings) as run:
+        state = await run.until(lambda state: "saw none" in (state.reason or ""))
+        assert not state.installed
+        (node.conf / "10-primary.conflist").write_bytes(PRIMARY[:50])
+        await run.until(lambda state: len(state.skipped) == 1)
+        (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
+        state = await run.until(installed)
+        assert (state.skipped, state.repairs) == ((), 0)
+
+
+async def test_the_first_in_order_takes_the_entry_over(node: NodeOnDisk) -> None:
+    async with running(node.settings) as run:
+        await run.until(installed)
+        replace_file(node.conf / "05-new.conflist", PRIMARY)
+        await run.until(lambda state: state.conflist == "05-new.conflist")
+        assert node.files()["10-primary.conflist"] == PRIMARY
+        (node.conf / "05-new.conflist").unlink()
+        await run.until(lambda state: state.conflist == "10-primary.conflist")
+
+
+async def test_it_waits_for_directories_at_any_depth(tmp_path: Path) -> None:
+    node = NodeOnDisk.make(tmp_path, cni_conf_dir=str(tmp_path / "etc" / "cni" / "net.d"))
+    async with running(node.settings) as run:
+        state = await run.until(lambda state: "net.d: No such file" in (state.reason or ""))
+        assert not state.installed
+        node.conf.mkdir(parents=True)
+        (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
+        await run.until(installed)
+
+
+async def test_directories_that_are_replaced_are_watched_anew(node: NodeOnDisk) -> None:
+    async with running(node.settings) as run:
+        await run.until(installed)
+        node.conf.rename(node.root / "old")
+        await run.until(lambda state: not state.installed)
+        node.conf.mkdir()
+        (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
+        await run.until(repaired(1))
+        (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
+        await run.until(repaired(2))
+        node.bin.rename(node.root / "old-bin")
+        await run.until(lambda state: not state.installed)
+        node.bin.mkdir()
+        await run.until(repaired(3))
+
+
+async def test_the_entry_is_put_in_place_as_soon_as_the_agent_serves(node: NodeOnDisk) -> None:
+    serving = asyncio.Event()
+    async with running(node.settings, serving.is_set) as run:
+        await run.until(lambda state: "does not serve" in (state.reason or ""))
+        assert node.files() == {"10-primary.conflist": PRIMARY}
+        serving.set()
+        run.reconciler.wake()
+        await run.until(installed)
+
+
+def fights(path: Path) -> None:
+    """Undo the installation once, if it is there; at once: a half-written file would be another reason not to be installed."""
+    if b"istio-cni" in path.read_bytes():
+        replace_file(path, PRIMARY)
+
+
+async def test_a_fight_is_one_state_from_its_beginning_to_its_end(node: NodeOnDisk) -> None:  # F9
+    path = node.conf / "10-primary.conflist"
+    async with running(node.settings) as run:
+        await run.until(installed)
+        began, told = time.monotonic(), len(run.states)
+        while time.monotonic() < began + 2:
+            fights(path)
+            await asyncio.sleep(0.001)
+        state = run.states[-1]
+        assert state.fight
+        assert not state.installed
+        assert (state.reason or "").startswith(
+            f"{path}: another program keeps undoing the installation: it writes the file without the plugin's entry"
+        )
+        assert state.repairs <= 20  # the burst, and what the clock allowed meanwhile
+        await run.until(installed)
+        assert time.monotonic() - began > REPAIRS.peace
+        assert node.has_entry(path.name)
+        turns = [(state.installed, state.reason) for state in run.states[told - 1 :]]
+        assert [turn for turn, _ in itertools.groupby(turns)] == [(True, None), (False, state.reason), (True, None)]
+
+
+async def test_each_write_of_a_fight_is_repaired_in_the_end(node: NodeOnDisk) -> None:
+    path = node.conf / "10-primary.conflist"
+    async with running(node.settings) as run:
+        await run.until(installed)
+        for _ in range(14):
+            fights(path)
+            await eventually(lambda: b"istio-cni" in path.read_bytes(), 20, "the repair")
+
+
+@pytest.mark.parametrize(
+    ("undo", "doing"),
+    [
+        (
+            lambda content: content.replace(b'"warn"', b'"debug"'),
+            "it changes the plugin's entry, or adds plugins behind it",
+        ),
+        (lambda _: PRIMARY, "it writes the file without the plugin's entry"),
+        (lambda _: OF_ISTIO, "it replaces the plugin's entry with that of Istio's own CNI node agent: uninstall one"),
+    ],
+)
+async def test_the_doing_of_who_fights_is_named(node: NodeOnDisk, undo: Callable[[bytes], bytes], doing: str) -> None:
+    path = node.conf / "10-primary.conflist"
+    async with running(node.settings) as run:
+        await run.until(installed)
+        right = path.read_bytes()
+        for _ in range(1000):
+            if path.read_bytes() == right:
+                replace_file(path, undo(right))
+            await asyncio.sleep(0.001)
+            if run.states[-1].fight:
+                break
+        assert doing in (run.states[-1].reason or "")
+
+
+@pytest.mark.parametrize(
+    ("undo", "doing"),
+    [
+        (lambda path: path.unlink(missing_ok=True), "it deletes the file"),
+        (lambda path: path.write_bytes(b"other"), "it changes the file or its permissions"),
+        (
+            lambda path: path.write_bytes(b"\x7fELF" + b"." * ((1 << 20) - 12) + b"istio.io/istio/cni/cmd/istio-cni"),
+            "it replaces the file with that of Istio's own CNI node agent: uninstall one",
+        ),
+    ],
+)
+async def test_a_fight_over_the_plugin_file_is_named(
+    node: NodeOnDisk, undo: Callable[[Path], None], doing: str
+) -> None:
+    async with running(node.settings) as run:
+        await run.until(installed)
+        for _ in range(1000):
+            undo(node.plugin)
+            await asyncio.sleep(0.05)
+            if run.states[-1].fight:
+                break
+        assert (run.states[-1].reason or "").startswith(f"{node.plugin}: another program keeps undoing")
+        assert doing in (run.states[-1].reason or "")
+
+
+async def test_what_is_not_to_be_installed_is_in_no_fight(node: NodeOnDisk) -> None:
+    now = [Orders(node.settings)]
+    path = node.conf / "10-primary.conflist"
+    async with running(lambda: now[0]) as run:
+        await run.until(installed)
+        while not run.states[-1].fight:
+            fights(path)
+            await asyncio.sleep(0.001)
+        now[0] = Orders(node.settings, installed=False, reason="enabled: false")
+        run.reconciler.wake()
+        state = await run.until(lambda state: state.removed)
+        assert not state.fight
+        assert path.read_bytes() == PRIMARY
+
+
+async def test_what_is_installed_stays_when_it_stops(node: NodeOnDisk) -> None:
+    async with running(node.settings) as run:
+        await run.until(installed)
+    assert node.has_entry("10-primary.conflist")
+    assert node.plugin.exists()
+
+
+async def test_another_meshs_plugin_in_the_chain_is_named_once(
+    node: NodeOnDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = node.conf / "10-primary.conflist"
+    path.write_bytes(PRIMARY.replace(b'{"type":"portmap"}', b'{"type":"portmap"}, {"type": "linkerd-cni"}'))
+    async with running(node.settings) as run:
+        state = await run.until(installed)
+        assert state.meshes == ("linkerd-cni",)
+        run.reconciler.wake()
+        path.write_bytes(PRIMARY)
+        await run.until(lambda state: not state.meshes)
+    said = [record for record in caplog.records if record.getMessage() == "another mesh's plugin is in the same chain"]
+    assert [record.__dict__["plugins"] for record in said] == ["linkerd-cni (Linkerd)"]

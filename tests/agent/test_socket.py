@@ -1,0 +1,270 @@
+"""The agent's socket and its directory: served again when they are taken away, and never another program's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from installer.host import socket_dir
+from installer.host.files import lock_file
+from plugin import wire
+from plugin.handler import Reply
+from plugin.server import Server
+from tests.agent.test_agent import PRIMARY
+from tests.plugin.conftest import manifest, rules
+from tests.support.agent import AgentProcess
+from tests.support.netns import Netns
+from tests.support.wait import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[AgentProcess]:
+    made = on_disk(tmp_path)
+    with made:
+        yield made
+
+
+def on_disk(folder: Path) -> AgentProcess:
+    for name in ("conf", "bin", "pods"):
+        (folder / name).mkdir()
+    (folder / "conf" / "10-k8s.conflist").write_bytes(PRIMARY)
+    pod = {"apiVersion": "v1", "kind": "Pod"} | manifest(**{"traffic.sidecar.istio.io/includeInboundPorts": "*"})
+    (folder / "pods" / "web.json").write_text(json.dumps(pod))
+    return AgentProcess(
+        folder, conf_dir=folder / "conf", bin_dir=folder / "bin", options={"pods-from": folder / "pods"}
+    )
+
+
+def accepts(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
+def unlinked(path: Path) -> None:
+    path.unlink()
+
+
+def renamed_away(path: Path) -> None:
+    path.rename(path.with_name("was.sock"))
+
+
+def replaced_by_a_file(path: Path) -> None:
+    beside = path.with_name("beside")
+    beside.write_text("")
+    beside.replace(path)
+
+
+def replaced_by_a_socket(path: Path) -> None:
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+
+
+def directory_deleted(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+def directory_made_anew(path: Path) -> None:
+    shutil.rmtree(path.parent)
+    path.parent.mkdir()
+
+
+def directory_renamed(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("was"))
+
+
+def lock_file_deleted(path: Path) -> None:
+    lock_file(path).unlink()
+
+
+async def test_what_is_taken_away_is_served_again(agent: AgentProcess, tmp_path: Path) -> None:
+    agent.ready()
+    for times, take_away in enumerate(
+        (
+            unlinked,
+            renamed_away,
+            replaced_by_a_file,
+            replaced_by_a_socket,
+            directory_deleted,
+            directory_made_anew,
+            directory_renamed,
+            lock_file_deleted,
+        ),
+        1,
+    ):
+        what = take_away.__name__
+        take_away(agent.socket)
+        until(lambda: agent.log.read_text().count("serves the plugin again") == times, 10, f"{what}: it says so")  # noqa: B023
+        until(lambda: agent.get("/readyz")[0] == 200, 10, f"{what}: it is ready again")
+        assert agent.log.read_text().count("does not serve the plugin") == times
+        assert accepts(agent.socket), what
+    assert "saw an agent running on this node" in (await asyncio.to_thread(agent.uninstall)).stderr
+    with Netns(tmp_path / "netns") as netns:
+        answer = await agent.add(netns, "shop", "web")
+        assert answer.status == 0, answer.stdout
+        assert "redirect to :15006" in rules(netns)
+
+
+async def test_a_request_under_way_has_its_answer_when_the_socket_is_made_anew(tmp_path: Path) -> None:
+    work = asyncio.Event()
+
+    async def handle(_: bytes, __: int | None, ___: Callable[[], bool]) -> Reply:
+        await work.wait()
+        return Reply(0, b"done")
+
+    path = tmp_path / "run" / "agent.sock"
+    server = Server(path, handle)
+    await server.start()
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(wire.frame(wire.REQUEST, b"asked"))
+    assert await reader.readexactly(wire.HEAD) == wire.frame(wire.WORKING, b"")
+    path.unlink()
+    served = [server.serving]
+    await server.start()
+    assert [*served, server.serving] == [False, True]
+    assert accepts(path)
+    work.set()
+    assert (await reader.read()).endswith(wire.frame(wire.RESULT, b"\0done"))
+    writer.close()
+    await server.stop()
+
+
+def test_a_directory_in_its_place_makes_it_not_ready_until_it_is_gone(agent: AgentProcess) -> None:
+    agent.ready()
+    agent.socket.unlink()
+    agent.socket.mkdir()
+    until(lambda: "take the directory away" in agent.get("/readyz")[1], 10, "it says what is in the way")
+    agent.socket.rmdir()
+    until(lambda: agent.get("/readyz")[0] == 200, 10, "it is ready again")
+    assert accepts(agent.socket)
+
+
+def test_another_agent_that_took_the_lock_keeps_it(agent: AgentProcess, tmp_path: Path) -> None:
+    agent.ready()
+    taken = lock_file(agent.socket).with_name("taken")
+    holder = subprocess.Popen(
+        ["/usr/bin/flock", str(taken), "/bin/sh", "-c", "echo held; read line"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout
+    assert holder.stdout.readline() == b"held\n"
+    taken.replace(lock_file(agent.socket))
+    until(lambda: "saw an agent running on this node" in agent.get("/readyz")[1], 10, "it says who is in the way")
+    holder.communicate(b"\n")
+    until(lambda: agent.get("/readyz")[0] == 200, 10, "it takes over")
+
+
+def test_a_directory_that_is_deleted_under_a_containers_mount_ends_the_agent(tmp_path: Path) -> None:
+    agent = on_disk(tmp_path)
+    host = tmp_path / "host"
+    host.mkdir()
+    agent.socket.parent.mkdir()
+    mount = f'mount --bind {host} {agent.socket.parent} && exec "$@"'
+    agent.prefix = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", mount, "sh"]
+    with agent:
+        agent.ready()
+        shutil.rmtree(host)
+        assert agent.process
+        agent.process.wait(20)
+        assert "was deleted from under this container's mount" in agent.log.read_text()
+        agent.stop()
+        host.mkdir()
+        agent.start().ready()
+    assert b"istio-cni" in (tmp_path / "conf" / "10-k8s.conflist").read_bytes()
+
+
+def of_another(directory: Path) -> None:
+    (directory / "containerd.sock").touch()
+
+
+def writable_by_others(directory: Path) -> None:
+    directory.chmod(0o1777)
+
+
+def of_another_user(directory: Path) -> None:
+    os.chown(directory, 1000, 1000)
+
+
+def behind_a_link(directory: Path) -> None:
+    other = directory.with_name("containerd")
+    other.mkdir(0o711)
+    (other / "containerd.sock").touch()
+    directory.rmdir()
+    directory.symlink_to(other)
+
+
+@pytest.mark.parametrize("make", [of_another, writable_by_others, of_another_user, behind_a_link])
+def test_a_directory_of_others_is_refused_and_stays_as_it_is(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    agent = on_disk(tmp_path)
+    directory = agent.socket.parent
+    directory.mkdir(0o711)
+    make(directory)
+    before = directory.stat().st_mode, directory.stat().st_uid, sorted(os.listdir(directory))  # noqa: PTH208
+    with agent:
+        assert agent.process
+        assert agent.process.wait(20) == 1
+    assert f"agentSocket: saw the directory {directory}" in agent.log.read_text()
+    assert "expected a directory of its own, such as /var/run/istio-cni: correct agentSocket" in agent.log.read_text()
+    assert "Traceback" not in agent.log.read_text()
+    agent.uninstall()
+    assert (directory.stat().st_mode, directory.stat().st_uid, sorted(os.listdir(directory))) == before  # noqa: PTH208
+
+
+def test_an_existing_directory_of_ours_is_served_in(tmp_path: Path) -> None:
+    """As the kubelet makes it, and with what an earlier release or Istio's own agent left in one of our name."""
+    for name, left, mode in (("run", "agent.sock", 0o755), ("istio-cni", "pluginevent.sock", 0o700)):
+        (tmp_path / name).mkdir(0o755)
+        (tmp_path / name / left).touch()
+        socket_dir.require_own(tmp_path / name / "agent.sock")
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
+
+
+def test_an_uninstall_takes_away_the_directory_of_an_agent_and_no_other(tmp_path: Path) -> None:
+    agent = on_disk(tmp_path)
+    agent.socket.parent.mkdir(0o755)
+    assert agent.uninstall().returncode == 0
+    assert agent.socket.parent.exists()
+    with agent:
+        agent.ready()
+        assert stat.S_IMODE(agent.socket.parent.stat().st_mode) == 0o755
+    assert agent.uninstall().returncode == 0
+    assert not agent.socket.parent.exists()
+
+
+async def test_of_two_agents_on_one_node_the_second_waits_and_takes_over(agent: AgentProcess, tmp_path: Path) -> None:
+    """As while a roll-out overlaps: two releases, which write two plugin files."""
+    agent.ready()
+    newer = tmp_path / "newer-plugin"
+    newer.write_bytes((tmp_path / "bin" / "istio-cni").read_bytes() + b"\0newer")
+    options: dict[str, str | Path] = {"pods-from": tmp_path / "pods", "plugin-file": newer}
+    options["agent-socket"] = agent.socket
+    (tmp_path / "second").mkdir()
+    second = AgentProcess(tmp_path / "second", conf_dir=agent.conf_dir, bin_dir=agent.bin_dir, options=options)
+    with second, Netns(tmp_path / "netns") as netns:
+        until(lambda: "saw an agent running on this node" in second.log.read_text(), 20, "it waits")
+        before = (tmp_path / "bin" / "istio-cni").stat()
+        assert (await agent.add(netns, "shop", "web")).status == 0
+        assert (tmp_path / "bin" / "istio-cni").stat().st_ino == before.st_ino
+        agent.stop(signal.SIGKILL)
+        assert second.ready()
+        assert (tmp_path / "bin" / "istio-cni").read_bytes() == newer.read_bytes()
+        agent.start()
+        until(lambda: agent.log.read_text().count("saw an agent running on this node") == 1, 20, "the first one waits")
+        assert (await second.add(netns, "shop", "web")).status == 0
+        assert (tmp_path / "bin" / "istio-cni").read_bytes() == newer.read_bytes()

@@ -1,0 +1,165 @@
+"""JSON with positions: as strict as Go, nothing changed on the way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plugin import jsontext
+from plugin.jsontext import JsonError
+from tests.cniconfig import generated
+from tests.cniconfig.generated import Pairs
+
+pytestmark = pytest.mark.pure
+
+ACCEPTED = [
+    '"\\ud800"',
+    '"\\\\u+123"',
+    '"\x7f\u2028"',
+    "-0",
+    "1E-400",
+    "9" * 300,
+    ' {"a" : [ ] }\r\n',
+    "[" * 900 + "]" * 900,
+]
+REFUSED = [
+    "",
+    "NaN",
+    "-Infinity",
+    "[Infinity]",
+    "01",
+    "+1",
+    ".5",
+    "1.",
+    "1e",
+    "0x1",
+    "9" * 400,
+    "9" * 5000,
+    "1e999",
+    "tru",
+    "'a'",
+    '"\x01"',
+    '"\t"',
+    '"\\x"',
+    '"\\u12"',
+    '"\\u+123"',
+    '"\\u 123"',
+    '"\\u1_23"',
+    '"\\\\\\u+123"',
+    "1\u0661",
+    "1.\u0661",
+    "\ufeff1",
+    "\xa01",
+    "[1,]",
+    "[,]",
+    '{"a":1,}',
+    '{"a"}',
+    "{1:2}",
+    '"a',
+    "[[",
+    "1 2",
+    "{} //",
+    "1\0",
+    "[" * 9999 + "]" * 9999,
+]
+
+
+@given(generated.values.flatmap(generated.spelled))
+def test_any_json_is_read_as_json_reads_it(text: str) -> None:
+    assert jsontext.loads(text) == json.loads(text)
+
+
+@given(st.lists(st.tuples(st.text(), generated.values)).map(Pairs).flatmap(generated.spelled))
+def test_members_tell_where_their_values_stand(text: str) -> None:
+    found = jsontext.members(text)
+
+    assert [each.key for each in found] == [key for key, _ in json.loads(text, object_pairs_hook=Pairs)]
+    assert {each.key: each.value for each in found} == json.loads(text)
+    assert all(json.loads(text[each.start : each.end]) == each.value for each in found)
+    assert all(text[each.start : each.end].strip() == text[each.start : each.end] for each in found)
+    for key, value in json.loads(text).items():
+        raw = jsontext.raw_member(text, key)
+        assert raw is not None
+        assert json.loads(raw) == value
+
+
+@given(st.lists(generated.values).flatmap(generated.spelled))
+def test_elements_tell_where_they_stand(text: str) -> None:
+    found = jsontext.elements(text)
+
+    assert [each.value for each in found] == json.loads(text)
+    assert all(json.loads(text[each.start : each.end]) == each.value for each in found)
+
+
+@pytest.mark.parametrize("text", ACCEPTED, ids=ascii)
+def test_all_that_go_takes_is_accepted(text: str) -> None:
+    jsontext.loads(text)
+
+
+@pytest.mark.parametrize("text", REFUSED, ids=lambda text: ascii(text[:20]))
+def test_what_go_does_not_take_is_refused(text: str) -> None:
+    with pytest.raises(JsonError, match=r"^line 1, column \d+: saw .*, expected "):
+        jsontext.loads(text)
+
+
+def test_without_the_scanner_in_c_the_same_is_refused() -> None:
+    """The frozen client has json's Python scanner alone, which by itself takes more than JSON."""
+    program = (
+        "import sys; sys.modules['_json'] = None\n"
+        "import ast, json.scanner; from plugin import jsontext\n"
+        "assert json.scanner.c_make_scanner is None\n"
+        "accepted, refused = ast.literal_eval(sys.stdin.read())\n"
+        "for text in accepted: jsontext.loads(text)\n"
+        "for text in refused:\n"
+        "    try: jsontext.loads(text)\n"
+        "    except jsontext.JsonError: continue\n"
+        "    sys.exit(f'accepted: {text[:50]!a}')\n"
+    )
+    # Python's own scanner goes three calls a level, and so less deep.
+    cases = ascii(([text for text in ACCEPTED if len(text) < 900], REFUSED))
+    run = subprocess.run([sys.executable, "-c", program], input=cases, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{\n  "a": 1,\n  }', "line 3, column 3: saw '}', expected property name enclosed in double quotes"),
+        ('{"a": 1 "b"}', "line 1, column 9: saw '\"b\"}', expected ',' delimiter"),
+        ("[1", "line 1, column 3: saw the end, expected ',' delimiter"),
+        ("", "line 1, column 1: saw the end, expected a value"),
+    ],
+)
+def test_errors_say_where_what_was_seen_and_what_was_expected(text: str, message: str) -> None:
+    with pytest.raises(JsonError) as caught:
+        jsontext.loads(text)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (jsontext.members, "[]"),
+        (jsontext.members, '{"a" 1}'),
+        (jsontext.members, '{"a":1,}'),
+        (jsontext.members, "{1:1}"),
+        (jsontext.members, '{"a":1'),
+        (jsontext.elements, "{}"),
+        (jsontext.elements, "[1 2]"),
+        (jsontext.elements, "[1,]"),
+    ],
+)
+def test_a_walk_through_what_is_not_there_is_refused(read: Any, text: str) -> None:
+    with pytest.raises(JsonError):
+        read(text)
+
+
+def test_of_equal_keys_the_last_one_counts_and_escaped_keys_are_keys() -> None:
+    assert jsontext.raw_member('{"a": 1, "\\u0061" :  2.50 }', "a") == "2.50"
+    assert jsontext.raw_member("{}", "a") is None

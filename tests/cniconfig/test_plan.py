@@ -1,0 +1,526 @@
+"""Which configuration the runtime takes, and the steps to it and back, killed between any two of them (F6, F8, F11, F13)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from installer.cniconfig import conflist, plan
+from installer.cniconfig.netconf import NetworkConf, encoded
+from installer.cniconfig.plan import NO_LINKS, Delete, NameInTheWayError, Write
+from tests.cniconfig import generated
+from tests.cniconfig.examples import BRIDGE_CONF, CALICO, CONFS, ENTRY, FLANNEL, GKE, LISTS, OVN_CONF
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from installer.cniconfig.plan import Links, Listing, Step
+
+pytestmark = pytest.mark.pure
+
+BROKEN = b'{"name": "x", "plug'
+OURS_ALONE = b'{"name": "x", "plugins": [{"type": "istio-cni"}]}'
+UNREADABLE = OSError(errno.EIO, "Input/output error")
+OUT_OF_SIGHT = OSError(plan.OUT_OF_SIGHT, "out of sight")
+
+
+def own(content: bytes, source: str, name: str | None = None) -> bytes:
+    """A list of our own; by the name that is computed if none is given."""
+    return conflist.own_list(content, source, name or source[: source.rindex(".")] + plan.OWN, ENTRY)
+
+
+def converted(content: bytes) -> bytes:
+    """What an agent of an earlier build has made of a single configuration."""
+    conf = NetworkConf.parse(content)
+    head = f'"cniVersion": {conf.raw_version}, ' if conf.raw_version else ""
+    return conflist.splice(encoded(f'{{{head}"name": {conf.raw_name}, "plugins": [{conf.text}]}}\n'), ENTRY)
+
+
+def after(listing: Listing, steps: Iterable[Step]) -> dict[str, bytes | OSError]:
+    """Do what the steps say, and make sure that they were planned for what is there."""
+    files = dict(listing)
+    for step in steps:
+        there = files.get(step.name)
+        assert (there if isinstance(there, bytes) else None) == step.seen
+        if isinstance(step, Write):
+            files[step.name] = step.content
+        else:
+            del files[step.name]
+    return files
+
+
+def interrupted(listing: Listing, steps: list[Step]) -> Iterator[dict[str, bytes | OSError]]:
+    """Every state that a kill -9 may leave behind."""
+    return (after(listing, steps[:done]) for done in range(len(steps) + 1))
+
+
+def network(listing: Listing) -> str | None:
+    """The configuration of others that the runtime takes, by whatever file: libcni's rule, CRI-O's patience."""
+    for name in sorted(listing, key=lambda name: name.encode()):
+        if name.endswith((plan.LIST, *plan.SINGLE)) and plan._is_valid(listing, name):
+            content = listing[name]
+            assert isinstance(content, bytes)
+            if not name.endswith(plan.LIST):
+                return name
+            single = name.removesuffix(plan.LIST)
+            return conflist.source_of(content, name) or (single if name in plan._converted(listing) else name)
+    return None
+
+
+def installed(
+    listing: Listing, conf_file_name: str | None = None, owned: str | None = None, links: Links = NO_LINKS
+) -> dict[str, bytes | OSError]:
+    return after(listing, plan.plan(listing, ENTRY, conf_file_name, owned=owned, links=links))
+
+
+def removed(listing: Listing) -> dict[str, bytes | OSError]:
+    return after(listing, plan.removal(listing))
+
+
+DIRECTORIES: Mapping[str, Listing] = {
+    "empty": {},
+    "one list": {"10-calico.conflist": CALICO},
+    "one conf": {"10-ovn.conf": OVN_CONF},
+    "one json": {"10-ovn.json": OVN_CONF},
+    "conf before a list of its name": {"10-a.conf": OVN_CONF, "10-a.conflist": GKE},
+    "conf with blanks around it": {"10-a.conf": BRIDGE_CONF, "20-b.conflist": FLANNEL},
+    "broken and unreadable files first": {
+        "00-broken.conflist": BROKEN,
+        "01-empty.conf": b"",
+        "02-list.conf": CALICO,
+        "03-io.conflist": UNREADABLE,
+        "04-good.conflist": GKE,
+        "README": b"not read",
+        "10-flannel.conflist.cilium_bak": FLANNEL,
+    },
+    "nothing that parses": {"00-broken.conflist": BROKEN, "02-list.conf": CALICO},
+    "stale entries further on": {
+        "10-a.conf": OVN_CONF,
+        "20-b.conflist": conflist.splice(GKE, ENTRY),
+        "30-c.conf.conflist": converted(BRIDGE_CONF),
+        "35-d-istio-cni.conflist": own(BRIDGE_CONF, "35-d.conf"),
+        "40-ours-alone.conflist": OURS_ALONE,
+    },
+    "the primary wrote its conf anew": {
+        "10-a.conf": OVN_CONF,
+        "10-a.conf.conflist": converted(BRIDGE_CONF),
+    },
+    "a broken conf beside its list": {
+        "10-a.conf": BROKEN,
+        "10-a.conf.conflist": converted(BRIDGE_CONF),
+    },
+    "a broken list where a conf's has to go": {"10-a.conf": OVN_CONF, "10-a.conf.conflist": BROKEN},
+    "a list of our own without its source": {
+        "10-a-istio-cni.conflist": own(OVN_CONF, "10-a.conf"),
+        "20-b.conflist": GKE,
+    },
+    "a list of our own before a source that does not parse": {
+        "10-a-istio-cni.conflist": own(OVN_CONF, "10-a.conf"),
+        "10-a.conf": BROKEN,
+        "20-b.conflist": GKE,
+    },
+    "a list of our own that somebody has copied": {
+        "05-copy.conflist": own(OVN_CONF, "10-a.conf"),
+        "10-a-istio-cni.conflist": own(OVN_CONF, "10-a.conf"),
+        "10-a.conf": OVN_CONF,
+    },
+    "an entry changed and double": {
+        "10-a.conflist": conflist.splice(GKE, {**ENTRY, "agentSocket": "/old"}).replace(b'"ptp"', b'"istio-cni"'),
+    },
+}
+directories = pytest.mark.parametrize("listing", DIRECTORIES.values(), ids=DIRECTORIES)
+
+NAMES = [
+    *("05-a.conf", "05-a.conf.conflist", "05-a.conflist", "05-a-istio-cni.conflist", "02-istio-cni.conflist"),
+    *("10-b.json", "10-b.json.conflist", "!.conf", "Z.conf", "x"),
+]
+names = st.sampled_from(NAMES)
+contents = st.one_of(
+    st.sampled_from([BROKEN, b"", UNREADABLE, OUT_OF_SIGHT, *LISTS.values(), *CONFS.values()]),
+    generated.lists(),
+    generated.lists().map(lambda content: conflist.splice(content, {**ENTRY, "v": 1})),
+    generated.confs(),
+    generated.confs().map(converted),
+    st.tuples(generated.confs(), names.filter(lambda name: name.endswith(plan.SINGLE))),  # for a list of our own
+)
+
+
+@st.composite
+def directory(draw: generated.Draw) -> Listing:
+    found = draw(st.dictionaries(names, contents, max_size=5))
+    return {name: own(each[0], each[1], name) if isinstance(each, tuple) else each for name, each in found.items()}
+
+
+any_directory = directory()
+elsewhere = st.dictionaries(names, st.none(), max_size=3)
+conf_file_names = st.none() | names
+own_names = st.sampled_from([None, "02-istio-cni.conflist", "99-x.conflist"])
+
+
+def untouched(listing: Listing) -> dict[str, bytes | OSError]:
+    """What is never changed: single configurations, but for those of our plugin itself."""
+    singles = {name: each for name, each in listing.items() if name.endswith(plan.SINGLE)}
+    return {k: each for k, each in singles.items() if not (isinstance(each, bytes) and conflist.is_standalone(each))}
+
+
+def check_install(
+    listing: Listing, conf_file_name: str | None = None, owned: str | None = None, links: Links = NO_LINKS
+) -> None:
+    try:
+        steps = plan.plan(listing, ENTRY, conf_file_name, owned=owned, links=links)
+    except NameInTheWayError:
+        return
+    end = after(listing, steps)
+    to = plan.place(end, conf_file_name, owned=owned, links=links)
+    for name, content in end.items():
+        if name.endswith(plan.LIST) and name not in plan.choose(end).skipped and to and name not in links:
+            assert isinstance(content, bytes)
+            assert conflist.is_spliced(content, ENTRY) is (name == to.name)
+            assert conflist.has_entry(content) is (name == to.name)
+    if to and not conf_file_name:
+        assert network(end) == to.source
+    for state in interrupted(listing, steps):
+        assert untouched(listing).items() <= untouched(state).items()
+        assert all(state[name] == content for name, content in listing.items() if name in links and name in state)
+        if to and not conf_file_name:
+            assert network(state) in (network(listing), to.source)
+        assert installed(state, conf_file_name, owned, links) == end
+
+
+def check_removal(listing: Listing) -> None:
+    steps = plan.removal(listing)
+    end = after(listing, steps)
+    for name, content in end.items():
+        if name.endswith(plan.LIST) and name not in plan.choose(end).skipped:
+            assert isinstance(content, bytes)
+            assert not conflist.has_entry(content)
+    for state in interrupted(listing, steps):
+        assert untouched(listing).items() <= untouched(state).items()
+        assert removed(state) == end
+
+
+@directories
+def test_an_install_that_is_killed_anywhere_comes_to_the_same_end(listing: Listing) -> None:
+    check_install(listing)
+
+
+@given(any_directory, conf_file_names, own_names, elsewhere)
+def test_an_install_into_any_directory_that_is_killed_anywhere_comes_to_the_same_end(
+    listing: Listing, conf_file_name: str | None, owned: str | None, links: Links
+) -> None:
+    check_install(listing, conf_file_name, owned, links)
+
+
+@directories
+def test_a_removal_that_is_killed_anywhere_comes_to_the_same_end(listing: Listing) -> None:
+    check_removal(listing)
+
+
+@given(any_directory)
+def test_a_removal_from_any_directory_that_is_killed_anywhere_comes_to_the_same_end(listing: Listing) -> None:
+    check_removal(listing)
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [{"10-a.conflist": content} for content in LISTS.values()] + [{"1.conf": each} for each in CONFS.values()],
+)
+def test_an_install_killed_anywhere_and_a_removal_killed_anywhere_give_every_byte_back(listing: Listing) -> None:
+    for half_installed in interrupted(listing, plan.plan(listing, ENTRY)):
+        for half_removed in interrupted(half_installed, plan.removal(half_installed)):
+            assert removed(half_removed) == listing
+            assert network(half_removed) == network(listing)
+            assert removed(installed(half_removed)) == listing
+
+
+def test_a_list_of_our_own_behind_a_file_out_of_sight_is_not_taken_for_the_runtimes_choice() -> None:
+    listing: Listing = {
+        "05-y.conflist": OUT_OF_SIGHT,
+        "10-a.conf": b"{",
+        "10-a-istio-cni.conflist": own(BRIDGE_CONF, "10-a.conf"),
+    }
+    assert plan.place(listing) is None
+    assert plan.plan(listing, ENTRY) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "valid"),
+    [("30-z.conflist", "10-a.conf", "20-b.conflist"), ("05-a.conflist", "05-a.conf", "05-a.conf.conflist")],
+)
+def test_a_list_of_our_own_that_comes_too_late_gives_way(name: str, source: str, valid: str) -> None:
+    listing: Listing = {source: b"{", valid: CALICO, name: own(BRIDGE_CONF, source, name)}
+    assert plan.place(listing) == plan.Place(valid, valid)
+    check_install(listing)
+
+
+def test_a_link_by_the_name_of_a_list_of_our_own_stays_one() -> None:
+    listing: Listing = {"02-istio-cni.conflist": b"{", "05-a.conflist": CALICO}
+    check_install(listing, None, "02-istio-cni.conflist", {"02-istio-cni.conflist": None})
+
+
+@directories
+def test_where_all_is_as_it_should_be_nothing_is_done(listing: Listing) -> None:
+    assert plan.plan(installed(listing), ENTRY) == []
+    assert plan.removal(removed(listing)) == []
+
+
+def test_the_runtime_takes_the_first_in_byte_order_that_parses_and_each_other_has_its_reason() -> None:
+    choice = plan.choose(DIRECTORIES["broken and unreadable files first"])
+
+    assert choice.name == "04-good.conflist"
+    assert list(choice.skipped) == ["00-broken.conflist", "01-empty.conf", "02-list.conf", "03-io.conflist"]
+    assert choice.skipped["01-empty.conf"] == "saw an empty file, expected a JSON object"
+    assert "Input/output error" in choice.skipped["03-io.conflist"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("10-a.conf", "9-a.conf"),
+        ("Z.conf", "a.conf"),
+        ("a.conf", "\U0001f40d.conf"),
+        ("\uff01.conf", "\U0001f40d.conf"),
+        (".conf", "a.json"),
+    ],
+)
+def test_the_order_is_that_of_bytes(first: str, second: str) -> None:
+    assert plan.choose({second: OVN_CONF, first: OVN_CONF}).name == first
+
+
+@pytest.mark.parametrize(
+    ("listing", "conf_file_name", "reason"),
+    [
+        ({}, None, "configuration files: saw none, expected the network's *.conflist, *.conf or *.json"),
+        ({"x": GKE}, None, "configuration files: saw none, expected the network's *.conflist, *.conf or *.json"),
+        (
+            {"x.conf": b"", "y.conflist": BROKEN},
+            None,
+            "configuration files: saw none valid among 2, expected the network's *.conflist, *.conf or *.json",
+        ),
+        (
+            {"x.conf": OVN_CONF},
+            "y.conf",
+            "saw no y.conf, expected the network's configuration by this name (cniConfFileName)",
+        ),
+        ({"x.conf": OVN_CONF, "y.conf": b""}, "y.conf", "y.conf: saw an empty file, expected a JSON object"),
+    ],
+)
+def test_where_there_is_no_file_the_reason_says_what_was_seen(
+    listing: Listing, conf_file_name: str | None, reason: str
+) -> None:
+    choice = plan.choose(listing, conf_file_name)
+    assert (choice.name, choice.reason) == (None, reason)
+
+
+def test_a_configured_file_is_taken_whatever_comes_before_it_by_its_own_name_or_that_of_our_list() -> None:
+    listing: Listing = {"10-a.conflist": GKE, "20-b.conf": OVN_CONF}
+    made = installed(listing, "20-b.conf")
+
+    assert made == {**listing, "20-b-istio-cni.conflist": own(OVN_CONF, "20-b.conf")}
+    for name in ("20-b.conf", "20-b-istio-cni.conflist", "20-b.conf.conflist"):
+        assert plan.choose(made, name).name == "20-b.conf"
+        assert plan.plan(made, ENTRY, name) == []
+
+
+def test_while_the_configured_file_is_missing_all_others_stay_as_they_are() -> None:
+    listing: Listing = {"10-a.conflist": conflist.splice(GKE, ENTRY)}
+    assert plan.plan(listing, ENTRY, "20-b.conflist") == []
+
+
+def test_an_entry_in_a_file_that_is_no_longer_taken_is_removed_after_the_new_one_has_it() -> None:
+    stale = conflist.splice(GKE, ENTRY)
+    steps = plan.plan({"10-new.conflist": CALICO, "20-old.conflist": stale}, ENTRY)
+    assert steps == [
+        Write("10-new.conflist", conflist.splice(CALICO, ENTRY), CALICO),
+        Write("20-old.conflist", GKE, stale),
+    ]
+
+
+def test_a_list_of_our_own_comes_before_the_single_configuration_that_stays() -> None:
+    made = own(OVN_CONF, "10-a.conf")
+    steps = plan.plan({"10-a.conf": OVN_CONF}, ENTRY)
+    assert steps == [Write("10-a-istio-cni.conflist", made, None, ("10-a.conf", OVN_CONF))]
+    listing: Listing = {"10-a-istio-cni.conflist": made, "10-a.conf": OVN_CONF}
+    assert plan.removal(listing) == [Delete("10-a-istio-cni.conflist", made)]
+    assert removed({"10-a-istio-cni.conflist": made}) == {}
+
+
+@pytest.mark.parametrize("name", ["!.conf", "00-a.conf", "~.json", ".conf", "-.conf", "a.b.conf", " .conf"])
+def test_a_list_of_our_own_comes_first_whatever_its_source_is_called(name: str) -> None:
+    listing: Listing = {name: OVN_CONF, "~~.conflist": GKE}
+    made = installed(listing)
+    first = min((each for each in made), key=lambda each: each.encode())
+    assert conflist.source_of(made[first], first) == name  # type: ignore[arg-type]
+    assert removed(made) == listing
+
+
+def test_a_list_of_our_own_follows_its_source_and_goes_when_that_goes_or_another_list_comes_first() -> None:
+    made = installed({"10-a.conf": OVN_CONF})
+    assert installed({**made, "10-a.conf": BRIDGE_CONF}) == installed({"10-a.conf": BRIDGE_CONF})
+    assert installed({"10-a-istio-cni.conflist": made["10-a-istio-cni.conflist"]}) == {}
+    for name in ("05-b.conflist", "10-a-j.conflist", "10-a-istio-cni.conf"):
+        content = GKE if name.endswith(plan.LIST) else BRIDGE_CONF
+        assert installed({**made, name: content}) == installed({"10-a.conf": OVN_CONF, name: content})
+    assert installed({**made, "20-b.conflist": GKE}) == {**made, "20-b.conflist": GKE}
+
+
+def test_a_list_of_our_own_stays_as_long_as_its_source_is_there_and_does_not_parse() -> None:
+    made = {**installed({"10-a.conf": OVN_CONF}), "20-b.conflist": GKE}
+    for broken in (BROKEN, b"", UNREADABLE):
+        assert installed({**made, "10-a.conf": broken}) == {**made, "10-a.conf": broken}
+
+
+def test_a_list_of_our_own_that_another_program_has_copied_is_that_programs() -> None:
+    copy = own(OVN_CONF, "10-a.conf")
+    listing: Listing = {"01-theirs.conflist": copy, "10-a.conf": OVN_CONF}
+    assert installed(listing) == listing, "it has our entry already"
+    assert set(removed(listing)) == set(listing)
+
+
+def test_what_an_agent_before_has_converted_is_turned_back_once() -> None:
+    made = converted(OVN_CONF)
+    steps = plan.plan({"10-a.conf.conflist": made}, ENTRY)
+    assert [type(step).__name__ + " " + step.name for step in steps] == [
+        "Write 10-a-istio-cni.conflist",
+        "Write 10-a.conf",
+        "Delete 10-a.conf.conflist",
+    ], "the runtime never takes the original without our entry"
+    assert installed({"10-a.conf.conflist": made}) == installed({"10-a.conf": OVN_CONF})
+    assert removed({"10-a.conf.conflist": made}) == {"10-a.conf": OVN_CONF}
+    anew: Listing = {"10-a.conf": BRIDGE_CONF, "10-a.conf.conflist": made}
+    assert installed(anew) == installed({"10-a.conf": BRIDGE_CONF})
+    assert removed(anew) == {"10-a.conf": BRIDGE_CONF}
+
+
+def test_a_list_of_others_by_the_name_of_a_converted_one_stays_a_list() -> None:
+    for content in (GKE, conflist.remove(converted(OVN_CONF)).replace(b"]}\n", b', {"type": "tuning"}]}\n')):
+        listing: Listing = {"10-a.conf.conflist": content}
+        assert installed(listing) == {"10-a.conf.conflist": conflist.splice(content, ENTRY)}
+        assert removed(installed(listing)) == listing
+
+
+def test_where_it_is_wanted_a_list_gets_one_of_our_own_by_the_name_that_is_set() -> None:
+    listing: Listing = {"10-a.conflist": GKE}
+    made = installed(listing, owned="02-x.conflist")
+    assert made == {**listing, "02-x.conflist": own(GKE, "10-a.conflist", "02-x.conflist")}
+    assert installed({**made, "10-a.conflist": CALICO}, owned="02-x.conflist") == {
+        "10-a.conflist": CALICO,
+        "02-x.conflist": own(CALICO, "10-a.conflist", "02-x.conflist"),
+    }
+    assert installed(made) == installed(listing), "no longer wanted"
+    assert installed(installed(listing), owned="02-x.conflist") == made, "wanted from now on"
+    assert removed(made) == listing
+
+
+def test_a_list_of_our_own_that_would_not_come_first_is_named_like_its_source() -> None:
+    assert "01-a-istio-cni.conflist" in installed({"01-a.conflist": GKE}, owned="02-x.conflist")
+    before: Listing = {"10-a.conflist": GKE, "20-b.conflist": CALICO}
+    assert "20-b-istio-cni.conflist" in installed(before, "20-b.conflist", owned="02-x.conflist"), "nor overtake others"
+
+
+def test_a_list_of_our_own_may_wait_for_its_source() -> None:
+    made = installed({"10-a.conflist": GKE}, owned="02-x.conflist")
+    alone = {"02-x.conflist": made["02-x.conflist"]}
+    for others in ({}, {"99-loopback.conf": BRIDGE_CONF}):
+        assert plan.plan({**alone, **others}, ENTRY, owned="02-x.conflist", waits=True) == []
+        assert "10-a.conflist" not in str(plan.place({**alone, **others}, owned="02-x.conflist"))
+    first: Listing = {**alone, "05-b.conflist": CALICO}
+    assert installed(first, owned="02-x.conflist") == after(
+        first, plan.plan(first, ENTRY, owned="02-x.conflist", waits=True)
+    )
+
+
+def test_a_link_to_a_list_in_the_same_directory_has_its_target_edited() -> None:
+    listing: Listing = {"10-a.conflist": GKE}
+    links: Links = {"10-a.conflist": "real"}
+    spliced = conflist.splice(GKE, ENTRY)
+    assert plan.plan(listing, ENTRY, links=links) == [Write("real", spliced, GKE)]
+    assert plan.removal({"10-a.conflist": spliced}, links) == [Write("real", GKE, spliced)]
+    both: Listing = {**listing, "20-b.conflist": GKE}
+    links = {"10-a.conflist": "20-b.conflist"}
+    assert plan.plan(both, ENTRY, links=links) == [Write("20-b.conflist", spliced, GKE)]
+    done = dict.fromkeys(both, spliced)
+    assert plan.plan(done, ENTRY, links=links) == []
+    assert plan.removal(done, links) == [Write("20-b.conflist", GKE, spliced)]
+
+
+@pytest.mark.parametrize("target", [None, "10-a.conf"])
+def test_a_link_that_cannot_be_edited_has_a_list_of_our_own_before_it(target: str | None) -> None:
+    listing: Listing = {"10-a.conflist": GKE}
+    made = installed(listing, links={"10-a.conflist": target})
+    assert made == {**listing, "10-a-istio-cni.conflist": own(GKE, "10-a.conflist")}
+
+
+def test_what_the_runtime_may_read_and_we_cannot_leaves_all_as_it_is() -> None:
+    listing = {**installed({"20-b.conf": OVN_CONF}), "10-a.conflist": OUT_OF_SIGHT}
+    assert plan.choose(listing).name is None
+    assert "10-a.conflist: saw an unreadable file (out of sight)" in plan.choose(listing).reason
+    assert plan.plan(listing, ENTRY) == []
+    behind: Listing = {"20-b.conf": OVN_CONF, "30-c.conflist": OUT_OF_SIGHT}
+    assert plan.choose(behind).name == "20-b.conf"
+
+
+def multus(*plugins: bytes) -> bytes:
+    delegate = b'{"name": "gke", "plugins": [' + b", ".join(plugins) + b"]}"
+    return b'{"name": "multus-cni-network", "type": "multus", "delegates": [' + delegate + b"]}"
+
+
+def test_where_multus_has_copied_our_entry_it_is_not_there_twice() -> None:
+    entry = b'{"agentSocket": "/x", "type": "istio-cni"}'
+    spliced = installed({"10-a.conflist": GKE})
+    listing: Listing = {**spliced, "00-multus.conf": multus(b'{"type": "ptp"}', entry)}
+    assert plan.plan(listing, ENTRY) == []
+    fresh: Listing = {"10-a.conflist": GKE, "00-multus.conf": multus(b'{"type": "ptp"}')}
+    made = installed(fresh)
+    assert set(made) - set(fresh) == {"00-multus-istio-cni.conflist"}, (
+        "Multus copies from no file that begins with 00-multus"
+    )
+    assert made["10-a.conflist"] == GKE
+    assert removed(made) == fresh
+
+
+def test_a_list_of_our_entry_alone_goes_whole() -> None:
+    assert plan.removal({"10-a.conflist": OURS_ALONE}) == [Delete("10-a.conflist", OURS_ALONE)]
+
+
+@pytest.mark.parametrize("content", [GKE, UNREADABLE])
+def test_a_name_in_the_way_of_a_list_of_our_own_is_named_and_nothing_is_done(content: bytes | OSError) -> None:
+    first = "10-a-istio-cni.conflist"
+    listing: Listing = {"10-a.conf": OVN_CONF, first: content}
+    if content == GKE:  # it is what the runtime takes
+        assert installed(listing) == {**listing, first: conflist.splice(GKE, ENTRY)}
+    with pytest.raises(NameInTheWayError, match=f"{first} would be made from it .* move them out of the directory"):
+        plan.plan(listing, ENTRY, "10-a.conf")
+
+
+def test_a_list_of_our_own_that_others_have_broken_is_made_anew() -> None:
+    made = installed({"10-a.conf": OVN_CONF})
+    for broken in (b"", BROKEN):
+        assert installed({**made, "10-a-istio-cni.conflist": broken}) == made
+
+
+def test_what_was_renamed_away_keeps_nothing_of_ours() -> None:
+    """Whoever renames it back, perhaps when the plugin is no longer there, has what the network's owner wrote."""
+    listing: Listing = {
+        "05-cilium.conflist": CALICO,
+        "10-a.conflist.cilium_bak": conflist.splice(GKE, ENTRY),
+        "10-b-istio-cni.conflist.cilium_bak": own(OVN_CONF, "10-b.conf"),
+        "10-b.conf.cilium_bak": OVN_CONF,
+        "10-c.conflist.cilium_bak": BROKEN,
+    }
+    left = {**listing, "10-a.conflist.cilium_bak": GKE}
+    del left["10-b-istio-cni.conflist.cilium_bak"]
+    assert installed(listing) == {**left, "05-cilium.conflist": conflist.splice(CALICO, ENTRY)}
+    assert removed(listing) == left
+
+
+def test_a_networks_configuration_is_not_replaced_by_that_of_the_plugin_alone() -> None:
+    with pytest.raises(NameInTheWayError, match="saw a network's configuration by this name: set cniConfFileName"):
+        plan.plan_standalone({"10-a.conf": OVN_CONF}, ENTRY, "10-a.conf")
+    for content in (conflist.standalone({**ENTRY, "agentSocket": "/old"}), BROKEN, UNREADABLE):
+        steps = plan.plan_standalone({"istio-cni.conf": content}, ENTRY, "istio-cni.conf")
+        assert steps[-1].name == "istio-cni.conf"

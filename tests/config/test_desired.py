@@ -1,0 +1,145 @@
+"""What follows from the IstioControlPlanes: the oldest counts, a wrong one changes nothing, a deleted one takes all out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from installer.config.desired import ControlPlane, Orders, orders
+from installer.config.governing import governing
+from installer.config.settings import LogLevel, settings
+from installer.host.checkpoint import keep, recall
+from plugin.backend import Backend
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.kernel
+
+BASE = settings({"exclude_namespaces": "of-the-chart", "cni_bin_dir": "/chart/bin"})
+CHARTS = Orders(BASE)
+
+
+def resource(name: str = "mesh", created: int = 1, *, going: bool = False, **cni: Any) -> dict[str, Any]:
+    metadata = {"namespace": "istio-system", "name": name, "uid": f"uid-of-{name}", "generation": 3}
+    metadata["creationTimestamp"] = f"2026-01-01T00:00:{created:02}Z"
+    if going:
+        metadata["deletionTimestamp"] = "2026-01-02T00:00:00Z"
+    return {"metadata": metadata, "spec": {"values": {"cni": cni}}}
+
+
+def test_without_a_resource_the_charts_settings_are_in_force() -> None:
+    assert orders(BASE, [], CHARTS) == CHARTS
+
+
+def test_what_a_running_agent_can_change_is_laid_over_the_charts_settings() -> None:
+    asked = resource(
+        excludeNamespaces=["a", "b"], logLevel="debug", cniConfFileName="10-x.conflist", redirectBackend="nft"
+    )
+    made = orders(BASE, [asked], CHARTS)
+    assert made.settings.exclude_namespaces == ("a", "b")
+    assert made.settings.log_level is LogLevel.DEBUG
+    assert made.settings.cni_conf_file_name == "10-x.conflist"
+    assert made.settings.redirect_backend is Backend.NFT
+    assert made.control_plane == ControlPlane("istio-system", "mesh", "uid-of-mesh", 3)
+    assert (made.installed, made.reason, made.problems) == (True, "", ())
+
+
+def test_one_that_is_deleted_counts_no_more_where_another_stays() -> None:
+    going, stays = resource("old", 1, going=True, logLevel="debug"), resource("young", 2, logLevel="info")
+    made = orders(BASE, [going, stays], CHARTS)
+    assert (made.installed, made.settings.log_level) == (True, LogLevel.INFO)
+    assert governing([stays, going]) == stays
+    assert governing([going]) == going
+
+
+def test_one_that_wants_the_agents_elsewhere_changes_nothing() -> None:
+    base = settings({"daemonset": "istio-system/istio-cni-node"})
+    asked = resource(logLevel="debug")
+    asked["spec"]["cni"] = {"components": {"cni": {"namespace": "kube-system"}}, "enabled": False}
+    made = orders(base, [asked], Orders(base))
+    assert (made.settings, made.installed) == (base, True)
+    assert str(made.problems[0]).startswith("spec.cni.components.cni.namespace: saw kube-system, expected istio-system")
+
+
+def test_what_is_kept_is_recalled_over_the_settings_of_the_next_chart(tmp_path: Path) -> None:
+    socket = str(tmp_path / "agent.sock")
+    base = settings({"agent_socket": socket, "exclude_namespaces": "of-the-chart"})
+    assert recall(base) == Orders(base)
+    asked = resource(logLevel="debug", excludeNamespaces=["a", "b"])
+    asked["spec"]["cni"] = {"enabled": False}
+    made = orders(base, [asked], Orders(base))
+    keep(made)
+    assert (tmp_path / "orders.json").stat().st_mode & 0o777 == 0o600
+    assert recall(base) == made
+    later = settings({"agent_socket": socket, "ipv6": "never", "exclude_namespaces": "of-the-next"})
+    recalled = recall(later)
+    assert (recalled.settings.ipv6.value, recalled.settings.exclude_namespaces) == ("never", ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    "kept", [b"", b"{", b"[]", b"null", b"{}", b'{"changes": {"log_level": "loud"}, "controlPlane": null}', b"\xff"]
+)
+def test_what_is_not_understood_is_as_if_it_were_not_there(tmp_path: Path, kept: bytes) -> None:
+    base = settings({"agent_socket": str(tmp_path / "agent.sock")})
+    (tmp_path / "orders.json").write_bytes(kept)
+    assert recall(base) == Orders(base)
+
+
+def test_what_leaves_the_resource_goes_back_to_the_charts() -> None:
+    made = orders(BASE, [resource(excludeNamespaces=["a"])], CHARTS)
+    assert orders(BASE, [resource(logLevel="info")], made).settings.exclude_namespaces == ("of-the-chart",)
+
+
+def test_what_needs_another_pod_waits_for_it() -> None:
+    assert orders(BASE, [resource(cniBinDir="/other/bin")], CHARTS).settings == BASE
+
+
+def test_the_oldest_counts_for_everything() -> None:
+    young, old = resource("a-young", 2, logLevel="debug"), resource("old", 1, excludeNamespaces=["of-old"])
+    made = orders(BASE, [young, old], CHARTS)
+    assert made.control_plane is not None
+    assert made.control_plane.name == "old"
+    assert made.settings.log_level is BASE.log_level
+    assert governing([resource("b"), resource("a")]) == resource("a"), "of two of one second the first by name"
+
+
+@pytest.mark.parametrize("wrong", [{"logLevel": "loud"}, {"excludeNamespace": ["a"]}, {"excludeNamespaces": ["A"]}])
+def test_a_wrong_resource_changes_nothing(wrong: dict[str, Any]) -> None:
+    good = orders(BASE, [resource(excludeNamespaces=["good"])], CHARTS)
+    made = orders(BASE, [resource(**wrong)], good)
+    assert (made.settings, made.installed, made.control_plane) == (good.settings, True, good.control_plane)
+    assert made.problems[0].path.startswith(f"spec.values.cni.{next(iter(wrong))}")
+    assert orders(BASE, [resource(excludeNamespaces=["good"])], made) == good
+
+
+def test_enabled_false_takes_the_plugin_out_and_true_puts_it_back() -> None:
+    off = resource(logLevel="debug")
+    off["spec"]["cni"] = {"enabled": False}
+    made = orders(BASE, [off], CHARTS)
+    assert (made.installed, made.reason) == (False, "IstioControlPlane istio-system/mesh says enabled: false")
+    assert made.settings.log_level is LogLevel.DEBUG
+    assert orders(BASE, [resource()], made).installed
+
+
+@pytest.mark.parametrize("wrong", [{}, {"logLevel": "loud"}])
+def test_one_that_is_being_deleted_takes_the_plugin_out(wrong: dict[str, Any]) -> None:
+    good = orders(BASE, [resource(excludeNamespaces=["good"])], CHARTS)
+    made = orders(BASE, [resource(going=True, **wrong)], good)
+    assert (made.installed, made.settings) == (False, good.settings)
+    assert made.control_plane == good.control_plane
+
+
+def test_and_it_stays_out_when_that_is_gone_until_there_is_another() -> None:
+    good = orders(BASE, [resource()], CHARTS)
+    gone = orders(BASE, [], good)
+    assert (gone.installed, gone.reason) == (False, "IstioControlPlane istio-system/mesh is deleted")
+    assert orders(BASE, [], gone) == gone
+    assert orders(BASE, [resource("other")], gone).installed
+
+
+def test_when_the_oldest_goes_the_next_one_counts() -> None:
+    both = [resource("old"), resource("young", 2, excludeNamespaces=["of-young"])]
+    made = orders(BASE, both[1:], orders(BASE, both, CHARTS))
+    assert (made.installed, made.settings.exclude_namespaces) == (True, ("of-young",))

@@ -1,0 +1,36 @@
+"""What all tests share: the tiers that they are in, and a node's folders."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support.ondisk import PRIMARY, NodeOnDisk
+
+# No time limits, as the machine may be busy, and nothing is left in the tree.
+settings.register_profile("tests", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
+
+TIERS = {"pure", "kernel", "containerd", "apiserver", "e2e"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse tests of no tier or of several, so that `make test-fast` leaves none out by mistake.
+
+    Raises:
+        pytest.UsageError: with the first such test.
+    """
+    for item in items:
+        tiers = TIERS & {mark.name for mark in item.iter_markers()}
+        if len(tiers) != 1:
+            raise pytest.UsageError(
+                f"{item.nodeid}: saw tiers {sorted(tiers)}, expected one of {sorted(TIERS)}: set pytestmark"
+            )
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> NodeOnDisk:
+    """A node whose primary CNI has written its conflist."""
+    on_disk = NodeOnDisk.make(tmp_path)
+    (on_disk.conf / "10-primary.conflist").write_bytes(PRIMARY)
+    return on_disk

@@ -1,0 +1,57 @@
+"""How a deleted resource leaves, step by step."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from installer.controller.finalizer import REMOVED, Move, Step, step, unanswered
+from tests.controller.samples import NOW, pod, report
+
+pytestmark = pytest.mark.pure
+
+DEADLINE = timedelta(seconds=300)
+BARELY = NOW + DEADLINE - timedelta(microseconds=1)
+LATE = NOW + DEADLINE
+LEFT, PODS = ("node1", "node2"), ("pod on node1",)
+WAIT, PARK, RELEASE = Move
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ({"unanswered": LEFT, "pods": PODS}, Step(WAIT, LEFT)),
+        ({"unanswered": LEFT, "pods": PODS, "now": BARELY}, Step(WAIT, LEFT)),
+        ({"unanswered": LEFT, "pods": PODS, "now": LATE}, Step(PARK, LEFT, overdue=True)),
+        ({"pods": PODS}, Step(PARK)),
+        ({"pods": PODS, "now": LATE}, Step(PARK)),
+        ({"parked": True, "pods": PODS}, Step(WAIT, PODS)),
+        ({"parked": True, "pods": PODS, "now": BARELY}, Step(WAIT, PODS)),
+        ({"parked": True, "pods": PODS, "now": LATE}, Step(RELEASE, PODS, overdue=True)),
+        ({"parked": True}, Step(RELEASE)),
+        ({"parked": True, "now": LATE}, Step(RELEASE)),
+        ({"parked": True, "unanswered": LEFT}, Step(RELEASE, LEFT, overdue=True)),
+        ({"parked": True, "unanswered": LEFT, "pods": PODS, "now": LATE}, Step(RELEASE, PODS, overdue=True)),
+        ({"succeeded": True, "unanswered": LEFT, "pods": PODS}, Step(RELEASE)),
+        ({"succeeded": True, "unanswered": LEFT, "pods": PODS, "now": LATE}, Step(RELEASE)),
+    ],
+)
+def test_each_step(seen: dict[str, Any], expected: Step) -> None:
+    quiet: dict[str, Any] = {"now": NOW, "succeeded": False, "unanswered": (), "parked": False, "pods": ()}
+    assert step(**quiet | {"deleted": NOW, "deadline": DEADLINE} | seen) == expected
+
+
+def test_nodes_that_may_still_have_something_are_those_that_have_not_said_removed() -> None:
+    reports = {
+        "installed": report(),
+        "not": report(state="NotInstalled"),
+        "mute": report(state=""),
+        "removed": report(state=REMOVED),
+        "gone": report(),
+    }
+    pods = {name: pod() for name in ("started", "removed", "installed", "went")}
+    pods["stuck"] = pod(started=False)
+    nodes = {"empty", "stuck", "started", "removed", "mute", "not", "installed"}
+    assert unanswered(nodes, reports, pods) == ("installed", "mute", "not", "started")

@@ -1,0 +1,117 @@
+"""What the controller says in place of agents that do not run, and when it says nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from installer.controller.node_lifecycle import words
+from installer.controller.nodes import State, Verdict
+from installer.controller.plan import World
+from installer.fleet.objects import AgentPod, Node, Report
+
+pytestmark = pytest.mark.pure
+
+NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(hours=1)
+NODE = Node("node1", "its-uid", LONG_AGO, "7", {}, ())
+POD = AgentPod("agent-1", "uid", "node1", LONG_AGO, False, False, "1", "FailedMount", "", started=False)
+RUNNING = replace(POD, reason="NotReady", started=True)
+REPORT = Report("node1", "Installed", "0.1.0", True, "Redirecting", "well", LONG_AGO, None, LONG_AGO, "12")
+FAILED = Verdict("node1", State.FAILED, "FailedMount", "set cniBinDir")
+SAID = replace(REPORT, state="", ready=False, reason="FailedMount", message="set cniBinDir", since=LONG_AGO)
+
+
+def said(
+    verdict: Verdict | None = FAILED, pod: AgentPod | None = POD, report: Report | None = REPORT
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return version and condition of what is to be written."""
+    reports = {"node1": report} if report and report.state else {}
+    unreported = {"node1": report} if report and not report.state else {}
+    world = World([], None, {"node1": NODE}, reports, {"node1": pod} if pod else {}, unreported=unreported)
+    return [(each.version, each.condition) for each in words(world, [verdict] if verdict else [], NOW)]
+
+
+CONDITION = {"type": "Ready", "status": "False", "reason": "FailedMount", "message": "set cniBinDir"}
+JUST_NOW, THEN = "2026-05-01T12:00:00Z", "2026-05-01T11:00:00Z"
+
+
+def test_an_agent_that_does_not_start_is_spoken_for() -> None:
+    assert said() == [("12", CONDITION | {"lastTransitionTime": JUST_NOW})]
+    assert said(report=None) == [("", CONDITION | {"lastTransitionTime": JUST_NOW})]
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.SILENT])
+def test_so_is_one_that_is_not_there(state: State) -> None:
+    verdict = Verdict("node1", state, "NoAgent", "is the node up?")
+    assert [each["reason"] for _, each in said(verdict, pod=None)] == ["NoAgent"]
+
+
+@pytest.mark.parametrize("state", [State.UPDATING, State.MENDING, State.READY])
+def test_nothing_is_said_while_patience_lasts_or_all_is_well(state: State) -> None:
+    assert said(replace_state(state)) == []
+
+
+def replace_state(state: State) -> Verdict:
+    return FAILED._replace(state=state)
+
+
+def test_an_agent_that_runs_speaks_for_itself() -> None:
+    assert said(pod=RUNNING) == []
+    assert said(pod=replace(POD, ready=True)) == []
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(0, 0), (9, 0), (10, 1)])
+def test_what_has_just_been_written_is_left_alone(seconds: int, count: int) -> None:
+    assert len(said(report=replace(REPORT, written=NOW - timedelta(seconds=seconds)))) == count
+
+
+def test_the_same_is_said_once_and_since_when_stays() -> None:
+    assert said(report=SAID) == []
+    assert said(report=replace(SAID, message="another")) == [("12", CONDITION | {"lastTransitionTime": THEN})]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "after"),
+    [
+        ("ErrImagePull", "ImagePullBackOff", 600),
+        ("Error", "CrashLoopBackOff", 600),
+        ("FailedMount", "FailedMount", 600),
+        ("FailedMount", "ImagePullBackOff", 10),
+    ],
+)
+def test_what_the_kubelet_says_in_turns_is_written_now_and_then(before: str, now: str, after: int) -> None:
+    for seconds, count in ((after - 1, 0), (after, 1)):
+        told = replace(SAID, reason=before, message="before", written=NOW - timedelta(seconds=seconds))
+        assert len(said(FAILED._replace(reason=now), report=told)) == count
+
+
+def test_that_it_contradicts_the_agents_own_word_is_known() -> None:
+    for report, expected in ((REPORT, True), (replace(REPORT, ready=False), False), (SAID, None), (None, False)):
+        world = World([], None, {"node1": NODE}, {"node1": report} if report else {}, {"node1": POD})
+        assert [each.contradicts for each in words(world, [FAILED], NOW)] == ([] if expected is None else [expected])
+
+
+def test_where_no_agent_is_to_be_any_more_nothing_is_failed_any_more() -> None:
+    for verdict in (None, replace_state(State.READY)):
+        assert [(each["reason"], each["status"]) for _, each in said(verdict, None, SAID)] == [("Removed", "False")]
+    assert said(None, None, REPORT) == [], "that an agent has said something stays"
+    assert said(replace_state(State.UPDATING), None, SAID) == []
+
+
+def test_a_node_that_is_gone_is_not_spoken_of() -> None:
+    world = World([], None, {}, {}, {}, unreported={"node1": SAID})
+    assert [*words(world, [FAILED], NOW)] == []
+
+
+@pytest.mark.parametrize("reason", ["", "no word", "Ünicode", "-"])
+def test_a_reason_that_the_definition_refuses_is_replaced(reason: str) -> None:
+    assert [each["reason"] for _, each in said(FAILED._replace(reason=reason))] == ["NotReady"]
+
+
+def test_a_message_is_no_longer_than_the_definition_has_it() -> None:
+    ((_, condition),) = said(FAILED._replace(message="x" * 40000))
+    assert len(condition["message"]) == 32768

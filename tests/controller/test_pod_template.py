@@ -1,0 +1,220 @@
+"""What a resource makes of the DaemonSet, laid over what the chart says; and whether that is there already."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from installer.config.control_plane import Wanted, wanted
+from installer.controller import field_ownership, pod_template
+from installer.controller.pod_template import CHART_VALUES, RESOURCE_VALUES, RolloutError, is_fulfilled, wish
+from installer.kube.names import CONTROLLER, PARKED
+from tests.chart.references import IMAGES
+from tests.controller import samples
+from tests.controller.samples import CHARTS, LINUX, TEMPLATE, daemonset, resource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+pytestmark = pytest.mark.pure
+
+ASKED: dict[str, Any] = {
+    "hub": "of.resource/mesh/",
+    "tag": 20191204,
+    "pullPolicy": "Never",
+    "podAnnotations": {"of": "resource", "resource": "alone"},
+    "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}},
+    "cniBinDir": "/of/resource/bin",
+    "cniConfDir": "/of/resource/net.d",
+}
+NOTE = ("f:metadata", "f:annotations", f"f:{RESOURCE_VALUES}")
+CHARTS_NOTE = ("f:metadata", "f:annotations", f"f:{CHART_VALUES}")
+OF_OTHERS = {"logLevel": "debug", "psp_cluster_role": "lenient", "excludeNamespaces": ["a"], "repairMode": "none"}
+
+
+def asks(**cni: Any) -> Wanted:
+    read = wanted(resource(values={"cni": cni}))
+    assert isinstance(read, Wanted)
+    return read
+
+
+def template(of: Wanted | None, *, parked: bool = False) -> dict[str, Any]:
+    made: dict[str, Any] = wish(daemonset(), of, parked=parked).manifest(daemonset())["spec"]["template"]
+    return made
+
+
+def test_the_values_that_need_other_pods_are_taken_over_and_no_others() -> None:
+    assert pod_template.overriding(asks(**ASKED | OF_OTHERS)) == ASKED | {"tag": "20191204"}
+    assert pod_template.overriding(asks(**OF_OTHERS)) == {}
+    assert pod_template.overriding(None) == {}
+
+
+def test_without_a_resource_and_of_values_that_need_no_other_pods_nothing_but_the_note_is_owned() -> None:
+    for of in (None, asks(**OF_OTHERS)):
+        wished = wish(daemonset(), of, parked=False)
+        assert (wished.own, wished.returned) == ({NOTE: "{}"}, {})
+        assert "spec" not in wished.manifest(daemonset())
+
+
+def test_what_a_resource_asks_for_is_owned_and_nothing_besides() -> None:
+    made = template(asks(**ASKED))
+    assert made.keys() == {"metadata", "spec"}
+    assert made["spec"].keys() == {"containers", "volumes"}
+    (container,) = made["spec"]["containers"]
+    assert container["image"] == "of.resource/mesh/install-cni:20191204"
+    assert container["imagePullPolicy"] == "Never"
+    assert container["resources"] == {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}
+    assert made["metadata"]["annotations"] == {"of": "resource", "resource": "alone"}
+    assert [each["value"] for each in container["env"]] == ["/of/resource/bin", "/of/resource/net.d"]
+    assert [each["hostPath"]["path"] for each in made["spec"]["volumes"]] == ["/of/resource/bin", "/of/resource/net.d"]
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_each_value_alone_is_owned_alone(name: str) -> None:
+    wished = wish(daemonset(), asks(**{name: ASKED[name]}), parked=False)
+    others = wish(daemonset(), asks(**{key: value for key, value in ASKED.items() if key != name}), parked=False)
+    both = wished.own.keys() & others.own.keys() - {NOTE}
+    image = {field for field in both if field[-1] == "f:image"}
+    assert both == image
+    assert bool(image) is (name in ("hub", "tag"))
+
+
+def test_what_leaves_the_resource_goes_back_to_the_charts_value_and_owner() -> None:
+    chart = samples.owner("helm", [CHARTS_NOTE])
+    seen = daemonset(wish(daemonset(), asks(**ASKED), parked=False))
+    seen["metadata"]["managedFields"].append(chart)
+    wished = wish(seen, asks(pullPolicy="Never"), parked=False)
+    assert not is_fulfilled(seen, wished)
+    made = wished.manifest(seen)["spec"]["template"]
+    (container,) = made["spec"]["containers"]
+    assert container["image"] == "of.chart/mesh/install-cni:1"
+    assert container["resources"] == {"requests": {"cpu": "20m"}}, "the chart says nothing of limits"
+    assert made["metadata"]["annotations"] == {"of": "chart"}
+    ours, theirs = wished.handed_over(seen | {"metadata": seen["metadata"]})
+    assert theirs["manager"] == "helm"
+    helms = field_ownership.applied_by({"metadata": {"managedFields": [theirs]}}, "helm")
+    assert helms == {CHARTS_NOTE, *wished.returned}
+    # What nobody else wants goes with the apply before.
+    kept = field_ownership.applied_by({"metadata": {"managedFields": [ours]}}, CONTROLLER)
+    assert kept >= wished.own.keys()
+    assert not kept & wished.returned.keys()
+
+
+def test_who_has_applied_the_chart_gets_it_rather_than_who_has_updated_it() -> None:
+    seen = daemonset(wish(daemonset(), asks(tag="2"), parked=False))
+    for operation in ("Update", "Apply"):
+        seen["metadata"]["managedFields"].append(samples.owner("helm", [CHARTS_NOTE], operation))
+    wished = wish(seen, None, parked=False)
+    by_operation = {each["operation"]: each for each in wished.handed_over(seen) if each["manager"] == "helm"}
+    assert "f:spec" in by_operation["Apply"]["fieldsV1"]
+    assert "f:spec" not in by_operation["Update"]["fieldsV1"]
+
+
+def test_the_object_says_whose_it_is_and_what_was_laid_over_it() -> None:
+    made = wish(daemonset(), asks(tag="2", hub="h"), parked=False).manifest(daemonset())
+    assert made.keys() == {"apiVersion", "kind", "metadata", "spec"}
+    assert (made["apiVersion"], made["kind"]) == ("apps/v1", "DaemonSet")
+    annotations = {RESOURCE_VALUES: '{"hub": "h", "tag": "2"}'}
+    assert made["metadata"] == {"namespace": "mesh", "name": "istio-cni-node", "annotations": annotations}
+
+
+@pytest.mark.parametrize(("hub", "tag"), IMAGES)
+def test_the_image_is_that_of_hub_and_tag(hub: str, tag: str | int) -> None:
+    (container,) = template(asks(hub=hub, tag=tag))["spec"]["containers"]
+    assert container["image"] == IMAGES[hub, tag]
+
+
+def test_an_empty_tag_is_the_charts() -> None:
+    (container,) = template(asks(hub="h", tag=""))["spec"]["containers"]
+    assert container["image"] == f"h/install-cni:{CHARTS['tag']}"
+
+
+def test_parked_no_node_fits_and_then_again_those_that_did() -> None:
+    parked = daemonset(wish(daemonset(), None, parked=True))
+    assert parked["spec"]["template"]["spec"]["nodeSelector"] == LINUX | PARKED
+    assert pod_template.is_parked(parked)
+    assert not pod_template.is_parked(daemonset())
+    by_another = deepcopy(parked)
+    del by_another["metadata"]["managedFields"]
+    for each in (parked, by_another):
+        again = wish(each, None, parked=False)
+        assert not is_fulfilled(each, again)
+        seen = samples.written(each, again)
+        assert seen["spec"]["template"]["spec"]["nodeSelector"] == LINUX
+        assert is_fulfilled(seen, wish(seen, None, parked=False))
+    for each in (parked, daemonset()):
+        assert pod_template.unparked(each).is_for("", LINUX | {"a": "b"})
+        assert not pod_template.unparked(each).is_for("", {"kubernetes.io/os": "windows"})
+        assert not pod_template.unparked(each).is_for("", {})
+
+
+@pytest.mark.parametrize("of", [None, asks(**ASKED)], ids=["chart", "resource"])
+@pytest.mark.parametrize("parked", [False, True])
+def test_nothing_is_to_be_written_where_all_is_there_and_something_where_anything_is_not(
+    of: Wanted | None, parked: bool
+) -> None:
+    wished = wish(daemonset(), of, parked=parked)
+    assert not is_fulfilled(daemonset(), wished)
+    seen = daemonset(wished)
+    assert is_fulfilled(seen, wish(seen, of, parked=parked))
+    for field in wished.own:
+        changed = {**wished.own, field: "another"}
+        assert not is_fulfilled(seen, pod_template.Wish(changed, {})), field
+    assert len(wished.own) == 1 + parked + (10 if of else 0)
+
+
+def test_what_is_owned_and_not_asked_for_is_something_to_be_written() -> None:
+    seen = daemonset(wish(daemonset(), asks(**ASKED), parked=False))
+    wished = wish(seen, None, parked=False)
+    assert pod_template.owns_more(seen, wished)
+    assert not is_fulfilled(seen, pod_template.Wish(wished.own, {}))
+
+
+@pytest.mark.parametrize("path", ["containers", "volumes", "nodeSelector"])
+def test_a_daemonset_without_a_list_that_is_asked_for_lacks_it(path: str) -> None:
+    wished = wish(daemonset(), asks(**ASKED), parked=True)
+    seen = daemonset(wished)
+    del seen["spec"]["template"]["spec"][path]
+    assert not is_fulfilled(seen, wished)
+
+
+@pytest.mark.parametrize(
+    ("chart", "seen", "missing"),
+    [
+        (None, "None", sorted(CHARTS)),
+        ("", "None", sorted(CHARTS)),
+        ("{", "'{'", sorted(CHARTS)),
+        ("[]", "'[]'", sorted(CHARTS)),
+        ("{}", "'{}'", sorted(CHARTS)),
+        (json.dumps(dict.fromkeys(map(str, range(100)))), "'{", sorted(CHARTS)),
+        (json.dumps({key: value for key, value in CHARTS.items() if key not in ("hub", "tag")}), "'{", ["hub", "tag"]),
+    ],
+)
+def test_of_another_charts_daemonset_it_says_what_is_missing(chart: str | None, seen: str, missing: list[str]) -> None:
+    with pytest.raises(RolloutError) as error:
+        wish(daemonset(chart=chart), None, parked=False)
+    said = str(error.value)
+    assert said.startswith(f"DaemonSet mesh/istio-cni-node: saw the annotation {CHART_VALUES}={seen}")
+    assert f", expected a JSON object with {', '.join(missing)}; helm upgrade with the chart of this" in said
+    assert len(said) < 600
+
+
+@pytest.mark.parametrize(
+    ("annotations", "is_of_a_resource", "generation"),
+    [
+        (None, False, ""),
+        ({}, False, ""),
+        ({RESOURCE_VALUES: ""}, False, ""),
+        ({RESOURCE_VALUES: "{}", "deprecated.daemonset.template.generation": TEMPLATE}, False, TEMPLATE),
+        ({RESOURCE_VALUES: '{"tag": "2"}'}, True, ""),
+    ],
+)
+def test_what_its_annotations_say(
+    annotations: Mapping[str, str] | None, is_of_a_resource: bool, generation: str
+) -> None:
+    seen = {"metadata": {"annotations": annotations} if annotations is not None else {}}
+    assert pod_template.is_of_a_resource(seen) is is_of_a_resource
+    assert pod_template.template_generation(seen) == generation

@@ -1,0 +1,100 @@
+"""What libcni keeps of thousands of pods costs nothing while nothing changes, whether it is understood or not (F37)."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import PosixPath
+from typing import TYPE_CHECKING
+
+import pytest
+
+from installer.host import cni_cache
+from installer.host.cni_cache import Sandboxes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.kernel
+
+GOOD, BAD = 300, 300
+
+
+class CountedPath(PosixPath):
+    """A path whose files are counted as they are looked at."""
+
+    looked_at: int = 0
+
+    def lstat(self) -> os.stat_result:
+        CountedPath.looked_at += 1
+        return super().lstat()
+
+
+def kept(number: int, *, is_good: bool = True) -> str:
+    """Write a result as libcni keeps that of Calico: no interface has a sandbox."""
+    of = {"K8S_POD_NAMESPACE": "shop", "K8S_POD_NAME": f"cart-{number}", "K8S_POD_UID": f"uid-{number}"}
+    ip = {"version": "4", "address": f"10.1.{number // 256}.{number % 256}/32"}
+    result = {"cniVersion": "0.3.1", "interfaces": [{"name": f"cali{number}"}], "ips": [ip]}
+    made = {"containerId": str(number), "ifName": "eth0", "cniArgs": [*of.items()], "result": result}
+    return json.dumps({"kind": "cniCacheV1"} | made if is_good else made)
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Results that are there for long, as a node that was never drained has them."""
+    monkeypatch.setattr(cni_cache, "FRESH", 0.0)
+    monkeypatch.setattr(cni_cache, "CLOCK", 0.0)
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for number in range(GOOD + BAD):
+        (folder / f"k8s-{number}-eth0").write_text(kept(number, is_good=number < GOOD))
+    os.utime(folder, (1, 1))
+    return folder
+
+
+def test_a_file_is_looked_at_once_as_long_as_the_directory_is_as_it_was(results: Path) -> None:
+    found = Sandboxes(CountedPath(results.parent))
+    found.look()
+    first = found.look()
+    assert (len(first), len(found.unreadable)) == (GOOD, BAD)
+    CountedPath.looked_at = 0
+    for _ in range(50):
+        assert found.look() is first
+    assert CountedPath.looked_at == 0
+
+
+def test_what_comes_changes_and_goes_is_noticed(results: Path) -> None:
+    found = Sandboxes(results.parent)
+    found.look()
+    first = found.look()
+    (results / "k8s-new-eth0").write_text(kept(1000))
+    assert {*found.look()} - {*first} == {each for each in found.look() if each.name == "cart-1000"}
+    (results / f"k8s-{GOOD}-eth0").unlink()  # one that was not understood
+    (results / f"k8s-{GOOD + 1}-eth0.tmp").write_text(kept(GOOD + 1))
+    (results / f"k8s-{GOOD + 1}-eth0.tmp").rename(results / f"k8s-{GOOD + 1}-eth0")
+    assert len(found.look()) == GOOD + 2
+    assert len(found.unreadable) == BAD - 2
+    for each in [*results.iterdir()]:
+        each.unlink()
+    assert (found.look(), found.unreadable) == ((), [])
+    results.rmdir()
+    assert found.look() == ()
+
+
+def test_one_that_is_still_being_written_is_read_again_and_not_told_of(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Sandboxes(results.parent)
+    for _ in range(2):
+        found.look()
+    monkeypatch.setattr(cni_cache, "FRESH", 10.0)
+    monkeypatch.setattr(cni_cache, "CLOCK", 5.0)
+    file = results / "k8s-late-eth0"
+    file.write_text(kept(1000)[:40])
+    found.look()
+    os.utime(results, (1, 1))
+    found.look()
+    assert len(found.unreadable) == BAD
+    file.write_text(kept(1000))  # in place: the directory does not tell
+    assert "cart-1000" in {each.name for each in found.look()}
+    assert len(found.unreadable) == BAD

@@ -1,0 +1,122 @@
+"""A plugin file with the right bytes that cannot be executed: the node is not ready, and no entry names it (F41)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from installer.agent.reconciler import Node, UnusableError
+from installer.config.desired import Orders
+from installer.host import trial
+from installer.host.files import Access, Directory
+from tests.support.call import FROZEN
+from tests.support.ondisk import PLUGIN_BYTES, PRIMARY, VERSIONS, NodeOnDisk, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+pytestmark = pytest.mark.kernel
+
+
+def for_another_machine() -> bytes:
+    """The real plugin, said to be for another architecture."""
+    content = bytearray(FROZEN.read_bytes())
+    struct.pack_into("<H", content, 18, 62 if os.uname().machine == "aarch64" else 183)
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (for_another_machine(), f"Exec format error, expected a program for {os.uname().machine}"),
+        (FROZEN.read_bytes()[:100], "Exec format error"),
+        (b"#!/nowhere/sh\n", "No such file or directory, expected a program for"),
+        (b"#!/bin/sh\nexit 3\n", "saw exit status 3 and no output for VERSION"),
+        (b"#!/bin/sh\necho hello\n", "saw exit status 0 and b'hello"),
+        (b"#!/bin/sh\nkill -ILL $$\n", "saw its end by SIGILL for VERSION"),
+        (b"#!/bin/sh\nkill -SYS $$\n", "saw its end by SIGSYS for VERSION"),
+    ],
+    ids=["architecture", "truncated", "interpreter", "fails", "no plugin", "instruction", "system call"],
+)
+def test_what_cannot_be_executed_is_named_and_gets_no_entry(node: NodeOnDisk, content: bytes, reason: str) -> None:
+    installed = node.install()
+    node.settings.plugin_file.write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(UnusableError, match="istio-cni ") as seen:
+            installed.look(thorough=True)
+        assert reason in str(seen.value)
+        assert node.files() == {"10-primary.conflist": PRIMARY}, "with the entry no pod would start"
+    node.settings.plugin_file.write_bytes(PLUGIN_BYTES)
+    settle(installed)
+    assert node.has_entry("10-primary.conflist")
+
+
+def test_the_real_plugin_passes(node: NodeOnDisk) -> None:
+    node.settings.plugin_file.write_bytes(FROZEN.read_bytes())
+    node.install()
+    assert node.has_entry("10-primary.conflist")
+
+
+@pytest.mark.parametrize("doing", [b"sleep 60", b"kill -KILL $$", b"kill -SEGV $$", b"kill -BUS $$", b"kill -40 $$"])
+def test_what_may_be_the_nodes_doing_of_the_moment_takes_no_entry_out(
+    node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch, doing: bytes
+) -> None:
+    installed = node.install()
+    monkeypatch.setattr(trial, "PATIENCE", 2.0)
+    node.settings.plugin_file.write_bytes(b"#!/bin/sh\n" + doing + b"\n")
+    with pytest.raises(OSError, match="VERSION"):
+        installed.look(thorough=True)
+    assert node.has_entry("10-primary.conflist")
+    with pytest.raises(OSError, match="VERSION"):
+        installed.look(thorough=False)
+    node.settings.plugin_file.write_bytes(PLUGIN_BYTES)
+    settle(installed)
+
+
+def test_it_is_run_once_as_long_as_it_stays_as_it_is(node: NodeOnDisk, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    runs.touch()
+    counting = b"#!/bin/sh\necho run >>" + os.fsencode(runs) + b"\n"
+    node.settings.plugin_file.write_bytes(counting + VERSIONS)
+    installed = node.install()
+    for _ in range(5):
+        installed.look(thorough=True)
+    assert runs.read_text().count("run") == 1
+    os.utime(node.plugin)
+    installed.look(thorough=False)
+    assert runs.read_text().count("run") == 2
+    node.settings.plugin_file.write_bytes(counting + b"exit 1\n")
+    count = []
+    for thorough in (True, False, False, True):
+        _look(installed, thorough=thorough)
+        count.append(runs.read_text().count("run"))
+    assert count == [3, 3, 3, 4], "what failed is tried again with each resync, not with each event"
+
+
+def test_a_file_system_that_keeps_no_permissions_is_named_and_not_written_to_again_and_again(
+    node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, written = Directory.write, []
+
+    def as_vfat_does(folder: Directory, name: str, content: Iterable[bytes], access: Access) -> None:
+        write(folder, name, content, access)
+        os.chmod(name, 0o644, dir_fd=folder.fd)
+        written.append(name)
+
+    monkeypatch.setattr(Directory, "write", as_vfat_does)
+    reconciled = Node(lambda: Orders(node.settings), lambda: True)
+    for _ in range(5):
+        with pytest.raises(UnusableError, match="saw mode 644 of 0:0 after it was written, expected 755"):
+            reconciled.look(thorough=False)
+    assert written == ["istio-cni"]
+    assert node.files() == {"10-primary.conflist": PRIMARY}
+
+
+def _look(node: Node, *, thorough: bool) -> None:
+    with contextlib.suppress(UnusableError):
+        node.look(thorough=thorough)

@@ -1,0 +1,141 @@
+"""Uninstall: everything back as it was, in the right order, with a reason where it cannot be."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from installer.host.files import lock
+from installer.main import main
+from tests.support.ondisk import PRIMARY, SINGLE, NodeOnDisk
+
+pytestmark = pytest.mark.kernel
+
+
+def uninstall(node: NodeOnDisk) -> Result:
+    flags = ("cni_bin_dir", "cni_conf_dir", "plugin_file", "agent_socket")
+    arguments = [t for name in flags for t in ("--" + name.replace("_", "-"), str(getattr(node.settings, name)))]
+    return CliRunner().invoke(main, ["uninstall", *arguments])
+
+
+def test_it_takes_all_out_and_says_so(node: NodeOnDisk) -> None:
+    os.close(lock(node.settings.agent_socket))
+    node.settings.agent_socket.touch()
+    node.install()
+    (node.conf / ".10-x.conflist.istio-cni-tmp").touch()
+    (node.bin / ".istio-cni.istio-cni-tmp").touch()
+    result = uninstall(node)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        f"{node.conf}/10-primary.conflist: entry taken out",
+        f"{node.conf}/.10-x.conflist.istio-cni-tmp: deleted",
+        f"{node.bin}/.istio-cni.istio-cni-tmp: deleted",
+        f"{node.plugin}: deleted",
+        f"{node.settings.agent_socket}: deleted",
+        f"{node.settings.agent_socket}.lock: deleted",
+    ]
+    assert node.files() == {"10-primary.conflist": PRIMARY}
+    assert list(node.bin.iterdir()) == []
+    assert not node.settings.agent_socket.parent.exists()
+
+
+def test_a_single_configuration_is_the_same_file_all_the_time(tmp_path: Path) -> None:
+    node = NodeOnDisk.make(tmp_path)
+    (node.conf / "10-primary.conf").write_bytes(SINGLE)
+    before = (node.conf / "10-primary.conf").stat()
+    node.install()
+    assert uninstall(node).exit_code == 0
+    assert node.files() == {"10-primary.conf": SINGLE}
+    assert (node.conf / "10-primary.conf").stat() == before
+
+
+def test_it_may_be_run_again_and_on_a_node_without_anything(node: NodeOnDisk) -> None:
+    node.install()
+    assert uninstall(node).exit_code == 0
+    again = uninstall(node)
+    assert (again.exit_code, again.stdout) == (0, "there was nothing to take out\n")
+    (node.conf / "10-primary.conflist").unlink()
+    node.conf.rmdir()
+    node.bin.rmdir()
+    assert uninstall(node).exit_code == 0
+
+
+def test_while_an_agent_runs_it_takes_nothing_out(node: NodeOnDisk) -> None:
+    node.install()
+    held = lock(node.settings.agent_socket)
+    try:
+        result = uninstall(node)
+    finally:
+        os.close(held)
+    assert result.exit_code == 1
+    assert "saw an agent running on this node" in result.stderr
+    assert node.has_entry("10-primary.conflist")
+    assert node.plugin.exists()
+
+
+def test_the_plugin_file_stays_where_the_entry_cannot_be_taken_out(node: NodeOnDisk) -> None:
+    node.install()
+    immutable = ["/usr/bin/chattr", "+i", str(node.conf / "10-primary.conflist")]
+    subprocess.run(immutable, check=True)
+    try:
+        result = uninstall(node)
+    finally:
+        subprocess.run(["/usr/bin/chattr", "-i", immutable[2]], check=True)
+    assert result.exit_code == 1
+    assert f"{node.conf}/10-primary.conflist: Operation not permitted; the agent must run as root" in result.stderr
+    assert node.has_entry("10-primary.conflist")
+    assert node.plugin.exists()
+    assert uninstall(node).exit_code == 0
+
+
+def test_from_directories_that_were_left_it_takes_all_out_and_nothing_else(node: NodeOnDisk, tmp_path: Path) -> None:
+    node.install()
+    left = NodeOnDisk.make(tmp_path / "left")
+    (left.conf / "10-primary.conf").write_bytes(SINGLE)
+    left.install()
+    held = lock(node.settings.agent_socket)
+    node.settings.agent_socket.touch()
+    try:
+        result = CliRunner().invoke(main, ["uninstall", "--from", str(left.bin), "--from", str(left.conf)])
+    finally:
+        os.close(held)
+    assert result.exit_code == 0, result.stderr
+    said = [line.partition(": ") for line in result.stdout.splitlines()]
+    assert [name for name, _, _ in said][-1] == str(left.plugin), (
+        "the plugin file last, in whichever order they are named"
+    )
+    assert left.files() == {"10-primary.conf": SINGLE}
+    assert list(left.bin.iterdir()) == []
+    assert node.has_entry("10-primary.conflist")
+    assert node.plugin.exists()
+    assert node.settings.agent_socket.exists()
+
+
+@pytest.mark.parametrize("name", ["run", "uninstall"])
+def test_help_tells_of_every_setting(name: str) -> None:
+    text = CliRunner().invoke(main, [name, "--help"]).stdout
+    assert "--health-address HOST:PORT" in text
+    assert "HEALTH_ADDRESS" in text
+
+
+def test_links_stay_inside(tmp_path: Path) -> None:
+    root = tmp_path / "host"
+    left = NodeOnDisk.make(root / "var" / "data" / "1")
+    (left.conf / "10-primary.conf").write_bytes(SINGLE)
+    left.install()
+    (root / "var" / "data" / "current").symlink_to("/var/data/1")  # absolute, as k3s has it
+    (root / "etc").mkdir()
+    (root / "etc" / "bin").symlink_to("../var/data/current/bin")
+    result = CliRunner().invoke(main, ["uninstall", f"--root={root}", "--from=/etc/bin"])
+    assert result.stdout == "/etc/bin/istio-cni: deleted\n", result.stderr
+    assert not left.plugin.exists()
+
+
+@pytest.mark.parametrize("link", ["/loop", "/nowhere"])
+def test_what_is_no_directory_is_named(tmp_path: Path, link: str) -> None:
+    (tmp_path / "loop").symlink_to("/loop")
+    result = CliRunner().invoke(main, ["uninstall", f"--root={tmp_path}", f"--from={link}"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"{link}: "), result.stderr

@@ -1,1 +1,0 @@
-"""The installer half of the node agent, on real directories."""

@@ -1,0 +1,54 @@
+"""Whose netns is whose, where the one that the runtime has named is gone (D14)."""
+
+from __future__ import annotations
+
+import ipaddress
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from installer.host.cni_cache import Sandbox
+from installer.repair.inspection import Found, Look, looked
+from installer.repair.netns_proof import Known, NetnsFiles
+from installer.repair.sandbox_index import Doubt, SandboxIndex
+from plugin.backend import Backend, Capability
+from plugin.pod import Pod
+from tests.support.netns import Netns
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.kernel
+
+ADDRESS = ipaddress.ip_address("10.0.0.7")
+STEPS = "link add eth0 type veth peer name peer", f"address add {ADDRESS}/24 dev eth0", "link set eth0 up"
+
+
+def known_of_one_whose_netns_is_gone(folder: Path, *others: Sandbox) -> Known | Doubt:
+    """What is known of a pod that has had an address, and whose sandbox has ended, as by a reboot."""
+    files = NetnsFiles(folder, folder)
+    pod = Pod("shop", "cart", "uid-1", {}, {}, (), (), running=True, ips=(str(ADDRESS),))
+    path = f"{folder}/cni-gone"
+    mine = Sandbox("id-1", "shop", "cart", "uid-1", path, path, (ADDRESS,), "k8s", False, 1000.0)
+    return SandboxIndex((mine, *others), files, was_added=lambda _: False, unreadable=lambda: ()).known(pod)
+
+
+def look(folder: Path, known: Known) -> Found:
+    """Look for that pod's redirect while another pod's netns has its address; on a worker, as the agent does."""
+    with Netns(folder / "cni-other") as netns, ThreadPoolExecutor(1) as workers:
+        for step in STEPS:
+            subprocess.run(["/usr/bin/nsenter", f"--net={netns.path}", "/sbin/ip", *step.split()], check=True)
+        wanted = Look(known, None, writes=False)
+        return workers.submit(looked, wanted, NetnsFiles(folder, folder), Capability(Backend.NFT)).result()
+
+
+@pytest.mark.parametrize("has_result", [True, False])  # written when its ADD has succeeded, not before
+def test_the_next_one_with_its_address_is_not_taken_for_it(tmp_path: Path, has_result: bool) -> None:
+    path = f"{tmp_path}/cni-other"
+    other = Sandbox("id-2", "bank", "till", "uid-2", path, path, (ADDRESS,), "k8s", True, 2000.0)
+    known = known_of_one_whose_netns_is_gone(tmp_path, *([other] if has_result else []))
+    assert isinstance(known, Known)
+    found = look(tmp_path, known)
+    assert found.unknown.endswith(f"{tmp_path}/cni-gone, which its network's result names, is gone")

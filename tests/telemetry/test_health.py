@@ -1,0 +1,114 @@
+"""Health over real HTTP: readiness line by line, and the metrics."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from installer.agent.backends import Backends
+from installer.agent.metrics import LineCounts, Metrics, PodCounts
+from installer.config.settings import HostPort
+from installer.fleet.state import Condition, NodeState, Repair
+from installer.telemetry.health import Health
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.pure
+
+
+class Agent:
+    """What health is told, and where it listens."""
+
+    def __init__(self) -> None:
+        self.conditions = [Condition("installed", None), Condition("pods", None)]
+        self.node = NodeState()
+        self.backends = Backends()
+        self.metrics = Metrics(
+            version="1.2.3",
+            node=lambda: self.node,
+            pods=lambda: PodCounts(known=7, unredirected=2),
+            backends=lambda: self.backends,
+            log_lines=lambda: LineCounts(2, 3),
+        )
+        self.health = Health(lambda: self.conditions, self.metrics.registry)
+        self.address = HostPort("", 0)
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """Ask as a kubelet does."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://{self.address.host}:{self.address.port}{path}") as answer,
+        ):
+            return answer.status, await answer.text()
+
+
+@pytest.fixture
+async def agent() -> AsyncIterator[Agent]:
+    made = Agent()
+    made.address = await made.health.start(HostPort("127.0.0.1", 0))
+    yield made
+    await made.health.stop()
+
+
+async def test_port_0_is_a_free_port_that_is_told(agent: Agent) -> None:
+    assert agent.address.port > 0
+    assert await agent.get("/healthz") == (200, "ok\n")
+
+
+async def test_a_port_that_is_taken_is_an_error(agent: Agent) -> None:
+    second = Agent()
+    with pytest.raises(OSError, match="in use"):
+        await second.health.start(agent.address)
+    await second.health.stop()
+
+
+async def test_readiness_tells_each_condition_and_its_reason(agent: Agent) -> None:
+    assert await agent.get("/readyz") == (200, "installed: ok\npods: ok\n")
+    agent.conditions[0] = Condition("installed", "/etc/cni/net.d: No such file or directory")
+    assert await agent.get("/readyz") == (503, "installed: /etc/cni/net.d: No such file or directory\npods: ok\n")
+
+
+async def test_readiness_names_a_file_whose_name_is_no_utf8(agent: Agent) -> None:
+    agent.conditions[0] = Condition("installed", os.fsdecode(b"10-\xff.conflist: No such file or directory"))
+    status, text = await agent.get("/readyz")
+    assert status == 503
+    assert r"10-\udcff.conflist: No such" in text
+
+
+async def test_metrics_tell_what_happened_and_what_is(agent: Agent) -> None:
+    agent.metrics.request("ADD", "redirect", 0.0042, "redirect")
+    agent.metrics.request("ADD", "pass", 0.0007, "excluded namespace")
+    agent.metrics.request("CHECK", "error", 0.002)
+    status, before = await agent.get("/metrics")
+    agent.node = NodeState(
+        installed=True, reason=None, repairs=3, last_repair=Repair(1000.5, "x"), skipped=(("x.conf", "empty"),)
+    )
+    _, after = await agent.get("/metrics")
+    assert status == 200
+    for line in (
+        'istio_cni_build_info{version="1.2.3"} 1.0',
+        "istio_cni_installed 0.0",
+        "istio_cni_repairs_total 0.0",
+        'istio_cni_requests_total{command="ADD",outcome="redirect"} 1.0',
+        'istio_cni_requests_total{command="CHECK",outcome="error"} 1.0',
+        'istio_cni_decisions_total{row="excluded namespace"} 1.0',
+        'istio_cni_add_duration_seconds_bucket{le="0.003",outcome="redirect"} 0.0',
+        'istio_cni_add_duration_seconds_bucket{le="0.005",outcome="redirect"} 1.0',
+        'istio_cni_add_duration_seconds_count{outcome="pass"} 1.0',
+        "istio_cni_pods 7.0",
+        "istio_cni_lost_log_lines_total 2.0",
+        "istio_cni_left_out_log_lines_total 3.0",
+    ):
+        assert line in before.splitlines()
+    assert "process_resident_memory_bytes" in before
+    for line in (
+        "istio_cni_installed 1.0",
+        "istio_cni_repairs_total 3.0",
+        "istio_cni_last_repair_timestamp_seconds 1000.5",
+        "istio_cni_skipped_files 1.0",
+    ):
+        assert line in after.splitlines()
