@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from installer.controller.events import News
-    from installer.controller.node_lifecycle import Words
+    from installer.controller.events import Event
+    from installer.controller.node_lifecycle import ConditionPatch
     from installer.controller.pod_template import Wish
     from installer.fleet.objects import AgentPod
 
@@ -203,7 +203,7 @@ class Api:
             raise
         return written
 
-    def speak(self, words: Words) -> dict[str, Any] | None:
+    def speak(self, words: ConditionPatch) -> dict[str, Any] | None:
         """Write a condition into an IstioCNINode, which is made if need be, and return that as it is then.
 
         Returns:
@@ -246,7 +246,7 @@ class Api:
             )
         )
 
-    def tell(self, about: Mapping[str, Any], news: News) -> None:
+    def tell(self, about: Mapping[str, Any], news: Event) -> None:
         """Create an Event about an object, which is given by kind, apiVersion, name, uid and, where it has one, namespace."""
         self._may_write()
         now = rfc3339(datetime.now(UTC))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from installer.controller.client import Api
-    from installer.controller.events import News
+    from installer.controller.events import Event
 
 QUIET = timedelta(minutes=10)  # before the same is told again of the same object
 
@@ -28,7 +28,7 @@ class Teller:
         self._api = api
         self._told: dict[tuple[str, str, str], datetime] = {}
 
-    async def tell(self, about: Mapping[str, str], what: News, now: datetime) -> None:
+    async def tell(self, about: Mapping[str, str], what: Event, now: datetime) -> None:
         """Create an Event, unless the same was told a short time ago.
 
         Args:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LONGEST = 1024  # characters that the API takes as an Event's message
 
 
-class News(NamedTuple):
+class Event(NamedTuple):
     """One Event."""
 
     warning: bool
@@ -21,7 +21,7 @@ class News(NamedTuple):
     message: str
 
 
-def news(before: Mapping[str, Any], after: Mapping[str, Any], *, going: bool) -> Iterator[News]:
+def events(before: Mapping[str, Any], after: Mapping[str, Any], *, going: bool) -> Iterator[Event]:
     """Tell what is new.
 
     Args:
@@ -33,18 +33,18 @@ def news(before: Mapping[str, Any], after: Mapping[str, Any], *, going: bool) ->
     fault = _reconciled(after)
     if fault["reason"] == "Removing":
         if _said(before)[0] != "Removing":
-            yield News(warning=False, reason="UninstallStarted", message=fault["message"])
+            yield Event(warning=False, reason="UninstallStarted", message=fault["message"])
     elif fault["status"] == "False":
         if (fault["reason"], fault["message"]) != _said(before):
             kind = "InvalidSettings" if fault["reason"] == "Invalid" else fault["reason"]
-            yield News(warning=True, reason=kind, message=fault["message"])
+            yield Event(warning=True, reason=kind, message=fault["message"])
         return
     yield from _changes(before, after, removing=fault["reason"] == "Removing", going=going)
     if new["status"] == ERROR:
-        yield from _not_well(before, after)
+        yield from _unhealthy(before, after)
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any], *, removing: bool, going: bool) -> Iterator[News]:
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any], *, removing: bool, going: bool) -> Iterator[Event]:
     old, new = _component(before), _component(after)
     status, generation = new["status"], after["observedGeneration"]
     another = generation != before.get("observedGeneration")
@@ -52,20 +52,20 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any], *, removing: b
         return
     said = f"generation {generation}: {new['statusString']}"
     if status == UPDATING and not removing:
-        yield News(warning=False, reason="RolloutStarted", message=said)
+        yield Event(warning=False, reason="RolloutStarted", message=said)
     elif status == HEALTHY:
         mended = not another and old.get("status") in (ERROR, RECONCILING)
-        yield News(warning=False, reason="Recovered" if mended else "RolledOut", message=said)
+        yield Event(warning=False, reason="Recovered" if mended else "RolloutCompleted", message=said)
     elif status == NONE and not going:
-        yield News(warning=False, reason="Uninstalled", message=said)
+        yield Event(warning=False, reason="Uninstalled", message=said)
 
 
-def _not_well(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[News]:
-    known = {(each["node"], family(each["reason"])) for each in before.get("notWell") or ()}
-    for each in after.get("notWell") or ():
+def _unhealthy(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:
+    known = {(each["node"], family(each["reason"])) for each in before.get("unhealthyNodes") or ()}
+    for each in after.get("unhealthyNodes") or ():
         if (each["node"], family(each["reason"])) not in known:
             message = f"node {each['node']}: {each['reason']}: {each['message']}"
-            yield News(warning=True, reason="NodeNotWell", message=message)
+            yield Event(warning=True, reason="NodeUnhealthy", message=message)
 
 
 def _component(status: Mapping[str, Any]) -> Mapping[str, Any]:

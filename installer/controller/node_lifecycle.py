@@ -27,7 +27,7 @@ _NOBODY = ("Removed", "no agent is to run on this node, and none has reported fr
 _REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")  # as the definition has it
 
 
-class Words(NamedTuple):
+class ConditionPatch(NamedTuple):
     """What is to be written.
 
     Attributes:
@@ -43,7 +43,7 @@ class Words(NamedTuple):
     contradicts: bool
 
 
-def words(world: World, verdicts: Iterable[Verdict], now: datetime) -> Iterator[Words]:
+def condition_patches(world: World, verdicts: Iterable[Verdict], now: datetime) -> Iterator[ConditionPatch]:
     """Find what is to be written where.
 
     What has just been written is left alone, as the pod of an agent that has spoken may be known only as it was before; and
@@ -57,7 +57,7 @@ def words(world: World, verdicts: Iterable[Verdict], now: datetime) -> Iterator[
     said = dict.fromkeys(world.unreported, _NOBODY)
     for each in verdicts:
         pod = world.pods.get(each.node)
-        if each.state in (State.FAILED, State.SILENT) and not (pod and pod.runs):
+        if each.state in (State.FAILED, State.UNKNOWN) and not (pod and pod.runs):
             said[each.node] = (
                 each.reason if _REASON.fullmatch(each.reason) else "NotReady",
                 each.message[:LONGEST_MESSAGE],
@@ -72,7 +72,7 @@ def words(world: World, verdicts: Iterable[Verdict], now: datetime) -> Iterator[
         condition = {"type": "Ready", "status": "False", "reason": reason, "message": message}
         condition["lastTransitionTime"] = rfc3339(since)
         version, contradicts = (report.resource_version, report.ready is True) if report else ("", False)
-        yield Words(world.nodes[name], version, condition, contradicts)
+        yield ConditionPatch(world.nodes[name], version, condition, contradicts)
 
 
 def _is_due(report: Report, reason: str, message: str, now: datetime) -> bool:

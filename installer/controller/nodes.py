@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PATIENCE = timedelta(seconds=60)  # what changes, starts or is mended gets it before it counts as failed
 AT_ONCE = timedelta(0)
-WAITS_ITS_TURN = "OldPod"  # however long that takes: patience begins when the agent is replaced
+WAITS_ITS_TURN = "WaitingForUpdate"  # however long that takes: patience begins when the agent is replaced
 
 _HOPELESS = {  # what a container waits for, in the kubelet's words, that does not come by itself
     "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "ErrImageNeverPull", "ErrImagePull", "Error",
@@ -34,9 +34,9 @@ class State(Enum):
 
     READY = "ready"  # as it is asked for
     UPDATING = "updating"  # on its way there
-    MENDING = "mending"  # it was there, and has lost something
+    REPAIRING = "repairing"  # it was there, and has lost something
     FAILED = "failed"
-    SILENT = "silent"  # nobody has said anything
+    UNKNOWN = "unknown"  # nobody has said anything
 
 
 @dataclass(frozen=True)
@@ -144,20 +144,20 @@ def _not_installed(seen: Seen, asked: Asked) -> _Trouble | None:
     report, pod, warned = seen.report, seen.pod, seen.warned
     follows = report is not None and (asked.settings is None or report.settings == asked.settings)
     current = pod is not None and (not asked.template or not pod.template or pod.template == asked.template)
-    soon = State.MENDING if follows and current else State.UPDATING
+    soon = State.REPAIRING if follows and current else State.UPDATING
     if pod is None:
         said = "no agent runs on this node: is the node up, and does DaemonSet istio-cni-node get a pod onto it?"
-        return _Trouble("NoAgent", said, soon, State.FAILED if report else State.SILENT)
+        return _Trouble("NoAgent", said, soon, State.FAILED if report else State.UNKNOWN)
     if not pod.ready and not pod.going:
         # An agent that runs and is not ready has said why itself.
         if pod.runs and report is not None and report.ready is False:
             return _Trouble(report.reason, report.message, soon, State.FAILED, since=report.since)
         return _of_pod(pod, warned, soon, reported=report is not None)
     if report is None:
-        return _Trouble("NoReport", "its agent runs, and has not reported yet", soon, State.SILENT)
+        return _Trouble("NoReport", "its agent runs, and has not reported yet", soon, State.UNKNOWN)
     if not follows:
         said = f"its agent has not taken over the settings of the resource yet; its log says why (pod {pod.name})"
-        return _Trouble("OldSettings", said, State.UPDATING, State.FAILED)
+        return _Trouble("OutdatedSettings", said, State.UPDATING, State.FAILED)
     if report.ready is not True or report.state != "Installed":
         reason, said = report.reason or "NotReady", report.message or "its agent does not say why"
         return _Trouble(reason, said, soon, State.FAILED, since=report.since)
@@ -172,7 +172,7 @@ def _not_removed(seen: Seen, _: Asked) -> _Trouble | None:
         return None  # no agent ever was there
     if report is not None and report.state == REMOVED:
         return None
-    late = State.FAILED if report else State.SILENT
+    late = State.FAILED if report else State.UNKNOWN
     if pod is None:
         said = "the plugin is still there, and no agent runs that could take it out; `install-cni uninstall` there does"
         return _Trouble("NoAgent", said, State.UPDATING, late)
@@ -186,7 +186,7 @@ def _of_pod(pod: AgentPod, warned: Warned | None, soon: State, *, reported: bool
     # On a node that is new the primary CNI may be about to make the directory.
     if reason in _HOPELESS or (reported and _missing_directory(warned)):
         return _Trouble(reason, message, soon, State.FAILED, AT_ONCE)
-    return _Trouble(reason, message, soon, State.FAILED if reported else State.SILENT)
+    return _Trouble(reason, message, soon, State.FAILED if reported else State.UNKNOWN)
 
 
 def unwell_since(before: Mapping[str, datetime], verdicts: Iterable[Verdict], now: datetime) -> dict[str, datetime]:

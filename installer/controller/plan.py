@@ -180,6 +180,6 @@ def _faults(read: object, world: World, namespace: str) -> Iterator[Fault]:
         )
     if world.daemonset is None:
         yield Fault(
-            "NoDaemonSet",
+            "DaemonSetNotFound",
             f"there is no DaemonSet {DAEMONSET} in namespace {namespace}; helm upgrade puts it back",
         )

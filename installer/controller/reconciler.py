@@ -17,7 +17,7 @@ from installer.config.governing import is_going
 from installer.controller import finalizer, node_lifecycle, plan, pod_template, stalled_rollout, status, taints
 from installer.controller.api_errors import NO_SUCCESS, explain, is_passing
 from installer.controller.event_recorder import Teller
-from installer.controller.events import News, news
+from installer.controller.events import Event, events
 from installer.controller.nodes import PATIENCE, unwell_since
 from installer.controller.role_binding_writer import Binding
 from installer.controller.rollout import Roller
@@ -159,7 +159,7 @@ class Loop:
         judged = await self._pass_by(world, made, self._judge(world, made, now), now)
         await self._taint(world, made, now)
         await self._write_statuses(world, made, judged, faults, now)
-        await self._speak(world, judged, now)
+        await self._patch_conditions(world, judged, now)
         self._metrics.reconciled()
 
     async def _ask_for_warnings(self, now: datetime) -> None:
@@ -206,7 +206,7 @@ class Loop:
             names = ", ".join(step.names)
             message = f"not finished within {self._options.deadline.total_seconds():g} s, and goes on without: {names}"
             await self._teller.tell(
-                _about(resource), News(warning=True, reason="UninstallDeadline", message=message), now
+                _about(resource), Event(warning=True, reason="UninstallDeadlineExceeded", message=message), now
             )
         given_up = self._roller.is_refused and now - deleted >= self._options.deadline
         if step.move is finalizer.Move.RELEASE or given_up:
@@ -214,7 +214,7 @@ class Loop:
                 said = "the plugin was taken out of the nodes" + (
                     ", but for those that were named" if step.names else ""
                 )
-                await self._teller.tell(_about(resource), News(warning=False, reason="Uninstalled", message=said), now)
+                await self._teller.tell(_about(resource), Event(warning=False, reason="Uninstalled", message=said), now)
             self._removals.release(metadata["uid"])
         return step.move is finalizer.Move.PARK
 
@@ -255,13 +255,13 @@ class Loop:
             self._caches[Kind.NODE].hear(seen)
             node, its = world.nodes[name], wished[name] or ()
             about = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.uid}
-            await self._teller.tell(about, taints.news(put=len(its) > len(node.taints), wanted=name in wanted), now)
+            await self._teller.tell(about, taints.event(put=len(its) > len(node.taints), wanted=name in wanted), now)
 
-    async def _speak(self, world: World, judged: status.Fleet, now: datetime) -> None:
+    async def _patch_conditions(self, world: World, judged: status.Fleet, now: datetime) -> None:
         """Say in their IstioCNINodes why agents do not run."""
         asked = (
             (each.node.name, partial(self._api.speak, each))
-            for each in node_lifecycle.words(world, judged.verdicts, now)
+            for each in node_lifecycle.condition_patches(world, judged.verdicts, now)
         )
         async for _, seen in self._write_on_nodes("IstioCNINode", asked, now):
             self._caches[Kind.REPORT].hear(seen)
@@ -330,7 +330,7 @@ class Loop:
                 continue
             self._metrics.wrote_status()
             self._caches[Kind.RESOURCE].hear(seen)
-            for each in news(before, written, going=is_going(resource)):
+            for each in events(before, written, going=is_going(resource)):
                 await self._teller.tell(_about(resource), each, now)
 
     def _judge(self, world: World, made: Plan, now: datetime) -> status.Fleet:

@@ -55,10 +55,10 @@ class Binding:
                 raise
             if error.status != 403:
                 said = f"psp_cluster_role: ClusterRole {role or ours}: {explain(error)}"
-                return [Fault("BindingRefused", said)]
+                return [Fault("RoleBindingFailed", said)]
             message = (
                 f"psp_cluster_role: the controller may not bind ClusterRole {role}; helm upgrade "
                 f"--set cni.psp_cluster_role={role} binds it, or --set 'cni.controller.mayBind={{{role}}}' lets the controller"
             )
-            return [Fault("BindingRefused", message)]
+            return [Fault("RoleBindingFailed", message)]
         return []

@@ -60,7 +60,7 @@ class Roller:
         try:
             wished = plan.daemonset(world, made, park=park)
         except pod_template.RolloutError as error:
-            return None, [Fault("NoChartValues", str(error))] if made.counts else []
+            return None, [Fault("ChartValuesNotFound", str(error))] if made.counts else []
         if wished is None or seen is None:
             return None, self._contested(world, clock)
         # What was applied and is written otherwise, such as 1000m for 1, is not applied for ever.
@@ -94,7 +94,7 @@ class Roller:
             "the resource says of it, and each time all agents are replaced; have it leave these fields alone (the chart's "
             "README, GitOps, has them), or say the same in the chart's values"
         )
-        return [Fault("Contested", said)]
+        return [Fault("Conflict", said)]
 
 
 def _applied(wanted: pod_template.Wish, seen: Mapping[str, Any]) -> _Applied:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.controller.nodes import WAITS_ITS_TURN, State
-from installer.fleet.rollouts import HELD_UP
+from installer.fleet.rollouts import ROLLOUT_BLOCKED
 from installer.kube.times import rfc3339
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from installer.config.schema import Problem
     from installer.controller.nodes import Verdict
 
-NOT_WELL = 10  # nodes that are named
+MOST_NAMED = 10  # nodes that are named
 LONGEST = 8192  # characters of a message
 
 NONE, UPDATING, HEALTHY, ERROR, RECONCILING = "NONE", "UPDATING", "HEALTHY", "ERROR", "RECONCILING"
@@ -125,9 +125,9 @@ def status(
     }
     if fleet:
         written["nodes"] = _counts(fleet)
-        written["notWell"] = [
+        written["unhealthyNodes"] = [
             {"node": each.node, "reason": each.reason or "Unknown", "message": _short(each.message)}
-            for each in _not_well(fleet)[:NOT_WELL]
+            for each in _unhealthy(fleet)[:MOST_NAMED]
         ]
     return written
 
@@ -137,7 +137,7 @@ def patch(written: Mapping[str, Any], previous: Mapping[str, Any]) -> dict[str, 
 
     What others have written beside it, such as the status of other components, stays.
     """
-    gone = {key: None for key in ("nodes", "notWell") if key not in written}
+    gone = {key: None for key in ("nodes", "unhealthyNodes") if key not in written}
     return _difference(dict(written) | gone, previous)
 
 
@@ -171,17 +171,17 @@ def _installed(fleet: Fleet) -> _Said:
     total, ready = len(fleet.verdicts), count[State.READY]
     carried = _Value("True", "Applied", "the resource was understood and carried out")
     of = f"{ready} of {total} nodes redirect pods with these settings"
-    if lost := _not_well(fleet):
+    if lost := _unhealthy(fleet):
         held_up = _held_up(fleet)
         message = f"{of}; {_list(lost)}{held_up}"
-        reason = "NodesFailed" if count[State.FAILED] else "NodesSilent"
-        degraded = _Value("True", HELD_UP if held_up else reason, message)
+        reason = "NodesFailed" if count[State.FAILED] else "NodesUnknown"
+        degraded = _Value("True", ROLLOUT_BLOCKED if held_up else reason, message)
         return _Said(ERROR, message, _list(lost), _Value("False", reason, message), carried, degraded)
     if count[State.UPDATING]:
-        message = f"{of}; a change is on its way to {count[State.UPDATING] + count[State.MENDING]}"
+        message = f"{of}; a change is on its way to {count[State.UPDATING] + count[State.REPAIRING]}"
         return _Said(UPDATING, message, "", _Value("False", "Updating", message), carried, _WELL)
-    if count[State.MENDING]:
-        message = f"{of}; something is being put back on {count[State.MENDING]}"
+    if count[State.REPAIRING]:
+        message = f"{of}; something is being put back on {count[State.REPAIRING]}"
         return _Said(RECONCILING, message, "", _Value("False", "Reconciling", message), carried, _WELL)
     if not total:
         of = "the DaemonSet's node selector fits no node"
@@ -209,7 +209,7 @@ def _removed(fleet: Fleet) -> _Said:
     )
     message += " nodes are done"
     no = _Value("False", "Removing", message)
-    if lost := _not_well(fleet):
+    if lost := _unhealthy(fleet):
         message = f"{message}; {_list(lost)}"
         return _Said(ERROR, message, _list(lost), no, no, _Value("True", "NodesNotRemoved", message))
     return _Said(UPDATING, message, "", no, no, _WELL)
@@ -220,19 +220,19 @@ def _counts(fleet: Fleet) -> dict[str, int]:
     return {
         "total": len(fleet.verdicts) if fleet.installed else 0,
         "ready": count[State.READY] if fleet.installed else 0,
-        "updating": count[State.UPDATING] + count[State.MENDING],
+        "updating": count[State.UPDATING] + count[State.REPAIRING],
         "failed": count[State.FAILED],
-        "silent": count[State.SILENT],
+        "unknown": count[State.UNKNOWN],
     }
 
 
-def _not_well(fleet: Fleet) -> list[Verdict]:
-    return [each for each in fleet.verdicts if each.state in (State.FAILED, State.SILENT)]
+def _unhealthy(fleet: Fleet) -> list[Verdict]:
+    return [each for each in fleet.verdicts if each.state in (State.FAILED, State.UNKNOWN)]
 
 
 def _list(lost: Sequence[Verdict]) -> str:
     first = lost[0]
-    others = f" (and {len(lost) - 1} more, see notWell)" if len(lost) > 1 else ""
+    others = f" (and {len(lost) - 1} more, see unhealthyNodes)" if len(lost) > 1 else ""
     return f"node {first.node}: {first.reason}: {first.message}{others}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from installer.controller.events import News
+from installer.controller.events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,13 +44,13 @@ def taints(
     return None
 
 
-def news(*, put: bool, wanted: bool) -> News:
+def event(*, put: bool, wanted: bool) -> Event:
     """Say what was done with the taint of a node."""
     if put:
-        return News(
+        return Event(
             warning=False,
             reason="IstioCNINotReady",
             message=f"the Istio CNI plugin is not ready on this new node: it has got the taint {KEY} until it is",
         )
     why = "the Istio CNI plugin is ready" if wanted else "no Istio CNI plugin is to be on this node"
-    return News(warning=False, reason="IstioCNIReady", message=f"{why}: the taint {KEY} was taken off")
+    return Event(warning=False, reason="IstioCNIReady", message=f"{why}: the taint {KEY} was taken off")

@@ -14,7 +14,7 @@ from installer.pods.manifest import Found
 from installer.pods.pod_specs import PodManifest
 from installer.status.access import Access, Source, UnreachableError, sources
 from installer.status.collect import namespace_of
-from installer.status.model import Unasked, Why
+from installer.status.model import Cause, Unavailable
 from installer.status.rights import to_ask_for
 from plugin.pod import ManifestError, Pod
 
@@ -47,12 +47,12 @@ def ask(
 
 def _pod(access: Access, namespace: str, name: str) -> Found:
     got = access.got(Source("pods", f"/api/v1/namespaces/{namespace}/pods/{name}", {}, False, namespace))
-    if not isinstance(got, Unasked):
+    if not isinstance(got, Unavailable):
         pod = Pod.from_manifest(got)
         return Found(PodManifest(got, "Pod"), pod, _handler(access, pod.runtime_class))
-    if got.why is Why.NO_DEFINITION:
+    if got.cause is Cause.NO_DEFINITION:
         raise click.ClickException(f"the cluster has no pod {namespace}/{name}")
-    expected = f", expected the right to get pods in namespace {namespace}" if got.why is Why.FORBIDDEN else ""
+    expected = f", expected the right to get pods in namespace {namespace}" if got.cause is Cause.FORBIDDEN else ""
     raise click.ClickException(f"pod {namespace}/{name}: {got.message}{expected}")
 
 
@@ -61,7 +61,7 @@ def _handler(access: Access, runtime_class: str) -> str:
     if not runtime_class:
         return ""
     got = access.got(Source("runtimeclasses", f"/apis/node.k8s.io/v1/runtimeclasses/{runtime_class}", {}, False, ""))
-    return "" if isinstance(got, Unasked) else str(got.get("handler", ""))
+    return "" if isinstance(got, Unavailable) else str(got.get("handler", ""))
 
 
 def _in_force(access: Access, given: Collection[str]) -> InForce:
@@ -78,31 +78,31 @@ def _in_force(access: Access, given: Collection[str]) -> InForce:
         else:
             layers.insert(0, chart)
     planes = access.listed(sources(None)["planes"])
-    if isinstance(planes, Unasked):
+    if isinstance(planes, Unavailable):
         warnings.append(_without_planes(planes))
     made = charts(layers, warnings)
-    return made if isinstance(planes, Unasked) else refined(made, planes.objects)
+    return made if isinstance(planes, Unavailable) else refined(made, planes.objects)
 
 
 def _chart(access: Access) -> Layer | str:
     """Find the agents' ConfigMap beside their DaemonSet; or say why not."""
     daemonsets = access.listed(sources(None)["daemonsets"])
-    if isinstance(daemonsets, Unasked):
+    if isinstance(daemonsets, Unavailable):
         return daemonsets.message
     namespace = namespace_of(daemonsets.objects)
     if namespace is None:
         return f"the cluster has no DaemonSet {DAEMONSET}"
     path = f"/api/v1/namespaces/{namespace}/configmaps/{DAEMONSET}"
     got = access.got(Source("configmaps", path, {}, False, namespace))
-    if isinstance(got, Unasked):
+    if isinstance(got, Unavailable):
         return got.message
     return Layer(f"ConfigMap {namespace}/{DAEMONSET}", got.get("data") or {})
 
 
-def _without_planes(planes: Unasked) -> str:
-    if planes.why is Why.NO_DEFINITION:
+def _without_planes(planes: Unavailable) -> str:
+    if planes.cause is Cause.NO_DEFINITION:
         return f"the cluster does not know {planes.resource}: no IstioControlPlane counts, the chart's settings do"
-    what_to_do = f" {to_ask_for([planes])}" if planes.why is Why.FORBIDDEN else ""
+    what_to_do = f" {to_ask_for([planes])}" if planes.cause is Cause.FORBIDDEN else ""
     return (
         f"the IstioControlPlanes cannot be listed ({planes.message}): what the one that counts says is not seen here, "
         f"the chart's settings are taken for it.{what_to_do}"

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 SKEW = timedelta(seconds=60)  # between the clocks of a node, by which its agent reports, and of the API server
 
-HELD_UP = "NodesHoldUpRollout"  # the reason of Degraded while the controller does not pass the nodes that are not ready
+ROLLOUT_BLOCKED = (
+    "RolloutBlocked"  # the reason of Degraded while the controller does not pass the nodes that are not ready
+)
 
 _SHARE = re.compile(r"(\d{1,3})%")
 

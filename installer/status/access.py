@@ -20,7 +20,7 @@ from kubernetes.config import ConfigException, load_incluster_config, load_kube_
 
 from installer.documents import check_file
 from installer.kube.names import CONTROLLER, DAEMONSET
-from installer.status.model import Unasked, Why
+from installer.status.model import Cause, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -117,7 +117,7 @@ class Access:
         self._http = client.ApiClient(self._configuration).rest_client.pool_manager
         self._columns: dict[str, list[str]] = {}
 
-    def listed(self, source: Source) -> Listed | Unasked:
+    def listed(self, source: Source) -> Listed | Unavailable:
         """List, in pages.
 
         Raises:
@@ -145,9 +145,9 @@ class Access:
                     raise UnreachableError(f"{self._where}: {seen}") from error
                 if not token:
                     return Listed(found, version)
-        return Unasked(source.resource, Why.FAILED, "410: the list expired twice", source.namespace)
+        return Unavailable(source.resource, Cause.FAILED, "410: the list expired twice", source.namespace)
 
-    def got(self, source: Source) -> Object | Unasked:
+    def got(self, source: Source) -> Object | Unavailable:
         """Get the one object that the source's path names; if it is not there, neither is its definition.
 
         Raises:
@@ -237,13 +237,13 @@ class Access:
         ]
 
 
-def _refused(source: Source, status: int, body: bytes) -> Unasked:
+def _refused(source: Source, status: int, body: bytes) -> Unavailable:
     try:
         message = str(json.loads(body)["message"])
     except (ValueError, LookupError, TypeError):
         message = body.decode(errors="replace").strip()[:300]
-    why = {403: Why.FORBIDDEN, 404: Why.NO_DEFINITION}.get(status, Why.FAILED)
-    return Unasked(source.resource, why, f"{status}: {message}", source.namespace)
+    cause = {403: Cause.FORBIDDEN, 404: Cause.NO_DEFINITION}.get(status, Cause.FAILED)
+    return Unavailable(source.resource, cause, f"{status}: {message}", source.namespace)
 
 
 def _configuration(kubeconfig: Path | None, context: str | None) -> tuple[client.Configuration, str]:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from installer.status.model import Weight
+from installer.status.model import Severity
 from installer.terminal.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from installer.status.model import Glance, Node, Plane
+    from installer.status.model import ClusterStatus, Node, Plane
 
-_WEIGHTS = {Weight.WRONG: "wrong", Weight.UNASKED: "unknown", Weight.NOTE: "note"}
+_SEVERITIES = {Severity.ERROR: "error", Severity.UNKNOWN: "unknown", Severity.INFO: "info"}
 
 
-def changes(before: Glance | None, after: Glance) -> list[str]:
-    """Say what is new; of the first glance, all but the nodes that are well.
+def changes(before: ClusterStatus | None, after: ClusterStatus) -> list[str]:
+    """Say what is new; of the first status, all but the healthy nodes.
 
     The number of redirected pods is no change: it is never still.
     """
     lines = [after.summary] if before is None or before.summary != after.summary else []
     lines += _changed(_planes(before), _planes(after), "no such control plane any more")
     lines += _findings(before, after)
-    nodes = {each.name: _node(each) for each in (after.not_well if before is None else after.nodes)}
+    nodes = {each.name: _node(each) for each in (after.unhealthy if before is None else after.nodes)}
     lines += _changed(
         {each.name: _node(each) for each in before.nodes} if before else {}, nodes, "no such node any more"
     )
@@ -35,33 +35,33 @@ def _changed(before: Mapping[str, str], after: Mapping[str, str], gone: str) -> 
     yield from (f"{name}: {gone}" for name in before if name not in after)
 
 
-def _findings(before: Glance | None, after: Glance) -> Iterator[str]:
-    old = {each.what: each for each in before.findings} if before else {}
-    new = {each.what: each for each in after.findings}
+def _findings(before: ClusterStatus | None, after: ClusterStatus) -> Iterator[str]:
+    old = {each.message: each for each in before.findings} if before else {}
+    new = {each.message: each for each in after.findings}
     for what, finding in new.items():
         if what not in old:
             stop = "" if what.endswith(("?", ".")) or not finding.remedy else "."
-            yield f"{_WEIGHTS[finding.weight]}: {what}{stop} {finding.remedy}".strip()
+            yield f"{_SEVERITIES[finding.severity]}: {what}{stop} {finding.remedy}".strip()
     yield from (f"no more: {what}" for what in old if what not in new)
 
 
-def _planes(glance: Glance | None) -> dict[str, str]:
-    return {each.title: _plane(each) for each in glance.planes} if glance else {}
+def _planes(cluster: ClusterStatus | None) -> dict[str, str]:
+    return {each.title: _plane(each) for each in cluster.planes} if cluster else {}
 
 
 def _plane(plane: Plane) -> str:
     parts = (
         plane.status or "no status",
         f"generation {plane.generation}",
-        "" if plane.counts else "does not count",
-        "is being deleted" if plane.leaving else "",
+        "" if plane.active else "not active",
+        "is being deleted" if plane.terminating else "",
     )
     why = plane.message if plane.status != "HEALTHY" else ""
     return ": ".join(filter(None, (", ".join(filter(None, parts)), why)))
 
 
 def _node(node: Node) -> str:
-    if not node.state.is_well:
+    if not node.state.is_healthy:
         return ": ".join(filter(None, (node.state.value, node.reason, node.message, node.remedy)))
     repaired = f"{node.repairs.count} repairs" if node.repairs and node.repairs.count else ""
     file = node.file if node.state.value == "Ready" else ""

@@ -59,7 +59,7 @@ def status(**given: Any) -> None:
     install-cni status                       the cluster at a glance
     install-cni status -w                    and what changes, until Ctrl-C
     install-cni status --wait --timeout 5m   in a script, after helm or kubectl
-    install-cni status -o json | jq '.nodes[] | select(.well | not)'
+    install-cni status -o json | jq '.nodes[] | select(.healthy | not)'
 
     The exit status is 0 if all is well, 1 if something is not (also while a change is on its way), 2 if it could not be
     asked, 130 after Ctrl-C.

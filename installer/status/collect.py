@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from installer.status.access import Listed, sources, sources_in
 from installer.status.istio_agent import ours
-from installer.status.model import Answers, Unasked
+from installer.status.model import Answers, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,18 +36,18 @@ def ask(access: Access, namespace: str | None) -> Answers:
     return Answers(**found, namespace=namespace)
 
 
-def namespace_of(daemonsets: Sequence[Object] | Unasked) -> str | None:
+def namespace_of(daemonsets: Sequence[Object] | Unavailable) -> str | None:
     """Return the namespace of our DaemonSet, of the oldest if there are several; None if there is none."""
-    found = [] if isinstance(daemonsets, Unasked) else ours(daemonsets)
+    found = [] if isinstance(daemonsets, Unavailable) else ours(daemonsets)
     if not found:
         return None
     metadata = min((each["metadata"] for each in found), key=lambda each: str(each.get("creationTimestamp")))
     return str(metadata["namespace"])
 
 
-def without_namespace(daemonsets: Sequence[Object] | Unasked) -> dict[str, Unasked]:
+def without_namespace(daemonsets: Sequence[Object] | Unavailable) -> dict[str, Unavailable]:
     """Answer for what is in the DaemonSet's namespace, where that is not known: as for the DaemonSet itself."""
-    if not isinstance(daemonsets, Unasked):
+    if not isinstance(daemonsets, Unavailable):
         return {}
     asked = sources_in("default")
-    return {name: Unasked(each.resource, daemonsets.why, daemonsets.message) for name, each in asked.items()}
+    return {name: Unavailable(each.resource, daemonsets.cause, daemonsets.message) for name, each in asked.items()}

@@ -12,7 +12,7 @@ from installer.status.access import Access, UnreachableError
 from installer.status.collect import ask
 from installer.status.follow import Watching
 from installer.status.show import showing, style
-from installer.status.summary import glance
+from installer.status.summary import summarize
 from installer.terminal.printable import write
 
 if TYPE_CHECKING:
@@ -40,8 +40,10 @@ def run(options: Options) -> int:
         access = Access(options.kubeconfig, options.context)
         if options.watch or options.wait:
             with showing(options.output) as show:
-                return Watching(access, options.namespace).run(show, until_well=options.wait, timeout=options.timeout)
-        found = glance(ask(access, options.namespace), datetime.now(UTC))
+                return Watching(access, options.namespace).run(
+                    show, until_healthy=options.wait, timeout=options.timeout
+                )
+        found = summarize(ask(access, options.namespace), datetime.now(UTC))
     except UnreachableError as error:
         raise CannotAskError(str(error)) from error
     except KeyboardInterrupt:
@@ -54,4 +56,4 @@ def run(options: Options) -> int:
         case output:
             written = text.written(found, datetime.now(UTC), style(), wide=output == "wide")
     write(written)
-    return found.verdict.value
+    return found.health.exit_status

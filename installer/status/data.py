@@ -12,44 +12,45 @@ from installer.kube.names import DAEMONSET
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from installer.status.model import Glance, Node, Plane
+    from installer.status.model import ClusterStatus, Node, Plane
 
 
-def as_json(glance: Glance, *, on_a_line: bool = False) -> str:
+def as_json(cluster: ClusterStatus, *, on_a_line: bool = False) -> str:
     """Write it as JSON, with a line break at the end."""
-    return json.dumps(plain(glance), indent=None if on_a_line else 2) + "\n"
+    return json.dumps(plain(cluster), indent=None if on_a_line else 2) + "\n"
 
 
-def as_yaml(glance: Glance) -> str:
+def as_yaml(cluster: ClusterStatus) -> str:
     """Write it as YAML."""
-    text: str = yaml.safe_dump(plain(glance), sort_keys=False, allow_unicode=False)
+    text: str = yaml.safe_dump(plain(cluster), sort_keys=False, allow_unicode=False)
     return text
 
 
-def plain(glance: Glance) -> dict[str, Any]:
+def plain(cluster: ClusterStatus) -> dict[str, Any]:
     """Make it of what JSON knows; times are RFC 3339, in UTC; what is not known is null."""
-    progress, agents = glance.progress, glance.agents
+    progress, agents = cluster.progress, cluster.agents
     return {
-        "verdict": glance.verdict.title,
-        "summary": glance.summary,
+        "health": cluster.health.value,
+        "summary": cluster.summary,
         "progress": progress and {"kind": progress.kind, "done": progress.done, "total": progress.total},
         "findings": [
-            {"weight": each.weight.value, "what": each.what, "remedy": each.remedy or None} for each in glance.findings
+            {"severity": each.severity.value, "message": each.message, "remedy": each.remedy or None}
+            for each in cluster.findings
         ],
-        "controlPlanes": [_plane(each) for each in glance.planes],
+        "controlPlanes": [_plane(each) for each in cluster.planes],
         "daemonSet": agents
         and {
             "namespace": agents.namespace,
             "name": DAEMONSET,
             "image": agents.image,
             "parked": agents.parked,
-            "leaving": agents.leaving,
-            "wanted": agents.wanted,
+            "terminating": agents.terminating,
+            "desired": agents.desired,
             "ready": agents.ready,
             "updated": agents.updated,
-            "created": _time(agents.created),
+            "creationTimestamp": _time(agents.created),
         },
-        "nodes": [_node(each) for each in glance.nodes],
+        "nodes": [_node(each) for each in cluster.nodes],
     }
 
 
@@ -58,16 +59,16 @@ def _plane(plane: Plane) -> dict[str, Any]:
         "namespace": plane.namespace,
         "name": plane.name,
         "uid": plane.uid,
-        "counts": plane.counts,
+        "active": plane.active,
         "enabled": plane.enabled,
-        "leaving": plane.leaving,
+        "terminating": plane.terminating,
         "status": plane.status or None,
         "message": plane.message or None,
-        "problems": [{"path": each.path, "message": each.message} for each in plane.problems],
-        "contradicts": list(plane.contradicts),
+        "errors": [{"path": each.path, "message": each.message} for each in plane.problems],
+        "conflicts": list(plane.conflicts),
         "generation": plane.generation,
         "observedGeneration": plane.observed,
-        "created": _time(plane.created),
+        "creationTimestamp": _time(plane.created),
     }
 
 
@@ -76,15 +77,15 @@ def _node(node: Node) -> dict[str, Any]:
     return {
         "name": node.name,
         "state": node.state.value,
-        "well": node.state.is_well,
+        "healthy": node.state.is_healthy,
         "reason": node.reason or None,
         "message": node.message or None,
         "remedy": node.remedy or None,
-        "flaw": node.flaw and {"reason": node.flaw.reason, "message": node.flaw.message},
-        "since": _time(node.since),
+        "warning": node.warning and {"reason": node.warning.reason, "message": node.warning.message},
+        "lastTransitionTime": _time(node.since),
         "version": node.version or None,
         "backend": node.backend or None,
-        "lacks": list(node.lacks),
+        "missingFeatures": list(node.missing_features),
         "conflist": {"directory": node.directory or None, "file": node.file, "form": node.form} if node.file else None,
         "repairs": repairs
         and {
@@ -93,7 +94,7 @@ def _node(node: Node) -> dict[str, Any]:
             if repairs.last
             else None,
         },
-        "redirected": node.redirected,
+        "redirectedPods": node.redirected,
         "settings": node.settings or None,
         "pod": node.pod or None,
     }

@@ -7,11 +7,11 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from installer.cniconfig.meshes import OTHERS
-from installer.fleet.rollouts import HELD_UP
+from installer.fleet.rollouts import ROLLOUT_BLOCKED
 from installer.kube.names import CONTROLLER, DAEMONSET
 from installer.status.istio_agent import how_to_remove, how_to_replace, istios, ours, title
-from installer.status.model import Finding, State, Unasked, Weight, Why
-from installer.status.nodes import OLD_POD, OLD_SETTINGS
+from installer.status.model import Cause, Finding, Severity, State, Unavailable
+from installer.status.nodes import OUTDATED_SETTINGS, WAITING_FOR_UPDATE
 from installer.status.rights import to_ask_for
 from installer.status.words import counted, kubectl, listed
 
@@ -39,87 +39,87 @@ def findings(
         out: whether the plugin is to be out of all nodes.
     """
     found = [*_of_planes(planes, nodes), *_of_istios_agents(answers, agents)]
-    found += [*_of_parts(answers, planes, agents, out=out), *_of_flaws(planes, nodes)]
+    found += [*_of_parts(answers, planes, agents, out=out), *_of_warnings(planes, nodes)]
     found += [
         *_of_rollout(answers, planes, agents, nodes),
         *_of_nodes(nodes),
         *_of_removal(planes, agents, nodes, out=out),
         *_not_answered(answers),
     ]
-    return tuple(sorted(found, key=lambda each: tuple(Weight).index(each.weight)))
+    return tuple(sorted(found, key=lambda each: tuple(Severity).index(each.severity)))
 
 
 def _of_planes(planes: Sequence[Plane], nodes: Sequence[Node]) -> Iterator[Finding]:
-    ill = any(not each.state.is_well for each in nodes)
+    ill = any(not each.state.is_healthy for each in nodes)
     for plane in planes:
         edit = f"kubectl --namespace {plane.namespace} edit istiocontrolplane {plane.name}"
         for problem in plane.problems:
             yield Finding(
-                Weight.WRONG,
+                Severity.ERROR,
                 f"{plane.title}: {problem}",
-                f"{'The last good settings stay in force. ' if plane.counts else ''}Correct it: {edit}",
+                f"{'The last good settings stay in force. ' if plane.active else ''}Correct it: {edit}",
             )
-        if plane.counts:
+        if plane.active:
             # Its reasons Nodes... are about nodes, which are named here themselves.
             if plane.status == "ERROR" and not plane.problems and not (ill and plane.degraded.startswith("Nodes")):
-                yield Finding(Weight.WRONG, f"{plane.title}: the controller says: {plane.message or 'ERROR'}")
+                yield Finding(Severity.ERROR, f"{plane.title}: the controller says: {plane.message or 'ERROR'}")
             continue
         older = planes[0].title
-        if plane.contradicts:
-            differs = listed(plane.contradicts)
+        if plane.conflicts:
+            differs = listed(plane.conflicts)
             yield Finding(
-                Weight.WRONG,
+                Severity.ERROR,
                 f"{plane.title} does not count, as {older} is older, and contradicts it in {differs}",
                 f"Delete the one that you do not want, or take {differs} out of this one: {edit}",
             )
         else:
-            yield Finding(Weight.NOTE, f"{plane.title} does not count, as {older} is older")
+            yield Finding(Severity.INFO, f"{plane.title} does not count, as {older} is older")
 
 
 def _of_istios_agents(answers: Answers, agents: Agents | None) -> Iterator[Finding]:
     """Name the agents of Istio's own: beside ours they overwrite the same plugin file and the same entry."""
-    for each in () if isinstance(answers.daemonsets, Unasked) else istios(answers.daemonsets):
+    for each in () if isinstance(answers.daemonsets, Unavailable) else istios(answers.daemonsets):
         said = f"Istio's own CNI node agent is installed in {title(each)}"
         if agents is None:
-            yield Finding(Weight.WRONG, f"{said}; none of this chart is", how_to_replace(each))
+            yield Finding(Severity.ERROR, f"{said}; none of this chart is", how_to_replace(each))
         else:
             beside = f"beside this chart's in {agents.namespace}: both overwrite the plugin file and its entry"
-            yield Finding(Weight.WRONG, f"{said} {beside}", how_to_remove(each))
+            yield Finding(Severity.ERROR, f"{said} {beside}", how_to_remove(each))
 
 
 def _of_parts(answers: Answers, planes: Sequence[Plane], agents: Agents | None, *, out: bool) -> Iterator[Finding]:
-    if agents is None and not isinstance(answers.daemonsets, Unasked):
+    if agents is None and not isinstance(answers.daemonsets, Unavailable):
         if answers.namespace is not None:
             yield Finding(
-                Weight.WRONG,
+                Severity.ERROR,
                 f"namespace {answers.namespace} has no DaemonSet {DAEMONSET}",
                 "Without -n it is found wherever it is: install-cni status",
             )
         elif not out and not istios(answers.daemonsets):
             yield Finding(
-                Weight.WRONG,
+                Severity.ERROR,
                 f"the cluster has no DaemonSet {DAEMONSET}",
                 "Install the chart: helm install istio-cni charts/istio-cni --namespace istio-system --create-namespace",
             )
-        elif planes and planes[0].leaving:
+        elif planes and planes[0].terminating:
             yield Finding(
-                Weight.WRONG,
+                Severity.ERROR,
                 f"{planes[0].title} is being deleted, and neither agents nor controller are there to end it",
                 f"Let it go: kubectl --namespace {planes[0].namespace} patch istiocontrolplane {planes[0].name} "
                 """--type merge --patch '{"metadata": {"finalizers": null}}'""",
             )
         return
-    if not isinstance(answers.daemonsets, Unasked) and len(own := ours(answers.daemonsets)) > 1:
+    if not isinstance(answers.daemonsets, Unavailable) and len(own := ours(answers.daemonsets)) > 1:
         where = listed(sorted(each["metadata"]["namespace"] for each in own))
         yield Finding(
-            Weight.WRONG,
+            Severity.ERROR,
             f"more than one DaemonSet {DAEMONSET} is there, in {where}: two agents on a node wait for each other",
             "Uninstall all releases of the chart but one: helm list --all-namespaces",
         )
-    missing = [each.resource for each in _unanswered(answers) if each.why is Why.NO_DEFINITION]
+    missing = [each.resource for each in _unanswered(answers) if each.cause is Cause.NO_DEFINITION]
     if missing:
         yield Finding(
-            Weight.WRONG,
+            Severity.ERROR,
             f"the API server does not know {listed(missing)}: the chart's settings are in force, or nodes do not report",
             CRDS,
         )
@@ -127,12 +127,12 @@ def _of_parts(answers: Answers, planes: Sequence[Plane], agents: Agents | None, 
 
 
 def _of_controller(answers: Answers, planes: Sequence[Plane], agents: Agents | None) -> Iterator[Finding]:
-    if isinstance(answers.controllers, Unasked) or agents is None:
+    if isinstance(answers.controllers, Unavailable) or agents is None:
         return
     if not answers.controllers:
         if planes:
             yield Finding(
-                Weight.WRONG,
+                Severity.ERROR,
                 f"no Deployment {CONTROLLER} is in {agents.namespace}: image, directories and resources of {planes[0].title} "
                 "do not reach the agents, it gets no status, and deleting it does not end",
                 "Have the chart install it: helm upgrade --set cni.controller.enabled=true",
@@ -140,28 +140,28 @@ def _of_controller(answers: Answers, planes: Sequence[Plane], agents: Agents | N
         return
     if not _is_available(answers.controllers):
         yield Finding(
-            Weight.WRONG,
+            Severity.ERROR,
             f"the controller does not run: no pod of the Deployment {CONTROLLER} is available",
             f"Ask why: {kubectl(agents.namespace, f'describe pods --selector k8s-app={CONTROLLER}')}",
         )
 
 
-def _of_flaws(planes: Sequence[Plane], nodes: Sequence[Node]) -> Iterator[Finding]:
+def _of_warnings(planes: Sequence[Plane], nodes: Sequence[Node]) -> Iterator[Finding]:
     """Say what is wrong on nodes that redirect pods: once for all of which it is the same."""
     where: dict[str, dict[str, list[str]]] = {}
     for node in nodes:
-        if node.flaw and not (node.flaw.reason == SETTINGS and _is_said(planes, node)):
-            where.setdefault(node.flaw.reason, {}).setdefault(node.flaw.message, []).append(node.name)
+        if node.warning and not (node.warning.reason == SETTINGS and _is_said(planes, node)):
+            where.setdefault(node.warning.reason, {}).setdefault(node.warning.message, []).append(node.name)
     for reason, by_message in where.items():
         said = [*by_message.items()]
         for message, names in said[:APART]:
             others = [f"{counted(len(names) - NAMED, 'more node')}"] if len(names) > NAMED else []
-            yield Finding(Weight.WRONG, f"{listed(names[:NAMED] + others)}: {message}")
+            yield Finding(Severity.ERROR, f"{listed(names[:NAMED] + others)}: {message}")
         number = sum(len(names) for _, names in said[APART:])
         if number:
             verb = "says" if number == 1 else "say"
             yield Finding(
-                Weight.WRONG,
+                Severity.ERROR,
                 f"{counted(number, 'more node')} {verb} {reason}",
                 "Look at each: kubectl get istiocninodes",
             )
@@ -170,16 +170,16 @@ def _of_flaws(planes: Sequence[Plane], nodes: Sequence[Node]) -> Iterator[Findin
 def _is_said(planes: Sequence[Plane], node: Node) -> bool:
     """Whether what is wrong with the resource is said of that, or is mended there and not seen by the node yet."""
     return node.state is not State.READY or any(
-        each.counts and (each.problems or each.status == "ERROR") for each in planes
+        each.active and (each.problems or each.status == "ERROR") for each in planes
     )
 
 
 def _of_removal(
     planes: Sequence[Plane], agents: Agents | None, nodes: Sequence[Node], *, out: bool
 ) -> Iterator[Finding]:
-    if out and not planes and agents and not agents.leaving and all(each.state is State.REMOVED for each in nodes):
+    if out and not planes and agents and not agents.terminating and all(each.state is State.REMOVED for each in nodes):
         yield Finding(
-            Weight.NOTE,
+            Severity.INFO,
             "the plugin went with its IstioControlPlane",
             "To bring it back, apply one with spec.cni.enabled true.",
         )
@@ -189,8 +189,12 @@ def _of_rollout(
     answers: Answers, planes: Sequence[Plane], agents: Agents | None, nodes: Sequence[Node]
 ) -> Iterator[Finding]:
     """Say whom the agents that are not replaced yet wait for, or which nodes the controller passes."""
-    waiting = [each for each in nodes if each.reason == OLD_POD]
-    unready = [each for each in nodes if not each.state.is_well and each.reason not in (OLD_POD, OLD_SETTINGS)]
+    waiting = [each for each in nodes if each.reason == WAITING_FOR_UPDATE]
+    unready = [
+        each
+        for each in nodes
+        if not each.state.is_healthy and each.reason not in (WAITING_FOR_UPDATE, OUTDATED_SETTINGS)
+    ]
     if agents is None or not agents.held_up or not waiting or not unready:
         return
     more = agents.unavailable + agents.most_unavailable
@@ -198,8 +202,8 @@ def _of_rollout(
         f"helm upgrade istio-cni charts/istio-cni --namespace {agents.namespace} --reuse-values "
         f"--set cni.maxUnavailable={more}"
     )
-    counting = [each for each in planes if each.counts]
-    passes = _is_available(answers.controllers) and not any(each.degraded == HELD_UP for each in counting)
+    counting = [each for each in planes if each.active]
+    passes = _is_available(answers.controllers) and not any(each.degraded == ROLLOUT_BLOCKED for each in counting)
     awaited = [each for each in unready if not (passes and each.was_unready)]
     if not awaited:
         # Without an IstioControlPlane the controller cannot say that it may not.
@@ -207,14 +211,14 @@ def _of_rollout(
             "" if counting else f". Where their number stays, as before Kubernetes 1.30, let it pass them: {raised}"
         )
         yield Finding(
-            Weight.NOTE,
+            Severity.INFO,
             f"the roll-out passes {_first_of(unready)}, not ready since before it: the controller goes on with "
             f"{counted(len(waiting), 'agent')} still to be replaced",
             f"Mend what keeps these from being ready; the others do not wait for it{unsure}",
         )
         return
     yield Finding(
-        Weight.NOTE,
+        Severity.INFO,
         f"the roll-out waits for {_first_of(awaited)}, with "
         f"{counted(len(waiting), 'agent')} still to be replaced: at most {counted(agents.most_unavailable, 'node')} may be "
         f"without a ready agent (cni.maxUnavailable), and {agents.unavailable:,} {'is' if agents.unavailable == 1 else 'are'}",
@@ -228,22 +232,22 @@ def _first_of(nodes: Sequence[Node]) -> str:
     return f"{listed([first.name, *others])} ({first.reason}: {first.message})"
 
 
-def _is_available(controllers: Sequence[Object] | Unasked) -> bool:
-    return not isinstance(controllers, Unasked) and any(
+def _is_available(controllers: Sequence[Object] | Unavailable) -> bool:
+    return not isinstance(controllers, Unavailable) and any(
         (each.get("status") or {}).get("availableReplicas") for each in controllers
     )
 
 
 def _of_nodes(nodes: Sequence[Node]) -> Iterator[Finding]:
     present = [each for each in nodes if each.state is not State.REMOVED]
-    lacking = Counter((feature, each.backend) for each in present for feature in each.lacks)
+    lacking = Counter((feature, each.backend) for each in present for feature in each.missing_features)
     for (feature, backend), number in sorted(lacking.items()):
         verb = "1 node lacks" if number == 1 else f"{number:,} nodes lack"
-        yield Finding(Weight.NOTE, f"{verb} {feature} ({backend}): pods that ask for it fail there")
+        yield Finding(Severity.INFO, f"{verb} {feature} ({backend}): pods that ask for it fail there")
     for mesh, number in sorted(Counter(mesh for each in present for mesh in each.meshes).items()):
         verb = "1 node runs" if number == 1 else f"{number:,} nodes run"
         yield Finding(
-            Weight.NOTE,
+            Severity.INFO,
             f"{verb} {mesh} ({OTHERS.get(mesh, 'another mesh')}) in the same chain: a pod that both meshes have injected is "
             "redirected twice",
             "Have each namespace injected by one mesh alone.",
@@ -251,19 +255,19 @@ def _of_nodes(nodes: Sequence[Node]) -> Iterator[Finding]:
     versions = Counter(each.version for each in present if each.version)
     if len(versions) > 1 and all(each.state is State.READY for each in nodes):
         counts = ", ".join(f"{version} on {number:,}" for version, number in sorted(versions.items()))
-        yield Finding(Weight.NOTE, f"agents of more than one release run: {counts}")
+        yield Finding(Severity.INFO, f"agents of more than one release run: {counts}")
 
 
 def _not_answered(answers: Answers) -> Iterator[Finding]:
-    refused = [each for each in _unanswered(answers) if each.why is Why.FORBIDDEN]
+    refused = [each for each in _unanswered(answers) if each.cause is Cause.FORBIDDEN]
     if refused:
         names = listed([each.resource for each in refused])
-        yield Finding(Weight.UNASKED, f"the right is missing to list {names}", to_ask_for(refused))
+        yield Finding(Severity.UNKNOWN, f"the right is missing to list {names}", to_ask_for(refused))
     for each in _unanswered(answers):
-        if each.why is Why.FAILED:
-            yield Finding(Weight.UNASKED, f"{each.resource} could not be asked for: {each.message}")
+        if each.cause is Cause.FAILED:
+            yield Finding(Severity.UNKNOWN, f"{each.resource} could not be asked for: {each.message}")
 
 
-def _unanswered(answers: Answers) -> list[Unasked]:
+def _unanswered(answers: Answers) -> list[Unavailable]:
     given = (getattr(answers, each.name) for each in fields(answers))
-    return [each for each in given if isinstance(each, Unasked)]
+    return [each for each in given if isinstance(each, Unavailable)]

@@ -1,4 +1,4 @@
-"""`install-cni status -w`: a watch of each list, and a glance whenever something has changed."""
+"""`install-cni status -w`: a watch of each list, and a new summary whenever something has changed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from installer.status.access import ExpiredError, Listed, NotWatchedError, UnreachableError, sources, sources_in
 from installer.status.collect import namespace_of, without_namespace
-from installer.status.model import Answers, State, Unasked, Verdict
-from installer.status.summary import glance
+from installer.status.model import Answers, Health, State, Unavailable
+from installer.status.summary import summarize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from installer.status.access import Access, Event, Source
-    from installer.status.model import Glance, Object
+    from installer.status.model import ClusterStatus, Object
     from installer.status.show import Show
 
 PACE = 0.5  # seconds between two glances, in which changes gather
@@ -35,7 +35,7 @@ class _News(NamedTuple):
     """What was heard of a list: all of it, one change, or why there is nothing to be heard."""
 
     name: str
-    said: Listed | Unasked | Event | _Lost
+    said: Listed | Unavailable | Event | _Lost
 
 
 class _Follower(threading.Thread):
@@ -60,7 +60,7 @@ class _Follower(threading.Thread):
         """List, and watch from there until that cannot go on."""
         listed = self._access.listed(self._source)
         self._news.put(_News(self._of, listed))
-        if isinstance(listed, Unasked):
+        if isinstance(listed, Unavailable):
             time.sleep(AGAIN)
             return
         version = listed.version
@@ -90,17 +90,17 @@ class Watching:
         """
         self._access = access
         self._news: queue.SimpleQueue[_News] = queue.SimpleQueue()
-        self._known: dict[str, dict[tuple[str, str], Object] | Unasked] = {}
+        self._known: dict[str, dict[tuple[str, str], Object] | Unavailable] = {}
         self._lost: dict[str, str] = {}
         self._given = self._inside = namespace
         self._start(sources(namespace) | (sources_in(namespace) if namespace else {}))
 
-    def run(self, show: Show, *, until_well: bool, timeout: float | None) -> int:
+    def run(self, show: Show, *, until_healthy: bool, timeout: float | None) -> int:
         """Show what changes.
 
         Args:
             show: where.
-            until_well: whether to end when all is well.
+            until_healthy: whether to end when all is well.
             timeout: seconds after which not to wait for it any longer; None: never.
 
         Returns:
@@ -117,17 +117,17 @@ class Watching:
             if self._lost and (over or not self._is_complete):
                 raise UnreachableError(next(iter(self._lost.values())))
             if self._is_complete:
-                found = self._glance()
+                found = self._summarize()
                 # An agent that starts has failed when its time is over, also if nothing else happens.
                 ticks = show.ticks or any(each.state is State.UPDATING for each in found.nodes)
                 if self._lost:
                     show.lost(next(iter(self._lost.values())))
                 else:
                     show.show(found)
-                if until_well and not self._lost and found.verdict is Verdict.WELL:
-                    return Verdict.WELL.value
+                if until_healthy and not self._lost and found.health is Health.HEALTHY:
+                    return Health.HEALTHY.exit_status
                 if over:
-                    return found.verdict.value
+                    return found.health.exit_status
             elif over:
                 raise UnreachableError(f"not all was answered within {timeout:g} s")
 
@@ -153,7 +153,7 @@ class Watching:
             return
         self._lost.pop(name, None)
         known = self._known.get(name)
-        if isinstance(said, Unasked):
+        if isinstance(said, Unavailable):
             self._known[name] = said
         elif isinstance(said, Listed):
             self._known[name] = {_key(each): each for each in said.objects}
@@ -181,15 +181,15 @@ class Watching:
         expected = {*sources(None), *(sources_in("default") if self._inside else ())}
         return expected <= self._known.keys()
 
-    def _glance(self) -> Glance:
+    def _summarize(self) -> ClusterStatus:
         known = {name: self._answer(name) for name in self._known}
         if not self._inside:
             known |= without_namespace(known["daemonsets"])
-        return glance(Answers(**known, namespace=self._given), datetime.now(UTC))
+        return summarize(Answers(**known, namespace=self._given), datetime.now(UTC))
 
-    def _answer(self, name: str) -> list[Object] | Unasked:
+    def _answer(self, name: str) -> list[Object] | Unavailable:
         known = self._known[name]
-        return known if isinstance(known, Unasked) else [*known.values()]
+        return known if isinstance(known, Unavailable) else [*known.values()]
 
 
 def _key(thing: Object) -> tuple[str, str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Object = Mapping[str, Any]  # of the API, as parsed from JSON
 
 
-class Why(Enum):
+class Cause(Enum):
     """Why a question was not answered."""
 
     FORBIDDEN = "Forbidden"
@@ -24,18 +24,18 @@ class Why(Enum):
 
 
 @dataclass(frozen=True)
-class Unasked:
+class Unavailable:
     """An answer that could not be had.
 
     Attributes:
         resource: `<plural>` or `<plural>.<group>`, as kubectl takes it.
-        why: in one word.
+        cause: in one word.
         message: what the API server said.
         namespace: the one that was asked for; None for the whole cluster.
     """
 
     resource: str
-    why: Why
+    cause: Cause
     message: str
     namespace: str | None = None
 
@@ -56,58 +56,59 @@ class Answers:
         namespace: the only one in which a DaemonSet was looked for; None: in all.
     """
 
-    planes: Sequence[Object] | Unasked = ()
-    reports: Sequence[Object] | Unasked = ()
-    nodes: Sequence[Object] | Unasked = ()
-    daemonsets: Sequence[Object] | Unasked = ()
-    pods: Sequence[Object] | Unasked = ()
-    controllers: Sequence[Object] | Unasked = ()
+    planes: Sequence[Object] | Unavailable = ()
+    reports: Sequence[Object] | Unavailable = ()
+    nodes: Sequence[Object] | Unavailable = ()
+    daemonsets: Sequence[Object] | Unavailable = ()
+    pods: Sequence[Object] | Unavailable = ()
+    controllers: Sequence[Object] | Unavailable = ()
     namespace: str | None = None
 
 
-class Verdict(Enum):
-    """How it is on the whole; the value is the exit status."""
+class Health(Enum):
+    """The health of the cluster, in the terms of Argo CD."""
 
-    WELL = 0
-    NOT_WELL = 1
-    UNKNOWN = 2
+    HEALTHY = "Healthy"
+    PROGRESSING = "Progressing"  # a change is on its way to the nodes, and nothing is wrong
+    DEGRADED = "Degraded"
+    UNKNOWN = "Unknown"  # nothing is seen to be wrong, but not everything could be read
 
     @property
-    def title(self) -> str:
-        """The name in the API's spelling."""
-        return "".join(word.title() for word in self.name.split("_"))
+    def exit_status(self) -> int:
+        """The exit status of the command."""
+        return {Health.HEALTHY: 0, Health.UNKNOWN: 2}.get(self, 1)
 
 
 class State(Enum):
-    """How a node is. READY and REMOVED are well; the others may become so by themselves, but for FAILED and SILENT."""
+    """How a node is. READY and REMOVED are well; the others may become so by themselves, but for FAILED and UNKNOWN."""
 
     FAILED = "Failed"  # its agent says that it cannot redirect pods, or cannot run
-    SILENT = "Silent"  # no agent runs there, or none has reported
-    LEAVING = "Leaving"  # the plugin is to be taken out, and is not yet
+    UNKNOWN = "Unknown"  # no agent runs there, or none has reported
+    REMOVING = "Removing"  # the plugin is to be taken out, and is not yet
     UPDATING = "Updating"  # a change is on its way to it
     READY = "Ready"
     REMOVED = "Removed"  # the plugin is out of it, as asked
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether a node in this state is as it should be."""
         return self in (State.READY, State.REMOVED)
 
 
-class Weight(Enum):
-    """What a finding counts for."""
+class Severity(Enum):
+    """How severe a finding is."""
 
-    WRONG = "Wrong"  # something is not well
-    UNASKED = "Unasked"  # something could not be asked
-    NOTE = "Note"  # worth knowing
+    ERROR = "Error"  # something is wrong
+    UNKNOWN = "Unknown"  # something could not be read
+    INFO = "Info"  # worth knowing
 
 
 @dataclass(frozen=True)
 class Finding:
     """Something about the cluster: what it is, and what to do."""
 
-    weight: Weight
-    what: str
+    severity: Severity
+    message: str
     remedy: str = ""
 
 
@@ -119,14 +120,14 @@ class Plane:
         namespace: its namespace.
         name: its name.
         uid: its uid.
-        counts: whether its settings are those of the cluster: it is the oldest.
+        active: whether its settings are those of the cluster: it is the oldest.
         enabled: whether it wants a plugin; None if it cannot be read.
-        leaving: whether it is being deleted.
+        terminating: whether it is being deleted.
         status: the controller's word: NONE, UPDATING, HEALTHY, ERROR or RECONCILING; empty if it has not said one.
         message: the controller's sentence.
         degraded: the controller's reason, in one word; empty if it sees nothing wrong.
         problems: what is wrong with its fields.
-        contradicts: the values in which it differs from the one that counts.
+        conflicts: the values in which it differs from the one that counts.
         generation: of its settings.
         observed: the generation that the controller's status is about; 0 if there is none.
         created: when.
@@ -135,14 +136,14 @@ class Plane:
     namespace: str
     name: str
     uid: str
-    counts: bool
+    active: bool
     enabled: bool | None
-    leaving: bool
+    terminating: bool
     status: str
     message: str
     degraded: str
     problems: tuple[Problem, ...]
-    contradicts: tuple[str, ...]
+    conflicts: tuple[str, ...]
     generation: int
     observed: int
     created: datetime | None
@@ -161,8 +162,8 @@ class Agents:
         namespace: its namespace.
         image: what it runs.
         parked: whether the controller has taken its pods off all nodes, after an uninstall.
-        leaving: whether it is being deleted.
-        wanted, ready, updated: numbers of pods, by its own status.
+        terminating: whether it is being deleted.
+        desired, ready, updated: numbers of pods, by its own status.
         rolling: whether that status says that a change has not reached all pods.
         held_up: whether pods wait to be replaced until others are ready.
         unavailable, most_unavailable: numbers of nodes without a ready pod: now, and at most while pods are replaced.
@@ -172,8 +173,8 @@ class Agents:
     namespace: str
     image: str
     parked: bool
-    leaving: bool
-    wanted: int
+    terminating: bool
+    desired: int
     ready: int
     updated: int
     rolling: bool
@@ -194,7 +195,7 @@ class Repairs:
 
 
 @dataclass(frozen=True)
-class Flaw:
+class NodeWarning:
     """What is wrong on a node though pods are redirected there, and what to do: its agent's own words."""
 
     reason: str
@@ -214,14 +215,14 @@ class Node:
         since: since when it is in this state, where that follows from its agent's condition; else None.
         version: the agent's release.
         backend: what writes the rules.
-        lacks: the features that the backend lacks there.
+        missing_features: the features that the backend lacks there.
         directory, file, form: the configuration that the plugin was added to.
         meshes: plugins of other meshes in the same file.
         repairs: None if no agent has said.
         redirected: running pods whose rules the agent wrote; None if no agent has said.
         settings: NAMESPACE/NAME@GENERATION of the control plane whose settings are in force; empty for the chart's.
         pod: the agent's.
-        flaw: what is wrong though pods are redirected; None if nothing is, or they are not.
+        warning: what is wrong though pods are redirected; None if nothing is, or they are not.
         was_unready: whether it was not ready before its agent's pod was made, or that pod does not end: a roll-out passes it.
     """
 
@@ -233,7 +234,7 @@ class Node:
     since: datetime | None = None
     version: str = ""
     backend: str = ""
-    lacks: tuple[str, ...] = ()
+    missing_features: tuple[str, ...] = ()
     directory: str = ""
     file: str = ""
     form: str = ""
@@ -242,7 +243,7 @@ class Node:
     redirected: int | None = None
     settings: str = ""
     pod: str = ""
-    flaw: Flaw | None = None
+    warning: NodeWarning | None = None
     was_unready: bool = False
 
 
@@ -256,11 +257,11 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Glance:
+class ClusterStatus:
     """The cluster at a glance.
 
     Attributes:
-        verdict: how it is on the whole.
+        health: how it is on the whole.
         summary: the same in a sentence.
         out: whether the plugin is to be out of all nodes.
         progress: of a change that is on its way to the nodes.
@@ -270,7 +271,7 @@ class Glance:
         nodes: those that are not well first, by state, then by name.
     """
 
-    verdict: Verdict
+    health: Health
     summary: str
     out: bool = False
     progress: Progress | None = None
@@ -280,11 +281,11 @@ class Glance:
     nodes: tuple[Node, ...] = field(default=())
 
     @property
-    def not_well(self) -> tuple[Node, ...]:
+    def unhealthy(self) -> tuple[Node, ...]:
         """The nodes that are not as they should be."""
-        return tuple(each for each in self.nodes if not each.state.is_well)
+        return tuple(each for each in self.nodes if not each.state.is_healthy)
 
     @property
-    def well(self) -> tuple[Node, ...]:
+    def healthy(self) -> tuple[Node, ...]:
         """The nodes that are as they should be."""
-        return tuple(each for each in self.nodes if each.state.is_well)
+        return tuple(each for each in self.nodes if each.state.is_healthy)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.fleet.rollouts import is_older
 from installer.kube.names import DAEMONSET, REDIRECTING, cleaning_command
-from installer.status.model import Flaw, Node, Repairs, State, Unasked
+from installer.status.model import Node, NodeWarning, Repairs, State, Unavailable
 from installer.status.words import kubectl, listed
 from installer.terminal.ages import moment
 
@@ -26,8 +26,11 @@ BROKEN = (
     "BackOff", "ErrImage", "InvalidImageName", "ImageInspectError", "ConfigError", "ContainerError", "Error", "OOMKilled",
     "Evicted", "UnexpectedAdmissionError",
 )  # fmt: skip
-PLUGIN_STAYS = "PluginFileStays"  # what is wrong on a node out of which all else is taken
-OLD_POD, OLD_SETTINGS = "OldPod", "OldSettings"  # why a node is not up to date, though its agent is ready
+PLUGIN_FILE_IN_USE = "PluginFileInUse"  # what is wrong on a node out of which all else is taken
+WAITING_FOR_UPDATE, OUTDATED_SETTINGS = (
+    "WaitingForUpdate",
+    "OutdatedSettings",
+)  # why a node is not up to date, though its agent is ready
 _ORDER = tuple(State)
 _GENERATION = "deprecated.daemonset.template.generation"  # on the DaemonSet; each pod has its own as a label
 
@@ -76,7 +79,7 @@ def nodes(answers: Answers, asked: Asked) -> tuple[Node, ...]:
     """Judge all nodes, those that are not well first, by state, then by name."""
     reports, pods, known = _by_name(answers.reports), _by_node(answers.pods), _by_name(answers.nodes)
     # Without the list of nodes, those are listed of which anything is known.
-    names = known or (reports.keys() | pods.keys() if isinstance(answers.nodes, Unasked) else ())
+    names = known or (reports.keys() | pods.keys() if isinstance(answers.nodes, Unavailable) else ())
     made = []
     for name in names:
         node = known.get(name)
@@ -86,8 +89,8 @@ def nodes(answers: Answers, asked: Asked) -> tuple[Node, ...]:
             reports.get(name),
             pods.get(name),
             replace(asked, out=asked.out or not _selected(name, node, asked.selection)),
-            reports_known=not isinstance(answers.reports, Unasked),
-            pods_known=not isinstance(answers.pods, Unasked),
+            reports_known=not isinstance(answers.reports, Unavailable),
+            pods_known=not isinstance(answers.pods, Unavailable),
         )
         if not judge.is_outside:
             made.append(judge.node())
@@ -111,7 +114,7 @@ class _Judge:
 
     def node(self) -> Node:
         said = self._leaving() if self.asked.out or self.asked.gone else self._staying()
-        well = said.state.is_well
+        well = said.state.is_healthy
         return Node(
             name=self.name,
             state=said.state,
@@ -120,7 +123,7 @@ class _Judge:
             remedy="" if well else said.remedy,
             since=moment(self._ready.get("lastTransitionTime")) if said.by_condition else None,
             pod=self._pod_name,
-            flaw=self._flaw if said.state in (State.READY, State.UPDATING) else self._rest,
+            warning=self._warning if said.state in (State.READY, State.UPDATING) else self._rest,
             was_unready=self._was_unready,
             **_reported(self._status),
         )
@@ -139,12 +142,12 @@ class _Judge:
             return _Verdict(State.REMOVED)
         if not self._has_reported and self.reports_known:
             said = "its agent has not said yet that nothing of the plugin is there"
-            return _Verdict(State.LEAVING, "NotReported", said)
+            return _Verdict(State.REMOVING, "NoReport", said)
         if self.pod is None and self.pods_known:
             return self._left()
         if self._node_is_silent:
             return self._not_ready_node()
-        return _Verdict(State.LEAVING, *self._condition("NotRemoved", "its agent is to take the plugin out"))
+        return _Verdict(State.REMOVING, *self._condition("NotRemoved", "its agent is to take the plugin out"))
 
     def _left(self) -> _Verdict:
         """Tell of a node without an agent what was reported last: what has become of it since nobody can know."""
@@ -164,20 +167,20 @@ class _Judge:
         fill += [f"its {name} for {each}" for name, each in directories.items() if each.startswith("CNI_")]
         command = cleaning_command(self.name, self.asked.image, directories.values())
         how = f"To make sure, with {listed(fill)}" if fill else "To make sure"
-        return _Verdict(State.SILENT, "NoAgent", message, f"{how}: {command}")
+        return _Verdict(State.UNKNOWN, "NoAgent", message, f"{how}: {command}")
 
     def _staying(self) -> _Verdict:
         if self._node_is_silent:
             return self._not_ready_node()
         if self.pod is None and self.pods_known:
             why = self._kubectl(f"describe daemonset {DAEMONSET}")
-            return _Verdict(State.SILENT, "NoAgent", "no agent's pod is there", f"Ask why: {why}")
+            return _Verdict(State.UNKNOWN, "NoAgent", "no agent's pod is there", f"Ask why: {why}")
         condition = self._ready
         if self.pod is not None and not _is_ready(self.pod):
             return self._pod_not_ready(condition)
         if not self._has_reported and self.reports_known:
             why = self._kubectl(f"logs {self._pod_name}")
-            return _Verdict(State.SILENT, "NotReported", "its agent runs, and has not reported", f"Ask why: {why}")
+            return _Verdict(State.UNKNOWN, "NoReport", "its agent runs, and has not reported", f"Ask why: {why}")
         if self._status.get("state") == "Removed":
             again = self._kubectl(f"delete pod {self._pod_name}")
             said = "its agent has not put the plugin back yet"
@@ -191,13 +194,13 @@ class _Judge:
         own = ((self.pod or {}).get("metadata", {}).get("labels") or {}).get("pod-template-generation", "")
         if own and self.asked.template and own != self.asked.template:
             said = f"its agent's pod is not of the DaemonSet's generation {self.asked.template}"
-            return _Verdict(State.UPDATING, OLD_POD, said)
+            return _Verdict(State.UPDATING, WAITING_FOR_UPDATE, said)
         if self.asked.settings != () and self.reports_known:
             plane = self._status.get("controlPlane") or {}
             in_force = (plane.get("uid"), plane.get("generation")) if plane else None
             if in_force != self.asked.settings:
                 seen = f"those of {_settings(plane)}" if plane else "the chart's"
-                return _Verdict(State.UPDATING, OLD_SETTINGS, f"the settings in force there are {seen}")
+                return _Verdict(State.UPDATING, OUTDATED_SETTINGS, f"the settings in force there are {seen}")
         return _Verdict(State.READY, by_condition=True)
 
     def _pod_not_ready(self, condition: Mapping[str, Any]) -> _Verdict:
@@ -245,25 +248,25 @@ class _Judge:
         is_well = (condition.get("status"), condition.get("reason")) == ("True", REDIRECTING)
         if condition.get("message") and not is_well:
             said += f"; what is reported from there may be the cause: {condition['message']}"
-        return _Verdict(State.SILENT, "NodeNotReady", said, f"Ask why: kubectl describe node {self.name}")
+        return _Verdict(State.UNKNOWN, "NodeNotReady", said, f"Ask why: kubectl describe node {self.name}")
 
     def _kubectl(self, command: str) -> str:
         return kubectl(self.asked.namespace, command)
 
     @property
-    def _flaw(self) -> Flaw | None:
+    def _warning(self) -> NodeWarning | None:
         condition = self._ready
         reason = condition.get("reason") or REDIRECTING
         if condition.get("status") != "True" or reason == REDIRECTING:
             return None
-        return Flaw(reason, condition.get("message") or "")
+        return NodeWarning(reason, condition.get("message") or "")
 
     @property
-    def _rest(self) -> Flaw | None:
+    def _rest(self) -> NodeWarning | None:
         """What the agent had to leave on a node out of which it has taken the rest: the plugin file, which others name."""
         if self._status.get("state") != "Removed" or "plugin" not in self._status:
             return None
-        return Flaw(PLUGIN_STAYS, self._ready.get("message") or "")
+        return NodeWarning(PLUGIN_FILE_IN_USE, self._ready.get("message") or "")
 
     @property
     def _node_is_silent(self) -> bool:
@@ -302,7 +305,7 @@ def _reported(status: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "version": status.get("version") or "",
         "backend": backend.get("name") or "",
-        "lacks": tuple(each["feature"] for each in backend.get("missing") or ()),
+        "missing_features": tuple(each["feature"] for each in backend.get("missing") or ()),
         "directory": conflist.get("directory") or "",
         "file": conflist.get("file") or "",
         "form": conflist.get("form") or "",
@@ -338,18 +341,18 @@ def _selected(name: str, node: Object | None, selection: Selection | None) -> bo
     return node is None or selection is None or selection.is_for(name, node["metadata"].get("labels") or {})
 
 
-def _by_name(answer: Iterable[Object] | Unasked) -> dict[str, Object]:
-    return {} if isinstance(answer, Unasked) else {each["metadata"]["name"]: each for each in answer}
+def _by_name(answer: Iterable[Object] | Unavailable) -> dict[str, Object]:
+    return {} if isinstance(answer, Unavailable) else {each["metadata"]["name"]: each for each in answer}
 
 
-def _by_node(answer: Iterable[Object] | Unasked) -> dict[str, Object]:
+def _by_node(answer: Iterable[Object] | Unavailable) -> dict[str, Object]:
     """Take one pod a node: one that stays rather than one that goes, and of those the youngest."""
 
     def rank(pod: Object) -> tuple[bool, str]:
         metadata = pod["metadata"]
         return not metadata.get("deletionTimestamp"), str(metadata.get("creationTimestamp", ""))
 
-    if isinstance(answer, Unasked):
+    if isinstance(answer, Unavailable):
         return {}
     return {each["cells"]["Node"]: each for each in sorted(answer, key=rank) if _is_scheduled(each)}
 

@@ -20,7 +20,7 @@ def planes(resources: Sequence[Object]) -> tuple[Plane, ...]:
     """Judge the resources; the one that counts is first, then the older before the younger."""
     first = governing(resources)
     made = [_plane(each, first) for each in resources]
-    return tuple(sorted(made, key=lambda each: (not each.counts, str(each.created), each.namespace, each.name)))
+    return tuple(sorted(made, key=lambda each: (not each.active, str(each.created), each.namespace, each.name)))
 
 
 def _plane(resource: Object, first: Object | None) -> Plane:
@@ -29,19 +29,19 @@ def _plane(resource: Object, first: Object | None) -> Plane:
     component = (status.get("status") or {}).get("cni") or {}
     conditions = status.get("conditions") or ()
     degraded = [each for each in conditions if (each.get("type"), each.get("status")) == ("Degraded", "True")]
-    counts = first is not None and first["metadata"].get("uid") == metadata.get("uid")
+    active = first is not None and first["metadata"].get("uid") == metadata.get("uid")
     return Plane(
         namespace=metadata["namespace"],
         name=metadata["name"],
         uid=metadata.get("uid", ""),
-        counts=counts,
+        active=active,
         enabled=asked.enabled if isinstance(asked, Wanted) else None,
-        leaving=bool(metadata.get("deletionTimestamp")),
+        terminating=bool(metadata.get("deletionTimestamp")),
         status=component.get("status") or "",
         message=component.get("error") or component.get("statusString") or "",
         degraded=degraded[0].get("reason") or "" if degraded else "",
         problems=() if isinstance(asked, Wanted) else tuple(dict.fromkeys(asked)),
-        contradicts=() if counts or first is None else tuple(_contradictions(asked, wanted(first))),
+        conflicts=() if active or first is None else tuple(_contradictions(asked, wanted(first))),
         generation=metadata.get("generation") or 0,
         observed=status.get("observedGeneration") or 0,
         created=moment(metadata.get("creationTimestamp")),

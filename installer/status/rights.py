@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from installer.status.model import Unasked
+    from installer.status.model import Unavailable
 
 ROLE = "istio-cni-status"
 VERBS = "list,watch"
@@ -18,7 +18,7 @@ _USER = re.compile(r'User "([^"]+)"')
 _ACCOUNT = re.compile(r"system:serviceaccount:([^:]+):([^:]+)")
 
 
-def to_ask_for(refused: Sequence[Unasked]) -> str:
+def to_ask_for(refused: Sequence[Unavailable]) -> str:
     """Write the commands by which an admin gives what was refused.
 
     Args:

@@ -1,4 +1,4 @@
-"""Where a glance that changes is shown: in place on a terminal, a line for each change in a pipe, or for programs."""
+"""Shows the status of a cluster as it changes: in place on a terminal, a line for each change in a pipe, or for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from installer.terminal.tables import Colour, Style
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from installer.status.model import Glance
+    from installer.status.model import ClusterStatus
 
 # The other screen, no cursor, long lines cut; and back. Home, the rest of the line and of the screen cleared.
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
@@ -32,7 +32,7 @@ class Show(Protocol):
 
     ticks: bool  # whether it changes with the time alone
 
-    def show(self, found: Glance) -> None:
+    def show(self, found: ClusterStatus) -> None:
         """Show it, if it is not shown already."""
 
     def lost(self, why: str) -> None:
@@ -85,11 +85,11 @@ class Screen:
 
     def __init__(self, *, wide: bool) -> None:
         self._wide = wide
-        self._found: Glance | None = None
+        self._found: ClusterStatus | None = None
         self._lost = ""
         self._drawn = ""
 
-    def show(self, found: Glance) -> None:
+    def show(self, found: ClusterStatus) -> None:
         """Draw it."""
         self._found, self._lost = found, ""
         self._draw()
@@ -100,7 +100,7 @@ class Screen:
         self._draw()
 
     def close(self) -> None:
-        """Leave the terminal as it was, with the last glance on it."""
+        """Leave the terminal as it was, with the last status on it."""
         if self._drawn:
             write(_LEAVE + self._text())
 
@@ -126,10 +126,10 @@ class Lines:
     ticks = False
 
     def __init__(self) -> None:
-        self._shown: Glance | None = None
+        self._shown: ClusterStatus | None = None
         self._lost = False
 
-    def show(self, found: Glance) -> None:
+    def show(self, found: ClusterStatus) -> None:
         """Write what has changed."""
         news = changes(self._shown, found)
         if self._lost:
@@ -150,15 +150,15 @@ class Lines:
 
 
 class Documents:
-    """Writes each glance that differs from the one before: JSON on a line, YAML between `---`."""
+    """Writes each status that differs from the one before: JSON on a line, YAML between `---`."""
 
     ticks = False
 
     def __init__(self, output: str) -> None:
         self._output = output
-        self._shown: Glance | None = None
+        self._shown: ClusterStatus | None = None
 
-    def show(self, found: Glance) -> None:
+    def show(self, found: ClusterStatus) -> None:
         """Write it."""
         if found != self._shown:
             text = data.as_json(found, on_a_line=True) if self._output == "json" else f"---\n{data.as_yaml(found)}"

@@ -11,7 +11,7 @@ from installer.fleet.rollouts import is_held_up, most_unavailable
 from installer.kube.names import DAEMONSET, PARKED
 from installer.status.findings import findings
 from installer.status.istio_agent import istios, ours
-from installer.status.model import Agents, Glance, Progress, State, Unasked, Verdict, Weight, Why
+from installer.status.model import Agents, Cause, ClusterStatus, Health, Progress, Severity, State, Unavailable
 from installer.status.nodes import Asked, nodes, template_generation
 from installer.status.planes import planes
 from installer.status.words import counted
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from installer.status.model import Answers, Finding, Node, Object, Plane
 
 
-def glance(answers: Answers, now: datetime) -> Glance:
+def summarize(answers: Answers, now: datetime) -> ClusterStatus:
     """Judge the cluster.
 
     Args:
         answers: what the API server has said, of the parts that are there and that could be asked for.
         now: the time, as what starts is given some.
     """
-    judged = planes(() if isinstance(answers.planes, Unasked) else answers.planes)
+    judged = planes(() if isinstance(answers.planes, Unavailable) else answers.planes)
     first = judged[0] if judged else None
     daemonset = _oldest(answers.daemonsets)
     agents = _agents(daemonset) if daemonset else None
-    gone = agents is None and not isinstance(answers.daemonsets, Unasked)
+    gone = agents is None and not isinstance(answers.daemonsets, Unavailable)
     out = _is_to_be_out(answers, first, agents)
     asked = Asked(
         out=out or (gone and first is None),
@@ -52,15 +52,15 @@ def glance(answers: Answers, now: datetime) -> Glance:
     seen = () if elsewhere else nodes(_left_over(answers) if gone else answers, asked)
     found = findings(answers, judged, agents, seen, out=out)
     progress = _progress(answers, seen, agents, first, out=out)
-    verdict = _verdict(found, seen, progress)
+    health = _health(found, seen, progress)
     summary, of_this_chart = "", " of this chart" if _has_istios(answers) else ""
     if elsewhere:
         summary = f"Not found: namespace {answers.namespace} has no DaemonSet {DAEMONSET}{of_this_chart}."
     elif gone and not out:
         summary = f"Not installed: the cluster has no node agents{of_this_chart}."
-    return Glance(
-        verdict=verdict,
-        summary=summary or _summary(verdict, seen, found, progress, first, out=out),
+    return ClusterStatus(
+        health=health,
+        summary=summary or _summary(health, seen, found, progress, first, out=out),
         out=out,
         progress=progress,
         planes=judged,
@@ -76,15 +76,15 @@ def _is_to_be_out(answers: Answers, first: Plane | None, agents: Agents | None) 
     The last resource that goes takes it out; then the controller parks the agents. Where there is none, they stay as they are.
     """
     if first is not None:
-        return first.leaving or first.enabled is False
-    reports = () if isinstance(answers.reports, Unasked) else answers.reports
+        return first.terminating or first.enabled is False
+    reports = () if isinstance(answers.reports, Unavailable) else answers.reports
     states = {(each.get("status") or {}).get("state") for each in reports}
-    return agents is not None and (agents.parked or agents.leaving or states == {"Removed"})
+    return agents is not None and (agents.parked or agents.terminating or states == {"Removed"})
 
 
 def _settings(answers: Answers, first: Plane | None) -> tuple[str, int] | tuple[()] | None:
     """Find what each node must have: () where it cannot be told, as with a wrong resource, which leaves the last good one."""
-    if isinstance(answers.planes, Unasked) and answers.planes.why is not Why.NO_DEFINITION:
+    if isinstance(answers.planes, Unavailable) and answers.planes.cause is not Cause.NO_DEFINITION:
         return ()
     if first is None:
         return None
@@ -93,18 +93,18 @@ def _settings(answers: Answers, first: Plane | None) -> tuple[str, int] | tuple[
 
 def _agents(daemonset: Object) -> Agents:
     metadata, status, spec = daemonset["metadata"], daemonset.get("status") or {}, daemonset["spec"]
-    wanted, updated = status.get("desiredNumberScheduled") or 0, status.get("updatedNumberScheduled") or 0
+    desired, updated = status.get("desiredNumberScheduled") or 0, status.get("updatedNumberScheduled") or 0
     is_seen = (status.get("observedGeneration") or 0) >= (metadata.get("generation") or 0)
     images = [each.get("image", "") for each in spec["template"]["spec"]["containers"]]
     return Agents(
         namespace=metadata["namespace"],
         image=images[0] if images else "",
         parked=PARKED.keys() <= (_pods_of(daemonset).get("nodeSelector") or {}).keys(),
-        leaving=bool(metadata.get("deletionTimestamp")),
-        wanted=wanted,
+        terminating=bool(metadata.get("deletionTimestamp")),
+        desired=desired,
         ready=status.get("numberReady") or 0,
         updated=updated,
-        rolling=not is_seen or updated < wanted,
+        rolling=not is_seen or updated < desired,
         held_up=is_held_up(daemonset),
         unavailable=status.get("numberUnavailable") or 0,
         most_unavailable=most_unavailable(daemonset),
@@ -117,25 +117,25 @@ def _pods_of(daemonset: Object) -> Mapping[str, Any]:
     return spec
 
 
-def _oldest(answer: Sequence[Object] | Unasked) -> Object | None:
-    if isinstance(answer, Unasked):
+def _oldest(answer: Sequence[Object] | Unavailable) -> Object | None:
+    if isinstance(answer, Unavailable):
         return None
     return min(ours(answer), key=lambda each: str(each["metadata"].get("creationTimestamp")), default=None)
 
 
 def _has_istios(answers: Answers) -> bool:
-    return not isinstance(answers.daemonsets, Unasked) and bool(istios(answers.daemonsets))
+    return not isinstance(answers.daemonsets, Unavailable) and bool(istios(answers.daemonsets))
 
 
 def _left_over(answers: Answers) -> Answers:
     """Keep of the answers, where there is no DaemonSet, the nodes that still have the plugin."""
-    if isinstance(answers.reports, Unasked):
+    if isinstance(answers.reports, Unavailable):
         return replace(answers, nodes=(), pods=())
     told = ((each, each.get("status") or {}) for each in answers.reports)
     left = [each for each, said in told if said.get("state") == "Installed" or _stays(said)]
     names = {each["metadata"]["name"] for each in left}
     listed = answers.nodes
-    if not isinstance(listed, Unasked):
+    if not isinstance(listed, Unavailable):
         listed = [each for each in listed if each["metadata"]["name"] in names]
     return replace(answers, reports=left, nodes=listed, pods=())
 
@@ -148,26 +148,28 @@ def _stays(reported: Mapping[str, Any]) -> bool:
 def _progress(
     answers: Answers, seen: Sequence[Node], agents: Agents | None, first: Plane | None, *, out: bool
 ) -> Progress | None:
-    done = sum(each.state.is_well for each in seen)
+    done = sum(each.state.is_healthy for each in seen)
     if out:
         return Progress("Uninstall", done, len(seen)) if done < len(seen) else None
-    controlled = not isinstance(answers.controllers, Unasked) and len(answers.controllers) > 0
+    controlled = not isinstance(answers.controllers, Unavailable) and len(answers.controllers) > 0
     unjudged = first is not None and controlled and first.observed < first.generation
-    moving = any(each.state in (State.UPDATING, State.LEAVING) for each in seen)
+    moving = any(each.state in (State.UPDATING, State.REMOVING) for each in seen)
     if agents and (moving or agents.rolling or unjudged):
         return Progress("Rollout", done, len(seen))
     return None
 
 
-def _verdict(found: Sequence[Finding], seen: Sequence[Node], progress: Progress | None) -> Verdict:
-    weights = {each.weight for each in found}
-    if Weight.WRONG in weights or progress or not all(each.state.is_well for each in seen):
-        return Verdict.NOT_WELL
-    return Verdict.UNKNOWN if Weight.UNASKED in weights else Verdict.WELL
+def _health(found: Sequence[Finding], seen: Sequence[Node], progress: Progress | None) -> Health:
+    severities = {each.severity for each in found}
+    if Severity.ERROR in severities or any(each.state in (State.FAILED, State.UNKNOWN) for each in seen):
+        return Health.DEGRADED
+    if progress or not all(each.state.is_healthy for each in seen):
+        return Health.PROGRESSING
+    return Health.UNKNOWN if Severity.UNKNOWN in severities else Health.HEALTHY
 
 
 def _summary(
-    verdict: Verdict,
+    health: Health,
     seen: Sequence[Node],
     found: Sequence[Finding],
     progress: Progress | None,
@@ -176,23 +178,23 @@ def _summary(
     out: bool,
 ) -> str:
     states = Counter(each.state for each in seen)
-    wrong = sum(each.weight is Weight.WRONG for each in found)
+    wrong = sum(each.severity is Severity.ERROR for each in found)
     others = f"; {counted(wrong, 'thing')} in the cluster {'is' if wrong == 1 else 'are'} wrong" if wrong else ""
-    ill = [state for state in State if states[state] and not state.is_well]
+    ill = [state for state in State if states[state] and not state.is_healthy]
     whose = f"the settings of {first.title}" if first else "the chart's settings"
-    if verdict is Verdict.UNKNOWN:
+    if health is Health.UNKNOWN:
         return "Unknown: nothing is seen to be wrong, but not everything could be asked for."
-    if verdict is Verdict.WELL and out:
+    if health is Health.HEALTHY and out:
         asks = f", as {first.title} asks" if first else "; no IstioControlPlane asks for it"
         return f"Removed: the plugin is out of all nodes{asks}."
-    if verdict is Verdict.WELL:
-        return f"Well: {counted(len(seen), 'node')} {'redirects' if len(seen) == 1 else 'redirect'} pods by {whose}."
-    if progress and not {State.FAILED, State.SILENT} & set(ill) and not wrong:
+    if health is Health.HEALTHY:
+        return f"Healthy: {counted(len(seen), 'node')} {'redirects' if len(seen) == 1 else 'redirect'} pods by {whose}."
+    if progress and health is Health.PROGRESSING:
         what = "Uninstalling" if out else "Updating"
         done = f"{progress.done:,} of {progress.total:,} nodes {'is' if progress.done == 1 else 'are'} done"
         return f"{what}: {done}."
     if not ill:
-        return f"Not well: {counted(wrong, 'thing')} in the cluster {'is' if wrong == 1 else 'are'} wrong."
+        return f"Degraded: {counted(wrong, 'thing')} in the cluster {'is' if wrong == 1 else 'are'} wrong."
     which = ", ".join(f"{states[state]:,} {state.value}" for state in ill)
     number = sum(states[state] for state in ill)
-    return f"Not well: {number:,} of {len(seen):,} nodes ({which}){others}."
+    return f"Degraded: {number:,} of {len(seen):,} nodes ({which}){others}."

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from installer.kube.names import DAEMONSET
-from installer.status.model import State, Verdict, Weight
+from installer.status.model import Health, Severity, State
 from installer.status.words import counted
 from installer.terminal.ages import age
 from installer.terminal.printable import printable
@@ -17,23 +17,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from installer.status.model import Glance, Node, Plane, Progress
+    from installer.status.model import ClusterStatus, Node, Plane, Progress
     from installer.terminal.tables import Style
 
 SHOWN = 20  # nodes of each kind, unless all are asked for
 KINDS = 5  # versions, backends and configurations that are named with their numbers
 BAR = 40  # columns, at most
 
-_OF_VERDICT = {Verdict.WELL: Colour.GREEN, Verdict.NOT_WELL: Colour.RED, Verdict.UNKNOWN: Colour.YELLOW}
-_OF_WEIGHT = {
-    Weight.WRONG: ("! ", Colour.RED),
-    Weight.UNASKED: ("? ", Colour.YELLOW),
-    Weight.NOTE: ("- ", Colour.PLAIN),
+_OF_HEALTH = {
+    Health.HEALTHY: Colour.GREEN,
+    Health.PROGRESSING: Colour.YELLOW,
+    Health.DEGRADED: Colour.RED,
+    Health.UNKNOWN: Colour.YELLOW,
+}
+_OF_SEVERITY = {
+    Severity.ERROR: ("! ", Colour.RED),
+    Severity.UNKNOWN: ("? ", Colour.YELLOW),
+    Severity.INFO: ("- ", Colour.PLAIN),
 }
 _OF_STATE = {
     State.FAILED: Colour.RED,
-    State.SILENT: Colour.RED,
-    State.LEAVING: Colour.YELLOW,
+    State.UNKNOWN: Colour.RED,
+    State.REMOVING: Colour.YELLOW,
     State.UPDATING: Colour.YELLOW,
     State.READY: Colour.GREEN,
     State.REMOVED: Colour.GREEN,
@@ -49,25 +54,25 @@ _COLUMNS = (
     Column("REPAIRS", 4),
     Column("PODS", 3),
 )
-_WIDE = (*_COLUMNS, Column("DIRECTORY"), Column("FORM"), Column("LACKS"), Column("SETTINGS"), Column("AGENT"))
+_WIDE = (*_COLUMNS, Column("DIRECTORY"), Column("FORM"), Column("MISSING"), Column("SETTINGS"), Column("AGENT"))
 
 
-def written(glance: Glance, now: datetime, style: Style, *, wide: bool = False) -> str:
+def written(cluster: ClusterStatus, now: datetime, style: Style, *, wide: bool = False) -> str:
     """Write it.
 
     Args:
-        glance: the cluster.
+        cluster: the cluster.
         now: for ages.
         style: for whom.
         wide: whether all nodes and columns are written, however many there are.
     """
     blocks = (
-        _head(glance, style),
-        _planes(glance, now, style),
-        _findings(glance, style),
-        _numbers(glance, now, style),
-        _not_well(glance, now, style, wide=wide),
-        _well(glance, now, style, wide=wide),
+        _head(cluster, style),
+        _planes(cluster, now, style),
+        _findings(cluster, style),
+        _numbers(cluster, now, style),
+        _unhealthy(cluster, now, style, wide=wide),
+        _healthy(cluster, now, style, wide=wide),
     )
     return "\n\n".join("\n".join(block) for block in map(list, blocks) if block) + "\n"
 
@@ -82,59 +87,58 @@ def progress_line(progress: Progress, style: Style) -> str:
     return f"{progress.kind} {bar(progress.done, progress.total, style, room)} {said}"
 
 
-def _head(glance: Glance, style: Style) -> Iterator[str]:
-    moving = glance.progress and glance.verdict is Verdict.NOT_WELL and not glance.summary.startswith("Not")
-    yield from style.wrapped(glance.summary, colour=Colour.YELLOW if moving else _OF_VERDICT[glance.verdict])
-    if glance.progress:
-        yield progress_line(glance.progress, style)
+def _head(cluster: ClusterStatus, style: Style) -> Iterator[str]:
+    yield from style.wrapped(cluster.summary, colour=_OF_HEALTH[cluster.health])
+    if cluster.progress:
+        yield progress_line(cluster.progress, style)
 
 
-def _planes(glance: Glance, now: datetime, style: Style) -> Iterator[str]:
-    if glance.planes:
+def _planes(cluster: ClusterStatus, now: datetime, style: Style) -> Iterator[str]:
+    if cluster.planes:
         columns = (
             Column("CONTROL PLANE"),
-            Column("COUNTS"),
+            Column("ACTIVE"),
             Column("STATUS"),
             Column("GENERATION", 2),
             Column("AGE", 1),
         )
-        yield from table(columns, [_plane(each, now) for each in glance.planes], style)
-        for plane in glance.planes:
-            if plane.counts and plane.message and plane.status not in ("ERROR", "HEALTHY"):
+        yield from table(columns, [_plane(each, now) for each in cluster.planes], style)
+        for plane in cluster.planes:
+            if plane.active and plane.message and plane.status not in ("ERROR", "HEALTHY"):
                 yield from style.wrapped(plane.message, "  ", "  ")
-    elif glance.agents and not glance.out and not any(each.weight is Weight.UNASKED for each in glance.findings):
+    elif cluster.agents and not cluster.out and not any(each.severity is Severity.UNKNOWN for each in cluster.findings):
         yield from style.wrapped("No IstioControlPlane: the chart's settings are in force.")
-    if glance.agents:
-        agents = glance.agents
+    if cluster.agents:
+        agents = cluster.agents
         how = (
             "parked: no node has an agent"
             if agents.parked
-            else f"{agents.ready:,} of {agents.wanted:,} pods ready, {agents.updated:,} updated"
+            else f"{agents.ready:,} of {agents.desired:,} pods ready, {agents.updated:,} updated"
         )
-        going = "; it is being deleted" if agents.leaving else ""
+        going = "; it is being deleted" if agents.terminating else ""
         text = f"DaemonSet {agents.namespace}/{DAEMONSET}: {how}{going}; image {agents.image or NONE}"
         yield from style.wrapped(text, "", "  ")
 
 
 def _plane(plane: Plane, now: datetime) -> list[Cell]:
     status = plane.status or ("ERROR" if plane.problems else NONE)
-    if plane.leaving:
-        status += ", leaving"
+    if plane.terminating:
+        status += ", terminating"
     colour = {"HEALTHY": Colour.GREEN, "ERROR": Colour.RED}.get(status, Colour.PLAIN)
     judged = f"{plane.generation}" + (f" ({plane.observed} seen)" if plane.observed != plane.generation else "")
     return [
         Cell(plane.title),
-        Cell("yes" if plane.counts else "no"),
+        Cell("yes" if plane.active else "no"),
         Cell(status, colour),
         Cell(judged),
         Cell(age(plane.created, now) if plane.created else NONE),
     ]
 
 
-def _findings(glance: Glance, style: Style) -> Iterator[str]:
-    for finding in glance.findings:
-        mark, colour = _OF_WEIGHT[finding.weight]
-        yield from style.wrapped(finding.what, mark, "  ", colour)
+def _findings(cluster: ClusterStatus, style: Style) -> Iterator[str]:
+    for finding in cluster.findings:
+        mark, colour = _OF_SEVERITY[finding.severity]
+        yield from style.wrapped(finding.message, mark, "  ", colour)
         yield from _remedy(finding.remedy, style)
 
 
@@ -147,18 +151,18 @@ def _remedy(remedy: str, style: Style) -> Iterator[str]:
         yield f"    {printable(command[1])}"
 
 
-def _numbers(glance: Glance, now: datetime, style: Style) -> Iterator[str]:
-    if not glance.nodes:
+def _numbers(cluster: ClusterStatus, now: datetime, style: Style) -> Iterator[str]:
+    if not cluster.nodes:
         return
-    states = Counter(each.state for each in glance.nodes)
+    states = Counter(each.state for each in cluster.nodes)
     told = [f"{states[state]:,} {state.value}" for state in State if states[state]]
     lines = {
-        "Nodes": f"{len(glance.nodes):,}: {', '.join(told)}",
-        "Version": _kinds(glance.nodes, lambda each: each.version),
-        "Backend": _kinds(glance.nodes, lambda each: each.backend),
-        "Conflist": _kinds(glance.nodes, lambda each: each.file),
-        "Redirected": _redirected(glance.nodes),
-        "Last repair": _last_repair(glance.nodes, now),
+        "Nodes": f"{len(cluster.nodes):,}: {', '.join(told)}",
+        "Version": _kinds(cluster.nodes, lambda each: each.version),
+        "Backend": _kinds(cluster.nodes, lambda each: each.backend),
+        "Conflist": _kinds(cluster.nodes, lambda each: each.file),
+        "Redirected": _redirected(cluster.nodes),
+        "Last repair": _last_repair(cluster.nodes, now),
     }
     for label, value in lines.items():
         if value:
@@ -190,8 +194,8 @@ def _last_repair(nodes: Sequence[Node], now: datetime) -> str:
     return f"{age(last, now)} ago on {name}, {repairs.file}{f': {repairs.reason}' if repairs.reason else ''}"
 
 
-def _not_well(glance: Glance, now: datetime, style: Style, *, wide: bool) -> Iterator[str]:
-    nodes = glance.not_well if wide else _some(glance.not_well)
+def _unhealthy(cluster: ClusterStatus, now: datetime, style: Style, *, wide: bool) -> Iterator[str]:
+    nodes = cluster.unhealthy if wide else _some(cluster.unhealthy)
     if not nodes:
         return
     heads, *rows = _rows(nodes, now, style, wide=wide)
@@ -202,7 +206,7 @@ def _not_well(glance: Glance, now: datetime, style: Style, *, wide: bool) -> Ite
         yield from style.wrapped(why, "  ", "  ")
         yield from _remedy(node.remedy, style)
     named = {each.name for each in nodes}
-    rest = [each for each in glance.not_well if each.name not in named]
+    rest = [each for each in cluster.unhealthy if each.name not in named]
     if rest:
         reasons = _kinds(rest, lambda each: f"{each.state.value} {each.reason}".strip())
         yield from style.wrapped(f"And {len(rest):,} more: {reasons}; -o wide lists them all.")
@@ -218,12 +222,12 @@ def _some(nodes: Sequence[Node]) -> Sequence[Node]:
     return [nodes[at] for at in sorted(at for _, at in sorted(ranked)[:SHOWN])]
 
 
-def _well(glance: Glance, now: datetime, style: Style, *, wide: bool) -> Iterator[str]:
-    nodes = glance.well
+def _healthy(cluster: ClusterStatus, now: datetime, style: Style, *, wide: bool) -> Iterator[str]:
+    nodes = cluster.healthy
     if not nodes:
         return
     if len(nodes) > SHOWN and not wide:
-        yield from style.wrapped(f"{len(nodes):,} nodes are well; -o wide lists them.")
+        yield from style.wrapped(f"{len(nodes):,} nodes are healthy; -o wide lists them.")
         return
     yield from _rows(nodes, now, style, wide=wide)
 
@@ -245,5 +249,5 @@ def _row(node: Node, now: datetime, *, wide: bool) -> list[Cell]:
         NONE if node.redirected is None else str(node.redirected),
     ]
     if wide:
-        texts += [node.directory, node.form, ",".join(node.lacks), node.settings, node.pod]
+        texts += [node.directory, node.form, ",".join(node.missing_features), node.settings, node.pod]
     return [Cell(node.name), Cell(node.state.value, _OF_STATE[node.state]), *map(Cell, texts)]

@@ -185,8 +185,8 @@ def test_the_status_of_a_control_plane_has_the_shape_of_1_4(cluster: Cluster, ap
         "observedGeneration": 1,
         "status": {"cni": {"version": "0.1.0", "status": "UPDATING", "statusString": "2 of 3 nodes", "error": ""}},
         "conditions": [CONDITION | {"status": "False", "reason": "Updating", "observedGeneration": 1}],
-        "nodes": {"total": 3, "ready": 2, "updating": 1, "failed": 0, "silent": 0},
-        "notWell": [{"node": "node1", "reason": "NotInstalled", "message": "no network configuration"}],
+        "nodes": {"total": 3, "ready": 2, "updating": 1, "failed": 0, "unknown": 0},
+        "unhealthyNodes": [{"node": "node1", "reason": "NotInstalled", "message": "no network configuration"}],
     }
     resource = control_plane() | {"metadata": {"name": "shape", "namespace": "default"}}
     done = put_status(cluster, apply, resource, status)
@@ -205,7 +205,10 @@ def test_the_status_of_a_control_plane_has_the_shape_of_1_4(cluster: Cluster, ap
         ({"nodes": {"ready": -1}}, "status.nodes.ready"),
         ({"conditions": [CONDITION | {"type": "Glad"}]}, "status.conditions[0].type"),
         ({"conditions": [CONDITION | {"reason": "two words"}]}, "status.conditions[0].reason"),
-        ({"notWell": [{"node": f"node{number}", "reason": "Silent"} for number in range(11)]}, "status.notWell"),
+        (
+            {"unhealthyNodes": [{"node": f"node{number}", "reason": "NoAgent"} for number in range(11)]},
+            "status.unhealthyNodes",
+        ),
     ],
 )
 def test_a_wrong_status_of_a_control_plane_is_refused(

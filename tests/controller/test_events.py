@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.controller.events import News, news
+from installer.controller.events import Event, events
 from installer.controller.nodes import State, Verdict
 from installer.controller.status import Fault, Fleet, status
 from tests.controller.samples import NOW, resource
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.pure
 
-READY, UPDATING, MENDING, FAILED, SILENT = State
+READY, UPDATING, REPAIRING, FAILED, UNKNOWN = State
 INVALID = [Fault("Invalid", "spec.tag: saw 1.1, expected string, integer")]
 SUPERSEDED = [Fault("Superseded", "another is older")]
 FAILING = Fleet(installed=True, verdicts=[Verdict("node1", FAILED, "Broken", "says why")], version="")
@@ -42,35 +42,35 @@ def written(fleet: Fleet | None, faults: Sequence[Fault], generation: int) -> di
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        (NOTHING, of(READY), ["RolledOut"]),
+        (NOTHING, of(READY), ["RolloutCompleted"]),
         (NOTHING, of(UPDATING), ["RolloutStarted"]),
         (of(UPDATING), of(UPDATING, READY), []),
-        (of(UPDATING), of(READY), ["RolledOut"]),
+        (of(UPDATING), of(READY), ["RolloutCompleted"]),
         (of(READY), of(READY), []),
-        (of(READY), of(READY, generation=2), ["RolledOut"]),
+        (of(READY), of(READY, generation=2), ["RolloutCompleted"]),
         (of(READY), of(UPDATING, generation=2), ["RolloutStarted"]),
         (of(UPDATING), of(UPDATING, generation=2), ["RolloutStarted"]),
-        (of(READY), of(MENDING), []),
-        (of(MENDING), of(READY), ["Recovered"]),
+        (of(READY), of(REPAIRING), []),
+        (of(REPAIRING), of(READY), ["Recovered"]),
         (of(FAILED), of(READY), ["Recovered"]),
-        (of(FAILED), of(READY, generation=2), ["RolledOut"]),
-        (of(READY), of(FAILED, READY, SILENT), ["NodeNotWell", "NodeNotWell"]),
+        (of(FAILED), of(READY, generation=2), ["RolloutCompleted"]),
+        (of(READY), of(FAILED, READY, UNKNOWN), ["NodeUnhealthy", "NodeUnhealthy"]),
         (of(FAILED), of(FAILED), []),
-        (of(FAILED), of(FAILED, FAILED), ["NodeNotWell"]),
-        (of(FAILED), of(FAILED, why="Otherwise"), ["NodeNotWell"]),
-        (of(FAILED), of(SILENT), []),
+        (of(FAILED), of(FAILED, FAILED), ["NodeUnhealthy"]),
+        (of(FAILED), of(FAILED, why="Otherwise"), ["NodeUnhealthy"]),
+        (of(FAILED), of(UNKNOWN), []),
         (NOTHING, wrong(INVALID), ["InvalidSettings"]),
         (wrong(INVALID), wrong(INVALID, generation=2), []),
         (wrong(INVALID), wrong([Fault("Invalid", "something else")], generation=2), ["InvalidSettings"]),
         (wrong(INVALID), wrong([Fault("WrongNamespace", INVALID[0].message)]), ["WrongNamespace"]),
-        (wrong(INVALID), of(READY, generation=2), ["RolledOut"]),
+        (wrong(INVALID), of(READY, generation=2), ["RolloutCompleted"]),
         (wrong(INVALID), of(READY), ["Recovered"]),
         (of(READY), wrong(SUPERSEDED), ["Superseded"]),
         (of(READY), written(FAILING, INVALID, 1), ["InvalidSettings"]),
         (of(READY), of(UPDATING, removal="x"), ["UninstallStarted"]),
         (of(UPDATING, removal="x"), of(UPDATING, READY, removal="x"), []),
-        (of(UPDATING, removal="x"), of(FAILED, removal="x"), ["NodeNotWell"]),
-        (of(READY), of(FAILED, removal="x"), ["UninstallStarted", "NodeNotWell"]),
+        (of(UPDATING, removal="x"), of(FAILED, removal="x"), ["NodeUnhealthy"]),
+        (of(READY), of(FAILED, removal="x"), ["UninstallStarted", "NodeUnhealthy"]),
         (of(FAILED, removal="x"), of(FAILED, removal="x"), []),
         (of(UPDATING, removal="x"), of(READY, removal="x"), ["Uninstalled"]),
         (of(READY, removal="x"), of(READY, removal="x"), []),
@@ -78,22 +78,22 @@ def written(fleet: Fleet | None, faults: Sequence[Fault], generation: int) -> di
     ],
 )
 def test_what_is_told(before: Mapping[str, Any], after: Mapping[str, Any], told: list[str]) -> None:
-    found = list(news(before, after, going=False))
+    found = list(events(before, after, going=False))
     assert [each.reason for each in found] == told
-    bad = {"NodeNotWell", "InvalidSettings", "WrongNamespace", "Superseded"}
+    bad = {"NodeUnhealthy", "InvalidSettings", "WrongNamespace", "Superseded"}
     assert [each.warning for each in found] == [each in bad for each in told]
 
 
 def test_that_a_deleted_resource_may_go_is_told_elsewhere() -> None:
-    assert [*news(of(UPDATING, removal="x"), of(READY, removal="x"), going=True)] == []
+    assert [*events(of(UPDATING, removal="x"), of(READY, removal="x"), going=True)] == []
 
 
 def test_messages_say_of_which_generation_and_node_they_are() -> None:
-    (rolled_out,) = news(NOTHING, of(READY, generation=4), going=False)
+    (rolled_out,) = events(NOTHING, of(READY, generation=4), going=False)
     assert rolled_out.message == "generation 4: 1 of 1 nodes redirect pods with these settings"
-    (not_well,) = news(of(READY), of(FAILED), going=False)
-    assert not_well == News(warning=True, reason="NodeNotWell", message="node node1: Broken: says why")
-    (invalid,) = news(NOTHING, wrong(INVALID), going=False)
+    (unhealthy,) = events(of(READY), of(FAILED), going=False)
+    assert unhealthy == Event(warning=True, reason="NodeUnhealthy", message="node node1: Broken: says why")
+    (invalid,) = events(NOTHING, wrong(INVALID), going=False)
     assert invalid.message == INVALID[0].message
-    (removing,) = news(of(READY), of(UPDATING, removal="the resource is deleted"), going=True)
+    (removing,) = events(of(READY), of(UPDATING, removal="the resource is deleted"), going=True)
     assert "the plugin is being taken out: the resource is deleted" in removing.message

@@ -57,7 +57,7 @@ def test_all_nodes_answer_the_daemonset_is_parked_and_the_resource_goes(stage: S
         until(lambda: "Uninstalled" in dict(stage.events("mesh")), SOON, "it is told")
         reasons = [reason for reason, _ in stage.events("mesh")]
         assert "UninstallStarted" in reasons
-        assert "UninstallDeadline" not in reasons
+        assert "UninstallDeadlineExceeded" not in reasons
 
         again = stage.apply({"values": {"cni": {"tag": "2"}}})
         until(lambda: selector(stage) == {"kubernetes.io/os": "linux"}, SOON, "the DaemonSet is parked no more")
@@ -76,9 +76,9 @@ def test_a_node_that_does_not_answer_is_named_and_left_at_the_deadline(stage: St
         until(stage.is_gone, SOON, "the resource is gone")
         assert parked(stage)
         told = dict(stage.events("mesh"))
-        assert told["UninstallDeadline"].startswith("not finished within 6 s, and goes on without: ")
-        assert "node2" in told["UninstallDeadline"]
-        assert "node1" not in told["UninstallDeadline"]
+        assert told["UninstallDeadlineExceeded"].startswith("not finished within 6 s, and goes on without: ")
+        assert "node2" in told["UninstallDeadlineExceeded"]
+        assert "node1" not in told["UninstallDeadlineExceeded"]
 
 
 def test_the_uninstall_goes_on_with_the_next_controller(stage: Stage, controller: Run) -> None:

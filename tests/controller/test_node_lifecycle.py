@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from installer.controller.node_lifecycle import words
+from installer.controller.node_lifecycle import condition_patches
 from installer.controller.nodes import State, Verdict
 from installer.controller.plan import World
 from installer.fleet.objects import AgentPod, Node, Report
@@ -32,7 +32,7 @@ def said(
     reports = {"node1": report} if report and report.state else {}
     unreported = {"node1": report} if report and not report.state else {}
     world = World([], None, {"node1": NODE}, reports, {"node1": pod} if pod else {}, unreported=unreported)
-    return [(each.version, each.condition) for each in words(world, [verdict] if verdict else [], NOW)]
+    return [(each.version, each.condition) for each in condition_patches(world, [verdict] if verdict else [], NOW)]
 
 
 CONDITION = {"type": "Ready", "status": "False", "reason": "FailedMount", "message": "set cniBinDir"}
@@ -44,13 +44,13 @@ def test_an_agent_that_does_not_start_is_spoken_for() -> None:
     assert said(report=None) == [("", CONDITION | {"lastTransitionTime": JUST_NOW})]
 
 
-@pytest.mark.parametrize("state", [State.FAILED, State.SILENT])
+@pytest.mark.parametrize("state", [State.FAILED, State.UNKNOWN])
 def test_so_is_one_that_is_not_there(state: State) -> None:
     verdict = Verdict("node1", state, "NoAgent", "is the node up?")
     assert [each["reason"] for _, each in said(verdict, pod=None)] == ["NoAgent"]
 
 
-@pytest.mark.parametrize("state", [State.UPDATING, State.MENDING, State.READY])
+@pytest.mark.parametrize("state", [State.UPDATING, State.REPAIRING, State.READY])
 def test_nothing_is_said_while_patience_lasts_or_all_is_well(state: State) -> None:
     assert said(replace_state(state)) == []
 
@@ -92,7 +92,9 @@ def test_what_the_kubelet_says_in_turns_is_written_now_and_then(before: str, now
 def test_that_it_contradicts_the_agents_own_word_is_known() -> None:
     for report, expected in ((REPORT, True), (replace(REPORT, ready=False), False), (SAID, None), (None, False)):
         world = World([], None, {"node1": NODE}, {"node1": report} if report else {}, {"node1": POD})
-        assert [each.contradicts for each in words(world, [FAILED], NOW)] == ([] if expected is None else [expected])
+        assert [each.contradicts for each in condition_patches(world, [FAILED], NOW)] == (
+            [] if expected is None else [expected]
+        )
 
 
 def test_where_no_agent_is_to_be_any_more_nothing_is_failed_any_more() -> None:
@@ -104,7 +106,7 @@ def test_where_no_agent_is_to_be_any_more_nothing_is_failed_any_more() -> None:
 
 def test_a_node_that_is_gone_is_not_spoken_of() -> None:
     world = World([], None, {}, {}, {}, unreported={"node1": SAID})
-    assert [*words(world, [FAILED], NOW)] == []
+    assert [*condition_patches(world, [FAILED], NOW)] == []
 
 
 @pytest.mark.parametrize("reason", ["", "no word", "Ünicode", "-"])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.pure
 
-READY, UPDATING, MENDING, FAILED, SILENT = State
+READY, UPDATING, REPAIRING, FAILED, UNKNOWN = State
 ASKED = Asked(installed=True, settings=SETTINGS, template=TEMPLATE)
 REMOVAL = Asked(installed=False, settings=SETTINGS, template=TEMPLATE)
 OLD = SETTINGS._replace(generation=SETTINGS.generation - 1)
@@ -61,26 +61,26 @@ def missing(volume: str, path: str) -> Warned:
     [
         (report(), pod(), "", READY, READY),
         (report(), None, "NoAgent", UPDATING, FAILED),
-        (None, None, "NoAgent", UPDATING, SILENT),
-        (None, pod(), "NoReport", UPDATING, SILENT),
-        (report(settings=OLD), pod(), "OldSettings", UPDATING, FAILED),
-        (report(settings=None), pod(), "OldSettings", UPDATING, FAILED),
-        (report(settings=SETTINGS._replace(uid="of-another")), pod(), "OldSettings", UPDATING, FAILED),
-        (report(**SAYS_NO), pod(), "NotInstalled", MENDING, FAILED),
+        (None, None, "NoAgent", UPDATING, UNKNOWN),
+        (None, pod(), "NoReport", UPDATING, UNKNOWN),
+        (report(settings=OLD), pod(), "OutdatedSettings", UPDATING, FAILED),
+        (report(settings=None), pod(), "OutdatedSettings", UPDATING, FAILED),
+        (report(settings=SETTINGS._replace(uid="of-another")), pod(), "OutdatedSettings", UPDATING, FAILED),
+        (report(**SAYS_NO), pod(), "NotInstalled", REPAIRING, FAILED),
         (report(**SAYS_NO), pod(template="6"), "NotInstalled", UPDATING, FAILED),
-        (report(**SAYS_NO, settings=OLD), pod(), "OldSettings", UPDATING, FAILED),
-        (report(ready=None, reason="", since=NOW), pod(), "NotReady", MENDING, FAILED),
-        (report(state="NotInstalled", since=NOW), pod(), "Redirecting", MENDING, FAILED),
-        (report(), pod(template="6"), "OldPod", UPDATING, UPDATING),
-        (report(), pod(going=True), "OldPod", UPDATING, UPDATING),
-        (report(), unready("NotReady", going=True), "OldPod", UPDATING, UPDATING),
-        (report(), unready("NotReady"), "NotReady", MENDING, FAILED),
-        (report(**SAYS_NO), unready("NotReady"), "NotInstalled", MENDING, FAILED),
-        (report(**SAYS_NO), unready("Pending"), "Pending", MENDING, FAILED),
+        (report(**SAYS_NO, settings=OLD), pod(), "OutdatedSettings", UPDATING, FAILED),
+        (report(ready=None, reason="", since=NOW), pod(), "NotReady", REPAIRING, FAILED),
+        (report(state="NotInstalled", since=NOW), pod(), "Redirecting", REPAIRING, FAILED),
+        (report(), pod(template="6"), "WaitingForUpdate", UPDATING, UPDATING),
+        (report(), pod(going=True), "WaitingForUpdate", UPDATING, UPDATING),
+        (report(), unready("NotReady", going=True), "WaitingForUpdate", UPDATING, UPDATING),
+        (report(), unready("NotReady"), "NotReady", REPAIRING, FAILED),
+        (report(**SAYS_NO), unready("NotReady"), "NotInstalled", REPAIRING, FAILED),
+        (report(**SAYS_NO), unready("Pending"), "Pending", REPAIRING, FAILED),
         (report(), unready("Pending", template="6"), "Pending", UPDATING, FAILED),
         (report(settings=OLD), unready("Pending"), "Pending", UPDATING, FAILED),
-        (None, unready("NotReady"), "NotReady", UPDATING, SILENT),
-        (None, unready("ContainerCreating"), "ContainerCreating", UPDATING, SILENT),
+        (None, unready("NotReady"), "NotReady", UPDATING, UNKNOWN),
+        (None, unready("ContainerCreating"), "ContainerCreating", UPDATING, UNKNOWN),
     ],
 )
 def test_a_node_that_is_to_have_the_plugin(
@@ -100,10 +100,10 @@ def test_a_node_that_is_to_have_the_plugin(
         (report(state=REMOVED, ready=False), None, "", READY, READY),
         (report(), None, "NoAgent", UPDATING, FAILED),
         (report(), pod(), "NotRemoved", UPDATING, FAILED),
-        (None, pod(), "NotRemoved", UPDATING, SILENT),
+        (None, pod(), "NotRemoved", UPDATING, UNKNOWN),
         (report(state="NotInstalled"), unready("NotReady"), "NotRemoved", UPDATING, FAILED),
         (report(), unready("Pending"), "Pending", UPDATING, FAILED),
-        (None, unready("Pending"), "Pending", UPDATING, SILENT),
+        (None, unready("Pending"), "Pending", UPDATING, UNKNOWN),
     ],
 )
 def test_a_node_that_is_to_lose_the_plugin(
@@ -121,7 +121,7 @@ def test_a_node_that_is_to_lose_the_plugin(
         "Error", "ImageInspectError", "ImagePullBackOff", "InvalidImageName", "OOMKilled", "RunContainerError",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("of", [report(), None], ids=["reported", "silent"])
+@pytest.mark.parametrize("of", [report(), None], ids=["reported", "unknown"])
 @pytest.mark.parametrize("asked", [ASKED, REMOVAL], ids=["install", "removal"])
 def test_what_does_not_come_by_itself_has_failed_at_once(asked: Asked, of: Report | None, reason: str) -> None:
     assert {(each.state, each.reason) for each in judged(asked, of, unready(reason))} == {(FAILED, reason)}
@@ -133,7 +133,7 @@ def test_a_directory_that_is_missing_has_failed_at_once_where_an_agent_ran_befor
     assert {(each.state, each.reason) for each in said} == {(FAILED, "FailedMount")}
     assert "cniBinDir /opt/cni/bin is not on this node" in said[0].message
     new = judged(asked, None, unready("ContainerCreating"), missing("cni-bin-dir", "/opt/cni/bin"))
-    assert [each.state for each in new] == [UPDATING, UPDATING, SILENT], "its primary CNI may be about to make it"
+    assert [each.state for each in new] == [UPDATING, UPDATING, UNKNOWN], "its primary CNI may be about to make it"
 
 
 def test_patience_begins_when_the_agent_is_replaced_and_not_while_it_waits_for_its_turn() -> None:
@@ -143,7 +143,7 @@ def test_patience_begins_when_the_agent_is_replaced_and_not_while_it_waits_for_i
         (NOW, pod(template="6"), UPDATING),
         (turn - BARELY, pod(template="6"), UPDATING),
         (turn, None, UPDATING),
-        (turn + PATIENCE - BARELY, unready("ContainerCreating"), MENDING),
+        (turn + PATIENCE - BARELY, unready("ContainerCreating"), REPAIRING),
         (turn + PATIENCE, unready("ContainerCreating"), FAILED),
     ):
         said = verdict(Seen(NODE, report(), its_pod), ASKED, since.get(NODE, now), now)
@@ -159,7 +159,7 @@ def test_a_mount_that_fails_for_another_reason_may_succeed_a_moment_later() -> N
     )
     said = judged(ASKED, report(), unready("ContainerCreating"), passing)
     assert [(each.state, each.reason) for each in said] == [
-        (MENDING, "FailedMount"), (MENDING, "FailedMount"), (FAILED, "FailedMount"),
+        (REPAIRING, "FailedMount"), (REPAIRING, "FailedMount"), (FAILED, "FailedMount"),
     ]  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def test_patience_counts_from_what_the_agent_says_if_it_does(its_pod: AgentPod) 
     no = report(**SAYS_NO | {"since": NOW - PATIENCE})
     assert judged(ASKED, no, its_pod)[0] == Verdict(NODE, FAILED, "NotInstalled", "no network configuration yet")
     unknown = Seen(NODE, report(**SAYS_NO | {"since": None}), its_pod)
-    assert verdict(unknown, ASKED, NOW, NOW).state is MENDING
+    assert verdict(unknown, ASKED, NOW, NOW).state is REPAIRING
     assert verdict(unknown, ASKED, LONG_AGO, NOW).state is FAILED
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.controller.client import Api, connect
-from installer.controller.node_lifecycle import Words
+from installer.controller.node_lifecycle import ConditionPatch
 from installer.controller.nodes import PATIENCE
 from installer.controller.reconciler import NODES_AT_ONCE
 from installer.controller.taints import KEY
@@ -158,7 +158,7 @@ def test_an_agent_that_runs_after_all_is_not_spoken_for(stage: Stage) -> None:
     api = Api(connect(kubeconfig), NAMESPACE, lambda: True)
     condition = {"type": "Ready", "status": "False", "reason": "Said", "message": "", "lastTransitionTime": now()}
     seen, node = stage.istiocninode("node1"), objects.node({"metadata": {"name": "node1", "uid": "1"}})
-    words = Words(node, seen["metadata"]["resourceVersion"], condition, contradicts=True)
+    words = ConditionPatch(node, seen["metadata"]["resourceVersion"], condition, contradicts=True)
     assert api.speak(words) is None
     assert stage.istiocninode("node1") == seen
     stage.set_agent("node1", ready=False, waiting={"reason": "CrashLoopBackOff"})

@@ -100,7 +100,9 @@ def test_an_unvalidated_name_that_nothing_has_is_named_and_fails_nothing(stage: 
             "version": "0.1.0",
         }
         assert stage.condition("Reconciled") == ("True", "Applied")
-        until(lambda: dict(stage.events("mesh")).get("RolledOut", "").endswith(said), SOON, "an Event says it, too")
+        until(
+            lambda: dict(stage.events("mesh")).get("RolloutCompleted", "").endswith(said), SOON, "an Event says it, too"
+        )
         stage.report("node1", stage.apply({"unvalidatedValues": {"cni": {"logLevel": "info"}}}))
         until(lambda: "no effect" not in stage.cni()["statusString"], SOON, "it is no longer said")
 
@@ -299,8 +301,8 @@ def test_a_program_that_keeps_undoing_it_is_named_and_given_time(stage: Stage, c
         for _ in range(4):
             until(lambda: image().endswith(":2"), SOON, "the controller has its way")
             stage.apps.patch_namespaced_daemon_set(DAEMONSET, NAMESPACE, undo, field_manager="argocd-controller")
-        until(lambda: stage.condition("Reconciled") == ("False", "Contested"), SOON, "the resource says who undoes it")
+        until(lambda: stage.condition("Reconciled") == ("False", "Conflict"), SOON, "the resource says who undoes it")
         assert f"DaemonSet {NAMESPACE}/{DAEMONSET}: argocd-controller keeps undoing" in stage.cni()["error"]
-        until(lambda: "Contested" in dict(stage.events(wanted["metadata"]["name"])), SOON, "so does an Event")
+        until(lambda: "Conflict" in dict(stage.events(wanted["metadata"]["name"])), SOON, "so does an Event")
         stage.apply({"values": {"cni": {"tag": "3"}}})
         until(lambda: image().endswith(":3"), SOON, "what is new is written all the same")

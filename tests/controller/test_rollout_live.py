@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.fleet.rollouts import HELD_UP
+from installer.fleet.rollouts import ROLLOUT_BLOCKED
 from installer.kube.names import DAEMONSET
 from tests.controller.daemonsets import daemonset_controller
 from tests.controller.stage import MERGE, NAMESPACE, now
@@ -165,7 +165,7 @@ def test_a_template_that_no_node_can_start_stops_at_one_more_node_and_the_status
             return "the roll-out waits for that, with 3 still to be replaced" in stage.cni().get("statusString", "")
 
         until(says, LONG * 2, "it says what for")
-        assert stage.condition("Degraded") == ("True", HELD_UP)
+        assert stage.condition("Degraded") == ("True", ROLLOUT_BLOCKED)
         assert len(old_agents()) == len(NODES) - 1
         stage.install_chart({"tag": "8", "maxUnavailable": 2})
         stage.apply({"values": {"cni": {"tag": "8"}}})

@@ -22,16 +22,18 @@ def fleet(*states: State) -> Fleet:
 
 
 def test_ten_nodes_that_are_not_well_are_named_and_all_are_counted() -> None:
-    made = status(RESOURCE, fleet(State.READY, *[State.FAILED] * 8, *[State.SILENT] * 4), (), NOW, {})
-    assert [each["node"] for each in made["notWell"]] == [f"node-{number:02}" for number in range(1, 11)]
-    assert made["nodes"] == {"total": 13, "ready": 1, "updating": 0, "failed": 8, "silent": 4}
-    assert made["status"]["cni"]["error"] == "node node-01: Reason: message (and 11 more, see notWell)"
+    made = status(RESOURCE, fleet(State.READY, *[State.FAILED] * 8, *[State.UNKNOWN] * 4), (), NOW, {})
+    assert [each["node"] for each in made["unhealthyNodes"]] == [f"node-{number:02}" for number in range(1, 11)]
+    assert made["nodes"] == {"total": 13, "ready": 1, "updating": 0, "failed": 8, "unknown": 4}
+    assert made["status"]["cni"]["error"] == "node node-01: Reason: message (and 11 more, see unhealthyNodes)"
 
 
 def test_a_node_that_is_mended_is_reconciling_and_one_on_its_way_is_updating() -> None:
-    mended = status(RESOURCE, fleet(State.READY, State.MENDING), (), NOW, {})
+    mended = status(RESOURCE, fleet(State.READY, State.REPAIRING), (), NOW, {})
     assert mended["status"]["cni"]["status"] == "RECONCILING"
-    assert status(RESOURCE, fleet(State.MENDING, State.UPDATING), (), NOW, {})["status"]["cni"]["status"] == "UPDATING"
+    assert (
+        status(RESOURCE, fleet(State.REPAIRING, State.UPDATING), (), NOW, {})["status"]["cni"]["status"] == "UPDATING"
+    )
 
 
 def test_nothing_is_written_where_nothing_has_changed() -> None:
@@ -59,5 +61,5 @@ def test_what_has_no_effect_is_said_and_changes_nothing_else(installed: bool, st
 
 
 def test_of_a_resource_that_is_not_carried_out_its_faults_alone_are_said() -> None:
-    faults = (Fault("NoDaemonSet", "there is none"),)
+    faults = (Fault("DaemonSetNotFound", "there is none"),)
     assert status(RESOURCE, None, faults, NOW, {}, notes=NOTES) == status(RESOURCE, None, faults, NOW, {})

@@ -42,21 +42,21 @@ def test_it_goes_from_updating_to_healthy_to_error_and_back(stage: Stage, contro
         assert (said["version"], said["error"]) == ("0.1.0", "")
         assert stage.condition("Ready") == ("True", "AllNodesReady")
         status = stage.resource()["status"]
-        assert status["nodes"] == {"total": 3, "ready": 3, "updating": 0, "failed": 0, "silent": 0}
+        assert status["nodes"] == {"total": 3, "ready": 3, "updating": 0, "failed": 0, "unknown": 0}
         assert status["observedGeneration"] == 1
 
         stage.report("node2", stage.resource(), state="NotInstalled", problem="/etc/cni/net.d does not exist")
         said = stage.becomes("ERROR")
         assert said["error"] == "node node2: NotInstalled: /etc/cni/net.d does not exist"
         assert stage.condition("Degraded") == ("True", "NodesFailed")
-        assert stage.resource()["status"]["notWell"] == [
+        assert stage.resource()["status"]["unhealthyNodes"] == [
             {"node": "node2", "reason": "NotInstalled", "message": "/etc/cni/net.d does not exist"}
         ]
         all_ready(stage)
         stage.becomes("HEALTHY")
         assert stage.condition("Degraded") == ("False", "AsExpected")
     reasons = [reason for reason, _ in stage.events("mesh")]
-    assert reasons == ["RolloutStarted", "RolledOut", "NodeNotWell", "Recovered"]
+    assert reasons == ["RolloutStarted", "RolloutCompleted", "NodeUnhealthy", "Recovered"]
 
 
 def test_nothing_is_written_while_nothing_changes(stage: Stage, controller: Run) -> None:
@@ -68,7 +68,7 @@ def test_nothing_is_written_while_nothing_changes(stage: Stage, controller: Run)
         all_ready(stage)
         stage.becomes("HEALTHY")
         until(lambda: stage.resource()["metadata"].get("finalizers"), SOON, "the finalizer is put on")
-        until(lambda: "RolledOut" in dict(stage.events("mesh")), SOON, "its Events are written")
+        until(lambda: "RolloutCompleted" in dict(stage.events("mesh")), SOON, "its Events are written")
         done = len(stage.requests())
         look_again(stage, first)
         assert stage.writes(done) == []

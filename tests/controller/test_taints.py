@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.controller.taints import KEY, NEW, TAINT, news, taints
+from installer.controller.taints import KEY, NEW, TAINT, event, taints
 from tests.controller.samples import NOW, node, pod, report, unready
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def test_another_effect_of_its_key_is_it_and_another_key_is_not() -> None:
 
 
 def test_what_was_done_is_told_with_its_reason() -> None:
-    told = {(put, wanted): news(put=put, wanted=wanted) for put in (True, False) for wanted in (True, False)}
+    told = {(put, wanted): event(put=put, wanted=wanted) for put in (True, False) for wanted in (True, False)}
     assert [told[True, True].reason, told[False, True].reason] == ["IstioCNINotReady", "IstioCNIReady"]
     assert "is not ready on this new node" in told[True, True].message
     assert told[False, True].message == f"the Istio CNI plugin is ready: the taint {KEY} was taken off"

@@ -249,7 +249,7 @@ def test_a_directory_that_is_missing_is_named_wherever_one_looks_and_the_right_o
     installed.ready()
     node.wait("condition=Ready", f"istiocninode/{NAME}")
     node.wait("jsonpath={.status.status.cni.status}=HEALTHY", f"icp/{RESOURCE}", f"--namespace={NAMESPACE}")
-    assert installed.status().startswith("Well: 1 node redirects pods")
+    assert installed.status().startswith("Healthy: 1 node redirects pods")
     meshed = started(node, "meshed", injected=True)
     assert from_node(node, url(meshed)) == f"meshed {ENVOY}"
     removed(node, "meshed")

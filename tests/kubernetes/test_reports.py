@@ -141,7 +141,7 @@ async def test_how_large_the_cluster_is_is_heard_from_the_resource_and_changes_n
     try:
         await eventually(lambda: len(heard) == 1, SOON, "the resource is heard of")
         assert planes.nodes == 0
-        patch = json.dumps({"status": {"nodes": {"total": 5000, "ready": 0, "updating": 0, "failed": 0, "silent": 0}}})
+        patch = json.dumps({"status": {"nodes": {"total": 5000, "ready": 0, "updating": 0, "failed": 0, "unknown": 0}}})
         cluster.kubectl("patch", "icp", "large", "--subresource=status", "--type=merge", f"--patch={patch}")
         await eventually(lambda: planes.nodes == 5000, SOON, "its nodes are")
         assert len(heard) == 1

@@ -9,7 +9,7 @@ from installer.status import summary as judging
 from installer.status.model import Answers
 
 if TYPE_CHECKING:
-    from installer.status.model import Glance, Object
+    from installer.status.model import ClusterStatus, Object
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 NAMESPACE = "istio-system"
@@ -209,8 +209,8 @@ def answers(**changed: Any) -> Answers:
     return Answers(**well | changed)
 
 
-def glance(found: Answers, now: datetime = NOW) -> Glance:
-    return judging.glance(found, now)
+def summarize(found: Answers, now: datetime = NOW) -> ClusterStatus:
+    return judging.summarize(found, now)
 
 
 def instead(of: list[Object], *others: Object) -> list[Object]:

@@ -9,13 +9,15 @@ import yaml
 
 from installer.status.changes import changes
 from installer.status.data import as_json, as_yaml
-from tests.status.objects import NAMES, ago, answers, daemonset, glance, instead, node, plane, report
+from tests.status.objects import NAMES, ago, answers, daemonset, instead, node, plane, report, summarize
 
 pytestmark = pytest.mark.pure
 
 REPORTS = [report(each) for each in NAMES]
-WELL = glance(answers())
-FAILED = glance(answers(reports=instead(REPORTS, report("node-2", ready="False", reason="NoConflist", message="a\nb"))))
+WELL = summarize(answers())
+FAILED = summarize(
+    answers(reports=instead(REPORTS, report("node-2", ready="False", reason="NoConflist", message="a\nb")))
+)
 
 
 def test_a_first_glance_says_all_but_the_nodes_that_are_well() -> None:
@@ -25,7 +27,7 @@ def test_a_first_glance_says_all_but_the_nodes_that_are_well() -> None:
 
 def test_what_is_as_it_was_is_not_said_again() -> None:
     assert changes(FAILED, FAILED) == []
-    more_pods = glance(answers(reports=instead(REPORTS, report("node-2", pods={"redirected": 13}))))
+    more_pods = summarize(answers(reports=instead(REPORTS, report("node-2", pods={"redirected": 13}))))
     assert changes(WELL, more_pods) == []
 
 
@@ -35,7 +37,7 @@ def test_a_node_that_fails_and_one_that_mends_are_a_line_each() -> None:
 
 
 def test_a_repair_and_a_node_that_goes_are_said() -> None:
-    repaired = glance(
+    repaired = summarize(
         answers(
             nodes=[node(each) for each in NAMES[:2]],
             reports=[report("node-1"), report("node-2", repairs={"count": 1, "last": {"time": ago(), "file": "f"}})],
@@ -48,19 +50,19 @@ def test_a_repair_and_a_node_that_goes_are_said() -> None:
 
 
 def test_what_is_wrong_in_the_cluster_comes_and_goes_with_a_line() -> None:
-    alone = glance(answers(controllers=[]))
-    assert any(each.startswith("wrong: no Deployment istio-cni-controller") for each in changes(WELL, alone))
+    alone = summarize(answers(controllers=[]))
+    assert any(each.startswith("error: no Deployment istio-cni-controller") for each in changes(WELL, alone))
     assert any(each.startswith("no more: no Deployment istio-cni-controller") for each in changes(alone, WELL))
 
 
 def test_a_control_plane_that_changes_is_said() -> None:
-    going = glance(answers(planes=[plane(deletionTimestamp=ago(), status="UPDATING")]))
+    going = summarize(answers(planes=[plane(deletionTimestamp=ago(), status="UPDATING")]))
     assert "istio-system/istio: UPDATING, generation 2, is being deleted" in changes(WELL, going)
-    gone = glance(answers(planes=[], reports=[report(each, settings=None) for each in NAMES]))
+    gone = summarize(answers(planes=[], reports=[report(each, settings=None) for each in NAMES]))
     assert "istio-system/istio: no such control plane any more" in changes(WELL, gone)
 
 
-@pytest.mark.parametrize("found", [WELL, FAILED, glance(answers(daemonsets=[daemonset(updated=1)]))])
+@pytest.mark.parametrize("found", [WELL, FAILED, summarize(answers(daemonsets=[daemonset(updated=1)]))])
 def test_json_and_yaml_say_the_same(found: object) -> None:
     assert json.loads(as_json(found)) == yaml.safe_load(as_yaml(found))  # type: ignore[arg-type]
     assert as_json(found, on_a_line=True).count("\n") == 1  # type: ignore[arg-type]
@@ -68,22 +70,22 @@ def test_json_and_yaml_say_the_same(found: object) -> None:
 
 def test_programs_get_each_node_with_all_that_is_known() -> None:
     read = json.loads(as_json(FAILED))
-    assert (read["verdict"], read["progress"]) == ("NotWell", None)
+    assert (read["health"], read["progress"]) == ("Degraded", None)
     assert read["nodes"][0] == {
         "name": "node-2",
         "state": "Failed",
-        "well": False,
+        "healthy": False,
         "reason": "NoConflist",
         "message": "a\nb",
         "remedy": None,
-        "flaw": None,
-        "since": "2026-05-01T08:40:00Z",
+        "warning": None,
+        "lastTransitionTime": "2026-05-01T08:40:00Z",
         "version": "0.1.0",
         "backend": "nft",
-        "lacks": [],
+        "missingFeatures": [],
         "conflist": {"directory": "/etc/cni/net.d", "file": "10-calico.conflist", "form": "Chained"},
         "repairs": {"count": 0, "last": None},
-        "redirected": 12,
+        "redirectedPods": 12,
         "settings": "istio-system/istio@2",
         "pod": "istio-cni-node-node-2",
     }

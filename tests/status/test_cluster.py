@@ -39,7 +39,7 @@ def test_a_cluster_without_agents_is_not_installed(empty: World) -> None:
 def test_a_cluster_without_fault_is_well(world: World) -> None:
     done = world.status()
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Well: 2 nodes redirect pods by the chart's settings.\n")
+    assert done.stdout.startswith("Healthy: 2 nodes redirect pods by the chart's settings.\n")
     assert "node-1   Ready" in done.stdout
 
 
@@ -91,7 +91,7 @@ def test_what_kubernetes_says_of_nodes_and_pods_is_seen(world: World) -> None:
     read = json.loads(world.status("-o", "json").stdout)
     assert [(each["name"], each["state"], each["reason"]) for each in read["nodes"]] == [
         ("node-1", "Failed", "ImagePullBackOff"),
-        ("node-2", "Silent", "NoAgent"),
+        ("node-2", "Unknown", "NoAgent"),
     ]
 
 
@@ -99,7 +99,7 @@ def test_a_change_of_the_daemonsets_template_is_seen_on_its_pods(world: World) -
     patch = json.dumps({"spec": {"template": {"metadata": {"annotations": {"a": "b"}}}}})
     world.cluster.kubectl("patch", "daemonset", "istio-cni-node", f"--namespace={NAMESPACE}", f"--patch={patch}")
     read = json.loads(world.status("-o", "json").stdout)
-    assert {each["reason"] for each in read["nodes"]} == {"OldPod"}
+    assert {each["reason"] for each in read["nodes"]} == {"WaitingForUpdate"}
     assert read["progress"] == {"kind": "Rollout", "done": 0, "total": 2}
 
 
@@ -108,9 +108,9 @@ def test_the_resource_that_counts_and_the_settings_in_force_are_seen(world: Worl
     world.apply({**kind, "metadata": {"name": "istio", "namespace": NAMESPACE}, "spec": {"cni": {"enabled": True}}})
     read = json.loads(world.status("-o", "json").stdout)
     (plane,) = read["controlPlanes"]
-    assert (plane["counts"], plane["observedGeneration"]) == (True, 0)
-    assert {each["reason"] for each in read["nodes"]} == {"OldSettings"}
-    assert any("no Deployment istio-cni-controller" in each["what"] for each in read["findings"])
+    assert (plane["active"], plane["observedGeneration"]) == (True, 0)
+    assert {each["reason"] for each in read["nodes"]} == {"OutdatedSettings"}
+    assert any("no Deployment istio-cni-controller" in each["message"] for each in read["findings"])
     for name in ("node-1", "node-2"):
         in_force = {"namespace": NAMESPACE, "name": "istio", "uid": plane["uid"], "generation": 1}
         world.report(name, controlPlane=in_force)
@@ -137,7 +137,7 @@ def test_missing_rights_are_named_and_the_command_for_the_admin_gives_them(world
         _, *arguments = shlex.split(part)
         world.cluster.kubectl(*arguments)
     done = world.status(kubeconfig=viewer)
-    assert (done.returncode, done.stdout.partition(":")[0]) == (0, "Well"), done.stdout
+    assert (done.returncode, done.stdout.partition(":")[0]) == (0, "Healthy"), done.stdout
 
 
 def test_missing_definitions_are_named_and_how_to_apply_them(empty: World) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from installer.status.model import Glance
+    from installer.status.model import ClusterStatus
     from tests.status.conftest import World
 
 pytestmark = pytest.mark.apiserver
@@ -125,7 +125,7 @@ def on_a_terminal(world: World, *options: str, columns: int = 100, lines: int = 
 
 def test_a_pipe_gets_a_line_for_each_change_until_it_is_interrupted(world: World) -> None:
     with in_a_pipe(world, "-w") as running:
-        running.says("Well: 2 nodes")
+        running.says("Healthy: 2 nodes")
         world.report("node-1", ready="False", reason="NoConflist", message="none is there")
         running.says("node-1: Failed: NoConflist: none is there")
         world.report("node-1")
@@ -134,8 +134,8 @@ def test_a_pipe_gets_a_line_for_each_change_until_it_is_interrupted(world: World
         running.says("node-2: Failed: CrashLoopBackOff")
         running.process.send_signal(signal.SIGINT)
         assert running.end() == 130
-        well = "Well: 2 nodes redirect pods by the chart's settings."
-        failed = "Not well: 1 of 2 nodes (1 Failed)."
+        well = "Healthy: 2 nodes redirect pods by the chart's settings."
+        failed = "Degraded: 1 of 2 nodes (1 Failed)."
         assert [each for each in running.lines if not each.startswith("node-")] == [well, failed, well, failed]
         assert all(re.match(WHEN, each) for each in running.text.splitlines())
         assert running.text.replace("\n", "").isprintable()
@@ -146,24 +146,24 @@ def test_a_daemonset_that_comes_later_is_followed_with_its_pods(empty: World) ->
         running.says("Not installed: ")
         empty.add_daemonset(1)
         empty.add_nodes("node-1")
-        running.says("Well: 1 node redirects pods by the chart's settings.")
+        running.says("Healthy: 1 node redirects pods by the chart's settings.")
         empty.pod_is("node-1", ready=False, waiting="ImagePullBackOff")
         running.says("node-1: Failed: ImagePullBackOff")
 
 
 def test_programs_get_a_document_for_each_change(world: World) -> None:
     with in_a_pipe(world, "-w", "-o", "json") as running:
-        running.says('"Well"')
+        running.says('"Healthy"')
         world.report("node-1", ready="False")
-        running.says('"NotWell"')
+        running.says('"Degraded"')
         running.process.send_signal(signal.SIGINT)
         running.end()
-        assert [json.loads(each)["verdict"] for each in running.text.splitlines()] == ["Well", "NotWell"]
+        assert [json.loads(each)["health"] for each in running.text.splitlines()] == ["Healthy", "Degraded"]
 
 
 def test_an_api_server_that_goes_and_comes_is_said_once_each(world: World) -> None:
     with in_a_pipe(world, "-w") as running:
-        running.says("Well: 2 nodes")
+        running.says("Healthy: 2 nodes")
         world.cluster.kill_apiserver()
         running.says(f"https://127.0.0.1:{world.cluster.port} (")
         world.cluster.start_apiserver()
@@ -180,7 +180,7 @@ def test_who_may_list_and_not_watch_sees_changes_later_and_asks_seldom(world: Wo
     world.cluster.service_account("default", "lister", verbs="list", resource=resources)
     lister = world.cluster.kubeconfig("lister", token=world.cluster.token("default", "lister"))
     with in_a_pipe(world, "-w", kubeconfig=lister) as running:
-        running.says("Well: 2 nodes")
+        running.says("Healthy: 2 nodes")
         world.report("node-1", ready="False", reason="Later", message="seen")
         running.says("node-1: Failed: Later: seen")
     asked = [*world.cluster.requests_of("system:serviceaccount:default:lister")]
@@ -193,7 +193,7 @@ def test_a_script_waits_until_all_is_well(world: World) -> None:
         running.says("node-1: Failed: Starting: soon")
         world.report("node-1")
         assert running.end() == 0
-        assert running.lines[-2].startswith("Well: ")
+        assert running.lines[-2].startswith("Healthy: ")
 
 
 def test_a_script_does_not_wait_longer_than_it_says(world: World) -> None:
@@ -214,7 +214,7 @@ def test_a_terminal_gets_colours_and_lines_that_fit(world: World) -> None:
     world.report("node-1", ready="False", reason="NoConflist", message="word " * 40)
     with on_a_terminal(world, columns=60) as terminal:
         assert terminal.end() == 1
-        assert "\x1b[1;31mNot well: 1 of 2 nodes (1 Failed).\x1b[0m\n" in terminal.text
+        assert "\x1b[1;31mDegraded: 1 of 2 nodes (1 Failed).\x1b[0m\n" in terminal.text
         assert "\x1b[32mReady\x1b[0m" in terminal.text
         plain = ANY_CONTROL.sub("", terminal.text)
         assert max(map(len, plain.splitlines())) <= 60
@@ -254,13 +254,13 @@ def test_a_rollout_has_a_bar_that_grows_in_place_until_ctrl_c(world: World) -> N
             "pod-template-generation=2",
             "--overwrite",
         )
-        until(lambda: "Well: 2 nodes" in terminal.screens[-1], SOON, "it is well")
+        until(lambda: "Healthy: 2 nodes" in terminal.screens[-1], SOON, "it is well")
         terminal.type(b"\x03")
         assert terminal.end() == 130
         drawn, _, left = terminal.text.partition(LEAVES)
         assert drawn.startswith("\x1b[?1049h")
         assert "\x1b[?25h" in drawn[-20:]
-        assert "Well: 2 nodes" in left
+        assert "Healthy: 2 nodes" in left
         assert "Traceback" not in terminal.text
         assert all(each.count("\n") < 40 for each in terminal.screens)
 
@@ -283,7 +283,7 @@ def test_a_terminal_is_left_as_it_was_when_it_is_terminated(world: World) -> Non
 def test_a_script_on_a_terminal_ends_with_the_last_glance(world: World) -> None:
     with on_a_terminal(world, "--wait") as terminal:
         assert terminal.end() == 0
-        assert "Well: 2 nodes" in terminal.text.partition(LEAVES)[2]
+        assert "Healthy: 2 nodes" in terminal.text.partition(LEAVES)[2]
 
 
 class _Ended(Exception):  # noqa: N818 - not an error
@@ -298,7 +298,7 @@ class _Until:
     def __init__(self, *states: State) -> None:
         self._left = [*states]
 
-    def show(self, found: Glance) -> None:
+    def show(self, found: ClusterStatus) -> None:
         if self._left[0] in {each.state for each in found.nodes}:
             del self._left[0]
         if not self._left:
@@ -325,6 +325,6 @@ def test_an_agent_that_does_not_come_up_has_failed_after_its_time_though_nothing
     begun = time.monotonic()
     with pytest.raises(_Ended):
         Watching(Access(world.kubeconfig, None), None).run(
-            _Until(State.UPDATING, State.FAILED), until_well=False, timeout=SOON
+            _Until(State.UPDATING, State.FAILED), until_healthy=False, timeout=SOON
         )
     assert time.monotonic() - begun < SOON / 2, "it is not shown as late as at the end, when it is drawn in any case"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from installer.status.model import Answers, Unasked, Why
+from installer.status.model import Answers, Cause, Unavailable
 from installer.status.text import written
 from installer.terminal.tables import Style
-from tests.status.objects import NAMES, NOW, ago, answers, daemonset, glance, instead, node, plane, pod, report
+from tests.status.objects import NAMES, NOW, ago, answers, daemonset, instead, node, plane, pod, report, summarize
 
 pytestmark = pytest.mark.pure
 
@@ -33,9 +33,9 @@ REPAIRED = {
 LACKING = {"name": "iptables-legacy", "missing": [{"feature": "tproxy", "reason": "no module"}]}
 LONG = "ip-10-0-128-201.eu-central-1.compute.internal"
 MANY = [f"node-{each:04}" for each in range(5000)]
-FORBIDDEN = Unasked("nodes", Why.FORBIDDEN, 'nodes is forbidden: User "jane" cannot list resource "nodes"')
+FORBIDDEN = Unavailable("nodes", Cause.FORBIDDEN, 'nodes is forbidden: User "jane" cannot list resource "nodes"')
 CASES = {
-    "well": answers(),
+    "healthy": answers(),
     "not-well": answers(
         planes=[
             plane(status="ERROR", said={"error": "spec.cni.components.cni.namespace: saw mesh, expected istio-system"}),
@@ -66,7 +66,7 @@ CASES = {
         reports=[report(each, state="Removed", ready="False", reason="Removed", pods={}) for each in NAMES],
         daemonsets=[daemonset(0, selector={"cni.istio.io/parked": "true"})],
     ),
-    "flawed": answers(reports=[report(each, reason="InvalidConflist", message=NOT_READ) for each in NAMES]),
+    "warnings": answers(reports=[report(each, reason="InvalidConflist", message=NOT_READ) for each in NAMES]),
     "not-installed": Answers(),
     "not-installed-any-more": answers(
         daemonsets=[], pods=[], controllers=[], reports=[report("node-1", plugin=PLUGIN)]
@@ -86,10 +86,10 @@ CASES = {
 STYLES = {"80": Style(80, bar="█░"), "140": Style(140, bar="#-"), "pipe": Style()}
 WIDE = "not-well.wide"
 GOLDENS = {
-    f"{name}.{width}": written(glance(case), NOW, style)
+    f"{name}.{width}": written(summarize(case), NOW, style)
     for name, case in CASES.items()
     for width, style in STYLES.items()
-} | {WIDE: written(glance(CASES["not-well"]), NOW, STYLES["80"], wide=True)}
+} | {WIDE: written(summarize(CASES["not-well"]), NOW, STYLES["80"], wide=True)}
 
 
 @pytest.mark.parametrize("name", GOLDENS)
@@ -105,7 +105,7 @@ def test_no_line_is_wider_than_the_terminal_but_for_what_is_to_be_copied(name: s
 
 
 def test_all_nodes_are_written_where_all_are_asked_for() -> None:
-    whole = written(glance(CASES["large"]), NOW, Style(), wide=True)
+    whole = written(summarize(CASES["large"]), NOW, Style(), wide=True)
     assert all(f"\n{each} " in whole for each in MANY)
     assert GOLDENS["large.80"].count("\n") < 100
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.status.model import Verdict, Weight
-from tests.status.objects import NAMESPACE, ago, answers, daemonset, glance, istios_daemonset
+from installer.status.model import Health, Severity
+from tests.status.objects import NAMESPACE, ago, answers, daemonset, istios_daemonset, summarize
 
 if TYPE_CHECKING:
-    from installer.status.model import Finding, Glance, Object
+    from installer.status.model import ClusterStatus, Finding, Object
     from tests.status.conftest import World
 
 pytestmark = pytest.mark.pure
@@ -19,26 +19,26 @@ pytestmark = pytest.mark.pure
 IMAGE = "docker.io/istio/install-cni:1.26.0"
 
 
-def about_it(found: Glance) -> Finding:
-    (only,) = [each for each in found.findings if each.weight is Weight.WRONG]
-    assert only.what.startswith(f"Istio's own CNI node agent is installed in kube-system ({IMAGE})")
+def about_it(found: ClusterStatus) -> Finding:
+    (only,) = [each for each in found.findings if each.severity is Severity.ERROR]
+    assert only.message.startswith(f"Istio's own CNI node agent is installed in kube-system ({IMAGE})")
     return only
 
 
 @pytest.mark.parametrize("older", [True, False], ids=["before ours", "after ours"])
 def test_beside_ours_it_is_named_and_nothing_of_it_counts_as_ours(older: bool) -> None:
     theirs = istios_daemonset(creationTimestamp=ago(days=90 if older else 1))
-    found = glance(answers(daemonsets=[theirs, daemonset()]))
+    found = summarize(answers(daemonsets=[theirs, daemonset()]))
     said = about_it(found)
-    assert f"beside this chart's in {NAMESPACE}" in said.what
+    assert f"beside this chart's in {NAMESPACE}" in said.message
     assert said.remedy == "Uninstall it: helm uninstall istio-cni --namespace kube-system"
     assert found.agents is not None
     assert (found.agents.namespace, found.agents.image) == (NAMESPACE, "registry.example/istio/install-cni:0.1.0")
-    assert (found.verdict, len(found.well)) == (Verdict.NOT_WELL, 3)
+    assert (found.health, len(found.healthy)) == (Health.DEGRADED, 3)
 
 
 def test_alone_it_is_named_with_how_to_replace_it_in_place() -> None:
-    found = glance(
+    found = summarize(
         answers(daemonsets=[istios_daemonset(helm="my-cni")], planes=[], reports=[], pods=[], controllers=[])
     )
     assert found.summary == "Not installed: the cluster has no node agents of this chart."
@@ -61,19 +61,19 @@ def test_alone_it_is_named_with_how_to_replace_it_in_place() -> None:
     ids=["helm", "Sail operator", "istioctl", "without labels"],
 )
 def test_each_way_to_install_it_has_its_remedy(how: dict[str, Any], remedy: str) -> None:
-    found = glance(answers(daemonsets=[istios_daemonset(**how), daemonset()]))
+    found = summarize(answers(daemonsets=[istios_daemonset(**how), daemonset()]))
     assert remedy in about_it(found).remedy
 
 
 def test_a_release_of_ours_over_one_of_istios_is_ours() -> None:
     left = istios_daemonset()["metadata"]["labels"]
     over: Object = daemonset(labels=left, annotations={"cni.istio.io/chart-values": "{}"})
-    assert glance(answers(daemonsets=[over])).verdict is Verdict.WELL
+    assert summarize(answers(daemonsets=[over])).health is Health.HEALTHY
 
 
 def test_two_releases_of_ours_are_still_that() -> None:
-    found = glance(answers(daemonsets=[daemonset(), daemonset(namespace="other")]))
-    assert any("more than one DaemonSet" in each.what for each in found.findings)
+    found = summarize(answers(daemonsets=[daemonset(), daemonset(namespace="other")]))
+    assert any("more than one DaemonSet" in each.message for each in found.findings)
 
 
 def test_a_real_api_servers_list_tells_them_apart(world: World) -> None:
@@ -81,7 +81,7 @@ def test_a_real_api_servers_list_tells_them_apart(world: World) -> None:
     read = json.loads(world.status("-o", "json").stdout)
     assert read["daemonSet"]["namespace"] == NAMESPACE
     (only,) = read["findings"]
-    assert IMAGE in only["what"]
+    assert IMAGE in only["message"]
     assert {each["state"] for each in read["nodes"]} == {"Ready"}
     watched = world.status("--wait", "--timeout=5")
     assert "Istio's own CNI node agent is installed in kube-system" in watched.stdout

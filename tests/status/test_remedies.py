@@ -11,7 +11,7 @@ import pytest
 
 from installer.status.changes import changes
 from installer.status.data import as_json
-from installer.status.model import Answers, State, Unasked, Verdict, Weight, Why
+from installer.status.model import Answers, Cause, Health, Severity, State, Unavailable
 from installer.status.text import written
 from installer.terminal.tables import Style
 from tests.status.objects import (
@@ -21,17 +21,17 @@ from tests.status.objects import (
     answers,
     controller,
     daemonset,
-    glance,
     instead,
     never_reported,
     node,
     plane,
     pod,
     report,
+    summarize,
 )
 
 if TYPE_CHECKING:
-    from installer.status.model import Finding, Glance, Node, Object
+    from installer.status.model import ClusterStatus, Finding, Node, Object
 
 pytestmark = pytest.mark.pure
 
@@ -43,15 +43,15 @@ PARKED = daemonset(0, selector={"cni.istio.io/parked": "true"})
 REMOVED = [report(each, state="Removed", ready="False", reason="Removed") for each in NAMES]
 
 
-def the(found: Glance, name: str = "node-2") -> Node:
+def the(found: ClusterStatus, name: str = "node-2") -> Node:
     return next(each for each in found.nodes if each.name == name)
 
 
-def wrong(found: Glance) -> list[Finding]:
-    return [each for each in found.findings if each.weight is Weight.WRONG]
+def wrong(found: ClusterStatus) -> list[Finding]:
+    return [each for each in found.findings if each.severity is Severity.ERROR]
 
 
-def shown(found: Glance) -> str:
+def shown(found: ClusterStatus) -> str:
     return written(found, NOW, Style())
 
 
@@ -65,7 +65,7 @@ LEFT: dict[str, dict[str, Any]] = {
         "controllers": [],
     },
     "the DaemonSet may not be asked for": {
-        "daemonsets": Unasked("daemonsets.apps", Why.FORBIDDEN, "403: no"),
+        "daemonsets": Unavailable("daemonsets.apps", Cause.FORBIDDEN, "403: no"),
         "pods": [],
         "reports": REPORTS[:2],
     },
@@ -75,15 +75,15 @@ LEFT: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("changed", LEFT.values(), ids=LEFT)
 def test_no_command_has_an_empty_namespace(changed: dict[str, Any]) -> None:
     for pods in ([], PODS, [pod(each, "CrashLoopBackOff", "0/1") for each in NAMES]):
-        assert "--namespace  " not in shown(glance(answers(**changed | {"pods": pods})))
+        assert "--namespace  " not in shown(summarize(answers(**changed | {"pods": pods})))
 
 
 @pytest.mark.parametrize("changed", [*LEFT.values()][:3], ids=[*LEFT][:3])
 def test_without_a_daemonset_the_last_report_is_said_to_be_the_last_and_how_to_make_sure(
     changed: dict[str, Any],
 ) -> None:
-    it = the(glance(answers(**changed | {"reports": instead(REPORTS, report("node-2", plugin=PLUGIN))})))
-    assert (it.state, it.reason) == (State.SILENT, "NoAgent")
+    it = the(summarize(answers(**changed | {"reports": instead(REPORTS, report("node-2", plugin=PLUGIN))})))
+    assert (it.state, it.reason) == (State.UNKNOWN, "NoAgent")
     assert "last reported as installed" in it.message
     assert "is still in the runtime's chain" not in it.message
     assert "cannot tell that its DaemonSet is gone leaves the plugin installed" in it.message
@@ -94,11 +94,11 @@ def test_without_a_daemonset_the_last_report_is_said_to_be_the_last_and_how_to_m
 
 
 def test_a_node_whose_agent_was_taken_away_too_early_has_a_command_with_the_daemonsets_image() -> None:
-    found = glance(
+    found = summarize(
         answers(planes=[], reports=[report("node-1", plugin=PLUGIN), *REMOVED[1:]], daemonsets=[PARKED], pods=[])
     )
     it = the(found, "node-1")
-    assert (it.state, it.reason) == (State.SILENT, "NoAgent")
+    assert (it.state, it.reason) == (State.UNKNOWN, "NoAgent")
     assert "last reported as installed" in it.message
     assert it.remedy == (
         "To make sure: kubectl debug node/node-1 --profile=general --image=registry.example/istio/install-cni:0.1.0 "
@@ -108,27 +108,27 @@ def test_a_node_whose_agent_was_taken_away_too_early_has_a_command_with_the_daem
 
 
 def test_a_directory_that_no_report_names_is_to_be_filled_in() -> None:
-    it = the(glance(answers(daemonsets=[], pods=[], controllers=[])))
+    it = the(summarize(answers(daemonsets=[], pods=[], controllers=[])))
     assert "its cniBinDir for CNI_BIN_DIR" in it.remedy
     assert it.remedy.endswith("--from=/etc/cni/net.d --from=CNI_BIN_DIR")
 
 
 def test_a_namespace_without_the_daemonset_is_no_cluster_without_it() -> None:
-    found = glance(Answers(nodes=NODES, reports=REPORTS, planes=[plane()], namespace="shop"))
-    assert found.verdict is Verdict.NOT_WELL
+    found = summarize(Answers(nodes=NODES, reports=REPORTS, planes=[plane()], namespace="shop"))
+    assert found.health is Health.DEGRADED
     assert found.summary == "Not found: namespace shop has no DaemonSet istio-cni-node."
     (only,) = found.findings
-    assert only.what == "namespace shop has no DaemonSet istio-cni-node"
+    assert only.message == "namespace shop has no DaemonSet istio-cni-node"
     assert only.remedy == "Without -n it is found wherever it is: install-cni status"
     assert not found.nodes, "nobody has looked for the agents where they may be"
     assert "helm" not in shown(found)
-    going = glance(Answers(planes=[plane(deletionTimestamp=ago(minutes=9))], namespace="shop"))
-    assert [each.what for each in going.findings] == [only.what]
+    going = summarize(Answers(planes=[plane(deletionTimestamp=ago(minutes=9))], namespace="shop"))
+    assert [each.message for each in going.findings] == [only.message]
 
 
 def test_the_namespace_that_is_given_is_that_of_the_agents() -> None:
-    refused = Unasked("daemonsets.apps", Why.FORBIDDEN, "403: no")
-    found = glance(answers(daemonsets=refused, pods=PODS[:2], namespace="mesh"))
+    refused = Unavailable("daemonsets.apps", Cause.FORBIDDEN, "403: no")
+    found = summarize(answers(daemonsets=refused, pods=PODS[:2], namespace="mesh"))
     assert the(found, "node-3").remedy == "Ask why: kubectl --namespace mesh describe daemonset istio-cni-node"
 
 
@@ -136,34 +136,34 @@ SINCE: list[tuple[str, dict[str, Any], bool]] = [
     ("Ready", {}, True),
     ("Failed, as the agent says", {"reports": instead(REPORTS, report("node-2", ready="False"))}, True),
     ("Failed, as its pod says", {"pods": instead(PODS, pod("node-2", "CrashLoopBackOff", "0/1"))}, False),
-    ("Silent", {"pods": [PODS[0], PODS[2]]}, False),
-    ("Silent, as its node is", {"nodes": instead(NODES, node("node-2", "NotReady"))}, False),
+    ("Unknown", {"pods": [PODS[0], PODS[2]]}, False),
+    ("Unknown, as its node is", {"nodes": instead(NODES, node("node-2", "NotReady"))}, False),
     ("Updating", {"reports": instead(REPORTS, report("node-2", settings=("istio", 1)))}, False),
-    ("Leaving", {"planes": [plane(enabled=False)]}, False),
+    ("Removing", {"planes": [plane(enabled=False)]}, False),
     ("Removed", {"planes": [plane(enabled=False)], "reports": REMOVED}, False),
 ]
 
 
 @pytest.mark.parametrize(("changed", "is_known"), [each[1:] for each in SINCE], ids=[each[0] for each in SINCE])
 def test_since_when_a_node_is_so_is_said_where_its_condition_says_it(changed: dict[str, Any], is_known: bool) -> None:
-    assert (the(glance(answers(**changed))).since is not None) == is_known
+    assert (the(summarize(answers(**changed))).since is not None) == is_known
 
 
 def test_a_plugin_that_went_with_its_resource_says_so_and_how_it_comes_back() -> None:
     for daemonsets in ([PARKED], [daemonset()]):
-        found = glance(answers(planes=[], reports=REMOVED, daemonsets=daemonsets))
-        assert found.verdict is Verdict.WELL
+        found = summarize(answers(planes=[], reports=REMOVED, daemonsets=daemonsets))
+        assert found.health is Health.HEALTHY
         (note,) = found.findings
-        assert note.weight is Weight.NOTE
-        assert note.what == "the plugin went with its IstioControlPlane"
+        assert note.severity is Severity.INFO
+        assert note.message == "the plugin went with its IstioControlPlane"
         assert "spec.cni.enabled true" in note.remedy
         assert "chart's settings" not in shown(found)
     going = answers(planes=[], reports=REMOVED, daemonsets=[daemonset(deletionTimestamp=ago(seconds=5))])
-    assert not glance(going).findings
+    assert not summarize(going).findings
 
 
 def test_a_controller_that_does_not_run_is_looked_up_by_its_pods() -> None:
-    (only,) = wrong(glance(answers(controllers=[controller(0)])))
+    (only,) = wrong(summarize(answers(controllers=[controller(0)])))
     assert only.remedy.endswith(
         "kubectl --namespace istio-system describe pods --selector k8s-app=istio-cni-controller"
     )
@@ -172,16 +172,16 @@ def test_a_controller_that_does_not_run_is_looked_up_by_its_pods() -> None:
 def test_an_image_that_cannot_be_had_is_named_with_the_reason() -> None:
     said = 'the agent\'s pod x is not ready: Back-off pulling image "r.example/x:1": not found; see whether hub, tag are right'
     pods = instead(PODS, pod("node-2", "ErrImagePull", "0/1"))
-    told = glance(answers(pods=pods, reports=instead(REPORTS, never_reported("node-2", "ImagePullBackOff", said))))
+    told = summarize(answers(pods=pods, reports=instead(REPORTS, never_reported("node-2", "ImagePullBackOff", said))))
     assert (the(told).reason, the(told).message) == ("ErrImagePull", said)
     other = never_reported("node-2", "FailedMount", "cniBinDir /x is not on this node")
     for reports in (REPORTS, instead(REPORTS, other)):
-        untold = the(glance(answers(pods=pods, reports=reports)))
+        untold = the(summarize(answers(pods=pods, reports=reports)))
         assert untold.message == "its agent's image registry.example/istio/install-cni:0.1.0 cannot be had"
 
 
 def test_a_chart_is_installed_into_a_namespace_that_may_be_missing() -> None:
-    (only,) = glance(Answers(nodes=NODES)).findings
+    (only,) = summarize(Answers(nodes=NODES)).findings
     assert only.remedy.endswith("helm install istio-cni charts/istio-cni --namespace istio-system --create-namespace")
 
 
@@ -197,8 +197,8 @@ BROKEN = "/etc/cni/net.d/10-calico.conflist is no valid network configuration: r
     ],
 )
 def test_a_node_that_is_not_ready_is_said_to_be_that_with_what_may_be_the_cause(it: Object, said: str) -> None:
-    found = the(glance(answers(nodes=instead(NODES, node("node-2", "NotReady")), reports=instead(REPORTS, it))))
-    assert (found.state, found.reason) == (State.SILENT, "NodeNotReady")
+    found = the(summarize(answers(nodes=instead(NODES, node("node-2", "NotReady")), reports=instead(REPORTS, it))))
+    assert (found.state, found.reason) == (State.UNKNOWN, "NodeNotReady")
     assert found.message == "Kubernetes says that this node is not ready" + (
         f"; what is reported from there may be the cause: {said}" if said else ""
     )
@@ -214,21 +214,21 @@ def flawed(*names: str, reason: str = "InvalidConflist", message: str = BROKEN) 
 
 
 def test_what_is_wrong_on_a_node_that_redirects_is_a_finding() -> None:
-    found = glance(flawed("node-1", "node-2"))
-    assert found.verdict is Verdict.NOT_WELL
-    assert found.summary == "Not well: 1 thing in the cluster is wrong."
-    assert [(each.what, each.remedy) for each in wrong(found)] == [(f"node-1 and node-2: {BROKEN}", "")]
+    found = summarize(flawed("node-1", "node-2"))
+    assert found.health is Health.DEGRADED
+    assert found.summary == "Degraded: 1 thing in the cluster is wrong."
+    assert [(each.message, each.remedy) for each in wrong(found)] == [(f"node-1 and node-2: {BROKEN}", "")]
     assert {each.state for each in found.nodes} == {State.READY}
     read = json.loads(as_json(found))["nodes"][0]
-    assert (read["well"], read["flaw"]) == (True, {"reason": "InvalidConflist", "message": BROKEN})
+    assert (read["healthy"], read["warning"]) == (True, {"reason": "InvalidConflist", "message": BROKEN})
 
 
 @pytest.mark.parametrize(
     ("number", "others"), [(3, " and node-3"), (4, ", node-3 and 1 more node"), (60, " 57 more nodes")]
 )
 def test_nodes_of_which_the_same_is_wrong_are_counted(number: int, others: str) -> None:
-    (only,) = wrong(glance(flawed(*(f"node-{each}" for each in range(1, number + 1)))))
-    assert others in only.what.removesuffix(f": {BROKEN}")
+    (only,) = wrong(summarize(flawed(*(f"node-{each}" for each in range(1, number + 1)))))
+    assert others in only.message.removesuffix(f": {BROKEN}")
 
 
 def test_what_is_wrong_on_many_nodes_in_as_many_words_does_not_fill_the_screen() -> None:
@@ -237,23 +237,23 @@ def test_what_is_wrong_on_many_nodes_in_as_many_words_does_not_fill_the_screen()
     each_its_own = [
         report(each, reason="PodsNotRedirected", message=f"pod shop/{each} is not redirected") for each in names
     ]
-    found = wrong(glance(replace(many, reports=each_its_own)))
-    assert [each.what for each in found[:2]] == [f"{each}: pod shop/{each} is not redirected" for each in names[:2]]
-    assert found[-1].what == "90 more nodes say PodsNotRedirected"
+    found = wrong(summarize(replace(many, reports=each_its_own)))
+    assert [each.message for each in found[:2]] == [f"{each}: pod shop/{each} is not redirected" for each in names[:2]]
+    assert found[-1].message == "90 more nodes say PodsNotRedirected"
     assert "kubectl get istiocninodes" in found[-1].remedy
     assert len(found) == 11
 
 
 def test_what_is_wrong_with_the_resource_is_not_said_again_for_each_node() -> None:
     invalid = flawed(*NAMES, reason="InvalidSettings", message="the IstioControlPlane is wrong: spec.x")
-    assert [each.what for each in wrong(glance(replace(invalid, planes=[plane(cni={"logLevl": "info"})])))] == [
+    assert [each.message for each in wrong(summarize(replace(invalid, planes=[plane(cni={"logLevl": "info"})])))] == [
         "istio-system/istio: spec.values.cni.logLevl: no such value; is logLevel meant?"
     ]
     by_controller = plane(status="ERROR", said={"error": "spec.x: wrong"})
-    assert len(wrong(glance(replace(invalid, planes=[by_controller])))) == 1
-    unasked = Unasked("istiocontrolplanes.install.istio.io", Why.FORBIDDEN, "403: no")
-    (alone,) = wrong(glance(replace(invalid, planes=unasked)))
-    assert alone.what == "node-1, node-2 and node-3: the IstioControlPlane is wrong: spec.x"
+    assert len(wrong(summarize(replace(invalid, planes=[by_controller])))) == 1
+    unasked = Unavailable("istiocontrolplanes.install.istio.io", Cause.FORBIDDEN, "403: no")
+    (alone,) = wrong(summarize(replace(invalid, planes=unasked)))
+    assert alone.message == "node-1, node-2 and node-3: the IstioControlPlane is wrong: spec.x"
 
 
 @pytest.mark.parametrize(
@@ -263,16 +263,16 @@ def test_what_is_wrong_with_the_resource_is_not_said_again_for_each_node() -> No
 def test_how_many_nodes_are_done_is_a_sentence(done: int, total: int, said: str) -> None:
     names = NAMES[:total]
     reports = [report(each, settings=("istio", 3 if at < done else 2)) for at, each in enumerate(names)]
-    found = glance(answers(planes=[plane(generation=3)], nodes=NODES[:total], pods=PODS[:total], reports=reports))
+    found = summarize(answers(planes=[plane(generation=3)], nodes=NODES[:total], pods=PODS[:total], reports=reports))
     assert found.summary == f"Updating: {said}."
 
 
 def test_a_pipe_is_told_why_a_control_plane_is_not_healthy() -> None:
-    ill = glance(answers(planes=[plane(status="ERROR", said={"error": "spec.x: wrong"})]))
+    ill = summarize(answers(planes=[plane(status="ERROR", said={"error": "spec.x: wrong"})]))
     assert "istio-system/istio: ERROR, generation 2: spec.x: wrong" in changes(None, ill)
-    moving = glance(answers(planes=[plane(status="UPDATING", said={"statusString": "1 of 3 nodes has it"})]))
+    moving = summarize(answers(planes=[plane(status="UPDATING", said={"statusString": "1 of 3 nodes has it"})]))
     assert "istio-system/istio: UPDATING, generation 2: 1 of 3 nodes has it" in changes(None, moving)
-    well = glance(answers(planes=[plane(said={"statusString": "all is well"})]))
+    well = summarize(answers(planes=[plane(said={"statusString": "all is well"})]))
     assert "istio-system/istio: HEALTHY, generation 2" in changes(None, well)
 
 
@@ -288,12 +288,14 @@ def test_an_agent_that_starts_is_given_time(reason: str) -> None:
         ("another clock is a little ahead", old, since - timedelta(seconds=2)),
         ("its time is over", old, since + timedelta(seconds=61)),
     ):
-        it = the(glance(answers(reports=instead(REPORTS, starts), pods=instead(PODS, its_pod)), now))
+        it = the(summarize(answers(reports=instead(REPORTS, starts), pods=instead(PODS, its_pod)), now))
         assert (it.reason, it.message) == (reason, "soon")
         states[name] = it.state
     assert [*states.values()] == [State.UPDATING, State.UPDATING, State.UPDATING, State.FAILED], states
 
 
 def test_an_agent_that_is_back_after_an_uninstall_has_not_failed_before_it_has_put_the_plugin_back() -> None:
-    it = the(glance(answers(reports=instead(REPORTS, REMOVED[1]), pods=instead(PODS, pod("node-2", "Running", "0/1")))))
+    it = the(
+        summarize(answers(reports=instead(REPORTS, REMOVED[1]), pods=instead(PODS, pod("node-2", "Running", "0/1"))))
+    )
     assert it.state is State.UPDATING

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from installer.status.model import Unasked, Why
+from installer.status.model import Cause, Unavailable
 from installer.status.rights import to_ask_for
 from installer.terminal.ages import age, moment
 from installer.terminal.tables import Cell, Colour, Column, Style, table
@@ -54,10 +54,12 @@ def test_times_of_the_api_are_read_with_and_without_fractions() -> None:
 
 def test_an_admin_is_asked_for_a_service_account_or_a_user_by_name() -> None:
     said = 'nodes is forbidden: User "{}" cannot list resource "nodes"'
-    account = Unasked("nodes", Why.FORBIDDEN, said.format("system:serviceaccount:ops:viewer"))
+    account = Unavailable("nodes", Cause.FORBIDDEN, said.format("system:serviceaccount:ops:viewer"))
     assert to_ask_for([account]).endswith("--clusterrole=istio-cni-status --serviceaccount=ops:viewer")
-    assert to_ask_for([Unasked("nodes", Why.FORBIDDEN, said.format("o'hara"))]).endswith("""--user='o'"'"'hara'""")
-    assert to_ask_for([Unasked("nodes", Why.FORBIDDEN, "no")]).endswith("--user=NAME")
+    assert to_ask_for([Unavailable("nodes", Cause.FORBIDDEN, said.format("o'hara"))]).endswith(
+        """--user='o'"'"'hara'"""
+    )
+    assert to_ask_for([Unavailable("nodes", Cause.FORBIDDEN, "no")]).endswith("--user=NAME")
 
 
 COLUMNS = (Column("NODE"), Column("FIRST TO GO", 2), Column("NEXT", 1), Column("LAST"))

@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.status.model import Answers, State, Unasked, Verdict, Weight, Why
+from installer.status.model import Answers, Cause, Health, Severity, State, Unavailable
 from tests.status.objects import (
     NAMES,
     ago,
     answers,
     controller,
     daemonset,
-    glance,
     instead,
     never_reported,
     node,
     plane,
     pod,
     report,
+    summarize,
 )
 
 if TYPE_CHECKING:
-    from installer.status.model import Glance, Node
+    from installer.status.model import ClusterStatus, Node
 
 pytestmark = pytest.mark.pure
 
@@ -32,22 +32,22 @@ PODS = [pod(each) for each in NAMES]
 NODES = [node(each) for each in NAMES]
 
 
-def the_one_not_well(found: Glance) -> Node:
-    (only,) = found.not_well
+def the_one_not_well(found: ClusterStatus) -> Node:
+    (only,) = found.unhealthy
     return only
 
 
-def wrong(found: Glance) -> list[str]:
-    return [each.what for each in found.findings if each.weight is Weight.WRONG]
+def wrong(found: ClusterStatus) -> list[str]:
+    return [each.message for each in found.findings if each.severity is Severity.ERROR]
 
 
 def test_a_cluster_without_fault_is_well() -> None:
-    found = glance(answers())
-    assert found.verdict is Verdict.WELL
-    assert found.summary == "Well: 3 nodes redirect pods by the settings of istio-system/istio."
+    found = summarize(answers())
+    assert found.health is Health.HEALTHY
+    assert found.summary == "Healthy: 3 nodes redirect pods by the settings of istio-system/istio."
     assert not found.findings
     assert not found.progress
-    assert [each.name for each in found.well] == [*NAMES]
+    assert [each.name for each in found.healthy] == [*NAMES]
     assert (found.nodes[0].version, found.nodes[0].backend, found.nodes[0].file, found.nodes[0].redirected) == (
         "0.1.0",
         "nft",
@@ -57,9 +57,9 @@ def test_a_cluster_without_fault_is_well() -> None:
 
 
 def test_without_a_resource_the_charts_settings_are_well() -> None:
-    found = glance(answers(planes=[], controllers=[], reports=[report(each, settings=None) for each in NAMES]))
-    assert found.verdict is Verdict.WELL
-    assert found.summary == "Well: 3 nodes redirect pods by the chart's settings."
+    found = summarize(answers(planes=[], controllers=[], reports=[report(each, settings=None) for each in NAMES]))
+    assert found.health is Health.HEALTHY
+    assert found.summary == "Healthy: 3 nodes redirect pods by the chart's settings."
 
 
 OTHERWISE: list[tuple[str, dict[str, Any], State, str, str]] = [
@@ -80,11 +80,11 @@ OTHERWISE: list[tuple[str, dict[str, Any], State, str, str]] = [
     (
         "no report",
         {"reports": [report("node-1"), report("node-3")]},
-        State.SILENT,
-        "NotReported",
+        State.UNKNOWN,
+        "NoReport",
         "logs istio-cni-node-node-2",
     ),
-    ("no pod", {"pods": [pod("node-1"), pod("node-3")]}, State.SILENT, "NoAgent", "describe daemonset istio-cni-node"),
+    ("no pod", {"pods": [pod("node-1"), pod("node-3")]}, State.UNKNOWN, "NoAgent", "describe daemonset istio-cni-node"),
     (
         "no image",
         {"pods": instead(PODS, pod("node-2", "ImagePullBackOff", "0/1"))},
@@ -119,8 +119,8 @@ OTHERWISE: list[tuple[str, dict[str, Any], State, str, str]] = [
     (
         "started, and only the controller has said something",
         {"reports": instead(REPORTS, never_reported("node-2", "FailedMount", "cniBinDir /x is not on this node"))},
-        State.SILENT,
-        "NotReported",
+        State.UNKNOWN,
+        "NoReport",
         "logs istio-cni-node-node-2",
     ),
     (
@@ -155,28 +155,28 @@ OTHERWISE: list[tuple[str, dict[str, Any], State, str, str]] = [
         "an old pod",
         {"pods": instead(PODS, pod("node-2", generation="2"))},
         State.UPDATING,
-        "OldPod",
+        "WaitingForUpdate",
         "generation 3",
     ),
     (
         "old settings",
         {"reports": instead(REPORTS, report("node-2", settings=("istio", 1)))},
         State.UPDATING,
-        "OldSettings",
+        "OutdatedSettings",
         "istio-system/istio@1",
     ),
     (
         "the settings of another",
         {"reports": instead(REPORTS, report("node-2", settings=("former", 2)))},
         State.UPDATING,
-        "OldSettings",
+        "OutdatedSettings",
         "istio-system/former@2",
     ),
     (
         "the chart's settings",
         {"reports": instead(REPORTS, report("node-2", settings=None))},
         State.UPDATING,
-        "OldSettings",
+        "OutdatedSettings",
         "the chart's",
     ),
     (
@@ -189,7 +189,7 @@ OTHERWISE: list[tuple[str, dict[str, Any], State, str, str]] = [
     (
         "a silent kubelet",
         {"nodes": instead(NODES, node("node-2", "NotReady,SchedulingDisabled"))},
-        State.SILENT,
+        State.UNKNOWN,
         "NodeNotReady",
         "describe node node-2",
     ),
@@ -202,8 +202,8 @@ OTHERWISE: list[tuple[str, dict[str, Any], State, str, str]] = [
 def test_a_node_that_is_not_well_is_named_with_reason_and_remedy(
     changed: dict[str, Any], state: State, reason: str, said: str
 ) -> None:
-    found = glance(answers(**changed))
-    assert found.verdict is Verdict.NOT_WELL
+    found = summarize(answers(**changed))
+    assert found.health is (Health.PROGRESSING if state is State.UPDATING else Health.DEGRADED)
     it = the_one_not_well(found)
     assert (it.name, it.state, it.reason) == ("node-2", state, reason)
     assert said in f"{it.message} {it.remedy}"
@@ -212,21 +212,21 @@ def test_a_node_that_is_not_well_is_named_with_reason_and_remedy(
 
 
 def test_a_cordoned_node_is_well() -> None:
-    assert glance(answers(nodes=instead(NODES, node("node-2", "Ready,SchedulingDisabled")))).verdict is Verdict.WELL
+    assert summarize(answers(nodes=instead(NODES, node("node-2", "Ready,SchedulingDisabled")))).health is Health.HEALTHY
 
 
 def test_a_node_that_is_not_selected_is_not_counted() -> None:
-    found = glance(answers(nodes=[*NODES, node("windows-1", system="windows")]))
+    found = summarize(answers(nodes=[*NODES, node("windows-1", system="windows")]))
     assert [each.name for each in found.nodes] == [*NAMES]
 
 
 def test_a_pod_that_takes_the_place_of_one_that_ends_is_the_nodes() -> None:
     ending = pod("node-2", "Terminating", deletionTimestamp=ago(seconds=3))
-    assert glance(answers(pods=[*PODS, ending])).verdict is Verdict.WELL
+    assert summarize(answers(pods=[*PODS, ending])).health is Health.HEALTHY
 
 
 def test_nodes_are_named_failed_before_silent_before_updating_before_ready() -> None:
-    found = glance(
+    found = summarize(
         answers(
             reports=[report("node-3", ready="False"), report("node-1", settings=("istio", 1))],
             pods=PODS,
@@ -234,14 +234,14 @@ def test_nodes_are_named_failed_before_silent_before_updating_before_ready() -> 
     )
     assert [(each.name, each.state) for each in found.nodes] == [
         ("node-3", State.FAILED),
-        ("node-2", State.SILENT),
+        ("node-2", State.UNKNOWN),
         ("node-1", State.UPDATING),
     ]
-    assert found.summary == "Not well: 3 of 3 nodes (1 Failed, 1 Silent, 1 Updating)."
+    assert found.summary == "Degraded: 3 of 3 nodes (1 Failed, 1 Unknown, 1 Updating)."
 
 
 def test_a_change_on_its_way_has_its_progress() -> None:
-    found = glance(
+    found = summarize(
         answers(planes=[plane(generation=3)], reports=instead(REPORTS, report("node-1", settings=("istio", 3))))
     )
     assert found.progress
@@ -259,8 +259,8 @@ def test_a_change_on_its_way_has_its_progress() -> None:
     ids=["the controller has not seen it", "nor the DaemonSet's", "a pod is old"],
 )
 def test_what_has_not_reached_all_parts_is_on_its_way(changed: dict[str, Any]) -> None:
-    found = glance(answers(**changed))
-    assert found.verdict is Verdict.NOT_WELL
+    found = summarize(answers(**changed))
+    assert found.health is Health.PROGRESSING
     assert found.progress
     assert found.progress.kind == "Rollout"
 
@@ -270,12 +270,12 @@ def test_what_has_not_reached_all_parts_is_on_its_way(changed: dict[str, Any]) -
 )
 def test_an_uninstall_has_its_progress_and_ends_well(first: Any) -> None:
     removed = [report(each, state="Removed", ready="False", reason="Removed") for each in NAMES]
-    found = glance(answers(planes=[first], reports=[*REPORTS[:2], removed[2]]))
+    found = summarize(answers(planes=[first], reports=[*REPORTS[:2], removed[2]]))
     assert found.progress
     assert (found.progress.kind, found.progress.done, found.progress.total) == ("Uninstall", 1, 3)
-    assert {each.state for each in found.not_well} == {State.LEAVING}
-    ended = glance(answers(planes=[first], reports=removed))
-    assert (ended.verdict, ended.progress) == (Verdict.WELL, None)
+    assert {each.state for each in found.unhealthy} == {State.REMOVING}
+    ended = summarize(answers(planes=[first], reports=removed))
+    assert (ended.health, ended.progress) == (Health.HEALTHY, None)
     assert ended.summary == "Removed: the plugin is out of all nodes, as istio-system/istio asks."
 
 
@@ -284,17 +284,17 @@ def test_agents_that_have_not_said_anything_or_could_not_take_it_out_are_not_don
         report("node-1", state="NotInstalled", ready="False", reason="NotInstalled"),
         report("node-2", state="Removed"),
     ]
-    found = glance(answers(planes=[plane(enabled=False)], reports=reports))
+    found = summarize(answers(planes=[plane(enabled=False)], reports=reports))
     assert [(each.name, each.state, each.reason) for each in found.nodes] == [
-        ("node-1", State.LEAVING, "NotInstalled"),
-        ("node-3", State.LEAVING, "NotReported"),
+        ("node-1", State.REMOVING, "NotInstalled"),
+        ("node-3", State.REMOVING, "NoReport"),
         ("node-2", State.REMOVED, ""),
     ]
 
 
 def test_a_daemonset_that_is_deleted_takes_the_plugin_out() -> None:
     reports = [report("node-1", state="Removed"), *REPORTS[1:]]
-    found = glance(answers(planes=[], daemonsets=[daemonset(deletionTimestamp=ago(seconds=5))], reports=reports))
+    found = summarize(answers(planes=[], daemonsets=[daemonset(deletionTimestamp=ago(seconds=5))], reports=reports))
     assert found.progress
     assert (found.progress.kind, found.progress.done) == ("Uninstall", 1)
 
@@ -302,20 +302,20 @@ def test_a_daemonset_that_is_deleted_takes_the_plugin_out() -> None:
 def test_a_node_that_still_has_the_plugin_and_no_agent_to_take_it_out_is_named() -> None:
     removed = [report(each, state="Removed") for each in NAMES[1:]]
     parked = daemonset(0, selector={"cni.istio.io/parked": "true"})
-    found = glance(answers(planes=[], reports=[report("node-1"), *removed], daemonsets=[parked], pods=[]))
+    found = summarize(answers(planes=[], reports=[report("node-1"), *removed], daemonsets=[parked], pods=[]))
     it = the_one_not_well(found)
-    assert (it.name, it.state, it.reason) == ("node-1", State.SILENT, "NoAgent")
+    assert (it.name, it.state, it.reason) == ("node-1", State.UNKNOWN, "NoAgent")
     assert "install-cni uninstall" in it.remedy
-    ended = glance(
+    ended = summarize(
         answers(planes=[], reports=[report(each, state="Removed") for each in NAMES], daemonsets=[parked], pods=[])
     )
     assert ended.summary == "Removed: the plugin is out of all nodes; no IstioControlPlane asks for it."
-    assert ended.verdict is Verdict.WELL
+    assert ended.health is Health.HEALTHY
 
 
 def test_a_cluster_without_agents_is_not_installed_and_says_how() -> None:
-    found = glance(Answers(nodes=NODES))
-    assert found.verdict is Verdict.NOT_WELL
+    found = summarize(Answers(nodes=NODES))
+    assert found.health is Health.DEGRADED
     assert found.summary == "Not installed: the cluster has no node agents."
     (only,) = found.findings
     assert "helm install" in only.remedy
@@ -323,60 +323,60 @@ def test_a_cluster_without_agents_is_not_installed_and_says_how() -> None:
 
 
 def test_what_an_uninstall_by_force_has_left_is_named() -> None:
-    found = glance(Answers(nodes=NODES, reports=[report("node-1"), report("node-2", state="Removed")]))
+    found = summarize(Answers(nodes=NODES, reports=[report("node-1"), report("node-2", state="Removed")]))
     assert the_one_not_well(found).name == "node-1"
 
 
 def test_the_older_resource_counts_and_the_younger_is_told_what_contradicts() -> None:
     young = plane("young", created=ago(hours=1), cni={"logLevel": "debug", "hub": "other.example"})
-    found = glance(answers(planes=[young, plane()]))
-    assert [(each.name, each.counts) for each in found.planes] == [("istio", True), ("young", False)]
-    assert found.planes[1].contradicts == ("logLevel", "hub")
+    found = summarize(answers(planes=[young, plane()]))
+    assert [(each.name, each.active) for each in found.planes] == [("istio", True), ("young", False)]
+    assert found.planes[1].conflicts == ("logLevel", "hub")
     assert wrong(found) == [
         "istio-system/young does not count, as istio-system/istio is older, and contradicts it in logLevel and hub"
     ]
 
 
 def test_a_younger_resource_that_wants_it_out_contradicts() -> None:
-    found = glance(answers(planes=[plane(), plane("young", created=ago(hours=1), enabled=False)]))
-    assert found.planes[1].contradicts == ("enabled",)
+    found = summarize(answers(planes=[plane(), plane("young", created=ago(hours=1), enabled=False)]))
+    assert found.planes[1].conflicts == ("enabled",)
     assert not found.progress
 
 
 def test_a_problem_is_named_once() -> None:
-    found = glance(answers(planes=[plane(cni={"logLevel": 7})]))
+    found = summarize(answers(planes=[plane(cni={"logLevel": 7})]))
     assert len(wrong(found)) == 1
 
 
 def test_a_younger_resource_that_says_the_same_is_worth_a_note() -> None:
-    found = glance(answers(planes=[plane(), plane("young", created=ago(hours=1))]))
-    assert found.verdict is Verdict.WELL
-    assert [each.weight for each in found.findings] == [Weight.NOTE]
+    found = summarize(answers(planes=[plane(), plane("young", created=ago(hours=1))]))
+    assert found.health is Health.HEALTHY
+    assert [each.severity for each in found.findings] == [Severity.INFO]
 
 
 def test_a_wrong_resource_is_named_with_the_path_and_the_nodes_stay_well() -> None:
-    found = glance(answers(planes=[plane(cni={"logLevl": "info"}, generation=3, status="ERROR")]))
+    found = summarize(answers(planes=[plane(cni={"logLevl": "info"}, generation=3, status="ERROR")]))
     assert wrong(found) == ["istio-system/istio: spec.values.cni.logLevl: no such value; is logLevel meant?"]
     assert "last good" in found.findings[0].remedy
-    assert not found.not_well
+    assert not found.unhealthy
 
 
 def test_agents_that_took_the_plugin_out_with_the_last_resource_are_done_without_a_controller_too() -> None:
     removed = [report(each, state="Removed", ready="False", reason="Removed") for each in NAMES]
-    found = glance(answers(planes=[], controllers=[], reports=removed))
-    assert (found.verdict, found.progress) == (Verdict.WELL, None)
+    found = summarize(answers(planes=[], controllers=[], reports=removed))
+    assert (found.health, found.progress) == (Health.HEALTHY, None)
     assert found.summary == "Removed: the plugin is out of all nodes; no IstioControlPlane asks for it."
 
 
 def test_what_the_controller_says_of_nodes_is_left_to_the_nodes() -> None:
     degraded = {"type": "Degraded", "status": "True", "reason": "NodesFailed"}
     first = plane(status="ERROR", said={"error": "node-2"}, conditions=[degraded])
-    assert wrong(glance(answers(planes=[first]))) == ["istio-system/istio: the controller says: node-2"]
-    assert not wrong(glance(answers(planes=[first], reports=instead(REPORTS, report("node-2", ready="False")))))
+    assert wrong(summarize(answers(planes=[first]))) == ["istio-system/istio: the controller says: node-2"]
+    assert not wrong(summarize(answers(planes=[first], reports=instead(REPORTS, report("node-2", ready="False")))))
 
 
 def test_what_the_controller_says_is_wrong_is_said() -> None:
-    found = glance(answers(planes=[plane(status="ERROR", said={"error": "spec.x: wrong"})]))
+    found = summarize(answers(planes=[plane(status="ERROR", said={"error": "spec.x: wrong"})]))
     assert wrong(found) == ["istio-system/istio: the controller says: spec.x: wrong"]
 
 
@@ -387,35 +387,35 @@ def test_what_the_controller_says_is_wrong_is_said() -> None:
         ({"controllers": [controller(0)]}, "the controller does not run"),
         ({"daemonsets": [daemonset(), daemonset(namespace="other")]}, "more than one DaemonSet"),
         (
-            {"planes": Unasked("istiocontrolplanes.install.istio.io", Why.NO_DEFINITION, "404: not found")},
+            {"planes": Unavailable("istiocontrolplanes.install.istio.io", Cause.NO_DEFINITION, "404: not found")},
             "does not know istiocontrolplanes.install.istio.io",
         ),
     ],
 )
 def test_a_part_that_is_missing_is_wrong(changed: dict[str, Any], said: str) -> None:
-    found = glance(answers(**changed))
-    assert found.verdict is Verdict.NOT_WELL
+    found = summarize(answers(**changed))
+    assert found.health is Health.DEGRADED
     assert any(said in each for each in wrong(found)), wrong(found)
 
 
 def test_a_deleted_resource_that_nobody_ends_says_how_to_let_it_go() -> None:
-    found = glance(
+    found = summarize(
         answers(planes=[plane(deletionTimestamp=ago(minutes=9))], daemonsets=[], pods=[], reports=[], controllers=[])
     )
     (only,) = found.findings
-    assert "neither agents nor controller" in only.what
+    assert "neither agents nor controller" in only.message
     assert "finalizers" in only.remedy
 
 
-def refused(resource: str) -> Unasked:
-    return Unasked(resource, Why.FORBIDDEN, f'403: {resource} is forbidden: User "jane" cannot list resource')
+def refused(resource: str) -> Unavailable:
+    return Unavailable(resource, Cause.FORBIDDEN, f'403: {resource} is forbidden: User "jane" cannot list resource')
 
 
 def test_what_may_not_be_asked_makes_it_unknown_and_names_what_to_ask_for() -> None:
-    found = glance(answers(nodes=refused("nodes"), pods=refused("pods")))
-    assert found.verdict is Verdict.UNKNOWN
+    found = summarize(answers(nodes=refused("nodes"), pods=refused("pods")))
+    assert found.health is Health.UNKNOWN
     (only,) = found.findings
-    assert only.what == "the right is missing to list nodes and pods"
+    assert only.message == "the right is missing to list nodes and pods"
     assert "--verb=list,watch --resource=nodes,pods" in only.remedy
     assert "--user=jane" in only.remedy
     assert [each.name for each in found.nodes] == [*NAMES]
@@ -423,34 +423,34 @@ def test_what_may_not_be_asked_makes_it_unknown_and_names_what_to_ask_for() -> N
 
 def test_what_is_seen_to_be_wrong_wins_over_what_may_not_be_asked() -> None:
     failing = instead(REPORTS, report("node-2", ready="False"))
-    assert glance(answers(nodes=refused("nodes"), reports=failing)).verdict is Verdict.NOT_WELL
+    assert summarize(answers(nodes=refused("nodes"), reports=failing)).health is Health.DEGRADED
 
 
 @pytest.mark.parametrize("part", ["planes", "reports", "nodes", "daemonsets", "pods", "controllers"])
 def test_no_part_that_may_not_be_asked_makes_a_node_look_ill(part: str) -> None:
-    found = glance(answers(**{part: refused(part)}))
-    assert found.verdict is Verdict.UNKNOWN
-    assert not found.not_well
+    found = summarize(answers(**{part: refused(part)}))
+    assert found.health is Health.UNKNOWN
+    assert not found.unhealthy
 
 
 def test_what_a_backend_lacks_and_mixed_releases_are_worth_a_note() -> None:
     lacking = {"name": "iptables-legacy", "missing": [{"feature": "tproxy", "reason": "no module"}]}
-    found = glance(answers(reports=instead(REPORTS, report("node-1", backend=lacking, version="0.0.9"))))
-    assert found.verdict is Verdict.WELL
-    assert [each.what for each in found.findings] == [
+    found = summarize(answers(reports=instead(REPORTS, report("node-1", backend=lacking, version="0.0.9"))))
+    assert found.health is Health.HEALTHY
+    assert [each.message for each in found.findings] == [
         "1 node lacks tproxy (iptables-legacy): pods that ask for it fail there",
         "agents of more than one release run: 0.0.9 on 1, 0.1.0 on 2",
     ]
 
 
 def test_a_report_that_says_nothing_yet_is_read() -> None:
-    found = glance(answers(reports=[*REPORTS[:2], {"metadata": {"name": "node-3"}}]))
-    assert (the_one_not_well(found).state, the_one_not_well(found).reason) == (State.SILENT, "NotReported")
+    found = summarize(answers(reports=[*REPORTS[:2], {"metadata": {"name": "node-3"}}]))
+    assert (the_one_not_well(found).state, the_one_not_well(found).reason) == (State.UNKNOWN, "NoReport")
 
 
 def test_five_thousand_nodes_are_judged_one_by_one() -> None:
     names = [f"node-{each}" for each in range(5000)]
-    found = glance(
+    found = summarize(
         answers(
             nodes=[node(each) for each in names],
             pods=[pod(each) for each in names],
@@ -458,26 +458,26 @@ def test_five_thousand_nodes_are_judged_one_by_one() -> None:
             daemonsets=[daemonset(5000)],
         )
     )
-    assert found.summary == "Not well: 1 of 5,000 nodes (1 Silent)."
+    assert found.summary == "Degraded: 1 of 5,000 nodes (1 Unknown)."
 
 
 MISSING = never_reported("node-1", "FailedMount", "cniBinDir /x is not on this node")
 WAITING = [pod("node-1", "ContainerCreating", "0/1"), pod("node-2", generation="2"), pod("node-3", generation="2")]
 
 
-def notes(found: Glance) -> list[str]:
-    return [each.what for each in found.findings if each.weight is Weight.NOTE]
+def notes(found: ClusterStatus) -> list[str]:
+    return [each.message for each in found.findings if each.severity is Severity.INFO]
 
 
 def test_a_roll_out_that_a_node_holds_up_says_which_and_why_and_how_to_pass_it() -> None:
     rolled = daemonset(updated=1, unavailable=1)
-    found = glance(answers(daemonsets=[rolled], reports=instead(REPORTS, MISSING), pods=WAITING))
+    found = summarize(answers(daemonsets=[rolled], reports=instead(REPORTS, MISSING), pods=WAITING))
     (said,) = notes(found)
     assert said == (
         "the roll-out waits for node-1 (FailedMount: cniBinDir /x is not on this node), with 2 agents still to be replaced: at "
         "most 1 node may be without a ready agent (cni.maxUnavailable), and 1 is"
     )
-    (remedy,) = [each.remedy for each in found.findings if each.weight is Weight.NOTE]
+    (remedy,) = [each.remedy for each in found.findings if each.severity is Severity.INFO]
     assert remedy.endswith("--namespace istio-system --reuse-values --set cni.maxUnavailable=2")
 
 
@@ -492,12 +492,12 @@ def test_a_roll_out_is_held_up_where_as_many_nodes_as_may_be_have_no_ready_agent
     updated: int, unavailable: int, at_most: int | str, held_up: bool
 ) -> None:
     rolled = daemonset(updated=updated, unavailable=unavailable, at_most=at_most)
-    found = glance(answers(daemonsets=[rolled], reports=instead(REPORTS, MISSING), pods=WAITING))
+    found = summarize(answers(daemonsets=[rolled], reports=instead(REPORTS, MISSING), pods=WAITING))
     assert any("the roll-out waits for" in each for each in notes(found)) is held_up
 
 
 NEWER = pod("node-1", "ContainerCreating", "0/1", creationTimestamp=ago(minutes=5))  # than node-1's trouble
-HELD_UP = {"type": "Degraded", "status": "True", "reason": "NodesHoldUpRollout"}
+ROLLOUT_BLOCKED = {"type": "Degraded", "status": "True", "reason": "RolloutBlocked"}
 
 
 @pytest.mark.parametrize(
@@ -507,10 +507,10 @@ HELD_UP = {"type": "Degraded", "status": "True", "reason": "NodesHoldUpRollout"}
         (pod("node-1", "Terminating", "0/1", deletionTimestamp=ago(minutes=5)), {}, False),
         (WAITING[0], {}, True),
         (NEWER, {"planes": []}, False),
-        (NEWER, {"planes": [plane(conditions=[HELD_UP])]}, True),  # the controller may not, by its own word
+        (NEWER, {"planes": [plane(conditions=[ROLLOUT_BLOCKED])]}, True),  # the controller may not, by its own word
         (NEWER, {"controllers": [controller(0)]}, True),
         (NEWER, {"controllers": []}, True),
-        (NEWER, {"controllers": Unasked("deployments.apps", Why.FORBIDDEN, "")}, True),
+        (NEWER, {"controllers": Unavailable("deployments.apps", Cause.FORBIDDEN, "")}, True),
     ],
 )
 def test_a_roll_out_that_the_controller_lets_pass_a_node_waits_for_nobody(
@@ -518,10 +518,10 @@ def test_a_roll_out_that_the_controller_lets_pass_a_node_waits_for_nobody(
 ) -> None:
     rolled = daemonset(updated=1, unavailable=1)
     reports = instead(REPORTS, MISSING)
-    found = glance(answers(daemonsets=[rolled], reports=reports, pods=[first, *WAITING[1:]], **known))
-    (said,) = [each for each in found.findings if "the roll-out" in each.what]
-    assert ("waits for node-1" in said.what, "passes node-1" in said.what) == (waits, not waits)
-    assert "2 agents still to be replaced" in said.what
+    found = summarize(answers(daemonsets=[rolled], reports=reports, pods=[first, *WAITING[1:]], **known))
+    (said,) = [each for each in found.findings if "the roll-out" in each.message]
+    assert ("waits for node-1" in said.message, "passes node-1" in said.message) == (waits, not waits)
+    assert "2 agents still to be replaced" in said.message
     assert ("cni.maxUnavailable" in said.remedy) is (waits or known == {"planes": []})
 
 
@@ -529,14 +529,16 @@ def test_a_roll_out_waits_by_name_only_for_the_nodes_that_it_does_not_pass() -> 
     rolled = daemonset(updated=2, unavailable=2, at_most=2)
     broken = report("node-2", ready="False", reason="NotInstalled", message="no conflist")
     pods = [NEWER, pod("node-2", "Running", "0/1"), WAITING[2]]
-    (said,) = notes(glance(answers(daemonsets=[rolled], reports=instead(instead(REPORTS, MISSING), broken), pods=pods)))
+    (said,) = notes(
+        summarize(answers(daemonsets=[rolled], reports=instead(instead(REPORTS, MISSING), broken), pods=pods))
+    )
     assert said.startswith("the roll-out waits for node-2 (NotInstalled: no conflist), with 1 agent still")
 
 
 def test_a_roll_out_waits_for_nobody_by_name_where_no_agent_waits_for_its_turn() -> None:
     rolled = daemonset(updated=1, unavailable=1)
     pods = [pod("node-1", "ContainerCreating", "0/1"), pod("node-2"), pod("node-3")]
-    assert notes(glance(answers(daemonsets=[rolled], reports=instead(REPORTS, MISSING), pods=pods))) == []
+    assert notes(summarize(answers(daemonsets=[rolled], reports=instead(REPORTS, MISSING), pods=pods))) == []
 
 
 @pytest.mark.parametrize("gone", [True, False])
@@ -548,8 +550,8 @@ def test_a_plugin_file_that_had_to_stay_is_named_also_after_the_uninstall(gone: 
     )  # fmt: skip
     others = [report(each, state="Removed", ready="False", reason="Removed", settings=None) for each in NAMES]
     without: dict[str, Any] = {"daemonsets": [], "controllers": [], "pods": []} if gone else {}
-    found = glance(answers(reports=instead(others, stays), planes=[], **without))
-    assert found.verdict is Verdict.NOT_WELL
+    found = summarize(answers(reports=instead(others, stays), planes=[], **without))
+    assert found.health is Health.DEGRADED
     assert any("node-2: " in each and "00-multus.conf" in each for each in wrong(found)), wrong(found)
 
 
@@ -560,8 +562,8 @@ def test_other_meshes_in_the_chain_are_worth_knowing_and_no_fault() -> None:
         "form": "Chained",
         "meshes": ["linkerd-cni"],
     }
-    found = glance(answers(reports=instead(REPORTS, report("node-2", conflist=conflist))))
-    assert found.verdict is Verdict.WELL
+    found = summarize(answers(reports=instead(REPORTS, report("node-2", conflist=conflist))))
+    assert found.health is Health.HEALTHY
     (only,) = found.findings
-    assert only.weight is Weight.NOTE
-    assert only.what.startswith("1 node runs linkerd-cni (Linkerd) in the same chain")
+    assert only.severity is Severity.INFO
+    assert only.message.startswith("1 node runs linkerd-cni (Linkerd) in the same chain")
