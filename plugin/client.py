@@ -100,16 +100,16 @@ def _ask(environment: dict[bytes, bytes], stdin: bytes, netns: int | None) -> tu
         except OSError as error:
             seen = error
         if not looked:
-            from plugin import alone
+            from plugin import fallback
 
             looked = True
-            answer = alone.answer(environment, stdin)
+            answer = fallback.answer(environment, stdin)
             if answer is not None:
                 return 0, answer
         if monotonic() + RETRY >= deadline:
-            from plugin import alone
+            from plugin import fallback
 
-            raise alone.nobody_home(path, seen, GIVE_UP)
+            raise fallback.nobody_home(path, seen, GIVE_UP)
         sleep(RETRY)
 
 
@@ -122,9 +122,9 @@ def _agent_socket(stdin: bytes) -> bytes:
         path, quote, _ = stdin[len(FIRST_KEY) :].partition(b'"')
         if quote and b"\\" not in path:
             return path
-    from plugin import alone
+    from plugin import fallback
 
-    return alone.agent_socket(stdin) or AGENT_SOCKET
+    return fallback.agent_socket(stdin) or AGENT_SOCKET
 
 
 def _exchange(

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from plugin.keys import DISABLE_ENVOY, INIT, INJECT, INTERCEPTION_MODE, PROXY, of_the_mesh
-from plugin.outside import NEVER_INJECTED, Pass
 from plugin.parameters import Defaults, redirect
+from plugin.prefilter import NEVER_INJECTED, Pass
 from plugin.values import maybe_boolean
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def decide(pod: Pod, addresses: tuple[Address, ...] | None, defaults: Defaults) -> Redirect | Pass:
-    """Decide about a pod that `plugin.outside` does not settle.
+    """Decide about a pod that `plugin.prefilter` does not settle.
 
     Args:
         pod: the pod.

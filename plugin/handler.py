@@ -16,8 +16,8 @@ from plugin.cni import CniError, Code, Request
 from plugin.decision import differing, weigh
 from plugin.keys import STATUS, of_the_mesh
 from plugin.netns import NetnsFd
-from plugin.outside import NEVER_INJECTED, Pass, outside_mesh
 from plugin.pod import PodsUnavailable
+from plugin.prefilter import NEVER_INJECTED, Pass, outside_mesh
 from plugin.program import Plan, Programmed, check, program
 from plugin.rulecount import rule_count
 from plugin.values import InvalidValue
@@ -55,7 +55,7 @@ class Outcome:
     """What became of one request, for log and metrics.
 
     `outcome` is redirect, pass, error or abandoned; `row` the short name of the decision table's row, where one decided;
-    `code` that of CNI, 0 for success; `around` the number of the pod's addresses whose traffic goes round its sidecar;
+    `code` that of CNI, 0 for success; `bypassing` the number of the pod's addresses whose traffic bypasses its sidecar;
     `families` those that are redirected, `ipv6_off` whether the pod's IPv6 does not work through its sidecar; `mismatch` what
     the runtime and the API server say differently about the pod.
     """
@@ -69,7 +69,7 @@ class Outcome:
     reason: str
     code: int
     seconds: float
-    around: int = 0
+    bypassing: int = 0
     mismatch: str = ""
     pod_uid: str | None = None
     families: tuple[Family, ...] = ()
@@ -81,7 +81,7 @@ class _Done(NamedTuple):
     row: str | None
     reason: str
     code: int = 0
-    around: int = 0
+    bypassing: int = 0
     mismatch: str = ""
     families: tuple[Family, ...] = ()
     ipv6_off: bool = False
@@ -166,7 +166,7 @@ class Handler:
                 reason=done.reason,
                 code=done.code,
                 seconds=time.perf_counter() - started,
-                around=done.around,
+                bypassing=done.bypassing,
                 mismatch=done.mismatch,
                 pod_uid=request.pod_uid if request else None,
                 families=done.families,
@@ -194,7 +194,7 @@ class Handler:
             "redirect",
             "redirect",
             "; ".join((_MESHED, *settled.notes, *around)),
-            around=len(bypassed),
+            bypassing=len(bypassed),
             mismatch=mismatch,
             families=settled.redirect.families,
             ipv6_off=settled.ipv6_off,

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from plugin.backend import Capability
     from plugin.netns import NetnsFd
-    from plugin.outside import Pass
     from plugin.parameters import Ipv6
+    from plugin.prefilter import Pass
     from plugin.values import Address
 
 
@@ -98,7 +98,7 @@ def settle(fd: NetnsFd, plan: Plan, capability: Capability) -> Settled:
         notes = f"IPv4; IPv6, of which it has no address now, cannot be redirected on this node: {lacks_v6}"
     if lacking := capability.lacks(redirect):
         raise ApplyError(f"the pod cannot be redirected as it asks for: {lacking}")
-    return Settled(redirect, redirect.around(addresses or ()), (notes,))
+    return Settled(redirect, redirect.bypassing(addresses or ()), (notes,))
 
 
 def _decided(plan: Plan, addresses: tuple[Address, ...] | None) -> Redirect:

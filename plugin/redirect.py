@@ -78,7 +78,7 @@ class Redirect:
         }
         return tuple(feature for feature, is_asked in asked.items() if is_asked)
 
-    def around(self, addresses: Iterable[Address]) -> tuple[Address, ...]:
+    def bypassing(self, addresses: Iterable[Address]) -> tuple[Address, ...]:
         """Say which of a pod's addresses go round the sidecar, as no rules are written for their family."""
         versions = {family.version for family in self.families}
         return tuple(each for each in addresses if each.version not in versions and not each.is_link_local)

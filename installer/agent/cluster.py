@@ -1,4 +1,4 @@
-"""What an agent has to do with its cluster besides the pods: whom it obeys, what it reports, and whether it is to come back."""
+"""The agent's side of the cluster: the desired state it follows, the status it reports, what it does to pods."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from installer.agent.control_planes import ControlPlanes
 from installer.agent.node_reporter import NodeResource
 from installer.agent.shutdown import Whose, why_to_take_out
 from installer.config.desired import Orders, orders
-from installer.host.checkpoint import keep, recall
+from installer.host.checkpoint import load, save
 from installer.kube.client import ApiError, ApiServer
 from installer.kube.events import Events
 from installer.kube.names import cleaning_command
@@ -34,24 +34,24 @@ class Cluster:
     def __init__(
         self,
         settings: Settings,
-        obey: Callable[[Orders], None],
+        apply: Callable[[Orders], None],
         look: Callable[[], Seen],
     ) -> None:
         """Prepare; `run` begins.
 
         Args:
             settings: the chart's.
-            obey: told what the node is to be like, each time that it changes.
+            apply: told what the node is to be like, each time that it changes.
             look: what is to be reported, as it is now.
         """
         self._settings = settings
-        self._obey = obey
+        self._apply = apply
         self._api = ApiServer(settings.kubeconfig)
         self._control_planes = ControlPlanes(self._api, settings.kubeconfig, self._hear)
         self._events = Events(self._api, settings.node_name)
         planes = self._control_planes
         self._node = NodeResource(settings.node_name, self._api, self._events, look, nodes=lambda: planes.nodes)
-        self.orders = recall(settings)
+        self.orders = load(settings)
         self._heard = False
         self._handlers: dict[str, str] = {}  # by the name of their RuntimeClass
 
@@ -147,6 +147,6 @@ class Cluster:
         for each in self.orders.problems:
             _log.error("the IstioControlPlane is wrong, what was set before stays", extra=whose | {"reason": str(each)})
         if replace(self.orders, problems=()) != replace(last, problems=()):
-            _log.warning("obeys the IstioControlPlane", extra=whose | {"reason": self.orders.reason})
-            keep(self.orders)
-        self._obey(self.orders)
+            _log.warning("applying the IstioControlPlane", extra=whose | {"reason": self.orders.reason})
+            save(self.orders)
+        self._apply(self.orders)

@@ -19,7 +19,7 @@ from installer.agent.malloc import keep_giving_back, keep_little
 from installer.agent.metrics import LineCounts, Metrics, PodCounts
 from installer.agent.node_status import Seen
 from installer.agent.notices import Notices
-from installer.agent.pod_events import Adviser
+from installer.agent.pod_events import PodEvents
 from installer.agent.reconciler import Reconciler
 from installer.aio import either, wait
 from installer.config.desired import Orders
@@ -101,7 +101,7 @@ class Agent:
         self._orders = Orders(settings)
         self._lines = lines
         self._told, self._stop = asyncio.Event(), asyncio.Event()
-        self._leaves = False
+        self._uninstalls = False
         self._started = time.time()
         self._notices = Notices()
         self._backends = Backends()
@@ -130,16 +130,16 @@ class Agent:
             node=lambda: self._reconciler.state,
             pods=self._count_pods,
             backends=lambda: self._backends,
-            log_lines=lambda: LineCounts(lines.lost, lines.left_out),
+            log_lines=lambda: LineCounts(lines.dropped, lines.suppressed),
         )
         self._health = Health(self._conditions, self._metrics.registry)
         self._cluster: Cluster | None = None
         if not settings.pods_from:
             from installer.agent.cluster import Cluster  # noqa: PLC0415 - it loads kopf, which a folder needs not
 
-            self._cluster = Cluster(settings, self._obey, self._look)
+            self._cluster = Cluster(settings, self._apply, self._look)
             self._orders = self._cluster.orders
-            self._adviser = Adviser(
+            self._pod_events = PodEvents(
                 self._pods,
                 self._cluster,
                 excluded=lambda: self._orders.settings.exclude_namespaces,
@@ -185,7 +185,7 @@ class Agent:
                     if self._cluster:
                         parts.create_task(self._cluster.run(self._stop))
                         parts.create_task(self._verdicts.run(self._stop))
-                        parts.create_task(self._adviser.run(self._stop))
+                        parts.create_task(self._pod_events.run(self._stop))
                     parts.create_task(self._serve())
                     parts.create_task(self._reconciler.run(self._stop))
                     parts.create_task(self._pod_repair.run(self._stop))
@@ -196,7 +196,7 @@ class Agent:
                     "not everything came to its end in time; what was under way is left",
                     extra={"seconds": shutdown.DRAINED},
                 )
-        if self._leaves:
+        if self._uninstalls:
             for step in uninstall(self._settings):
                 _log.log(logging.ERROR if step.failed else logging.WARNING, step.text)
 
@@ -222,8 +222,8 @@ class Agent:
         limit.reschedule(now + shutdown.DRAINED)
         reason = await self._cluster.why_to_take_out(now + shutdown.ASKED) if self._cluster else ""
         if reason and self._cluster:
-            self._leaves = True
-            self._obey(replace(self._orders, installed=False, reason=reason))
+            self._uninstalls = True
+            self._apply(replace(self._orders, installed=False, reason=reason))
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(now + shutdown.TAKEN_OUT):
                     while not self._reconciler.state.removed:  # noqa: ASYNC110 - it works in a thread of its own
@@ -231,7 +231,7 @@ class Agent:
             await self._cluster.report(now + shutdown.REPORTED)
         self._stop.set()
 
-    def _obey(self, orders: Orders) -> None:
+    def _apply(self, orders: Orders) -> None:
         """Let orders be in force: requests see them at once, the node's files as soon as the reconciler has looked."""
         before, self._orders = self._orders, orders
         logs.switch(orders.settings.log_level)
@@ -401,7 +401,7 @@ class Agent:
             conditions=self._conditions(),
             redirected=self._pod_repair.redirected,
             repaired=self._pod_repair.repaired,
-            astray=self._pod_repair.notes,
+            unredirected_pods=self._pod_repair.notes,
             unasked=self._unasked,
             unredirected=self._pod_repair.unredirected,
         )
@@ -410,7 +410,7 @@ class Agent:
         of = outcome.command, outcome.outcome, outcome.seconds, outcome.row
         self._metrics.request(
             *of,
-            around=outcome.around,
+            bypassing=outcome.bypassing,
             mismatch=outcome.mismatch,
             families=outcome.families,
             ipv6_off=outcome.ipv6_off,

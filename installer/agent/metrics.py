@@ -35,10 +35,10 @@ class PodCounts(NamedTuple):
 
 
 class LineCounts(NamedTuple):
-    """Numbers of log lines: that could not be written, and that were left out, as there were too many like them."""
+    """Numbers of log lines: `dropped` could not be written, `suppressed` exceeded the rate limit."""
 
-    lost: int
-    left_out: int
+    dropped: int
+    suppressed: int
 
 
 class Metrics:
@@ -76,9 +76,9 @@ class Metrics:
             ("row",),
             registry=self.registry,
         )
-        self._around = Counter(
-            "istio_cni_addresses_around_sidecar",
-            "IPv6 addresses of redirected pods whose traffic goes round a sidecar that is not dual-stack.",
+        self._bypassing = Counter(
+            "istio_cni_addresses_bypassing_sidecar",
+            "IPv6 addresses of redirected pods whose traffic bypasses a sidecar that is not dual-stack.",
             registry=self.registry,
         )
         self._families = Counter(
@@ -120,7 +120,7 @@ class Metrics:
         seconds: float,
         row: str | None = None,
         *,
-        around: int = 0,
+        bypassing: int = 0,
         mismatch: str = "",
         families: tuple[Family, ...] = (),
         ipv6_off: bool = False,
@@ -132,7 +132,7 @@ class Metrics:
             outcome: redirect, pass or error.
             seconds: from its arrival to its answer.
             row: the row of the decision table that decided, if one did: one of a few names, never a free text.
-            around: how many of the pod's addresses go round its sidecar.
+            bypassing: how many of the pod's addresses bypass its sidecar.
             mismatch: how the runtime and the API server contradict each other about the pod, if they do.
             families: those that are redirected.
             ipv6_off: whether IPv6 is off in the pod's netns, though redirected.
@@ -140,7 +140,7 @@ class Metrics:
         self._requests.labels(command, outcome).inc()
         if command == "ADD":
             self._seconds.labels(outcome).observe(seconds)
-            self._around.inc(around)
+            self._bypassing.inc(bypassing)
             self._mismatches.inc(bool(mismatch))
             self._ipv6_off.inc(ipv6_off)
             for family in families:
@@ -149,7 +149,7 @@ class Metrics:
                 self._decisions.labels(row).inc()
 
     def running_pod(self, outcome: str) -> None:
-        """Count a running pod that had no redirect: Redirected, Deleted, NotRedirected or RedirectHasNoEffect."""
+        """Count a running pod that had no redirect: Redirected, Deleted, NotRedirected or RedirectIneffective."""
         self._running.labels(outcome).inc()
 
 
@@ -179,7 +179,9 @@ class _Now(Collector):
             int(node.installed),
         )
         yield GaugeMetricFamily(
-            "istio_cni_fight", "1 while another program keeps undoing the installation on this node.", int(node.fight)
+            "istio_cni_conflict",
+            "1 while another program keeps undoing the installation on this node.",
+            int(node.conflict),
         )
         yield CounterMetricFamily(
             "istio_cni_repairs", "Times that others had undone the installation and it was repaired.", node.repairs
@@ -210,10 +212,12 @@ class _Now(Collector):
             pods.unreadable,
         )
         yield from _backends(self._backends())
-        lost, left_out = self._log_lines()
-        yield CounterMetricFamily("istio_cni_lost_log_lines", "Log lines that could not be written.", lost)
+        dropped, suppressed = self._log_lines()
+        yield CounterMetricFamily("istio_cni_dropped_log_lines", "Log lines that could not be written.", dropped)
         yield CounterMetricFamily(
-            "istio_cni_left_out_log_lines", "Log lines that were left out, as there were too many like them.", left_out
+            "istio_cni_suppressed_log_lines",
+            "Log lines that the rate limit suppressed.",
+            suppressed,
         )
 
 

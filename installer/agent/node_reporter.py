@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from installer.agent.node_status import INVALID_SETTINGS, left_behind, status
 from installer.kube.client import ApiError
 from installer.kube.names import NODES, NODES_KIND, NODES_VERSION, REDIRECTING, cleaning_command
-from installer.ratelimit.limiter import REPORTS, Pace
+from installer.ratelimit.limiter import REPORTS, RateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from installer.ratelimit.limiter import Limits
 
 LOOK_EVERY = 1.0  # seconds between two looks whether something has changed
-# That a resource is obeyed is written after a while by chance, as all nodes have heard of it at once.
+# That a resource is applied is written after a while by chance, as all nodes have heard of it at once.
 SPREAD = 10.0  # seconds at most, in a cluster that is not large
 IN_A_SECOND = 200  # nodes, in a large one
 COUNTS_EVERY = 600.0  # seconds between two writes for the sake of counts alone
@@ -62,8 +62,8 @@ class NodeResource:
             events: tells of its turns.
             look: what is to be reported, as it is now.
             nodes: how many the cluster has, as far as that is known.
-            spread: seconds at most, by chance, before it is written that a resource is obeyed; more in a large cluster.
-            limits: how often it is written for one reason: that a resource is obeyed, or what has become of the node.
+            spread: seconds at most, by chance, before it is written that a resource is applied; more in a large cluster.
+            limits: how often it is written for one reason: that a resource is applied, or what has become of the node.
         """
         self._node_name = node_name
         self._api = api
@@ -71,7 +71,7 @@ class NodeResource:
         self._look = look
         self._nodes = nodes
         self._spread = spread
-        self._paces = {obeys: Pace(limits) for obeys in (True, False)}
+        self._limiters = {applies: RateLimiter(limits) for applies in (True, False)}
         self._has_reported = False
         self._path = f"/apis/{'/'.join(NODES)}/{node_name}"
         self._written: dict[str, Any] = {}
@@ -87,16 +87,16 @@ class NodeResource:
         failures, loop = 0, asyncio.get_running_loop()
         while True:
             changed = self._changed()
-            obeys = bool(changed & OF_THE_RESOURCE)  # which people wait for: it does not come behind what flips
-            if not changed or self._paces[obeys].wait(loop.time()):
+            applies = bool(changed & OF_THE_RESOURCE)  # which people wait for: it does not come behind what flips
+            if not changed or self._limiters[applies].wait(loop.time()):
                 await asyncio.sleep(LOOK_EVERY)
                 continue
-            if obeys and self._has_reported:
+            if applies and self._has_reported:
                 await asyncio.sleep(random.uniform(0, self.spread))  # noqa: S311 - not for secrets
             try:
                 await self.write()
                 failures, self._reason, self._has_reported = 0, "", True
-                self._paces[obeys].done(loop.time())
+                self._limiters[applies].done(loop.time())
             except ApiError as error:
                 self._say(str(error))
                 pause = RETRIES[min(failures, len(RETRIES) - 1)]
@@ -143,7 +143,7 @@ class NodeResource:
         ago = asyncio.get_running_loop().time() - self._written_at
         if ago >= AGAIN_EVERY:
             return changed | {"pods"}
-        counts = {"pods", "repairs"} if _ready(now)["reason"] == "Fight" else {"pods"}
+        counts = {"pods", "repairs"} if _ready(now)["reason"] == "Conflict" else {"pods"}
         is_first = seen.redirected is not None and not self._has_counted
         return changed if is_first or ago >= COUNTS_EVERY else changed - counts
 
@@ -188,7 +188,7 @@ class NodeResource:
                 f"out by: {await self._cleaning(left, settings)}"
             )
             _log.warning("what an agent before has installed stays", extra={"reason": said})
-            await self._tell_event("LeftBehind", said, warning=True)
+            await self._tell_event("StaleInstallation", said, warning=True)
 
     async def _cleaning(self, left: Iterable[Path], settings: Settings) -> str:
         image = ""

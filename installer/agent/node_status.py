@@ -25,9 +25,9 @@ INVALID_SETTINGS = "InvalidSettings"  # a reason of a condition that is True all
 _REASONS = {
     "installed": "NotInstalled",
     "serving": "NotServing",
-    "redirecting": "CannotRedirect",
-    "pods": "PodsUnknown",
-    "runtime": "RuntimeDoesNotLoadEntry",
+    "redirecting": "NoUsableBackend",
+    "pods": "PodCacheNotSynced",
+    "runtime": "ConflistNotLoaded",
 }
 
 
@@ -44,9 +44,9 @@ class Seen:
         conditions: what readiness asks for, by the names that /readyz gives them.
         redirected: how many of the node's pods hold a redirect; None: they have not been counted yet.
         repaired: how many of them were given their redirect while they ran.
-        astray: those that are to be redirected and are not, each with why.
+        unredirected_pods: those that are to be redirected and are not, each with why.
         unasked: why the agent cannot answer about health; empty if it can.
-        unredirected: how many these are; `astray` names the first ones.
+        unredirected: how many these are; `unredirected_pods` names the first ones.
     """
 
     version: str
@@ -57,7 +57,7 @@ class Seen:
     conditions: Sequence[Condition]
     redirected: int | None
     repaired: int = 0
-    astray: Sequence[str] = ()
+    unredirected_pods: Sequence[str] = ()
     unasked: str = ""
     unredirected: int = 0
 
@@ -126,7 +126,7 @@ def _ready(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
         stays = [seen.node.stays] if seen.node.stays else []
         value, reason, said = "False", "Removed", [f"taken out: {seen.orders.reason}", *stays, *said]
     elif failed:
-        value, reason = "False", "Fight" if seen.node.fight else _REASONS[failed[0].name]
+        value, reason = "False", "Conflict" if seen.node.conflict else _REASONS[failed[0].name]
         said = ["; ".join(str(each.reason) for each in failed), *said]
     else:
         value, reason = "True", notes[0][0] if notes else REDIRECTING
@@ -145,11 +145,14 @@ def _notes(seen: Seen) -> Iterator[tuple[str, str]]:
         yield "InvalidConflist", f"{said}, as containerd takes none at all once it reads it before the others"
     for each in seen.orders.problems:
         yield INVALID_SETTINGS, f"the IstioControlPlane is wrong and what was set before stays: {each}"
-    for pod in seen.astray:
+    for pod in seen.unredirected_pods:
         yield "PodsNotRedirected", pod
     if seen.unasked:
         said = f"the agent cannot listen on its health address: {seen.unasked}. Probes and scrapes do not reach it"
-        yield "HealthNotServed", f"{said}; find out with `ss -lptn` who listens there, or set cni.healthAddress"
+        yield (
+            "HealthEndpointUnavailable",
+            f"{said}; find out with `ss -lptn` who listens there, or set cni.healthAddress",
+        )
 
 
 def _pods(seen: Seen, last: Mapping[str, Any]) -> dict[str, int]:

@@ -36,7 +36,7 @@ class Notices:
 def _notices(outcome: Outcome) -> Iterator[tuple[str, str]]:
     if outcome.row == "istio-init":
         yield "a pod redirects itself with istio-init", outcome.reason
-    if outcome.around:
+    if outcome.bypassing:
         yield "IPv6 traffic of a pod bypasses its sidecar", outcome.reason
     if outcome.ipv6_off:
         yield "IPv6 of a pod does not pass its sidecar", outcome.reason

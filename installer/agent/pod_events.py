@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from installer.aio import wait
 from installer.pods.warnings import of_early, of_excluded
-from plugin.outside import outside_mesh
+from plugin.prefilter import outside_mesh
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,14 +28,14 @@ class Cluster(Protocol):
         """Write an Event about a pod; returns why that was not done."""
 
 
-class Advice(NamedTuple):
+class PodWarning(NamedTuple):
     """What is wrong with a pod: in a word, and for people with what helps."""
 
     reason: str
     note: str
 
 
-def advice(pod: Pod, excluded: Collection[str], verdict: Verdict) -> Iterator[Advice]:
+def pod_warnings(pod: Pod, excluded: Collection[str], verdict: Verdict) -> Iterator[PodWarning]:
     """Find what keeps a pod from coming up, or its sidecar from being of use.
 
     Args:
@@ -46,14 +46,14 @@ def advice(pod: Pod, excluded: Collection[str], verdict: Verdict) -> Iterator[Ad
     if not verdict.is_redirected:
         return
     if outside_mesh(pod.namespace, pod.name, excluded, None):
-        yield Advice("InjectedButExcluded", of_excluded(pod))
+        yield PodWarning("InjectedButExcluded", of_excluded(pod))
         return
     for name in verdict.early:
         if name in pod.failing:
-            yield Advice("NoNetworkYet", of_early(name, verdict.uid))
+            yield PodWarning("InitContainerBeforeSidecar", of_early(name, verdict.uid))
 
 
-class Adviser:
+class PodEvents:
     """Tells of each pod once."""
 
     def __init__(
@@ -79,7 +79,7 @@ class Adviser:
         self._excluded = excluded
         self._verdicts = verdicts
         self._is_known = is_known
-        self._told: set[tuple[str, Advice]] = set()
+        self._told: set[tuple[str, PodWarning]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look until told to stop."""
@@ -90,7 +90,9 @@ class Adviser:
 
     async def _look(self) -> None:
         found = {
-            (pod.uid, each): pod for pod in self._pods for each in advice(pod, self._excluded(), self._verdicts.of(pod))
+            (pod.uid, each): pod
+            for pod in self._pods
+            for each in pod_warnings(pod, self._excluded(), self._verdicts.of(pod))
         }
         self._told &= found.keys()
         for (uid, each), pod in found.items():

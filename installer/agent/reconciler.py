@@ -29,7 +29,7 @@ from installer.host.files import Directory, explain, lock_file
 from installer.host.inotify import Watcher
 from installer.host.trial import NotExecutableError
 from installer.host.uninstall import take_entry_out, take_out
-from installer.ratelimit.limiter import REPAIRS, Pace
+from installer.ratelimit.limiter import REPAIRS, RateLimiter
 
 STANDALONE = "istio-cni.conf"  # where the plugin has a configuration of its own and no other name is set
 RESYNC = 60.0  # seconds after which all is looked at, the plugin file's content too, whatever events say (F10)
@@ -54,7 +54,7 @@ class UnusableError(NotNowError):
     """The plugin file cannot be executed: no entry names it, and what others write is no reason to look at once."""
 
 
-class FightError(NotNowError):
+class ConflictError(NotNowError):
     """Another program keeps undoing the installation: it is repaired in `again` seconds, not before (F9)."""
 
     def __init__(self, message: str, again: float) -> None:
@@ -71,26 +71,26 @@ class Node:
     state: NodeState = field(default_factory=NodeState)
 
     def __post_init__(self) -> None:
-        self._obeyed = self.orders()
+        self._desired = self.orders()
         self._plugin = PluginFile(self.settings.plugin_file)
-        self._pace = Pace(REPAIRS)
-        self._fight = ""
+        self._limiter = RateLimiter(REPAIRS)
+        self._conflict = ""
         self._was_installed = False
         self._busy_since: float | None = None  # another program has a file open for writing that is to be changed
         self._gone_since: float | None = None  # the source of a list of our own is gone
         self._own: bytes | None = None  # what we have put into the list of our own
-        self._following = Pace(
+        self._following = RateLimiter(
             REPAIRS
         )  # a list of our own follows its source; who writes that in a loop is followed slowly
         self._follow_at: float | None = None
         self.linked: frozenset[str] = frozenset()  # the files of cniConfDir that links there mean
         self._warned: set[tuple[str, str, int]] = set()
 
-    def look(self, *, thorough: bool) -> bool:
+    def reconcile_once(self, *, full: bool) -> bool:
         """Compare the node with what it should be, and make it so; `state` says what came of it.
 
         Args:
-            thorough: read the plugin file too, and sweep what killed agents left beside it.
+            full: read the plugin file too, and sweep what killed agents left beside it.
 
         Returns:
             Whether something was done. Only a look that finds nothing to do says that the node is installed.
@@ -101,14 +101,14 @@ class Node:
             OSError: if a file could not be read or written.
         """
         orders = self.orders()
-        if orders.by_value != self._obeyed.by_value:
+        if orders.by_value != self._desired.by_value:
             self._was_installed = False  # what is done now is no repair
-        self._obeyed = orders
+        self._desired = orders
         if not orders.installed:
-            self._fight = ""
+            self._conflict = ""
             return self._keep_out()
         try:
-            acted = self._keep_plugin(thorough=thorough)
+            acted = self._keep_plugin(full=full)
         except NotExecutableError as error:
             self._withdraw_entry(str(error))
             raise UnusableError(str(error)) from error
@@ -119,21 +119,21 @@ class Node:
     @property
     def settings(self) -> Settings:
         """Those in force."""
-        return self._obeyed.settings
+        return self._desired.settings
 
-    def fight(self) -> tuple[str, float]:
+    def conflict(self) -> tuple[str, float]:
         """Say what another program keeps undoing, and in how many seconds that is over if it lets it be.
 
-        From the first repair that had to wait until the pace of repairs is at peace, the words are the same: what is put in
+        From the first repair that had to wait until the cooldown is over, the words are the same: what is put in
         place between two of its writes is there for a moment, and the runtime has started pods without it.
 
         Returns:
-            An empty text and 0 if there is no fight.
+            An empty text and 0 if there is no conflict.
         """
-        peace = self._pace.peace_in(time.monotonic()) if self._fight else 0.0
-        if not peace:
-            self._fight = ""
-        return self._fight, peace
+        cooldown = self._limiter.cooldown_left(time.monotonic()) if self._conflict else 0.0
+        if not cooldown:
+            self._conflict = ""
+        return self._conflict, cooldown
 
     def _keep_out(self) -> bool:
         """Take out what is there: the entry first, the plugin file last."""
@@ -143,21 +143,21 @@ class Node:
                 stays = step.text
             else:
                 done = True
-                _log.warning(step.text, extra={"file": str(step.path), "reason": self._obeyed.reason})
+                _log.warning(step.text, extra={"file": str(step.path), "reason": self._desired.reason})
         if not done:
             if stays and stays != self.state.stays:
                 _log.warning(stays)
-            state = replace(self.state, installed=False, removed=True, fight=False, stays=stays)
+            state = replace(self.state, installed=False, removed=True, conflict=False, stays=stays)
             self.state = replace(state, reason=None, conflist=None, skipped=())
         return done
 
-    def _keep_plugin(self, *, thorough: bool) -> bool:
+    def _keep_plugin(self, *, full: bool) -> bool:
         with Directory(self.settings.cni_bin_dir, self.settings.bin_dir_mount) as folder:
-            if thorough:
+            if full:
                 folder.sweep()
-            if not thorough and (fault := self._plugin.fault(folder)):
+            if not full and (fault := self._plugin.fault(folder)):
                 raise fault
-            if self._plugin.is_right(folder, thorough=thorough):
+            if self._plugin.is_right(folder, full=full):
                 self._plugin.try_out(folder)
                 return False
             there = folder.stat(PLUGIN)
@@ -286,28 +286,28 @@ class Node:
     def _is_installed(self, name: str, form: Form) -> None:
         self._was_installed = True
         self._busy_since = None
-        state = replace(self.state, installed=True, removed=False, fight=False, stays="", reason=None)
+        state = replace(self.state, installed=True, removed=False, conflict=False, stays="", reason=None)
         self.state = replace(state, conflist=name, form=form, digest=self._plugin.digest)
 
     def _mend(self, path: Path, act: Callable[[], None], undone: Callable[[], str]) -> None:
-        """Act on a difference. Once all was in place, that is a repair, and keeps the pace of repairs.
+        """Act on a difference. Once all was in place, that is a repair, and is rate-limited.
 
         Args:
             path: the file.
             act: mends it.
-            undone: tells what others do to it; asked in a fight alone.
+            undone: tells what others do to it; asked in a conflict alone.
         """
         now = time.monotonic()
-        if self._was_installed and (wait := self._pace.wait(now)):
-            self._fight = self._fight or (
+        if self._was_installed and (wait := self._limiter.wait(now)):
+            self._conflict = self._conflict or (
                 f"{path}: another program keeps undoing the installation: it {undone()}. It is repaired again and again, and "
                 "pods that start in between do so without the plugin: find out who writes there, such as by "
                 f"auditctl -w {path} -p wa, and stop that"
             )
-            raise FightError(self._fight, wait)
+            raise ConflictError(self._conflict, wait)
         act()
         if self._was_installed:
-            self._pace.done(now)
+            self._limiter.done(now)
             self.state = replace(self.state, repairs=self.state.repairs + 1, last_repair=Repair(time.time(), str(path)))
             _log.warning("repaired: another program had undone the installation", extra={"file": str(path)})
         else:
@@ -397,26 +397,26 @@ class Reconciler:
             self._woken.clear()
             watching = watcher.refresh()
             now = time.monotonic()
-            if thorough := now >= next_resync:
+            if full := now >= next_resync:
                 next_resync = now + RESYNC
-            came = self._look(thorough=thorough)
-            fight, peace = self._node.fight()
-            if fight or came.reason:
-                self._not_installed(fight or came.reason, fight=bool(fight))
+            came = self._look(full=full)
+            conflict, cooldown = self._node.conflict()
+            if conflict or came.reason:
+                self._not_installed(conflict or came.reason, conflict=bool(conflict))
             self._tell()
             looked = min(next_resync - now if watching else UNWATCHED_RESYNC, self._node.look_again)
-            pause = min(came.pause, looked, peace or RESYNC)
+            pause = min(came.pause, looked, cooldown or RESYNC)
             self._closing.wait(came.breath)
             self._woken.wait(max(0.0, pause - came.breath))
         watcher.close()
 
-    def _look(self, *, thorough: bool) -> _Came:
+    def _look(self, *, full: bool) -> _Came:
         failures, self._failures = self._failures, 0
         outdated, self._outdated = self._outdated, 0
         try:
-            if self._node.look(thorough=thorough):
+            if self._node.reconcile_once(full=full):
                 self._woken.set()
-        except FightError as error:
+        except ConflictError as error:
             return _Came(breath=error.again, pause=error.again)  # events are no reason to look before
         except UnusableError as error:
             return _Came(str(error), breath=UNUSABLE_BREATH)
@@ -445,15 +445,15 @@ class Reconciler:
         }
         return Watcher(interest, self.wake)
 
-    def _not_installed(self, reason: str, *, fight: bool) -> None:
+    def _not_installed(self, reason: str, *, conflict: bool) -> None:
         if reason != self._told.reason:
             _log.warning("not installed", extra={"reason": reason})
-        state = replace(self._node.state, installed=False, removed=False, fight=fight)
+        state = replace(self._node.state, installed=False, removed=False, conflict=conflict)
         self._node.state = replace(state, reason=reason, conflist=None)
 
     def _tell(self) -> None:
         if self._node.state != self._told:
-            if self._told.fight and self._node.state.installed:
+            if self._told.conflict and self._node.state.installed:
                 _log.warning("installed: no other program undoes it any more")
             self._told = self._node.state
             self._on_change(self._told)

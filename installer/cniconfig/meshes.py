@@ -1,4 +1,4 @@
-"""Agents of the same job as ours on one node: Istio's own, which fights over our files, and other meshes' plugins. Pure."""
+"""Other meshes on the node: Istio's own agent, which writes the same files, and other meshes' plugins. Pure."""
 
 from __future__ import annotations
 

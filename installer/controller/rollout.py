@@ -11,7 +11,7 @@ from kubernetes.client import ApiException
 from installer.controller import plan, pod_template
 from installer.controller.api_errors import explain, is_passing
 from installer.controller.status import Fault
-from installer.ratelimit.limiter import ROLLOUTS, Pace
+from installer.ratelimit.limiter import ROLLOUTS, RateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ class Roller:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._applied: _Applied | None = None
-        self._pace = Pace(ROLLOUTS)
+        self._limiter = RateLimiter(ROLLOUTS)
         self.is_refused = False  # to park it
 
     async def roll_out(
@@ -67,7 +67,7 @@ class Roller:
         if self._applied == _applied(wished, seen):
             return None, []
         again = self._applied is not None and self._applied.wanted == wished
-        if again and self._pace.wait(clock):
+        if again and self._limiter.wait(clock):
             return None, self._contested(world, clock)
         try:
             written = await asyncio.to_thread(self._api.apply_daemonset, wished, seen)
@@ -80,13 +80,13 @@ class Roller:
             return None, [Fault("RolloutFailed", f"the DaemonSet could not be changed: {explain(error)}")]
         self._applied, self.is_refused = _applied(wished, written), False
         if again:
-            self._pace.done(clock)
+            self._limiter.done(clock)
         _log.info("applied the DaemonSet", extra={"parked": pod_template.is_parked(written)})
         return written, self._contested(world, clock)
 
     def _contested(self, world: World, clock: float) -> list[Fault]:
         """Say who undoes what was applied, while that goes on."""
-        if not self._pace.peace_in(clock) or world.daemonset is None:
+        if not self._limiter.cooldown_left(clock) or world.daemonset is None:
             return []
         metadata = world.daemonset["metadata"]
         said = (

@@ -11,8 +11,8 @@ from installer.pods import warnings
 from plugin.decision import decide
 from plugin.families import in_order
 from plugin.keys import STATUS
-from plugin.outside import NEVER_INJECTED, Pass, outside_mesh
 from plugin.parameters import parameters
+from plugin.prefilter import NEVER_INJECTED, Pass, outside_mesh
 from plugin.redirect import Redirect
 from plugin.values import InvalidValue
 

@@ -41,7 +41,7 @@ class NodeState:
     Attributes:
         installed: the plugin file and its entry are in place.
         removed: they are not, and are not to be.
-        fight: another program keeps undoing the installation (F9): `installed` is false also between two of its writes.
+        conflict: another program keeps undoing the installation (F9): `installed` is false also between two of its writes.
         stays: why the plugin file is still there though all else is removed, and what to do (F34); empty if it is not.
         reason: why the node is not as it should be; None if it is.
         conflist: the name of the file in cniConfDir that has the entry.
@@ -55,7 +55,7 @@ class NodeState:
 
     installed: bool = False
     removed: bool = False
-    fight: bool = False
+    conflict: bool = False
     stays: str = ""
     reason: str | None = "not looked at yet"
     conflist: str | None = None

@@ -28,12 +28,12 @@ class PluginFile:
         """The SHA-256 that the file in place was found to have; empty before the first comparison."""
         return self._wanted[1] if self._wanted else ""
 
-    def is_right(self, folder: Directory, *, thorough: bool) -> bool:
+    def is_right(self, folder: Directory, *, full: bool) -> bool:
         """Tell whether the file in cniBinDir is as it should be.
 
         Args:
             folder: cniBinDir.
-            thorough: read it, whatever its inode says.
+            full: read it, whatever its inode says.
 
         Raises:
             OSError: if one of the files cannot be read.
@@ -44,7 +44,7 @@ class PluginFile:
             return False
         if (stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid) != EXECUTABLE:
             return False
-        if thorough or _stamp(seen) != self._verified:
+        if full or _stamp(seen) != self._verified:
             if folder.digest(PLUGIN) != wanted:
                 return False
             self._verified = _stamp(seen)

@@ -1,13 +1,14 @@
-"""The last good orders of a node, kept beside the agent's socket: the next agent begins with them, not with the chart's (D10).
+"""The checkpoint: a node's last good desired state, beside the agent's socket, with which the next agent begins (D10).
 
-So a wrong resource, or an API server that is away, changes nothing on a node either when its agent is replaced. /run is
-empty after a reboot: then the chart's settings are in force until the resource is heard.
+An invalid resource or an unreachable API server then changes nothing on a node whose agent is replaced. /run is empty after
+a reboot: the chart's settings are in force until the agent has read the resource.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,42 +26,56 @@ LARGEST = 1 << 20  # bytes
 _log = logging.getLogger(__name__)
 
 
-def orders_file(agent_socket: Path) -> Path:
-    """Say where they are kept."""
+def checkpoint_file(agent_socket: Path) -> Path:
+    """Name the checkpoint."""
+    return agent_socket.with_name("checkpoint.json")
+
+
+def earlier_checkpoint_file(agent_socket: Path) -> Path:
+    """Name the checkpoint of an agent of an earlier build."""
     return agent_socket.with_name("orders.json")
 
 
-def keep(orders: Orders) -> None:
-    """Keep orders; that this fails holds up nothing."""
-    path = orders_file(orders.settings.agent_socket)
-    kept = {
-        "installed": orders.installed,
-        "reason": orders.reason,
-        "controlPlane": orders.control_plane._asdict() if orders.control_plane else None,
-        "changes": dict(orders.changes),
+def save(desired: Orders) -> None:
+    """Write the checkpoint; a failure is logged and holds up nothing."""
+    path = checkpoint_file(desired.settings.agent_socket)
+    saved = {
+        "installed": desired.installed,
+        "reason": desired.reason,
+        "controlPlane": desired.control_plane._asdict() if desired.control_plane else None,
+        "changes": dict(desired.changes),
     }
     try:
         with Directory(path.parent, path.parent) as folder:
-            folder.write(path.name, (json.dumps(kept).encode(),), PRIVATE)
+            folder.write(path.name, (json.dumps(saved).encode(),), PRIVATE)
     except OSError as error:
-        _log.warning("the orders of this node could not be kept", extra={"file": str(path), "reason": explain(error)})
+        _log.warning("cannot write the checkpoint", extra={"file": str(path), "reason": explain(error)})
 
 
-def recall(base: Settings) -> Orders:
-    """Return the orders that were kept, over the chart's settings as they are now; the chart's if there are none."""
-    path = orders_file(base.agent_socket)
+def load(base: Settings) -> Orders:
+    """Read the checkpoint over the chart's settings as they are now; without one the chart's settings are in force.
+
+    A file of the earlier name takes the checkpoint's place: only an agent of an earlier build writes it, after an upgrade or
+    after a downgrade, so that it is the newer of the two.
+    """
+    path = checkpoint_file(base.agent_socket)
     live = {each.name: each for each in declarations() if each.live}
     try:
+        with suppress(FileNotFoundError):
+            earlier_checkpoint_file(base.agent_socket).replace(path)
         with path.open("rb") as file:
-            kept = json.loads(file.read(LARGEST))
-        changes = {name: text for name, text in kept["changes"].items() if name in live}
+            saved = json.loads(file.read(LARGEST))
+        changes = {name: text for name, text in saved["changes"].items() if name in live}
         values: dict[str, Any] = {name: live[name].parse(text) for name, text in changes.items()}
-        by = ControlPlane(**kept["controlPlane"]) if kept["controlPlane"] else None
+        by = ControlPlane(**saved["controlPlane"]) if saved["controlPlane"] else None
         return Orders(
-            replace(base, **values), bool(kept["installed"]), str(kept["reason"]), by, changes=tuple(changes.items())
+            replace(base, **values), bool(saved["installed"]), str(saved["reason"]), by, changes=tuple(changes.items())
         )
     except FileNotFoundError:
         return Orders(base)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, SettingError) as error:
-        _log.warning("the orders that were kept are not understood", extra={"file": str(path), "reason": str(error)})
+        _log.warning(
+            "cannot read the checkpoint; starting with the chart's settings",
+            extra={"file": str(path), "reason": str(error)},
+        )
         return Orders(base)

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from installer.host.checkpoint import orders_file
+from installer.host.checkpoint import checkpoint_file, earlier_checkpoint_file
 from installer.host.files import is_temporary, lock_file
 from installer.host.restart import started_anew_file
 
@@ -43,7 +43,12 @@ def require_own(socket: Path) -> None:
         raise ForeignDirectoryError(
             f"{_saw(directory)} that others than root may write to ({stat.filemode(seen.st_mode)}); {_REMEDY}"
         )
-    kept = lock_file(socket), orders_file(socket), started_anew_file(socket)
+    kept = (
+        lock_file(socket),
+        checkpoint_file(socket),
+        earlier_checkpoint_file(socket),
+        started_anew_file(socket),
+    )
     ours = {socket.name, f".{socket.name}.new", *(each.name for each in kept)}
     if foreign := sorted(name for name in os.listdir(directory) if name not in ours and not is_temporary(name)):  # noqa: PTH208
         raise ForeignDirectoryError(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from installer.cniconfig import plan
 from installer.config.settings import PLUGIN, Settings
 from installer.host import conf_dir
-from installer.host.checkpoint import orders_file
+from installer.host.checkpoint import checkpoint_file, earlier_checkpoint_file
 from installer.host.exchange import OutdatedError, settle
 from installer.host.files import AlreadyRunningError, Directory, explain, lock, lock_file, within
 from installer.host.references import Reference, references, why_it_stays
@@ -184,7 +184,8 @@ def _references(path: Path, mount: Path) -> list[Reference]:
 def _socket(socket: Path) -> Iterator[Step]:
     """Take away what an agent leaves beside its socket, for the next one."""
     found = False
-    for path in (socket, lock_file(socket), orders_file(socket), started_anew_file(socket)):
+    kept = checkpoint_file(socket), earlier_checkpoint_file(socket), started_anew_file(socket)
+    for path in (socket, lock_file(socket), *kept):
         if path.exists():
             found = True
             path.unlink(missing_ok=True)

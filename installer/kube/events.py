@@ -1,7 +1,7 @@
 """Events as a node agent writes them (events.k8s.io/v1): the same words about the same object now and then, not each time.
 
 Whatever tenants have pods do, Events about them stay few, as API server and etcd are everybody's (`installer.ratelimit.flood`).
-How many were left out stands in the next with the same reason in that namespace.
+The next with the same reason in that namespace says how many were suppressed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from installer.kube.names import DAEMONSET
-from installer.ratelimit.flood import ALL_EVENTS, EVENTS, Gate, LeftOut, Paces, done, passes
+from installer.ratelimit.flood import ALL_EVENTS, EVENTS, Gate, RateLimiters, SuppressedCounts, done, passes
 from installer.ratelimit.limiter import EVENTS as SAME_EVENTS
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class Events:
         """
         self._api = api
         self._node_name = node_name
-        self._same, self._of_kind, self._all = Paces(SAME_EVENTS), Paces(EVENTS), Paces(ALL_EVENTS)
-        self._left_out = LeftOut()
+        self._same, self._of_kind, self._all = RateLimiters(SAME_EVENTS), RateLimiters(EVENTS), RateLimiters(ALL_EVENTS)
+        self._suppressed = SuppressedCounts()
 
     async def tell(self, regarding: Mapping[str, str], reason: str, note: str, *, warning: bool) -> None:
         """Write an Event, unless the same was told too often of late, or too much about pods at all.
@@ -55,14 +55,14 @@ class Events:
         if not passes((same,), now):
             return
         if not passes(gates, now):
-            self._left_out.add(kind)
+            self._suppressed.add(kind)
             return
-        left_out = self._left_out.take(kind)
-        more = f" ({left_out} more like this one were left out)" if left_out else ""
+        suppressed = self._suppressed.take(kind)
+        more = f" ({suppressed} more like this one suppressed)" if suppressed else ""
         try:
             await self._write(regarding, reason, note[: LONGEST_NOTE - len(more)] + more, warning=warning)
         except BaseException:
-            self._left_out.add(kind, left_out)
+            self._suppressed.add(kind, suppressed)
             raise
         done(gates, now)
 

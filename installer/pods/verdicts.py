@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from installer.aio import wait
 from installer.pods.warnings import early_containers
 from plugin.decision import decide
-from plugin.outside import Pass
+from plugin.prefilter import Pass
 from plugin.values import InvalidValue
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from installer.pods.pod_specs import PodManifest
-    from plugin.outside import Pass
     from plugin.pod import Container, Pod
+    from plugin.prefilter import Pass
     from plugin.redirect import Redirect
     from plugin.values import Address
 
@@ -132,9 +132,9 @@ def of_redirect(
     if redirect.include_inbound_ports == ():
         why = "is empty" if TRAFFIC + "includeInboundPorts" in pod.annotations else "is absent and no port is declared"
         yield f"nothing inbound is redirected: {TRAFFIC}includeInboundPorts {why}"
-    if around := redirect.around(addresses):
+    if bypassing := redirect.bypassing(addresses):
         yield (
-            f"traffic of {_listed(around)} goes round the sidecar: IPv6 is redirected if it is the pod's first family, if "
+            f"traffic of {_listed(bypassing)} bypasses the sidecar: IPv6 is redirected if it is the pod's first family, if "
             f"{PROXY} has the env ISTIO_DUAL_STACK=true, or if the agent's setting ipv6 is always"
         )
 

@@ -1,13 +1,13 @@
 """Bounds on what anybody can have an agent say, again and again or of ever new pods (F37).
 
-What exceeds its pace is left out and counted; the count goes with the next of its kind that is let through.
+What exceeds its limit is suppressed and counted; the next of its kind that passes carries the count.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from installer.ratelimit.limiter import Limits, Pace
+from installer.ratelimit.limiter import Limits, RateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -15,73 +15,73 @@ if TYPE_CHECKING:
 MOST = 4096  # kinds that are remembered; the one that was let through longest ago is forgotten first
 
 # Of log lines. The same of one pod: the kubelet tries again for ever to start one whose annotations are invalid.
-SAME_LINES = Limits(sustained=1 / 600, burst=5.0, first_pause=60.0, longest_pause=600.0, peace=3600.0)
+SAME_LINES = Limits(sustained=1 / 600, burst=5.0, first_pause=60.0, longest_pause=600.0, cooldown=3600.0)
 # Of one message about the pods of one namespace: its tenants use up their own lines. A node starts 110 pods at once.
-LINES = Limits(sustained=1.0, burst=256.0, first_pause=1.0, longest_pause=10.0, peace=60.0)
+LINES = Limits(sustained=1.0, burst=256.0, first_pause=1.0, longest_pause=10.0, cooldown=60.0)
 # Of one level about all pods of a node, in however many namespaces.
-ALL_LINES = Limits(sustained=5.0, burst=1024.0, first_pause=0.25, longest_pause=0.5, peace=10.0)
+ALL_LINES = Limits(sustained=5.0, burst=1024.0, first_pause=0.25, longest_pause=0.5, cooldown=10.0)
 # Of Events with one reason about the pods of one namespace, and about all pods of a node.
-EVENTS = Limits(sustained=1 / 12, burst=60.0, first_pause=12.0, longest_pause=60.0, peace=300.0)
-ALL_EVENTS = Limits(sustained=1.0, burst=256.0, first_pause=1.0, longest_pause=5.0, peace=60.0)
+EVENTS = Limits(sustained=1 / 12, burst=60.0, first_pause=12.0, longest_pause=60.0, cooldown=300.0)
+ALL_EVENTS = Limits(sustained=1.0, burst=256.0, first_pause=1.0, longest_pause=5.0, cooldown=60.0)
 
 
-class Paces:
-    """A pace for each kind of act."""
+class RateLimiters:
+    """A rate limiter for each kind of act."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._paces: dict[Hashable, Pace] = {}  # what was let through longest ago first
+        self._limiters: dict[Hashable, RateLimiter] = {}  # what was let through longest ago first
 
     def is_due(self, kind: Hashable, now: float) -> bool:
         """Whether one more may be done now."""
-        pace = self._paces.get(kind)
-        return pace is None or not pace.wait(now)
+        limiter = self._limiters.get(kind)
+        return limiter is None or not limiter.wait(now)
 
     def done(self, kind: Hashable, now: float) -> None:
         """Take note that it was done."""
-        pace = self._paces.pop(kind, None) or Pace(self._limits)
-        pace.done(now)
-        self._paces[kind] = pace
-        if len(self._paces) > MOST:
-            del self._paces[next(iter(self._paces))]
+        limiter = self._limiters.pop(kind, None) or RateLimiter(self._limits)
+        limiter.done(now)
+        self._limiters[kind] = limiter
+        if len(self._limiters) > MOST:
+            del self._limiters[next(iter(self._limiters))]
 
 
 class Gate(NamedTuple):
-    """One of the bounds that an act has to pass: a bounded memory of paces, and the act's kind there."""
+    """One of the bounds that an act has to pass: a bounded set of limiters, and the act's kind there."""
 
-    paces: Paces
+    limiters: RateLimiters
     kind: Hashable
 
 
-class LeftOut:
-    """Counts, by kind, of what was left out since the last of that kind was let through."""
+class SuppressedCounts:
+    """Counts, by kind, of what was suppressed since the last of that kind passed."""
 
     def __init__(self) -> None:
         self._counts: dict[Hashable, int] = {}
         self.total = 0
 
     def add(self, kind: Hashable, count: int = 1) -> None:
-        """Count what was left out; the kinds beyond those that are remembered are counted together, as None."""
+        """Count what was suppressed; kinds beyond those remembered are counted together, as None."""
         kept = kind if kind in self._counts or len(self._counts) < MOST else None
         self._counts[kept] = self._counts.get(kept, 0) + count
         self.total += count
 
     def take(self, kind: Hashable) -> int:
-        """Return how many of a kind were left out, and begin anew."""
+        """Return how many of a kind were suppressed, and reset its count."""
         return self._counts.pop(kind, 0)
 
     def take_all(self) -> Iterator[tuple[Hashable, int]]:
-        """Return all counts, and begin anew."""
+        """Return all counts, and reset them."""
         counts, self._counts = self._counts, {}
         yield from counts.items()
 
 
 def passes(gates: Iterable[Gate], now: float) -> bool:
     """Whether one act may be done now by all of its bounds; say when it is `done`."""
-    return all(gate.paces.is_due(gate.kind, now) for gate in gates)
+    return all(gate.limiters.is_due(gate.kind, now) for gate in gates)
 
 
 def done(gates: Iterable[Gate], now: float) -> None:
     """Take note of an act that was done."""
     for gate in gates:
-        gate.paces.done(gate.kind, now)
+        gate.limiters.done(gate.kind, now)

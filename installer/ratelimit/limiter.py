@@ -12,26 +12,28 @@ class Limits(NamedTuple):
         burst: acts that may come at once before the first that is followed by a pause.
         first_pause: between two acts beyond that; it doubles with each.
         longest_pause: between two acts.
-        peace: without an act, after which they are let through at once again.
+        cooldown: without an act, after which they are let through at once again.
     """
 
     sustained: float
     burst: float
     first_pause: float
     longest_pause: float
-    peace: float
+    cooldown: float
 
 
-REPAIRS = Limits(sustained=5.0, burst=10.0, first_pause=0.2, longest_pause=5.0, peace=10.0)
+REPAIRS = Limits(sustained=5.0, burst=10.0, first_pause=0.2, longest_pause=5.0, cooldown=10.0)
 # One in two minutes at last: 5,000 nodes that do not come to rest write 42 a second.
-REPORTS = Limits(sustained=1 / 60, burst=5.0, first_pause=10.0, longest_pause=120.0, peace=300.0)
+REPORTS = Limits(sustained=1 / 60, burst=5.0, first_pause=10.0, longest_pause=120.0, cooldown=300.0)
 # Each time all agents are replaced: the third time within ten minutes is spaced.
-ROLLOUTS = Limits(sustained=1 / 600, burst=2.0, first_pause=10.0, longest_pause=120.0, peace=300.0)
-EVENTS = Limits(sustained=1 / 600, burst=2.0, first_pause=600.0, longest_pause=600.0, peace=3600.0)  # of the same words
+ROLLOUTS = Limits(sustained=1 / 600, burst=2.0, first_pause=10.0, longest_pause=120.0, cooldown=300.0)
+EVENTS = Limits(
+    sustained=1 / 600, burst=2.0, first_pause=600.0, longest_pause=600.0, cooldown=3600.0
+)  # of the same words
 
 
 @dataclass
-class Pace:
+class RateLimiter:
     """Lets acts through at once up to a sustained rate, and spaces them further and further apart beyond it.
 
     Times are seconds of a monotonic clock.
@@ -48,14 +50,14 @@ class Pace:
         self._settle(now)
         return max(0.0, self._last + self._pause - now)
 
-    def peace_in(self, now: float) -> float:
+    def cooldown_left(self, now: float) -> float:
         """Return after how many seconds without an act they are no longer spaced; 0: they are not."""
         self._settle(now)
-        return self._last + self.limits.peace - now if self._pause else 0.0
+        return self._last + self.limits.cooldown - now if self._pause else 0.0
 
     def is_over(self, now: float) -> bool:
         """Whether there was no act for so long that this one is as good as new."""
-        return now - self._last >= self.limits.peace
+        return now - self._last >= self.limits.cooldown
 
     def done(self, now: float) -> None:
         """Take note of an act."""

@@ -249,7 +249,7 @@ class PodRepair:
         ):
             return
         if stack := await self._own_stack(running.pod):
-            await self._say(running, container_id, Outcome("RedirectHasNoEffect", without_effect(running.pod, stack)))
+            await self._say(running, container_id, Outcome("RedirectIneffective", without_effect(running.pod, stack)))
             return
         if self._was_added(running.pod, container_id):
             running.settle(container_id, redirected=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from installer.repair.sandbox_index import addresses_of
 from plugin.decision import decide
-from plugin.outside import Pass, outside_mesh
+from plugin.prefilter import Pass, outside_mesh
 from plugin.values import InvalidValue
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ Fields: `time` (UTC, RFC 3339), `level`, `logger`, `message`, and what the messa
 A log that cannot be written fails nothing and holds up nothing (F24): while stderr is closed or nobody reads it, lines
 are dropped and counted.
 
-Whatever a tenant has pods do, the lines about them stay few (`installer.ratelimit.flood`). Those that are left out are counted,
-as `left_out` in the next line of the same message and namespace, or in a line of its own within a minute.
+Whatever a tenant has pods do, the lines about them stay few (`installer.ratelimit.flood`). Suppressed lines are counted,
+as `suppressed` in the next line of the same message and namespace, or in a line of its own within a minute.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from installer.aio import wait
 from installer.config.settings import LogLevel
-from installer.ratelimit.flood import ALL_LINES, LINES, SAME_LINES, Gate, LeftOut, Paces, done, passes
+from installer.ratelimit.flood import ALL_LINES, LINES, SAME_LINES, Gate, RateLimiters, SuppressedCounts, done, passes
 
 if TYPE_CHECKING:
     import asyncio
@@ -73,21 +73,25 @@ class Handler(logging.Handler):
     def __init__(self, fd: int = STDERR) -> None:
         super().__init__()
         self.setFormatter(_Formatter("%(message)s", reserved_attrs=(*RESERVED_ATTRS, *_KOPF)))
-        self.lost = 0
-        self._left_out = LeftOut()
-        self._same, self._of_kind, self._of_level = Paces(SAME_LINES), Paces(LINES), Paces(ALL_LINES)
+        self.dropped = 0
+        self._suppressed = SuppressedCounts()
+        self._same, self._of_kind, self._of_level = (
+            RateLimiters(SAME_LINES),
+            RateLimiters(LINES),
+            RateLimiters(ALL_LINES),
+        )
         self._fd = fd
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
         self._in_line = False  # the line before was cut off in the middle
 
     @property
-    def left_out(self) -> int:
-        """How many lines were left out, as there were too many like them."""
-        return self._left_out.total
+    def suppressed(self) -> int:
+        """How many lines the rate limit suppressed."""
+        return self._suppressed.total
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line; or count it as left out or as lost."""
+        """Write a line; or count it as suppressed or as dropped."""
         if record.levelno > logging.DEBUG:  # who asks for that wants all
             of, now = _Kind.of(record), time.monotonic()
             kind = of._replace(pod="")
@@ -96,25 +100,25 @@ class Handler(logging.Handler):
                 same = of, str(vars(record).get("reason"))[:LONGEST_FIELD]
                 gates = Gate(self._same, same), *gates, Gate(self._of_level, record.levelno)
             if not passes(gates, now):
-                self._left_out.add(kind)
+                self._suppressed.add(kind)
                 return
             done(gates, now)
-            if left_out := self._left_out.take(kind):
-                record.left_out = left_out
+            if suppressed := self._suppressed.take(kind):
+                record.suppressed = suppressed
         self._write(record)
 
     def summarize(self) -> None:
-        """Write how many lines were left out and not told of yet."""
+        """Write how many lines were suppressed and not reported yet."""
         self.acquire()
         try:
-            for kind, count in self._left_out.take_all():
+            for kind, count in self._suppressed.take_all():
                 message, namespace = (kind.message, kind.namespace) if isinstance(kind, _Kind) else ("", "")
-                fields = {"of": message, "namespace": namespace, "left_out": count}
+                fields = {"of": message, "namespace": namespace, "suppressed": count}
                 said = {
                     "name": __name__,
                     "levelno": logging.WARNING,
                     "levelname": "WARNING",
-                    "msg": "log lines were left out",
+                    "msg": "log lines suppressed",
                 }
                 self._write(logging.makeLogRecord(said | {each: value for each, value in fields.items() if value}))
         finally:
@@ -138,7 +142,7 @@ class Handler(logging.Handler):
                 os.write(self._fd, piece)
                 self._in_line = not piece.endswith(b"\n")
         except OSError:
-            self.lost += 1
+            self.dropped += 1
 
 
 class _Formatter(JsonFormatter):
@@ -159,7 +163,7 @@ def set_up(level: LogLevel) -> Handler:
     """Send all logs of this process to stderr as JSON.
 
     Returns:
-        The handler, which knows how many lines were lost.
+        The handler, which knows how many lines were dropped.
     """
     _open_standard_streams()
     handler = Handler()

@@ -91,7 +91,7 @@ def lines(agent: AgentProcess) -> list[dict[str, Any]]:
 def told(agent: AgentProcess, namespace: str) -> tuple[int, int]:
     """Count the lines about ADDs of a namespace, and the ADDs that they tell of."""
     about = [line for line in lines(agent) if line.get("namespace") == namespace]
-    return len(about), sum(line.get("left_out", 0) + ("pod" in line) for line in about)
+    return len(about), sum(line.get("suppressed", 0) + ("pod" in line) for line in about)
 
 
 FLOODS: dict[str, tuple[Callable[[int], str], int]] = {  # whose ADD comes next, and how many lines may tell of them
@@ -114,8 +114,8 @@ def test_a_flood_of_adds_is_a_few_lines_that_count_all(agent: AgentProcess, netn
     assert add(agent, netns, many + 1, "web") == 0
     first = [line["pod"] for line in lines(agent) if line.get("namespace")]
     assert (first[0], "innocent" in first) == (name(0), True)
-    left_out = agent.get("/metrics")[1].rpartition("istio_cni_left_out_log_lines_total ")[2].split()[0]
-    assert float(left_out) > many / 2
+    suppressed = agent.get("/metrics")[1].rpartition("istio_cni_suppressed_log_lines_total ")[2].split()[0]
+    assert float(suppressed) > many / 2
     agent.stop()
     count, adds = told(agent, "shop")
     assert count <= most + 5
@@ -128,4 +128,4 @@ def test_lines_of_many_namespaces_are_bounded_too(agent: AgentProcess, netns: Ne
     assert len(lines(agent)) < 1500
     agent.stop()
     counted = [line for line in lines(agent) if str(line.get("namespace", "")).startswith("of-")]
-    assert sum(line.get("left_out", 0) + ("pod" in line) for line in counted) == 2 * MANY
+    assert sum(line.get("suppressed", 0) + ("pod" in line) for line in counted) == 2 * MANY

@@ -28,7 +28,7 @@ def test_plugin_file_and_entry_are_put_in_place(node: NodeOnDisk) -> None:
 def test_a_second_agent_finds_nothing_to_do(node: NodeOnDisk) -> None:
     node.install()
     before = {path: path.stat() for path in (node.plugin, node.conf / "10-primary.conflist")}
-    assert Node(lambda: Orders(node.settings), lambda: True).look(thorough=True) is False
+    assert Node(lambda: Orders(node.settings), lambda: True).reconcile_once(full=True) is False
     assert {path: path.stat().st_ino for path in before} == {path: seen.st_ino for path, seen in before.items()}
 
 
@@ -94,8 +94,8 @@ def test_a_damaged_plugin_file_is_replaced(node: NodeOnDisk, damage: str) -> Non
             node.plugin.symlink_to(node.settings.plugin_file)
         case "gone":
             node.plugin.unlink()
-    assert reconciler.look(thorough=False) is True
-    assert reconciler.look(thorough=False) is False
+    assert reconciler.reconcile_once(full=False) is True
+    assert reconciler.reconcile_once(full=False) is False
     assert not node.plugin.is_symlink()
     seen = node.plugin.stat()
     assert (seen.st_mode & 0o7777, seen.st_uid, seen.st_gid) == (0o755, 0, 0)
@@ -103,14 +103,14 @@ def test_a_damaged_plugin_file_is_replaced(node: NodeOnDisk, damage: str) -> Non
     assert reconciler.state.repairs == 1
 
 
-def test_a_thorough_look_sees_what_an_inode_does_not_tell(node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_pass_sees_what_an_inode_does_not_tell(node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     reconciler = node.install()
     verified = reconciler._plugin._verified
     monkeypatch.setattr("installer.host.binary._stamp", lambda _: verified)  # a clock that stands still
     with node.plugin.open("r+b") as file:
         file.write(b"#!/bin/no\n")
-    assert reconciler.look(thorough=False) is False
-    assert reconciler.look(thorough=True) is True
+    assert reconciler.reconcile_once(full=False) is False
+    assert reconciler.reconcile_once(full=True) is True
     assert node.plugin.read_bytes() == PLUGIN_BYTES
 
 

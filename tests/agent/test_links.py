@@ -59,7 +59,7 @@ def check(node: NodeOnDisk, edited: str | None) -> None:
         assert (state.conflist, state.form) == (OWN, Form.OWNED)
         assert node.has_entry(OWN)
         assert {name: content for name, content in node.files().items() if name != OWN} == before
-    assert Node(lambda: Orders(node.settings), lambda: True).look(thorough=True) is False
+    assert Node(lambda: Orders(node.settings), lambda: True).reconcile_once(full=True) is False
     assert not [done for done in uninstall(node.settings) if done.failed]
     assert (node.files(), links(node)) == (before, was)
 
@@ -171,7 +171,7 @@ def test_a_link_that_is_put_in_place_of_the_file_at_this_moment_is_never_written
     name = "renameat2" if moment == "before the exchange" else "_held"
     monkeypatch.setattr(exchange, name, after_swap(getattr(exchange, name)))
     with pytest.raises(exchange.OutdatedError):
-        agent.look(thorough=True)
+        agent.reconcile_once(full=True)
     monkeypatch.undo()
     assert path.readlink() == outside
     assert outside.read_bytes() == PRIMARY

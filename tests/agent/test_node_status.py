@@ -21,8 +21,8 @@ pytestmark = pytest.mark.pure
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 SETTINGS = settings({"node_name": "node1"})
 WELL = NodeState(installed=True, reason=None, conflist="10-k8s.conflist", digest="0" * 64)
-FIGHT = replace(WELL, installed=False, fight=True, reason="another program keeps undoing it", conflist=None)
-NOTHING_THERE = replace(FIGHT, fight=False, reason="no network configuration")
+CONFLICT = replace(WELL, installed=False, conflict=True, reason="another program keeps undoing it", conflist=None)
+NOTHING_THERE = replace(CONFLICT, conflict=False, reason="no network configuration")
 REMOVED = replace(WELL, installed=False, removed=True, conflist=None)
 
 
@@ -31,7 +31,7 @@ def said(node: NodeState, last: dict[str, Any]) -> dict[str, Any]:
     return status(Seen("0.1.0", Orders(SETTINGS), node, (), Capability(Backend.NFT), conditions, 0), last, NOW)
 
 
-@pytest.mark.parametrize("node", [FIGHT, NOTHING_THERE])
+@pytest.mark.parametrize("node", [CONFLICT, NOTHING_THERE])
 def test_where_it_was_last_is_said_until_it_is_taken_out(node: NodeState) -> None:
     well = said(WELL, {})
     ill = said(node, well)
@@ -41,7 +41,7 @@ def test_where_it_was_last_is_said_until_it_is_taken_out(node: NodeState) -> Non
     assert not said(node, {}).keys() & {"conflist", "plugin"}, "it never was there"
 
 
-@pytest.mark.parametrize("node", [WELL, FIGHT, NOTHING_THERE])
+@pytest.mark.parametrize("node", [WELL, CONFLICT, NOTHING_THERE])
 def test_directories_that_were_changed_are_left_behind_however_the_node_was_by_then(node: NodeState) -> None:
     last = said(node, said(WELL, {}))
     assert left_behind(last, SETTINGS) == ()
@@ -51,7 +51,7 @@ def test_directories_that_were_changed_are_left_behind_however_the_node_was_by_t
 
 
 @pytest.mark.parametrize(
-    ("node", "problems", "astray", "reason"),
+    ("node", "problems", "unredirected", "reason"),
     [
         (WELL, (), (), "Redirecting"),
         (replace(WELL, skipped=(("00-broken.conflist", "no JSON"),)), (), ("pod a/b: x",), "InvalidConflist"),
@@ -60,11 +60,11 @@ def test_directories_that_were_changed_are_left_behind_however_the_node_was_by_t
     ],
 )
 def test_what_is_wrong_on_a_node_that_redirects_comes_first(
-    node: NodeState, problems: tuple[Problem, ...], astray: tuple[str, ...], reason: str
+    node: NodeState, problems: tuple[Problem, ...], unredirected: tuple[str, ...], reason: str
 ) -> None:
     seen = Seen(
         "0.1.0", Orders(SETTINGS, problems=problems), node, (), Capability(Backend.NFT),
-        [Condition("installed", None)], 0, astray=astray,
+        [Condition("installed", None)], 0, unredirected_pods=unredirected,
     )  # fmt: skip
     (ready,) = status(seen, {}, NOW)["conditions"]
     assert (ready["status"], ready["reason"]) == ("True", reason)

@@ -165,7 +165,7 @@ async def test_who_writes_the_source_in_a_loop_is_followed_slowly_and_to_the_end
 def test_an_agent_that_starts_anew_knows_it_and_finds_nothing_to_do(single: NodeOnDisk) -> None:
     single.install()
     before = {path: path.stat() for path in single.conf.iterdir()}
-    assert Node(lambda: Orders(single.settings), lambda: True).look(thorough=True) is False
+    assert Node(lambda: Orders(single.settings), lambda: True).reconcile_once(full=True) is False
     assert {path: path.stat() for path in single.conf.iterdir()} == before
 
 
@@ -240,7 +240,7 @@ def test_it_is_not_put_in_place_if_its_source_changes_at_this_moment(
 
     monkeypatch.setattr(os, "rename", raced)
     with pytest.raises(exchange.OutdatedError):
-        node.look(thorough=True)
+        node.reconcile_once(full=True)
     assert names(single.conf) == []
 
 

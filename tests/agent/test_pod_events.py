@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from installer.agent.pod_events import advice
+from installer.agent.pod_events import pod_warnings
 from installer.pods.verdicts import judge
 from plugin.parameters import Defaults
 from plugin.pod import Pod
@@ -33,7 +33,7 @@ def told(
         "status": {"initContainerStatuses": ended} if ended is not None else None,
     }
     pod = Pod.from_manifest(manifest)
-    return [each.reason for each in advice(pod, [excluded], judge(pod, Defaults()))]
+    return [each.reason for each in pod_warnings(pod, [excluded], judge(pod, Defaults()))]
 
 
 def state(**states: Any) -> list[dict[str, Any]]:
@@ -49,8 +49,8 @@ def state(**states: Any) -> list[dict[str, Any]]:
     ],
 )
 def test_an_init_container_that_fails_before_the_sidecar_is_up_is_told_of(ended: Any) -> None:
-    assert told(init=(EARLY,), ended=ended) == ["NoNetworkYet"]
-    assert told(init=(EARLY, NATIVE), ended=ended) == ["NoNetworkYet"]
+    assert told(init=(EARLY,), ended=ended) == ["InitContainerBeforeSidecar"]
+    assert told(init=(EARLY, NATIVE), ended=ended) == ["InitContainerBeforeSidecar"]
 
 
 @pytest.mark.parametrize(

@@ -179,40 +179,40 @@ async def test_the_entry_is_put_in_place_as_soon_as_the_agent_serves(node: NodeO
         await run.until(installed)
 
 
-def fights(path: Path) -> None:
+def overwrite(path: Path) -> None:
     """Undo the installation once, if it is there; at once: a half-written file would be another reason not to be installed."""
     if b"istio-cni" in path.read_bytes():
         replace_file(path, PRIMARY)
 
 
-async def test_a_fight_is_one_state_from_its_beginning_to_its_end(node: NodeOnDisk) -> None:  # F9
+async def test_a_conflict_is_one_state_from_its_beginning_to_its_end(node: NodeOnDisk) -> None:  # F9
     path = node.conf / "10-primary.conflist"
     async with running(node.settings) as run:
         await run.until(installed)
         began, told = time.monotonic(), len(run.states)
         while time.monotonic() < began + 2:
-            fights(path)
+            overwrite(path)
             await asyncio.sleep(0.001)
         state = run.states[-1]
-        assert state.fight
+        assert state.conflict
         assert not state.installed
         assert (state.reason or "").startswith(
             f"{path}: another program keeps undoing the installation: it writes the file without the plugin's entry"
         )
         assert state.repairs <= 20  # the burst, and what the clock allowed meanwhile
         await run.until(installed)
-        assert time.monotonic() - began > REPAIRS.peace
+        assert time.monotonic() - began > REPAIRS.cooldown
         assert node.has_entry(path.name)
         turns = [(state.installed, state.reason) for state in run.states[told - 1 :]]
         assert [turn for turn, _ in itertools.groupby(turns)] == [(True, None), (False, state.reason), (True, None)]
 
 
-async def test_each_write_of_a_fight_is_repaired_in_the_end(node: NodeOnDisk) -> None:
+async def test_each_write_of_a_conflict_is_repaired_in_the_end(node: NodeOnDisk) -> None:
     path = node.conf / "10-primary.conflist"
     async with running(node.settings) as run:
         await run.until(installed)
         for _ in range(14):
-            fights(path)
+            overwrite(path)
             await eventually(lambda: b"istio-cni" in path.read_bytes(), 20, "the repair")
 
 
@@ -227,7 +227,9 @@ async def test_each_write_of_a_fight_is_repaired_in_the_end(node: NodeOnDisk) ->
         (lambda _: OF_ISTIO, "it replaces the plugin's entry with that of Istio's own CNI node agent: uninstall one"),
     ],
 )
-async def test_the_doing_of_who_fights_is_named(node: NodeOnDisk, undo: Callable[[bytes], bytes], doing: str) -> None:
+async def test_the_doing_of_who_conflicts_is_named(
+    node: NodeOnDisk, undo: Callable[[bytes], bytes], doing: str
+) -> None:
     path = node.conf / "10-primary.conflist"
     async with running(node.settings) as run:
         await run.until(installed)
@@ -236,7 +238,7 @@ async def test_the_doing_of_who_fights_is_named(node: NodeOnDisk, undo: Callable
             if path.read_bytes() == right:
                 replace_file(path, undo(right))
             await asyncio.sleep(0.001)
-            if run.states[-1].fight:
+            if run.states[-1].conflict:
                 break
         assert doing in (run.states[-1].reason or "")
 
@@ -252,7 +254,7 @@ async def test_the_doing_of_who_fights_is_named(node: NodeOnDisk, undo: Callable
         ),
     ],
 )
-async def test_a_fight_over_the_plugin_file_is_named(
+async def test_a_conflict_over_the_plugin_file_is_named(
     node: NodeOnDisk, undo: Callable[[Path], None], doing: str
 ) -> None:
     async with running(node.settings) as run:
@@ -260,24 +262,24 @@ async def test_a_fight_over_the_plugin_file_is_named(
         for _ in range(1000):
             undo(node.plugin)
             await asyncio.sleep(0.05)
-            if run.states[-1].fight:
+            if run.states[-1].conflict:
                 break
         assert (run.states[-1].reason or "").startswith(f"{node.plugin}: another program keeps undoing")
         assert doing in (run.states[-1].reason or "")
 
 
-async def test_what_is_not_to_be_installed_is_in_no_fight(node: NodeOnDisk) -> None:
+async def test_what_is_not_to_be_installed_is_in_no_conflict(node: NodeOnDisk) -> None:
     now = [Orders(node.settings)]
     path = node.conf / "10-primary.conflist"
     async with running(lambda: now[0]) as run:
         await run.until(installed)
-        while not run.states[-1].fight:
-            fights(path)
+        while not run.states[-1].conflict:
+            overwrite(path)
             await asyncio.sleep(0.001)
         now[0] = Orders(node.settings, installed=False, reason="enabled: false")
         run.reconciler.wake()
         state = await run.until(lambda state: state.removed)
-        assert not state.fight
+        assert not state.conflict
         assert path.read_bytes() == PRIMARY
 
 

@@ -1,4 +1,4 @@
-"""The reconciler obeys what changes while it runs: no restart, and no repair is counted."""
+"""The reconciler applies changed settings as it runs: no restart, and no repair is counted."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernel
 
 ROUNDS = 200
-UNPACED = Limits(sustained=1e6, burst=1e6, first_pause=0.0, longest_pause=0.0, peace=1.0)
+UNPACED = Limits(sustained=1e6, burst=1e6, first_pause=0.0, longest_pause=0.0, cooldown=1.0)
 
 
 def installed(state: NodeState) -> bool:

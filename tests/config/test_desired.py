@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from installer.config.desired import ControlPlane, Orders, orders
 from installer.config.governing import governing
 from installer.config.settings import LogLevel, settings
-from installer.host.checkpoint import keep, recall
 from plugin.backend import Backend
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-pytestmark = pytest.mark.kernel
+pytestmark = pytest.mark.pure
 
 BASE = settings({"exclude_namespaces": "of-the-chart", "cni_bin_dir": "/chart/bin"})
 CHARTS = Orders(BASE)
@@ -61,30 +57,6 @@ def test_one_that_wants_the_agents_elsewhere_changes_nothing() -> None:
     made = orders(base, [asked], Orders(base))
     assert (made.settings, made.installed) == (base, True)
     assert str(made.problems[0]).startswith("spec.cni.components.cni.namespace: saw kube-system, expected istio-system")
-
-
-def test_what_is_kept_is_recalled_over_the_settings_of_the_next_chart(tmp_path: Path) -> None:
-    socket = str(tmp_path / "agent.sock")
-    base = settings({"agent_socket": socket, "exclude_namespaces": "of-the-chart"})
-    assert recall(base) == Orders(base)
-    asked = resource(logLevel="debug", excludeNamespaces=["a", "b"])
-    asked["spec"]["cni"] = {"enabled": False}
-    made = orders(base, [asked], Orders(base))
-    keep(made)
-    assert (tmp_path / "orders.json").stat().st_mode & 0o777 == 0o600
-    assert recall(base) == made
-    later = settings({"agent_socket": socket, "ipv6": "never", "exclude_namespaces": "of-the-next"})
-    recalled = recall(later)
-    assert (recalled.settings.ipv6.value, recalled.settings.exclude_namespaces) == ("never", ("a", "b"))
-
-
-@pytest.mark.parametrize(
-    "kept", [b"", b"{", b"[]", b"null", b"{}", b'{"changes": {"log_level": "loud"}, "controlPlane": null}', b"\xff"]
-)
-def test_what_is_not_understood_is_as_if_it_were_not_there(tmp_path: Path, kept: bytes) -> None:
-    base = settings({"agent_socket": str(tmp_path / "agent.sock")})
-    (tmp_path / "orders.json").write_bytes(kept)
-    assert recall(base) == Orders(base)
 
 
 def test_what_leaves_the_resource_goes_back_to_the_charts() -> None:

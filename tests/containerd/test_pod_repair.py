@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import envoy
-from tests.support.fight import undone
+from tests.support.conflict import undone
 from tests.support.mesh import Mesh, rules, serve
 from tests.support.wait import until
 
@@ -102,12 +102,12 @@ def test_others_stay_as_they_are(mesh: Mesh, early: Pod) -> None:
         pod.remove()
 
 
-def test_one_that_starts_in_a_fight_gets_its_redirect_while_it_runs(mesh: Mesh, early: Pod) -> None:  # F9
+def test_one_that_starts_in_a_conflict_gets_its_redirect_while_it_runs(mesh: Mesh, early: Pod) -> None:  # F9
     conflist = mesh.node.conf_dir / "10-k8s.conflist"
     started(mesh, "redirect")
     until(lambda: rules(early), SOON, "the pod of before has rules")
     with undone(conflist, mesh.node.write_primary):
-        until(lambda: "istio_cni_fight 1.0" in mesh.agent.get("/metrics")[1], SOON, "they fight")
+        until(lambda: "istio_cni_conflict 1.0" in mesh.agent.get("/metrics")[1], SOON, "they conflict")
         slipped = mesh.create("slipped", injected=True)
         until(lambda: "redirect to :15001" in rules(slipped), SOON, "it has rules")
         until(lambda: "slipped" in said(mesh).get("Redirected", ""), SOON, "the log says so")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.repair.runtime_check import LOADED_WITHIN
-from tests.support.fight import undone
+from tests.support.conflict import undone
 from tests.support.mesh import Mesh, rules
 from tests.support.wait import until
 
@@ -93,9 +93,9 @@ def test_pods_that_go_through_the_entry_or_began_before_it_are_no_sign(mesh: Mes
     mesh.agent.ready()
     conflist = mesh.node.conf_dir / "10-k8s.conflist"
     with undone(conflist, mesh.node.write_primary):
-        until(lambda: "istio_cni_fight 1.0" in mesh.agent.get("/metrics")[1], SOON, "they fight")
+        until(lambda: "istio_cni_conflict 1.0" in mesh.agent.get("/metrics")[1], SOON, "they conflict")
         fought = [mesh.create(f"fought-{number}", injected=False) for number in range(3)]
-    until(lambda: mesh.agent.get("/readyz")[0] == 200, 2 * SOON, "the fight is over")
+    until(lambda: mesh.agent.get("/readyz")[0] == 200, 2 * SOON, "the conflict is over")
     time.sleep(LOADED_WITHIN)
     late = [mesh.create("excluded", "istio-system", injected=True), mesh.create("plain", injected=False)]
     late.append(mesh.create("meshed", injected=True))

@@ -142,7 +142,7 @@ def test_injected_pods_go_through_envoy_and_others_do_not(node: KubernetesNode, 
 def test_an_init_container_that_has_no_network_yet_is_told_what_helps(node: KubernetesNode, installed: Release) -> None:
     plain = started(node, "plain", injected=False)
     node.apply(hasty("hasty", SHOP, url(plain)))
-    events = ("get", "events", f"--namespace={SHOP}", "--field-selector=reason=NoNetworkYet")
+    events = ("get", "events", f"--namespace={SHOP}", "--field-selector=reason=InitContainerBeforeSidecar")
     until(
         lambda: "init container fetch runs before the sidecar is up" in node.kubectl(*events), 60, "an Event says so"
     )  # F21
@@ -172,7 +172,7 @@ def test_pods_are_deleted_where_the_chart_allows_it_and_the_resource_asks_for_it
     node: KubernetesNode, installed: Release
 ) -> None:
     installed.steer("shop", repairMode="delete")
-    pod = started(node, "astray", injected=True)
+    pod = started(node, "unredirected", injected=True)
     events = ("get", "events", "--namespace=shop", f"--field-selector=involvedObject.uid={pod['metadata']['uid']}")
     installed.steer(repairMode="delete")
     remedy = "helm upgrade --set cni.repairMode=delete"
@@ -185,9 +185,9 @@ def test_pods_are_deleted_where_the_chart_allows_it_and_the_resource_asks_for_it
     node.kubectl(
         "wait", "--for=delete", f"pod/{pod['metadata']['name']}", "--namespace=shop", "--timeout=60s", within=70
     )
-    again = started(node, "astray", injected=True)
-    assert from_node(node, url(again)) == f"astray {ENVOY}"
-    removed(node, "astray")
+    again = started(node, "unredirected", injected=True)
+    assert from_node(node, url(again)) == f"unredirected {ENVOY}"
+    removed(node, "unredirected")
     installed.install()
     installed.steer()
     installed.ready()
@@ -290,9 +290,9 @@ def test_a_directory_that_the_runtime_does_not_read_is_named_and_neither_taint_n
     until(lambda: time.time() > loaded, 30, "a runtime that reads that directory would have loaded the entry")
 
     pods = {name: started(node, name, injected=True) for name in ("first", "second")}
-    until(lambda: "RuntimeDoesNotLoadEntry" in node.kubectl("get", "istiocninodes"), 60, "kubectl get names it")
+    until(lambda: "ConflistNotLoaded" in node.kubectl("get", "istiocninodes"), 60, "kubectl get names it")
     (ready,) = installed.get("istiocninodes")["items"][0]["status"]["conditions"]
-    assert (ready["status"], ready["reason"]) == ("False", "RuntimeDoesNotLoadEntry")
+    assert (ready["status"], ready["reason"]) == ("False", "ConflistNotLoaded")
     said = f"does not load the plugin's entry in {OLD_DIR}/10-old.conflist"
     for told in (ready["message"], " ".join(installed.status().split())):
         assert said in told

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from plugin import cni, iptables, nft, wire
 from plugin.cni import CniError, Request
 from plugin.decision import decide
-from plugin.outside import Pass, outside_mesh
 from plugin.parameters import Defaults
 from plugin.pod import ManifestError, Pod
+from plugin.prefilter import Pass, outside_mesh
 from plugin.rules import ruleset
 from plugin.values import InvalidValue
 from tests.fuzz.grammar import values

@@ -48,7 +48,7 @@ def test_what_cannot_be_executed_is_named_and_gets_no_entry(node: NodeOnDisk, co
     node.settings.plugin_file.write_bytes(content)
     for _ in range(2):
         with pytest.raises(UnusableError, match="istio-cni ") as seen:
-            installed.look(thorough=True)
+            installed.reconcile_once(full=True)
         assert reason in str(seen.value)
         assert node.files() == {"10-primary.conflist": PRIMARY}, "with the entry no pod would start"
     node.settings.plugin_file.write_bytes(PLUGIN_BYTES)
@@ -70,10 +70,10 @@ def test_what_may_be_the_nodes_doing_of_the_moment_takes_no_entry_out(
     monkeypatch.setattr(trial, "PATIENCE", 2.0)
     node.settings.plugin_file.write_bytes(b"#!/bin/sh\n" + doing + b"\n")
     with pytest.raises(OSError, match="VERSION"):
-        installed.look(thorough=True)
+        installed.reconcile_once(full=True)
     assert node.has_entry("10-primary.conflist")
     with pytest.raises(OSError, match="VERSION"):
-        installed.look(thorough=False)
+        installed.reconcile_once(full=False)
     node.settings.plugin_file.write_bytes(PLUGIN_BYTES)
     settle(installed)
 
@@ -85,15 +85,15 @@ def test_it_is_run_once_as_long_as_it_stays_as_it_is(node: NodeOnDisk, tmp_path:
     node.settings.plugin_file.write_bytes(counting + VERSIONS)
     installed = node.install()
     for _ in range(5):
-        installed.look(thorough=True)
+        installed.reconcile_once(full=True)
     assert runs.read_text().count("run") == 1
     os.utime(node.plugin)
-    installed.look(thorough=False)
+    installed.reconcile_once(full=False)
     assert runs.read_text().count("run") == 2
     node.settings.plugin_file.write_bytes(counting + b"exit 1\n")
     count = []
-    for thorough in (True, False, False, True):
-        _look(installed, thorough=thorough)
+    for full in (True, False, False, True):
+        _look(installed, full=full)
         count.append(runs.read_text().count("run"))
     assert count == [3, 3, 3, 4], "what failed is tried again with each resync, not with each event"
 
@@ -112,11 +112,11 @@ def test_a_file_system_that_keeps_no_permissions_is_named_and_not_written_to_aga
     reconciled = Node(lambda: Orders(node.settings), lambda: True)
     for _ in range(5):
         with pytest.raises(UnusableError, match="saw mode 644 of 0:0 after it was written, expected 755"):
-            reconciled.look(thorough=False)
+            reconciled.reconcile_once(full=False)
     assert written == ["istio-cni"]
     assert node.files() == {"10-primary.conflist": PRIMARY}
 
 
-def _look(node: Node, *, thorough: bool) -> None:
+def _look(node: Node, *, full: bool) -> None:
     with contextlib.suppress(UnusableError):
-        node.look(thorough=thorough)
+        node.reconcile_once(full=full)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.apiserver
 
-LEFT_OUT = re.compile(r" \((\d+) more like this one were left out\)$")
+SUPPRESSED = re.compile(r" \((\d+) more like this one suppressed\)$")
 
 
 def written(cluster: Cluster, namespace: str, node: str) -> list[str]:
@@ -49,14 +49,14 @@ async def test_those_of_one_namespace_leave_the_others_theirs(
         assert written(cluster, "kube-system", node) == ["why"]
         await told.tell(about("pod-0", "default"), "Redirected", "another reason", warning=False)
         assert ("Redirected", "another reason") in events(cluster, "pod-0")
-        seconds[0] += EVENTS.peace
+        seconds[0] += EVENTS.cooldown
         await told.tell(about("later", "default"), "NotRedirected", "x" * 2000, warning=True)
         (note,) = [note for _, note in events(cluster, "later")]
         assert len(note) == 1024
-        left_out = LEFT_OUT.search(note)
-        assert left_out
+        suppressed = SUPPRESSED.search(note)
+        assert suppressed
         notes = [note for note in written(cluster, "default", node) if "another" not in note]
-        assert int(left_out[1]) + len(notes) == many + 1
+        assert int(suppressed[1]) + len(notes) == many + 1
     finally:
         await api.close()
 

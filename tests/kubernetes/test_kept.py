@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugin.decision import decide
-from plugin.outside import Pass
 from plugin.parameters import Defaults
 from plugin.pod import Phase
+from plugin.prefilter import Pass
 from tests.kubernetes.conftest import PRIMARY, SOON, Agent, Node
 from tests.support.agent import AgentProcess
 from tests.support.wait import eventually, until

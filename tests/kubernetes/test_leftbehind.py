@@ -25,7 +25,7 @@ pytestmark = pytest.mark.apiserver
 
 def told(cluster: Cluster, node: Node) -> list[str]:
     """What Events on the Node say of what was left behind."""
-    return [note for reason, note in events(cluster, node.name) if reason == "LeftBehind"]
+    return [note for reason, note in events(cluster, node.name) if reason == "StaleInstallation"]
 
 
 def logged(agent: AgentProcess) -> list[str]:

@@ -63,7 +63,9 @@ async def test_each_pod_is_named_once_at_the_default_level(
     assert "fd00::7" in about[1][2]
 
 
-@pytest.mark.parametrize("change", [{"row": "istio-init"}, {"around": 1}, {"ipv6_off": True}, {"mismatch": "differ"}])
+@pytest.mark.parametrize(
+    "change", [{"row": "istio-init"}, {"bypassing": 1}, {"ipv6_off": True}, {"mismatch": "differ"}]
+)
 def test_of_pods_without_end_it_remembers_the_last(caplog: pytest.LogCaptureFixture, change: dict[str, Any]) -> None:
     plain = Outcome("ADD", "shop", "web", "0", "pass", None, "why", 0, 0.0)
     notices = Notices()

@@ -23,7 +23,7 @@ from installer.kube.events import Events
 from installer.ratelimit.limiter import Limits
 from plugin.backend import Backend, Capability
 from tests.kubernetes.conftest import ACCOUNT, PRIMARY, SOON, apply, events, ready, report
-from tests.support.fight import undone
+from tests.support.conflict import undone
 from tests.support.ondisk import replace_file
 from tests.support.wait import eventually, until
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.apiserver
 
-LONG_ENOUGH = 12.0  # seconds of a fight: its pauses have come to their longest
+LONG_ENOUGH = 12.0  # seconds of a conflict: its pauses have come to their longest
 
 
 def reports(cluster: Cluster, node: Node) -> int:
@@ -55,12 +55,14 @@ def message(cluster: Cluster, node: Node) -> str:
     return str(report(cluster, node)["conditions"][0]["message"])
 
 
-def test_a_fight_is_one_turn_and_one_event_each_way(cluster: Cluster, node: Node, running: AgentProcess) -> None:  # F9
+def test_a_conflict_is_one_turn_and_one_event_each_way(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:  # F9
     until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "it is ready")
     path = running.conf_dir / "10-k8s.conflist"
     before, told = reports(cluster, node), len(reasons(cluster, node))
     with undone(path, lambda: replace_file(path, PRIMARY.encode())):
-        until(lambda: ready(cluster, node) == ("False", "Fight"), SOON, "the fight is reported")
+        until(lambda: ready(cluster, node) == ("False", "Conflict"), SOON, "the conflict is reported")
         since, statuses, messages = time.monotonic(), set(), set()
         while time.monotonic() < since + LONG_ENOUGH:
             statuses.add(running.get("/readyz")[0])
@@ -71,13 +73,13 @@ def test_a_fight_is_one_turn_and_one_event_each_way(cluster: Cluster, node: Node
     (said,) = messages
     assert said.startswith(f"{path}: another program keeps undoing the installation: it writes the file without")
     assert not re.search(r"\d s\b", said)
-    assert "istio_cni_fight 1.0" in metrics
+    assert "istio_cni_conflict 1.0" in metrics
     assert "istio_cni_installed 0.0" in metrics
-    until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "the end of the fight is reported")
+    until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "the end of the conflict is reported")
     assert "istio-cni" in path.read_text()
-    assert "istio_cni_fight 0.0" in running.get("/metrics")[1]
+    assert "istio_cni_conflict 0.0" in running.get("/metrics")[1]
     assert reports(cluster, node) - before == 2
-    until(lambda: reasons(cluster, node)[told:] == ["Fight", "Redirecting"], SOON, "an Event tells of each")
+    until(lambda: reasons(cluster, node)[told:] == ["Conflict", "Redirecting"], SOON, "an Event tells of each")
 
 
 async def test_what_flips_is_written_less_and_less_and_the_last_state_in_the_end(
@@ -97,7 +99,7 @@ async def test_what_flips_is_written_less_and_less_and_the_last_state_in_the_end
         return Seen("0.1.0", orders, state, (capability,), capability, [installed], redirected=0)
 
     flipping, api = True, ApiServer(served)
-    limits = Limits(sustained=0.01, burst=4, first_pause=2.0, longest_pause=4.0, peace=60.0)
+    limits = Limits(sustained=0.01, burst=4, first_pause=2.0, longest_pause=4.0, cooldown=60.0)
     resource = NodeResource(node.name, api, Events(api, node.name), look, limits=limits)
     running = asyncio.create_task(resource.run())
     try:

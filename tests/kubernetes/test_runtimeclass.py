@@ -42,13 +42,13 @@ def test_it_is_counted_and_named(cluster: Cluster, node: Node, running: AgentPro
         cluster.core.patch_namespaced_pod_status(f"of-{name}", "default", {"status": status})
     most = len(WITHOUT_EFFECT)
     until(lambda: f"istio_cni_unredirected_pods {most}.0" in running.get("/metrics")[1], SOON, "the metric counts them")
-    counted = f'istio_cni_running_pods_without_redirect_total{{outcome="RedirectHasNoEffect"}} {most}.0'
+    counted = f'istio_cni_running_pods_without_redirect_total{{outcome="RedirectIneffective"}} {most}.0'
     assert counted in running.get("/metrics")[1]
     until(lambda: ready(cluster, node) == ("True", "PodsNotRedirected"), SOON, "the report says so")
     for name in WITHOUT_EFFECT:
         until(lambda name=name: bool(events(cluster, f"of-{name}")), SOON, "an Event tells of it")  # type: ignore[misc]
         ((reason, note),) = events(cluster, f"of-{name}")
-        assert (reason, "the redirect in its network namespace has no effect" in note) == ("RedirectHasNoEffect", True)
+        assert (reason, "the redirect in its network namespace has no effect" in note) == ("RedirectIneffective", True)
         named = f"pod default/of-{name}: its runtime class {name} runs it by "
         until(lambda named=named: named in _said(cluster, node), SOON, "the report names it")  # type: ignore[misc]
         assert f"its runtime class {name} runs it by " in str(explained(f"default/of-{name}", served)["warnings"])

@@ -75,7 +75,7 @@ async def test_ipv6_is_redirected_where_no_address_is_said(
     assert answer.status == 0, answer.stdout
     assert "table ip6 istio-cni-nat" in rules(pod_netns)
     assert "; IPv4 and IPv6, as " in agent.outcomes[-1].reason
-    assert agent.outcomes[-1].around == 0
+    assert agent.outcomes[-1].bypassing == 0
 
 
 @pytest.mark.parametrize("case", WITHOUT)
@@ -104,10 +104,10 @@ async def test_an_ipv6_address_is_redirected_or_named(
     outcome = agent.outcomes[-1]
     if "ip6 istio-cni-nat" not in rules(pod_netns):
         assert not dual_stack
-        assert outcome.around == 1
+        assert outcome.bypassing == 1
         assert outcome.reason.endswith("; fd00:1::3 bypasses its sidecar")
     else:
-        assert outcome.around == 0
+        assert outcome.bypassing == 0
 
 
 @pytest.mark.parametrize("prev", [None, {"cniVersion": "1.0.0", "ips": [{"address": "fd00:1::3/64"}]}])

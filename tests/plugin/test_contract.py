@@ -297,7 +297,7 @@ async def test_an_address_that_goes_round_the_sidecar_is_told(plugin: Plugin, ag
     async with agent.serving():
         answer = await plugin(calls(plugin, agent, pod_netns.path), stdin)
     assert answer.status == 0, answer.stdout
-    assert agent.outcomes[-1].around == 1
+    assert agent.outcomes[-1].bypassing == 1
     assert "fd00::7 bypasses its sidecar" in agent.outcomes[-1].reason
 
 

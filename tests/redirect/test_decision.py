@@ -10,9 +10,9 @@ import pytest
 
 from plugin.decision import decide
 from plugin.keys import REROUTE
-from plugin.outside import Pass, outside_mesh
 from plugin.parameters import Defaults, InboundPorts, Ipv6, Origin, parameters
 from plugin.pod import Pod
+from plugin.prefilter import Pass, outside_mesh
 from plugin.redirect import Family, Mode, Redirect
 from plugin.values import EVERYTHING, InvalidValue
 
@@ -141,8 +141,8 @@ def test_each_parameter_says_where_its_value_came_from() -> None:
 
 
 def test_an_address_that_goes_round_the_sidecar_is_known() -> None:
-    assert Redirect().around((V4, V6, LINK_LOCAL)) == (V6,)
-    assert Redirect(families=(Family.V4, Family.V6)).around((V4, V6)) == ()
+    assert Redirect().bypassing((V4, V6, LINK_LOCAL)) == (V6,)
+    assert Redirect(families=(Family.V4, Family.V6)).bypassing((V4, V6)) == ()
 
 
 def test_present_and_empty_is_none() -> None:

@@ -73,7 +73,7 @@ class Run:
         async with self._stretch("a change of the resource", fleet) as change:
             generation = await self._site.settings("debug")
             await fleet.until_each(lambda agent: generation in agent.reported, WITHIN, "have reported")
-        self._say("has heard of it, s", [agent.obeyed[generation] - change.began for agent in fleet.agents])
+        self._say("has heard of it, s", [agent.applied[generation] - change.began for agent in fleet.agents])
         self._say("has reported it, s", [agent.reported[generation] - change.began for agent in fleet.agents])
         async with self._stretch("all connections are cut", fleet):
             fleet.tally.cut()

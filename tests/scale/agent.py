@@ -61,13 +61,13 @@ class SimulatedAgent:
         self._pods = NodePods(node, None)
         self._pods._api = Api(client)
         self._pods._watch = Watch(self._pods._watch, client)
-        self._cluster = Cluster(told, self._obey, self._look)
+        self._cluster = Cluster(told, self._apply, self._look)
         planes, report = self._cluster._control_planes, self._cluster._node
         self._cluster._api = planes._api = report._api = report._events._api = Api(client, self._written)
         planes._watch = Watch(planes._watch, client)
         report._spread = habits.spread
         self.started = self.known = 0.0
-        self.obeyed: dict[int, float] = {}  # since when, by the resource's generation; 0 for the chart's settings
+        self.applied: dict[int, float] = {}  # since when, by the resource's generation; 0 for the chart's settings
         self.reported: dict[int, float] = {}  # the same: since when the API server knows
 
     async def run(self) -> None:
@@ -91,13 +91,13 @@ class SimulatedAgent:
         """How many pods it knows."""
         return self._pods.count
 
-    def _obey(self, orders: Orders) -> None:
+    def _apply(self, orders: Orders) -> None:
         self._orders = orders
         if orders.control_plane:
-            self.obeyed.setdefault(orders.control_plane.generation, time.monotonic())
+            self.applied.setdefault(orders.control_plane.generation, time.monotonic())
 
     def has_started(self, generation: int) -> bool:
-        """Whether it knows its pods and has reported that it obeys a generation of the resource; look often to know when."""
+        """Whether it knows its pods and has reported that it applies a generation of the resource; look often to know when."""
         if self._pods.known and not self.known:
             self.known = time.monotonic()
         return bool(self.known and generation in self.reported)

@@ -276,7 +276,7 @@ def test_a_pipe_is_told_why_a_control_plane_is_not_healthy() -> None:
     assert "istio-system/istio: HEALTHY, generation 2" in changes(None, well)
 
 
-@pytest.mark.parametrize("reason", ["NotServing", "NotInstalled", "PodsUnknown"])
+@pytest.mark.parametrize("reason", ["NotServing", "NotInstalled", "PodCacheNotSynced"])
 def test_an_agent_that_starts_is_given_time(reason: str) -> None:
     starts = report("node-2", ready="False", reason=reason, message="soon")
     since = NOW - timedelta(hours=3, minutes=20)  # as in `report`

@@ -92,7 +92,7 @@ class NodeOnDisk:
 def settle(node: Node) -> NodeState:
     """Look again until a look does nothing."""
     for _ in range(5):
-        if not node.look(thorough=True):
+        if not node.reconcile_once(full=True):
             return node.state
     raise AssertionError("the fifth look still had something to do: it does not come to rest")
 

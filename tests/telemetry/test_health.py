@@ -100,8 +100,8 @@ async def test_metrics_tell_what_happened_and_what_is(agent: Agent) -> None:
         'istio_cni_add_duration_seconds_bucket{le="0.005",outcome="redirect"} 1.0',
         'istio_cni_add_duration_seconds_count{outcome="pass"} 1.0',
         "istio_cni_pods 7.0",
-        "istio_cni_lost_log_lines_total 2.0",
-        "istio_cni_left_out_log_lines_total 3.0",
+        "istio_cni_dropped_log_lines_total 2.0",
+        "istio_cni_suppressed_log_lines_total 3.0",
     ):
         assert line in before.splitlines()
     assert "process_resident_memory_bytes" in before

@@ -82,17 +82,17 @@ def test_of_a_long_text_both_ends_are_written(piped: Piped) -> None:
 def test_a_full_pipe_holds_up_nobody_and_the_next_line_is_whole(piped: Piped) -> None:
     for _ in range(100):
         piped.log.error("x" * 3000)
-    lost = piped.handler.lost
-    assert 0 < lost < 100
+    dropped = piped.handler.dropped
+    assert 0 < dropped < 100
     os.read(piped.reader, 1 << 20)
     piped.log.error("and on")
     assert json.loads(piped.read()[-1])["message"] == "and on"
-    assert piped.handler.lost == lost
+    assert piped.handler.dropped == dropped
 
 
 def test_a_line_that_was_cut_off_does_not_spoil_the_next(piped: Piped) -> None:
     piped.log.error("long", extra={f"field{number}": "x" * 4000 for number in range(24)})  # more than a pipe holds
-    assert piped.handler.lost == 1
+    assert piped.handler.dropped == 1
     os.read(piped.reader, 1 << 20)
     piped.log.error("and on")
     cut_off, whole = piped.read()
@@ -105,7 +105,7 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     handler = logs.Handler(writer)
     os.close(reader)
     handler.emit(logging.makeLogRecord({"msg": "to nobody", "levelno": logging.INFO}))
-    assert handler.lost == 1
+    assert handler.dropped == 1
     os.close(writer)
 
 
@@ -120,7 +120,7 @@ handler = logs.set_up(LogLevel.DEBUG)
 with open(sys.argv[1], "w") as file:
     logging.error("into the void")
     print("an unguarded write", file=sys.stderr)
-    file.write(f"descriptor {file.fileno()} > 2, lost {handler.lost}")
+    file.write(f"descriptor {file.fileno()} > 2, dropped {handler.dropped}")
 ''', sys.argv[1]])
 """
 
@@ -129,7 +129,7 @@ def test_without_stderr_no_other_file_gets_the_lines(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", CLOSED, str(tmp_path / "file")], check=True, timeout=30)
     descriptor = int((tmp_path / "file").read_text().split()[1])
     assert descriptor > 2
-    assert (tmp_path / "file").read_text() == f"descriptor {descriptor} > 2, lost 0"
+    assert (tmp_path / "file").read_text() == f"descriptor {descriptor} > 2, dropped 0"
 
 
 @pytest.mark.parametrize("level", LogLevel)

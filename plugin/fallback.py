@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plugin import cni, jsontext
-from plugin.outside import outside_mesh
+from plugin.prefilter import outside_mesh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

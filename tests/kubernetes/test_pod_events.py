@@ -56,7 +56,7 @@ def test_each_is_told_once_by_an_event_at_the_pod(cluster: Cluster, node: Node, 
         fails(cluster, patient)
         until(lambda: events(cluster, patient), SOON, "and what fails later")
         ((reason, said),) = events(cluster, failing)
-        assert reason == "NoNetworkYet"
+        assert reason == "InitContainerBeforeSidecar"
         assert "excludeOutboundIPRanges" in said
         ((reason, said),) = events(cluster, excluded, EXCLUDED)
         assert reason == "InjectedButExcluded"

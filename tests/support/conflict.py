@@ -21,12 +21,12 @@ def undone(path: Path, write: Callable[[], object]) -> Iterator[None]:
     """
     over = threading.Event()
 
-    def fight() -> None:
+    def conflict() -> None:
         while not over.wait(0.001):
             if "istio-cni" in path.read_text():
                 write()
 
-    thread = threading.Thread(target=fight)
+    thread = threading.Thread(target=conflict)
     thread.start()
     try:
         yield

@@ -1,4 +1,4 @@
-"""The whole agent obeys the IstioControlPlane while it runs, and reports in its IstioCNINode."""
+"""The whole agent applies the IstioControlPlane as it runs, and reports in its IstioCNINode."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_enabled_false_takes_it_out_and_the_agent_goes_on(cluster: Cluster, node
 
 def test_a_deleted_resource_takes_it_out_for_good(cluster: Cluster, node: Node, running: AgentProcess) -> None:
     control_plane(cluster)
-    until(lambda: report(cluster, node).get("controlPlane"), SOON, "the resource is obeyed")
+    until(lambda: report(cluster, node).get("controlPlane"), SOON, "the resource is applied")
     cluster.kubectl("delete", "icp", "mesh", "--namespace=default")
     until(lambda: untouched(running), SOON, "all is taken out")
     until(lambda: report(cluster, node)["state"] == "Removed", SOON, "it is reported")
