@@ -1,15 +1,15 @@
-# make setup · kube · image · check · test-fast · test · e2e · demo · bench · scale · soak · fuzz · plugin · docs · release        (see README, "Develop")
+# make setup · kube · istio · image · check · test-fast · test · e2e · demo · bench · scale · soak · fuzz · plugin · docs · release        (see README, "Develop")
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup kube image check test-fast test e2e demo bench scale soak fuzz plugin docs release lock clean
+.PHONY: setup kube istio image check test-fast test e2e demo bench scale soak fuzz plugin docs release lock clean
 
 PYTHON := /usr/bin/python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 PACKAGES := python3.11 python3.11-venv libpython3.11-dev libexpat1-dev zlib1g-dev gcc libc6-dev make \
 	containerd runc containernetworking-plugins etcd-server nftables libnftables1 iptables iproute2 procps util-linux openssl \
-	buildah mmdebstrap graphviz fonts-dejavu-core
+	buildah mmdebstrap libseccomp-dev graphviz fonts-dejavu-core
 LIBPYTHON = $(firstword $(wildcard /usr/lib/python3.11/config-3.11-*/libpython3.11.a))
 
 setup: $(VENV)/.installed plugin
@@ -38,7 +38,10 @@ build/istio-cni: plugin/frozen/main.c build/frozen.c
 	@mv $@.new $@
 
 kube: $(VENV)/.installed
-	$(BIN)/python -m tests.kube.build
+	$(BIN)/python -m tests.programs.build kube
+
+istio: $(VENV)/.installed
+	$(BIN)/python -m tests.programs.build node istio
 
 image: $(VENV)/.installed
 	$(BIN)/python -m tests.image.build

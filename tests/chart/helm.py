@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tests.kube.programs import folder
+from tests.programs.lots import KUBE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,9 +27,9 @@ def helm(*arguments: str, values: Mapping[str, Any] | None = None, home: Path) -
         values: what it is given as `--values`.
         home: a folder for what it keeps for itself.
     """
-    program = folder() / "helm"
+    program = KUBE.folder / "helm"
     assert program.is_file(), (
-        f"no helm in {folder()}; `make kube` builds it, or $KUBE_BIN_DIR names a folder that has it"
+        f"no helm in {KUBE.folder}; `make kube` builds it, or $KUBE_BIN_DIR names a folder that has it"
     )
     given = ["--values=-"] if values is not None else []
     environment = {"HOME": str(home), "PATH": "/usr/bin:/bin"}

@@ -14,7 +14,7 @@ import pytest
 
 from tests.chart.conftest import Release
 from tests.chart.helm import CHART
-from tests.kube.programs import folder
+from tests.programs.lots import KUBE
 from tests.support.token import APPLY, JSON, JSON_PATCH, MERGE, STRATEGIC, Answer, Request, ask
 from tests.support.wait import until
 
@@ -640,7 +640,7 @@ def test_the_api_server_finds_no_mistake_in_the_policies(installed: Cluster, ren
     names = {each["metadata"]["name"] for each in render({"cni": VALUES}).objects if each["kind"].endswith("Policy")}
     assert len(names) == 11
     command = [
-        "/usr/bin/setpriv", "--pdeathsig=KILL", str(folder() / "kube-controller-manager"),
+        "/usr/bin/setpriv", "--pdeathsig=KILL", str(KUBE.folder / "kube-controller-manager"),
         f"--kubeconfig={installed.folder / 'admin.kubeconfig'}", "--leader-elect=false", "--secure-port=0",
         "--controllers=validatingadmissionpolicy-status-controller",
     ]  # fmt: skip

@@ -6,7 +6,7 @@ import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.kube.programs import folder
+from tests.programs.lots import KUBE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ def daemonset_controller(stage: Stage) -> Iterator[None]:
     try:
         for name, own in PARTS.items():
             with (stage.folder / f"{name}.log").open("w") as log:
-                command = ["/usr/bin/setpriv", "--pdeathsig=KILL", str(folder() / name), *common, *own]
+                command = ["/usr/bin/setpriv", "--pdeathsig=KILL", str(KUBE.folder / name), *common, *own]
                 running.append(subprocess.Popen(command, stdout=log, stderr=log))
         yield
     finally:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.chart.helm import CHART
 from tests.image.build import HUB
-from tests.kube.programs import folder
+from tests.programs.lots import KUBE
 from tests.support.machine import ENVIRONMENT, checked
 from tests.support.node import NAME
 
@@ -69,7 +69,7 @@ class Release:
         """Run helm on the node as the admin, and return its stdout; it must succeed."""
         own = [f"--kubeconfig={self.node.kubeconfig}", f"--namespace={NAMESPACE}"]
         ended = subprocess.run(
-            [*self.node.enter, str(folder() / "helm"), *arguments, *own],
+            [*self.node.enter, str(KUBE.folder / "helm"), *arguments, *own],
             env=ENVIRONMENT | {"HOME": str(self._home)},
             input=json.dumps(VALUES),
             capture_output=True,

@@ -1,1 +1,1 @@
-"""Kubernetes itself, built from its published modules for the tests."""
+"""How the agent and the controller speak with the API server."""

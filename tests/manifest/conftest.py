@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.chart.helm import Rendered
-from tests.kube.programs import folder
+from tests.programs.lots import KUBE
 from tests.support.cluster import Cluster
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Manifest(Protocol):
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Manifest:
-    environment = {"PATH": f"{folder()}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    environment = {"PATH": f"{KUBE.folder}:/usr/bin:/bin", "HOME": str(tmp_path)}
 
     def ran(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

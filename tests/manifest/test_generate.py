@@ -10,8 +10,8 @@ import pytest
 from installer.manifest.command import NO_HUB
 from tests.chart.helm import CHART, helm
 from tests.chart.references import DIGEST, IMAGES
-from tests.kube.programs import folder
 from tests.manifest.conftest import OF_THE_GUIDE, dumped, last
+from tests.programs.lots import KUBE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -238,12 +238,12 @@ def test_without_helm_it_says_what_to_do(manifest: Manifest, tmp_path: Path) -> 
 
 
 def test_helm_is_taken_from_where_the_option_or_the_variable_says(manifest: Manifest, tmp_path: Path) -> None:
-    program = str(folder() / "helm")
+    program = str(KUBE.folder / "helm")
     assert manifest("generate", f"--helm={program}", PATH=str(tmp_path)).returncode == 0
     assert manifest("generate", HELM=program, PATH=str(tmp_path)).returncode == 0
 
 
 def test_helm_of_the_current_folder_is_not_run(manifest: Manifest) -> None:
-    done = manifest("generate", PATH=os.path.relpath(folder()))
+    done = manifest("generate", PATH=os.path.relpath(KUBE.folder))
     assert done.returncode == 1
     assert "in a PATH relative to the current folder; name its file: --helm FILE" in done.stderr

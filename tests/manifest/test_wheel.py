@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.chart.helm import CHART
-from tests.kube.programs import folder
+from tests.programs.lots import KUBE
 
 pytestmark = pytest.mark.apiserver
 
@@ -58,7 +58,7 @@ def test_the_wheel_holds_the_chart_and_generates_from_it(source: Path, tmp_path:
     assert {path.relative_to(chart) for path in chart.rglob("*") if path.is_file()} == files
 
     shutil.rmtree(source)
-    environment = {"PYTHONPATH": str(site), "PATH": f"{folder()}:{os.defpath}", "HOME": str(tmp_path)}
+    environment = {"PYTHONPATH": str(site), "PATH": f"{KUBE.folder}:{os.defpath}", "HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-P", "-m", "installer", "manifest", "generate"],
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,

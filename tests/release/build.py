@@ -20,7 +20,7 @@ import yaml
 
 from installer.version import RELEASE
 from tests.image import build as image
-from tests.kube.programs import folder as kube_folder
+from tests.programs.lots import KUBE
 
 HERE = Path(__file__).parents[2]
 FOLDER = HERE / "build" / "release"
@@ -74,7 +74,7 @@ def build(into: Path) -> list[Path]:
 
 def _chart(into: Path) -> Path:
     with tempfile.TemporaryDirectory() as home:
-        command = [str(kube_folder() / "helm"), "package", str(HERE / "charts" / "istio-cni"), f"--destination={into}"]
+        command = [str(KUBE.folder / "helm"), "package", str(HERE / "charts" / "istio-cni"), f"--destination={into}"]
         _run(command, {"HOME": home, "PATH": "/usr/bin:/bin"})
     return into / f"istio-cni-{RELEASE}.tgz"
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from installer.agent.node_reporter import SPREAD
 from tests.controller.stage import Controller, Stage
-from tests.kube.build import build, folder
-from tests.kube.programs import ETCD
+from tests.programs.build import build
+from tests.programs.lots import ETCD
 from tests.scale.agent import PODS, RESOURCES, Habits
 from tests.scale.fleet import Fleet, Stretch
 from tests.scale.kept import Kept
@@ -145,7 +145,7 @@ def main() -> int:
     setrlimit(RLIMIT_NOFILE, (most, most))
     if not given.etcd:
         build(ETCD)
-    etcd = given.etcd or folder() / "etcd"
+    etcd = given.etcd or ETCD.folder / "etcd"
     logging.disable()  # what an agent says of a refused request is counted
     folder_of_run = Path(tempfile.mkdtemp(prefix="istio-cni-scale-"))
     folder_of_run.chmod(0o755)  # the controller is not root

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Self
 from kubernetes import client
 from kubernetes.config import new_client_from_config
 
-from tests.kube.build import folder as kubernetes_folder
-from tests.kube.build import is_built
+from tests.programs.build import is_built
+from tests.programs.lots import KUBE
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Cluster:
         Raises:
             AssertionError: with the ends of their logs, if it is not in time.
         """
-        assert is_built(), f"no Kubernetes in {kubernetes_folder()}; `make kube` builds it"
+        assert is_built(KUBE), f"no Kubernetes in {KUBE.folder}; `make kube` builds it"
         self._write_files()
         self._etcd = self._run(
             "etcd",
@@ -86,7 +86,7 @@ class Cluster:
         certificates, key = self.folder / "certificates", self.folder / "service-account.key"
         self._apiserver = self._run(
             "kube-apiserver",
-            str(kubernetes_folder() / "kube-apiserver"),
+            str(KUBE.folder / "kube-apiserver"),
             f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
             "--bind-address=127.0.0.1",
             f"--secure-port={self.port}",
@@ -190,7 +190,7 @@ class Cluster:
 
     def kubectl_command(self, *arguments: str) -> list[str]:
         """Make a command of kubectl's, for what is not the admin's."""
-        return [str(kubernetes_folder() / "kubectl"), *arguments]
+        return [str(KUBE.folder / "kubectl"), *arguments]
 
     def requests_of(self, account: str, *, stage: str = "RequestReceived") -> Iterator[dict[str, Any]]:
         """Yield the audit log's entry for each request that a service account's token came with, oldest first.

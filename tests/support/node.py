@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from tests.kube.programs import folder as programs
+from tests.programs.lots import KUBE
 from tests.support import nodeconfig as config
 from tests.support.cri import Runtime
 from tests.support.images import PAUSE, archive
@@ -79,7 +79,7 @@ class KubernetesNode:
             AssertionError: with its stderr, if it fails and `check` is set.
         """
         own = [f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.folder / 'kubectl'}"]
-        command = [*self.enter, str(programs() / "kubectl"), *own, *arguments]
+        command = [*self.enter, str(KUBE.folder / "kubectl"), *own, *arguments]
         ended = subprocess.run(
             command, env=ENVIRONMENT, input=stdin, capture_output=True, text=True, timeout=within, check=False
         )
@@ -221,7 +221,7 @@ class KubernetesNode:
         return path
 
     def _start_all(self) -> None:
-        where, folder = programs(), self.folder
+        where, folder = KUBE.folder, self.folder
         self._start("etcd", *config.etcd())
         self._start("kube-apiserver", *config.apiserver(where, folder))
         self._start("containerd", config.CONTAINERD, f"--config={folder / 'containerd.toml'}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kube.programs import KUBE, folder
+from tests.programs.lots import KUBE
 from tests.support.call import ROOT
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ pytestmark = pytest.mark.apiserver
 
 
 def build(given: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.kube.build"]
+    command = [sys.executable, "-m", "tests.programs.build", "kube"]
     environment = os.environ | {"KUBE_BIN_DIR": str(given)}
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_what_is_given_is_taken(tmp_path: Path) -> None:
     for program in KUBE.programs:
-        (tmp_path / program.name).symlink_to(folder() / program.name)
+        (tmp_path / program.name).symlink_to(KUBE.folder / program.name)
     done = build(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(f": taken from {tmp_path}\n")

@@ -1,4 +1,4 @@
-module istio-cni/tests/kube
+module istio-cni/tests/programs/kube
 
 go 1.25.0
 

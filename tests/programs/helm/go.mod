@@ -1,4 +1,4 @@
-module istio-cni/tests/kube/helm
+module istio-cni/tests/programs/helm
 
 go 1.25.0
 

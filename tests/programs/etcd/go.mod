@@ -1,4 +1,4 @@
-module istio-cni/tests/kube/etcd
+module istio-cni/tests/programs/etcd
 
 go 1.26.0
 
