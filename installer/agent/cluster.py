@@ -12,7 +12,7 @@ from urllib.parse import quote
 from installer.agent.control_planes import ControlPlanes
 from installer.agent.node_reporter import NodeResource
 from installer.agent.shutdown import Whose, why_to_take_out
-from installer.config.desired import Orders, orders
+from installer.config.desired import DesiredState, resolve_desired_state
 from installer.host.checkpoint import load, save
 from installer.kube.client import ApiError, ApiServer
 from installer.kube.events import Events
@@ -34,7 +34,7 @@ class Cluster:
     def __init__(
         self,
         settings: Settings,
-        apply: Callable[[Orders], None],
+        apply: Callable[[DesiredState], None],
         look: Callable[[], Seen],
     ) -> None:
         """Prepare; `run` begins.
@@ -137,9 +137,9 @@ class Cluster:
         """Take up what the resources say now."""
         resources, last = self._control_planes.resources, self.orders
         # Who has heard of none at all does not know that one was deleted: orders that were kept may be of an earlier release.
-        before = last if self._heard or resources else Orders(self._settings)
+        before = last if self._heard or resources else DesiredState(self._settings)
         self._heard = True
-        self.orders = orders(self._settings, resources, before)
+        self.orders = resolve_desired_state(self._settings, resources, before)
         if self.orders == last:
             return
         by = self.orders.control_plane

@@ -22,7 +22,7 @@ from installer.agent.notices import Notices
 from installer.agent.pod_events import PodEvents
 from installer.agent.reconciler import Reconciler
 from installer.aio import either, wait
-from installer.config.desired import Orders
+from installer.config.desired import DesiredState
 from installer.fleet.state import Condition
 from installer.host.cni_cache import Sandboxes
 from installer.host.files import AlreadyRunningError, explain, is_locked, lock
@@ -98,7 +98,7 @@ class Agent:
 
     def __init__(self, settings: Settings, lines: logs.Handler) -> None:
         self._settings = settings
-        self._orders = Orders(settings)
+        self._orders = DesiredState(settings)
         self._lines = lines
         self._told, self._stop = asyncio.Event(), asyncio.Event()
         self._uninstalls = False
@@ -231,7 +231,7 @@ class Agent:
             await self._cluster.report(now + shutdown.REPORTED)
         self._stop.set()
 
-    def _apply(self, orders: Orders) -> None:
+    def _apply(self, orders: DesiredState) -> None:
         """Let orders be in force: requests see them at once, the node's files as soon as the reconciler has looked."""
         before, self._orders = self._orders, orders
         logs.switch(orders.settings.log_level)

@@ -14,7 +14,7 @@ from installer.kube.times import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from installer.config.desired import Orders
+    from installer.config.desired import DesiredState
     from installer.config.settings import Settings
     from installer.fleet.state import Condition, NodeState
     from plugin.backend import Capability
@@ -50,7 +50,7 @@ class Seen:
     """
 
     version: str
-    orders: Orders
+    orders: DesiredState
     node: NodeState
     tried: Sequence[Capability]
     chosen: Capability

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from installer.cniconfig import plan
 from installer.cniconfig.meshes import ISTIOS, OTHERS, is_istios_plugin, other_meshes
-from installer.config.desired import Orders
-from installer.config.settings import PLUGIN, Settings, entry
+from installer.config.desired import DesiredState
+from installer.config.settings import PLUGIN, Settings, build_entry
 from installer.fleet.state import Form, NodeState, Repair
 from installer.host import conf_dir
 from installer.host.binary import PluginFile
@@ -66,7 +66,7 @@ class ConflictError(NotNowError):
 class Node:
     """The node's two directories, and what is known of them from one look to the next. For one thread."""
 
-    orders: Callable[[], Orders]
+    orders: Callable[[], DesiredState]
     serving: Callable[[], bool]
     state: NodeState = field(default_factory=NodeState)
 
@@ -196,7 +196,7 @@ class Node:
                 raise NotNowError(f"{folder.path}: {error}") from error
 
     def _keep_chained(self, folder: Directory, listing: plan.Listing, links: plan.Links) -> bool:
-        settings, wanted = self.settings, entry(self.settings)
+        settings, wanted = self.settings, build_entry(self.settings)
         choice = plan.choose(listing, settings.cni_conf_file_name)
         self._skip(choice.skipped, listing)
         owned = settings.istio_owned_cni_config_file_name if settings.istio_owned_cni_config else None
@@ -267,7 +267,7 @@ class Node:
                 f"cniConfFileName: saw {name}, expected the name of a .conf or .json, as chained is false: the plugin has a "
                 "configuration of its own"
             )
-        if steps := plan.plan_standalone(listing, entry(self.settings), name, links):
+        if steps := plan.plan_standalone(listing, build_entry(self.settings), name, links):
             undone = "changes the file, or adds the plugin to others" if name in listing else "deletes the file"
             self._mend(folder.path / name, lambda: self._carry_out(folder, steps), lambda: undone)
             return True
@@ -345,7 +345,7 @@ class Reconciler:
 
     def __init__(
         self,
-        orders: Callable[[], Orders],
+        orders: Callable[[], DesiredState],
         serving: Callable[[], bool],
         on_change: Callable[[NodeState], None] = lambda _: None,
     ) -> None:

@@ -20,7 +20,7 @@ GROUP, VERSION, KIND, PLURAL = "install.istio.io", "v1alpha2", "IstioControlPlan
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ControlPlaneSpec:
     """What a resource asks for.
 
     Attributes:
@@ -38,7 +38,7 @@ class Wanted:
     notes: tuple[str, ...] = ()
 
 
-def wanted(resource: Mapping[str, Any]) -> Wanted | tuple[Problem, ...]:
+def read_control_plane(resource: Mapping[str, Any]) -> ControlPlaneSpec | tuple[Problem, ...]:
     """Read a resource.
 
     Returns:
@@ -66,7 +66,7 @@ def wanted(resource: Mapping[str, Any]) -> Wanted | tuple[Problem, ...]:
     if found:
         return tuple(found)
     agents = schema.of_agents()
-    return Wanted(
+    return ControlPlaneSpec(
         enabled=enabled is not False,
         namespace=namespace,
         agents={agents[name].name: schema.as_text(value) for name, value in given.items() if name in agents},

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.config.control_plane import Wanted, wanted
-from installer.config.governing import governing, is_going
+from installer.config.active import find_active_control_plane, is_being_deleted
+from installer.config.control_plane import ControlPlaneSpec, read_control_plane
 from installer.config.schema import Problem
 from installer.config.settings import Settings, declarations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-class ControlPlane(NamedTuple):
+class ControlPlaneRef(NamedTuple):
     """An IstioControlPlane, and which generation of what it says."""
 
     namespace: str
@@ -24,7 +24,7 @@ class ControlPlane(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Orders:
+class DesiredState:
     """What is to be.
 
     Attributes:
@@ -39,7 +39,7 @@ class Orders:
     settings: Settings
     installed: bool = True
     reason: str = ""
-    control_plane: ControlPlane | None = None
+    control_plane: ControlPlaneRef | None = None
     problems: tuple[Problem, ...] = ()
     changes: tuple[tuple[str, str], ...] = ()
 
@@ -49,7 +49,7 @@ class Orders:
         return self.settings, self.installed
 
 
-def orders(base: Settings, resources: Iterable[Mapping[str, Any]], last: Orders) -> Orders:
+def resolve_desired_state(base: Settings, resources: Iterable[Mapping[str, Any]], last: DesiredState) -> DesiredState:
     """Say what follows from the resources as they are now.
 
     A resource that is wrong changes nothing: what the last good one said stays. One that is deleted takes the plugin with
@@ -60,29 +60,29 @@ def orders(base: Settings, resources: Iterable[Mapping[str, Any]], last: Orders)
         resources: all IstioControlPlanes.
         last: what was said last.
     """
-    counts = governing(resources)
+    counts = find_active_control_plane(resources)
     if counts is None:
         if last.control_plane is None:
             return last
         return replace(last, installed=False, reason=f"{_named(last.control_plane)} is deleted", problems=())
-    read = wanted(counts)
-    if not isinstance(read, Wanted) and not is_going(counts):
+    read = read_control_plane(counts)
+    if not isinstance(read, ControlPlaneSpec) and not is_being_deleted(counts):
         return replace(last, problems=read)
-    if isinstance(read, Wanted) and not is_going(counts) and (elsewhere := _elsewhere(base, read)):
+    if isinstance(read, ControlPlaneSpec) and not is_being_deleted(counts) and (elsewhere := _elsewhere(base, read)):
         return replace(last, problems=(elsewhere,))
     metadata = counts["metadata"]
-    now = ControlPlane(metadata["namespace"], metadata["name"], metadata["uid"], metadata.get("generation", 1))
-    if is_going(counts) or not isinstance(read, Wanted):
-        return Orders(last.settings, False, f"{_named(now)} is being deleted", now, changes=last.changes)
+    now = ControlPlaneRef(metadata["namespace"], metadata["name"], metadata["uid"], metadata.get("generation", 1))
+    if is_being_deleted(counts) or not isinstance(read, ControlPlaneSpec):
+        return DesiredState(last.settings, False, f"{_named(now)} is being deleted", now, changes=last.changes)
     # What a running agent can change is laid over the chart's settings; the rest comes with its next start.
     live = {each.name: each for each in declarations() if each.live}
     changes = {name: text for name, text in read.agents.items() if name in live}
     values: dict[str, Any] = {name: live[name].parse(text) for name, text in changes.items()}
     reason = "" if read.enabled else f"{_named(now)} says enabled: false"
-    return Orders(replace(base, **values), read.enabled, reason, now, changes=tuple(changes.items()))
+    return DesiredState(replace(base, **values), read.enabled, reason, now, changes=tuple(changes.items()))
 
 
-def _elsewhere(base: Settings, read: Wanted) -> Problem | None:
+def _elsewhere(base: Settings, read: ControlPlaneSpec) -> Problem | None:
     """Say what is wrong with a resource that wants the agents in another namespace than the chart has put them into."""
     if base.daemonset is None or read.namespace in (None, base.daemonset.namespace):
         return None
@@ -90,5 +90,5 @@ def _elsewhere(base: Settings, read: Wanted) -> Problem | None:
     return Problem("spec.cni.components.cni.namespace", seen)
 
 
-def _named(control_plane: ControlPlane) -> str:
+def _named(control_plane: ControlPlaneRef) -> str:
     return f"IstioControlPlane {control_plane.namespace}/{control_plane.name}"

@@ -465,7 +465,7 @@ def declarations() -> tuple[Declaration, ...]:
     return tuple(Declaration(each.name, **each.metadata) for each in fields(Settings))
 
 
-def settings(given: Mapping[str, str] | None = None) -> Settings:
+def parse_settings(given: Mapping[str, str] | None = None) -> Settings:
     """Make the settings from text.
 
     Args:
@@ -489,7 +489,7 @@ def settings(given: Mapping[str, str] | None = None) -> Settings:
     return Settings(**values)
 
 
-def entry(these: Settings) -> dict[str, object]:
+def build_entry(these: Settings) -> dict[str, object]:
     """Make the plugin's entry in the conflist.
 
     `agentSocket` is the first key in sorted order, in which libcni hands the entry on: the plugin's client relies on

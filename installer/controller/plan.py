@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from installer.config.control_plane import Wanted, wanted
-from installer.config.governing import governing, is_going
+from installer.config.active import find_active_control_plane, is_being_deleted
+from installer.config.control_plane import ControlPlaneSpec, read_control_plane
 from installer.controller import nodes, pod_template
 from installer.controller.status import Fault, Fleet, invalid, superseded
 from installer.fleet.objects import Settings
@@ -57,7 +57,7 @@ class Plan:
     """
 
     counts: Mapping[str, Any] | None
-    read: Wanted | None
+    read: ControlPlaneSpec | None
     faults: tuple[Fault, ...]
     installed: bool
     removal: str
@@ -65,13 +65,13 @@ class Plan:
 
 def plan(world: World, namespace: str) -> Plan:
     """Decide, for a controller in this namespace."""
-    counts = governing(world.resources)
+    counts = find_active_control_plane(world.resources)
     if counts is None:
         parked = world.daemonset is None or pod_template.is_parked(world.daemonset)
         return Plan(None, None, (), not parked, "no IstioControlPlane is left" if parked else "")
-    read = wanted(counts)
-    good = read if isinstance(read, Wanted) else None
-    if is_going(counts):
+    read = read_control_plane(counts)
+    good = read if isinstance(read, ControlPlaneSpec) else None
+    if is_being_deleted(counts):
         return Plan(counts, good, (), installed=False, removal="the resource is deleted")
     faults = tuple(_faults(read, world, namespace))
     disabled = good is not None and not good.enabled
@@ -99,7 +99,7 @@ def daemonset(world: World, made: Plan, *, park: bool) -> pod_template.Wish | No
         wished = pod_template.wish(seen, None, parked=pod_template.is_parked(seen))
         if not pod_template.is_of_a_resource(seen) and not pod_template.owns_more(seen, wished):
             return None
-    elif is_going(made.counts):
+    elif is_being_deleted(made.counts):
         if not park or pod_template.is_parked(seen):
             return None
         wished = pod_template.wish(seen, None, parked=True)  # what the resource asked for may be why it is refused
@@ -168,7 +168,7 @@ def faults_of(resource: Mapping[str, Any], made: Plan) -> Sequence[Fault]:
 
 
 def _faults(read: object, world: World, namespace: str) -> Iterator[Fault]:
-    if not isinstance(read, Wanted):
+    if not isinstance(read, ControlPlaneSpec):
         assert isinstance(read, tuple)  # noqa: S101 - problems
         yield invalid(read)
         return

@@ -18,7 +18,7 @@ from installer.kube.names import CONTROLLER, PARKED
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from installer.config.control_plane import Wanted
+    from installer.config.control_plane import ControlPlaneSpec
     from installer.controller.field_ownership import Field
     from installer.fleet.selection import Selection
 
@@ -70,7 +70,7 @@ class Wish(NamedTuple):
         return field_ownership.handed_over(written, self.returned, manager=CONTROLLER, to_owner_of=_OF_CHART)
 
 
-def overriding(wanted: Wanted | None) -> dict[str, Any]:
+def overriding(wanted: ControlPlaneSpec | None) -> dict[str, Any]:
     """Return the values that a resource lays over the chart's; none for no resource."""
     if wanted is None:
         return {}
@@ -82,7 +82,7 @@ def overriding(wanted: Wanted | None) -> dict[str, Any]:
     return values | {key: wanted.agents[name] for key, name in _FROM_AGENTS.items() if name in wanted.agents}
 
 
-def wish(daemonset: Mapping[str, Any], wanted: Wanted | None, *, parked: bool) -> Wish:
+def wish(daemonset: Mapping[str, Any], wanted: ControlPlaneSpec | None, *, parked: bool) -> Wish:
     """Say how the DaemonSet is to be.
 
     Args:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from kubernetes.client import ApiException
 
+from installer.config.active import is_being_deleted
 from installer.config.control_plane import GROUP, KIND, VERSION
-from installer.config.governing import is_going
 from installer.controller import finalizer, node_lifecycle, plan, pod_template, stalled_rollout, status, taints
 from installer.controller.api_errors import NO_SUCCESS, explain, is_passing
 from installer.controller.event_recorder import Teller
@@ -177,7 +177,7 @@ class Loop:
     async def _roll_out(self, world: World, made: Plan, now: datetime) -> list[status.Fault]:
         park = False
         for resource in world.resources:
-            if is_going(resource):
+            if is_being_deleted(resource):
                 park |= await self._remove(resource, world, made, now)
         seen, faults = await self._roller.roll_out(world, made, park=park, clock=asyncio.get_running_loop().time())
         if seen:
@@ -197,7 +197,7 @@ class Loop:
             deleted=deleted,
             now=now,
             deadline=self._options.deadline,
-            succeeded=not counts or any(not is_going(each) for each in world.resources),
+            succeeded=not counts or any(not is_being_deleted(each) for each in world.resources),
             unanswered=finalizer.unanswered(world.nodes, world.reports, world.pods),
             parked=not there or world.daemonset is None or pod_template.is_parked(world.daemonset),
             pods=tuple(sorted(f"{pod.name} on {node}" for node, pod in world.pods.items())) if there else (),
@@ -308,7 +308,7 @@ class Loop:
             return
         for resource in world.resources:
             counts = made.counts is not None and resource["metadata"]["uid"] == made.counts["metadata"]["uid"]
-            if is_going(resource) and not counts:
+            if is_being_deleted(resource) and not counts:
                 continue
             its_faults = [*plan.faults_of(resource, made), *(faults if counts else ())]
             before = resource.get("status") or {}
@@ -330,7 +330,7 @@ class Loop:
                 continue
             self._metrics.wrote_status()
             self._caches[Kind.RESOURCE].hear(seen)
-            for each in events(before, written, going=is_going(resource)):
+            for each in events(before, written, going=is_being_deleted(resource)):
                 await self._teller.tell(_about(resource), each, now)
 
     def _judge(self, world: World, made: Plan, now: datetime) -> status.Fleet:

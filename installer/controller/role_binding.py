@@ -12,12 +12,12 @@ from installer.kube.names import CONTROLLER, DAEMONSET
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from installer.config.control_plane import Wanted
+    from installer.config.control_plane import ControlPlaneSpec
 
 CHARTS, OURS = "istio-cni-node-psp", "istio-cni-node-psp-resource"
 
 
-def role(wanted: Wanted | None, of_chart: str) -> str:
+def role(wanted: ControlPlaneSpec | None, of_chart: str) -> str:
     """Return the ClusterRole that a binding of ours is to name; empty: there is to be none.
 
     Args:

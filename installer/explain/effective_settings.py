@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.config.desired import Orders, orders
-from installer.config.governing import governing
-from installer.config.settings import DECIDING, SettingError, Settings, declarations, settings
+from installer.config.active import find_active_control_plane
+from installer.config.desired import DesiredState, resolve_desired_state
+from installer.config.settings import DECIDING, SettingError, Settings, declarations, parse_settings
 from plugin.backend import Backend
 from plugin.parameters import Defaults
 
@@ -49,7 +49,7 @@ class InForce:
         warnings: why they may not be those of the agents, and what to do.
     """
 
-    settings: Settings = field(default_factory=lambda: settings({"node_name": "any"}))
+    settings: Settings = field(default_factory=lambda: parse_settings({"node_name": "any"}))
     by: Mapping[str, str] = field(default_factory=dict)
     out: str = ""
     warnings: tuple[str, ...] = ()
@@ -101,11 +101,11 @@ def refined(base: InForce, resources: Iterable[Mapping[str, Any]]) -> InForce:
         resources: all IstioControlPlanes.
     """
     resources = [*resources]
-    counts = governing(resources)
+    counts = find_active_control_plane(resources)
     if counts is None:
         return base
     name = f"IstioControlPlane {counts['metadata']['namespace']}/{counts['metadata']['name']}"
-    now = orders(base.settings, resources, Orders(base.settings))
+    now = resolve_desired_state(base.settings, resources, DesiredState(base.settings))
     by = {**base.by, **{setting: name for setting, _ in now.changes}}
     wrong = tuple(
         f"{name} is wrong, {problem}: agents that run stay with what was last right, which only they know; the "

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from installer.config.desired import ControlPlane, Orders
+from installer.config.desired import ControlPlaneRef, DesiredState
 from installer.config.settings import SettingError, declarations
 from installer.host.files import PRIVATE, Directory, explain
 
@@ -36,7 +36,7 @@ def earlier_checkpoint_file(agent_socket: Path) -> Path:
     return agent_socket.with_name("orders.json")
 
 
-def save(desired: Orders) -> None:
+def save(desired: DesiredState) -> None:
     """Write the checkpoint; a failure is logged and holds up nothing."""
     path = checkpoint_file(desired.settings.agent_socket)
     saved = {
@@ -52,7 +52,7 @@ def save(desired: Orders) -> None:
         _log.warning("cannot write the checkpoint", extra={"file": str(path), "reason": explain(error)})
 
 
-def load(base: Settings) -> Orders:
+def load(base: Settings) -> DesiredState:
     """Read the checkpoint over the chart's settings as they are now; without one the chart's settings are in force.
 
     A file of the earlier name takes the checkpoint's place: only an agent of an earlier build writes it, after an upgrade or
@@ -67,15 +67,15 @@ def load(base: Settings) -> Orders:
             saved = json.loads(file.read(LARGEST))
         changes = {name: text for name, text in saved["changes"].items() if name in live}
         values: dict[str, Any] = {name: live[name].parse(text) for name, text in changes.items()}
-        by = ControlPlane(**saved["controlPlane"]) if saved["controlPlane"] else None
-        return Orders(
+        by = ControlPlaneRef(**saved["controlPlane"]) if saved["controlPlane"] else None
+        return DesiredState(
             replace(base, **values), bool(saved["installed"]), str(saved["reason"]), by, changes=tuple(changes.items())
         )
     except FileNotFoundError:
-        return Orders(base)
+        return DesiredState(base)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, SettingError) as error:
         _log.warning(
             "cannot read the checkpoint; starting with the chart's settings",
             extra={"file": str(path), "reason": str(error)},
         )
-        return Orders(base)
+        return DesiredState(base)

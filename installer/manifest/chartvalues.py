@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from installer.config import schema
-from installer.config.control_plane import Wanted, wanted
+from installer.config.control_plane import ControlPlaneSpec, read_control_plane
 from installer.config.schema import Problem, no_such_value, without_effect
 from installer.manifest.overlay import overlaid
 
@@ -53,10 +53,10 @@ def request(resource: Mapping[str, Any], known: Collection[str]) -> Request:
     Raises:
         Refused: with the path of each field that is wrong.
     """
-    read = wanted(resource)
+    read = read_control_plane(resource)
     spec = _block(resource, "spec")
-    found = [*(() if isinstance(read, Wanted) else read), *_wrong(spec)]
-    if found or not isinstance(read, Wanted):
+    found = [*(() if isinstance(read, ControlPlaneSpec) else read), *_wrong(spec)]
+    if found or not isinstance(read, ControlPlaneSpec):
         raise Refused(found)
     unvalidated = _block(spec, "unvalidatedValues", "cni")
     given = {key: spec[key] for key in ("hub", "tag") if key in spec} | _block(spec, "values", "cni") | unvalidated

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from pathlib import Path
 
-    from installer.config.desired import Orders
+    from installer.config.desired import DesiredState
     from installer.fleet.state import NodeState
     from installer.host.cni_cache import Sandbox, Sandboxes
     from installer.repair.netns_proof import NetnsFiles
@@ -90,7 +90,7 @@ class PodRepair:
         *,
         sandboxes: Sandboxes,
         files: NetnsFiles,
-        orders: Callable[[], Orders],
+        orders: Callable[[], DesiredState],
         defaults: Callable[[], Defaults],
         capability: Callable[[], Capability],
         node: Callable[[], NodeState],

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from installer.config import schema
-from installer.config.control_plane import Wanted, wanted
-from installer.config.governing import governing
+from installer.config.active import find_active_control_plane
+from installer.config.control_plane import ControlPlaneSpec, read_control_plane
 from installer.status.model import Plane
 from installer.terminal.ages import moment
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 def planes(resources: Sequence[Object]) -> tuple[Plane, ...]:
     """Judge the resources; the one that counts is first, then the older before the younger."""
-    first = governing(resources)
+    first = find_active_control_plane(resources)
     made = [_plane(each, first) for each in resources]
     return tuple(sorted(made, key=lambda each: (not each.active, str(each.created), each.namespace, each.name)))
 
 
 def _plane(resource: Object, first: Object | None) -> Plane:
     metadata, status = resource["metadata"], resource.get("status") or {}
-    asked = wanted(resource)
+    asked = read_control_plane(resource)
     component = (status.get("status") or {}).get("cni") or {}
     conditions = status.get("conditions") or ()
     degraded = [each for each in conditions if (each.get("type"), each.get("status")) == ("Degraded", "True")]
@@ -35,22 +35,24 @@ def _plane(resource: Object, first: Object | None) -> Plane:
         name=metadata["name"],
         uid=metadata.get("uid", ""),
         active=active,
-        enabled=asked.enabled if isinstance(asked, Wanted) else None,
+        enabled=asked.enabled if isinstance(asked, ControlPlaneSpec) else None,
         terminating=bool(metadata.get("deletionTimestamp")),
         status=component.get("status") or "",
         message=component.get("error") or component.get("statusString") or "",
         degraded=degraded[0].get("reason") or "" if degraded else "",
-        problems=() if isinstance(asked, Wanted) else tuple(dict.fromkeys(asked)),
-        conflicts=() if active or first is None else tuple(_contradictions(asked, wanted(first))),
+        problems=() if isinstance(asked, ControlPlaneSpec) else tuple(dict.fromkeys(asked)),
+        conflicts=() if active or first is None else tuple(_contradictions(asked, read_control_plane(first))),
         generation=metadata.get("generation") or 0,
         observed=status.get("observedGeneration") or 0,
         created=moment(metadata.get("creationTimestamp")),
     )
 
 
-def _contradictions(one: Wanted | tuple[Any, ...], other: Wanted | tuple[Any, ...]) -> Iterator[str]:
+def _contradictions(
+    one: ControlPlaneSpec | tuple[Any, ...], other: ControlPlaneSpec | tuple[Any, ...]
+) -> Iterator[str]:
     """Name the values in which two resources differ, by the names that users give them; none if one cannot be read."""
-    if not isinstance(one, Wanted) or not isinstance(other, Wanted):
+    if not isinstance(one, ControlPlaneSpec) or not isinstance(other, ControlPlaneSpec):
         return
     if one.enabled != other.enabled:
         yield "enabled"

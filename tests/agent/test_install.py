@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from installer.agent.reconciler import Node, NotNowError
-from installer.config.desired import Orders
+from installer.config.desired import DesiredState
 from installer.fleet.state import Form
 from installer.host.files import explain
 from tests.support.ondisk import PLUGIN_BYTES, PRIMARY, SINGLE, NodeOnDisk, names, settle
@@ -28,7 +28,7 @@ def test_plugin_file_and_entry_are_put_in_place(node: NodeOnDisk) -> None:
 def test_a_second_agent_finds_nothing_to_do(node: NodeOnDisk) -> None:
     node.install()
     before = {path: path.stat() for path in (node.plugin, node.conf / "10-primary.conflist")}
-    assert Node(lambda: Orders(node.settings), lambda: True).reconcile_once(full=True) is False
+    assert Node(lambda: DesiredState(node.settings), lambda: True).reconcile_once(full=True) is False
     assert {path: path.stat().st_ino for path in before} == {path: seen.st_ino for path, seen in before.items()}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from installer.agent.reconciler import Node, NotNowError
 from installer.cniconfig import conflist
-from installer.config.desired import Orders
+from installer.config.desired import DesiredState
 from installer.fleet.state import Form
 from installer.host import exchange
 from installer.host.uninstall import uninstall
@@ -59,7 +59,7 @@ def check(node: NodeOnDisk, edited: str | None) -> None:
         assert (state.conflist, state.form) == (OWN, Form.OWNED)
         assert node.has_entry(OWN)
         assert {name: content for name, content in node.files().items() if name != OWN} == before
-    assert Node(lambda: Orders(node.settings), lambda: True).reconcile_once(full=True) is False
+    assert Node(lambda: DesiredState(node.settings), lambda: True).reconcile_once(full=True) is False
     assert not [done for done in uninstall(node.settings) if done.failed]
     assert (node.files(), links(node)) == (before, was)
 
@@ -167,7 +167,7 @@ def test_a_link_that_is_put_in_place_of_the_file_at_this_moment_is_never_written
 
         return swapped
 
-    agent = Node(lambda: Orders(node.settings), lambda: True)
+    agent = Node(lambda: DesiredState(node.settings), lambda: True)
     name = "renameat2" if moment == "before the exchange" else "_held"
     monkeypatch.setattr(exchange, name, after_swap(getattr(exchange, name)))
     with pytest.raises(exchange.OutdatedError):

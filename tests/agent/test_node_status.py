@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from installer.agent.node_status import Seen, left_behind, status
-from installer.config.desired import Orders
+from installer.config.desired import DesiredState
 from installer.config.schema import Problem
-from installer.config.settings import settings
+from installer.config.settings import parse_settings
 from installer.fleet.state import Condition, NodeState
 from plugin.backend import Backend, Capability
 
 pytestmark = pytest.mark.pure
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
-SETTINGS = settings({"node_name": "node1"})
+SETTINGS = parse_settings({"node_name": "node1"})
 WELL = NodeState(installed=True, reason=None, conflist="10-k8s.conflist", digest="0" * 64)
 CONFLICT = replace(WELL, installed=False, conflict=True, reason="another program keeps undoing it", conflist=None)
 NOTHING_THERE = replace(CONFLICT, conflict=False, reason="no network configuration")
@@ -28,7 +28,7 @@ REMOVED = replace(WELL, installed=False, removed=True, conflist=None)
 
 def said(node: NodeState, last: dict[str, Any]) -> dict[str, Any]:
     conditions = [Condition("installed", node.reason)]
-    return status(Seen("0.1.0", Orders(SETTINGS), node, (), Capability(Backend.NFT), conditions, 0), last, NOW)
+    return status(Seen("0.1.0", DesiredState(SETTINGS), node, (), Capability(Backend.NFT), conditions, 0), last, NOW)
 
 
 @pytest.mark.parametrize("node", [CONFLICT, NOTHING_THERE])
@@ -63,7 +63,7 @@ def test_what_is_wrong_on_a_node_that_redirects_comes_first(
     node: NodeState, problems: tuple[Problem, ...], unredirected: tuple[str, ...], reason: str
 ) -> None:
     seen = Seen(
-        "0.1.0", Orders(SETTINGS, problems=problems), node, (), Capability(Backend.NFT),
+        "0.1.0", DesiredState(SETTINGS, problems=problems), node, (), Capability(Backend.NFT),
         [Condition("installed", None)], 0, unredirected_pods=unredirected,
     )  # fmt: skip
     (ready,) = status(seen, {}, NOW)["conditions"]

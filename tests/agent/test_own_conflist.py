@@ -14,8 +14,8 @@ import pytest
 from installer.agent import reconciler
 from installer.agent.reconciler import Node, NotNowError
 from installer.cniconfig import conflist
-from installer.config.desired import Orders
-from installer.config.settings import entry
+from installer.config.desired import DesiredState
+from installer.config.settings import build_entry
 from installer.fleet.state import Form
 from installer.host import exchange
 from installer.host.uninstall import uninstall
@@ -165,7 +165,7 @@ async def test_who_writes_the_source_in_a_loop_is_followed_slowly_and_to_the_end
 def test_an_agent_that_starts_anew_knows_it_and_finds_nothing_to_do(single: NodeOnDisk) -> None:
     single.install()
     before = {path: path.stat() for path in single.conf.iterdir()}
-    assert Node(lambda: Orders(single.settings), lambda: True).reconcile_once(full=True) is False
+    assert Node(lambda: DesiredState(single.settings), lambda: True).reconcile_once(full=True) is False
     assert {path: path.stat() for path in single.conf.iterdir()} == before
 
 
@@ -194,20 +194,20 @@ def test_an_agent_that_starts_anew_takes_it_away_if_its_source_went_meanwhile(
 )
 def test_a_change_of_settings_changes_it_or_takes_it_away(single: NodeOnDisk, change: dict[str, object]) -> None:
     (single.conf / "20-b.conflist").write_bytes(PRIMARY)
-    now = [Orders(single.settings)]
+    now = [DesiredState(single.settings)]
     node = Node(lambda: now[0], lambda: True)
     settle(node)
     assert single.has_entry(OWN)
     if "agent_socket" in change:
         change = {"agent_socket": single.root / "run" / "other.sock"}
-    now[0] = Orders(replace(single.settings, **change))  # type: ignore[arg-type]
+    now[0] = DesiredState(replace(single.settings, **change))  # type: ignore[arg-type]
     state = settle(node)
     assert (single.conf / OWN).exists() is ("agent_socket" in change)
     assert (single.conf / NAME).read_bytes() == SINGLE
     if "agent_socket" in change:
-        assert json.loads((single.conf / OWN).read_bytes())["plugins"][-1] == entry(now[0].settings)
+        assert json.loads((single.conf / OWN).read_bytes())["plugins"][-1] == build_entry(now[0].settings)
     assert state.repairs == 0
-    now[0] = Orders(now[0].settings, installed=False, reason="enabled: false")
+    now[0] = DesiredState(now[0].settings, installed=False, reason="enabled: false")
     settle(node)
     assert single.files() == {NAME: SINGLE, "20-b.conflist": PRIMARY}
 
@@ -231,7 +231,7 @@ def test_it_is_not_put_in_place_if_its_source_changes_at_this_moment(
     single: NodeOnDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Right before the name appears, after the new file is on the disk."""
-    node = Node(lambda: Orders(single.settings), lambda: True)
+    node = Node(lambda: DesiredState(single.settings), lambda: True)
     rename = os.rename
 
     def raced(*args: object, **kwargs: object) -> None:
@@ -295,11 +295,11 @@ async def test_our_list_of_a_network_that_is_gone_waits_for_a_while_and_goes(
 
 
 def test_where_it_is_no_longer_wanted_the_list_of_the_network_gets_the_entry(owned: NodeOnDisk) -> None:
-    now = [Orders(owned.settings)]
+    now = [DesiredState(owned.settings)]
     node = Node(lambda: now[0], lambda: True)
     settle(node)
     for wanted, listed in ((False, ["10-primary.conflist"]), (True, [OWNED, "10-primary.conflist"])):
-        now[0] = Orders(replace(owned.settings, istio_owned_cni_config=wanted))
+        now[0] = DesiredState(replace(owned.settings, istio_owned_cni_config=wanted))
         assert settle(node).repairs == 0
         assert names(owned.conf) == listed
         assert owned.has_entry(listed[0])

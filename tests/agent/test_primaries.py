@@ -9,7 +9,7 @@ import pytest
 
 from installer.agent.reconciler import Node, NotNowError
 from installer.cniconfig import conflist
-from installer.config.desired import Orders
+from installer.config.desired import DesiredState
 from installer.host.uninstall import uninstall
 from tests.cniconfig.primaries import PRIMARIES
 from tests.support.ondisk import NodeOnDisk, replace_file, settle
@@ -59,7 +59,7 @@ def test_the_runtime_runs_the_plugin_and_the_uninstall_leaves_what_the_primary_w
 ) -> None:
     monkeypatch.setattr("installer.agent.reconciler.GONE", 0.0)
     disk = NodeOnDisk.make(tmp_path, istio_owned_cni_config=owned)
-    node = Node(lambda: Orders(disk.settings), lambda: True)
+    node = Node(lambda: DesiredState(disk.settings), lambda: True)
     written: dict[str, bytes] = {}
     for turn in turns:
         written = {name: content for name, content in written.items() if name not in turn.does}

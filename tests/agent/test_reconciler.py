@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.config.desired import Orders
+from installer.config.desired import DesiredState
 from installer.ratelimit.limiter import REPAIRS
 from tests.support.ondisk import PLUGIN_BYTES, PRIMARY, NodeOnDisk, replace_file, running
 from tests.support.wait import eventually
@@ -269,14 +269,14 @@ async def test_a_conflict_over_the_plugin_file_is_named(
 
 
 async def test_what_is_not_to_be_installed_is_in_no_conflict(node: NodeOnDisk) -> None:
-    now = [Orders(node.settings)]
+    now = [DesiredState(node.settings)]
     path = node.conf / "10-primary.conflist"
     async with running(lambda: now[0]) as run:
         await run.until(installed)
         while not run.states[-1].conflict:
             overwrite(path)
             await asyncio.sleep(0.001)
-        now[0] = Orders(node.settings, installed=False, reason="enabled: false")
+        now[0] = DesiredState(node.settings, installed=False, reason="enabled: false")
         run.reconciler.wake()
         state = await run.until(lambda state: state.removed)
         assert not state.conflict

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.config.desired import Orders
-from installer.config.settings import entry
+from installer.config.desired import DesiredState
+from installer.config.settings import build_entry
 from installer.fleet.state import Form
 from tests.support.ondisk import PRIMARY, NodeOnDisk, replace_file, running
 from tests.support.wait import eventually
@@ -25,12 +25,12 @@ def entries(path: Path) -> list[dict[str, object]]:
 
 
 async def test_a_changed_setting_is_written_in_one_go(node: NodeOnDisk) -> None:
-    now = [Orders(node.settings)]
+    now = [DesiredState(node.settings)]
     path = node.conf / "10-primary.conflist"
     async with running(lambda: now[0]) as run:
         await run.until(lambda state: state.installed)
         before, told = path.stat(), len(run.states)
-        now[0] = Orders(replace(node.settings, exclude_namespaces=("other",)))
+        now[0] = DesiredState(replace(node.settings, exclude_namespaces=("other",)))
         run.reconciler.wake()
         node.settings = now[0].settings
         await eventually(lambda: node.has_entry(path.name), 15, "the new entry is there")
@@ -40,11 +40,11 @@ async def test_a_changed_setting_is_written_in_one_go(node: NodeOnDisk) -> None:
 
 
 async def test_a_changed_file_name_moves_the_entry(node: NodeOnDisk) -> None:
-    now = [Orders(node.settings)]
+    now = [DesiredState(node.settings)]
     (node.conf / "20-other.conflist").write_bytes(PRIMARY)
     async with running(lambda: now[0]) as run:
         await run.until(lambda state: state.conflist == "10-primary.conflist")
-        now[0] = Orders(replace(node.settings, cni_conf_file_name="20-other.conflist"))
+        now[0] = DesiredState(replace(node.settings, cni_conf_file_name="20-other.conflist"))
         run.reconciler.wake()
         state = await run.until(lambda state: state.conflist == "20-other.conflist")
         assert state.repairs == 0
@@ -53,18 +53,18 @@ async def test_a_changed_file_name_moves_the_entry(node: NodeOnDisk) -> None:
 
 
 async def test_what_is_not_to_be_installed_is_taken_out_kept_out_and_put_back(node: NodeOnDisk) -> None:
-    now = [Orders(node.settings)]
+    now = [DesiredState(node.settings)]
     path = node.conf / "10-primary.conflist"
     async with running(lambda: now[0]) as run:
         await run.until(lambda state: state.installed)
-        now[0] = Orders(node.settings, installed=False, reason="enabled: false")
+        now[0] = DesiredState(node.settings, installed=False, reason="enabled: false")
         run.reconciler.wake()
         state = await run.until(lambda state: state.removed)
         assert (state.installed, state.reason, state.conflist) == (False, None, None)
         assert path.read_bytes() == PRIMARY
         assert not node.plugin.exists()
         replace_file(path, PRIMARY)  # is nothing to repair
-        now[0] = Orders(node.settings)
+        now[0] = DesiredState(node.settings)
         run.reconciler.wake()
         state = await run.until(lambda state: state.installed)
         assert (state.removed, state.repairs) == (False, 0)
@@ -97,24 +97,24 @@ async def test_mounts_are_where_the_files_are_and_messages_name_the_node(node: N
 async def test_chained_false_gives_the_plugin_a_configuration_of_its_own_and_true_takes_it_back(
     node: NodeOnDisk,
 ) -> None:
-    now = [Orders(node.settings)]
+    now = [DesiredState(node.settings)]
     path, own = node.conf / "10-primary.conflist", node.conf / "istio-cni.conf"
     async with running(lambda: now[0]) as run:
         await run.until(lambda state: state.installed)
-        now[0] = Orders(replace(node.settings, chained=False))
+        now[0] = DesiredState(replace(node.settings, chained=False))
         run.reconciler.wake()
         state = await run.until(lambda state: state.form is Form.STANDALONE)
         assert (state.conflist, state.repairs) == ("istio-cni.conf", 0)
         assert path.read_bytes() == PRIMARY
         written = json.loads(own.read_bytes())
-        assert written == entry(node.settings) | {"cniVersion": "0.3.1", "name": "istio-cni"}
+        assert written == build_entry(node.settings) | {"cniVersion": "0.3.1", "name": "istio-cni"}
         own.unlink()
         await run.until(lambda state: state.repairs == 1)
-        now[0] = Orders(replace(node.settings, chained=False, cni_conf_file_name="10-x.conflist"))
+        now[0] = DesiredState(replace(node.settings, chained=False, cni_conf_file_name="10-x.conflist"))
         run.reconciler.wake()
         state = await run.until(lambda state: not state.installed)
         assert "expected the name of a .conf" in str(state.reason)
-        now[0] = Orders(node.settings)
+        now[0] = DesiredState(node.settings)
         run.reconciler.wake()
         await run.until(lambda state: state.form is Form.CHAINED and state.installed)
         assert not own.exists()
@@ -124,10 +124,10 @@ async def test_chained_false_gives_the_plugin_a_configuration_of_its_own_and_tru
 async def test_a_configuration_of_its_own_is_taken_out_and_another_ones_is_not(node: NodeOnDisk) -> None:
     others = node.conf / "20-istio-cni.conf"
     others.write_text('{"name": "istio-cni", "type": "istio-cni", "kubernetes": {}}')
-    now = [Orders(replace(node.settings, chained=False))]
+    now = [DesiredState(replace(node.settings, chained=False))]
     async with running(lambda: now[0]) as run:
         await run.until(lambda state: state.form is Form.STANDALONE)
-        now[0] = Orders(replace(node.settings, chained=False), installed=False, reason="enabled: false")
+        now[0] = DesiredState(replace(node.settings, chained=False), installed=False, reason="enabled: false")
         run.reconciler.wake()
         await run.until(lambda state: state.removed)
     assert node.files() == {"10-primary.conflist": PRIMARY, "20-istio-cni.conf": others.read_bytes()}

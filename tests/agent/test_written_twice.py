@@ -10,7 +10,7 @@ import pytest
 
 from installer.agent import reconciler
 from installer.cniconfig import conflist
-from installer.config.settings import entry
+from installer.config.settings import build_entry
 from installer.ratelimit.limiter import Limits
 from tests.support.ondisk import NodeOnDisk, running
 from tests.support.primary import WAYS, Primary, content
@@ -30,7 +30,7 @@ def installed(state: NodeState) -> bool:
 
 async def lost(node: NodeOnDisk, rounds: int) -> list[str]:
     """Let a primary write twice, again and again, and tell of which rounds the second content is not there in the end."""
-    path, wanted = node.conf / "10-primary.conflist", entry(node.settings)
+    path, wanted = node.conf / "10-primary.conflist", build_entry(node.settings)
     pairs = itertools.cycle(itertools.product(WAYS, WAYS))
     missing = []
     with Primary(path) as primary:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from installer.config.control_plane import Wanted, wanted
+from installer.config.control_plane import ControlPlaneSpec, read_control_plane
 from installer.config.schema import schemas
 from plugin.backend import Backend
 from tests.chart.helm import CHART
@@ -103,8 +103,8 @@ def test_the_guides_manifest_gets_in_as_it_is_written(cluster: Cluster, apply: A
     assert done.returncode == 0, done.stderr
     kept = json.loads(cluster.kubectl("get", "icp", "guide", "--output=json"))
     assert kept["spec"] == guide["spec"]
-    asked = wanted(kept)
-    assert isinstance(asked, Wanted)
+    asked = read_control_plane(kept)
+    assert isinstance(asked, ControlPlaneSpec)
     assert asked.agents == {"exclude_namespaces": "istio-system,kube-system,foo_ns,bar_ns", "log_level": "info"}
     assert asked.namespace == "kube-system"
 

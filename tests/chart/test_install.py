@@ -11,7 +11,7 @@ import yaml
 from kubernetes import client
 from kubernetes.config import new_client_from_config
 
-from installer.config.control_plane import Wanted, wanted
+from installer.config.control_plane import ControlPlaneSpec, read_control_plane
 from installer.controller.pod_template import wish
 from tests.chart.helm import CHART, PLATFORMS
 from tests.chart.references import DIGEST
@@ -254,10 +254,10 @@ def test_an_upgrade_leaves_what_a_resource_asks_for_and_starts_no_agent_again(re
     }
     release.helm("install", "istio-cni", str(CHART), values={"cni": of_the_chart})
     asked = {"hub": "of-the-resource", "tag": tag, "podAnnotations": {"b": "2"}, "cniBinDir": "/of/the/resource/cni"}
-    chosen = wanted({"spec": {"values": {"cni": asked}}})
-    assert isinstance(chosen, Wanted)
+    chosen = read_control_plane({"spec": {"values": {"cni": asked}}})
+    assert isinstance(chosen, ControlPlaneSpec)
 
-    def apply(what: Wanted | None) -> dict[str, Any]:
+    def apply(what: ControlPlaneSpec | None) -> dict[str, Any]:
         text = json.dumps(wish(daemonset(release), what, parked=False).manifest(daemonset(release)))
         by = ("--server-side", "--force-conflicts", "--field-manager=istio-cni-controller")
         release.cluster.kubectl("apply", *by, "--filename=-", text=text)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from installer.cniconfig import conflist
-from installer.config.settings import declarations, entry, settings
+from installer.config.settings import build_entry, declarations, parse_settings
 from tests.chart.helm import CHART, PLATFORMS
 from tests.chart.table import schema
 
@@ -126,9 +126,9 @@ def test_multus_finds_the_configuration_that_the_agent_keeps(render: Render) -> 
     assert (attachment["metadata"]["namespace"], attachment["metadata"]["name"]) == ("default", "istio-cni")
     assert "spec" not in attachment, "else Multus would take the configuration from there, and not the one that is kept"
     names = {each.variable: each.name for each in declarations()}
-    agent = settings({names[variable]: text for variable, text in rendered.settings.items()})
+    agent = parse_settings({names[variable]: text for variable, text in rendered.settings.items()})
     assert not agent.chained
-    written = json.loads(conflist.standalone(entry(agent)))
+    written = json.loads(conflist.standalone(build_entry(agent)))
     assert (written["name"], written["type"], written["logLevel"]) == ("istio-cni", "istio-cni", "info")
     assert min(written) == next(iter(written)) == "agentSocket"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
 from installer.config import schema as values
-from installer.config.settings import SettingError, declarations, settings
+from installer.config.settings import SettingError, declarations, parse_settings
 from tests.chart.helm import CHART, PLATFORMS, helm
 from tests.chart.references import WRONG_HUBS, WRONG_TAGS
 from tests.chart.table import README, renewed, schema
@@ -111,7 +111,7 @@ def test_each_value_reaches_its_setting(render: Render) -> None:
 def test_the_agent_parses_what_the_chart_tells_it(render: Render) -> None:
     names = {each.variable: each.name for each in declarations()}
     for cni in ({}, CHANGED, {"healthAddress": "", "excludeNamespaces": []}):
-        settings({names[variable]: text for variable, text in render({"cni": cni}).settings.items()})
+        parse_settings({names[variable]: text for variable, text in render({"cni": cni}).settings.items()})
 
 
 BY_PATTERN = sorted(name for name in AGENTS if "pattern" in OF_CNI[name])

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from installer.config.control_plane import Wanted, wanted
+from installer.config.control_plane import ControlPlaneSpec, read_control_plane
 from installer.config.schema import of_agents, schemas
-from installer.config.settings import declarations, settings
+from installer.config.settings import declarations, parse_settings
 from tests.chart.references import WRONG_HUBS, WRONG_TAGS
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ IN_2019 = (
 )
 
 
-def read(text: str) -> Wanted | tuple[Any, ...]:
-    return wanted(yaml.safe_load(text))
+def read(text: str) -> ControlPlaneSpec | tuple[Any, ...]:
+    return read_control_plane(yaml.safe_load(text))
 
 
 @pytest.mark.parametrize("block", ["values", "unvalidatedValues"])
@@ -61,7 +61,7 @@ def read(text: str) -> Wanted | tuple[Any, ...]:
     ],
 )
 def test_resources_that_no_pod_can_have_are_named(block: str, resources: dict[str, Any], path: str) -> None:
-    found = wanted({"spec": {block: {"cni": {"resources": resources}}}})
+    found = read_control_plane({"spec": {block: {"cni": {"resources": resources}}}})
     assert isinstance(found, tuple)
     assert str(found[0]).startswith(f"spec.{block}.cni.{path}")
 
@@ -76,17 +76,17 @@ def test_an_image_that_there_cannot_be_is_named_wherever_it_is_asked_for(name: s
         "hub": "expected a registry",
     }
     for block in ("values", "unvalidatedValues"):
-        found = wanted({"spec": {block: {"cni": {name: value}}}})
+        found = read_control_plane({"spec": {block: {"cni": {name: value}}}})
         assert isinstance(found, tuple), block
         assert str(found[0]).startswith(f"spec.{block}.cni.{name}: saw {value!r:.80}, {expected[name]}")
-    found = wanted({"spec": {name: value}})
+    found = read_control_plane({"spec": {name: value}})
     assert isinstance(found, tuple)
     assert str(found[0]).startswith(f"spec.{name}: saw {value!r:.80}, {expected[name]}")
 
 
 def test_the_manifest_of_the_guide_is_understood_as_it_is_written() -> None:
     found = read(OF_THE_GUIDE)
-    assert found == Wanted(
+    assert found == ControlPlaneSpec(
         enabled=True,
         namespace="kube-system",
         agents={
@@ -96,19 +96,19 @@ def test_the_manifest_of_the_guide_is_understood_as_it_is_written() -> None:
         },
         daemonset={"hub": "docker.io/istio", "tag": "1.4.1"},
     )
-    assert settings(found.agents).exclude_namespaces[2] == "foo_ns"
+    assert parse_settings(found.agents).exclude_namespaces[2] == "foo_ns"
 
 
 def test_unvalidated_values_win() -> None:
     found = read("spec: {values: {cni: {logLevel: warn}}, unvalidatedValues: {cni: {logLevel: debug, others: 1}}}")
-    assert isinstance(found, Wanted)
+    assert isinstance(found, ControlPlaneSpec)
     assert found.agents == {"log_level": "debug"}
 
 
 def test_an_unvalidated_name_that_nothing_reads_is_noted() -> None:
     cni = "{logLevle: info, logLevel: info, maxUnavailable: 3, agentSocket: /run/x/y.sock}"
     found = read(f"spec: {{unvalidatedValues: {{cni: {cni}}}}}")
-    assert isinstance(found, Wanted)
+    assert isinstance(found, ControlPlaneSpec)
     assert found.agents == {"log_level": "info"}
     alone = "has no effect: it is set by the chart alone: helm upgrade --set cni"
     assert found.notes == (
@@ -119,9 +119,11 @@ def test_an_unvalidated_name_that_nothing_reads_is_noted() -> None:
 
 
 def test_without_a_word_it_is_enabled_and_asks_for_nothing_else() -> None:
-    assert read("spec: {}") == read("kind: x") == Wanted(enabled=True, namespace=None, agents={}, daemonset={})
+    assert (
+        read("spec: {}") == read("kind: x") == ControlPlaneSpec(enabled=True, namespace=None, agents={}, daemonset={})
+    )
     found = read("spec: {cni: {enabled: false}}")
-    assert isinstance(found, Wanted)
+    assert isinstance(found, ControlPlaneSpec)
     assert not found.enabled
 
 
@@ -179,6 +181,6 @@ def test_each_default_is_allowed_by_its_own_schema() -> None:
         "string": str,
     }
     given = {key: typed[each.schema["type"]](each.default) for key, each in agents.items()}
-    found = wanted({"spec": {"values": {"cni": given}}})
-    assert isinstance(found, Wanted), found
-    assert settings(found.agents) == settings()
+    found = read_control_plane({"spec": {"values": {"cni": given}}})
+    assert isinstance(found, ControlPlaneSpec), found
+    assert parse_settings(found.agents) == parse_settings()

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from installer.config.desired import ControlPlane, Orders, orders
-from installer.config.governing import governing
-from installer.config.settings import LogLevel, settings
+from installer.config.active import find_active_control_plane
+from installer.config.desired import ControlPlaneRef, DesiredState, resolve_desired_state
+from installer.config.settings import LogLevel, parse_settings
 from plugin.backend import Backend
 
 pytestmark = pytest.mark.pure
 
-BASE = settings({"exclude_namespaces": "of-the-chart", "cni_bin_dir": "/chart/bin"})
-CHARTS = Orders(BASE)
+BASE = parse_settings({"exclude_namespaces": "of-the-chart", "cni_bin_dir": "/chart/bin"})
+CHARTS = DesiredState(BASE)
 
 
 def resource(name: str = "mesh", created: int = 1, *, going: bool = False, **cni: Any) -> dict[str, Any]:
@@ -26,92 +26,96 @@ def resource(name: str = "mesh", created: int = 1, *, going: bool = False, **cni
 
 
 def test_without_a_resource_the_charts_settings_are_in_force() -> None:
-    assert orders(BASE, [], CHARTS) == CHARTS
+    assert resolve_desired_state(BASE, [], CHARTS) == CHARTS
 
 
 def test_what_a_running_agent_can_change_is_laid_over_the_charts_settings() -> None:
     asked = resource(
         excludeNamespaces=["a", "b"], logLevel="debug", cniConfFileName="10-x.conflist", redirectBackend="nft"
     )
-    made = orders(BASE, [asked], CHARTS)
+    made = resolve_desired_state(BASE, [asked], CHARTS)
     assert made.settings.exclude_namespaces == ("a", "b")
     assert made.settings.log_level is LogLevel.DEBUG
     assert made.settings.cni_conf_file_name == "10-x.conflist"
     assert made.settings.redirect_backend is Backend.NFT
-    assert made.control_plane == ControlPlane("istio-system", "mesh", "uid-of-mesh", 3)
+    assert made.control_plane == ControlPlaneRef("istio-system", "mesh", "uid-of-mesh", 3)
     assert (made.installed, made.reason, made.problems) == (True, "", ())
 
 
 def test_one_that_is_deleted_counts_no_more_where_another_stays() -> None:
     going, stays = resource("old", 1, going=True, logLevel="debug"), resource("young", 2, logLevel="info")
-    made = orders(BASE, [going, stays], CHARTS)
+    made = resolve_desired_state(BASE, [going, stays], CHARTS)
     assert (made.installed, made.settings.log_level) == (True, LogLevel.INFO)
-    assert governing([stays, going]) == stays
-    assert governing([going]) == going
+    assert find_active_control_plane([stays, going]) == stays
+    assert find_active_control_plane([going]) == going
 
 
 def test_one_that_wants_the_agents_elsewhere_changes_nothing() -> None:
-    base = settings({"daemonset": "istio-system/istio-cni-node"})
+    base = parse_settings({"daemonset": "istio-system/istio-cni-node"})
     asked = resource(logLevel="debug")
     asked["spec"]["cni"] = {"components": {"cni": {"namespace": "kube-system"}}, "enabled": False}
-    made = orders(base, [asked], Orders(base))
+    made = resolve_desired_state(base, [asked], DesiredState(base))
     assert (made.settings, made.installed) == (base, True)
     assert str(made.problems[0]).startswith("spec.cni.components.cni.namespace: saw kube-system, expected istio-system")
 
 
 def test_what_leaves_the_resource_goes_back_to_the_charts() -> None:
-    made = orders(BASE, [resource(excludeNamespaces=["a"])], CHARTS)
-    assert orders(BASE, [resource(logLevel="info")], made).settings.exclude_namespaces == ("of-the-chart",)
+    made = resolve_desired_state(BASE, [resource(excludeNamespaces=["a"])], CHARTS)
+    assert resolve_desired_state(BASE, [resource(logLevel="info")], made).settings.exclude_namespaces == (
+        "of-the-chart",
+    )
 
 
 def test_what_needs_another_pod_waits_for_it() -> None:
-    assert orders(BASE, [resource(cniBinDir="/other/bin")], CHARTS).settings == BASE
+    assert resolve_desired_state(BASE, [resource(cniBinDir="/other/bin")], CHARTS).settings == BASE
 
 
 def test_the_oldest_counts_for_everything() -> None:
     young, old = resource("a-young", 2, logLevel="debug"), resource("old", 1, excludeNamespaces=["of-old"])
-    made = orders(BASE, [young, old], CHARTS)
+    made = resolve_desired_state(BASE, [young, old], CHARTS)
     assert made.control_plane is not None
     assert made.control_plane.name == "old"
     assert made.settings.log_level is BASE.log_level
-    assert governing([resource("b"), resource("a")]) == resource("a"), "of two of one second the first by name"
+    assert find_active_control_plane([resource("b"), resource("a")]) == resource("a"), (
+        "of two of one second the first by name"
+    )
 
 
 @pytest.mark.parametrize("wrong", [{"logLevel": "loud"}, {"excludeNamespace": ["a"]}, {"excludeNamespaces": ["A"]}])
 def test_a_wrong_resource_changes_nothing(wrong: dict[str, Any]) -> None:
-    good = orders(BASE, [resource(excludeNamespaces=["good"])], CHARTS)
-    made = orders(BASE, [resource(**wrong)], good)
+    good = resolve_desired_state(BASE, [resource(excludeNamespaces=["good"])], CHARTS)
+    made = resolve_desired_state(BASE, [resource(**wrong)], good)
     assert (made.settings, made.installed, made.control_plane) == (good.settings, True, good.control_plane)
     assert made.problems[0].path.startswith(f"spec.values.cni.{next(iter(wrong))}")
-    assert orders(BASE, [resource(excludeNamespaces=["good"])], made) == good
+    assert resolve_desired_state(BASE, [resource(excludeNamespaces=["good"])], made) == good
 
 
 def test_enabled_false_takes_the_plugin_out_and_true_puts_it_back() -> None:
     off = resource(logLevel="debug")
     off["spec"]["cni"] = {"enabled": False}
-    made = orders(BASE, [off], CHARTS)
+    made = resolve_desired_state(BASE, [off], CHARTS)
     assert (made.installed, made.reason) == (False, "IstioControlPlane istio-system/mesh says enabled: false")
     assert made.settings.log_level is LogLevel.DEBUG
-    assert orders(BASE, [resource()], made).installed
+    assert resolve_desired_state(BASE, [resource()], made).installed
 
 
 @pytest.mark.parametrize("wrong", [{}, {"logLevel": "loud"}])
 def test_one_that_is_being_deleted_takes_the_plugin_out(wrong: dict[str, Any]) -> None:
-    good = orders(BASE, [resource(excludeNamespaces=["good"])], CHARTS)
-    made = orders(BASE, [resource(going=True, **wrong)], good)
+    good = resolve_desired_state(BASE, [resource(excludeNamespaces=["good"])], CHARTS)
+    made = resolve_desired_state(BASE, [resource(going=True, **wrong)], good)
     assert (made.installed, made.settings) == (False, good.settings)
     assert made.control_plane == good.control_plane
 
 
 def test_and_it_stays_out_when_that_is_gone_until_there_is_another() -> None:
-    good = orders(BASE, [resource()], CHARTS)
-    gone = orders(BASE, [], good)
+    good = resolve_desired_state(BASE, [resource()], CHARTS)
+    gone = resolve_desired_state(BASE, [], good)
     assert (gone.installed, gone.reason) == (False, "IstioControlPlane istio-system/mesh is deleted")
-    assert orders(BASE, [], gone) == gone
-    assert orders(BASE, [resource("other")], gone).installed
+    assert resolve_desired_state(BASE, [], gone) == gone
+    assert resolve_desired_state(BASE, [resource("other")], gone).installed
 
 
 def test_when_the_oldest_goes_the_next_one_counts() -> None:
     both = [resource("old"), resource("young", 2, excludeNamespaces=["of-young"])]
-    made = orders(BASE, both[1:], orders(BASE, both, CHARTS))
+    made = resolve_desired_state(BASE, both[1:], resolve_desired_state(BASE, both, CHARTS))
     assert (made.installed, made.settings.exclude_namespaces) == (True, ("of-young",))

@@ -15,9 +15,9 @@ from installer.config.settings import (
     RepairMode,
     SettingError,
     Settings,
+    build_entry,
     declarations,
-    entry,
-    settings,
+    parse_settings,
     table,
 )
 from installer.main import main
@@ -38,7 +38,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_flags_and_environment_all_have_their_defaults() -> None:
-    assert parsed() == settings()
+    assert parsed() == parse_settings()
     assert parsed().exclude_namespaces == ("istio-system", "kube-system")
     assert parsed().log_level is LogLevel.WARN
     assert parsed().cni_conf_file_name is None
@@ -130,7 +130,7 @@ def test_an_empty_variable_is_an_empty_value(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_bad_value_is_named_with_what_was_seen_and_expected(name: str, text: str, expected: str) -> None:
     flag = "--" + name.replace("_", "-")
     with pytest.raises(SettingError) as error:
-        settings({name: text})
+        parse_settings({name: text})
     assert flag in str(error.value)
     assert "saw " in str(error.value)
     assert expected in str(error.value)
@@ -140,11 +140,11 @@ def test_a_bad_value_is_named_with_what_was_seen_and_expected(name: str, text: s
 
 def test_a_setting_that_does_not_exist_is_refused() -> None:
     with pytest.raises(SettingError, match="cni_bin_dirs"):
-        settings({"cni_bin_dirs": "/x"})
+        parse_settings({"cni_bin_dirs": "/x"})
 
 
 def test_the_entry_begins_with_the_socket_as_the_runtime_hands_it_on() -> None:
-    made = entry(settings({"agent_socket": "/x/a.sock"}))
+    made = build_entry(parse_settings({"agent_socket": "/x/a.sock"}))
     assert next(iter(made)) == min(made) == "agentSocket"
     as_libcni_writes_it = json.dumps(made, sort_keys=True, separators=(",", ":"))
     assert as_libcni_writes_it.startswith('{"agentSocket":"/x/a.sock",')

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.agent.reconciler import Node as Reconciled
-from installer.config.desired import Orders
+from installer.config.desired import DesiredState
 from installer.host.uninstall import uninstall
 from tests.agent.test_primaries import look, take_turn
 from tests.cniconfig.primaries import PRIMARIES
@@ -42,7 +42,7 @@ def has_loaded(node: Node, types: list[str]) -> bool:
 @pytest.mark.parametrize("turns", PRIMARIES.values(), ids=PRIMARIES)
 def test_containerd_loads_the_primary_and_the_plugin(node: Node, tmp_path: Path, turns: Sequence[Turn]) -> None:
     disk = NodeOnDisk.make(tmp_path, cni_conf_dir=str(node.conf_dir))
-    agent = Reconciled(lambda: Orders(disk.settings), lambda: True)
+    agent = Reconciled(lambda: DesiredState(disk.settings), lambda: True)
     for turn in turns:
         take_turn(node.conf_dir, turn)
         look(agent, turn)

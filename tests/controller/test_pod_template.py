@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.config.control_plane import Wanted, wanted
+from installer.config.control_plane import ControlPlaneSpec, read_control_plane
 from installer.controller import field_ownership, pod_template
 from installer.controller.pod_template import CHART_VALUES, RESOURCE_VALUES, RolloutError, is_fulfilled, wish
 from installer.kube.names import CONTROLLER, PARKED
@@ -35,13 +35,13 @@ CHARTS_NOTE = ("f:metadata", "f:annotations", f"f:{CHART_VALUES}")
 OF_OTHERS = {"logLevel": "debug", "psp_cluster_role": "lenient", "excludeNamespaces": ["a"], "repairMode": "none"}
 
 
-def asks(**cni: Any) -> Wanted:
-    read = wanted(resource(values={"cni": cni}))
-    assert isinstance(read, Wanted)
+def asks(**cni: Any) -> ControlPlaneSpec:
+    read = read_control_plane(resource(values={"cni": cni}))
+    assert isinstance(read, ControlPlaneSpec)
     return read
 
 
-def template(of: Wanted | None, *, parked: bool = False) -> dict[str, Any]:
+def template(of: ControlPlaneSpec | None, *, parked: bool = False) -> dict[str, Any]:
     made: dict[str, Any] = wish(daemonset(), of, parked=parked).manifest(daemonset())["spec"]["template"]
     return made
 
@@ -154,7 +154,7 @@ def test_parked_no_node_fits_and_then_again_those_that_did() -> None:
 @pytest.mark.parametrize("of", [None, asks(**ASKED)], ids=["chart", "resource"])
 @pytest.mark.parametrize("parked", [False, True])
 def test_nothing_is_to_be_written_where_all_is_there_and_something_where_anything_is_not(
-    of: Wanted | None, parked: bool
+    of: ControlPlaneSpec | None, parked: bool
 ) -> None:
     wished = wish(daemonset(), of, parked=parked)
     assert not is_fulfilled(daemonset(), wished)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.config.desired import ControlPlane, Orders
-from installer.config.settings import LogLevel, Settings, settings
+from installer.config.desired import ControlPlaneRef, DesiredState
+from installer.config.settings import LogLevel, Settings, parse_settings
 from installer.host.checkpoint import load, save
 from installer.host.socket_dir import require_own
 from installer.host.uninstall import uninstall
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kernel
 
-MESH = ControlPlane("istio-system", "mesh", "uid", 3)
+MESH = ControlPlaneRef("istio-system", "mesh", "uid", 3)
 
 
 @pytest.fixture
 def base(tmp_path: Path) -> Settings:
-    return settings({"agent_socket": str(tmp_path / "agent.sock"), "exclude_namespaces": "of-the-chart"})
+    return parse_settings({"agent_socket": str(tmp_path / "agent.sock"), "exclude_namespaces": "of-the-chart"})
 
 
-def changed(base: Settings, *namespaces: str) -> Orders:
+def changed(base: Settings, *namespaces: str) -> DesiredState:
     changes = (("log_level", "debug"), ("exclude_namespaces", ",".join(namespaces)))
     now = replace(base, log_level=LogLevel.DEBUG, exclude_namespaces=namespaces)
-    return Orders(now, False, "istio-system/mesh says enabled: false", MESH, changes=changes)
+    return DesiredState(now, False, "istio-system/mesh says enabled: false", MESH, changes=changes)
 
 
-def saved_by_an_earlier_build(desired: Orders) -> None:
+def saved_by_an_earlier_build(desired: DesiredState) -> None:
     save(desired)
     folder = desired.settings.agent_socket.parent
     (folder / "checkpoint.json").rename(folder / "orders.json")
 
 
 def test_without_a_checkpoint_the_charts_settings_are_in_force(base: Settings) -> None:
-    assert load(base) == Orders(base)
+    assert load(base) == DesiredState(base)
 
 
 def test_what_is_saved_is_loaded_over_the_settings_of_the_next_chart(base: Settings, tmp_path: Path) -> None:
@@ -50,7 +50,9 @@ def test_what_is_saved_is_loaded_over_the_settings_of_the_next_chart(base: Setti
     save(desired)
     assert (tmp_path / "checkpoint.json").stat().st_mode & 0o777 == 0o600
     assert load(base) == desired
-    later = settings({"agent_socket": str(base.agent_socket), "ipv6": "never", "exclude_namespaces": "of-the-next"})
+    later = parse_settings(
+        {"agent_socket": str(base.agent_socket), "ipv6": "never", "exclude_namespaces": "of-the-next"}
+    )
     loaded = load(later)
     assert (loaded.settings.ipv6.value, loaded.settings.exclude_namespaces) == ("never", ("a", "b"))
 
@@ -91,4 +93,4 @@ def test_a_checkpoint_that_does_not_parse_counts_as_absent(
     base: Settings, tmp_path: Path, name: str, content: bytes
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    assert load(base) == Orders(base)
+    assert load(base) == DesiredState(base)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.agent.reconciler import Node
-from installer.config.desired import Orders
-from installer.config.settings import entry
+from installer.config.desired import DesiredState
+from installer.config.settings import build_entry
 from installer.host.files import Directory
 from installer.host.references import DEPTH, MOST_NAMES, names_plugin, references
 from tests.host.test_uninstall import uninstall
@@ -158,11 +158,11 @@ def test_uninstall_leaves_it_says_why_and_takes_it_later(node: NodeOnDisk) -> No
 
 
 def test_an_agent_that_is_told_to_take_all_out_does_so_once_nothing_names_it(node: NodeOnDisk) -> None:
-    orders = [Orders(node.settings)]
+    orders = [DesiredState(node.settings)]
     reconciled = Node(lambda: orders[-1], lambda: True)
     settle(reconciled)
     own = copied(node)
-    orders.append(Orders(node.settings, installed=False, reason="spec.cni.enabled is false"))
+    orders.append(DesiredState(node.settings, installed=False, reason="spec.cni.enabled is false"))
     state = settle(reconciled)
     assert (state.removed, state.reason) == (True, None)
     assert str(own) in state.stays
@@ -177,6 +177,8 @@ def test_an_agent_that_is_told_to_take_all_out_does_so_once_nothing_names_it(nod
 def test_the_entry_in_two_files_that_are_ours_holds_nothing(node: NodeOnDisk) -> None:
     node.install()
     other = json.loads(PRIMARY)
-    (node.conf / "20-b.conflist").write_text(json.dumps(other | {"plugins": [*other["plugins"], entry(node.settings)]}))
+    (node.conf / "20-b.conflist").write_text(
+        json.dumps(other | {"plugins": [*other["plugins"], build_entry(node.settings)]})
+    )
     assert uninstall(node).exit_code == 0
     assert not node.plugin.exists()

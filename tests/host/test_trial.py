@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.agent.reconciler import Node, UnusableError
-from installer.config.desired import Orders
+from installer.config.desired import DesiredState
 from installer.host import trial
 from installer.host.files import Access, Directory
 from tests.support.call import FROZEN
@@ -109,7 +109,7 @@ def test_a_file_system_that_keeps_no_permissions_is_named_and_not_written_to_aga
         written.append(name)
 
     monkeypatch.setattr(Directory, "write", as_vfat_does)
-    reconciled = Node(lambda: Orders(node.settings), lambda: True)
+    reconciled = Node(lambda: DesiredState(node.settings), lambda: True)
     for _ in range(5):
         with pytest.raises(UnusableError, match="saw mode 644 of 0:0 after it was written, expected 755"):
             reconciled.reconcile_once(full=False)

@@ -13,8 +13,8 @@ import pytest
 
 from installer.agent.node_reporter import NodeResource
 from installer.agent.node_status import Seen
-from installer.config.desired import Orders
-from installer.config.settings import settings
+from installer.config.desired import DesiredState
+from installer.config.settings import parse_settings
 from installer.fleet.state import Condition, NodeState
 from installer.kube.client import ApiServer
 from installer.kube.events import Events
@@ -91,7 +91,11 @@ def test_each_agent_reports_what_the_netns_hold(cluster: Cluster, node: Node, re
 
 async def test_what_is_counted_first_is_written_at_once(cluster: Cluster, node: Node, served: Path) -> None:
     apply(cluster, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}})
-    orders, capability, counted = Orders(settings({"node_name": node.name})), Capability(Backend.NFT), [None, 7]
+    orders, capability, counted = (
+        DesiredState(parse_settings({"node_name": node.name})),
+        Capability(Backend.NFT),
+        [None, 7],
+    )
 
     def look() -> Seen:
         conditions = [Condition("installed", None)]

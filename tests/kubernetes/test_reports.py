@@ -15,8 +15,8 @@ from installer.agent.control_planes import ControlPlanes
 from installer.agent.node_reporter import NodeResource
 from installer.agent.node_status import Seen
 from installer.config.control_plane import GROUP, KIND, VERSION
-from installer.config.desired import ControlPlane, Orders
-from installer.config.settings import settings
+from installer.config.desired import ControlPlaneRef, DesiredState
+from installer.config.settings import parse_settings
 from installer.fleet.state import Condition, NodeState
 from installer.kube.client import ApiServer
 from installer.kube.events import Events
@@ -88,7 +88,7 @@ async def test_what_flips_is_written_less_and_less_and_the_last_state_in_the_end
     cluster.kubectl(
         "create", "--filename=-", text=json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}})
     )
-    orders, well = Orders(settings({"node_name": node.name})), True
+    orders, well = DesiredState(parse_settings({"node_name": node.name})), True
 
     def look() -> Seen:
         nonlocal well
@@ -157,7 +157,9 @@ async def test_how_large_the_cluster_is_is_heard_from_the_resource_and_changes_n
 async def test_the_first_report_is_not_spread_as_the_startup_taint_waits_for_it(
     cluster: Cluster, node: Node, served: Path
 ) -> None:
-    orders = Orders(settings({"node_name": node.name}), control_plane=ControlPlane("default", "mesh", "its-uid", 1))
+    orders = DesiredState(
+        parse_settings({"node_name": node.name}), control_plane=ControlPlaneRef("default", "mesh", "its-uid", 1)
+    )
     state = NodeState(installed=True, reason=None, conflist="10-k8s.conflist", digest="0" * 64)
     capability, api = Capability(Backend.NFT), ApiServer(served)
     seen = Seen("0.1.0", orders, state, (capability,), capability, [Condition("installed", None)], redirected=0)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from installer.agent.cluster import Cluster
 from installer.agent.node_reporter import SPREAD
 from installer.agent.node_status import Seen
-from installer.config.desired import Orders
-from installer.config.settings import settings
+from installer.config.desired import DesiredState
+from installer.config.settings import parse_settings
 from installer.fleet.state import Condition, NodeState
 from installer.pods.cluster import NodePods
 from plugin.backend import Backend, Capability
@@ -56,8 +56,8 @@ class SimulatedAgent:
     def __init__(self, node: str, client: Client, habits: Habits) -> None:
         self.name = node
         self._start_within = habits.start_within
-        told = settings({"node_name": node, "daemonset": DAEMONSET})
-        self._orders = Orders(told)
+        told = parse_settings({"node_name": node, "daemonset": DAEMONSET})
+        self._orders = DesiredState(told)
         self._pods = NodePods(node, None)
         self._pods._api = Api(client)
         self._pods._watch = Watch(self._pods._watch, client)
@@ -91,7 +91,7 @@ class SimulatedAgent:
         """How many pods it knows."""
         return self._pods.count
 
-    def _apply(self, orders: Orders) -> None:
+    def _apply(self, orders: DesiredState) -> None:
         self._orders = orders
         if orders.control_plane:
             self.applied.setdefault(orders.control_plane.generation, time.monotonic())

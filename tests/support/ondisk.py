@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from installer.agent.reconciler import Node, Reconciler
-from installer.config.desired import Orders
-from installer.config.settings import Settings, entry, settings
+from installer.config.desired import DesiredState
+from installer.config.settings import Settings, build_entry, parse_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -56,7 +56,7 @@ class NodeOnDisk:
             "plugin_file": str(root / "image-plugin"),
             "agent_socket": str(root / "run" / "agent.sock"),
         }
-        return cls(root, settings(paths | texts))
+        return cls(root, parse_settings(paths | texts))
 
     @property
     def bin(self) -> Path:
@@ -80,11 +80,11 @@ class NodeOnDisk:
     def has_entry(self, name: str) -> bool:
         """Tell whether a list's last plugin, and no other, is the agent's."""
         plugins = json.loads((self.conf / name).read_bytes())["plugins"]
-        return [p for p in plugins if p["type"] == "istio-cni"] == [plugins[-1]] == [entry(self.settings)]
+        return [p for p in plugins if p["type"] == "istio-cni"] == [plugins[-1]] == [build_entry(self.settings)]
 
     def install(self, *, serving: bool = True) -> Node:
         """Look until there is nothing left to do."""
-        node = Node(lambda: Orders(self.settings), lambda: serving)
+        node = Node(lambda: DesiredState(self.settings), lambda: serving)
         settle(node)
         return node
 
@@ -134,11 +134,11 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(
-    on: Settings | Callable[[], Orders], serving: Callable[[], bool] = lambda: True
+    on: Settings | Callable[[], DesiredState], serving: Callable[[], bool] = lambda: True
 ) -> AsyncIterator[Running]:
     """Run a reconciler for the time of a block."""
     run = Running()
-    orders = on if callable(on) else lambda: Orders(on)
+    orders = on if callable(on) else lambda: DesiredState(on)
     run.reconciler = Reconciler(orders, serving, run.tell)
     stop = asyncio.Event()
     task = asyncio.create_task(run.reconciler.run(stop))

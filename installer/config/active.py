@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-def governing(resources: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def find_active_control_plane(resources: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Find the resource that counts; one that is being deleted counts until it is gone, if there is no other.
 
     Args:
@@ -20,10 +20,10 @@ def governing(resources: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | Non
     Returns:
         One of them; None if there is none.
     """
-    return min(resources, key=lambda each: (is_going(each), _age(each)), default=None)
+    return min(resources, key=lambda each: (is_being_deleted(each), _age(each)), default=None)
 
 
-def is_going(resource: Mapping[str, Any]) -> bool:
+def is_being_deleted(resource: Mapping[str, Any]) -> bool:
     """Tell whether a resource is being deleted."""
     return bool(resource["metadata"].get("deletionTimestamp"))
 
