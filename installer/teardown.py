@@ -11,7 +11,9 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.kube.client import METADATA, ApiError, ApiServer
+from installer.kube.api_error import ApiError
+from installer.kube.backoff import Backoff
+from installer.kube.client import METADATA, ApiClient
 from installer.kube.names import DAEMONSET
 from installer.terminal.printable import say
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 LOOK_EVERY = 2.0  # seconds between two lists of the pods
 IN_A_SECOND = 500  # pods: of many the list comes less often
 NAMED = 20  # nodes, in a message
+OURS = {"labelSelector": f"k8s-app={DAEMONSET}"}
 
 
 class AgentPod(NamedTuple):
@@ -65,21 +68,24 @@ async def teardown(namespace: str, kubeconfig: Path | None, deadline: float) -> 
     Returns:
         The exit status: 0 if all have ended but those on nodes whose kubelet does not answer, which are named.
     """
-    api = ApiServer(kubeconfig)
+    api = ApiClient(kubeconfig)
     try:
         return await _teardown(api, namespace, deadline)
     finally:
         await api.close()
 
 
-async def _teardown(api: ApiServer, namespace: str, deadline: float) -> int:
+async def _teardown(api: ApiClient, namespace: str, deadline: float) -> int:
     progress, left, is_deleted = Progress(deadline, time.monotonic()), -1, False
     pods: list[AgentPod] = []
     reason = ""
+    backoff = Backoff(LOOK_EVERY)
     while True:
         try:
             is_deleted = is_deleted or await _delete(api, namespace)
             pods, reason = await _pods(api, namespace), ""
+            backoff.reset()
+            pause = max(LOOK_EVERY, len(pods) / IN_A_SECOND)
             if not pods:
                 say("all agents have ended")
                 return 0
@@ -87,6 +93,7 @@ async def _teardown(api: ApiServer, namespace: str, deadline: float) -> int:
                 left = len(pods)
                 say(f"waiting for {_agents(left)} to take the plugin out and end")
         except ApiError as error:
+            pause = backoff.next(error.retry_after)
             if str(error) != reason:
                 reason = str(error)
                 say(f"trying again: {reason}", err=True)
@@ -96,10 +103,10 @@ async def _teardown(api: ApiServer, namespace: str, deadline: float) -> int:
                 say(f"{seen}: {reason}", err=True)
                 return 1
             return await _give_up(api, namespace, pods, seen)
-        await asyncio.sleep(max(LOOK_EVERY, len(pods) / IN_A_SECOND))
+        await asyncio.sleep(pause)
 
 
-async def _delete(api: ApiServer, namespace: str) -> bool:
+async def _delete(api: ApiClient, namespace: str) -> bool:
     """Delete the DaemonSet so that it stays until its pods have ended; True if it is gone or going."""
     path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{DAEMONSET}"
     found = await api.get(path)
@@ -112,15 +119,13 @@ async def _delete(api: ApiServer, namespace: str) -> bool:
     return True
 
 
-async def _pods(api: ApiServer, namespace: str) -> list[AgentPod]:
-    found: Any = await api.get(
-        f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": f"k8s-app={DAEMONSET}"}, METADATA
-    )
-    listed = [each["metadata"] for each in found["items"] or ()]
-    return [AgentPod(each["name"], each["uid"], bool(each.get("deletionTimestamp"))) for each in listed]
+async def _pods(api: ApiClient, namespace: str) -> list[AgentPod]:
+    listed = api.list_objects(_pods_of(namespace), OURS, METADATA)
+    metadata = [each["metadata"] async for each in listed]
+    return [AgentPod(each["name"], each["uid"], bool(each.get("deletionTimestamp"))) for each in metadata]
 
 
-async def _give_up(api: ApiServer, namespace: str, pods: list[AgentPod], seen: str) -> int:
+async def _give_up(api: ApiClient, namespace: str, pods: list[AgentPod], seen: str) -> int:
     """Say what is not done, and whether the uninstall may go on without it."""
     untold = sum(not each.is_going for each in pods)
     if untold:
@@ -140,15 +145,18 @@ async def _give_up(api: ApiServer, namespace: str, pods: list[AgentPod], seen: s
     return 0
 
 
-async def _nodes(api: ApiServer, namespace: str, pods: list[AgentPod]) -> list[str]:
+async def _nodes(api: ApiClient, namespace: str, pods: list[AgentPod]) -> list[str]:
     """Name the nodes of pods; where that cannot be asked, the pods."""
-    query = {"labelSelector": f"k8s-app={DAEMONSET}", "limit": str(NAMED)}
     try:
-        found: Any = await api.get(f"/api/v1/namespaces/{namespace}/pods", query)
+        found: Any = await api.get(_pods_of(namespace), OURS | {"limit": str(NAMED)})
         names = sorted(each["spec"].get("nodeName") or each["metadata"]["name"] for each in found["items"] or ())
     except ApiError:
         names = sorted(each.name for each in pods)
     return [*_some(names, len(pods))]
+
+
+def _pods_of(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/pods"
 
 
 def _some(names: list[str], count: int) -> Iterator[str]:

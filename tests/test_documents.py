@@ -12,7 +12,7 @@ import pytest
 
 from installer import documents
 from installer.documents import DEEPEST, from_json, from_yaml, read_file
-from installer.kube.client import CredentialsError, credentials
+from installer.kube.credentials import CredentialsError, credentials
 from plugin.pod import ManifestError
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from installer.agent.node_reporter import NodeResource
 from installer.agent.shutdown import Whose, why_to_take_out
 from installer.config.desired import DesiredState, resolve_desired_state
 from installer.host.checkpoint import load, save
-from installer.kube.client import ApiError, ApiServer
+from installer.kube.api_error import ApiError
+from installer.kube.client import ApiClient
 from installer.kube.events import Events
 from installer.kube.names import cleaning_command
 from plugin.pod import ManifestError, Pod
@@ -46,7 +47,7 @@ class Cluster:
         """
         self._settings = settings
         self._apply = apply
-        self._api = ApiServer(settings.kubeconfig)
+        self._api = ApiClient(settings.kubeconfig)
         self._control_planes = ControlPlanes(self._api, settings.kubeconfig, self._hear)
         self._events = Events(self._api, settings.node_name)
         planes = self._control_planes

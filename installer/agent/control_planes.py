@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.aio import wait
 from installer.config.control_plane import GROUP, PLURAL, VERSION
-from installer.kube.client import ApiError
+from installer.kube.api_error import ApiError
 from installer.kube.informer import ClusterWatch, Watched, pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from installer.kube.client import ApiServer
+    from installer.kube.client import ApiClient
     from installer.kube.kopf import kopf
 
 LIST_EVERY = 600.0  # seconds between two lists, and at most as much again by chance
@@ -38,7 +38,7 @@ class ControlPlanes:
     """All of the cluster's, as far as they matter to a node."""
 
     def __init__(
-        self, api: ApiServer, kubeconfig: Path | None, on_change: Callable[[], None], *, list_every: float = LIST_EVERY
+        self, api: ApiClient, kubeconfig: Path | None, on_change: Callable[[], None], *, list_every: float = LIST_EVERY
     ) -> None:
         """Prepare; `run` begins.
 
@@ -87,7 +87,7 @@ class ControlPlanes:
                 tries, self._reason = 0, ""
             except ApiError as error:
                 tries += 1
-                seconds = max(pause(tries), error.after)
+                seconds = max(pause(tries), error.retry_after)
                 if str(error) != self._reason:
                     self._reason = str(error)
                     _log.warning(

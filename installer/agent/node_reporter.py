@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from installer.agent.node_status import INVALID_SETTINGS, left_behind, status
-from installer.kube.client import ApiError
+from installer.kube.api_error import ApiError
 from installer.kube.names import NODES, NODES_KIND, NODES_VERSION, REDIRECTING, cleaning_command
 from installer.ratelimit.limiter import REPORTS, RateLimiter
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from installer.agent.node_status import Seen
     from installer.config.settings import Settings
-    from installer.kube.client import ApiServer
+    from installer.kube.client import ApiClient
     from installer.kube.events import Events
     from installer.ratelimit.limiter import Limits
 
@@ -46,7 +46,7 @@ class NodeResource:
     def __init__(
         self,
         node_name: str,
-        api: ApiServer,
+        api: ApiClient,
         events: Events,
         look: Callable[[], Seen],
         *,
@@ -101,7 +101,7 @@ class NodeResource:
                 self._say(str(error))
                 pause = RETRIES[min(failures, len(RETRIES) - 1)]
                 failures += 1
-                await asyncio.sleep(max(pause, error.after) * random.uniform(1, 2))  # noqa: S311
+                await asyncio.sleep(max(pause, error.retry_after) * random.uniform(1, 2))  # noqa: S311
 
     @property
     def spread(self) -> float:

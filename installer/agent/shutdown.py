@@ -14,7 +14,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.fleet import selection
-from installer.kube.client import METADATA, ApiError
+from installer.kube.api_error import ApiError
+from installer.kube.client import METADATA
 from installer.kube.names import PARKED
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from installer.config.settings import DaemonSet
     from installer.fleet.selection import Selection
-    from installer.kube.client import ApiServer
+    from installer.kube.client import ApiClient
 
 # Seconds from SIGTERM to the end of the process, of the 30 that the kubelet gives; and by when each step on the way has ended.
 # What a step leaves of its time is the next one's.
@@ -53,7 +54,7 @@ class _Answer(NamedTuple):
     final: bool = False
 
 
-async def why_to_take_out(api: ApiServer, whose: Whose, until: float, remedy: str = "") -> str:
+async def why_to_take_out(api: ApiClient, whose: Whose, until: float, remedy: str = "") -> str:
     """Ask whether the DaemonSet still wants an agent on this node.
 
     Args:
@@ -84,14 +85,14 @@ async def why_to_take_out(api: ApiServer, whose: Whose, until: float, remedy: st
     return ""
 
 
-async def _ask(api: ApiServer, whose: Whose) -> _Answer:
+async def _ask(api: ApiClient, whose: Whose) -> _Answer:
     answer = await _of_daemonset(api, whose)
     if answer.why:
         await _require_own_cluster(api, whose)
     return answer
 
 
-async def _of_daemonset(api: ApiServer, whose: Whose) -> _Answer:
+async def _of_daemonset(api: ApiClient, whose: Whose) -> _Answer:
     namespace, name = whose.daemonset
     named = f"DaemonSet {namespace}/{name}"
     found = await api.get(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}")
@@ -133,7 +134,7 @@ def _of_selection(selected: Selection, named: str, node_name: str, labels: Mappi
     return _Answer(f"{named} does not select this node, by its node affinity or nodeName")
 
 
-async def _require_own_cluster(api: ApiServer, whose: Whose) -> None:
+async def _require_own_cluster(api: ApiClient, whose: Whose) -> None:
     """See that the API server is that of this agent: one whose etcd is empty, or restored, says of everything that it is gone.
 
     Raises:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from installer.config.control_plane import GROUP, PLURAL, VERSION
 from installer.controller.client import POD_LABELS
 from installer.controller.finalizer import FINALIZER
+from installer.kube.credentials import Login
 from installer.kube.informer import FAREWELL, PAUSES, SILENCE, WORKER_SECONDS
 from installer.kube.kopf import kopf
-from installer.kube.login import Login
 from installer.kube.names import CONTROLLER, DAEMONSET, NODES
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from installer.ratelimit.limiter import EVENTS as SAME_EVENTS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from installer.kube.client import ApiServer
+    from installer.kube.client import ApiClient
 
 LONGEST_NOTE = 1024  # characters that the API takes
 
@@ -25,7 +25,7 @@ LONGEST_NOTE = 1024  # characters that the API takes
 class Events:
     """Those of one agent."""
 
-    def __init__(self, api: ApiServer, node_name: str) -> None:
+    def __init__(self, api: ApiClient, node_name: str) -> None:
         """Prepare.
 
         Args:

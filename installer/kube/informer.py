@@ -19,8 +19,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from installer.aio import wait
+from installer.kube.credentials import Login
 from installer.kube.kopf import kopf
-from installer.kube.login import Login
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,10 +7,11 @@ import logging
 import re
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from installer.aio import wait
-from installer.kube.client import METADATA, PODS_PATIENCE, ApiError, ApiServer
+from installer.kube.api_error import ApiError
+from installer.kube.client import METADATA, PODS_PATIENCE, ApiClient
 from installer.kube.informer import ClusterWatch, Watched, pause
 from plugin.pod import ManifestError, Pod, PodsUnavailable
 
@@ -42,7 +43,7 @@ class NodePods:
         """
         self._node_name = node_name
         self._compare_every = compare_every
-        self._api = ApiServer(kubeconfig)
+        self._api = ApiClient(kubeconfig)
         watched = Watched("", "v1", "pods", _selector(node_name))
         self._watch = ClusterWatch(watched, kubeconfig, _trimmed, self._hear)
         self._pods: dict[
@@ -156,7 +157,7 @@ class NodePods:
                     self._watch.end()  # its connection leads nowhere, or it has lost something: start anew
                 self._known |= not missing
             except PodsUnavailable as error:
-                missing, after = 1, error.after if isinstance(error, ApiError) else 0.0
+                missing, after = 1, error.retry_after if isinstance(error, ApiError) else 0.0
                 self._reason = str(error)
             tries = tries + 1 if missing else 0
             await wait(self._compare_now, max(pause(tries), after) if missing else self._compare_every)
@@ -182,18 +183,9 @@ class NodePods:
 
     async def _list(self) -> set[str]:
         """Ask for the uids of all pods of this node, as they are now."""
-        query = {"fieldSelector": _selector(self._node_name), "limit": str(AT_ONCE)}
-        uids: set[str] = set()
-        while True:
-            page: Any = await self._api.get("/api/v1/pods", query, METADATA)
-            try:
-                uids |= {item["metadata"]["uid"] for item in page["items"] or ()}  # of none it makes null
-                following = page["metadata"].get("continue")
-            except (LookupError, TypeError, AttributeError) as error:
-                raise PodsUnavailable(f"the API server's answer is no list of pods: {page!s:.120}") from error
-            if not following:
-                return uids
-            query["continue"] = following
+        query = {"fieldSelector": _selector(self._node_name)}
+        listed = self._api.list_objects("/api/v1/pods", query, METADATA, page=AT_ONCE)
+        return {each["metadata"]["uid"] async for each in listed}
 
     def _uids(self) -> set[str]:
         return {uid for same_name in self._pods.values() for uid in same_name}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.kube import client
-from installer.kube.client import CredentialsError, credentials
+from installer.kube import credentials as module
+from installer.kube.credentials import CredentialsError, credentials
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ def service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the kubelet mounts into a pod, and sets in its environment."""
     (tmp_path / "token").write_text("first\n")
     (tmp_path / "ca.crt").write_text("")
-    monkeypatch.setattr(client, "SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setattr(module, "SERVICE_ACCOUNT", tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     return tmp_path
@@ -84,7 +84,10 @@ def test_data_in_a_kubeconfig_wins_over_files(tmp_path: Path) -> None:
         ({"current-context": "y"}, "KeyError: 'y', expected a kubeconfig with a current-context"),
         ({"clusters": []}, "KeyError: 'c'"),
         ({"users": None}, "TypeError"),
-        ({"users": [{"name": "u", "user": {"exec": {"command": "aws"}}}]}, "user u logs in by exec, expected a token"),
+        (
+            {"users": [{"name": "u", "user": {"exec": {"command": "aws"}}}]},
+            "user u logs in with exec, expected a token",
+        ),
     ],
 )
 def test_a_kubeconfig_that_cannot_be_used_is_named_with_what_it_lacks(

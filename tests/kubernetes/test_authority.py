@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.kube.client import ApiError, ApiServer
+from installer.kube.api_error import ApiError
+from installer.kube.client import ApiClient
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +47,7 @@ def held_against(authority: Path, cluster: Cluster, kubeconfig: Path, folder: Pa
 async def test_it_is_read_anew_when_its_file_is(cluster: Cluster, kubeconfig: Path, tmp_path: Path) -> None:
     authority = tmp_path / "ca.crt"
     shutil.copy(another_authority(tmp_path), authority)
-    api = ApiServer(held_against(authority, cluster, kubeconfig, tmp_path))
+    api = ApiClient(held_against(authority, cluster, kubeconfig, tmp_path))
     try:
         with pytest.raises(ApiError, match="certificate verify failed"):
             await api.get("/api/v1/pods")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from installer.kube.client import credentials
+from installer.kube.credentials import credentials
 from installer.pods.cluster import NodePods
 from plugin.pod import PodsUnavailable
 from tests.kubernetes.busy import BusyServer

@@ -16,7 +16,7 @@ from installer.agent.node_status import Seen
 from installer.config.desired import DesiredState
 from installer.config.settings import parse_settings
 from installer.fleet.state import Condition, NodeState
-from installer.kube.client import ApiServer
+from installer.kube.client import ApiClient
 from installer.kube.events import Events
 from plugin.backend import Backend, Capability
 from tests.kubernetes.conftest import SOON, apply, ready, report
@@ -101,7 +101,7 @@ async def test_what_is_counted_first_is_written_at_once(cluster: Cluster, node: 
         conditions = [Condition("installed", None)]
         return Seen("0.1.0", orders, WELL, (capability,), capability, conditions, redirected=counted[0])
 
-    api = ApiServer(served)
+    api = ApiClient(served)
     running = asyncio.create_task(NodeResource(node.name, api, Events(api, node.name), look).run())
     try:
         await eventually(lambda: report(cluster, node).get("pods", {}).get("redirected") == 0, SOON, "it reports")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from installer.kube.client import ApiError, ApiServer
+from installer.kube.api_error import ApiError
+from installer.kube.client import ApiClient
 from tests.kubernetes.conftest import SOON
 from tests.kubernetes.proxy import Proxy
 from tests.plugin.conftest import rules
@@ -61,7 +62,7 @@ async def refused(tmp_path: Path, cluster: Cluster, node: Node, how: str) -> Asy
                 cluster.kubectl("delete", "serviceaccount", account, "--namespace=default")
 
             async def is_refused() -> bool:
-                api = ApiServer(config)
+                api = ApiClient(config)
                 try:
                     await api.get("/api/v1/pods", {"limit": "1"})
                 except ApiError as error:
@@ -169,7 +170,7 @@ async def test_which_answers_are_an_outage(tmp_path: Path, status: int, *, is_ou
         f'[{{"name": "a", "user": {{}}}}], "clusters": [{{"name": "a", "cluster": {{"server": '
         f'"http://127.0.0.1:{runner.addresses[0][1]}"}}}}]}}'
     )
-    api = ApiServer(config)
+    api = ApiClient(config)
     try:
         with pytest.raises(ApiError) as error:
             await api.create("/", {})

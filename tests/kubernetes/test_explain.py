@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.config.control_plane import GROUP, KIND, PLURAL, VERSION
-from installer.kube.client import SERVICE_ACCOUNT
+from installer.kube.credentials import SERVICE_ACCOUNT
 from tests.kubernetes.conftest import CHART, DAEMONSET, NAMESPACE, apply
 
 if TYPE_CHECKING:

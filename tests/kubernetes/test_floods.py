@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.kube.client import ApiServer
+from installer.kube.client import ApiClient
 from installer.kube.events import Events
 from installer.ratelimit.flood import ALL_EVENTS, EVENTS
 from tests.kubernetes.conftest import events
@@ -39,7 +39,7 @@ async def test_those_of_one_namespace_leave_the_others_theirs(
 ) -> None:
     node, many, seconds = "flooded", 400, [1000.0]
     monkeypatch.setattr("installer.kube.events.time.monotonic", lambda: seconds[0])
-    api = ApiServer(kubeconfig)
+    api = ApiClient(kubeconfig)
     told = Events(api, node)
     try:
         for number in range(many):
@@ -62,7 +62,7 @@ async def test_those_of_one_namespace_leave_the_others_theirs(
 
 
 async def test_those_of_many_namespaces_are_bounded_too(cluster: Cluster, kubeconfig: Path) -> None:
-    api = ApiServer(kubeconfig)
+    api = ApiClient(kubeconfig)
     told = Events(api, "crowded")
     reasons, each = ("A", "B", "C", "D", "E", "F"), 55
     try:

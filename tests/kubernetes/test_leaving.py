@@ -16,7 +16,8 @@ import pytest
 from installer.agent import shutdown
 from installer.agent.shutdown import WAY_OUT, Whose, why_to_take_out
 from installer.config.settings import DaemonSet
-from installer.kube.client import ApiServer, credentials
+from installer.kube.client import ApiClient
+from installer.kube.credentials import credentials
 from tests.kubernetes.conftest import ACCOUNT, DAEMONSET, NAMESPACE, SOON, apply, entry, report, untouched
 from tests.kubernetes.front import Front, Said
 from tests.support.wait import until
@@ -326,7 +327,7 @@ class Asking:
         loop, info = asyncio.get_running_loop(), credentials(self.kubeconfig)
         async with Front(info.server, info.as_ssl_context()) as front:
             front.instead = instead
-            api = ApiServer(front.kubeconfig(self.kubeconfig, self.folder / "front.kubeconfig"))
+            api = ApiClient(front.kubeconfig(self.kubeconfig, self.folder / "front.kubeconfig"))
             try:
                 whose = Whose(DaemonSet(NAMESPACE, NAME), self.node.name, uid)
                 return await why_to_take_out(api, whose, loop.time() + SOON)

@@ -18,7 +18,7 @@ from installer.config.control_plane import GROUP, KIND, VERSION
 from installer.config.desired import ControlPlaneRef, DesiredState
 from installer.config.settings import parse_settings
 from installer.fleet.state import Condition, NodeState
-from installer.kube.client import ApiServer
+from installer.kube.client import ApiClient
 from installer.kube.events import Events
 from installer.ratelimit.limiter import Limits
 from plugin.backend import Backend, Capability
@@ -98,7 +98,7 @@ async def test_what_flips_is_written_less_and_less_and_the_last_state_in_the_end
         installed = Condition("installed", state.reason)
         return Seen("0.1.0", orders, state, (capability,), capability, [installed], redirected=0)
 
-    flipping, api = True, ApiServer(served)
+    flipping, api = True, ApiClient(served)
     limits = Limits(sustained=0.01, burst=4, first_pause=2.0, longest_pause=4.0, cooldown=60.0)
     resource = NodeResource(node.name, api, Events(api, node.name), look, limits=limits)
     running = asyncio.create_task(resource.run())
@@ -118,7 +118,7 @@ async def test_what_flips_is_written_less_and_less_and_the_last_state_in_the_end
 async def test_the_same_event_is_told_a_few_times_and_then_now_and_then(
     cluster: Cluster, node: Node, served: Path
 ) -> None:
-    api = ApiServer(served)
+    api = ApiClient(served)
     told = Events(api, node.name)
     about = {"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": "1"}
     try:
@@ -137,7 +137,7 @@ async def test_how_large_the_cluster_is_is_heard_from_the_resource_and_changes_n
     metadata = {"name": "large", "namespace": "default"}
     apply(cluster, {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": metadata, "spec": {}})
     heard: list[object] = []
-    api, stop = ApiServer(served), asyncio.Event()
+    api, stop = ApiClient(served), asyncio.Event()
     planes = ControlPlanes(api, served, lambda: heard.append(planes.resources))
     running = asyncio.create_task(planes.run(stop))
     try:
@@ -161,7 +161,7 @@ async def test_the_first_report_is_not_spread_as_the_startup_taint_waits_for_it(
         parse_settings({"node_name": node.name}), control_plane=ControlPlaneRef("default", "mesh", "its-uid", 1)
     )
     state = NodeState(installed=True, reason=None, conflist="10-k8s.conflist", digest="0" * 64)
-    capability, api = Capability(Backend.NFT), ApiServer(served)
+    capability, api = Capability(Backend.NFT), ApiClient(served)
     seen = Seen("0.1.0", orders, state, (capability,), capability, [Condition("installed", None)], redirected=0)
     resource = NodeResource(node.name, api, Events(api, node.name), lambda: seen, spread=1e6)
     running = asyncio.create_task(resource.run())
@@ -176,7 +176,7 @@ async def test_the_first_report_is_not_spread_as_the_startup_taint_waits_for_it(
 
 
 def test_a_change_is_reported_over_a_longer_time_in_a_large_cluster() -> None:
-    api = ApiServer(None)
+    api = ApiClient(None)
     spreads = [
         NodeResource("node", api, Events(api, "node"), lambda: None, nodes=lambda count=count: count).spread  # type: ignore[arg-type, misc, return-value]
         for count in (0, 100, 5000, 10000)

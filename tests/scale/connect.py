@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from installer.kube.client import CONNECTIONS, ApiError, ApiServer, Request, refusal
+from installer.kube.api_error import Answer, ApiError
+from installer.kube.client import CONNECTIONS, ApiClient, Request
 
 if TYPE_CHECKING:
     import ssl
@@ -120,7 +121,7 @@ class Client:
         )
 
 
-class Api(ApiServer):
+class Api(ApiClient):
     """The agent's own way of asking, with a token at hand instead of a kubeconfig that is read each time."""
 
     def __init__(self, client: Client, written: Callable[[str, Mapping[str, Any]], None] = lambda *_: None) -> None:
@@ -141,7 +142,8 @@ class Api(ApiServer):
                 if answer.status >= 300:
                     if answer.status != 404:
                         tally.again[str(answer.status)] += 1
-                    raise await refusal(self._client.url, asked.path, answer)
+                    text = await answer.text()
+                    raise Answer(answer.status, answer.headers, text).error(self._client.url, asked.path)
                 if asked.data is not None:
                     self._written(asked.path, json.loads(asked.data))
                 return await answer.json()

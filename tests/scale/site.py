@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import aiohttp
 import yaml
 
-from installer.kube.client import credentials
+from installer.kube.credentials import credentials
 from tests.chart.helm import CHART, helm
 from tests.controller.stage import NAMESPACE
 

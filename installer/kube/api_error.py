@@ -1,0 +1,120 @@
+"""What an answer of the API server means that is no success. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from plugin.pod import PodsUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LONGEST_RETRY_AFTER = (
+    60.0  # seconds for which a server, or a proxy in front of it, is left alone because it asks for it
+)
+LONGEST_MESSAGE = 500  # characters that are quoted of an answer
+
+_WHAT_TO_DO = {
+    401: "the credentials are refused: is the service account's token expired or revoked?",
+    403: "the service account lacks a right: are the chart's roles of this release, and bound to it?",
+    429: "the API server has too much to do",
+}
+
+
+class ApiError(PodsUnavailable):
+    """The API server did not do what it was asked.
+
+    Attributes:
+        status: HTTP status of the answer; 0 if there was none.
+        retry_after: seconds for which the server asks to be left alone.
+        is_outage: whether it could not be reached or could not answer. A refusal is no outage, nor is an untrusted certificate.
+        is_not_found: whether the API server itself says that the object or kind does not exist, and not a load balancer.
+        is_transient: whether the same request may succeed soon; what is refused for good holds up nothing else.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int = 0,
+        retry_after: float = 0.0,
+        *,
+        is_outage: bool = False,
+        is_not_found: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.retry_after, self.is_not_found = status, retry_after, is_not_found
+        self.is_outage = is_outage or status == 429 or status >= 500
+        self.is_transient = status in (0, 429, 502, 503, 504)
+
+
+class Answer(NamedTuple):
+    """An HTTP answer of status 300 or more."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    def error(self, server: str, path: str) -> ApiError:
+        """Make the error of this answer.
+
+        Args:
+            server: URL of the API server, for the message.
+            path: that was requested.
+        """
+        return ApiError(
+            f"{server} answered {self.status}: {self._explained()}",
+            self.status,
+            self._retry_after(),
+            is_not_found=self.status == 404 and self._is_of_the_api_server(path),
+        )
+
+    def _explained(self) -> str:
+        status = self._status_object()
+        said = " ".join(str(status.get("message") or self.text).split())[:LONGEST_MESSAGE]
+        remedy = _WHAT_TO_DO.get(self.status)
+        return f"{remedy} ({said})" if remedy else said
+
+    def _retry_after(self) -> float:
+        text = self.headers.get("Retry-After", "")
+        return min(float(text), LONGEST_RETRY_AFTER) if text.isascii() and text.isdecimal() else 0.0
+
+    def _is_of_the_api_server(self, path: str) -> bool:
+        """Tell whether a 404 is the API server's own, and about what was requested (F36).
+
+        About an object it sends a Status that names it; about a kind that it does not serve a line of text, with the header
+        that each of its answers has.
+        """
+        asked = named_in(path)
+        if not self._is_json:
+            return asked is None and "Audit-Id" in self.headers
+        status = self._status_object()
+        details = status.get("details")
+        if not isinstance(details, dict):
+            return False
+        is_status = (status.get("kind"), status.get("apiVersion"), status.get("reason")) == ("Status", "v1", "NotFound")
+        return is_status and tuple(details.get(key) or "" for key in ("group", "kind", "name")) == asked
+
+    @property
+    def _is_json(self) -> bool:
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "application/json"
+
+    def _status_object(self) -> dict[str, Any]:
+        try:
+            parsed = json.loads(self.text)
+        except (ValueError, RecursionError):
+            return {}
+        return parsed if isinstance(parsed, dict) else {}
+
+
+def named_in(path: str) -> tuple[str, str, str] | None:
+    """Read from a path which object it names: group, plural and name; None if it names several.
+
+    Paths are /api/v1/... of the core group and /apis/GROUP/VERSION/..., then namespaces/NAME/ where the kind has them.
+    """
+    _, api, *parts = path.split("/")
+    group = parts.pop(0) if api == "apis" else ""
+    rest = parts[1:]  # after the version
+    if len(rest) > 2 and rest[0] == "namespaces":
+        rest = rest[2:]
+    return (group, rest[0], rest[1]) if len(rest) > 1 else None
