@@ -1,4 +1,4 @@
-# make setup · kube · istio · image · check · test-fast · test · e2e · demo · bench · scale · soak · fuzz · plugin · docs · release        (see README, "Develop")
+# make setup · kube · istio · image · check · test-fast · test · e2e · demo · bench · scale · soak · fuzz · plugin · docs · release        (see docs/development.md)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:

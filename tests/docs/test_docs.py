@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.docs.pages import DOCS, PAGES, ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 pytestmark = pytest.mark.pure
 
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
 FOLDERS = ("installer", "plugin", "charts", "tests")
 READ = {".py", ".c", ".yaml", ".tpl", ".md"}
 
@@ -20,7 +23,7 @@ READ = {".py", ".c", ".yaml", ".tpl", ".md"}
 def sources() -> list[Path]:
     """List the files that may refer to the documentation."""
     below = [each for folder in FOLDERS for each in (ROOT / folder).rglob("*") if each.suffix in READ]
-    return [ROOT / "README.md", *DOCS.glob("*.md"), *below]
+    return [*PAGES, *below]
 
 
 def referred(letter: str) -> dict[str, str]:
@@ -47,10 +50,40 @@ def test_each_decision_and_fault_that_is_referred_to_has_its_place(letter: str, 
     assert {name: where for name, where in named.items() if name not in there} == {}
 
 
-def test_each_test_that_is_named_is_there() -> None:
-    named = {name for page in DOCS.glob("*.md") for name in re.findall(r"`(tests/[\w/]+\.py)", page.read_text())}
+def test_each_file_that_is_named_is_there() -> None:
+    named = {
+        (str(page.relative_to(ROOT)), name)
+        for page in PAGES
+        for name in re.findall(rf"`((?:{'|'.join((*FOLDERS, 'docs'))})/[\w./-]+)`", page.read_text())
+    }
     assert named
-    assert sorted(name for name in named if not (ROOT / name).is_file()) == []
+    assert sorted((page, name) for page, name in named if not (ROOT / name).exists()) == []
+
+
+def test_each_link_of_a_page_outside_the_site_leads_somewhere() -> None:
+    dead = []
+    for page in (each for each in PAGES if each.parent != DOCS):
+        for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+            name, _, anchor = target.partition("#")
+            file = (page.parent / name).resolve() if name else page
+            if not file.exists() or (anchor and anchor not in anchors(file)):
+                dead.append((str(page.relative_to(ROOT)), target))
+    assert dead == []
+
+
+def anchors(page: Path) -> set[str]:
+    """Make the anchors of a page's headings, as GitHub and mkdocs do."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).strip().replace(" ", "-") for each in headings}
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_each_page_is_in_the_navigation() -> None:
+    named = re.findall(r"^ +- [^:]+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(page.name for page in DOCS.glob("*.md"))
 
 
 def test_it_builds_and_no_link_is_dead(tmp_path: Path) -> None:
