@@ -27,7 +27,19 @@ pytestmark = pytest.mark.pure
 NOT_COMMANDS = {"yaml", "json", "mermaid", "text"}
 NEEDS = ("a cluster", "a node", "helm", "a registry", "this repository")
 MARK = re.compile(rf"# needs ({'|'.join(NEEDS)})")
-COMMANDS = ("curl", "helm", "install-cni", "istioctl", "journalctl", "kubectl", "make", "pip", "pytest", "skopeo")
+COMMANDS = (
+    "curl",
+    "helm",
+    "install-cni",
+    "istioctl",
+    "journalctl",
+    "kubectl",
+    "make",
+    "nsenter",
+    "pip",
+    "pytest",
+    "skopeo",
+)
 CALL = re.compile(rf"^\s*(\$ )?({'|'.join(COMMANDS)}) ")
 SLOWEST = 60.0  # seconds
 ALIKE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
