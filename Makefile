@@ -1,8 +1,8 @@
-# make setup · kube · istio · image · check · test-fast · test · e2e · demo · bench · scale · soak · fuzz · plugin · docs · release        (see docs/development.md)
+# make setup · kube · istio · image · check · test-fast · test · e2e · demo · bench · scale · soak · fuzz · plugin · generate · docs · release        (see docs/development.md)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup kube istio image check test-fast test e2e demo bench scale soak fuzz plugin docs release lock clean
+.PHONY: setup kube istio image check test-fast test e2e demo bench scale soak fuzz plugin generate docs release lock clean
 
 PYTHON := /usr/bin/python3.11
 VENV   := .venv
@@ -76,6 +76,10 @@ soak: setup
 
 fuzz: setup
 	@$(BIN)/python -m tests.fuzz --seconds 600
+
+# From what installer/config declares: files of the chart, tables of the docs.
+generate: $(VENV)/.installed
+	@$(BIN)/python -m tests.generate
 
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(VENV)/.installed

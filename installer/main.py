@@ -14,8 +14,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from installer.config import settings as declared
-from installer.config.settings import SettingError, Settings
+from installer.config.declaration import Setting
+from installer.config.kinds import SettingError
+from installer.config.settings import DECIDING, Settings, declarations
 from installer.host.socket_dir import ForeignDirectoryError
 from installer.manifest.group import manifest
 from installer.status.cli import status
@@ -29,9 +30,9 @@ _Command = Callable[..., None]
 class _Value(click.ParamType[object]):
     """A setting's parser, as click wants it."""
 
-    def __init__(self, declaration: declared.Declaration) -> None:
-        self.name = declaration.value
-        self._parse = declaration.parse
+    def __init__(self, setting: Setting) -> None:
+        self.name = setting.metavar
+        self._parse = setting.kind.parse_text
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> object:
         if not isinstance(value, str):
@@ -51,7 +52,7 @@ class _Option(click.Option):
 
 def _takes_settings(command: _Command) -> _Command:
     """Give a command all the settings as options; it gets them as one `Settings`, before its own."""
-    names = [each.name for each in declared.declarations()]
+    names = [each.name for each in declarations()]
 
     def with_settings(**values: Any) -> None:
         command(Settings(**{name: values.pop(name) for name in names}), **values)
@@ -64,18 +65,18 @@ def _takes_settings(command: _Command) -> _Command:
 def _with_options(command: _Command, names: Collection[str]) -> _Command:
     """Give a command some of the settings as options, under the names that they have everywhere."""
     options = command
-    for each in reversed([each for each in declared.declarations() if each.name in names]):
+    for each in reversed([each for each in declarations() if each.name in names]):
         options = click.option(
             each.flag,
             each.name,
             cls=_Option,
             type=_Value(each),
-            default=each.default,
+            default=each.default_text,
             envvar=each.variable,
             show_envvar=True,
-            show_default=bool(each.default) and each.name != "node_name",
-            metavar=each.value,
-            help=each.doc,
+            show_default=bool(each.default_text) and not each.shown_default,
+            metavar=each.metavar,
+            help=each.doc.replace("`", ""),
         )(options)
     return options
 
@@ -197,13 +198,13 @@ def _takes_a_pod(command: _Command) -> _Command:
     file = click.option(
         "-f", "--file", metavar="FILE", help="Read manifests, YAML or JSON, from FILE; - is stdin. No cluster is asked."
     )
-    return file(_with_options(command, declared.DECIDING))
+    return file(_with_options(command, DECIDING))
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
     """Put the settings that the command line says, and these alone, under `given`."""
     source = click.get_current_context().get_parameter_source
-    settings = {name: values.pop(name) for name in declared.DECIDING}
+    settings = {name: values.pop(name) for name in DECIDING}
     given = {name: value for name, value in settings.items() if source(name) is ParameterSource.COMMANDLINE}
     return values | {"given": given}
 

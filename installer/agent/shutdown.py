@@ -21,7 +21,7 @@ from installer.kube.names import PARKED
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from installer.config.settings import DaemonSet
+    from installer.config.value_types import DaemonSet
     from installer.fleet.selection import Selection
     from installer.kube.client import ApiClient
 

@@ -1,22 +1,34 @@
-"""What an IstioControlPlane asks of this agent, of all that the resource may say (D10). Pure.
+"""What an IstioControlPlane asks for (D10). Pure.
 
-`unvalidatedValues.cni` wins over `values.cni`, whose `hub` and `tag` default to those of the spec. A resource that is wrong
-asks for nothing: whoever follows it stays with what the last good one said.
+`unvalidatedValues.cni` wins over `values.cni`, whose `hub` and `tag` default to those of the spec. An invalid resource asks
+for nothing: whoever follows it keeps what the last valid one asked for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from installer.config import schema
-from installer.config.schema import Problem
-from installer.config.settings import SettingError
+from installer.config.declaration import Setting
+from installer.config.kinds import TYPES, SettingError
+from installer.config.values import Problem, find_problems, resource_values, without_effect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 GROUP, VERSION, KIND, PLURAL = "install.istio.io", "v1alpha2", "IstioControlPlane", "istiocontrolplanes"
+
+
+class InvalidControlPlaneError(ValueError):
+    """A resource that asks for what is not allowed.
+
+    Attributes:
+        problems: all that is wrong with it, each with the path of the field.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(map(str, self.problems)))
 
 
 @dataclass(frozen=True)
@@ -24,25 +36,25 @@ class ControlPlaneSpec:
     """What a resource asks for.
 
     Attributes:
-        enabled: whether there is to be a CNI plugin at all.
-        namespace: where its parts are to run; None: where the resource is.
-        agents: text by setting, for the settings that the resource sets.
-        daemonset: the other values, as they were given.
+        enabled: whether the nodes have the plugin.
+        namespace: of agents and controller; None: the resource does not say.
+        given: the values that it sets, by their keys, as they are written.
+        settings: of these the settings that a running agent takes up, by their names.
         notes: what of it has no effect, each in a sentence.
     """
 
     enabled: bool
     namespace: str | None
-    agents: Mapping[str, str]
-    daemonset: Mapping[str, Any]
+    given: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-def read_control_plane(resource: Mapping[str, Any]) -> ControlPlaneSpec | tuple[Problem, ...]:
+def read_control_plane(resource: Mapping[str, Any]) -> ControlPlaneSpec:
     """Read a resource.
 
-    Returns:
-        What it asks for; or what is wrong with it, each with the path of the field.
+    Raises:
+        InvalidControlPlaneError: if anything is wrong with it.
     """
     found: list[Problem] = []
     spec = _block(resource, "spec", "", found)
@@ -50,50 +62,41 @@ def read_control_plane(resource: Mapping[str, Any]) -> ControlPlaneSpec | tuple[
     unvalidated = _block(_block(spec, "unvalidatedValues", "spec", found), "cni", "spec.unvalidatedValues", found)
     cni = _block(spec, "cni", "spec", found)
     component = _block(_block(cni, "components", "spec.cni", found), "cni", "spec.cni.components", found)
-    found += schema.problems("spec.values.cni", validated, known_alone=True, types_alone=False)
-    found += schema.problems("spec.unvalidatedValues.cni", unvalidated, known_alone=False, types_alone=True)
+    found += find_problems("spec.values.cni", validated, known_alone=True, types_alone=False)
+    found += find_problems("spec.unvalidatedValues.cni", unvalidated, known_alone=False, types_alone=True)
     images = {key: spec[key] for key in ("hub", "tag") if key in spec}
-    found += schema.problems("spec", images, known_alone=False, types_alone=False)
-    enabled = _typed(cni, "enabled", bool, "spec.cni", found)
-    namespace = _typed(component, "namespace", str, "spec.cni.components.cni", found)
-    given = {
-        name: value
-        for name, value in (images | dict(validated) | dict(unvalidated)).items()
-        if name in schema.schemas()
-    }
+    found += find_problems("spec", images, known_alone=False, types_alone=False)
+    enabled = _typed(cni, "enabled", "boolean", "spec.cni", found)
+    namespace = _typed(component, "namespace", "string", "spec.cni.components.cni", found)
+    known = resource_values()
+    given = {name: value for name, value in (images | {**validated, **unvalidated}).items() if name in known}
+    settings: dict[str, Any] = {}
     if not found:
-        found += _unparsed(given, unvalidated)
+        found += _convert(given, unvalidated, settings)
     if found:
-        return tuple(found)
-    agents = schema.of_agents()
-    return ControlPlaneSpec(
-        enabled=enabled is not False,
-        namespace=namespace,
-        agents={agents[name].name: schema.as_text(value) for name, value in given.items() if name in agents},
-        daemonset={name: value for name, value in given.items() if name not in agents},
-        notes=tuple(schema.without_effect(unvalidated, schema.schemas())),
-    )
+        raise InvalidControlPlaneError(found)
+    notes = tuple(without_effect(unvalidated, known))
+    return ControlPlaneSpec(enabled is not False, namespace, given, settings, notes)
 
 
-def _unparsed(given: Mapping[str, Any], unvalidated: Mapping[str, Any]) -> Iterator[Problem]:
-    """Find values that are of the right type, and that their settings cannot have all the same."""
-    for name, declared in schema.of_agents().items():
-        if name in given:
+def _convert(given: Mapping[str, Any], unvalidated: Mapping[str, Any], settings: dict[str, Any]) -> Iterator[Problem]:
+    """Convert what a running agent takes up; name what is of the right type and all the same not allowed."""
+    for name, declared in resource_values().items():
+        if name in given and isinstance(declared, Setting) and declared.live:
             try:
-                declared.parse(schema.as_text(given[name]))
+                settings[declared.name] = declared.kind.convert(given[name])
             except SettingError as error:
                 block = "unvalidatedValues" if name in unvalidated else "values"
                 yield Problem(f"spec.{block}.cni.{name}", str(error))
 
 
 def _block(parent: Mapping[str, Any], key: str, path: str, found: list[Problem]) -> Mapping[str, Any]:
-    return _typed(parent, key, dict, path, found) or {}
+    return _typed(parent, key, "object", path, found) or {}
 
 
-def _typed(parent: Mapping[str, Any], key: str, kind: type, path: str, found: list[Problem]) -> Any:
+def _typed(parent: Mapping[str, Any], key: str, kind: str, path: str, found: list[Problem]) -> Any:
     value = parent.get(key)
-    if value is not None and not isinstance(value, kind):
-        names = {dict: "a mapping", bool: "true or false", str: "a string"}
-        found.append(Problem(f"{path}.{key}".lstrip("."), f"saw {value!r:.80}, expected {names[kind]}"))
+    if value is not None and not isinstance(value, {"object": dict, "boolean": bool, "string": str}[kind]):
+        found.append(Problem(f"{path}.{key}".lstrip("."), f"saw {value!r:.80}, expected {TYPES[kind]}"))
         return None
     return value

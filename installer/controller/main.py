@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from installer.config.settings import HostPort, LogLevel
+    from installer.config.value_types import HostPort, LogLevel
 
 LOST = 3  # the exit status of a controller that leads no more
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from installer.config.active import find_active_control_plane, is_being_deleted
-from installer.config.control_plane import ControlPlaneSpec, read_control_plane
+from installer.config.control_plane import ControlPlaneSpec, InvalidControlPlaneError, read_control_plane
 from installer.controller import nodes, pod_template
 from installer.controller.status import Fault, Fleet, invalid, superseded
 from installer.fleet.objects import Settings
@@ -69,13 +69,17 @@ def plan(world: World, namespace: str) -> Plan:
     if counts is None:
         parked = world.daemonset is None or pod_template.is_parked(world.daemonset)
         return Plan(None, None, (), not parked, "no IstioControlPlane is left" if parked else "")
-    read = read_control_plane(counts)
-    good = read if isinstance(read, ControlPlaneSpec) else None
+    read: ControlPlaneSpec | None = None
+    faults: list[Fault] = []
+    try:
+        read = read_control_plane(counts)
+        faults += _faults(read, world, namespace)
+    except InvalidControlPlaneError as error:
+        faults.append(invalid(error.problems))
     if is_being_deleted(counts):
-        return Plan(counts, good, (), installed=False, removal="the resource is deleted")
-    faults = tuple(_faults(read, world, namespace))
-    disabled = good is not None and not good.enabled
-    return Plan(counts, good, faults, not disabled, "spec.cni.enabled is false" if disabled else "")
+        return Plan(counts, read, (), installed=False, removal="the resource is deleted")
+    disabled = read is not None and not read.enabled
+    return Plan(counts, read, tuple(faults), not disabled, "spec.cni.enabled is false" if disabled else "")
 
 
 def daemonset(world: World, made: Plan, *, park: bool) -> pod_template.Wish | None:
@@ -167,11 +171,7 @@ def faults_of(resource: Mapping[str, Any], made: Plan) -> Sequence[Fault]:
     return (superseded(made.counts),)
 
 
-def _faults(read: object, world: World, namespace: str) -> Iterator[Fault]:
-    if not isinstance(read, ControlPlaneSpec):
-        assert isinstance(read, tuple)  # noqa: S101 - problems
-        yield invalid(read)
-        return
+def _faults(read: ControlPlaneSpec, world: World, namespace: str) -> Iterator[Fault]:
     if read.namespace not in (None, namespace):
         yield Fault(
             "WrongNamespace",

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 CHART_VALUES, RESOURCE_VALUES = "cni.istio.io/chart-values", "cni.istio.io/resource-values"
 
 _FROM_DAEMONSET = ("hub", "tag", "pullPolicy", "podAnnotations", "resources")
-_FROM_AGENTS = {"cniBinDir": "cni_bin_dir", "cniConfDir": "cni_conf_dir"}
 
 
 class _Directory(NamedTuple):
@@ -74,12 +73,12 @@ def overriding(wanted: ControlPlaneSpec | None) -> dict[str, Any]:
     """Return the values that a resource lays over the chart's; none for no resource."""
     if wanted is None:
         return {}
-    values = {name: wanted.daemonset[name] for name in _FROM_DAEMONSET if name in wanted.daemonset}
+    values = {key: wanted.given[key] for key in (*_FROM_DAEMONSET, *_DIRECTORIES) if key in wanted.given}
     if "tag" in values:
         values["tag"] = str(values["tag"])  # of digits alone it is a number in YAML
         if not values["tag"]:
             del values["tag"]  # the chart's
-    return values | {key: wanted.agents[name] for key, name in _FROM_AGENTS.items() if name in wanted.agents}
+    return values
 
 
 def wish(daemonset: Mapping[str, Any], wanted: ControlPlaneSpec | None, *, parked: bool) -> Wish:
@@ -166,7 +165,7 @@ def _chart_values(daemonset: Mapping[str, Any]) -> Mapping[str, Any]:
         values = json.loads(text) if text else None
     except ValueError:
         values = None
-    missing = {*_FROM_DAEMONSET, *_FROM_AGENTS} - (values.keys() if isinstance(values, dict) else set())
+    missing = {*_FROM_DAEMONSET, *_DIRECTORIES} - (values.keys() if isinstance(values, dict) else set())
     if missing or not isinstance(values, dict):
         raise RolloutError(
             f"{where}: saw the annotation {CHART_VALUES}={text!r:.200}, expected a JSON object with "
@@ -187,7 +186,7 @@ def _spec(values: Mapping[str, Any]) -> dict[str, Any]:
     if "pullPolicy" in values:
         container["imagePullPolicy"] = values["pullPolicy"]
     container["resources"] = values.get("resources") or {}
-    paths = [(name, values[name]) for name in _FROM_AGENTS if name in values]
+    paths = [(name, values[name]) for name in _DIRECTORIES if name in values]
     container["env"] = [{"name": _DIRECTORIES[name].variable, "value": path} for name, path in paths]
     volumes = [{"name": _DIRECTORIES[name].volume, "hostPath": {"path": path}} for name, path in paths]
     spec = {"containers": [container], "volumes": volumes}

@@ -24,7 +24,7 @@ def role(wanted: ControlPlaneSpec | None, of_chart: str) -> str:
         wanted: what the governing resource asks for; None: nothing.
         of_chart: the one that the chart's binding names; empty: there is no such binding.
     """
-    asked = str(wanted.daemonset.get("psp_cluster_role", "")) if wanted else ""
+    asked = str(wanted.given.get("psp_cluster_role", "")) if wanted else ""
     return asked if asked != of_chart else ""
 
 

@@ -32,7 +32,7 @@ class Binding:
         """Make or take away the RoleBinding that the resource asks for; the faults are why that was refused."""
         if made.counts is not None and (made.read is None or made.faults):
             return []
-        asked = str(made.read.daemonset.get("psp_cluster_role", "")) if made.read else ""
+        asked = str(made.read.given.get("psp_cluster_role", "")) if made.read else ""
         if self._bound is None or asked not in (*self._bound, ""):
             found = [
                 await asyncio.to_thread(self._api.rolebinding, name)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from installer.config.schema import Problem
+    from installer.config.values import Problem
     from installer.controller.nodes import Verdict
 
 MOST_NAMED = 10  # nodes that are named

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.config.active import find_active_control_plane
 from installer.config.desired import DesiredState, resolve_desired_state
-from installer.config.settings import DECIDING, SettingError, Settings, declarations, parse_settings
+from installer.config.kinds import SettingError
+from installer.config.settings import DECIDING, Settings, declarations, parse_settings
 from plugin.backend import Backend
 from plugin.parameters import Defaults
 
@@ -85,11 +86,11 @@ def charts(layers: Iterable[Layer], warnings: Iterable[str] = ()) -> InForce:
             if each.name not in _FROM_THE_CHART or each.variable not in layer.variables:
                 continue
             try:
-                values[each.name] = each.parse(layer.variables[each.variable])
+                values[each.name] = each.kind.parse_text(layer.variables[each.variable])
             except SettingError as error:
                 warned.append(f"{layer.by}: {each.variable}: {error}: it is left out here; is it of another release?")
                 continue
-            by[each.name] = DEFAULT if values[each.name] == each.parse(each.default) else layer.by
+            by[each.name] = DEFAULT if values[each.name] == each.kind.parse(each.default) else layer.by
     return InForce(replace(InForce().settings, **values), by, warnings=tuple(warned))
 
 
@@ -106,7 +107,7 @@ def refined(base: InForce, resources: Iterable[Mapping[str, Any]]) -> InForce:
         return base
     name = f"IstioControlPlane {counts['metadata']['namespace']}/{counts['metadata']['name']}"
     now = resolve_desired_state(base.settings, resources, DesiredState(base.settings))
-    by = {**base.by, **{setting: name for setting, _ in now.changes}}
+    by = {**base.by, **dict.fromkeys(now.changes, name)}
     wrong = tuple(
         f"{name} is wrong, {problem}: agents that run stay with what was last right, which only they know; the "
         "chart's settings are taken for that. Correct it, or give what they are as options"

@@ -13,12 +13,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from installer.config.desired import ControlPlaneRef, DesiredState
-from installer.config.settings import SettingError, declarations
+from installer.config.kinds import SettingError
+from installer.config.settings import declarations
 from installer.host.files import PRIVATE, Directory, explain
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from installer.config.kinds import Kind
     from installer.config.settings import Settings
 
 LARGEST = 1 << 20  # bytes
@@ -59,17 +61,17 @@ def load(base: Settings) -> DesiredState:
     after a downgrade, so that it is the newer of the two.
     """
     path = checkpoint_file(base.agent_socket)
-    live = {each.name: each for each in declarations() if each.live}
+    kinds = {each.name: each.kind for each in declarations() if each.live}
     try:
         with suppress(FileNotFoundError):
             earlier_checkpoint_file(base.agent_socket).replace(path)
         with path.open("rb") as file:
             saved = json.loads(file.read(LARGEST))
-        changes = {name: text for name, text in saved["changes"].items() if name in live}
-        values: dict[str, Any] = {name: live[name].parse(text) for name, text in changes.items()}
+        changes = {name: value for name, value in saved["changes"].items() if name in kinds}
+        values: dict[str, Any] = {name: _parse(kinds[name], value) for name, value in changes.items()}
         by = ControlPlaneRef(**saved["controlPlane"]) if saved["controlPlane"] else None
         return DesiredState(
-            replace(base, **values), bool(saved["installed"]), str(saved["reason"]), by, changes=tuple(changes.items())
+            replace(base, **values), bool(saved["installed"]), str(saved["reason"]), by, changes=changes
         )
     except FileNotFoundError:
         return DesiredState(base)
@@ -79,3 +81,8 @@ def load(base: Settings) -> DesiredState:
             extra={"file": str(path), "reason": str(error)},
         )
         return DesiredState(base)
+
+
+def _parse(kind: Kind, value: object) -> object:
+    """Parse a saved value; an earlier build has saved all as texts."""
+    return kind.parse_text(value) if isinstance(value, str) else kind.parse(value)

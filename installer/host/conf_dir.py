@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
 from installer.cniconfig.plan import AWAY, LIST, Delete, Listing, Step, Write
-from installer.config.settings import CONF_SUFFIXES
+from installer.config.value_types import CONF_SUFFIXES
 from installer.host import exchange
 from installer.host.files import Directory, UnreadableError
 from installer.host.inode import Inode

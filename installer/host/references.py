@@ -14,7 +14,8 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.config.settings import CONF_SUFFIXES, PLUGIN
+from installer.config.settings import PLUGIN
+from installer.config.value_types import CONF_SUFFIXES
 from installer.host.files import Directory, UnreadableError
 
 if TYPE_CHECKING:

@@ -6,9 +6,8 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from installer.config import schema
-from installer.config.control_plane import ControlPlaneSpec, read_control_plane
-from installer.config.schema import Problem, no_such_value, without_effect
+from installer.config.control_plane import InvalidControlPlaneError, read_control_plane
+from installer.config.values import Problem, no_such_value, resource_values, without_effect
 from installer.manifest.overlay import overlaid
 
 if TYPE_CHECKING:
@@ -53,10 +52,13 @@ def request(resource: Mapping[str, Any], known: Collection[str]) -> Request:
     Raises:
         Refused: with the path of each field that is wrong.
     """
-    read = read_control_plane(resource)
     spec = _block(resource, "spec")
-    found = [*(() if isinstance(read, ControlPlaneSpec) else read), *_wrong(spec)]
-    if found or not isinstance(read, ControlPlaneSpec):
+    found = [*_wrong(spec)]
+    try:
+        read = read_control_plane(resource)
+    except InvalidControlPlaneError as error:
+        raise Refused([*error.problems, *found]) from None
+    if found:
         raise Refused(found)
     unvalidated = _block(spec, "unvalidatedValues", "cni")
     given = {key: spec[key] for key in ("hub", "tag") if key in spec} | _block(spec, "values", "cni") | unvalidated
@@ -87,7 +89,7 @@ def settled(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     """
     spec = {name: value for name, value in after.items() if name in before or name in OF_THE_SPEC}
     cni = {name: value for name, value in after.items() if name not in spec}
-    known = {*OF_THE_SPEC, *schema.schemas()}
+    known = {*OF_THE_SPEC, *resource_values()}
     if found := [Problem(f"--set {name}", no_such_value(name, known)) for name in cni if name not in known]:
         raise Refused(found)
     return overlaid(spec, {"values": {"cni": cni}} if cni else {})
@@ -112,14 +114,14 @@ def _wrong(spec: Mapping[str, Any]) -> Iterator[Problem]:
 def _misplaced(spec: Mapping[str, Any]) -> Iterator[str]:
     """Find what looks like ours at the top of a spec; all else there is of the control plane's other parts."""
     meant = {name: name for name in OF_THE_SPEC} | {
-        name: f"values.cni.{name}" for name in schema.schemas() if name not in OF_THE_SPEC
+        name: f"values.cni.{name}" for name in resource_values() if name not in OF_THE_SPEC
     }
     for name in spec:
         near = difflib.get_close_matches(name, meant, 1, SURE)
         if near and name not in OF_THE_SPEC:
             yield f"spec.{name} has no effect: is spec.{meant[near[0]]} meant?"
     for name in _block(spec, "values"):
-        if name in schema.schemas():
+        if name in resource_values():
             yield f"spec.values.{name} has no effect: is spec.values.cni.{name} meant?"
 
 

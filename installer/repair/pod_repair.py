@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from installer.aio import wait
-from installer.config.settings import RepairMode
+from installer.config.value_types import RepairMode
 from installer.pods.runtime_class import own_network_stack, without_effect
 from installer.repair import unredirected
 from installer.repair.inspection import Found, Look, looked

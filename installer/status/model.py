@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from installer.config.schema import Problem
+    from installer.config.values import Problem
 
     Object = Mapping[str, Any]  # of the API, as parsed from JSON
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from installer.config import schema
 from installer.config.active import find_active_control_plane
-from installer.config.control_plane import ControlPlaneSpec, read_control_plane
+from installer.config.control_plane import ControlPlaneSpec, InvalidControlPlaneError, read_control_plane
+from installer.config.values import resource_values
 from installer.status.model import Plane
 from installer.terminal.ages import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from installer.config.values import Problem
     from installer.status.model import Object
 
 
@@ -25,7 +26,7 @@ def planes(resources: Sequence[Object]) -> tuple[Plane, ...]:
 
 def _plane(resource: Object, first: Object | None) -> Plane:
     metadata, status = resource["metadata"], resource.get("status") or {}
-    asked = read_control_plane(resource)
+    asked, problems = _read(resource)
     component = (status.get("status") or {}).get("cni") or {}
     conditions = status.get("conditions") or ()
     degraded = [each for each in conditions if (each.get("type"), each.get("status")) == ("Degraded", "True")]
@@ -35,32 +36,35 @@ def _plane(resource: Object, first: Object | None) -> Plane:
         name=metadata["name"],
         uid=metadata.get("uid", ""),
         active=active,
-        enabled=asked.enabled if isinstance(asked, ControlPlaneSpec) else None,
+        enabled=asked.enabled if asked else None,
         terminating=bool(metadata.get("deletionTimestamp")),
         status=component.get("status") or "",
         message=component.get("error") or component.get("statusString") or "",
         degraded=degraded[0].get("reason") or "" if degraded else "",
-        problems=() if isinstance(asked, ControlPlaneSpec) else tuple(dict.fromkeys(asked)),
-        conflicts=() if active or first is None else tuple(_contradictions(asked, read_control_plane(first))),
+        problems=tuple(dict.fromkeys(problems)),
+        conflicts=() if active or first is None else tuple(_contradictions(asked, _read(first)[0])),
         generation=metadata.get("generation") or 0,
         observed=status.get("observedGeneration") or 0,
         created=moment(metadata.get("creationTimestamp")),
     )
 
 
-def _contradictions(
-    one: ControlPlaneSpec | tuple[Any, ...], other: ControlPlaneSpec | tuple[Any, ...]
-) -> Iterator[str]:
-    """Name the values in which two resources differ, by the names that users give them; none if one cannot be read."""
-    if not isinstance(one, ControlPlaneSpec) or not isinstance(other, ControlPlaneSpec):
+def _read(resource: Object) -> tuple[ControlPlaneSpec | None, tuple[Problem, ...]]:
+    """Read a resource; what is wrong with it stands beside it."""
+    try:
+        return read_control_plane(resource), ()
+    except InvalidControlPlaneError as error:
+        return None, error.problems
+
+
+def _contradictions(one: ControlPlaneSpec | None, other: ControlPlaneSpec | None) -> Iterator[str]:
+    """Name the values in which two resources differ, by the names that users give them; none if one is invalid."""
+    if one is None or other is None:
         return
     if one.enabled != other.enabled:
         yield "enabled"
     if one.namespace != other.namespace:
         yield "namespace"
-    for key, declared in schema.of_agents().items():
-        if one.agents.get(declared.name) != other.agents.get(declared.name):
-            yield key
-    for key in sorted(one.daemonset.keys() | other.daemonset.keys()):
-        if one.daemonset.get(key) != other.daemonset.get(key):
+    for key in resource_values():
+        if one.given.get(key) != other.given.get(key):
             yield key

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from installer.config.settings import HostPort
+from installer.config.value_types import HostPort
 from plugin.descriptors import room
 from plugin.listener import Listener
 

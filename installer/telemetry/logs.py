@@ -25,7 +25,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 from installer.aio import wait
-from installer.config.settings import LogLevel
+from installer.config.value_types import LogLevel
 from installer.ratelimit.flood import ALL_LINES, LINES, SAME_LINES, Gate, RateLimiters, SuppressedCounts, done, passes
 
 if TYPE_CHECKING:

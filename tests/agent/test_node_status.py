@@ -11,8 +11,8 @@ import pytest
 
 from installer.agent.node_status import Seen, left_behind, status
 from installer.config.desired import DesiredState
-from installer.config.schema import Problem
 from installer.config.settings import parse_settings
+from installer.config.values import Problem
 from installer.fleet.state import Condition, NodeState
 from plugin.backend import Backend, Capability
 

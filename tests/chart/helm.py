@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,12 @@ def helm(*arguments: str, values: Mapping[str, Any] | None = None, home: Path) -
         timeout=SLOWEST,
         check=False,
     )
+
+
+def read_schema() -> dict[str, Any]:
+    """Read the schema of the chart's values."""
+    read: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
+    return read
 
 
 class Rendered:

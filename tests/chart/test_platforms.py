@@ -10,8 +10,7 @@ import yaml
 
 from installer.cniconfig import conflist
 from installer.config.settings import build_entry, declarations, parse_settings
-from tests.chart.helm import CHART, PLATFORMS
-from tests.chart.table import schema
+from tests.chart.helm import CHART, PLATFORMS, read_schema
 
 if TYPE_CHECKING:
     from tests.chart.conftest import Render
@@ -80,7 +79,7 @@ def test_a_platforms_file_says_where_its_values_come_from_and_has_known_ones(nam
     assert content.keys() <= {"cni", "notes"}
     left_to_it = set(yaml.safe_load((CHART / "platforms" / "default.yaml").read_text())["cni"])
     assert content["cni"].keys() <= left_to_it, "values.yaml would win over it"
-    assert left_to_it <= schema()["properties"]["cni"]["properties"].keys()
+    assert left_to_it <= read_schema()["properties"]["cni"]["properties"].keys()
 
 
 GIVEN: list[tuple[str, dict[str, Any]]] = [

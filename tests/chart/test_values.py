@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
-from installer.config import schema as values
-from installer.config.settings import SettingError, declarations, parse_settings
-from tests.chart.helm import CHART, PLATFORMS, helm
+from installer.config.kinds import SettingError, encode
+from installer.config.settings import declarations, parse_settings
+from tests.chart.helm import CHART, PLATFORMS, helm, read_schema
 from tests.chart.references import WRONG_HUBS, WRONG_TAGS
-from tests.chart.table import README, renewed, schema
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +34,7 @@ OF_2019 = {  # the install guide's table, word for word but for the namespace th
     "psp_cluster_role": "",
     "podAnnotations": {},
 }
-OF_CNI: dict[str, Any] = schema()["properties"]["cni"]["properties"]
+OF_CNI: dict[str, Any] = read_schema()["properties"]["cni"]["properties"]
 AGENTS = {each.key: each for each in declarations() if each.key in OF_CNI}
 
 
@@ -56,21 +55,6 @@ def test_the_options_of_2019_are_there_with_their_defaults() -> None:
 def test_the_schema_has_every_value_with_its_default() -> None:
     assert {name: each["default"] for name, each in OF_CNI.items()} == given_by_the_chart()
     assert all(each["description"].endswith(".") for each in OF_CNI.values())
-
-
-def test_the_chart_takes_what_the_resource_takes_and_some_besides() -> None:
-    assert set(OF_CNI) == values.names()
-    assert not values.schemas().keys() & set(values.OF_THE_CHART)
-    for name, declared in values.schemas().items():
-        assert OF_CNI[name]["type"] == declared["type"], name
-        assert OF_CNI[name].get("enum") == declared.get("enum"), name
-
-
-def test_the_chart_has_the_agents_defaults() -> None:
-    chart = given_by_the_chart()
-    assert {name: values.as_text(chart[name]) for name in AGENTS} == {
-        name: each.default for name, each in AGENTS.items()
-    }
 
 
 def test_the_agent_is_told_each_of_its_settings_and_nothing_else(render: Render) -> None:
@@ -104,8 +88,10 @@ def test_each_value_reaches_its_setting(render: Render) -> None:
     told = render({"cni": CHANGED}).settings
     for name, declared in AGENTS.items():
         text = told[declared.variable]
-        assert text == values.as_text(CHANGED[name])
-        assert declared.parse(text) != declared.parse(declared.default), f"{name} is not changed, so this shows nothing"
+        assert text == encode(CHANGED[name])
+        assert declared.kind.parse_text(text) != declared.kind.parse_text(declared.default_text), (
+            f"{name} is not changed, so this shows nothing"
+        )
 
 
 def test_the_agent_parses_what_the_chart_tells_it(render: Render) -> None:
@@ -124,7 +110,7 @@ def test_the_agent_parses_whatever_the_schema_takes(name: str, data: st.DataObje
     longest = OF_CNI[name].get("maxLength", 4095)
     text = data.draw(st.from_regex(pattern, fullmatch=True).filter(lambda text: len(text) <= longest))
     if not text.startswith("["):  # an IPv6 address, for which a pattern is no language
-        AGENTS[name].parse(text)
+        AGENTS[name].kind.parse_text(text)
 
 
 REFUSED_BY_THE_AGENT: dict[str, list[Any]] = {
@@ -149,7 +135,7 @@ REFUSED_BY_THE_AGENT: dict[str, list[Any]] = {
 def test_the_schema_refuses_what_the_agent_refuses(name: str) -> None:
     for value in REFUSED_BY_THE_AGENT[name]:
         with pytest.raises(SettingError):
-            AGENTS[name].parse(values.as_text(value))
+            AGENTS[name].kind.parse_text(encode(value))
         assert not Draft7Validator(OF_CNI[name]).is_valid(value), value
 
 
@@ -195,12 +181,7 @@ def test_a_hub_that_there_cannot_be_is_refused(refuse: Refuse, what: str) -> Non
 
 
 def test_the_schema_names_the_platforms_that_have_a_file() -> None:
-    assert schema()["properties"]["platform"]["enum"] == ["", *PLATFORMS]
-
-
-def test_the_readmes_table_is_that_of_the_schema() -> None:
-    readme = README.read_text()
-    assert readme == renewed(readme), "renew it: python -m tests.chart.table"
+    assert read_schema()["properties"]["platform"]["enum"] == ["", *PLATFORMS]
 
 
 def test_helm_finds_no_fault(tmp_path: Path) -> None:

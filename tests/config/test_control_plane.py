@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import yaml
 
-from installer.config.control_plane import ControlPlaneSpec, read_control_plane
-from installer.config.schema import of_agents, schemas
-from installer.config.settings import declarations, parse_settings
+from installer.config.control_plane import ControlPlaneSpec, InvalidControlPlaneError, read_control_plane
+from installer.config.settings import parse_settings
+from installer.config.value_types import LogLevel
+from installer.config.values import resource_values
 from tests.chart.references import WRONG_HUBS, WRONG_TAGS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 pytestmark = pytest.mark.pure
 
@@ -46,8 +45,14 @@ IN_2019 = (
 )
 
 
-def read(text: str) -> ControlPlaneSpec | tuple[Any, ...]:
+def read(text: str) -> ControlPlaneSpec:
     return read_control_plane(yaml.safe_load(text))
+
+
+def problems(resource: dict[str, Any]) -> list[str]:
+    with pytest.raises(InvalidControlPlaneError) as refused:
+        read_control_plane(resource)
+    return [str(each) for each in refused.value.problems]
 
 
 @pytest.mark.parametrize("block", ["values", "unvalidatedValues"])
@@ -61,9 +66,8 @@ def read(text: str) -> ControlPlaneSpec | tuple[Any, ...]:
     ],
 )
 def test_resources_that_no_pod_can_have_are_named(block: str, resources: dict[str, Any], path: str) -> None:
-    found = read_control_plane({"spec": {block: {"cni": {"resources": resources}}}})
-    assert isinstance(found, tuple)
-    assert str(found[0]).startswith(f"spec.{block}.cni.{path}")
+    found = problems({"spec": {block: {"cni": {"resources": resources}}}})
+    assert found[0].startswith(f"spec.{block}.cni.{path}")
 
 
 WRONG_IMAGES = [("tag", each) for each in WRONG_TAGS.values()] + [("hub", each) for each in WRONG_HUBS.values()]
@@ -76,12 +80,9 @@ def test_an_image_that_there_cannot_be_is_named_wherever_it_is_asked_for(name: s
         "hub": "expected a registry",
     }
     for block in ("values", "unvalidatedValues"):
-        found = read_control_plane({"spec": {block: {"cni": {name: value}}}})
-        assert isinstance(found, tuple), block
-        assert str(found[0]).startswith(f"spec.{block}.cni.{name}: saw {value!r:.80}, {expected[name]}")
-    found = read_control_plane({"spec": {name: value}})
-    assert isinstance(found, tuple)
-    assert str(found[0]).startswith(f"spec.{name}: saw {value!r:.80}, {expected[name]}")
+        found = problems({"spec": {block: {"cni": {name: value}}}})
+        assert found[0].startswith(f"spec.{block}.cni.{name}: saw {value!r:.80}, {expected[name]}")
+    assert problems({"spec": {name: value}})[0].startswith(f"spec.{name}: saw {value!r:.80}, {expected[name]}")
 
 
 def test_the_manifest_of_the_guide_is_understood_as_it_is_written() -> None:
@@ -89,28 +90,30 @@ def test_the_manifest_of_the_guide_is_understood_as_it_is_written() -> None:
     assert found == ControlPlaneSpec(
         enabled=True,
         namespace="kube-system",
-        agents={
-            "exclude_namespaces": "istio-system,kube-system,foo_ns,bar_ns",
-            "cni_bin_dir": "/var/lib/cni/bin",
-            "log_level": "info",
+        given={
+            "hub": "docker.io/istio",
+            "tag": "1.4.1",
+            "excludeNamespaces": ["istio-system", "kube-system", "foo_ns", "bar_ns"],
+            "cniBinDir": "/var/lib/cni/bin",
+            "logLevel": "info",
         },
-        daemonset={"hub": "docker.io/istio", "tag": "1.4.1"},
+        settings={
+            "exclude_namespaces": ("istio-system", "kube-system", "foo_ns", "bar_ns"),
+            "log_level": LogLevel.INFO,
+        },
     )
-    assert parse_settings(found.agents).exclude_namespaces[2] == "foo_ns"
 
 
 def test_unvalidated_values_win() -> None:
     found = read("spec: {values: {cni: {logLevel: warn}}, unvalidatedValues: {cni: {logLevel: debug, others: 1}}}")
-    assert isinstance(found, ControlPlaneSpec)
-    assert found.agents == {"log_level": "debug"}
+    assert found.settings == {"log_level": LogLevel.DEBUG}
 
 
 def test_an_unvalidated_name_that_nothing_reads_is_noted() -> None:
     cni = "{logLevle: info, logLevel: info, maxUnavailable: 3, agentSocket: /run/x/y.sock}"
     found = read(f"spec: {{unvalidatedValues: {{cni: {cni}}}}}")
-    assert isinstance(found, ControlPlaneSpec)
-    assert found.agents == {"log_level": "info"}
-    alone = "has no effect: it is set by the chart alone: helm upgrade --set cni"
+    assert found.given == {"logLevel": "info"}
+    alone = "has no effect: only the chart sets it: helm upgrade --set cni"
     assert found.notes == (
         "spec.unvalidatedValues.cni.logLevle has no effect: no such value; is logLevel meant?",
         f"spec.unvalidatedValues.cni.maxUnavailable {alone}.maxUnavailable=…",
@@ -119,12 +122,8 @@ def test_an_unvalidated_name_that_nothing_reads_is_noted() -> None:
 
 
 def test_without_a_word_it_is_enabled_and_asks_for_nothing_else() -> None:
-    assert (
-        read("spec: {}") == read("kind: x") == ControlPlaneSpec(enabled=True, namespace=None, agents={}, daemonset={})
-    )
-    found = read("spec: {cni: {enabled: false}}")
-    assert isinstance(found, ControlPlaneSpec)
-    assert not found.enabled
+    assert read("spec: {}") == read("kind: x") == ControlPlaneSpec(enabled=True, namespace=None)
+    assert not read("spec: {cni: {enabled: false}}").enabled
 
 
 @pytest.mark.parametrize(
@@ -136,51 +135,44 @@ def test_without_a_word_it_is_enabled_and_asks_for_nothing_else() -> None:
         ),
         (
             "values: {cni: {maxUnavailable: 1}}",
-            "spec.values.cni.maxUnavailable: it is set by the chart alone: helm upgrade --set cni.maxUnavailable=",
+            "spec.values.cni.maxUnavailable: only the chart sets it: helm upgrade --set cni.maxUnavailable=",
         ),
         ("values: {cni: {zzz: 1}}", "spec.values.cni.zzz: no such value; expected one of chained"),
-        ("values: {cni: {logLevel: loud}}", "spec.values.cni.logLevel: saw 'loud', expected panic, fatal, error, warn"),
-        ("values: {cni: {excludeNamespaces: a}}", "spec.values.cni.excludeNamespaces: saw 'a', expected array"),
-        ("values: {cni: {excludeNamespaces: [a, 1]}}", "spec.values.cni.excludeNamespaces.1: saw 1, expected string"),
-        ("values: {cni: {excludeNamespaces: [A]}}", "spec.values.cni.excludeNamespaces: saw 'A', expected names of"),
+        (
+            "values: {cni: {logLevel: loud}}",
+            "spec.values.cni.logLevel: saw 'loud', expected one of panic, fatal, error, warn",
+        ),
+        ("values: {cni: {excludeNamespaces: a}}", "spec.values.cni.excludeNamespaces: saw 'a', expected a list"),
+        ("values: {cni: {excludeNamespaces: [a, 1]}}", "spec.values.cni.excludeNamespaces.1: saw 1, expected a string"),
+        ("values: {cni: {excludeNamespaces: [A]}}", "spec.values.cni.excludeNamespaces.0: saw 'A', expected names of"),
         ("values: {cni: {cniBinDir: bin}}", "spec.values.cni.cniBinDir: saw 'bin', expected the absolute path"),
-        ("values: {cni: {podAnnotations: {a: 1}}}", "spec.values.cni.podAnnotations.a: saw 1, expected string"),
-        ("unvalidatedValues: {cni: {logLevel: 3}}", "spec.unvalidatedValues.cni.logLevel: saw 3, expected string"),
+        ("values: {cni: {podAnnotations: {a: 1}}}", "spec.values.cni.podAnnotations.a: saw 1, expected a string"),
+        ("unvalidatedValues: {cni: {logLevel: 3}}", "spec.unvalidatedValues.cni.logLevel: saw 3, expected a string"),
         (
             "unvalidatedValues: {cni: {logLevel: loud}}",
             "spec.unvalidatedValues.cni.logLevel: saw 'loud', expected one of",
         ),
         ("cni: {enabled: 'yes'}", "spec.cni.enabled: saw 'yes', expected true or false"),
         ("cni: {components: []}", "spec.cni.components: saw [], expected a mapping"),
-        ("hub: 1", "spec.hub: saw 1, expected string"),
+        ("hub: 1", "spec.hub: saw 1, expected a string"),
         ("values: 7", "spec.values: saw 7, expected a mapping"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_path(spec: str, said: str) -> None:
-    found = read(f"spec: {{{spec}}}")
-    assert isinstance(found, tuple)
-    assert [str(each).startswith(said) for each in found] == [True], found
+    found = problems(yaml.safe_load(f"spec: {{{spec}}}"))
+    assert [each.startswith(said) for each in found] == [True], found
 
 
 def test_all_that_is_wrong_is_named_at_once() -> None:
-    found = read("spec: {cni: {enabled: 1}, values: {cni: {logLevel: loud, tagg: x}}}")
-    assert isinstance(found, tuple)
-    assert {each.path for each in found} == {"spec.cni.enabled", "spec.values.cni.logLevel", "spec.values.cni.tagg"}
+    found = problems(yaml.safe_load("spec: {cni: {enabled: 1}, values: {cni: {logLevel: loud, tagg: x}}}"))
+    paths = {each.partition(":")[0] for each in found}
+    assert paths == {"spec.cni.enabled", "spec.values.cni.logLevel", "spec.values.cni.tagg"}
 
 
 def test_every_value_of_2019_is_known_by_its_name() -> None:
-    assert set(IN_2019.split()) <= set(schemas())
+    assert set(IN_2019.split()) <= set(resource_values())
 
 
-def test_each_default_is_allowed_by_its_own_schema() -> None:
-    agents = of_agents()
-    assert {each.name for each in declarations()} >= {each.name for each in agents.values()}
-    typed: dict[str, Callable[[str], object]] = {
-        "array": lambda text: text.split(","),
-        "boolean": lambda text: text == "true",
-        "string": str,
-    }
-    given = {key: typed[each.schema["type"]](each.default) for key, each in agents.items()}
-    found = read_control_plane({"spec": {"values": {"cni": given}}})
-    assert isinstance(found, ControlPlaneSpec), found
-    assert parse_settings(found.agents) == parse_settings()
+def test_each_default_is_allowed_and_changes_nothing() -> None:
+    found = read_control_plane({"spec": {"values": {"cni": {k: v.default for k, v in resource_values().items()}}}})
+    assert replace(parse_settings(), **found.settings) == parse_settings()

@@ -8,7 +8,8 @@ import pytest
 
 from installer.config.active import find_active_control_plane
 from installer.config.desired import ControlPlaneRef, DesiredState, resolve_desired_state
-from installer.config.settings import LogLevel, parse_settings
+from installer.config.settings import parse_settings
+from installer.config.value_types import LogLevel
 from plugin.backend import Backend
 
 pytestmark = pytest.mark.pure

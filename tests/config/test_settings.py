@@ -1,25 +1,15 @@
 """Settings: flag over environment over default, and what a bad value gets."""
 
 import json
-import re
 from pathlib import Path
 
 import click
 import pytest
 
-from installer.config.settings import (
-    DaemonSet,
-    Declaration,
-    HostPort,
-    LogLevel,
-    RepairMode,
-    SettingError,
-    Settings,
-    build_entry,
-    declarations,
-    parse_settings,
-    table,
-)
+from installer.config.declaration import Setting
+from installer.config.kinds import SettingError
+from installer.config.settings import Settings, build_entry, declarations, parse_settings
+from installer.config.value_types import DaemonSet, HostPort, LogLevel, RepairMode
 from installer.main import main
 from plugin.backend import Backend
 from plugin.parameters import InboundPorts, Ipv6
@@ -73,7 +63,7 @@ VALUES = {
 
 @pytest.mark.parametrize("each", declarations(), ids=lambda each: each.name)
 def test_each_setting_is_a_flag_and_a_variable_and_the_flag_wins(
-    each: Declaration, monkeypatch: pytest.MonkeyPatch
+    each: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = each.name
     text, value = VALUES[name]
@@ -99,16 +89,16 @@ def test_an_empty_variable_is_an_empty_value(monkeypatch: pytest.MonkeyPatch) ->
         ("node_name", "Worker", "the name of a Kubernetes node"),
         ("cni_bin_dir", "bin", "the absolute path of a directory"),
         ("cni_conf_dir", "", "the absolute path of a directory"),
-        ("cni_conf_file_name", "../10-x.conflist", "a file name without a folder"),
-        ("cni_conf_file_name", "10-x.yaml", "a file name without a folder"),
+        ("cni_conf_file_name", "../10-x.conflist", "a file name without a directory"),
+        ("cni_conf_file_name", "10-x.yaml", "a file name without a directory"),
         ("plugin_file", "", "the path of a file"),
-        ("agent_socket", "run/agent.sock", "an absolute path of printable ASCII"),
-        ("agent_socket", '/run/a"b', "an absolute path of printable ASCII"),
-        ("agent_socket", "/run/a\\b", "an absolute path of printable ASCII"),
-        ("agent_socket", "/run/a&b", "an absolute path of printable ASCII"),
-        ("agent_socket", "/run/ä", "an absolute path of printable ASCII"),
-        ("agent_socket", "/run/a\n", "an absolute path of printable ASCII"),
-        ("agent_socket", "/" + "x" * 100, "expected at most 100"),
+        ("agent_socket", "run/agent.sock", "an absolute path of at most 100 bytes, of printable ASCII"),
+        ("agent_socket", '/run/a"b', "an absolute path of at most 100 bytes, of printable ASCII"),
+        ("agent_socket", "/run/a\\b", "an absolute path of at most 100 bytes, of printable ASCII"),
+        ("agent_socket", "/run/a&b", "an absolute path of at most 100 bytes, of printable ASCII"),
+        ("agent_socket", "/run/ä", "an absolute path of at most 100 bytes, of printable ASCII"),
+        ("agent_socket", "/run/a\n", "an absolute path of at most 100 bytes, of printable ASCII"),
+        ("agent_socket", "/" + "x" * 100, "at most 100 bytes"),
         ("exclude_namespaces", "a,B", "names of namespaces"),
         ("redirect_backend", "NFT", "one of auto, nft, iptables-nft, iptables-legacy"),
         ("inbound_ports_default", "", "one of containerPorts, *"),
@@ -148,9 +138,3 @@ def test_the_entry_begins_with_the_socket_as_the_runtime_hands_it_on() -> None:
     assert next(iter(made)) == min(made) == "agentSocket"
     as_libcni_writes_it = json.dumps(made, sort_keys=True, separators=(",", ":"))
     assert as_libcni_writes_it.startswith('{"agentSocket":"/x/a.sock",')
-
-
-def test_the_table_has_a_row_for_each_setting() -> None:
-    rows = table().splitlines()[2:]
-    assert [re.findall("`(.*?)`", row)[1] for row in rows] == [each.variable for each in declarations()]
-    assert all(row.count("|") == 5 for row in rows)

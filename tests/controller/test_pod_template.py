@@ -36,9 +36,7 @@ OF_OTHERS = {"logLevel": "debug", "psp_cluster_role": "lenient", "excludeNamespa
 
 
 def asks(**cni: Any) -> ControlPlaneSpec:
-    read = read_control_plane(resource(values={"cni": cni}))
-    assert isinstance(read, ControlPlaneSpec)
-    return read
+    return read_control_plane(resource(values={"cni": cni}))
 
 
 def template(of: ControlPlaneSpec | None, *, parked: bool = False) -> dict[str, Any]:

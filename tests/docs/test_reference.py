@@ -7,7 +7,6 @@ import re
 
 import pytest
 
-from installer.config.settings import table
 from plugin.cni import Code
 from tests.docs.pages import DOCS, ROOT
 
@@ -89,11 +88,3 @@ def test_each_row_of_the_decision_table_is_explained() -> None:
     first = re.findall(r"^\| (`[^|]+`) \|", (DOCS / "explain.md").read_text(), re.MULTILINE)
     assert len(rows) > 8
     assert rows == {name for cell in first for name in re.findall(r"`([a-z-]+)`", cell)}
-
-
-def test_the_table_of_settings_is_that_of_their_declarations() -> None:
-    page = (DOCS / "configuration.md").read_text()
-    shown = page.partition("<!-- settings -->\n")[2].partition("<!-- /settings -->")[0]
-    assert shown == table(), (
-        "renew it: python -c 'from installer.config.settings import table; print(table(), end=\"\")'"
-    )

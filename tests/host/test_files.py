@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from installer.cniconfig.plan import Delete, Write
-from installer.config.settings import CONF_SUFFIXES
+from installer.config.value_types import CONF_SUFFIXES
 from installer.host import conf_dir
 from installer.host.exchange import OutdatedError
 from installer.host.files import (

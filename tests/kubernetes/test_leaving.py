@@ -15,7 +15,7 @@ import pytest
 
 from installer.agent import shutdown
 from installer.agent.shutdown import WAY_OUT, Whose, why_to_take_out
-from installer.config.settings import DaemonSet
+from installer.config.value_types import DaemonSet
 from installer.kube.client import ApiClient
 from installer.kube.credentials import credentials
 from tests.kubernetes.conftest import ACCOUNT, DAEMONSET, NAMESPACE, SOON, apply, entry, report, untouched

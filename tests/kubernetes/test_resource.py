@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from installer.config.control_plane import GROUP, KIND, PLURAL, VERSION, ControlPlaneSpec, read_control_plane
-from installer.config.schema import schemas
+from installer.config.control_plane import GROUP, KIND, PLURAL, VERSION, InvalidControlPlaneError, read_control_plane
 from tests.config.test_control_plane import OF_THE_GUIDE
 from tests.kubernetes.conftest import CHART
 
@@ -43,7 +42,6 @@ def test_the_guides_manifest_is_kept_as_it_is_written(served: Cluster) -> None:
     assert done.returncode == 0, done.stderr
     kept = json.loads(served.kubectl("get", "icp", "guide", "--output=json"))
     assert kept["spec"] == guide["spec"]
-    assert isinstance(read_control_plane(kept), ControlPlaneSpec)
     assert read_control_plane(kept) == read_control_plane(guide)
     columns = ["NAME", "CNI", "VERSION", "NODES", "READY", "REASON", "AGE"]
     assert served.kubectl("get", "icp", "guide").split()[:7] == columns
@@ -66,18 +64,6 @@ def test_a_wrong_type_is_refused_with_its_path(served: Cluster, cni: dict[str, A
 
 def test_an_unknown_value_gets_in_so_that_the_status_can_name_it(served: Cluster) -> None:
     assert apply(served, "unknown", {"spec": {"values": {"cni": {"excludeNamespace": ["a"]}}}}).returncode == 0
-    found = read_control_plane(json.loads(served.kubectl("get", "icp", "unknown", "--output=json")))
-    assert isinstance(found, tuple)
-    assert "is excludeNamespaces meant?" in str(found[0])
-
-
-def test_the_definition_has_the_values_that_the_agent_reads() -> None:
-    version = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]
-    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-    defined = spec["values"]["properties"]["cni"]["properties"]
-    assert set(defined) == set(schemas())
-    for name, schema in schemas().items():
-        assert defined[name]["description"]
-        assert defined[name].get("enum") == schema.get("enum"), name
-        if not isinstance(schema["type"], list):
-            assert defined[name]["type"] == schema["type"], name
+    kept = json.loads(served.kubectl("get", "icp", "unknown", "--output=json"))
+    with pytest.raises(InvalidControlPlaneError, match=r"is excludeNamespaces meant\?"):
+        read_control_plane(kept)

@@ -61,7 +61,7 @@ def test_what_has_no_effect_is_named() -> None:
         ({"cni": {"enable": False}}, "spec.cni.enable: no such value; is enabled meant?"),
         ({"cni": {"xyz": 1}}, "spec.cni.xyz: no such value; expected one of components, enabled"),
         ({"values": {"cni": {"logLevl": "x"}}}, "spec.values.cni.logLevl: no such value; is logLevel meant?"),
-        ({"values": {"cni": {"logLevel": "loud"}}}, "spec.values.cni.logLevel: saw 'loud', expected panic, "),
+        ({"values": {"cni": {"logLevel": "loud"}}}, "spec.values.cni.logLevel: saw 'loud', expected one of panic, "),
         ({"platform": 4}, "spec.platform: saw 4, expected a string"),
         ({"cni": []}, "spec.cni: saw [], expected a mapping"),
     ],

@@ -331,9 +331,9 @@ def test_the_older_resource_counts_and_the_younger_is_told_what_contradicts() ->
     young = plane("young", created=ago(hours=1), cni={"logLevel": "debug", "hub": "other.example"})
     found = summarize(answers(planes=[young, plane()]))
     assert [(each.name, each.active) for each in found.planes] == [("istio", True), ("young", False)]
-    assert found.planes[1].conflicts == ("logLevel", "hub")
+    assert found.planes[1].conflicts == ("hub", "logLevel")
     assert wrong(found) == [
-        "istio-system/young does not count, as istio-system/istio is older, and contradicts it in logLevel and hub"
+        "istio-system/young does not count, as istio-system/istio is older, and contradicts it in hub and logLevel"
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from installer.agent.backends import Backends
 from installer.agent.metrics import LineCounts, Metrics, PodCounts
-from installer.config.settings import HostPort
+from installer.config.value_types import HostPort
 from installer.fleet.state import Condition, NodeState, Repair
 from installer.telemetry.health import Health
 

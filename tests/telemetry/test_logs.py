@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.config.settings import LogLevel
+from installer.config.value_types import LogLevel
 from installer.telemetry import logs
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ os.close(2)
 os.execv(sys.executable, [sys.executable, "-c", '''
 import logging, sys
 from installer.telemetry import logs
-from installer.config.settings import LogLevel
+from installer.config.value_types import LogLevel
 handler = logs.set_up(LogLevel.DEBUG)
 with open(sys.argv[1], "w") as file:
     logging.error("into the void")
