@@ -12,7 +12,7 @@ from plugin.redirect import Family
 from plugin.rtnetlink import Ipv6OffError, Rtnetlink
 from plugin.rules import ruleset
 from plugin.session_iptables import IptablesSession
-from plugin.session_nft import NftSession
+from plugin.session_replay import ReplaySession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from plugin.ruleset import Ruleset
 
 SESSIONS: Mapping[Backend, Callable[[], Session]] = {
-    Backend.NFT: NftSession,
+    Backend.NFT: ReplaySession,
     Backend.IPTABLES_NFT: partial(IptablesSession, Backend.IPTABLES_NFT),
     Backend.IPTABLES_LEGACY: partial(IptablesSession, Backend.IPTABLES_LEGACY),
 }

@@ -19,6 +19,7 @@ NetnsFd = NewType("NetnsFd", int)
 CLONE_NEWNET = 0x40000000
 NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _THREADS_OWN = "/proc/thread-self/ns/net"
+_thread = threading.local()
 
 
 def is_network_namespace(fd: int) -> bool:
@@ -43,28 +44,29 @@ def entered(fd: NetnsFd) -> Iterator[None]:
     """
     if threading.current_thread() is threading.main_thread():
         raise RuntimeError("the main thread must stay in the node's network namespace: use a worker's")
-    home = _home()
+    before = _here()
     _setns(fd)
+    _thread.netns = fd
     try:
         yield
     finally:
-        _go_home(home)
+        _go_back(before)
 
 
 @contextmanager
 def scratch() -> Iterator[NetnsFd]:
-    """Make an empty network namespace, for as long as a block runs.
+    """Make an empty network namespace, for as long as a block runs; the thread stays where it is.
 
     Raises:
         OSError: if the kernel makes none.
     """
-    home = _home()
+    before = _here()
     if _libc().unshare(CLONE_NEWNET):
         raise _error("unshare")
     try:
         fd = os.open(_THREADS_OWN, os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        _go_home(home)
+        _go_back(before)
     try:
         yield NetnsFd(fd)
     finally:
@@ -88,9 +90,16 @@ def _setns(fd: NetnsFd) -> None:
         raise _error("setns")
 
 
-def _go_home(home: NetnsFd) -> None:
+def _here() -> NetnsFd:
+    """The network namespace that this thread is in: within a block of `entered` that one, else the process'."""
+    here: NetnsFd = getattr(_thread, "netns", None) or _home()
+    return here
+
+
+def _go_back(before: NetnsFd) -> None:
     try:
-        _setns(home)
+        _setns(before)
+        _thread.netns = before
     except OSError as error:  # what this thread did next would happen in a pod: an agent that starts anew is safe
         sys.stderr.write(f"a thread cannot leave a pod's network namespace, the agent ends: {error}\n")
         os._exit(70)

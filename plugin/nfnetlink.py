@@ -1,4 +1,4 @@
-"""Questions about the nf_tables of the netns that this thread is in: by name, or up to a bound (nfnetlink, F37).
+"""The nf_tables of the netns that this thread is in, by nfnetlink: questions by name or up to a bound, and batches (F37).
 
 A pod with NET_ADMIN decides how much is in its netns. libnftables reads all of it, in one call that nothing can cut short.
 """
@@ -9,24 +9,29 @@ import errno
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from plugin.redirect import Family
-from plugin.rtnetlink import DUMP, HEADER, NLMSG_DONE, NLMSG_ERROR, REQUEST
+from plugin.rtnetlink import ACK, CREATE, DUMP, HEADER, NLMSG_DONE, NLMSG_ERROR, REQUEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
 NETLINK_NETFILTER = 12
-NFNL_SUBSYS_NFTABLES = 10 << 8
-GETTABLE, GETCHAIN = NFNL_SUBSYS_NFTABLES | 1, NFNL_SUBSYS_NFTABLES | 4  # linux/netfilter/nf_tables.h
-NFTA_TABLE_NAME = NFTA_CHAIN_TABLE = 1
+NFNL_SUBSYS_NFTABLES = 10
+NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, NEWRULE, GETRULE = (  # linux/netfilter/nf_tables.h
+    NFNL_SUBSYS_NFTABLES << 8 | number for number in (0, 1, 2, 3, 4, 6, 7)
+)
+BATCH_BEGIN, BATCH_END = 16, 17  # linux/netfilter/nfnetlink.h
+NFTA_TABLE_NAME = NFTA_CHAIN_TABLE = NFTA_RULE_TABLE = 1
 NFTA_CHAIN_NAME = 3
 NFPROTO_UNSPEC, NFPROTO_INET = 0, 1  # of all families; IPv4 and IPv6 in one
 NFPROTO: Mapping[Family, int] = {Family.V4: 2, Family.V6: 10}
 GENERIC_HEADER = 4  # bytes of struct nfgenmsg
 RECEIVED = 1 << 16  # bytes; a dump comes in pieces of at most half of that, each made when it is asked for
+APPEND, DUMP_INTERRUPTED, NESTED = 0x800, 0x10, 0x8000  # netlink(7)
+LAST = 2  # the sequence number of a batch's last message, which alone is acknowledged
 
 # What a kernel without nf_tables says.
 _ABSENT = (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP)
@@ -47,16 +52,29 @@ class TooManyError(Exception):
     """A netns holds more than is looked through; the message says what and how many."""
 
 
+class Message(NamedTuple):
+    """A message from the kernel, or for it: NEW…, GET… or DEL…, and its body, which begins with struct nfgenmsg."""
+
+    kind: int
+    body: bytes
+
+
 class Nfnetlink:
     """A conversation with the kernel about one netns, that of the thread that opened it."""
 
-    def __enter__(self) -> Self:
+    def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it; may be called again. After a change the kernel takes 7 to 20 ms for this: answer before (D4)."""
         self._socket.close()
 
     def has_chain(self, family: Family, table: str, chain: str) -> bool:
@@ -65,12 +83,12 @@ class Nfnetlink:
         Raises:
             OSError: if the kernel does not say.
         """
-        names = _string(NFTA_CHAIN_TABLE, table) + _string(NFTA_CHAIN_NAME, chain)
+        names = string(NFTA_CHAIN_TABLE, table) + string(NFTA_CHAIN_NAME, chain)
         self._send(GETCHAIN, REQUEST, NFPROTO[family], names)
-        kind, body = next(self._messages())
-        if kind != NLMSG_ERROR:
+        answer, _, _ = next(self._messages())
+        if answer.kind != NLMSG_ERROR:
             return True
-        code = _code(body)
+        code = _code(answer.body)
         if code in (errno.ENOENT, *_ABSENT):
             return False
         raise OSError(code, f"looking for chain {chain}: {os.strerror(code)}")
@@ -91,34 +109,90 @@ class Nfnetlink:
         """
         return self._names(GETCHAIN, NFTA_CHAIN_NAME, most, "chains")
 
-    def _names(self, question: int, attribute: int, most: int, what: str) -> Iterator[tuple[tuple[Family, ...], str]]:
-        self._send(question, REQUEST | DUMP, NFPROTO_UNSPEC)
-        count = 0
+    def dump(self, question: int, family: int = NFPROTO_UNSPEC, limits: bytes = b"") -> Iterator[Message]:
+        """Go through what the kernel lists. A list that is not read to its end goes with the socket.
+
+        Args:
+            question: GETTABLE, GETCHAIN or GETRULE.
+            family: by its NFPROTO number.
+            limits: attributes; the rules of one table are told by its family and name.
+
+        Raises:
+            OSError: if the kernel does not say; EINTR if something changed meanwhile, so that the list may be none.
+        """
+        self._send(question, REQUEST | DUMP, family, limits)
         while True:
-            for kind, body in self._messages():
-                if kind == NLMSG_DONE:
+            for message, flags, _ in self._messages():
+                if flags & DUMP_INTERRUPTED:
+                    raise InterruptedError(errno.EINTR, "listing nftables: they changed meanwhile")
+                if message.kind == NLMSG_DONE:
                     return
-                if kind == NLMSG_ERROR:
-                    code = _code(body)
-                    if code in _ABSENT:
-                        return
-                    raise OSError(code, f"listing {what}: {os.strerror(code)}")
-                count += 1
-                if count > most:
+                if message.kind == NLMSG_ERROR:
+                    code = _code(message.body)
+                    raise OSError(code, f"listing nftables: {os.strerror(code)}")
+                yield message
+
+    def commit(self, batch: bytes) -> None:
+        """Have the kernel carry out what `batch` made, all of it or nothing.
+
+        Raises:
+            OSError: the first refusal. Which message it was about is not said: libnftables says it of a line.
+        """
+        self._socket.send(batch)  # the kernel has carried it out, and queued its answers, when this returns
+        acknowledged = False
+        while not acknowledged:
+            for message, _, sequence in self._messages(socket.MSG_DONTWAIT):
+                code = _code(message.body) if message.kind == NLMSG_ERROR else errno.EPROTO
+                if code:
+                    raise OSError(code, f"writing nftables: {os.strerror(code)}")
+                acknowledged = acknowledged or sequence == LAST
+
+    def _names(self, question: int, attribute: int, most: int, what: str) -> Iterator[tuple[tuple[Family, ...], str]]:
+        try:
+            for count, message in enumerate(self.dump(question)):
+                if count == most:
                     raise TooManyError(f"it holds more than {most} nftables {what}")
+                body = message.body
                 about = tuple(each for each, number in NFPROTO.items() if body[0] in (number, NFPROTO_INET))
-                yield about, _text(body[GENERIC_HEADER:], attribute)
+                yield about, text(body, attribute)
+        except InterruptedError:
+            raise
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
 
     def _send(self, kind: int, flags: int, family: int, attributes: bytes = b"") -> None:
-        body = struct.pack("BBH", family, 0, 0) + attributes
-        self._socket.send(struct.pack("IHHII", HEADER + len(body), kind, flags, 1, 0) + body)
+        self._socket.send(_encoded(kind, flags, struct.pack("BBH", family, 0, 0) + attributes))
 
-    def _messages(self) -> Iterator[tuple[int, bytes]]:
-        received = self._socket.recv(RECEIVED)
+    def _messages(self, flags: int = 0) -> Iterator[tuple[Message, int, int]]:
+        """Receive once: messages, each with its flags and sequence number."""
+        received = self._socket.recv(RECEIVED, flags)
         while received:
-            length, kind = struct.unpack_from("IH", received)
-            yield kind, received[HEADER:length]
-            received = received[(length + 3) & ~3 :]
+            length, kind, marks, sequence = struct.unpack_from("IHHI", received)
+            yield Message(kind, received[HEADER:length]), marks, sequence
+            received = received[aligned(length) :]
+
+
+def batch(messages: Sequence[Message]) -> bytes:
+    """Make a transaction of messages."""
+    begin = struct.pack(">BBH", 0, 0, NFNL_SUBSYS_NFTABLES)
+    *most, last = messages
+    flags = {NEWTABLE: CREATE, NEWCHAIN: CREATE, NEWRULE: CREATE | APPEND}
+    parts = [_encoded(BATCH_BEGIN, REQUEST, begin)]
+    parts += [_encoded(kind, REQUEST | flags.get(kind, 0), body) for kind, body in most]
+    parts.append(_encoded(last.kind, REQUEST | ACK | flags.get(last.kind, 0), last.body, LAST))
+    parts.append(_encoded(BATCH_END, REQUEST, begin))
+    return b"".join(parts)
+
+
+def attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Go through the attributes of a message's body: the number of each, and all of its bytes with head and padding."""
+    data = body[GENERIC_HEADER:]
+    while len(data) >= 4:
+        length, kind = struct.unpack_from("HH", data)
+        end = max(4, aligned(length))
+        yield kind & ~NESTED, data[:end]
+        data = data[end:]
 
 
 def _code(body: bytes) -> int:
@@ -126,17 +200,25 @@ def _code(body: bytes) -> int:
     return code
 
 
-def _string(kind: int, value: str) -> bytes:
+def string(kind: int, value: str) -> bytes:
+    """Write an attribute that is a text."""
     data = value.encode() + b"\0"
     attribute = struct.pack("HH", 4 + len(data), kind) + data
     return attribute + bytes(-len(attribute) % 4)
 
 
-def _text(data: bytes, wanted: int) -> str:
-    """Read one attribute, a text that ends with a zero byte; empty if it is not there."""
-    while len(data) >= 4:
-        length, kind = struct.unpack_from("HH", data)
+def text(body: bytes, wanted: int) -> str:
+    """Read an attribute of a message that is a text; empty if it is not there."""
+    for kind, data in attributes(body):
         if kind == wanted:
-            return data[4:length].rstrip(b"\0").decode("utf-8", "replace")
-        data = data[max(4, (length + 3) & ~3) :]
+            return data[4 : struct.unpack_from("H", data)[0]].rstrip(b"\0").decode("utf-8", "replace")
     return ""
+
+
+def aligned(length: int) -> int:
+    """Round up to where the next message or attribute begins."""
+    return (length + 3) & ~3
+
+
+def _encoded(kind: int, flags: int, body: bytes, sequence: int = 1) -> bytes:
+    return struct.pack("IHHII", HEADER + len(body), kind, flags, sequence, 0) + body

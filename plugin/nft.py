@@ -61,7 +61,7 @@ def removal(ruleset: Ruleset) -> str:
     Own tables are declared, so that deleting them cannot fail, and deleted.
     """
     families = dict.fromkeys(table.family for table in ruleset.tables)
-    names = [_name(family, kind) for family in families for kind in Kind]
+    names = [f"{family.value} {table_name(kind)}" for family in families for kind in Kind]
     return "".join(f"add table {name}\ndelete table {name}\n" for name in names)
 
 
@@ -86,15 +86,16 @@ def own_listing(listed: str) -> str:
 
 def list_command(table: Table) -> str:
     """Write the command that lists one table; libnftables 1.0.6 finds only one table's content a run."""
-    return f"list table {_name(table.family, table.kind)}\n"
+    return f"list table {table.family.value} {table_name(table.kind)}\n"
 
 
-def _name(family: Family, kind: Kind) -> str:
-    return f"{family.value} {TABLE}-{kind.value}"
+def table_name(kind: Kind) -> str:
+    """Name a table of ours, which each family has."""
+    return f"{TABLE}-{kind.value}"
 
 
 def _table(table: Table) -> Iterator[str]:
-    yield f"table {_name(table.family, table.kind)} {{"
+    yield f"table {table.family.value} {table_name(table.kind)} {{"
     for index, chain in enumerate(table.chains):
         if index:
             yield ""

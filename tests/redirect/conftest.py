@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from plugin.backend import Backend
 from plugin.redirect import Mode
 from tests.redirect.machines import Machines
 from tests.redirect.probes import PROXY, Sender
+from tests.redirect.ways import WAYS, written_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from plugin.backend import Backend
 
     MachinesOf: TypeAlias = Callable[[Sender], Machines]
 
@@ -36,9 +38,10 @@ def machines(machines_of: MachinesOf) -> Machines:
     return machines_of(PROXY)
 
 
-@pytest.fixture(params=Backend, ids=lambda backend: backend.value)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    return Backend(request.param)
+@pytest.fixture(params=WAYS)
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    with written_by(request.param) as backend:
+        yield backend
 
 
 @pytest.fixture(params=Mode, ids=lambda mode: mode.value)

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import Phase, given, settings
 
 from installer.explain.trace import walk
-from plugin.backend import Backend
 from plugin.decision import decide
 from plugin.keys import INTERCEPTION_MODE
 from plugin.parameters import Defaults
@@ -35,6 +34,7 @@ from tests.redirect.probes import (
     Sender,
 )
 from tests.redirect.strategies import ADDRESSES, pods
+from tests.redirect.ways import WAYS, written_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,9 +100,9 @@ def test_the_kernel_does_what_the_model_says_by_each_backend(
     redirect = redirected(pod, addresses)
     machines = machines_of(Sender(redirect.uid, redirect.gid))
     seen = {}
-    for backend in Backend:
-        with machines.redirected(redirect, backend):
-            seen[backend.value] = dict(zip(PROBES, machines.send(PROBES), strict=True))
+    for way in WAYS:
+        with written_by(way) as backend, machines.redirected(redirect, backend):
+            seen[way] = dict(zip(PROBES, machines.send(PROBES), strict=True))
     wrong = different(seen, {probe: fate(redirect, probe) for probe in PROBES})
     assert not wrong, shown(pod, wrong)
 

@@ -69,11 +69,6 @@ def netns(tmp_path: Path) -> Iterator[Netns]:
         yield made
 
 
-@pytest.fixture(params=Backend, ids=lambda backend: backend.value)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    return Backend(request.param)
-
-
 def on_a_worker(work: Callable[[NetnsFd], _T], netns: Netns) -> _T:
     with netns.path.open("rb") as file, ThreadPoolExecutor(1) as worker:
         return worker.submit(work, NetnsFd(file.fileno())).result()
@@ -174,7 +169,9 @@ def test_where_ipv6_is_off_its_rules_are_there_for_when_it_is_on(netns: Netns, b
         assert "IPv6 does not pass the sidecar until it is on for lo: " in applied.notes[0]
     assert "blackhole default dev lo" in inside(netns, "ip", "-6", "route", "show", "table", "133")
     assert on_a_worker(lambda fd: check(fd, redirect, backend), netns) is None
-    assert on_a_worker(lambda fd: apply(fd, Redirect(), backend), netns).notes == ()
+    applied = on_a_worker(lambda fd: apply(fd, Redirect(), backend), netns)
+    applied.free()
+    assert applied.notes == ()
 
 
 def test_this_node_can_redirect_in_every_way(backend: Backend) -> None:

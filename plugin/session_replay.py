@@ -1,0 +1,67 @@
+"""Rules as messages that were compiled before (`plugin.template`); libnftables puts into words what is not as it should be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from plugin import template
+from plugin.backend import RefusedError
+from plugin.nfnetlink import Nfnetlink
+from plugin.session_nft import NftSession
+
+if TYPE_CHECKING:
+    from plugin.ruleset import Ruleset
+    from plugin.template import Template
+
+
+class ReplaySession:
+    """`plugin.backend.Session` by nft, without libnftables as long as all is as it should be."""
+
+    def __init__(self) -> None:
+        self._kernel = Nfnetlink()
+        self._libnftables: NftSession | None = None
+
+    def replace(self, rules: Ruleset) -> None:
+        """Replace, as `Session` says."""
+        if compiled := _template(rules):
+            try:
+                self._kernel.commit(compiled.batch)
+            except OSError:  # libnftables succeeds, or says what was refused
+                template.forget(rules)
+            else:
+                return
+        self._in_words().replace(rules)
+
+    def remove(self, rules: Ruleset) -> None:
+        """Remove, as `Session` says."""
+        self._in_words().remove(rules)
+
+    def difference(self, rules: Ruleset) -> str | None:
+        """Read back, as `Session` says: the same bytes are the same rules; of others, what nft lists is compared."""
+        if (compiled := _template(rules)) and self._holds(compiled):
+            return None
+        return self._in_words().difference(rules)
+
+    def _holds(self, compiled: Template) -> bool:
+        try:
+            return compiled.is_held(self._kernel)
+        except OSError:
+            return False
+
+    def _in_words(self) -> NftSession:
+        if not self._libnftables:
+            self._libnftables = NftSession()
+        return self._libnftables
+
+    def close(self) -> None:
+        """Close what is open, for which the kernel waits 7 to 20 ms after a change (D4)."""
+        self._kernel.close()
+        if self._libnftables:
+            self._libnftables.close()
+
+
+def _template(rules: Ruleset) -> Template | None:
+    try:
+        return template.template_of(rules)
+    except (RefusedError, OSError):  # libnftables says in the pod's netns what is wrong with them
+        return None

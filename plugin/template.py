@@ -1,0 +1,160 @@
+"""A ruleset as the kernel's own messages: libnftables compiles it once, each netns gets, and must hold, the same bytes (D12).
+
+What the kernel lists of its tables, chains and rules is what it takes to make them. Attributes that it adds by itself are left
+out; everything else goes back as it came, so that there is no second encoder of rules that could differ from the first.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from itertools import chain, zip_longest
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
+
+from plugin import netns, nfnetlink, nft
+from plugin.libnftables import Context
+from plugin.nfnetlink import (
+    DELTABLE,
+    GENERIC_HEADER,
+    GETCHAIN,
+    GETRULE,
+    GETTABLE,
+    NEWCHAIN,
+    NEWRULE,
+    NEWTABLE,
+    NFPROTO,
+    NFTA_RULE_TABLE,
+    NFTA_TABLE_NAME,
+    Message,
+    Nfnetlink,
+    attributes,
+    string,
+    text,
+)
+from plugin.rules import LARGEST_KEPT
+from plugin.ruleset import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from plugin.ruleset import Ruleset, Table
+
+Names: TypeAlias = frozenset[tuple[int, str]]
+
+MOST = 4096  # tables, or chains, of others that are looked through for ours
+
+# Attributes that the kernel adds (linux/netfilter/nf_tables.h): those that differ between netns, and those that count what
+# a table or chain has, by which a chain or a set that somebody has put into it is seen.
+_OWN: Mapping[int, frozenset[int]] = {
+    NEWTABLE: frozenset({4, 5}),  # handle, padding
+    NEWCHAIN: frozenset({2, 8, 9}),  # handle, counters, padding
+    NEWRULE: frozenset({3, 6, 8}),  # handle, position, padding
+}
+_USE: Mapping[int, frozenset[int]] = {NEWTABLE: frozenset({3}), NEWCHAIN: frozenset({6})}
+
+_templates: WeakKeyDictionary[Ruleset, Template | None] = WeakKeyDictionary()  # each for as long as its ruleset is kept
+_compiling = threading.Lock()
+
+
+class Template(NamedTuple):
+    """What makes a netns hold a ruleset, and what it holds then.
+
+    Attributes:
+        batch: a transaction for `Nfnetlink.commit`; it takes out first whatever of ours is there.
+        held: the messages that list it, by which a netns is compared.
+        names: of its tables, each with the number of its family.
+    """
+
+    batch: bytes
+    held: tuple[Message, ...]
+    names: Names
+
+    def is_held(self, kernel: Nfnetlink) -> bool:
+        """Whether the netns of `kernel` holds exactly this; it is read no further than to the first difference.
+
+        Raises:
+            OSError: if the kernel does not say.
+        """
+        return all(seen == due for seen, due in zip_longest(_listed(kernel, self.names), self.held))
+
+
+def template_of(rules: Ruleset) -> Template | None:
+    """Compile a ruleset, once for as long as it is kept.
+
+    Returns:
+        None: libnftables has to write and read it, as it is used once, or as the kernel lists it otherwise than it was told.
+
+    Raises:
+        RefusedError: if libnftables refuses it.
+        OSError: if it cannot be tried.
+    """
+    if sum(len(each.rules) for table in rules.tables for each in table.chains) > LARGEST_KEPT:
+        return None
+    with _compiling:  # the first pods of a burst wait for one
+        if rules not in _templates:
+            _templates[rules] = _compiled(rules)
+        return _templates[rules]
+
+
+def forget(rules: Ruleset) -> None:
+    """Have a template made again that a kernel has refused."""
+    _templates.pop(rules, None)
+
+
+def _compiled(rules: Ruleset) -> Template | None:
+    """Have libnftables write the ruleset into a netns made for it, read it, and see that what was read can be written."""
+    with netns.scratch() as fd, netns.entered(fd):
+        context = Context()
+        try:
+            context.run(nft.transaction(rules))
+        finally:
+            context.close()
+        with Nfnetlink() as kernel:
+            names = frozenset((NFPROTO[each.family], nft.table_name(each.kind)) for each in rules.tables)
+            held = tuple(_listed(kernel, names))
+            if sum(_use(each) for each in held if each.kind == NEWTABLE) != sum(
+                len(each.chains) for each in rules.tables
+            ):
+                return None  # there is more than chains, such as a set, which is not listed with them
+            template = Template(nfnetlink.batch([*_removal(rules.tables), *map(_sent, held)]), held, names)
+            kernel.commit(template.batch)
+            return template if template.is_held(kernel) else None
+
+
+def _listed(kernel: Nfnetlink, names: Names) -> Iterator[Message]:
+    """List the tables of these names, their chains and their rules, each as the kernel would be told it."""
+    rules = (kernel.dump(GETRULE, family, string(NFTA_RULE_TABLE, name)) for family, name in sorted(names))
+    for kind, body in chain(_few(kernel.dump(GETTABLE)), _few(kernel.dump(GETCHAIN)), *rules):
+        if (body[0], text(body, NFTA_TABLE_NAME)) in names:
+            yield Message(kind, _without(body, _OWN[kind]))
+
+
+def _few(messages: Iterator[Message]) -> Iterator[Message]:
+    """Go through tables or chains; whoever fills a netns with them has it read by libnftables alone, as ever."""
+    for count, message in enumerate(messages):
+        if count == MOST:
+            raise OSError(errno.E2BIG, f"listing nftables: saw more than {MOST} tables or chains")
+        yield message
+
+
+def _removal(tables: Iterable[Table]) -> Iterator[Message]:
+    """Declare all that may be ours, so that deleting it cannot fail, and delete it, as `plugin.nft.removal` does."""
+    for family in dict.fromkeys(table.family for table in tables):
+        for kind in Kind:
+            body = bytes((NFPROTO[family], 0, 0, 0)) + string(NFTA_TABLE_NAME, nft.table_name(kind))
+            yield from (Message(NEWTABLE, body), Message(DELTABLE, body))
+
+
+def _sent(held: Message) -> Message:
+    return Message(held.kind, _without(held.body, _USE[held.kind])) if held.kind in _USE else held
+
+
+def _without(body: bytes, numbers: frozenset[int]) -> bytes:
+    kept = (data for number, data in attributes(body) if number not in numbers)
+    return body[:1] + bytes(GENERIC_HEADER - 1) + b"".join(kept)
+
+
+def _use(table: Message) -> int:
+    """Read how many chains, sets and other objects a table has."""
+    return next(int.from_bytes(data[4:8], "big") for number, data in attributes(table.body) if number in _USE[NEWTABLE])
