@@ -59,8 +59,8 @@ test-fast: setup check
 test: setup kube image check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-e2e: setup kube image
-	$(BIN)/python -m pytest tests/e2e
+e2e: setup kube istio image
+	$(BIN)/python -m pytest tests/e2e --log-cli-level=INFO --log-cli-format="%(asctime)s %(message)s"
 
 demo: setup
 	@$(BIN)/python -m tests.demo

@@ -207,3 +207,14 @@ if __name__ == "__main__":
     with Node(Path(sys.argv[1])) as to_be_killed:
         print(to_be_killed.cgroup, *filled(to_be_killed), flush=True)
         signal.pause()
+
+
+def test_what_a_machine_lacks_to_hold_a_kubernetes_node_is_named() -> None:
+    asked = (
+        "from tests.support.nodeconfig import DEBIAN; from tests.support.worker import lacking; print(*lacking(DEBIAN))"
+    )
+    bare = ["/usr/bin/setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    told = subprocess.run(
+        [*bare, sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    assert told.startswith("CAP_NET_ADMIN CAP_SYS_ADMIN")

@@ -11,7 +11,8 @@ from tests.e2e.release import Release
 from tests.e2e.shop import SHOP
 from tests.image.build import archive
 from tests.support.agent import AgentProcess
-from tests.support.node import BIN_DIR, CONF_DIR, NAME, KubernetesNode
+from tests.support.images import write
+from tests.support.node import BIN_DIR, CONF_DIR, NAME, KubernetesNode, TwoNodes
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesNode]:
     """A node that is Ready, with the images of the tests and a namespace under Pod Security `restricted`."""
     folder = tmp_path_factory.mktemp("node")
     with KubernetesNode(folder) as running:
-        tar = envoyimage.archive(folder / "envoy.tar")
+        tar = write(folder / "envoy.tar", [envoyimage.image()])
         running.import_images(tar)
         tar.unlink()
         running.apply(workloads.namespace(SHOP))
@@ -65,11 +66,9 @@ def release(node: KubernetesNode, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    known = getattr(item, "funcargs", {})
-    if report.failed and isinstance(running := known.get("node"), KubernetesNode):
-        report.sections.append(("the node", running.logs()))
-    if report.failed and isinstance(chart := known.get("release"), Release):
-        report.sections.append(("the chart", chart.logs()))
-    if report.failed and isinstance(process := known.get("agent"), AgentProcess):
-        report.sections.append(("the agent", process.log.read_text()))
+    for name, value in getattr(item, "funcargs", {}).items():
+        if report.failed and isinstance(value, KubernetesNode | TwoNodes | Release):
+            report.sections.append((name, value.logs()))
+        if report.failed and isinstance(value, AgentProcess):
+            report.sections.append((name, value.log.read_text()))
     return report

@@ -8,12 +8,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from tests.chart.helm import CHART
+from tests.e2e.helm import Helm
 from tests.image.build import HUB
 from tests.programs.lots import KUBE
-from tests.support.machine import ENVIRONMENT, checked
+from tests.support.machine import ENVIRONMENT
 from tests.support.node import NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tests.support.node import KubernetesNode
@@ -32,15 +34,20 @@ PARTS = ("daemonset/istio-cni-node", "deployment/istio-cni-controller")
 class Release:
     """A release of the chart, and the resource that steers it."""
 
-    def __init__(self, node: KubernetesNode, home: Path) -> None:
+    def __init__(
+        self, node: KubernetesNode, home: Path, *, names: Sequence[str] = (NAME,), program: Path = KUBE.folder / "helm"
+    ) -> None:
         """Prepare.
 
         Args:
             node: where it is to be.
             home: a folder for what helm keeps for itself.
+            names: of all nodes.
+            program: which helm.
         """
         self.node = node
-        self._home = home
+        self._names = names
+        self._helm = Helm(program, node, home, NAMESPACE)
 
     def install(self, *options: str) -> None:
         """Install it, unless that is done; or install it anew with the same values, and what options of helm's say."""
@@ -67,23 +74,14 @@ class Release:
 
     def helm(self, *arguments: str) -> str:
         """Run helm on the node as the admin, and return its stdout; it must succeed."""
-        own = [f"--kubeconfig={self.node.kubeconfig}", f"--namespace={NAMESPACE}"]
-        ended = subprocess.run(
-            [*self.node.enter, str(KUBE.folder / "helm"), *arguments, *own],
-            env=ENVIRONMENT | {"HOME": str(self._home)},
-            input=json.dumps(VALUES),
-            capture_output=True,
-            text=True,
-            timeout=SLOWEST,
-            check=False,
-        )
-        return checked(ended).stdout
+        return self._helm(*arguments, values=VALUES)
 
     def steer(self, *excluded: str, **values: object) -> None:
-        """Say in the resource which namespaces are excluded, and more, and wait until that is in force on the node."""
+        """Say in the resource which namespaces are excluded, and more, and wait until that is in force on every node."""
         self.ask_for(*excluded, **values)
         generation = self.get("istiocontrolplane", RESOURCE)["metadata"]["generation"]
-        self.node.wait(f"jsonpath={{.status.controlPlane.generation}}={generation}", f"istiocninode/{NAME}")
+        nodes = [f"istiocninode/{name}" for name in self._names]
+        self.node.wait(f"jsonpath={{.status.controlPlane.generation}}={generation}", *nodes)
 
     def ask_for(self, *excluded: str, **values: object) -> None:
         """Say in the resource which namespaces are excluded, and more."""

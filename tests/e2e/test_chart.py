@@ -20,8 +20,8 @@ from tests.e2e.release import NAME_OF_RELEASE, NAMESPACE, RESOURCE
 from tests.e2e.shop import ENVOY, SHOP, connections, from_node, from_pod, removed, started, url
 from tests.e2e.workloads import deployment, hasty
 from tests.image.build import HUB
+from tests.support import nodeconfig
 from tests.support.node import BIN_DIR, CONF_DIR, NAME
-from tests.support.nodeconfig import CONFLIST
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ def test_a_directory_that_the_runtime_does_not_read_is_named_and_neither_taint_n
     old = node.seen(OLD_DIR)
     old.mkdir()
     conflist = old / "10-old.conflist"
-    conflist.write_text(json.dumps(CONFLIST))
+    conflist.write_text(json.dumps(nodeconfig.conflist(nodeconfig.FIRST, nodeconfig.DEBIAN)))
     steered = {"cniConfDir": str(OLD_DIR), "repairMode": "delete"}
     installed.install("--set=cni.repairMode=delete")
     installed.steer(**steered)

@@ -63,7 +63,7 @@ def hasty(name: str, where: str, address: str) -> dict[str, Any]:
 
 def service(name: str, where: str) -> dict[str, Any]:
     """Make the Service of a Deployment of that name."""
-    spec = {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": PORT}]}
+    spec = {"selector": {"app": name}, "ports": [{"name": "tcp-web", "port": 80, "targetPort": PORT}]}
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": where}, "spec": spec}
 
 

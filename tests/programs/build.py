@@ -31,7 +31,7 @@ from tests.support.interrupt import INTERRUPTIBLE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.programs.program import Lot, Program
+    from tests.programs.program import Files, Lot, Program
 
 STAMP = ".built"
 SECONDS_BETWEEN_WORDS = 15
@@ -41,7 +41,8 @@ SLOWEST_STOP = 10.0  # seconds that the compiler is given to end after Ctrl-C
 def is_built(lot: Lot) -> bool:
     """Whether the programs are there and, unless they were given, are what go.mod and go.sum say."""
     stamp = lot.folder / STAMP
-    there = all((lot.folder / program.name).is_file() for program in lot.programs)
+    names = [each.name for each in lot.programs] + [each.name for each in lot.files]
+    there = all((lot.folder / name).exists() for name in names)
     return there and (lot.given is not None or (stamp.is_file() and stamp.read_text() == _source(lot)))
 
 
@@ -75,8 +76,24 @@ def _build_missing(lot: Lot) -> None:
             _compile(go, program, Path(unfinished))
             (folder / STAMP).unlink(missing_ok=True)
             (Path(unfinished) / program.name).rename(folder / program.name)
+    for files in lot.files:
+        _copy(go, files, folder)
     _accept(lot.complaints(folder, exactly=True), "the build")
     (folder / STAMP).write_text(_source(lot))
+
+
+def _copy(go: Path, files: Files, into: Path) -> None:
+    """Copy files out of Go's own cache, which need not be there the next time, and where nothing may be written."""
+    command = [str(go), "list", "-m", "-f", "{{.Dir}}", files.path]
+    where = subprocess.run(
+        command, cwd=files.module, env=_environment(), capture_output=True, text=True, check=True
+    ).stdout.strip()
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=into) as unfinished:
+        copied = Path(unfinished) / files.name
+        subprocess.run(["/bin/cp", "-r", "--no-preserve=mode", Path(where) / files.inside, copied], check=True)
+        if (into / files.name).is_dir():
+            shutil.rmtree(into / files.name)
+        copied.rename(into / files.name)
 
 
 def _accept(wrong: list[str], origin: str) -> None:

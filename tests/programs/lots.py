@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.programs.program import SOURCE, Lot, Program, stated
+from tests.programs.program import SOURCE, Files, Lot, Program, stated
 
 KUBERNETES = (
     "kube-apiserver",
@@ -123,6 +123,12 @@ ISTIO = Lot(
         _of_istio("cni/cmd/istio-cni", tags=_AGENT_TAGS),
     ),
     "ten minutes",
+    (
+        Files("charts", SOURCE / "istio", "istio.io/istio", "manifests/charts"),
+        Files(
+            "envoy_bootstrap.json", SOURCE / "istio", "istio.io/istio", "tools/packaging/common/envoy_bootstrap.json"
+        ),
+    ),
 )
 NODE = Lot(
     "node",

@@ -81,6 +81,23 @@ class Program:
 
 
 @dataclass(frozen=True)
+class Files:
+    """A file or folder of a published Go module, as it is.
+
+    Attributes:
+        name: that it gets beside the programs.
+        module: the folder of the go.mod that says which version.
+        path: of the module.
+        inside: where it is in the module.
+    """
+
+    name: str
+    module: Path
+    path: str
+    inside: str
+
+
+@dataclass(frozen=True)
 class Lot:
     """Programs that are built together, into one folder.
 
@@ -90,6 +107,7 @@ class Lot:
         title: what they are, with their versions.
         programs: each.
         duration: how long it takes on two cores if Go's own cache is empty.
+        files: what else is taken from the modules.
     """
 
     name: str
@@ -97,6 +115,7 @@ class Lot:
     title: str
     programs: tuple[Program, ...]
     duration: str
+    files: tuple[Files, ...] = ()
 
     @property
     def go_release(self) -> tuple[int, ...]:

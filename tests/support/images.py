@@ -1,4 +1,4 @@
-"""Container images without a registry: static C programs in docker archives, which `ctr images import` takes."""
+"""Container images without a registry: docker archives of a few files, which `ctr images import` takes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import json
 import os
 import subprocess
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 PAUSE = "tests.local/pause:1"
 APP = "tests.local/app:1"  # /web and /get
@@ -31,40 +36,79 @@ def compiled(name: str) -> Path:
     return program
 
 
+@dataclass(frozen=True)
+class Image:
+    """One image of a single layer.
+
+    Attributes:
+        name: what the runtime calls it.
+        files: what it holds: path in the image, and file here or content.
+        entrypoint: what its containers run.
+        user: as whom, numeric, as a kubelet that is told runAsNonRoot asks for.
+        environment: variables, each `NAME=VALUE`.
+    """
+
+    name: str
+    files: Mapping[str, Path | bytes]
+    entrypoint: tuple[str, ...] = ()
+    user: str = ""
+    environment: tuple[str, ...] = ()
+
+
 def archive(path: Path) -> Path:
-    """Write all images into one docker archive (image specification v1.2, `docker save`)."""
+    """Write the images of `IMAGES` into one docker archive."""
+    own = [
+        Image(name, {program: compiled(program) for program in programs}, (f"/{programs[0]}",))
+        for name, programs in IMAGES.items()
+    ]
+    return write(path, own)
+
+
+def write(path: Path, images: Sequence[Image]) -> Path:
+    """Write images into one docker archive (image specification v1.2, `docker save`)."""
     with tarfile.open(path, "w") as tar:
         manifest = []
-        for reference, names in IMAGES.items():
-            layer = _layer(names)
-            digest = hashlib.sha256(layer).hexdigest()
+        for image in images:
+            layer = path.with_suffix(".layer")
+            digest = _write_layer(layer, image.files)
             config = json.dumps(
                 {
                     "architecture": _architecture(),
                     "os": "linux",
-                    "config": {"Cmd": [f"/{names[0]}"]},
+                    "config": {"Entrypoint": [*image.entrypoint], "User": image.user, "Env": [*image.environment]},
                     "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
                 }
             ).encode()
-            files = {f"{hashlib.sha256(config).hexdigest()}.json": config, f"{digest}/layer.tar": layer}
-            for name, content in files.items():
-                _add(tar, name, content, 0o644)
-            config_name, layer_name = files
-            manifest.append({"Config": config_name, "RepoTags": [reference], "Layers": [layer_name]})
+            names = f"{hashlib.sha256(config).hexdigest()}.json", f"{digest}/layer.tar"
+            _add(tar, names[0], config, 0o644)
+            tar.add(layer, names[1])
+            layer.unlink()
+            manifest.append({"Config": names[0], "RepoTags": [image.name], "Layers": [names[1]]})
         _add(tar, "manifest.json", json.dumps(manifest).encode(), 0o644)
     return path
 
 
-def _layer(names: tuple[str, ...]) -> bytes:
-    layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as tar:
+def libraries(program: Path) -> dict[str, Path]:
+    """List the dynamic linker and what it loads for a program, by their paths in an image."""
+    listed = subprocess.run(["/usr/bin/ldd", program], capture_output=True, text=True, check=True).stdout
+    words = [word for line in listed.splitlines() for word in line.split() if word.startswith("/")]
+    return {word.lstrip("/"): Path(word).resolve() for word in words}
+
+
+def _write_layer(path: Path, files: Mapping[str, Path | bytes]) -> str:
+    """Write a layer, and return its digest."""
+    with tarfile.open(path, "w") as tar:
         for name in _FOLDERS:
             folder = tarfile.TarInfo(name)
             folder.type, folder.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
             tar.addfile(folder)
-        for name in names:
-            _add(tar, name, compiled(name).read_bytes(), 0o755)
-    return layer.getvalue()
+        for inside, content in files.items():
+            if isinstance(content, Path):
+                tar.add(content, inside)
+            else:
+                _add(tar, inside, content, 0o644)
+    with path.open("rb") as written:
+        return hashlib.file_digest(written, "sha256").hexdigest()
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:

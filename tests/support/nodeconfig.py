@@ -2,44 +2,74 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+from tests.programs.lots import NODE
 
-NAME = "node1"
-ADDRESS = "10.77.0.2"  # of the node; the API server and the kubelet listen there
-PODS = "10.244.1.0/24"
-SERVICES = "10.96.0.0/16"
-CONTAINERD = "/usr/bin/containerd"
+PODS = ("10.244.0.0/16", "fd00:10:244::/48")
+SERVICES = ("10.96.0.0/16", "fd00:10:96::/112")
+DNS = "10.96.0.10"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
-CTR = "/usr/bin/ctr"
 
-# An interface that is up, with an address that may be advertised, and a default route, without which a process on the node
-# could not so much as begin to connect to a Service. Nothing answers at the other end.
-NETWORK = (
-    "link add eth0 type veth peer name uplink",
-    f"address add {ADDRESS}/24 dev eth0",
-    "link set uplink up",
-    "link set eth0 up",
-    "route add default via 10.77.0.1",
-)
-CONFLIST = {
-    "cniVersion": "1.0.0",
-    "name": "k8s",
-    "plugins": [
-        {
-            "type": "bridge",
-            "bridge": "cni0",
-            "isGateway": True,
-            "ipMasq": False,
-            "hairpinMode": True,
-            "ipam": {"type": "host-local", "ranges": [[{"subnet": PODS}]], "routes": [{"dst": "0.0.0.0/0"}]},
-        },
-        {"type": "portmap", "capabilities": {"portMappings": True}},
-    ],
-}
+
+@dataclass(frozen=True)
+class Place:
+    """A node's place in its cluster: which name and addresses it has."""
+
+    number: int
+
+    @property
+    def name(self) -> str:
+        """The node's."""
+        return f"node{self.number}"
+
+    @property
+    def kubelet(self) -> str:
+        """Under which of `USERS` its kubelet goes to the API server."""
+        return f"kubelet-{self.number}"
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """The node's, IPv4 and IPv6; its kubelet listens at the first, and at that of the first node the API server."""
+        return f"10.77.0.{self.number + 1}", f"fd00:10:77::{self.number + 1}"
+
+    @property
+    def pods(self) -> tuple[str, str]:
+        """The networks of its pods."""
+        return f"10.244.{self.number}.0/24", f"fd00:10:244:{self.number}::/64"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The programs that a node has below its kubelet.
+
+    Attributes:
+        programs: the folder of containerd, its client and its shim.
+        runc: the file.
+        plugins: the folder of the CNI plugins.
+        cni_version: of the primary CNI's conflist; from 1.1.0 on a runtime that can calls STATUS and GC.
+        containerd_config: how its configuration is written: version 2, or 3 since containerd 2.0.
+    """
+
+    programs: Path
+    runc: Path
+    plugins: Path
+    cni_version: str
+    containerd_config: int
+
+    @property
+    def files(self) -> list[Path]:
+        """All of them."""
+        named = [self.programs / name for name in ("containerd", "ctr", "containerd-shim-runc-v2")]
+        return [*named, self.runc, *(self.plugins / name for name in CNI_PLUGINS)]
+
+
+CNI_PLUGINS = ("bridge", "host-local", "portmap", "loopback")
+DEBIAN = Parts(Path("/usr/bin"), Path("/usr/sbin/runc"), Path("/usr/lib/cni"), "1.0.0", 2)
+RECENT = Parts(NODE.folder, NODE.folder / "runc", NODE.folder, "1.1.0", 3)
+FIRST, SECOND = Place(1), Place(2)
 
 # Static tokens stand in for client certificates: users, groups and what RBAC lets them do are those of a usual cluster.
 USERS = {
@@ -47,8 +77,57 @@ USERS = {
     "kube-controller-manager": ("system:kube-controller-manager", ""),
     "kube-scheduler": ("system:kube-scheduler", ""),
     "kube-proxy": ("system:kube-proxy", ""),
-    "kubelet": (f"system:node:{NAME}", "system:nodes"),
-}
+} | {place.kubelet: (f"system:node:{place.name}", "system:nodes") for place in (FIRST, SECOND)}
+
+
+def network(place: Place) -> list[str]:
+    """Make `ip`'s commands for the first node's network.
+
+    An interface that is up, with addresses that may be advertised, and a default route, without which a process on the node
+    could not so much as begin to connect to a Service. Nothing answers at the other end, until a second node takes it.
+    """
+    return ["link add eth0 type veth peer name uplink", "link set uplink up", *addresses(place)]
+
+
+def addresses(place: Place) -> list[str]:
+    """Make `ip`'s commands that give a node's eth0 its addresses."""
+    four, six = place.addresses
+    return [
+        f"address add {four}/24 dev eth0",
+        f"address add {six}/64 dev eth0",
+        "link set eth0 up",
+        "route add default via 10.77.0.1",
+        "-6 route add default via fd00:10:77::1",
+    ]
+
+
+def routes(to: Place) -> list[str]:
+    """Make `ip`'s commands that lead from a node to another one's pods."""
+    four, six = zip(to.pods, to.addresses, strict=True)
+    return [f"route add {four[0]} via {four[1]}", f"-6 route add {six[0]} via {six[1]}"]
+
+
+def conflist(place: Place, parts: Parts) -> dict[str, Any]:
+    """Make the primary CNI's configuration."""
+    return {
+        "cniVersion": parts.cni_version,
+        "name": "k8s",
+        "plugins": [
+            {
+                "type": "bridge",
+                "bridge": "cni0",
+                "isGateway": True,
+                "ipMasq": False,
+                "hairpinMode": True,
+                "ipam": {
+                    "type": "host-local",
+                    "ranges": [[{"subnet": subnet}] for subnet in place.pods],
+                    "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+                },
+            },
+            {"type": "portmap", "capabilities": {"portMappings": True}},
+        ],
+    }
 
 
 def token(user: str) -> str:
@@ -63,7 +142,7 @@ def tokens() -> str:
 
 def kubeconfig(certificate: Path, bearer: str) -> dict[str, Any]:
     """Make a kubeconfig."""
-    cluster = {"server": f"https://{ADDRESS}:6443", "certificate-authority": str(certificate)}
+    cluster = {"server": f"https://{FIRST.addresses[0]}:6443", "certificate-authority": str(certificate)}
     return {
         "apiVersion": "v1",
         "kind": "Config",
@@ -74,11 +153,24 @@ def kubeconfig(certificate: Path, bearer: str) -> dict[str, Any]:
     }
 
 
-def containerd(pause: str, conf_dir: Path, bin_dir: Path, *, snapshotter: str = "overlayfs") -> str:
-    """Make containerd's configuration.
+def containerd(parts: Parts, pause: str, conf_dir: Path, bin_dir: Path) -> str:
+    """Make the configuration of a node's containerd; arguments are those of `containerd_1`."""
+    if parts.containerd_config == 2:
+        return containerd_1(pause, conf_dir, bin_dir)
+    return _containerd_2(parts, pause, conf_dir, bin_dir)
+
+
+def containerd_1(pause: str, conf_dir: Path, bin_dir: Path, *, snapshotter: str = "overlayfs") -> str:
+    """Make the configuration of containerd 1.6.
 
     Its root is in the machine's own /run, in memory, and goes with it. restrict_oom_score_adj: without CAP_SYS_RESOURCE no
     score can be lowered, and every sandbox would fail.
+
+    Args:
+        pause: the image of the sandboxes.
+        conf_dir: where CNI configurations are.
+        bin_dir: where CNI plugins are.
+        snapshotter: how images are laid out.
     """
     return f"""\
 version = 2
@@ -98,7 +190,35 @@ oom_score = 0
 """
 
 
-def kubelet(cgroup: str, resolv_conf: Path) -> dict[str, Any]:
+def _containerd_2(parts: Parts, pause: str, conf_dir: Path, bin_dir: Path) -> str:
+    """Make the configuration of containerd 2, whose shim and runc are not those on PATH."""
+    return f"""\
+version = 3
+root = "/run/containerd-root"
+oom_score = 0
+imports = []
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "overlayfs"
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "{pause}"
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.cri.v1.runtime".containerd]
+    default_runtime_name = "runc"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      runtime_path = "{parts.programs / "containerd-shim-runc-v2"}"
+      [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+        BinaryName = "{parts.runc}"
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    conf_dir = "{conf_dir}"
+    bin_dirs = ["{bin_dir}"]
+[plugins."io.containerd.nri.v1.nri"]
+  disable = true
+"""
+
+
+def kubelet(place: Place, cgroup: str, resolv_conf: Path) -> dict[str, Any]:
     """Make the kubelet's configuration (kubelet.config.k8s.io/v1beta1).
 
     Whoever can reach it may use it, and only the node and its pods can: then `kubectl exec` and `logs` need no certificates.
@@ -107,7 +227,7 @@ def kubelet(cgroup: str, resolv_conf: Path) -> dict[str, Any]:
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "address": ADDRESS,
+        "address": place.addresses[0],
         "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
         "authorization": {"mode": "AlwaysAllow"},
         "cgroupDriver": "cgroupfs",
@@ -116,7 +236,7 @@ def kubelet(cgroup: str, resolv_conf: Path) -> dict[str, Any]:
         "failSwapOn": False,
         "oomScoreAdj": 0,
         "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
-        "clusterDNS": ["10.96.0.10"],  # nobody answers there: the tests' programs know addresses alone
+        "clusterDNS": [DNS],  # most tests have nobody who answers there, as their programs know addresses alone
         "clusterDomain": "cluster.local",
         "resolvConf": str(resolv_conf),
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
@@ -124,7 +244,7 @@ def kubelet(cgroup: str, resolv_conf: Path) -> dict[str, Any]:
     }
 
 
-def kube_proxy(credentials: Path) -> dict[str, Any]:
+def kube_proxy(place: Place, credentials: Path) -> dict[str, Any]:
     """Make kube-proxy's configuration (kubeproxy.config.k8s.io/v1alpha1): 0 leaves the machine's conntrack alone."""
     conntrack = {"maxPerCore": 0, "min": 0} | dict.fromkeys(
         ("tcpEstablishedTimeout", "tcpCloseWaitTimeout", "udpTimeout", "udpStreamTimeout"), "0s"
@@ -134,8 +254,8 @@ def kube_proxy(credentials: Path) -> dict[str, Any]:
         "kind": "KubeProxyConfiguration",
         "mode": "iptables",
         "clientConnection": {"kubeconfig": str(credentials)},
-        "clusterCIDR": PODS,
-        "hostnameOverride": NAME,
+        "clusterCIDR": ",".join(PODS),
+        "hostnameOverride": place.name,
         "oomScoreAdj": 0,
         "conntrack": conntrack,
     }
@@ -157,14 +277,14 @@ def apiserver(programs: Path, folder: Path) -> list[str]:
     return [
         str(programs / "kube-apiserver"),
         "--etcd-servers=http://127.0.0.1:2379",
-        f"--bind-address={ADDRESS}",
-        f"--advertise-address={ADDRESS}",
+        f"--bind-address={FIRST.addresses[0]}",
+        f"--advertise-address={FIRST.addresses[0]}",
         f"--cert-dir={folder / 'certificates'}",  # it makes them
         f"--token-auth-file={folder / 'tokens.csv'}",
         f"--service-account-key-file={key}",
         f"--service-account-signing-key-file={key}",
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-        f"--service-cluster-ip-range={SERVICES}",
+        f"--service-cluster-ip-range={','.join(SERVICES)}",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged=true",
@@ -172,7 +292,8 @@ def apiserver(programs: Path, folder: Path) -> list[str]:
     ]
 
 
-def _controller_manager(programs: Path, folder: Path) -> list[str]:
+def controller_manager(programs: Path, folder: Path) -> list[str]:
+    """Make kube-controller-manager's command."""
     return [
         str(programs / "kube-controller-manager"),
         f"--kubeconfig={folder / 'kube-controller-manager.json'}",
@@ -184,28 +305,23 @@ def _controller_manager(programs: Path, folder: Path) -> list[str]:
     ]
 
 
-def _scheduler(programs: Path, folder: Path) -> list[str]:
+def scheduler(programs: Path, folder: Path) -> list[str]:
+    """Make kube-scheduler's command."""
     credentials = f"--kubeconfig={folder / 'kube-scheduler.json'}"
     return [str(programs / "kube-scheduler"), credentials, "--bind-address=127.0.0.1", "--leader-elect=false"]
 
 
-def _kubelet(programs: Path, folder: Path) -> list[str]:
+def kubelet_command(place: Place, programs: Path, folder: Path) -> list[str]:
+    """Make a kubelet's command."""
     return [
         str(programs / "kubelet"),
         f"--config={folder / 'kubelet-config.json'}",
         f"--kubeconfig={folder / 'kubelet.json'}",
-        f"--hostname-override={NAME}",
-        f"--node-ip={ADDRESS}",
+        f"--hostname-override={place.name}",
+        f"--node-ip={','.join(place.addresses)}",
     ]
 
 
-def _kube_proxy(programs: Path, folder: Path) -> list[str]:
+def kube_proxy_command(programs: Path, folder: Path) -> list[str]:
+    """Make kube-proxy's command."""
     return [str(programs / "kube-proxy"), f"--config={folder / 'kube-proxy-config.json'}"]
-
-
-OTHERS: dict[str, Callable[[Path, Path], list[str]]] = {  # what starts once the API server is ready
-    "kube-controller-manager": _controller_manager,
-    "kube-scheduler": _scheduler,
-    "kubelet": _kubelet,
-    "kube-proxy": _kube_proxy,
-}

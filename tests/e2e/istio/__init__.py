@@ -1,0 +1,1 @@
+"""A real Istio on two nodes, with our agent on each."""

@@ -1,0 +1,52 @@
+"""Two nodes, the chart and Istio, once for all of these tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.istio.images import images
+from tests.e2e.istio.mesh import Mesh
+from tests.e2e.release import Release
+from tests.image.build import archive
+from tests.programs.build import is_built
+from tests.programs.lots import ISTIO, NODE
+from tests.support.images import write
+from tests.support.node import TwoNodes, two_nodes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
+    """Two nodes that are Ready."""
+    with two_nodes(tmp_path_factory.mktemp("two")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def release(cluster: TwoNodes, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """The chart, ready on both nodes."""
+    cluster.import_images(archive())
+    names = [node.place.name for node in cluster.nodes]
+    made = Release(cluster.first, tmp_path_factory.mktemp("helm"), names=names)
+    made.install()
+    made.ready()
+    made.steer()
+    return made
+
+
+@pytest.fixture(scope="session")
+def mesh(cluster: TwoNodes, release: Release, tmp_path_factory: pytest.TempPathFactory) -> Mesh:
+    """Istio, ready."""
+    for lot in (NODE, ISTIO):
+        assert is_built(lot), f"no {lot.title} in {lot.folder}; `make istio` builds it"
+    home = tmp_path_factory.mktemp("istio")
+    tar = write(home / "images.tar", images())
+    cluster.import_images(tar)
+    tar.unlink()
+    made = Mesh(cluster, home)
+    made.install()
+    return made

