@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from installer.agent.node_status import INVALID_SETTINGS, left_behind, status
 from installer.kube.api_error import ApiError
+from installer.kube.backoff import Backoff
 from installer.kube.names import NODES, NODES_KIND, NODES_VERSION, REDIRECTING, cleaning_command
 from installer.ratelimit.limiter import REPORTS, RateLimiter
 
@@ -35,7 +36,7 @@ IN_A_SECOND = 200  # nodes, in a large one
 COUNTS_EVERY = 600.0  # seconds between two writes for the sake of counts alone
 OF_THE_RESOURCE = {"controlPlane", INVALID_SETTINGS}  # what all nodes hear of at once
 AGAIN_EVERY = 1800.0  # seconds after which it is written though nothing has changed: somebody may have deleted it
-RETRIES = (1, 2, 5, 10, 30, 60)  # seconds between tries, and as much again by chance
+LONGEST_PAUSE = 60.0  # seconds between two tries, before it is stretched
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class NodeResource:
 
     async def run(self) -> None:
         """Keep it so until cancelled. Nothing that the API server does or does not do ends it."""
-        failures, loop = 0, asyncio.get_running_loop()
+        backoff, loop = Backoff(1.0, LONGEST_PAUSE), asyncio.get_running_loop()
         while True:
             changed = self._changed()
             applies = bool(changed & OF_THE_RESOURCE)  # which people wait for: it does not come behind what flips
@@ -95,13 +96,12 @@ class NodeResource:
                 await asyncio.sleep(random.uniform(0, self.spread))  # noqa: S311 - not for secrets
             try:
                 await self.write()
-                failures, self._reason, self._has_reported = 0, "", True
+                self._reason, self._has_reported = "", True
+                backoff.reset()
                 self._limiters[applies].done(loop.time())
             except ApiError as error:
                 self._say(str(error))
-                pause = RETRIES[min(failures, len(RETRIES) - 1)]
-                failures += 1
-                await asyncio.sleep(max(pause, error.retry_after) * random.uniform(1, 2))  # noqa: S311
+                await asyncio.sleep(backoff.next(error.retry_after))
 
     @property
     def spread(self) -> float:

@@ -74,7 +74,7 @@ class Controller:
         self._metrics, removals = Metrics(), Removals()
         api = Api(connection, options.namespace, lambda: self._lease.held)
         self._loop = Loop(api, options, removals, self._metrics)
-        self._watches = Watches(kubeconfig, options.namespace, self._loop.hear, removals)
+        self._watches = Watches(kubeconfig, options.namespace, self._loop.observe, removals)
         self._health = Health(self._conditions, self._metrics.registry)
         self._stop, self._stop_lease = asyncio.Event(), threading.Event()
 

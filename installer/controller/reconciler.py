@@ -24,8 +24,9 @@ from installer.controller.rollout import Roller
 from installer.controller.watches import Kind
 from installer.fleet import objects
 from installer.kube import times
+from installer.kube.backoff import Backoff
 from installer.kube.names import DAEMONSET
-from installer.kube.store import Cache, Entry
+from installer.kube.store import Entry, Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from installer.controller.metrics import Metrics
     from installer.controller.nodes import Warned
     from installer.controller.plan import Plan, World
-    from installer.controller.watches import Heard, Removals
+    from installer.controller.watches import Observed, Removals
 
 DEBOUNCE = 0.2  # seconds: what comes in a burst is looked at once
 TICK = 10.0  # seconds: patience runs out without an event
@@ -67,12 +68,12 @@ class Loop:
         self._options = options
         self._removals = removals
         self._metrics = metrics
-        self._caches: dict[Kind, Cache[Any]] = {
-            Kind.RESOURCE: Cache(dict, key="uid"),
-            Kind.REPORT: Cache(objects.report),
-            Kind.NODE: Cache(objects.node),
-            Kind.DAEMONSET: Cache(dict),
-            Kind.POD: Cache(objects.agent_pod),
+        self._caches: dict[Kind, Store[Any]] = {
+            Kind.RESOURCE: Store(dict, key="uid"),
+            Kind.REPORT: Store(objects.report),
+            Kind.NODE: Store(objects.node),
+            Kind.DAEMONSET: Store(dict),
+            Kind.POD: Store(objects.agent_pod),
         }
         self._woken = asyncio.Event()
         self._unwell_since: dict[str, datetime] | None = None  # None: not judged since the start
@@ -84,15 +85,15 @@ class Loop:
         self._roller = Roller(api)
         self.all_heard = asyncio.Event()
 
-    def hear(self, heard: Heard) -> None:
-        """Take note of what the API server said, and wake if it is new."""
-        if self._caches[heard.kind].hear(heard.manifest, gone=heard.gone):
+    def observe(self, event: Observed) -> None:
+        """Keep what the API server said, and wake if it is new."""
+        if self._caches[event.kind].observe(event.manifest, deleted=event.deleted):
             self._woken.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Go on until told to stop."""
         ended = asyncio.create_task(stop.wait())
-        compared, failures = 0.0, 0
+        compared, backoff = 0.0, Backoff(1.0, LONGEST_PAUSE)
         loop = asyncio.get_running_loop()
         while not stop.is_set():
             self._woken.clear()
@@ -101,11 +102,10 @@ class Loop:
                     await self._compare()
                     compared = loop.time()
                 await self._reconcile()
-                failures = 0
+                backoff.reset()
             except NO_SUCCESS as error:
-                failures += 1
                 _log.warning("the API server refused, and is asked again", extra={"reason": explain(error)})
-                await _either(ended, None, min(2.0 ** (failures - 1), LONGEST_PAUSE))
+                await _either(ended, None, backoff.next())
                 continue
             await _either(ended, self._woken, TICK)
             await _either(ended, None, DEBOUNCE)
@@ -122,7 +122,7 @@ class Loop:
         for kind, ask in lists.items():
             cache = self._caches[kind]
             before = cache.versions()
-            cache.compare(await asyncio.to_thread(_entries, cache, ask), before)
+            cache.replace(await asyncio.to_thread(_entries, cache, ask), before)
         self._binding.forget()
         self.all_heard.set()
 
@@ -181,7 +181,7 @@ class Loop:
                 park |= await self._remove(resource, world, made, now)
         seen, faults = await self._roller.roll_out(world, made, park=park, clock=asyncio.get_running_loop().time())
         if seen:
-            self._caches[Kind.DAEMONSET].hear(seen)
+            self._caches[Kind.DAEMONSET].observe(seen)
             self._woken.set()
         return faults
 
@@ -225,7 +225,7 @@ class Loop:
         chosen = {pod.node: pod for pod in found.agents}
         asked = ((name, partial(self._api.replace, pod)) for name, pod in chosen.items())
         async for name, seen in self._write_on_nodes(AGENT, asked, now):
-            self._caches[Kind.POD].hear(seen)
+            self._caches[Kind.POD].observe(seen)
             _log.info(
                 "replacing an agent: the roll-out passes nodes that were not ready before", extra={"object": name}
             )
@@ -252,7 +252,7 @@ class Loop:
             if its is not None
         )
         async for name, seen in self._write_on_nodes("taint", asked, now):
-            self._caches[Kind.NODE].hear(seen)
+            self._caches[Kind.NODE].observe(seen)
             node, its = world.nodes[name], wished[name] or ()
             about = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.uid}
             await self._teller.tell(about, taints.event(put=len(its) > len(node.taints), wanted=name in wanted), now)
@@ -264,7 +264,7 @@ class Loop:
             for each in node_lifecycle.condition_patches(world, judged.verdicts, now)
         )
         async for _, seen in self._write_on_nodes("IstioCNINode", asked, now):
-            self._caches[Kind.REPORT].hear(seen)
+            self._caches[Kind.REPORT].observe(seen)
 
     async def _write_on_nodes(
         self, what: str, asked: Iterable[tuple[str, Callable[[], dict[str, Any] | None]]], now: datetime
@@ -325,11 +325,11 @@ class Loop:
                 continue
             self._status_due = loop.time() + max(1.0, len(world.nodes) / NODES_PER_STATUS)
             if seen is None:  # gone, and the watch did not say so: its handler waits
-                self._caches[Kind.RESOURCE].hear(resource, gone=True)
+                self._caches[Kind.RESOURCE].observe(resource, deleted=True)
                 self._removals.release(resource["metadata"]["uid"])
                 continue
             self._metrics.wrote_status()
-            self._caches[Kind.RESOURCE].hear(seen)
+            self._caches[Kind.RESOURCE].observe(seen)
             for each in events(before, written, going=is_being_deleted(resource)):
                 await self._teller.tell(_about(resource), each, now)
 
@@ -345,7 +345,7 @@ class Loop:
         return judged
 
 
-def _entries(cache: Cache[Any], ask: Callable[[], Iterator[dict[str, Any]]]) -> list[Entry[Any]]:
+def _entries(cache: Store[Any], ask: Callable[[], Iterator[dict[str, Any]]]) -> list[Entry[Any]]:
     """List objects, and keep of each what the cache does."""
     return [cache.entry(each) for each in ask()]
 

@@ -1,168 +1,235 @@
-"""A watch on objects of one kind: kopf, embedded (D5).
+"""An informer: the objects of one kind as the API server has them, kept up to date by lists and a watch.
 
-It runs in a thread and an event loop of its own. In the agent's loop kopf would take over SIGTERM and SIGINT, and when it
-ends, for whatever reason, it cancels every task that was started after it, those of the plugin's requests too. Each kind
-has a watch of its own, as kopf ends all that it watches when it lacks the right to one of them: pods are heard of whatever
-becomes of the others.
-
-There is one handler, `on.event`: every other kind but the index writes finalizers and annotations on what it handles, on
-pods of users (F20), or from each node on one object. One list and one watch, filtered by the API server (F19).
+The watch tells of changes. kopf does not tell of objects that vanished while it was away, so all are listed too: at the start,
+after each gap of the watch, and now and then. Nothing that the API server does or does not do ends an informer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from installer.aio import wait
-from installer.kube.credentials import Login
-from installer.kube.kopf import kopf
+from installer.kube.api_error import ApiError
+from installer.kube.backoff import LONGEST, Backoff, spread
+from installer.kube.client import METADATA
+from installer.kube.operator import ApiResource, Operator, Watch
+from installer.kube.store import Entry, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-SILENCE = 600.0  # seconds after which a connection is taken for dead; where nothing changes no bookmark comes either
-# In a page of the list. Whole pods are big, 1.5 MB at most, and take several times that while they are parsed: with 200 of
-# 1 MB each an agent has 119 MiB at most, and 168 with 25 in a page.
-AT_ONCE = 10
-WORKER_SECONDS = 0.05  # that kopf keeps what it heard last of an object, to wait for more
-FAREWELL = 0.25  # seconds for TLS connections to be closed in the background, as aiohttp asks for
-PAUSES = (0.5, 1, 2, 4, 8, 15)  # seconds between tries
+    from installer.kube.client import ApiClient
+    from installer.kube.kopf import kopf
+
+LIST_EVERY = 600.0  # seconds between two lists, and at most as much again by chance
+UNDEFINED_EVERY = 60.0  # seconds after which to look again whether a kind is defined by now
+CATCH_UP = 5.0  # seconds for the watch to tell of what a list has shown
+# Objects in one answer of the watch's list. Whole pods are big, 1.5 MB at most, and take several times that while they are
+# parsed: with 200 of 1 MB each an agent has 119 MiB at most, and 168 with 25 in a page.
+PAGE = 10
+METADATA_PAGE = 25  # objects in one answer of a list of metadata
 
 _log = logging.getLogger(__name__)
-logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # it warns that it leaves the signals to us
 
 _T = TypeVar("_T")
 
 
-class Watched(NamedTuple):
-    """What is watched: a kind in all namespaces, and which of its objects; group is empty for the core's kinds."""
+class Selection(NamedTuple):
+    """Which objects: of a kind, in all namespaces.
 
-    group: str
-    version: str
-    plural: str
+    Attributes:
+        resource: of the objects.
+        field_selector: which of them, for the API server to choose (F19); empty: all.
+        in_lists: whether lists have whole objects; their metadata alone otherwise, and the watch has to tell of each.
+        is_optional: whether the kind may not be defined yet; then the watch waits for it, as kopf would not notice.
+    """
+
+    resource: ApiResource
     field_selector: str = ""
+    in_lists: bool = True
+    is_optional: bool = False
+
+    @property
+    def path(self) -> str:
+        """The path of its lists."""
+        group, version, plural = self.resource
+        return f"/apis/{group}/{version}/{plural}" if group else f"/api/{version}/{plural}"
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query of its lists."""
+        return {"fieldSelector": self.field_selector} if self.field_selector else {}
 
 
-class ClusterWatch(Generic[_T]):
-    """Hears of the objects of one kind."""
+class Informer(Generic[_T]):
+    """Knows the objects of one kind. Belongs to one event loop."""
 
     def __init__(
         self,
-        watched: Watched,
+        api: ApiClient,
         kubeconfig: Path | None,
-        read: Callable[[kopf.RawEvent], _T],
-        heard: Callable[[_T], None],
+        selection: Selection,
+        read: Callable[[Mapping[str, Any]], _T],
+        on_change: Callable[[], None] = lambda: None,
+        *,
+        list_every: float = LIST_EVERY,
     ) -> None:
-        """Prepare.
+        """Prepare; `run` begins.
 
         Args:
-            watched: which objects.
-            kubeconfig: as `credentials` takes it.
-            read: makes what is kept of an event, in the watch's thread.
-            heard: told each thing that was read, in the event loop that `run` is called in.
+            api: lists.
+            kubeconfig: for the watch, as `credentials` takes it.
+            selection: which objects.
+            read: makes what is kept of an object, in the watch's thread as well.
+            on_change: called when all objects are known, and after each change of what is kept.
+            list_every: seconds between two lists, and at most as much again by chance.
         """
-        self._watched = watched
-        self._login = Login(kubeconfig)
-        self._read = read
-        self._heard = heard
-        self._end: Callable[[], object] = lambda: None
-        self.ended = ""
+        self._api = api
+        self._selection = selection
+        self._on_change = on_change
+        self._list_every = list_every
+        self._store = Store(read, key="uid")
+        watch = Watch(selection.resource, self._read, self._observe, selection.field_selector)
+        self._operator = Operator(kubeconfig, [watch], page=PAGE)
+        self._defined, self._list_now, self._observed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        if not selection.is_optional:
+            self._defined.set()
+        self._ended = ""
+        self.known = (
+            False  # whether all objects have been observed, once; it stays so when the API server is gone (F30)
+        )
+        self.undefined = False  # whether the API server has said that there is no such kind
+        self.reason = "the API server has not answered yet"
 
-    async def keep_running(self, stop: asyncio.Event) -> None:
-        """Hear until told to stop, and start again what ends; while it goes on it survives cuts and outages by itself.
+    @property
+    def objects(self) -> Mapping[str, _T]:
+        """What is kept of the objects, by uid, in the order in which they were observed first."""
+        return self._store.items
 
-        `ended` says why it ended last.
-        """
-        tries = 0
-        loop = asyncio.get_running_loop()
+    async def run(self, stop: asyncio.Event) -> None:
+        """Observe until told to stop."""
+        async with asyncio.TaskGroup() as tasks:
+            listing, watching = tasks.create_task(self._keep_listing()), tasks.create_task(self._keep_watching(stop))
+            await stop.wait()
+            listing.cancel()
+            if not self._defined.is_set():
+                watching.cancel()
+
+    async def _keep_watching(self, stop: asyncio.Event) -> None:
+        """Start the watch again when it ends; while it runs it survives cuts and outages by itself."""
+        await self._defined.wait()
+        backoff, loop = Backoff(), asyncio.get_running_loop()
         while not stop.is_set():
             started = loop.time()
             try:
-                await self.run(stop)
-                reason = "it did not tell of all of them"
+                await self._operator.run(stop)
+                reason = "it did not tell of all objects"
             except Exception as error:  # noqa: BLE001 - whatever ends kopf, the agent goes on
                 reason = f"{type(error).__name__}: {error}" + (f" ({error.__cause__})" if error.__cause__ else "")
             if stop.is_set():
                 return
-            tries = 1 if loop.time() - started > 2 * PAUSES[-1] else tries + 1
-            self.ended = f"the watch on {self._watched.plural} ended: {reason}"
-            _log.error("a watch ended, and is started again", extra={"watch": self._watched.plural, "reason": reason})
-            await wait(stop, pause(tries))
+            plural = self._selection.resource.plural
+            self._ended = f"the watch on {plural} ended: {reason}"
+            _log.error("restarting a watch that ended", extra={"watch": plural, "reason": reason})
+            if loop.time() - started > 2 * LONGEST:
+                backoff.reset()
+            await wait(stop, backoff.next())
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Hear until told to stop.
+    async def _keep_listing(self) -> None:
+        backoff = Backoff()
+        while True:
+            self._list_now.clear()
+            pause = 0.0
+            try:
+                missing = await self._list()
+                self.reason = f"{missing} {self._selection.resource.plural} have not been observed. {self._ended}"
+                if missing and self.known:
+                    self._operator.end()  # its connection leads nowhere, or it has lost something: start again
+                pause = backoff.next() if missing else 0.0
+                if not missing:
+                    self._know()
+            except ApiError as error:
+                if error.is_not_found and self._selection.is_optional:
+                    self._note_undefined()
+                    pause = UNDEFINED_EVERY
+                else:
+                    pause = backoff.next(error.retry_after)
+                    self._note(str(error))
+            if not pause:
+                backoff.reset()
+            await wait(self._list_now, pause or spread(self._list_every))
+
+    async def _list(self) -> int:
+        """List all objects, and forget those that are gone.
+
+        Returns:
+            How many of those that exist have not been observed yet.
 
         Raises:
-            Exception: whatever ended kopf: credentials that are refused, a right that is missing, a mistake.
+            ApiError: if they cannot be listed.
         """
-        agent, told = asyncio.get_running_loop(), asyncio.Event()
-        runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        inner = runner.get_loop()
+        try:
+            return await (self._list_whole() if self._selection.in_lists else self._list_metadata())
+        except (LookupError, TypeError, ValueError) as error:
+            raise ApiError(f"saw {error!r}, expected a list of {self._selection.resource.plural}") from error
 
-        def in_thread() -> None:
-            with runner:
-                runner.run(self._operator(agent, told))
+    async def _list_whole(self) -> int:
+        before = self._store.versions()
+        # As of now: a list from a cache may lack what the watch has told.
+        listed = self._api.list_objects(self._selection.path, self._selection.query)
+        entries = [self._store.entry(each) async for each in listed]
+        if self._store.replace(entries, before) and self.known:
+            self._on_change()
+        self._defined.set()
+        return 0
 
-        def end() -> None:
-            with suppress(RuntimeError):  # its loop is closed: it has ended already
-                inner.call_soon_threadsafe(told.set)
+    async def _list_metadata(self) -> int:
+        before, known = self._store.versions(), self._store.items
+        listed = self._api.list_objects(self._selection.path, self._selection.query, METADATA, METADATA_PAGE)
+        uids = {each["metadata"]["uid"] async for each in listed}
+        if self._store.retain(uids, before) and self.known:
+            self._on_change()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP):
+                while not uids <= known.keys():
+                    self._observed.clear()
+                    await self._observed.wait()
+        return len(uids - known.keys())
 
-        with ThreadPoolExecutor(1, "kopf") as thread:
-            operator = agent.run_in_executor(thread, in_thread)
-            stopped = asyncio.create_task(stop.wait())
-            try:
-                self._end = end
-                await asyncio.wait((operator, stopped), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                stopped.cancel()
-                end()
-            await operator
+    def _know(self) -> None:
+        self.undefined, self.reason = False, ""
+        if not self.known:
+            self.known = True
+            self._on_change()
 
-    def end(self) -> None:
-        """End `run` now, if it runs: what it hears is not all."""
-        self._end()
+    def _note_undefined(self) -> None:
+        """Keep what is known: that the kind is gone says nothing about the nodes."""
+        if self._defined.is_set():
+            self._operator.end()
+        self.undefined = True
+        self.reason = f"the API server serves no {self._selection.resource.plural}"
 
-    async def _operator(self, agent: asyncio.AbstractEventLoop, told: asyncio.Event) -> None:
-        registry = kopf.OperatorRegistry()  # without kopf's own login handlers, which import API clients
+    def _note(self, reason: str) -> None:
+        if reason != self.reason:
+            self.reason = reason
+            extra = {"objects": self._selection.resource.plural, "reason": reason}
+            _log.warning("cannot list objects; keeping what is known of them", extra=extra)
 
-        @kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
-        async def login(**_: object) -> kopf.ConnectionInfo:
-            return self._login()
+    def _read(self, event: kopf.RawEvent) -> tuple[Entry[_T], str | None]:
+        return self._store.entry(event["object"]), event["type"]
 
-        @kopf.on.event(*self._watched[:3], registry=registry)
-        async def event(event: kopf.RawEvent, **_: object) -> None:
-            agent.call_soon_threadsafe(self._heard, self._read(event))
-
-        await kopf.operator(
-            registry=registry,
-            settings=self._settings(),
-            standalone=True,  # peers would pause one another, and they are other nodes
-            clusterwide=True,
-            stop_flag=told,
-        )
-        await asyncio.sleep(FAREWELL)
-
-    def _settings(self) -> kopf.OperatorSettings:
-        settings = kopf.OperatorSettings()
-        if self._watched.field_selector:
-            settings.watching.field_selectors[self._watched[:3]] = self._watched.field_selector
-        settings.watching.inactivity_timeout = SILENCE
-        settings.watching.connect_timeout = settings.networking.connect_timeout = PAUSES[-1]
-        settings.networking.error_backoffs = [pause(tries) for tries in range(1, len(PAUSES) + 1)]
-        settings.networking.request_timeout = 60
-        settings.scanning.disabled = True  # no watch on CRDs and namespaces
-        settings.watching.chunk_size, settings.queueing.idle_timeout = AT_ONCE, WORKER_SECONDS
-        settings.posting.enabled = False  # no Events on what is others'
-        settings.process.ultimate_exiting_timeout = None  # kopf would kill this process
-        return settings
-
-
-def pause(tries: int) -> float:
-    """Return the seconds to wait after so many tries, from 1: by chance up to twice as long, as other nodes wait as well."""
-    return PAUSES[min(tries, len(PAUSES)) - 1] * random.uniform(1, 2)  # noqa: S311 - not for secrets
+    def _observe(self, event: tuple[Entry[_T], str | None]) -> None:
+        entry, kind = event
+        if kind == "DELETED":
+            changed = self._store.remove(entry)
+        else:  # where lists tell nothing of an object, the watch has the order
+            changed = self._store.keep(entry, force=not self._selection.in_lists)
+        if kind is None and self.known:
+            self._list_now.set()  # the watch lists again after a gap, and does not tell what went in it
+        if changed and self.known:
+            self._on_change()
+        self._observed.set()

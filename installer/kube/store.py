@@ -1,7 +1,7 @@
-"""What was last heard of each object of a kind. Pure.
+"""The last observed state of each object of a kind. Pure.
 
-kopf does not tell of objects that vanished while its watch was away; so all are listed now and then, and compared. Versions
-of objects are compared as numbers, as the API's conventions allow, so that what is older never replaces what is newer.
+Lists are compared with what a watch has told, as a watch does not tell of objects that vanished while it was away. Versions of
+objects are compared as numbers, as the API's conventions allow, so that an older state never replaces a newer one.
 """
 
 from __future__ import annotations
@@ -9,78 +9,99 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 _T = TypeVar("_T")
 
 
 class Entry(NamedTuple, Generic[_T]):
-    """What is kept of an object: what it is known by, its version, and what was read of it."""
+    """What is kept of an object: its key, its version, and what was read of it."""
 
     key: str
     version: int
     read: _T
 
 
-class Cache(Generic[_T]):
-    """Objects of one kind, by name, or by uid."""
+class Store(Generic[_T]):
+    """Objects of one kind, by name or by uid."""
 
     def __init__(self, read: Callable[[Mapping[str, Any]], _T], key: str = "name") -> None:
         """Prepare.
 
         Args:
             read: makes what is kept of an object.
-            key: the field of its metadata that it is known by.
+            key: the field of its metadata that identifies it.
         """
         self._read = read
         self._key = key
         self._versions: dict[str, int] = {}
-        self._gone: dict[str, int] = {}  # the versions of what went since the last comparison: a list may still have it
+        self._deleted: dict[
+            str, int
+        ] = {}  # versions of what was deleted since the last list: the next may still have it
         self.items: dict[str, _T] = {}
 
-    def hear(self, manifest: Mapping[str, Any], *, gone: bool = False) -> bool:
-        """Take note of an object; False if nothing of what is kept has changed."""
-        entry = self.entry(manifest)
-        if not gone:
-            return self._keep(entry)
-        if entry.version < self._versions.get(entry.key, 0):
-            return False
-        self._versions.pop(entry.key, None)
-        self._gone[entry.key] = entry.version
-        return self.items.pop(entry.key, None) is not None
-
     def entry(self, manifest: Mapping[str, Any]) -> Entry[_T]:
-        """Read an object, without taking note of it."""
+        """Read an object without keeping it."""
         metadata = manifest["metadata"]
         return Entry(metadata[self._key], int(metadata.get("resourceVersion") or 0), self._read(manifest))
 
-    def versions(self) -> dict[str, int]:
-        """Return the version of each, to be given to `compare` after all have been listed."""
-        return dict(self._versions)
+    def observe(self, manifest: Mapping[str, Any], *, deleted: bool = False) -> bool:
+        """Keep an object, or remove it; False if nothing of what is kept has changed."""
+        entry = self.entry(manifest)
+        return self.remove(entry) if deleted else self.keep(entry)
 
-    def compare(self, listed: Iterable[Entry[_T]], before: Mapping[str, int]) -> bool:
-        """Take note of a list of all; False if it was all known.
+    def keep(self, entry: Entry[_T], *, force: bool = False) -> bool:
+        """Keep an object, unless a newer state of it was observed; False if nothing has changed.
 
         Args:
-            listed: the objects.
-            before: what `versions` said before they were asked for: what has been heard of since stays.
+            entry: the object.
+            force: whether it is known to be newer, whatever its version: etcd may have been restored from a backup.
         """
-        changed, left = False, set(before)
-        for entry in listed:
-            left.discard(entry.key)
-            changed |= self._keep(entry)
-        for key in left:
-            if self._versions.get(key) == before[key]:
-                del self._versions[key], self.items[key]
-                changed = True
-        self._gone = {}
-        return changed
-
-    def _keep(self, entry: Entry[_T]) -> bool:
         key, version, read = entry
-        if version < self._versions.get(key, 0) or version <= self._gone.get(key, -1):
+        is_older = version < self._versions.get(key, 0) or version <= self._deleted.get(key, -1)
+        if is_older and not force:
             return False
         self._versions[key] = version
         changed = key not in self.items or self.items[key] != read
         self.items[key] = read
         return changed
+
+    def remove(self, entry: Entry[_T]) -> bool:
+        """Remove a deleted object, unless a newer one of its key was observed; False if nothing has changed."""
+        if entry.version < self._versions.get(entry.key, 0):
+            return False
+        self._versions.pop(entry.key, None)
+        self._deleted[entry.key] = entry.version
+        return self.items.pop(entry.key, None) is not None
+
+    def versions(self) -> dict[str, int]:
+        """Return the version of each object, for `replace` and `retain` once all have been listed."""
+        return dict(self._versions)
+
+    def replace(self, listed: Iterable[Entry[_T]], before: Mapping[str, int]) -> bool:
+        """Keep what a list has, and remove the rest; False if nothing has changed.
+
+        Args:
+            listed: all objects.
+            before: what `versions` returned before they were requested: what was observed since stays.
+        """
+        changed, keys = False, set()
+        for entry in listed:
+            keys.add(entry.key)
+            changed |= self.keep(
+                entry, force=entry.key in before and self._versions.get(entry.key) == before[entry.key]
+            )
+        return self.retain(keys, before) or changed
+
+    def retain(self, keys: Collection[str], before: Mapping[str, int]) -> bool:
+        """Remove what a list lacks; False if nothing has changed.
+
+        Args:
+            keys: of all objects.
+            before: as for `replace`.
+        """
+        gone = [key for key in before if key not in keys and self._versions.get(key) == before[key]]
+        for key in gone:
+            del self._versions[key], self.items[key]
+        self._deleted = {}
+        return bool(gone)

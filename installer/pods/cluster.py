@@ -1,29 +1,22 @@
-"""This node's pods, from the cluster: heard of by the watch, asked for by name where they were not heard of yet."""
+"""This node's pods, from the cluster: an informer knows them, and one that it has not observed yet is requested by name."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from installer.aio import wait
 from installer.kube.api_error import ApiError
-from installer.kube.client import METADATA, PODS_PATIENCE, ApiClient
-from installer.kube.informer import ClusterWatch, Watched, pause
+from installer.kube.client import PODS_PATIENCE, ApiClient
+from installer.kube.informer import LIST_EVERY, Informer, Selection
+from installer.kube.operator import ApiResource
 from plugin.pod import ManifestError, Pod, PodsUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import asyncio
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    from installer.kube.kopf import kopf
-
-AT_ONCE = 25  # in a page of a list of metadata
-COMPARE_EVERY = 600.0  # seconds between two looks whether what we know is what there is
-CATCH_UP = 5.0  # seconds for the watch to tell what a list has shown
 
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -33,54 +26,43 @@ _log = logging.getLogger(__name__)
 class NodePods:
     """The pods of one node; `plugin.pod.PodSource`."""
 
-    def __init__(self, node_name: str, kubeconfig: Path | None, *, compare_every: float = COMPARE_EVERY) -> None:
+    def __init__(self, node_name: str, kubeconfig: Path | None, *, list_every: float = LIST_EVERY) -> None:
         """Prepare; `run` begins.
 
         Args:
             node_name: the node.
-            kubeconfig: how to reach the API server; None for the service account of the pod that we run in.
-            compare_every: seconds between two comparisons with a list of the API server's.
+            kubeconfig: as `credentials` takes it.
+            list_every: seconds between two lists, and at most as much again by chance.
         """
         self._node_name = node_name
-        self._compare_every = compare_every
         self._api = ApiClient(kubeconfig)
-        watched = Watched("", "v1", "pods", _selector(node_name))
-        self._watch = ClusterWatch(watched, kubeconfig, _trimmed, self._hear)
-        self._pods: dict[
-            tuple[str, str], dict[str, Pod]
-        ] = {}  # by name, then uid: two live while one replaces the other
-        self._heard = asyncio.Event()
-        self._compare_now = asyncio.Event()
-        self._known = False
-        self._reason = "the API server has not answered yet"
+        selection = Selection(ApiResource("", "v1", "pods"), _selector(node_name), in_lists=False)
+        self._informer = Informer(self._api, kubeconfig, selection, _trim, list_every=list_every)
         self._warned_of_node = False
 
     @property
     def known(self) -> bool:
-        """Whether all of this node's pods have been heard of, once; it stays so when the API server is gone (F30)."""
-        return self._known
+        """Whether all of this node's pods have been observed, once; it stays so when the API server is gone (F30)."""
+        return self._informer.known
 
     @property
     def reason(self) -> str:
         """Why they have not; empty if they have."""
-        return "" if self._known else self._reason
+        return "" if self.known else self._informer.reason
 
     @property
     def count(self) -> int:
         """How many there are."""
-        return sum(len(same_name) for same_name in self._pods.values())
+        return len(self._informer.objects)
 
     def __iter__(self) -> Iterator[Pod]:
         """Go through them."""
-        return (pod for same_name in [*self._pods.values()] for pod in [*same_name.values()])
+        return iter([pod for pod in self._informer.objects.values() if pod])
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Hear of the pods until told to stop. Nothing that the API server does or does not do ends it."""
+        """Observe the pods until told to stop. Nothing that the API server does or does not do ends it."""
         try:
-            async with asyncio.TaskGroup() as tasks:
-                comparing = tasks.create_task(self._keep_comparing())
-                await self._watch.keep_running(stop)
-                comparing.cancel()
+            await self._informer.run(stop)
         finally:
             await self._api.close()
 
@@ -106,7 +88,7 @@ class NodePods:
 
     def recall(self, namespace: str, name: str, uid: str | None) -> Pod | None:
         """Return what is known of a pod, as `plugin.pod.PodSource` says."""
-        known = [pod for pod in self._pods.get((namespace, name), {}).values() if pod.has_uid(uid)]
+        known = [pod for pod in self if (pod.namespace, pod.name) == (namespace, name) and pod.has_uid(uid)]
         return max(reversed(known), key=lambda pod: pod.is_injected, default=None)
 
     async def _ask_for(self, namespace: str, name: str) -> Pod | None:
@@ -119,7 +101,7 @@ class NodePods:
             raise PodsUnavailable(f"the API server's {namespace}/{name} is not understood: {error}") from error
 
     def _doubt_node_name(self, pod: Pod) -> None:
-        """Say once that the runtime here runs pods that are another node's: then we hear of the wrong ones."""
+        """Say once that the runtime here runs pods that are another node's: then the informer knows the wrong ones."""
         if pod.node_name != self._node_name and not self._warned_of_node:
             self._warned_of_node = True
             _log.error(
@@ -131,98 +113,17 @@ class NodePods:
                 },
             )
 
-    def _hear(self, heard: _Heard) -> None:
-        same_name = self._pods.setdefault((heard.namespace, heard.name), {})
-        if heard.pod:
-            same_name[heard.uid] = heard.pod
-        else:
-            same_name.pop(heard.uid, None)
-        if not same_name:
-            del self._pods[heard.namespace, heard.name]
-        if heard.listed and self._known:
-            self._compare_now.set()  # a new list follows a gap, and does not tell who has gone in it
-        self._heard.set()
-
-    async def _keep_comparing(self) -> None:
-        """Compare what was heard with what there is.
-
-        It tells when all was heard, also on a node without pods, and forgets what was deleted while nobody heard.
-        """
-        tries, after = 0, 0.0
-        while True:
-            try:
-                missing, after = await self._compare(), 0.0
-                self._reason = f"{missing} pods of this node have not been heard of. {self._watch.ended}"
-                if missing and self._known:
-                    self._watch.end()  # its connection leads nowhere, or it has lost something: start anew
-                self._known |= not missing
-            except PodsUnavailable as error:
-                missing, after = 1, error.retry_after if isinstance(error, ApiError) else 0.0
-                self._reason = str(error)
-            tries = tries + 1 if missing else 0
-            await wait(self._compare_now, max(pause(tries), after) if missing else self._compare_every)
-            self._compare_now.clear()
-
-    async def _compare(self) -> int:
-        """Compare once, and forget what is gone.
-
-        Returns:
-            How many pods of those that there were have not been heard of.
-
-        Raises:
-            PodsUnavailable: if the API server cannot be asked.
-        """
-        before, listed = self._uids(), await self._list()
-        self._forget(before - listed)  # a uid never comes back
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CATCH_UP):
-                while not listed <= self._uids():
-                    self._heard.clear()
-                    await self._heard.wait()
-        return len(listed - self._uids())
-
-    async def _list(self) -> set[str]:
-        """Ask for the uids of all pods of this node, as they are now."""
-        query = {"fieldSelector": _selector(self._node_name)}
-        listed = self._api.list_objects("/api/v1/pods", query, METADATA, page=AT_ONCE)
-        return {each["metadata"]["uid"] async for each in listed}
-
-    def _uids(self) -> set[str]:
-        return {uid for same_name in self._pods.values() for uid in same_name}
-
-    def _forget(self, uids: set[str]) -> None:
-        for name, same_name in [*self._pods.items()]:
-            left = {uid: pod for uid, pod in same_name.items() if uid not in uids}
-            if left:
-                self._pods[name] = left
-            else:
-                del self._pods[name]
-
-
-class _Heard(NamedTuple):
-    """What the API server said of one pod: as it is, or None if it is gone; `listed` if it said so when asked for all."""
-
-    namespace: str
-    name: str
-    uid: str
-    pod: Pod | None
-    listed: bool
-
 
 def _selector(node_name: str) -> str:
     """Select the pods of a node that have not ended: one that has needs no network, and stays until somebody deletes it."""
     return f"spec.nodeName={node_name},status.phase!=Succeeded,status.phase!=Failed"
 
 
-def _trimmed(event: kopf.RawEvent) -> _Heard:
-    manifest = event["object"]
-    metadata = manifest["metadata"]
-    pod: Pod | None = None
-    if event["type"] != "DELETED":
-        try:
-            pod = Pod.from_manifest(manifest).trimmed()
-        except ManifestError as error:  # forgotten: who asks for it is told why
-            _log.warning(
-                "a pod of the API server's is not understood", extra={"pod": metadata["name"], "reason": str(error)}
-            )
-    return _Heard(metadata["namespace"], metadata["name"], metadata["uid"], pod, listed=event["type"] is None)
+def _trim(manifest: Mapping[str, Any]) -> Pod | None:
+    """Keep what decisions need of a pod; None if it cannot be parsed: a request for it by name says why."""
+    try:
+        return Pod.from_manifest(manifest).trimmed()
+    except ManifestError as error:
+        extra = {"pod": manifest["metadata"]["name"], "reason": str(error)}
+        _log.warning("cannot parse a pod of the API server", extra=extra)
+        return None

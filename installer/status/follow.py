@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from installer.kube.backoff import Backoff
 from installer.status.access import ExpiredError, Listed, NotWatchedError, UnreachableError, sources, sources_in
 from installer.status.collect import namespace_of, without_namespace
 from installer.status.model import Answers, Health, State, Unavailable
@@ -46,15 +47,14 @@ class _Follower(threading.Thread):
         self._access, self._of, self._source, self._news = access, name, source, news
 
     def run(self) -> None:
-        pause = SHORTEST
+        backoff = Backoff(SHORTEST, LONGEST)
         while True:
             try:
                 self._follow()
-                pause = SHORTEST
+                backoff.reset()
             except UnreachableError as error:
                 self._news.put(_News(self._of, _Lost(str(error))))
-                time.sleep(pause)
-                pause = min(pause * 2, LONGEST)
+                time.sleep(backoff.next())
 
     def _follow(self) -> None:
         """List, and watch from there until that cannot go on."""

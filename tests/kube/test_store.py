@@ -1,4 +1,4 @@
-"""What the controller keeps of what it has heard: never something older, and nothing of what is gone."""
+"""A store keeps the newest observed state of each object, and nothing of those that are gone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from installer.kube.store import Cache
+from installer.kube.store import Store
 
 pytestmark = pytest.mark.pure
 
@@ -15,40 +15,50 @@ def seen(name: str, version: int, says: str = "") -> dict[str, Any]:
     return {"metadata": {"name": name, "resourceVersion": str(version)}, "says": says}
 
 
-def cache() -> Cache[str]:
-    return Cache(lambda manifest: str(manifest["says"]))
+def store() -> Store[str]:
+    return Store(lambda manifest: str(manifest["says"]))
 
 
-def test_what_is_older_never_replaces_what_is_newer() -> None:
-    kept = cache()
-    assert kept.hear(seen("a", 10, "new"))
-    assert not kept.hear(seen("a", 9, "old"))
+def test_an_older_state_never_replaces_a_newer_one() -> None:
+    kept = store()
+    assert kept.observe(seen("a", 10, "new"))
+    assert not kept.observe(seen("a", 9, "old"))
     assert kept.items == {"a": "new"}
-    assert not kept.hear(seen("a", 9), gone=True)
+    assert not kept.observe(seen("a", 9), deleted=True)
 
 
-def test_another_version_that_says_the_same_is_no_change() -> None:
-    kept = cache()
-    kept.hear(seen("a", 1, "x"))
-    assert not kept.hear(seen("a", 2, "x"))
+def test_a_new_version_without_a_change_of_what_is_kept_is_no_change() -> None:
+    kept = store()
+    kept.observe(seen("a", 1, "x"))
+    assert not kept.observe(seen("a", 2, "x"))
 
 
-def test_what_went_while_all_were_listed_does_not_come_back_with_the_list() -> None:
-    kept = cache()
-    kept.hear(seen("a", 1))
+def test_an_object_deleted_during_a_list_does_not_come_back_with_it() -> None:
+    kept = store()
+    kept.observe(seen("a", 1))
     before = kept.versions()
     listed = [kept.entry(seen("a", 1)), kept.entry(seen("b", 2))]
-    kept.hear(seen("a", 5), gone=True)
-    kept.hear(seen("b", 3), gone=True)
-    assert not kept.compare(listed, before)
+    kept.observe(seen("a", 5), deleted=True)
+    kept.observe(seen("b", 3), deleted=True)
+    assert not kept.replace(listed, before)
     assert kept.items == {}
-    assert kept.hear(seen("a", 7)), "another of its name is another"
+    assert kept.observe(seen("a", 7)), "another of its name is another"
 
 
-def test_what_a_list_lacks_is_gone_unless_it_came_after_the_list_was_asked_for() -> None:
-    kept = cache()
-    kept.hear(seen("gone", 1))
+def test_what_a_list_lacks_is_removed_unless_it_came_after_the_request() -> None:
+    kept = store()
+    kept.observe(seen("gone", 1))
     before = kept.versions()
-    kept.hear(seen("late", 2))
-    assert kept.compare([], before)
+    kept.observe(seen("late", 2))
+    assert kept.replace([], before)
     assert [*kept.items] == ["late"]
+
+
+def test_a_list_replaces_what_was_known_before_its_request_also_with_an_older_version() -> None:
+    """After etcd was restored from a backup, versions start again from an earlier one."""
+    kept = store()
+    kept.observe(seen("a", 100, "lost"))
+    before = kept.versions()
+    assert kept.replace([kept.entry(seen("a", 50, "restored"))], before)
+    assert kept.items == {"a": "restored"}
+    assert kept.observe(seen("a", 51, "changed"))

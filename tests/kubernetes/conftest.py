@@ -132,7 +132,7 @@ class Agent(Protocol):
     """Starts the part of an agent that knows the pods, and ends it with the block."""
 
     def __call__(
-        self, node: Node, kubeconfig: Path, *, known: bool = True, compare_every: float = 600
+        self, node: Node, kubeconfig: Path, *, known: bool = True, list_every: float = 600
     ) -> AbstractAsyncContextManager[NodePods]:
         """Start; `known`: wait until it knows its pods."""
 
@@ -143,9 +143,9 @@ def agent() -> Agent:
 
     @asynccontextmanager
     async def run(
-        node: Node, kubeconfig: Path, *, known: bool = True, compare_every: float = 600
+        node: Node, kubeconfig: Path, *, known: bool = True, list_every: float = 600
     ) -> AsyncIterator[NodePods]:
-        pods, stop = NodePods(node.name, kubeconfig, compare_every=compare_every), asyncio.Event()
+        pods, stop = NodePods(node.name, kubeconfig, list_every=list_every), asyncio.Event()
         running = asyncio.create_task(pods.run(stop))
         try:
             if known:

@@ -104,7 +104,7 @@ async def test_of_a_pod_that_has_ended_nothing(
     for name in ("before", "while"):
         node.start_pod(name)
     ends(cluster, "before", phase.value)
-    async with agent(node, kubeconfig, compare_every=0.5) as pods:
+    async with agent(node, kubeconfig, list_every=0.5) as pods:
         assert [each.name for each in pods] == ["while"]
         ends(cluster, "while", "Running")
         await eventually(lambda: known(pods, "while").phase is Phase.RUNNING, SOON, "it runs")

@@ -38,7 +38,7 @@ pytestmark = [
 
 def heard(pods: NodePods, name: str) -> Any:
     """What the agent knows of a pod without asking."""
-    return next(iter(pods._pods.get(("default", name), {}).values()), None)
+    return pods.recall("default", name, None)
 
 
 def mode(pods: NodePods, name: str) -> Callable[[], str | None]:
@@ -137,7 +137,7 @@ async def test_notices_that_the_watchs_connection_leads_nowhere(
     """As after a failover of a load balancer: no data, no end. The server's list then has what was not heard of."""
     async with Proxy(cluster.port) as proxy:
         through_proxy = cluster.kubeconfig("proxied", token=cluster.token(NAMESPACE, "istio-cni"), port=proxy.port)
-        async with agent(node, through_proxy, compare_every=0.5) as pods:
+        async with agent(node, through_proxy, list_every=0.5) as pods:
             await eventually(lambda: requests(cluster, node, "watch"), SOON, "the watch has begun")
             proxy.freeze()
             node.start_pod("unheard")

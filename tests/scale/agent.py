@@ -23,7 +23,7 @@ from installer.pods.cluster import NodePods
 from plugin.backend import Backend, Capability
 from tests.scale.connect import Api
 from tests.scale.site import DAEMONSET
-from tests.scale.watch import Watch
+from tests.scale.watch import SimulatedOperator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,12 +59,13 @@ class SimulatedAgent:
         told = parse_settings({"node_name": node, "daemonset": DAEMONSET})
         self._orders = DesiredState(told)
         self._pods = NodePods(node, None)
-        self._pods._api = Api(client)
-        self._pods._watch = Watch(self._pods._watch, client)
+        pods = self._pods._informer
+        self._pods._api = pods._api = Api(client)
+        pods._operator = SimulatedOperator(pods._operator, client)
         self._cluster = Cluster(told, self._apply, self._look)
-        planes, report = self._cluster._control_planes, self._cluster._node
+        planes, report = self._cluster._control_planes._informer, self._cluster._node
         self._cluster._api = planes._api = report._api = report._events._api = Api(client, self._written)
-        planes._watch = Watch(planes._watch, client)
+        planes._operator = SimulatedOperator(planes._operator, client)
         report._spread = habits.spread
         self.started = self.known = 0.0
         self.applied: dict[int, float] = {}  # since when, by the resource's generation; 0 for the chart's settings
@@ -84,7 +85,7 @@ class SimulatedAgent:
 
     async def compare(self) -> None:
         """Ask for what is compared with the pods that were heard of, as is done every ten minutes."""
-        await self._pods._list()
+        await self._pods._informer._list()
 
     @property
     def pods(self) -> int:

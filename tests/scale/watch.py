@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import aiohttp
 
-from installer.kube.informer import AT_ONCE, PAUSES, SILENCE, ClusterWatch
+from installer.kube.backoff import Backoff
+from installer.kube.operator import CONNECT_TIMEOUT, REQUEST_TIMEOUT, RETRIES, SILENCE, Operator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -22,21 +23,20 @@ DISCOVERED = ("/api", "/apis", "/api/v1", "/apis/apiextensions.k8s.io/v1", "/api
 RECONNECT = 0.1  # seconds before kopf lists again
 _TRIED_AGAIN = (403, 429, 500, 502, 503, 504)  # answers
 
-_T = TypeVar("_T")
-
 
 class RefusedError(Exception):
     """The API server said what kopf ends for."""
 
 
-class Watch(ClusterWatch[_T]):
+class SimulatedOperator(Operator):
     """Lists once, watches from there, and lists again when the server cannot go on from where it was."""
 
-    def __init__(self, stands_for: ClusterWatch[_T], client: Client) -> None:
-        """Take the place of a watch of kopf's; `client` is asked with."""
-        super().__init__(stands_for._watched, None, stands_for._read, stands_for._heard)
+    def __init__(self, stands_for: Operator, client: Client) -> None:
+        """Take the place of a kopf operator; `client` sends the requests."""
+        super().__init__(None, stands_for._watches, page=stands_for._page)
         self._client = client
-        group, version, plural, selector = self._watched
+        (self._watch,) = self._watches
+        (group, version, plural), selector = self._watch.resource, self._watch.field_selector
         self._group = f"/apis/{group}/{version}" if group else f"/api/{version}"
         self._path = f"{self._group}/{plural}"
         self._selector = {"fieldSelector": selector} if selector else {}
@@ -49,7 +49,7 @@ class Watch(ClusterWatch[_T]):
         """
         told = asyncio.Event()
         self._end = told.set
-        ends = [asyncio.create_task(work) for work in (self._operate(), stop.wait(), told.wait())]
+        ends = [asyncio.create_task(work) for work in (self._list_and_watch(), stop.wait(), told.wait())]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -58,7 +58,7 @@ class Watch(ClusterWatch[_T]):
         with suppress(asyncio.CancelledError):
             await ends[0]
 
-    async def _operate(self) -> None:
+    async def _list_and_watch(self) -> None:
         async with self._client.session(limit=0) as self._session:
             for path in (*DISCOVERED, *({self._group} - {*DISCOVERED})):
                 async with await self._ask(path, {}) as answer:
@@ -67,29 +67,29 @@ class Watch(ClusterWatch[_T]):
                 with suppress(aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError):
                     version = await self._list()
                     while version:
-                        version = await self._watch(version)
+                        version = await self._follow(version)
                 self._client.tally.again["list anew"] += 1
                 await asyncio.sleep(RECONNECT)
 
     async def _list(self) -> str:
-        query = {"limit": str(AT_ONCE), **self._selector}
+        query = {"limit": str(self._page), **self._selector}
         while True:
             async with await self._ask(self._path, query) as answer:
                 page = await answer.json()
             for item in page["items"]:
-                self._heard(self._read({"type": None, "object": item}))
+                self._watch.observe(self._watch.read({"type": None, "object": item}))
             if not (following := page["metadata"].get("continue")):
                 return str(page["metadata"]["resourceVersion"])
             query["continue"] = following
 
-    async def _watch(self, version: str) -> str:
+    async def _follow(self, version: str) -> str:
         """Watch until the server ends it, or says nothing for too long.
 
         Returns:
             The version to go on from; empty if there is none.
         """
         query = {"watch": "true", "allowWatchBookmarks": "true", **self._selector, "resourceVersion": version}
-        answer = await self._ask(self._path, query, aiohttp.ClientTimeout(total=None, sock_connect=PAUSES[-1]))
+        answer = await self._ask(self._path, query, aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT))
         tally = self._client.tally
         tally.watches[self._path] += 1
         try:
@@ -102,7 +102,7 @@ class Watch(ClusterWatch[_T]):
                         return ""
                     version = event["object"]["metadata"]["resourceVersion"]
                     if event["type"] != "BOOKMARK":
-                        self._heard(self._read(event))
+                        self._watch.observe(self._watch.read(event))
                     silence.reschedule(asyncio.get_running_loop().time() + SILENCE)
         except (TimeoutError, aiohttp.ClientConnectionError, aiohttp.ClientPayloadError):
             pass  # it goes on from where it was
@@ -114,17 +114,18 @@ class Watch(ClusterWatch[_T]):
     async def _ask(
         self, path: str, query: Mapping[str, str], timeout: aiohttp.ClientTimeout | None = None
     ) -> aiohttp.ClientResponse:
-        """Ask, and try again after the pauses that the agent has given to kopf."""
+        """Ask, and try again after pauses like those that the agent gives to kopf."""
         tally = self._client.tally
         url = self._client.url + path + (f"?{urlencode(query)}" if query else "")
-        timeout = timeout or aiohttp.ClientTimeout(total=60, sock_connect=PAUSES[-1])
-        for pause in (*PAUSES, None):
+        timeout = timeout or aiohttp.ClientTimeout(total=REQUEST_TIMEOUT, sock_connect=CONNECT_TIMEOUT)
+        backoff = Backoff()
+        for tries in range(RETRIES + 1):
             tally.asked()
             try:
                 answer = await self._session.get(url, timeout=timeout)
             except (aiohttp.ClientConnectionError, TimeoutError) as error:
                 tally.again[type(error).__name__] += 1
-                if pause is None:
+                if tries == RETRIES:
                     raise
                 after = 0.0
             else:
@@ -134,10 +135,10 @@ class Watch(ClusterWatch[_T]):
                 async with answer:
                     why = await answer.text()
                 tally.again[str(answer.status)] += 1
-                if answer.status not in _TRIED_AGAIN or pause is None:
+                if answer.status not in _TRIED_AGAIN or tries == RETRIES:
                     raise RefusedError(f"{url} was answered {answer.status}: {why}")
                 after = float(answer.headers.get("Retry-After", 0))
-            await asyncio.sleep(max(pause, after))
+            await asyncio.sleep(backoff.next(after))
         raise AssertionError("the last try ends the loop")
 
 

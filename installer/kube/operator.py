@@ -1,0 +1,172 @@
+"""kopf, embedded: an operator in a thread and an event loop of its own (D5).
+
+In the caller's loop kopf would take over SIGTERM and SIGINT, and when it ends, for whatever reason, it cancels every task that
+was started after it, those of the plugin's requests too. It also ends all that it watches when it lacks the right to one kind,
+so that what must go on has an operator of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from installer.kube.backoff import Backoff
+from installer.kube.credentials import Login
+from installer.kube.kopf import kopf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+SILENCE = 600.0  # seconds after which a connection is taken for dead; where nothing changes no bookmark comes either
+WORKER_SECONDS = 0.05  # for which kopf keeps the last event of an object, to wait for more
+FAREWELL = 0.25  # seconds for TLS connections to close in the background, as aiohttp asks for
+CONNECT_TIMEOUT, REQUEST_TIMEOUT = 15, 60  # seconds
+RETRIES = 6  # of a request, before kopf ends
+
+logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # it warns that it leaves the signals to us
+
+
+class ApiResource(NamedTuple):
+    """A kind of objects as the API serves it; group is empty for the core's."""
+
+    group: str
+    version: str
+    plural: str
+
+
+class Watch(NamedTuple):
+    """What is watched, and what becomes of its events.
+
+    Attributes:
+        resource: of the objects.
+        read: makes what is kept of an event, in the operator's thread.
+        observe: takes that, in the event loop that `Operator.run` is called in.
+        field_selector: which objects, for the API server to choose (F19); empty: all.
+        label_selector: the same.
+    """
+
+    resource: ApiResource
+    read: Callable[[kopf.RawEvent], Any]
+    observe: Callable[[Any], None]
+    field_selector: str = ""
+    label_selector: str = ""
+
+
+class Operator:
+    """Watches kinds of objects.
+
+    Each has one handler, `on.event`: every other but the index writes finalizers and annotations on what it handles, on pods of
+    users (F20), or from each node on one object.
+    """
+
+    def __init__(
+        self,
+        kubeconfig: Path | None,
+        watches: Iterable[Watch],
+        *,
+        page: int,
+        namespace: str | None = None,
+        configure: Callable[[kopf.OperatorRegistry, kopf.OperatorSettings], None] = lambda *_: None,
+    ) -> None:
+        """Prepare; `run` begins.
+
+        Args:
+            kubeconfig: as `credentials` takes it.
+            watches: what is watched.
+            page: objects in one answer of a list.
+            namespace: where; None: in the whole cluster.
+            configure: adds handlers and settings.
+        """
+        self._login = Login(kubeconfig)
+        self._watches = tuple(watches)
+        self._page = page
+        self._where: dict[str, Any] = {"namespaces": [namespace]} if namespace else {"clusterwide": True}
+        self._configure = configure
+        self._end: Callable[[], object] = lambda: None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Watch until `stop` is set, or `end` is called.
+
+        Raises:
+            Exception: whatever ended kopf: refused credentials, a missing right, a mistake.
+        """
+        caller, stop_flag = asyncio.get_running_loop(), asyncio.Event()
+        runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        inner = runner.get_loop()
+
+        def run_in_thread() -> None:
+            with runner:
+                runner.run(self._operate(caller, stop_flag))
+
+        def end() -> None:
+            with suppress(RuntimeError):  # its loop is closed: it has ended already
+                inner.call_soon_threadsafe(stop_flag.set)
+
+        with ThreadPoolExecutor(1, "kopf") as thread:
+            operator = caller.run_in_executor(thread, run_in_thread)
+            stopped = asyncio.create_task(stop.wait())
+            try:
+                self._end = end
+                await asyncio.wait((operator, stopped), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stopped.cancel()
+                end()
+            await operator
+
+    def end(self) -> None:
+        """End `run` now, if it runs."""
+        self._end()
+
+    async def _operate(self, caller: asyncio.AbstractEventLoop, stop_flag: asyncio.Event) -> None:
+        registry, settings = (
+            kopf.OperatorRegistry(),
+            self._settings(),
+        )  # without kopf's login, which imports API clients
+
+        @kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
+        async def log_in(**_: object) -> kopf.ConnectionInfo:
+            return self._login()
+
+        for each in self._watches:
+            _handle_events(registry, caller, each)
+        self._configure(registry, settings)
+        await kopf.operator(
+            registry=registry,
+            settings=settings,
+            standalone=True,  # peers would pause one another, and they are other nodes
+            identity=_IDENTITY,
+            stop_flag=stop_flag,
+            **self._where,
+        )
+        await asyncio.sleep(FAREWELL)
+
+    def _settings(self) -> kopf.OperatorSettings:
+        settings, backoff = kopf.OperatorSettings(), Backoff()
+        for each in self._watches:
+            if each.field_selector:
+                settings.watching.field_selectors[each.resource[:3]] = each.field_selector
+            if each.label_selector:
+                settings.watching.label_selectors[each.resource[:3]] = each.label_selector
+        settings.watching.inactivity_timeout = SILENCE
+        settings.watching.connect_timeout = settings.networking.connect_timeout = CONNECT_TIMEOUT
+        settings.networking.error_backoffs = [backoff.next() for _ in range(RETRIES)]
+        settings.networking.request_timeout = REQUEST_TIMEOUT
+        settings.scanning.disabled = True  # no watch on CRDs and namespaces
+        settings.watching.chunk_size, settings.queueing.idle_timeout = self._page, WORKER_SECONDS
+        settings.posting.enabled = False  # no Events of kopf's
+        settings.process.ultimate_exiting_timeout = None  # kopf would kill this process
+        return settings
+
+
+# Without one kopf asks for the user's name, and the uid that the controller runs as in a pod has none.
+_IDENTITY: Any = "istio-cni"
+
+
+def _handle_events(registry: kopf.OperatorRegistry, caller: asyncio.AbstractEventLoop, watch: Watch) -> None:
+    @kopf.on.event(*watch.resource, registry=registry, id=f"observe-{watch.resource.plural}")
+    async def observe(event: kopf.RawEvent, **_: object) -> None:
+        caller.call_soon_threadsafe(watch.observe, watch.read(event))
