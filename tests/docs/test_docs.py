@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.pure
 
+DEVELOPMENT = (DOCS / "development.md").read_text()
 FOLDERS = ("installer", "plugin", "charts", "tests")
 READ = {".py", ".c", ".yaml", ".tpl", ".md"}
 
@@ -75,6 +77,24 @@ def anchors(page: Path) -> set[str]:
     """Make the anchors of a page's headings, as GitHub and mkdocs do."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", each.lower()).strip().replace(" ", "-") for each in headings}
+
+
+def test_the_layers_are_those_that_import_linter_holds() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    held = next(
+        each["layers"] for each in contracts if each["type"] == "layers" and each.get("containers") == ["installer"]
+    )
+    table = DEVELOPMENT.partition("| layer | rooms |")[2].partition("\n\n")[0]
+    shown = [re.findall(r"`installer/(\w+)(?:\.py)?`", line) for line in table.splitlines()]
+    expected = [sorted(re.split(r" [:|] ", each)) for each in held if each != "__main__"]
+    assert [sorted(each) for each in shown if each] == expected
+
+
+def test_each_folder_of_tests_is_a_room_or_explained() -> None:
+    folders = {each.name for each in (ROOT / "tests").iterdir() if (each / "__init__.py").is_file()}
+    rooms = {each.name for each in (ROOT / "installer").iterdir() if each.is_dir()} | {"plugin"}
+    explained = set(re.findall(r"`tests/(\w+)`", DEVELOPMENT))
+    assert folders - rooms - explained == set()
 
 
 def test_the_readme_is_short() -> None:
