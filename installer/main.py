@@ -1,4 +1,4 @@
-"""The command line of the node agent, `install-cni`."""
+"""The command line, `install-cni`."""
 
 import asyncio
 import ipaddress
@@ -84,18 +84,18 @@ def _with_options(command: _Command, names: Collection[str]) -> _Command:
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(release(), prog_name="install-cni")
 def main() -> None:
-    """Put the Istio CNI plugin on this node, keep it there, and redirect meshed pods' traffic to their sidecars.
+    """Install the Istio CNI plugin on this node, keep it installed, and redirect mesh pods' traffic to their sidecars.
 
-    Each option of a command may be given as an environment variable instead: --cni-bin-dir is CNI_BIN_DIR.
+    Each setting can be an environment variable instead of an option: CNI_BIN_DIR for --cni-bin-dir.
     """
 
 
 @main.command()
 @_takes_settings
 def run(settings: Settings) -> None:
-    """Run the node agent in the foreground until it is told to stop (SIGTERM, SIGINT).
+    """Run the node agent in the foreground, until SIGTERM or SIGINT.
 
-    What it has installed stays when it stops, so that it can be upgraded; `install-cni uninstall` takes it out.
+    Its installation stays in place when it stops, so that you can upgrade it; `install-cni uninstall` removes it.
     """
     from installer.agent import main as agent  # noqa: PLC0415 - kopf takes half a second to import, --help need not wait for it
 
@@ -112,8 +112,8 @@ def run(settings: Settings) -> None:
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Only out of this directory, a cniConfDir or cniBinDir of before, which the container runtime must not use any "
-    "more; may be given several times. The agent goes on, and its own directories stay as they are.",
+    help="Uninstall only from this directory, a former cniConfDir or cniBinDir that the container runtime no longer uses; "
+    "can be repeated. The agent keeps running, and its own directories stay as they are.",
 )
 @click.option(
     "--root",
@@ -121,14 +121,14 @@ def run(settings: Settings) -> None:
     default=Path("/"),
     show_default=True,
     metavar="DIR",
-    help="Where the node's file system is, for --from: /host in a pod of `kubectl debug node/…`.",
+    help="Root of the node's file system, for --from: /host in a pod of `kubectl debug node/…`.",
 )
 @_takes_settings
 def uninstall(settings: Settings, directories: tuple[Path, ...], root: Path) -> None:
-    """Take all out of this node that `run` has put there, the conflist entry first, the plugin file last.
+    """Uninstall everything that `run` installs from this node, the conflist entry first, the plugin file last.
 
-    Stop the agent before, or it repairs what is taken out. Says on a line each what was done; may be run again; the
-    exit status is 1 if something could not be taken out.
+    Stop the agent first, or it repairs what you remove. Prints a line for each step, and can be repeated. The exit status is 1
+    if something could not be removed.
     """
     from installer.host.uninstall import uninstall as take_out  # noqa: PLC0415
     from installer.host.uninstall import uninstall_from  # noqa: PLC0415
@@ -148,7 +148,7 @@ def uninstall(settings: Settings, directories: tuple[Path, ...], root: Path) -> 
     envvar="POD_NAMESPACE",
     show_envvar=True,
     metavar="NAME",
-    help="Where the DaemonSet istio-cni-node is.",
+    help="Namespace of the DaemonSet istio-cni-node.",
 )
 @click.option(
     "--progress-deadline",
@@ -158,15 +158,15 @@ def uninstall(settings: Settings, directories: tuple[Path, ...], root: Path) -> 
     envvar="PROGRESS_DEADLINE_SECONDS",
     show_envvar=True,
     metavar="SECONDS",
-    help="Give up when nothing has changed for this long.",
+    help="Give up when nothing has changed for this time.",
 )
 @partial(_with_options, names=("kubeconfig",))
 def teardown_command(namespace: str, progress_deadline: int, kubeconfig: Path | None) -> None:
-    """Delete the DaemonSet and wait until each agent has taken the plugin out of its node and ended.
+    """Delete the DaemonSet, and wait until each agent has uninstalled the plugin from its node and exited.
 
-    The chart's pre-delete hook runs it for `helm uninstall`; run it before `kubectl delete -f`, which would take the agents'
-    rights away while they end, so that they leave the plugin installed. The exit status is 1 if agents were not told to end or
-    the API server refuses it; nodes that are down are named and left.
+    The chart's pre-delete hook runs this for `helm uninstall`. Run it before `kubectl delete -f`, which otherwise revokes the
+    agents' rights while they stop, so that they leave the plugin installed. The exit status is 1 if agents are not terminated,
+    or the API server refuses a request. Nodes that are down are named and skipped.
     """
     from installer.teardown import teardown  # noqa: PLC0415 - it loads kopf
 
@@ -174,8 +174,8 @@ def teardown_command(namespace: str, progress_deadline: int, kubeconfig: Path | 
 
 
 def _takes_a_cluster(command: _Command) -> _Command:
-    """Give a command the options by which `status` logs in, and the pod's namespace."""
-    command = click.option("-n", "--namespace", help="The pod's namespace, where NAME has none.")(command)
+    """Give a command the options with which `status` logs in, and the pod's namespace."""
+    command = click.option("-n", "--namespace", help="Namespace of the pod, if NAME has none.")(command)
     command = click.option("--context", help="Kubeconfig context. Default: its current-context.")(command)
     return click.option(
         "--kubeconfig",
@@ -185,7 +185,7 @@ def _takes_a_cluster(command: _Command) -> _Command:
 
 
 def _takes_a_pod(command: _Command) -> _Command:
-    """Give a command what explaining a pod takes: the settings that decide, as the agent has them, and where it is."""
+    """Give a command the options that explaining a pod takes: the settings that decide about it, and where to find it."""
     command = _takes_a_cluster(command)
     command = click.option(
         "--pod-ip",
@@ -193,16 +193,16 @@ def _takes_a_pod(command: _Command) -> _Command:
         multiple=True,
         type=_Address(),
         metavar="IP",
-        help="An address of the pod; may be repeated, in the pod's order. Default: those of its status.",
+        help="Address of the pod; can be repeated, in the pod's order. Default: the addresses in its status.",
     )(command)
     file = click.option(
-        "-f", "--file", metavar="FILE", help="Read manifests, YAML or JSON, from FILE; - is stdin. No cluster is asked."
+        "-f", "--file", metavar="FILE", help="Read manifests, YAML or JSON, from FILE; - is stdin. Contacts no cluster."
     )
     return file(_with_options(command, DECIDING))
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
-    """Put the settings that the command line says, and these alone, under `given`."""
+    """Move the settings that the command line sets, and only these, to `given`."""
     source = click.get_current_context().get_parameter_source
     settings = {name: values.pop(name) for name in DECIDING}
     given = {name: value for name, value in settings.items() if source(name) is ParameterSource.COMMANDLINE}
@@ -240,11 +240,11 @@ class _Destination(click.ParamType[object]):
     type=click.Choice(("table", "json", "yaml", "rules", "dot", "svg")),
     default="table",
     show_default=True,
-    help="rules: as the backend is given them; dot, svg: a picture of the packets' paths.",
+    help="Output format. rules: as the backend gets them; dot, svg: a picture of the packets' paths.",
 )
 @_takes_a_pod
 def explain_command(target: tuple[str, ...], output: str, **given: Any) -> None:
-    """Show how a pod is treated and why: the decision, each parameter and setting with its origin, the rules, warnings.
+    """Show whether a pod is redirected and why: the decision, each parameter and setting with its origin, rules, warnings.
 
     \b
     install-cni explain -f deployment.yaml          any kind with a pod template, as the injector leaves it
@@ -252,11 +252,11 @@ def explain_command(target: tuple[str, ...], output: str, **given: Any) -> None:
     install-cni explain pod shop/web-0              a pod of the cluster
     install-cni explain -f pod.yaml -o svg > pod.svg
 
-    For a pod of a cluster the settings in force apply: the chart's, refined by the active IstioControlPlane; an option
-    that is given here wins. The output names who set what. With -f the options and the defaults apply.
+    For a pod of a cluster, the settings in force apply: the chart's, refined by the active IstioControlPlane; an option wins
+    over both. The output names who set what. With -f, options and defaults apply.
 
-    The exit status is 1 if a pod could not start, as one of its values is not allowed, and if FILE holds no pod and no pod
-    template; kinds without one are named on stderr.
+    The exit status is 1 if a pod cannot start because one of its values is not allowed, and if FILE holds no pod and no pod
+    template. Kinds without a template are named on stderr.
     """  # noqa: D301 - click's mark
     from installer.explain.command import Options, explain_pods  # noqa: PLC0415
 
@@ -265,30 +265,30 @@ def explain_command(target: tuple[str, ...], output: str, **given: Any) -> None:
 
 @main.command("trace")
 @click.argument("name", metavar="[NAMESPACE/]NAME")
-@click.option("--to", required=True, type=_Destination(), metavar="IP:PORT", help="The packet's destination.")
+@click.option("--to", required=True, type=_Destination(), metavar="IP:PORT", help="Destination of the packet.")
 @click.option(
     "--from",
     "source",
     type=_Address(),
     metavar="IP",
-    help="The packet's source. Default: the pod's address, or one outside.",
+    help="Source of the packet. Default: the pod's address, or one outside.",
 )
-@click.option("--uid", type=click.IntRange(0), help="Uid of the process in the pod that sends it. Default: 1000.")
-@click.option("--gid", type=click.IntRange(0), help="Gid of that process. Default: the uid.")
+@click.option("--uid", type=click.IntRange(0), help="UID of the process in the pod that sends it. Default: 1000.")
+@click.option("--gid", type=click.IntRange(0), help="GID of that process. Default: the UID.")
 @click.option("--udp", is_flag=True, help="Send a UDP datagram. Default: TCP.")
-@click.option("--inbound", is_flag=True, help="Send it from outside: the default if --to is the pod's own address.")
-@click.option("--interface", default="eth0", show_default=True, help="The pod's interface that it passes.")
+@click.option("--inbound", is_flag=True, help="Send it from outside. Default if --to is an address of the pod.")
+@click.option("--interface", default="eth0", show_default=True, help="Interface of the pod that the packet passes.")
 @_takes_a_pod
 def trace_command(name: str, **given: Any) -> None:
-    """Walk one packet through a pod's rules: each rule that it meets, > before those that fit, and where it arrives.
+    """Walk one packet through a pod's rules: each rule that it meets, > before those that match, and where it arrives.
 
     \b
     install-cni trace shop/web-0 --to 10.96.0.1:443                   what the application sends
     install-cni trace shop/web-0 --to 10.96.0.1:443 --uid 1337        what the sidecar sends
     install-cni trace shop/web -f deployment.yaml --to 10.1.2.3:80 --inbound
 
-    The rules are those that the pod's manifest asks for under the settings in force, as `install-cni explain` shows them; the
-    kernel is not asked, nor is a cluster with -f. Where FILE holds several pods or templates of the name, each is walked.
+    The rules are those of the pod's manifest under the settings in force, as `install-cni explain` shows them. The kernel is
+    not read, and with -f no cluster is. If FILE holds several pods or templates of the name, each is walked.
     """  # noqa: D301 - click's mark
     from installer.explain.command import Options, Probe, trace  # noqa: PLC0415
 
@@ -303,7 +303,7 @@ def trace_command(name: str, **given: Any) -> None:
     envvar="POD_NAMESPACE",
     show_envvar=True,
     metavar="NAME",
-    help="Where the DaemonSet istio-cni-node is.",
+    help="Namespace of the DaemonSet istio-cni-node.",
 )
 @click.option(
     "--deadline",
@@ -313,21 +313,21 @@ def trace_command(name: str, **given: Any) -> None:
     envvar="DEADLINE",
     show_envvar=True,
     metavar="SECONDS",
-    help="How long nodes may take to uninstall before a deleted IstioControlPlane goes without them.",
+    help="How long the deletion of an IstioControlPlane waits for nodes to uninstall.",
 )
 @click.option(
     "--taint-new-nodes",
     is_flag=True,
     envvar="TAINT_NEW_NODES",
     show_envvar=True,
-    help="Put the taint cni.istio.io/not-ready on nodes that are new.",
+    help="Set the taint cni.istio.io/not-ready on new nodes.",
 )
 @partial(_with_options, names=("health_address", "log_level", "kubeconfig"))
 def controller_command(namespace: str, deadline: int, *, taint_new_nodes: bool, **given: Any) -> None:
-    """Run the controller in the foreground: status, DaemonSet and uninstall of the IstioControlPlane, startup taints.
+    """Run the controller in the foreground: it carries out the active IstioControlPlane, reports its status, and sets taints.
 
-    Of several, the one that holds the Lease istio-cni-controller acts; the others wait. The exit status is 3 if it was
-    lost.
+    Of several controllers, the one that holds the Lease istio-cni-controller acts; the others wait. The exit status is 3 if it
+    loses the Lease.
     """
     from installer.controller.main import run as control  # noqa: PLC0415 - it takes a second to import
     from installer.controller.reconciler import Options  # noqa: PLC0415

@@ -247,7 +247,7 @@ def test_it_may_bind_agents_to_the_roles_that_are_named_and_to_no_others(
     [
         ({"healthAddress": ""}, "at '/cni/controller/healthAddress'"),
         ({"healthAddress": "0.0.0.0:0"}, "at '/cni/controller/healthAddress'"),
-        ({"healthAddress": "127.0.0.1:15014"}, "which the kubelet does not reach in a pod"),
+        ({"healthAddress": "127.0.0.1:15014"}, "which the kubelet cannot reach in a pod"),
         ({"deadline": -1}, "at '/cni/controller/deadline'"),
         ({"replicas": 2}, "'replicas'"),
         ({"mayBind": "a"}, "at '/cni/controller/mayBind'"),

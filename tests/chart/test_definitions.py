@@ -82,7 +82,7 @@ def test_the_api_server_finds_no_fault_and_each_field_is_documented(cluster: Clu
 @pytest.mark.parametrize(
     ("field", "said"),
     [
-        ("istiocninode.status.conditions.message", "Why, and what to do, for people."),
+        ("istiocninode.status.conditions.message", "Cause and remedy, in sentences."),
         ("icp.spec.values.cni.excludeNamespaces", "Namespaces whose pods the agent does not redirect."),
     ],
 )

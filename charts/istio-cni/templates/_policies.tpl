@@ -1,7 +1,7 @@
 {{/*
 A ValidatingAdmissionPolicy for one account up to its `variables` and `validations`, after its binding; of (list . name account
-group resources operations). RBAC says on what an account may act, these say how: a token that was stolen does no more than
-the account's own work.
+group resources operations). RBAC says on which objects an account may act, a policy says how: a stolen token does no more than the
+account's own work.
 */}}
 {{- define "istio-cni.policy" -}}
 {{- $of := index . 0 -}}
@@ -37,12 +37,12 @@ spec:
     expression: request.userInfo.username == {{ printf "system:serviceaccount:%s:%s" (include "istio-cni.namespace" $of) $account | squote }}
 {{- end -}}
 
-{{/* Whether the API server can be told such policies: not before Kubernetes 1.30. */}}
+{{/* Whether the API server has such policies: from Kubernetes 1.30 on. */}}
 {{- define "istio-cni.policies" -}}
 {{- if semverCompare ">= 1.30.0-0" .Capabilities.KubeVersion.Version }}yes{{ end -}}
 {{- end -}}
 
-{{/* CEL: no field of (list after before except…) but those was added, changed or taken away. */}}
+{{/* CEL: of (list after before except…), only the excepted fields differ. */}}
 {{- define "istio-cni.unchanged" -}}
 {{- $after := printf "dyn(%s)" (index . 0) -}}
 {{- $before := printf "dyn(%s)" (index . 1) -}}
@@ -50,13 +50,13 @@ spec:
 {{ $after }}.all(k, k in {{ $but }} || k in {{ $before }} && {{ $after }}[k] == {{ $before }}[k]) && {{ $before }}.all(k, k in {{ $but }} || k in {{ $after }})
 {{- end -}}
 
-{{/* CEL: of the metadata, no field but these and those that the API server writes itself. */}}
+{{/* CEL: of the metadata, only these fields and those of the API server differ. */}}
 {{- define "istio-cni.metadata-unchanged" -}}
 {{- $kept := list "managedFields" "resourceVersion" "generation" -}}
 {{- include "istio-cni.unchanged" (concat (list "object.metadata" "oldObject.metadata") $kept .) -}}
 {{- end -}}
 
-{{/* The node that the token of an agent is bound to, as a variable; empty: none. */}}
+{{/* The node that an agent's token is bound to, as a variable; empty: none. */}}
 {{- define "istio-cni.policy.node" -}}
 - name: node
   expression: request.userInfo.extra[?'authentication.kubernetes.io/node-name'][?0].orValue('')
@@ -64,15 +64,15 @@ spec:
   expression: "'saw the token of an agent on node ' + (variables.node == '' ? '(none)' : variables.node) + ', expected '"
 {{- end -}}
 
-{{/* The hubs that an IstioControlPlane may ask for, as JSON: the chart's, and those that it allows. */}}
+{{/* The hubs that an IstioControlPlane may set, as JSON: the chart's, and the allowed ones. */}}
 {{- define "istio-cni.hubs" -}}
 {{- $cni := include "istio-cni.values" . | fromYaml -}}
 {{- prepend $cni.controller.allowedHubs $cni.hub | toJson -}}
 {{- end -}}
 
 {{/*
-The directories that one may ask for besides the chart's: CNI's by their paths, but not where others than root write. Kubelets and
-runtimes keep pods' volumes and file systems below directories of their names, wherever these are.
+The directories that an IstioControlPlane may set besides the chart's: CNI's by their paths, but not where others than root write.
+Kubelets and runtimes keep pods' volumes and file systems below directories of their names, wherever these are.
 */}}
 {{- define "istio-cni.directories" -}}
 {{- $name := "[A-Za-z0-9_][A-Za-z0-9._-]*" -}}
@@ -82,7 +82,7 @@ runtimes keep pods' volumes and file systems below directories of their names, w
 ^/(proc|sys|dev|tmp|home|root|var/(tmp|home|roothome)|(var/)?run/user)/|/(kubelet|containerd|containers|docker|crio|overlay|overlay2|rootfs|snapshots|volumes)/
 {{- end -}}
 
-{{/* The annotations of the agents' pods that one may ask for: a whole key, or a domain up to its slash. */}}
+{{/* The annotations of the agents' pods that one may set: a whole key, or a domain up to its slash. */}}
 {{- define "istio-cni.annotations" -}}
 {{- $allowed := list "[A-Za-z0-9_-]+$" "(prometheus|cluster-autoscaler\\.kubernetes)\\.io/" -}}
 {{- range (include "istio-cni.values" . | fromYaml).controller.allowedAnnotations -}}

@@ -1,7 +1,7 @@
 {{/*
-The values under `cni`, as YAML: what is given, over the platform's, over platforms/default.yaml. What is given replaces a
-value whole, also by an empty one. Of the platform's affinity the required terms stay where none are given: a node that runs no
-DaemonSet never has an agent.
+The values under `cni`, as YAML: those that are set, over the platform's, over platforms/default.yaml. A value that is set replaces
+another as a whole, also with an empty one. But the platform's required terms of affinity stay unless others are set: they exclude nodes
+that run no DaemonSet.
 */}}
 {{- define "istio-cni.values" -}}
 {{- $cni := (.Files.Get "platforms/default.yaml" | fromYaml).cni -}}
@@ -21,9 +21,9 @@ DaemonSet never has an agent.
 {{- end -}}
 
 {{/*
-The values of the DaemonSet, as YAML: those above, and over them what the controller has laid on the DaemonSet that is there,
-as an IstioControlPlane asks for it. An upgrade then writes what is there already and starts no agent for it. Who upgrades may do
-more than the controller, whose token may have been stolen: only what that may write itself is taken over.
+The values of the DaemonSet, as YAML: those above, and over them those that the controller has written on the existing DaemonSet for
+an IstioControlPlane. So an upgrade keeps them and restarts no agent. Whoever upgrades has more rights than the controller, whose token
+may be stolen: only values that the controller may write itself are taken over.
 */}}
 {{- define "istio-cni.node.values" -}}
 {{- $cni := include "istio-cni.values" . | fromYaml -}}
@@ -61,7 +61,7 @@ more than the controller, whose token may have been stolen: only what that may w
 {{- toYaml $cni -}}
 {{- end -}}
 
-{{/* What the chart says by itself of what an IstioControlPlane may say, as JSON: what leaves the resource goes back to it. */}}
+{{/* The chart's own values of those that an IstioControlPlane may set, as JSON: they return when they leave the resource. */}}
 {{- define "istio-cni.node.chart-values" -}}
 {{- $cni := include "istio-cni.values" . | fromYaml -}}
 {{- $own := dict "tag" (include "istio-cni.tag" (dict "tag" $cni.tag "chart" .Chart)) -}}
@@ -70,7 +70,7 @@ more than the controller, whose token may have been stolen: only what that may w
 {{- toJson $own -}}
 {{- end -}}
 
-{{/* The file of the platform, as YAML: `cni`, its values, and `notes`, what is to be done besides. */}}
+{{/* The preset of the platform, as YAML: `cni`, its values, and `notes`, what else to do. */}}
 {{- define "istio-cni.platform" -}}
 {{- if .Values.platform -}}
 {{- .Files.Get (printf "platforms/%s.yaml" .Values.platform) -}}
@@ -94,7 +94,7 @@ more than the controller, whose token may have been stolen: only what that may w
 install-cni{{ if not (hasPrefix "@" $tag) }}:{{ end }}{{ $tag }}
 {{- end -}}
 
-{{/* Where the agent serves /healthz, /readyz and /metrics: {host, port, loopback}; empty where it does not. */}}
+{{/* The address that serves /healthz, /readyz and /metrics: {host, port, everywhere, loopback}; empty if there is none. */}}
 {{- define "istio-cni.health" -}}
 {{- with (include "istio-cni.values" . | fromYaml).healthAddress -}}
 {{- $host := regexReplaceAll ":[0-9]+$" . "" | trimPrefix "[" | trimSuffix "]" -}}
@@ -105,7 +105,7 @@ loopback: {{ or (eq $host "localhost" "::1") (hasPrefix "127." $host) }}
 {{- end -}}
 {{- end -}}
 
-{{/* The labels of each object of the node agent's. */}}
+{{/* The labels of the node agent's objects. */}}
 {{- define "istio-cni.node.labels" -}}
 k8s-app: istio-cni-node
 app.kubernetes.io/name: istio-cni
@@ -115,7 +115,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
-{{/* What names an object of the node agent's that is in its namespace. */}}
+{{/* The metadata of a node agent's object in its namespace. */}}
 {{- define "istio-cni.node.metadata" -}}
 name: istio-cni-node
 namespace: {{ include "istio-cni.namespace" . }}
