@@ -14,9 +14,9 @@ from kubernetes import client, config
 
 from installer.config.control_plane import GROUP, PLURAL, VERSION
 from installer.controller.events import LONGEST
-from installer.controller.nodes import Warned
 from installer.controller.role_binding import OURS
 from installer.documents import check_file
+from installer.fleet.node_health import PodWarning
 from installer.fleet.objects import agent_pod
 from installer.kube.names import CONTROLLER, DAEMONSET, NODES, NODES_KIND, NODES_VERSION
 from installer.kube.times import rfc3339
@@ -100,12 +100,12 @@ class Api:
             lambda **page: self._apps.list_namespaced_daemon_set(self._namespace, field_selector=name, **page)
         )
 
-    def latest_warning(self, pod_uid: str) -> Warned | None:
+    def latest_warning(self, pod_uid: str) -> PodWarning | None:
         """Get the latest warning Event about a pod."""
         about = f"involvedObject.uid={pod_uid},type=Warning"
         events = _pages(lambda **page: self._core.list_namespaced_event(self._namespace, field_selector=about, **page))
         latest = max(events, key=_time_of, default=None)
-        return Warned(latest.get("reason", ""), latest.get("message", "")) if latest else None
+        return PodWarning(latest.get("reason", ""), latest.get("message", "")) if latest else None
 
     def rolebinding(self, name: str) -> dict[str, Any] | None:
         """Get a RoleBinding; None if it is not there."""

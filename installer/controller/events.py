@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.controller.nodes import family
 from installer.controller.status import ERROR, HEALTHY, NONE, RECONCILING, UPDATING
+from installer.fleet.node_health import cause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,9 +61,9 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any], *, removing: b
 
 
 def _unhealthy(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:
-    known = {(each["node"], family(each["reason"])) for each in before.get("unhealthyNodes") or ()}
+    known = {(each["node"], cause(each["reason"])) for each in before.get("unhealthyNodes") or ()}
     for each in after.get("unhealthyNodes") or ():
-        if (each["node"], family(each["reason"])) not in known:
+        if (each["node"], cause(each["reason"])) not in known:
             message = f"node {each['node']}: {each['reason']}: {each['message']}"
             yield Event(warning=True, reason="NodeUnhealthy", message=message)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from installer.fleet.node_health import REMOVED
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime, timedelta
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from installer.fleet.objects import AgentPod, Report
 
 FINALIZER = "cni.istio.io/uninstall"
-REMOVED = "Removed"
 
 
 class Move(Enum):

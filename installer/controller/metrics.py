@@ -9,7 +9,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client import Counter as Counted
 
-from installer.controller.nodes import State
+from installer.fleet.node_health import State
 
 if TYPE_CHECKING:
     from installer.controller.status import Fleet
@@ -47,4 +47,4 @@ class Metrics:
         """Take note of how the nodes are."""
         count = Counter(each.state for each in fleet.verdicts)
         for state in State:
-            self._nodes.labels(state.value).set(count[state])
+            self._nodes.labels(state.value.lower()).set(count[state])

@@ -9,7 +9,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.controller.nodes import State, family
+from installer.fleet.node_health import cause
 from installer.kube.names import LONGEST_MESSAGE
 from installer.kube.times import rfc3339
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
-    from installer.controller.nodes import Verdict
     from installer.controller.plan import World
+    from installer.fleet.node_health import NodeHealth
     from installer.fleet.objects import Node, Report
 
 JUST_NOW = timedelta(seconds=10)  # what a pod is like is heard of later than what its agent writes
@@ -43,7 +43,7 @@ class ConditionPatch(NamedTuple):
     contradicts: bool
 
 
-def condition_patches(world: World, verdicts: Iterable[Verdict], now: datetime) -> Iterator[ConditionPatch]:
+def condition_patches(world: World, verdicts: Iterable[NodeHealth], now: datetime) -> Iterator[ConditionPatch]:
     """Find what is to be written where.
 
     What has just been written is left alone, as the pod of an agent that has spoken may be known only as it was before; and
@@ -57,12 +57,12 @@ def condition_patches(world: World, verdicts: Iterable[Verdict], now: datetime) 
     said = dict.fromkeys(world.unreported, _NOBODY)
     for each in verdicts:
         pod = world.pods.get(each.node)
-        if each.state in (State.FAILED, State.UNKNOWN) and not (pod and pod.runs):
+        if each.state.is_lost and not (pod and pod.runs):
             said[each.node] = (
                 each.reason if _REASON.fullmatch(each.reason) else "NotReady",
                 each.message[:LONGEST_MESSAGE],
             )
-        elif each.state is not State.READY:
+        elif not each.state.is_healthy:
             said.pop(each.node, None)
     for name, (reason, message) in said.items():
         report = world.reports.get(name) or world.unreported.get(name)
@@ -78,5 +78,5 @@ def condition_patches(world: World, verdicts: Iterable[Verdict], now: datetime) 
 def _is_due(report: Report, reason: str, message: str, now: datetime) -> bool:
     if (report.ready, report.reason, report.message) == (False, reason, message):
         return False
-    alike = report.ready is False and family(report.reason) == family(reason)
+    alike = report.ready is False and cause(report.reason) == cause(reason)
     return report.written is None or now - report.written >= (AGAIN if alike else JUST_NOW)

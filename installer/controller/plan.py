@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from installer.config.active import find_active_control_plane, is_being_deleted
 from installer.config.control_plane import ControlPlaneSpec, InvalidControlPlaneError, read_control_plane
-from installer.controller import nodes, pod_template
+from installer.controller import pod_template
 from installer.controller.status import Fault, Fleet, invalid, superseded
-from installer.fleet.objects import Settings
-from installer.fleet.rollouts import is_held_up, most_unavailable
+from installer.fleet.node_health import WAITING_FOR_UPDATE, Desired, Observation, judge
+from installer.fleet.objects import Settings, spec_changed
+from installer.fleet.rollouts import is_held_up, most_unavailable, template_generation
 from installer.kube.names import DAEMONSET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from installer.controller.nodes import Warned
+    from installer.fleet.node_health import NodeHealth, PodWarning
     from installer.fleet.objects import AgentPod, Node, Report
 
 
@@ -31,7 +32,7 @@ class World:
         nodes: the Nodes.
         reports: what agents have said.
         pods: the agents'.
-        warned: the latest warnings, by the pod's uid.
+        warnings: the latest warning Events, by the pod's uid.
         unreported: the IstioCNINodes in which no agent has said anything.
     """
 
@@ -40,7 +41,7 @@ class World:
     nodes: Mapping[str, Node]
     reports: Mapping[str, Report]
     pods: Mapping[str, AgentPod]
-    warned: Mapping[str, Warned] = field(default_factory=dict)
+    warnings: Mapping[str, PodWarning] = field(default_factory=dict)
     unreported: Mapping[str, Report] = field(default_factory=dict)
 
 
@@ -114,30 +115,40 @@ def daemonset(world: World, made: Plan, *, park: bool) -> pod_template.Wish | No
     return None if pod_template.is_fulfilled(seen, wished) else wished
 
 
-def fleet(world: World, made: Plan, unwell_since: Mapping[str, datetime], now: datetime) -> Fleet:
-    """Judge all nodes that the resource is about.
+def fleet(world: World, made: Plan, unhealthy_since: Mapping[str, datetime], now: datetime) -> Fleet:
+    """Judge all nodes that the active control plane is about.
 
     Args:
         world: what is seen.
-        made: what is to be.
-        unwell_since: since when nodes are not as they are to be; those that are not in it have been until now.
+        made: the plan.
+        unhealthy_since: since when nodes have been unhealthy; those that are missing were healthy until now.
         now: the time.
     """
-    settings = None
-    if made.counts is not None and made.read is not None and not made.faults:
-        metadata = made.counts["metadata"]
-        settings = Settings(metadata["uid"], metadata.get("generation", 1))
-    template = pod_template.template_generation(world.daemonset) if world.daemonset else ""
-    asked = nodes.Asked(made.installed, settings, template)
+    desired = _desired(world, made)
     verdicts = []
     for name in concerned(world, made):
-        pod = world.pods.get(name)
-        seen = nodes.Seen(name, world.reports.get(name), pod, world.warned.get(pod.uid) if pod else None)
-        verdicts.append(nodes.verdict(seen, asked, unwell_since.get(name, now), now))
-    there = {name: report for name, report in world.reports.items() if name in world.nodes}
+        pod, report = world.pods.get(name), world.reports.get(name) or world.unreported.get(name)
+        warning = world.warnings.get(pod.uid) if pod else None
+        seen = Observation(name, report, pod, world.nodes.get(name), warning)
+        verdicts.append(judge(seen, desired, now, unhealthy_since.get(name, now)))
+    releases = {each.version for name, each in world.reports.items() if name in world.nodes}
     waits = world.daemonset is not None and is_held_up(world.daemonset)
     most = most_unavailable(world.daemonset) if waits and world.daemonset else 0
-    return Fleet(made.installed, verdicts, nodes.versions(there), made.removal, most)
+    return Fleet(made.installed, verdicts, ", ".join(sorted(releases - {""})), made.removal, most)
+
+
+def unhealthy_since(
+    before: Mapping[str, datetime], verdicts: Iterable[NodeHealth], now: datetime
+) -> dict[str, datetime]:
+    """Return since when nodes have been unhealthy, by name. One that waits for the rolling update loses no patience.
+
+    Args:
+        before: the same, of the last time.
+        verdicts: now.
+        now: the time.
+    """
+    unhealthy = (each for each in verdicts if not each.state.is_healthy and each.reason != WAITING_FOR_UPDATE)
+    return {each.node: before.get(each.node, now) for each in unhealthy}
 
 
 def concerned(world: World, made: Plan) -> list[str]:
@@ -157,11 +168,8 @@ def with_agents(world: World, *, besides: Iterable[Mapping[str, str]] = ()) -> s
         return set()
     selection = pod_template.unparked(world.daemonset)
 
-    def has_agent(node: Node) -> bool:
-        runs, pod = selection.runs_on(node.name, node.labels, (*node.taints, *besides)), world.pods.get(node.name)
-        return runs.starts or (runs.stays and pod is not None and not pod.going)
-
-    return {name for name, node in world.nodes.items() if has_agent(node)}
+    taints = tuple(besides)
+    return {name for name, node in world.nodes.items() if selection.has_agent(node, world.pods.get(name), taints)}
 
 
 def faults_of(resource: Mapping[str, Any], made: Plan) -> Sequence[Fault]:
@@ -169,6 +177,21 @@ def faults_of(resource: Mapping[str, Any], made: Plan) -> Sequence[Fault]:
     if made.counts is None or resource["metadata"]["uid"] == made.counts["metadata"]["uid"]:
         return made.faults
     return (superseded(made.counts),)
+
+
+def _desired(world: World, made: Plan) -> Desired:
+    template = template_generation(world.daemonset) if world.daemonset else ""
+    if made.counts is None:
+        return Desired(made.installed, None, template)
+    metadata = made.counts["metadata"]
+    settings = Settings(metadata["uid"], metadata.get("generation", 1))
+    return Desired(
+        made.installed,
+        settings,
+        template,
+        any_settings=made.read is None or bool(made.faults),
+        since=spec_changed(made.counts),
+    )
 
 
 def _faults(read: ControlPlaneSpec, world: World, namespace: str) -> Iterator[Fault]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.controller import field_ownership
 from installer.fleet import selection
-from installer.fleet.objects import CONTAINER
+from installer.fleet.objects import CONTAINER, pod_spec
 from installer.kube.names import CONTROLLER, PARKED
 
 if TYPE_CHECKING:
@@ -122,13 +122,7 @@ def is_parked(daemonset: Mapping[str, Any]) -> bool:
 
 def unparked(daemonset: Mapping[str, Any]) -> Selection:
     """Return which nodes have a pod, or would if the DaemonSet were not parked."""
-    return selection.read(daemonset["spec"]["template"]["spec"] | {"nodeSelector": _nodes_of(daemonset)})
-
-
-def template_generation(daemonset: Mapping[str, Any]) -> str:
-    """Return which generation of its template new pods are made of; empty: unknown."""
-    annotations = daemonset["metadata"].get("annotations") or {}
-    return str(annotations.get("deprecated.daemonset.template.generation", ""))
+    return selection.read({**pod_spec(daemonset), "nodeSelector": _nodes_of(daemonset)})
 
 
 def is_of_a_resource(daemonset: Mapping[str, Any]) -> bool:
@@ -149,7 +143,8 @@ def others(daemonset: Mapping[str, Any]) -> str:
 
 
 def _selector(daemonset: Mapping[str, Any]) -> Mapping[str, str]:
-    return daemonset["spec"]["template"]["spec"].get("nodeSelector") or {}
+    selector: Mapping[str, str] = pod_spec(daemonset).get("nodeSelector") or {}
+    return selector
 
 
 def _nodes_of(daemonset: Mapping[str, Any]) -> dict[str, str]:

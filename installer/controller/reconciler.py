@@ -18,11 +18,11 @@ from installer.controller import finalizer, node_lifecycle, plan, pod_template, 
 from installer.controller.api_errors import NO_SUCCESS, explain, is_passing
 from installer.controller.event_recorder import Teller
 from installer.controller.events import Event, events
-from installer.controller.nodes import PATIENCE, unwell_since
 from installer.controller.role_binding_writer import Binding
 from installer.controller.rollout import Roller
 from installer.controller.watches import Kind
 from installer.fleet import objects
+from installer.fleet.node_health import PATIENCE
 from installer.kube import times
 from installer.kube.backoff import Backoff
 from installer.kube.names import DAEMONSET
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from installer.controller.client import Api
     from installer.controller.metrics import Metrics
-    from installer.controller.nodes import Warned
     from installer.controller.plan import Plan, World
     from installer.controller.watches import Observed, Removals
+    from installer.fleet.node_health import PodWarning
 
 DEBOUNCE = 0.2  # seconds: what comes in a burst is looked at once
 TICK = 10.0  # seconds: patience runs out without an event
@@ -76,8 +76,8 @@ class Loop:
             Kind.POD: Store(objects.agent_pod),
         }
         self._woken = asyncio.Event()
-        self._unwell_since: dict[str, datetime] | None = None  # None: not judged since the start
-        self._warned: dict[str, tuple[datetime, Warned | None]] = {}
+        self._unhealthy_since: dict[str, datetime] | None = None  # None: not judged since the start
+        self._warnings: dict[str, tuple[datetime, PodWarning | None]] = {}
         self._teller = Teller(api)
         self._binding = Binding(api, options.namespace)
         self._status_due = 0.0
@@ -132,11 +132,6 @@ class Loop:
         return self.all_heard.is_set()
 
     def _world(self) -> World:
-        pods: dict[str, objects.AgentPod] = {}
-        for pod in self._caches[Kind.POD].items.values():
-            # While one is replaced there are two: the one that stays is the node's.
-            if pod.node and (pod.node not in pods or not pod.going):
-                pods[pod.node] = pod
         reports: Mapping[str, objects.Report] = self._caches[Kind.REPORT].items
         return plan.World(
             resources=list(self._caches[Kind.RESOURCE].items.values()),
@@ -144,8 +139,8 @@ class Loop:
             nodes=dict(self._caches[Kind.NODE].items),
             reports={name: each for name, each in reports.items() if each.state},
             unreported={name: each for name, each in reports.items() if not each.state},
-            pods=pods,
-            warned={uid: warned for uid, (_, warned) in self._warned.items() if warned},
+            pods=objects.by_node(self._caches[Kind.POD].items.values()),
+            warnings={uid: warning for uid, (_, warning) in self._warnings.items() if warning},
         )
 
     async def _reconcile(self) -> None:
@@ -167,12 +162,12 @@ class Loop:
         waiting = {
             pod.uid for pod in self._caches[Kind.POD].items.values() if pod.node and not pod.ready and pod.is_mute
         }
-        asked = {uid: self._warned[uid][0] if uid in self._warned else now - WARNED_EVERY for uid in waiting}
+        asked = {uid: self._warnings[uid][0] if uid in self._warnings else now - WARNED_EVERY for uid in waiting}
         due = [uid for uid in sorted(waiting, key=asked.__getitem__) if now - asked[uid] >= WARNED_EVERY]
         for uid in due[:WARNINGS_AT_ONCE]:
-            self._warned[uid] = (now, await asyncio.to_thread(self._api.latest_warning, uid))
-        for uid in self._warned.keys() - waiting:
-            del self._warned[uid]
+            self._warnings[uid] = (now, await asyncio.to_thread(self._api.latest_warning, uid))
+        for uid in self._warnings.keys() - waiting:
+            del self._warnings[uid]
 
     async def _roll_out(self, world: World, made: Plan, now: datetime) -> list[status.Fault]:
         park = False
@@ -334,13 +329,13 @@ class Loop:
                 await self._teller.tell(_about(resource), each, now)
 
     def _judge(self, world: World, made: Plan, now: datetime) -> status.Fleet:
-        if self._unwell_since is None:
+        if self._unhealthy_since is None:
             # What was said to be wrong before we started has had its time.
             before = ((made.counts or {}).get("status") or {}).get("status") or {}
             old = (before.get("cni") or {}).get("status") == status.ERROR
-            self._unwell_since = dict.fromkeys(world.nodes, now - PATIENCE) if old else {}
-        judged = plan.fleet(world, made, self._unwell_since, now)
-        self._unwell_since = unwell_since(self._unwell_since, judged.verdicts, now)
+            self._unhealthy_since = dict.fromkeys(world.nodes, now - PATIENCE) if old else {}
+        judged = plan.fleet(world, made, self._unhealthy_since, now)
+        self._unhealthy_since = plan.unhealthy_since(self._unhealthy_since, judged.verdicts, now)
         self._metrics.judged(judged)
         return judged
 

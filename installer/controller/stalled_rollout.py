@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from installer.controller import pod_template
-from installer.fleet.rollouts import is_held_up, is_older, most_unavailable
+from installer.fleet.rollouts import is_held_up, is_older, most_unavailable, template_generation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +44,7 @@ def following(world: World, nodes: Iterable[str], now: datetime) -> Next:
     daemonset = world.daemonset
     if daemonset is None or pod_template.is_parked(daemonset) or not is_held_up(daemonset):
         return Next((), waits=False)
-    template = pod_template.template_generation(daemonset)
+    template = template_generation(daemonset)
     pods = {name: world.pods.get(name) for name in nodes}
     passed = set(_passed(pods, template, world.reports, now))
     if not template or not passed:

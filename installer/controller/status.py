@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.controller.nodes import WAITS_ITS_TURN, State
+from installer.fleet.node_health import WAITING_FOR_UPDATE, State
 from installer.fleet.rollouts import ROLLOUT_BLOCKED
 from installer.kube.times import rfc3339
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from installer.config.values import Problem
-    from installer.controller.nodes import Verdict
+    from installer.fleet.node_health import NodeHealth
 
 MOST_NAMED = 10  # nodes that are named
 LONGEST = 8192  # characters of a message
@@ -43,7 +43,7 @@ class Fleet:
     """
 
     installed: bool
-    verdicts: Sequence[Verdict]
+    verdicts: Sequence[NodeHealth]
     version: str
     removal: str = ""
     held_up_by: int = 0
@@ -190,7 +190,7 @@ def _installed(fleet: Fleet) -> _Said:
 
 def _held_up(fleet: Fleet) -> str:
     """Say that the roll-out waits for nodes that are not well, where it does."""
-    waiting = sum(each.reason == WAITS_ITS_TURN for each in fleet.verdicts)
+    waiting = sum(each.reason == WAITING_FOR_UPDATE for each in fleet.verdicts)
     if not waiting or not fleet.held_up_by:
         return ""
     return (
@@ -200,7 +200,7 @@ def _held_up(fleet: Fleet) -> str:
 
 
 def _removed(fleet: Fleet) -> _Said:
-    left = [each for each in fleet.verdicts if each.state is not State.READY]
+    left = [each for each in fleet.verdicts if not each.state.is_healthy]
     if not left:
         message = f"the plugin is on no node: {fleet.removal}"
         return _Said(NONE, message, "", _Value("False", "Removed", message), _Value("True", "Removed", message), _WELL)
@@ -220,17 +220,17 @@ def _counts(fleet: Fleet) -> dict[str, int]:
     return {
         "total": len(fleet.verdicts) if fleet.installed else 0,
         "ready": count[State.READY] if fleet.installed else 0,
-        "updating": count[State.UPDATING] + count[State.REPAIRING],
+        "updating": count[State.UPDATING] + count[State.REPAIRING] + count[State.REMOVING],
         "failed": count[State.FAILED],
         "unknown": count[State.UNKNOWN],
     }
 
 
-def _unhealthy(fleet: Fleet) -> list[Verdict]:
-    return [each for each in fleet.verdicts if each.state in (State.FAILED, State.UNKNOWN)]
+def _unhealthy(fleet: Fleet) -> list[NodeHealth]:
+    return [each for each in fleet.verdicts if each.state.is_lost]
 
 
-def _list(lost: Sequence[Verdict]) -> str:
+def _list(lost: Sequence[NodeHealth]) -> str:
     first = lost[0]
     others = f" (and {len(lost) - 1} more, see unhealthyNodes)" if len(lost) > 1 else ""
     return f"node {first.node}: {first.reason}: {first.message}{others}"

@@ -46,7 +46,7 @@ def ask(
 
 
 def _pod(access: Access, namespace: str, name: str) -> Found:
-    got = access.got(Source("pods", f"/api/v1/namespaces/{namespace}/pods/{name}", {}, False, namespace))
+    got = access.got(Source("pods", f"/api/v1/namespaces/{namespace}/pods/{name}", {}, namespace))
     if not isinstance(got, Unavailable):
         pod = Pod.from_manifest(got)
         return Found(PodManifest(got, "Pod"), pod, _handler(access, pod.runtime_class))
@@ -60,7 +60,7 @@ def _handler(access: Access, runtime_class: str) -> str:
     """Ask which handler of the runtime a RuntimeClass stands for; empty if it has none, or nobody may say."""
     if not runtime_class:
         return ""
-    got = access.got(Source("runtimeclasses", f"/apis/node.k8s.io/v1/runtimeclasses/{runtime_class}", {}, False, ""))
+    got = access.got(Source("runtimeclasses", f"/apis/node.k8s.io/v1/runtimeclasses/{runtime_class}", {}, ""))
     return "" if isinstance(got, Unavailable) else str(got.get("handler", ""))
 
 
@@ -93,7 +93,7 @@ def _chart(access: Access) -> Layer | str:
     if namespace is None:
         return f"the cluster has no DaemonSet {DAEMONSET}"
     path = f"/api/v1/namespaces/{namespace}/configmaps/{DAEMONSET}"
-    got = access.got(Source("configmaps", path, {}, False, namespace))
+    got = access.got(Source("configmaps", path, {}, namespace))
     if isinstance(got, Unavailable):
         return got.message
     return Layer(f"ConfigMap {namespace}/{DAEMONSET}", got.get("data") or {})

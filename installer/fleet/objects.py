@@ -1,4 +1,7 @@
-"""What the controller keeps of the objects that it watches: little, as there may be thousands. Pure."""
+"""Reads what controller and `status` need of Nodes, IstioCNINodes and agents' pods: little, as there may be thousands. Pure.
+
+Any object that the API server can hold is read; what is missing reads as unknown.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from installer.kube.names import CONTROLLER
 from installer.kube.times import read
 
 if TYPE_CHECKING:
@@ -30,6 +34,8 @@ class Node:
     version: str = field(compare=False)
     labels: Mapping[str, str]
     taints: tuple[Mapping[str, Any], ...]
+    ready: bool = True  # unless Kubernetes says that it is not
+    changed: datetime | None = None  # when `ready` became what it is; None: unknown
 
 
 class Settings(NamedTuple):
@@ -54,6 +60,7 @@ class Report:
         settings: whose settings are in force; None: the chart's.
         written: when somebody last changed it; None: unknown.
         resource_version: its own.
+        by_controller: whether the controller has written reason and message, in place of an agent that does not run.
     """
 
     node: str
@@ -66,6 +73,7 @@ class Report:
     settings: Settings | None
     written: datetime | None = None
     resource_version: str = field(default="", compare=False)
+    by_controller: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,7 @@ class AgentPod:
         message: the same in a sentence.
         started: whether the agent's process has run in it, ever.
         ends: by when it is to have ended; None: nobody has told it to.
+        changed: when `ready` became what it is; None: unknown.
     """
 
     name: str
@@ -97,6 +106,7 @@ class AgentPod:
     message: str
     started: bool = True
     ends: datetime | None = None
+    changed: datetime | None = None
 
     @property
     def is_mute(self) -> bool:
@@ -111,48 +121,50 @@ class AgentPod:
 
 def node(manifest: Mapping[str, Any]) -> Node:
     """Read a Node."""
-    metadata = manifest["metadata"]
+    metadata, ready = manifest["metadata"], condition(manifest, "Ready")
     return Node(
         name=metadata["name"],
-        uid=metadata["uid"],
-        created=read(metadata.get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC),
+        uid=metadata.get("uid", ""),
+        created=_created(metadata),
         version=metadata.get("resourceVersion", ""),
         labels=dict(metadata.get("labels") or {}),
         taints=tuple((manifest.get("spec") or {}).get("taints") or ()),
+        ready=ready.get("status", "True") == "True",
+        changed=read(ready.get("lastTransitionTime")),
     )
 
 
 def report(manifest: Mapping[str, Any]) -> Report:
     """Read an IstioCNINode."""
     metadata, status = manifest["metadata"], manifest.get("status") or {}
-    ready = condition(status.get("conditions") or (), "Ready")
-    settings = status.get("controlPlane")
+    ready, state = condition(manifest, "Ready"), status.get("state") or ""
+    settings, entries = status.get("controlPlane"), metadata.get("managedFields") or ()
     return Report(
         node=metadata["name"],
-        state=status.get("state", ""),
-        version=status.get("version", ""),
+        state=state,
+        version=status.get("version") or "",
         ready={"True": True, "False": False}.get(ready.get("status", "")),
-        reason=ready.get("reason", ""),
-        message=ready.get("message", ""),
+        reason=ready.get("reason") or "",
+        message=ready.get("message") or "",
         since=read(ready.get("lastTransitionTime")),
-        settings=Settings(settings["uid"], settings["generation"]) if settings else None,
-        written=max(
-            filter(None, (read(each.get("time")) for each in metadata.get("managedFields") or ())), default=None
-        ),
+        settings=Settings(settings.get("uid", ""), settings.get("generation", 0)) if settings else None,
+        written=max(filter(None, (read(each.get("time")) for each in entries)), default=None),
         resource_version=metadata.get("resourceVersion", ""),
+        by_controller=not state or any(map(_is_controllers, entries)),
     )
 
 
 def agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
     """Read a pod of the DaemonSet's."""
     metadata, status = manifest["metadata"], manifest.get("status") or {}
-    ready = condition(status.get("conditions") or (), "Ready").get("status") == "True"
-    reason, message = ("", "") if ready else _trouble(status)
+    of_ready = condition(manifest, "Ready")
+    ready = of_ready.get("status") == "True"
+    reason, message = ("", "") if ready else _trouble(status, manifest)
     return AgentPod(
         name=metadata["name"],
-        uid=metadata["uid"],
-        node=(manifest.get("spec") or {}).get("nodeName", ""),
-        created=read(metadata.get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC),
+        uid=metadata.get("uid", ""),
+        node=(manifest.get("spec") or {}).get("nodeName") or "",
+        created=_created(metadata),
         ready=ready,
         going="deletionTimestamp" in metadata,
         template=(metadata.get("labels") or {}).get(TEMPLATE_GENERATION, ""),
@@ -160,20 +172,51 @@ def agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
         message=message,
         started=ready or any(map(_has_started, status.get("containerStatuses") or ())),
         ends=read(metadata.get("deletionTimestamp")),
+        changed=read(of_ready.get("lastTransitionTime")),
     )
 
 
-def condition(conditions: Iterable[Mapping[str, Any]], kind: str) -> Mapping[str, Any]:
-    """Find a condition by its type; empty if there is none."""
+def by_node(pods: Iterable[AgentPod]) -> dict[str, AgentPod]:
+    """Take one pod a node: while one is replaced there are two, and the one that stays is the node's, or the youngest."""
+    ranked = sorted(pods, key=lambda each: (not each.going, each.created))
+    return {each.node: each for each in ranked if each.node}
+
+
+def condition(manifest: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Find a condition of an object's status by its type; empty if there is none."""
+    conditions = (manifest.get("status") or {}).get("conditions") or ()
     return next((each for each in conditions if each.get("type") == kind), {})
+
+
+def pod_spec(daemonset: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the spec of the pods that a DaemonSet makes; empty if it has none."""
+    found: Mapping[str, Any] = ((daemonset.get("spec") or {}).get("template") or {}).get("spec") or {}
+    return found
+
+
+def spec_changed(manifest: Mapping[str, Any]) -> datetime | None:
+    """Return when an object was deleted, or else its spec last changed, by who has written it; None: unknown."""
+    metadata = manifest["metadata"]
+    times = (read(each.get("time")) for each in metadata.get("managedFields") or () if not each.get("subresource"))
+    return read(metadata.get("deletionTimestamp")) or max(filter(None, times), default=None)
+
+
+def _created(metadata: Mapping[str, Any]) -> datetime:
+    return read(metadata.get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC)
+
+
+def _is_controllers(entry: Mapping[str, Any]) -> bool:
+    """Say whether an entry of managedFields is that by which the controller owns a condition."""
+    owned = (entry.get("fieldsV1") or {}).get("f:status") or {}
+    return entry.get("manager") == CONTROLLER and "f:conditions" in owned
 
 
 def _has_started(container: Mapping[str, Any]) -> bool:
     states = {*(container.get("state") or {}), *(container.get("lastState") or {})}
-    return container["name"] == CONTAINER and bool(states & {"running", "terminated"})
+    return container.get("name") == CONTAINER and bool(states & {"running", "terminated"})
 
 
-def _trouble(status: Mapping[str, Any]) -> tuple[str, str]:
+def _trouble(status: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[str, str]:
     """Find why a pod does not run: its container waits or has ended, it is nowhere, or it was thrown out."""
     for each in status.get("containerStatuses") or ():
         if each.get("name") != CONTAINER:
@@ -182,11 +225,11 @@ def _trouble(status: Mapping[str, Any]) -> tuple[str, str]:
         last = (each.get("lastState") or {}).get("terminated") or {}
         for found in (state.get("waiting"), state.get("terminated")):
             if found:
-                ended = f"; it ended with {last['exitCode']} before ({last.get('reason')})" if last else ""
+                ended = f"; it ended with {last.get('exitCode')} before ({last.get('reason')})" if last else ""
                 return found.get("reason", "Unknown"), str(found.get("message", "")) + ended
         if "running" in state:
             return _RUNS, "the agent runs and is not ready yet"
-    scheduled = condition(status.get("conditions") or (), "PodScheduled")
+    scheduled = condition(manifest, "PodScheduled")
     if scheduled.get("status") == "False":
         return scheduled.get("reason", "Unschedulable"), scheduled.get("message", "")
-    return status.get("reason", status.get("phase", "")), status.get("message", "")
+    return status.get("reason") or status.get("phase", ""), status.get("message", "")

@@ -27,14 +27,20 @@ _SHARE = re.compile(r"(\d{1,3})%")
 def most_unavailable(daemonset: Mapping[str, Any]) -> int:
     """Return how many nodes may be without a ready agent at a time: a share of all is rounded up."""
     wanted = (daemonset.get("status") or {}).get("desiredNumberScheduled") or 0
-    asked = ((daemonset["spec"].get("updateStrategy") or {}).get("rollingUpdate") or {}).get("maxUnavailable", 1)
+    asked = (_strategy(daemonset).get("rollingUpdate") or {}).get("maxUnavailable", 1)
     share = _SHARE.fullmatch(str(asked))
-    return -(-int(share[1]) * wanted // 100) if share else int(asked)
+    return -(-int(share[1]) * wanted // 100) if share else int(asked or 0)
+
+
+def template_generation(daemonset: Mapping[str, Any]) -> str:
+    """Return the generation of the template that new pods are made of, which each has as a label; empty: unknown."""
+    annotations = daemonset["metadata"].get("annotations") or {}
+    return str(annotations.get("deprecated.daemonset.template.generation", ""))
 
 
 def is_held_up(daemonset: Mapping[str, Any]) -> bool:
     """Say whether agents wait to be replaced until others are ready; with `OnDelete` they wait for whoever deletes them."""
-    if (daemonset["spec"].get("updateStrategy") or {}).get("type") == "OnDelete":
+    if _strategy(daemonset).get("type") == "OnDelete":
         return False
     status = daemonset.get("status") or {}
     waiting = (status.get("desiredNumberScheduled") or 0) - (status.get("updatedNumberScheduled") or 0)
@@ -44,3 +50,8 @@ def is_held_up(daemonset: Mapping[str, Any]) -> bool:
 def is_older(trouble: datetime, agent: datetime) -> bool:
     """Say whether a node's trouble is certainly older than its agent's pod, and so not the new template's fault."""
     return trouble < agent - SKEW
+
+
+def _strategy(daemonset: Mapping[str, Any]) -> Mapping[str, Any]:
+    strategy: Mapping[str, Any] = (daemonset.get("spec") or {}).get("updateStrategy") or {}
+    return strategy

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from installer.fleet.objects import AgentPod, Node
+
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _NAME = "metadata.name"  # the one field of a node that a term may name
 _VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?")  # of a label
@@ -78,6 +80,17 @@ class Selection(NamedTuple):
             return Runs(starts=False, stays=False)
         repelled = {each.get("effect") for each in taints if not self._tolerates(each)}
         return Runs(starts=not repelled & {"NoSchedule", "NoExecute"}, stays="NoExecute" not in repelled)
+
+    def has_agent(self, node: Node, pod: AgentPod | None, besides: Iterable[Mapping[str, Any]] = ()) -> bool:
+        """Say whether a node has an agent, or gets one.
+
+        Args:
+            node: the Node.
+            pod: the agent's that is there; None: there is none.
+            besides: taints that the node is taken to have besides its own.
+        """
+        runs = self.runs_on(node.name, node.labels, (*node.taints, *besides))
+        return runs.starts or (runs.stays and pod is not None and not pod.going)
 
     def _tolerates(self, taint: Mapping[str, Any]) -> bool:
         return any(_tolerated(taint, by=each) for each in self.tolerations)

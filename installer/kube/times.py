@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 
 def rfc3339(when: datetime) -> str:
@@ -10,6 +10,12 @@ def rfc3339(when: datetime) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def read(text: str | None) -> datetime | None:
-    """Read a time; None for none."""
-    return datetime.fromisoformat(text) if text else None
+def read(text: object) -> datetime | None:
+    """Read a time; None for what is none."""
+    if not isinstance(text, str):
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

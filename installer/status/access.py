@@ -4,7 +4,7 @@
 
 By the package `kubernetes`, as people's kubeconfigs log in by programs (`exec`), through proxies and from several files, which
 `installer.kube.client` does not do; a third of a second to import it costs a node agent too much, and a command little.
-Nodes and pods are asked for as tables (`kubectl get` does so): their metadata and what would be printed, a tenth of the bytes.
+Answers come compressed, and of each object only what is judged is kept: a node's images and who owns its fields are most of it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 PAGE = 500  # objects
 PATIENCE = 10.0  # seconds to connect, and for each part of an answer
 WATCH = 300  # seconds after which the API server ends a watch, to be asked again
-_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
 
 class UnreachableError(Exception):
@@ -52,14 +51,12 @@ class Source(NamedTuple):
         resource: `<plural>` or `<plural>.<group>`, as kubectl takes it.
         path: of the API.
         query: what selects.
-        as_table: whether metadata and the columns that kubectl prints suffice.
         namespace: the one that is asked for; None for the whole cluster.
     """
 
     resource: str
     path: str
     query: Mapping[str, str]
-    as_table: bool
     namespace: str | None
 
 
@@ -73,10 +70,10 @@ def sources(namespace: str | None) -> dict[str, Source]:
     named = {"fieldSelector": f"metadata.name={DAEMONSET}"}
     planes, reports = "istiocontrolplanes.install.istio.io", "istiocninodes.cni.istio.io"
     return {
-        "planes": Source(planes, "/apis/install.istio.io/v1alpha2/istiocontrolplanes", {}, False, None),
-        "reports": Source(reports, "/apis/cni.istio.io/v1alpha1/istiocninodes", {}, False, None),
-        "nodes": Source("nodes", "/api/v1/nodes", {}, True, None),
-        "daemonsets": Source("daemonsets.apps", f"/apis/apps/v1{within}/daemonsets", named, False, namespace),
+        "planes": Source(planes, "/apis/install.istio.io/v1alpha2/istiocontrolplanes", {}, None),
+        "reports": Source(reports, "/apis/cni.istio.io/v1alpha1/istiocninodes", {}, None),
+        "nodes": Source("nodes", "/api/v1/nodes", {}, None),
+        "daemonsets": Source("daemonsets.apps", f"/apis/apps/v1{within}/daemonsets", named, namespace),
     }
 
 
@@ -85,8 +82,8 @@ def sources_in(namespace: str) -> dict[str, Source]:
     labelled, named = {"labelSelector": f"k8s-app={DAEMONSET}"}, {"fieldSelector": f"metadata.name={CONTROLLER}"}
     deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
     return {
-        "pods": Source("pods", f"/api/v1/namespaces/{namespace}/pods", labelled, True, namespace),
-        "controllers": Source("deployments.apps", deployments, named, False, namespace),
+        "pods": Source("pods", f"/api/v1/namespaces/{namespace}/pods", labelled, namespace),
+        "controllers": Source("deployments.apps", deployments, named, namespace),
     }
 
 
@@ -115,7 +112,6 @@ class Access:
         """
         self._configuration, self._where = _configuration(kubeconfig, context)
         self._http = client.ApiClient(self._configuration).rest_client.pool_manager
-        self._columns: dict[str, list[str]] = {}
 
     def listed(self, source: Source) -> Listed | Unavailable:
         """List, in pages.
@@ -135,7 +131,7 @@ class Access:
                     return _refused(source, status, body)
                 try:
                     answer = json.loads(body)
-                    found += self._objects(source, answer)
+                    found += map(_trimmed, answer["items"])
                     token = answer["metadata"].get("continue") or ""
                     version = answer["metadata"].get("resourceVersion") or ""
                 except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -184,8 +180,7 @@ class Access:
                     said = json.loads(line)
                     if said["type"] == "ERROR":
                         raise ExpiredError
-                    for each in self._objects(source, said["object"]):
-                        yield Event(said["type"], each)
+                    yield Event(said["type"], _trimmed(said["object"]))
         except (urllib3.exceptions.HTTPError, ValueError) as error:
             raise UnreachableError(f"{self._where}: the watch of {source.resource} broke off: {error}") from error
         finally:
@@ -200,7 +195,7 @@ class Access:
             raise UnreachableError(f"{self._where}: the list of {source.resource} broke off: {error}") from error
 
     def _ask(self, source: Source, query: Mapping[str, str], reading: float) -> urllib3.BaseHTTPResponse:
-        headers = {"Accept": _TABLE if source.as_table else "application/json", "User-Agent": "install-cni"}
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "install-cni"}
         try:
             bearer = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
             if bearer:
@@ -224,17 +219,18 @@ class Access:
             )
         return answer
 
-    def _objects(self, source: Source, answer: Mapping[str, Any]) -> list[Object]:
-        """Take the objects of a list, of a table, or of a watch's event; tables name their columns in the first answer."""
-        if answer.get("kind") != "Table":
-            return list(answer["items"]) if "items" in answer else [answer]
-        if answer.get("columnDefinitions"):
-            self._columns[source.resource] = [each["name"] for each in answer["columnDefinitions"]]
-        names = self._columns.get(source.resource, [])
-        return [
-            {"metadata": row["object"]["metadata"], "cells": dict(zip(names, row["cells"] or [], strict=False))}
-            for row in answer.get("rows") or ()
-        ]
+
+def _trimmed(thing: dict[str, Any]) -> Object:
+    """Leave out of an object what is large and not judged: who has written its fields, but for when and for conditions."""
+    metadata, status = thing["metadata"], thing.get("status") or {}
+    for entry in metadata.get("managedFields") or ():
+        entry["fieldsV1"] = {"f:status": {"f:conditions": {}}} if _owns_conditions(entry) else {}
+    status.pop("images", None)
+    return thing
+
+
+def _owns_conditions(entry: Mapping[str, Any]) -> bool:
+    return "f:conditions" in ((entry.get("fieldsV1") or {}).get("f:status") or {})
 
 
 def _refused(source: Source, status: int, body: bytes) -> Unavailable:

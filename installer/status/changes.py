@@ -10,7 +10,7 @@ from installer.terminal.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from installer.status.model import ClusterStatus, Node, Plane
+    from installer.status.model import ClusterStatus, ControlPlane, NodeStatus
 
 _SEVERITIES = {Severity.ERROR: "error", Severity.UNKNOWN: "unknown", Severity.INFO: "info"}
 
@@ -49,7 +49,7 @@ def _planes(cluster: ClusterStatus | None) -> dict[str, str]:
     return {each.title: _plane(each) for each in cluster.planes} if cluster else {}
 
 
-def _plane(plane: Plane) -> str:
+def _plane(plane: ControlPlane) -> str:
     parts = (
         plane.status or "no status",
         f"generation {plane.generation}",
@@ -60,7 +60,7 @@ def _plane(plane: Plane) -> str:
     return ": ".join(filter(None, (", ".join(filter(None, parts)), why)))
 
 
-def _node(node: Node) -> str:
+def _node(node: NodeStatus) -> str:
     if not node.state.is_healthy:
         return ": ".join(filter(None, (node.state.value, node.reason, node.message, node.remedy)))
     repaired = f"{node.repairs.count} repairs" if node.repairs and node.repairs.count else ""

@@ -12,7 +12,7 @@ from installer.kube.names import DAEMONSET
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from installer.status.model import ClusterStatus, Node, Plane
+    from installer.status.model import ClusterStatus, ControlPlane, NodeStatus
 
 
 def as_json(cluster: ClusterStatus, *, on_a_line: bool = False) -> str:
@@ -54,7 +54,7 @@ def plain(cluster: ClusterStatus) -> dict[str, Any]:
     }
 
 
-def _plane(plane: Plane) -> dict[str, Any]:
+def _plane(plane: ControlPlane) -> dict[str, Any]:
     return {
         "namespace": plane.namespace,
         "name": plane.name,
@@ -72,7 +72,7 @@ def _plane(plane: Plane) -> dict[str, Any]:
     }
 
 
-def _node(node: Node) -> dict[str, Any]:
+def _node(node: NodeStatus) -> dict[str, Any]:
     repairs = node.repairs
     return {
         "name": node.name,
@@ -90,9 +90,7 @@ def _node(node: Node) -> dict[str, Any]:
         "repairs": repairs
         and {
             "count": repairs.count,
-            "last": {"time": _time(repairs.last), "file": repairs.file, "reason": repairs.reason or None}
-            if repairs.last
-            else None,
+            "last": {"time": _time(repairs.last), "file": repairs.file} if repairs.last else None,
         },
         "redirectedPods": node.redirected,
         "settings": node.settings or None,

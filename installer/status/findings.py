@@ -7,18 +7,18 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from installer.cniconfig.meshes import OTHERS
+from installer.fleet.node_health import OUTDATED_SETTINGS, WAITING_FOR_UPDATE, State
 from installer.fleet.rollouts import ROLLOUT_BLOCKED
 from installer.kube.names import CONTROLLER, DAEMONSET
 from installer.status.istio_agent import how_to_remove, how_to_replace, istios, ours, title
-from installer.status.model import Cause, Finding, Severity, State, Unavailable
-from installer.status.nodes import OUTDATED_SETTINGS, WAITING_FOR_UPDATE
+from installer.status.model import Cause, Finding, Severity, Unavailable
 from installer.status.rights import to_ask_for
 from installer.status.words import counted, kubectl, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from installer.status.model import Agents, Answers, Node, Object, Plane
+    from installer.status.model import AgentDaemonSet, Answers, ControlPlane, NodeStatus, Object
 
 NAMED = 3  # nodes of which the same is wrong; the others are counted
 APART = 10  # findings of one reason on nodes, each in other words; more are counted
@@ -27,7 +27,12 @@ CRDS = "Apply the chart's: kubectl apply --server-side --force-conflicts --filen
 
 
 def findings(
-    answers: Answers, planes: Sequence[Plane], agents: Agents | None, nodes: Sequence[Node], *, out: bool
+    answers: Answers,
+    planes: Sequence[ControlPlane],
+    agents: AgentDaemonSet | None,
+    nodes: Sequence[NodeStatus],
+    *,
+    out: bool,
 ) -> tuple[Finding, ...]:
     """Find them, the wrong ones first.
 
@@ -49,7 +54,7 @@ def findings(
     return tuple(sorted(found, key=lambda each: tuple(Severity).index(each.severity)))
 
 
-def _of_planes(planes: Sequence[Plane], nodes: Sequence[Node]) -> Iterator[Finding]:
+def _of_planes(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) -> Iterator[Finding]:
     ill = any(not each.state.is_healthy for each in nodes)
     for plane in planes:
         edit = f"kubectl --namespace {plane.namespace} edit istiocontrolplane {plane.name}"
@@ -76,7 +81,7 @@ def _of_planes(planes: Sequence[Plane], nodes: Sequence[Node]) -> Iterator[Findi
             yield Finding(Severity.INFO, f"{plane.title} does not count, as {older} is older")
 
 
-def _of_istios_agents(answers: Answers, agents: Agents | None) -> Iterator[Finding]:
+def _of_istios_agents(answers: Answers, agents: AgentDaemonSet | None) -> Iterator[Finding]:
     """Name the agents of Istio's own: beside ours they overwrite the same plugin file and the same entry."""
     for each in () if isinstance(answers.daemonsets, Unavailable) else istios(answers.daemonsets):
         said = f"Istio's own CNI node agent is installed in {title(each)}"
@@ -87,7 +92,9 @@ def _of_istios_agents(answers: Answers, agents: Agents | None) -> Iterator[Findi
             yield Finding(Severity.ERROR, f"{said} {beside}", how_to_remove(each))
 
 
-def _of_parts(answers: Answers, planes: Sequence[Plane], agents: Agents | None, *, out: bool) -> Iterator[Finding]:
+def _of_parts(
+    answers: Answers, planes: Sequence[ControlPlane], agents: AgentDaemonSet | None, *, out: bool
+) -> Iterator[Finding]:
     if agents is None and not isinstance(answers.daemonsets, Unavailable):
         if answers.namespace is not None:
             yield Finding(
@@ -126,7 +133,9 @@ def _of_parts(answers: Answers, planes: Sequence[Plane], agents: Agents | None, 
     yield from _of_controller(answers, planes, agents)
 
 
-def _of_controller(answers: Answers, planes: Sequence[Plane], agents: Agents | None) -> Iterator[Finding]:
+def _of_controller(
+    answers: Answers, planes: Sequence[ControlPlane], agents: AgentDaemonSet | None
+) -> Iterator[Finding]:
     if isinstance(answers.controllers, Unavailable) or agents is None:
         return
     if not answers.controllers:
@@ -146,7 +155,7 @@ def _of_controller(answers: Answers, planes: Sequence[Plane], agents: Agents | N
         )
 
 
-def _of_warnings(planes: Sequence[Plane], nodes: Sequence[Node]) -> Iterator[Finding]:
+def _of_warnings(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) -> Iterator[Finding]:
     """Say what is wrong on nodes that redirect pods: once for all of which it is the same."""
     where: dict[str, dict[str, list[str]]] = {}
     for node in nodes:
@@ -167,7 +176,7 @@ def _of_warnings(planes: Sequence[Plane], nodes: Sequence[Node]) -> Iterator[Fin
             )
 
 
-def _is_said(planes: Sequence[Plane], node: Node) -> bool:
+def _is_said(planes: Sequence[ControlPlane], node: NodeStatus) -> bool:
     """Whether what is wrong with the resource is said of that, or is mended there and not seen by the node yet."""
     return node.state is not State.READY or any(
         each.active and (each.problems or each.status == "ERROR") for each in planes
@@ -175,7 +184,7 @@ def _is_said(planes: Sequence[Plane], node: Node) -> bool:
 
 
 def _of_removal(
-    planes: Sequence[Plane], agents: Agents | None, nodes: Sequence[Node], *, out: bool
+    planes: Sequence[ControlPlane], agents: AgentDaemonSet | None, nodes: Sequence[NodeStatus], *, out: bool
 ) -> Iterator[Finding]:
     if out and not planes and agents and not agents.terminating and all(each.state is State.REMOVED for each in nodes):
         yield Finding(
@@ -186,7 +195,7 @@ def _of_removal(
 
 
 def _of_rollout(
-    answers: Answers, planes: Sequence[Plane], agents: Agents | None, nodes: Sequence[Node]
+    answers: Answers, planes: Sequence[ControlPlane], agents: AgentDaemonSet | None, nodes: Sequence[NodeStatus]
 ) -> Iterator[Finding]:
     """Say whom the agents that are not replaced yet wait for, or which nodes the controller passes."""
     waiting = [each for each in nodes if each.reason == WAITING_FOR_UPDATE]
@@ -226,7 +235,7 @@ def _of_rollout(
     )
 
 
-def _first_of(nodes: Sequence[Node]) -> str:
+def _first_of(nodes: Sequence[NodeStatus]) -> str:
     """Name the first with what is wrong there, and count the others."""
     first, others = nodes[0], [counted(len(nodes) - 1, "more node")] if len(nodes) > 1 else []
     return f"{listed([first.name, *others])} ({first.reason}: {first.message})"
@@ -238,7 +247,7 @@ def _is_available(controllers: Sequence[Object] | Unavailable) -> bool:
     )
 
 
-def _of_nodes(nodes: Sequence[Node]) -> Iterator[Finding]:
+def _of_nodes(nodes: Sequence[NodeStatus]) -> Iterator[Finding]:
     present = [each for each in nodes if each.state is not State.REMOVED]
     lacking = Counter((feature, each.backend) for each in present for feature in each.missing_features)
     for (feature, backend), number in sorted(lacking.items()):

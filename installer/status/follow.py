@@ -8,10 +8,11 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from installer.fleet.node_health import State
 from installer.kube.backoff import Backoff
 from installer.status.access import ExpiredError, Listed, NotWatchedError, UnreachableError, sources, sources_in
 from installer.status.collect import namespace_of, without_namespace
-from installer.status.model import Answers, Health, State, Unavailable
+from installer.status.model import Answers, Health, Unavailable
 from installer.status.summary import summarize
 
 if TYPE_CHECKING:
@@ -119,7 +120,9 @@ class Watching:
             if self._is_complete:
                 found = self._summarize()
                 # An agent that starts has failed when its time is over, also if nothing else happens.
-                ticks = show.ticks or any(each.state is State.UPDATING for each in found.nodes)
+                ticks = show.ticks or any(
+                    each.state in (State.UPDATING, State.REPAIRING, State.REMOVING) for each in found.nodes
+                )
                 if self._lost:
                     show.lost(next(iter(self._lost.values())))
                 else:

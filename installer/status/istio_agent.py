@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from installer.controller.pod_template import CHART_VALUES
+from installer.fleet.objects import pod_spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ def is_istios(daemonset: Object) -> bool:
         return False
     if any(each in (metadata.get("labels") or {}) for each in LABELS):
         return True
-    containers = daemonset.get("spec", {}).get("template", {}).get("spec", {}).get("containers") or ()
+    containers = pod_spec(daemonset).get("containers") or ()
     return any(mount.get("mountPath") in MOUNTS for each in containers for mount in each.get("volumeMounts") or ())
 
 
@@ -44,7 +45,7 @@ def istios(daemonsets: Sequence[Object]) -> list[Object]:
 
 def title(daemonset: Object) -> str:
     """Write where one is and what it runs: `kube-system (docker.io/istio/install-cni:1.26.0)`."""
-    containers = daemonset["spec"]["template"]["spec"].get("containers") or ()
+    containers = pod_spec(daemonset).get("containers") or ()
     image = next((each.get("image") for each in containers), None)
     namespace = daemonset["metadata"]["namespace"]
     return f"{namespace} ({image})" if image else str(namespace)

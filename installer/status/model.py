@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from installer.config.values import Problem
+    from installer.fleet.node_health import State
 
     Object = Mapping[str, Any]  # of the API, as parsed from JSON
 
@@ -44,14 +45,12 @@ class Unavailable:
 class Answers:
     """What the API server answered.
 
-    Nodes and pods have `cells` beside their metadata: the columns that the API server prints for `kubectl get`, by name.
-
     Attributes:
         planes: the IstioControlPlanes.
         reports: the IstioCNINodes.
-        nodes: the nodes; cell `Status`.
+        nodes: the nodes.
         daemonsets: those of the name `istio-cni-node`, which Istio's own agent has too.
-        pods: the agents', in the namespace of their DaemonSet; cells `Ready`, `Status`, `Restarts` and `Node`.
+        pods: the agents', in the namespace of their DaemonSet.
         controllers: the Deployments of the name `istio-cni-controller` there.
         namespace: the only one in which a DaemonSet was looked for; None: in all.
     """
@@ -79,22 +78,6 @@ class Health(Enum):
         return {Health.HEALTHY: 0, Health.UNKNOWN: 2}.get(self, 1)
 
 
-class State(Enum):
-    """How a node is. READY and REMOVED are well; the others may become so by themselves, but for FAILED and UNKNOWN."""
-
-    FAILED = "Failed"  # its agent says that it cannot redirect pods, or cannot run
-    UNKNOWN = "Unknown"  # no agent runs there, or none has reported
-    REMOVING = "Removing"  # the plugin is to be taken out, and is not yet
-    UPDATING = "Updating"  # a change is on its way to it
-    READY = "Ready"
-    REMOVED = "Removed"  # the plugin is out of it, as asked
-
-    @property
-    def is_healthy(self) -> bool:
-        """Whether a node in this state is as it should be."""
-        return self in (State.READY, State.REMOVED)
-
-
 class Severity(Enum):
     """How severe a finding is."""
 
@@ -113,7 +96,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Plane:
+class ControlPlane:
     """An IstioControlPlane.
 
     Attributes:
@@ -131,6 +114,7 @@ class Plane:
         generation: of its settings.
         observed: the generation that the controller's status is about; 0 if there is none.
         created: when.
+        changed: when its settings were last changed, or it was deleted; None: unknown.
     """
 
     namespace: str
@@ -147,6 +131,7 @@ class Plane:
     generation: int
     observed: int
     created: datetime | None
+    changed: datetime | None = None
 
     @property
     def title(self) -> str:
@@ -155,7 +140,7 @@ class Plane:
 
 
 @dataclass(frozen=True)
-class Agents:
+class AgentDaemonSet:
     """The DaemonSet of the node agents.
 
     Attributes:
@@ -191,7 +176,6 @@ class Repairs:
     count: int
     last: datetime | None = None
     file: str = ""
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,8 +187,8 @@ class NodeWarning:
 
 
 @dataclass(frozen=True)
-class Node:
-    """A node.
+class NodeStatus:
+    """The status of a node.
 
     Attributes:
         name: its name.
@@ -275,17 +259,17 @@ class ClusterStatus:
     summary: str
     out: bool = False
     progress: Progress | None = None
-    planes: tuple[Plane, ...] = ()
-    agents: Agents | None = None
+    planes: tuple[ControlPlane, ...] = ()
+    agents: AgentDaemonSet | None = None
     findings: tuple[Finding, ...] = ()
-    nodes: tuple[Node, ...] = field(default=())
+    nodes: tuple[NodeStatus, ...] = field(default=())
 
     @property
-    def unhealthy(self) -> tuple[Node, ...]:
+    def unhealthy(self) -> tuple[NodeStatus, ...]:
         """The nodes that are not as they should be."""
         return tuple(each for each in self.nodes if not each.state.is_healthy)
 
     @property
-    def healthy(self) -> tuple[Node, ...]:
+    def healthy(self) -> tuple[NodeStatus, ...]:
         """The nodes that are as they should be."""
         return tuple(each for each in self.nodes if each.state.is_healthy)

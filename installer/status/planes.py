@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from installer.config.active import find_active_control_plane
 from installer.config.control_plane import ControlPlaneSpec, InvalidControlPlaneError, read_control_plane
 from installer.config.values import resource_values
-from installer.status.model import Plane
-from installer.terminal.ages import moment
+from installer.fleet.objects import spec_changed
+from installer.kube.times import read
+from installer.status.model import ControlPlane
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,21 +18,21 @@ if TYPE_CHECKING:
     from installer.status.model import Object
 
 
-def planes(resources: Sequence[Object]) -> tuple[Plane, ...]:
+def planes(resources: Sequence[Object]) -> tuple[ControlPlane, ...]:
     """Judge the resources; the one that counts is first, then the older before the younger."""
     first = find_active_control_plane(resources)
     made = [_plane(each, first) for each in resources]
     return tuple(sorted(made, key=lambda each: (not each.active, str(each.created), each.namespace, each.name)))
 
 
-def _plane(resource: Object, first: Object | None) -> Plane:
+def _plane(resource: Object, first: Object | None) -> ControlPlane:
     metadata, status = resource["metadata"], resource.get("status") or {}
     asked, problems = _read(resource)
     component = (status.get("status") or {}).get("cni") or {}
     conditions = status.get("conditions") or ()
     degraded = [each for each in conditions if (each.get("type"), each.get("status")) == ("Degraded", "True")]
     active = first is not None and first["metadata"].get("uid") == metadata.get("uid")
-    return Plane(
+    return ControlPlane(
         namespace=metadata["namespace"],
         name=metadata["name"],
         uid=metadata.get("uid", ""),
@@ -45,7 +46,8 @@ def _plane(resource: Object, first: Object | None) -> Plane:
         conflicts=() if active or first is None else tuple(_contradictions(asked, _read(first)[0])),
         generation=metadata.get("generation") or 0,
         observed=status.get("observedGeneration") or 0,
-        created=moment(metadata.get("creationTimestamp")),
+        created=read(metadata.get("creationTimestamp")),
+        changed=spec_changed(resource),
     )
 
 

@@ -7,21 +7,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from installer.fleet import selection
-from installer.fleet.rollouts import is_held_up, most_unavailable
+from installer.fleet.node_health import Desired, State
+from installer.fleet.objects import Settings, pod_spec, spec_changed
+from installer.fleet.rollouts import is_held_up, most_unavailable, template_generation
 from installer.kube.names import DAEMONSET, PARKED
+from installer.kube.times import read
 from installer.status.findings import findings
 from installer.status.istio_agent import istios, ours
-from installer.status.model import Agents, Cause, ClusterStatus, Health, Progress, Severity, State, Unavailable
-from installer.status.nodes import Asked, nodes, template_generation
+from installer.status.model import AgentDaemonSet, Cause, ClusterStatus, Health, Progress, Severity, Unavailable
+from installer.status.nodes import Context, nodes
 from installer.status.planes import planes
 from installer.status.words import counted
-from installer.terminal.ages import moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from installer.status.model import Answers, Finding, Node, Object, Plane
+    from installer.status.model import Answers, ControlPlane, Finding, NodeStatus, Object
 
 
 def summarize(answers: Answers, now: datetime) -> ClusterStatus:
@@ -37,19 +39,18 @@ def summarize(answers: Answers, now: datetime) -> ClusterStatus:
     agents = _agents(daemonset) if daemonset else None
     gone = agents is None and not isinstance(answers.daemonsets, Unavailable)
     out = _is_to_be_out(answers, first, agents)
-    asked = Asked(
-        out=out or (gone and first is None),
+    context = Context(
+        desired=_desired(answers, daemonset, first),
+        removal=out or (gone and first is None),
         gone=gone,
-        settings=_settings(answers, first),
         namespace=agents.namespace if agents else answers.namespace or "",
         image=agents.image if agents else "",
-        template=template_generation(daemonset) if daemonset else "",
-        selection=selection.read(_pods_of(daemonset)) if daemonset and not out else None,
+        selection=selection.read(pod_spec(daemonset)) if daemonset and not out else None,
         now=now,
     )
     # Of the nodes nothing is known where agents may be in a namespace that nobody has looked into.
     elsewhere = gone and answers.namespace is not None
-    seen = () if elsewhere else nodes(_left_over(answers) if gone else answers, asked)
+    seen = () if elsewhere else nodes(_left_over(answers) if gone else answers, context)
     found = findings(answers, judged, agents, seen, out=out)
     progress = _progress(answers, seen, agents, first, out=out)
     health = _health(found, seen, progress)
@@ -70,7 +71,7 @@ def summarize(answers: Answers, now: datetime) -> ClusterStatus:
     )
 
 
-def _is_to_be_out(answers: Answers, first: Plane | None, agents: Agents | None) -> bool:
+def _is_to_be_out(answers: Answers, first: ControlPlane | None, agents: AgentDaemonSet | None) -> bool:
     """Tell whether the plugin is to be out of all nodes.
 
     The last resource that goes takes it out; then the controller parks the agents. Where there is none, they stay as they are.
@@ -82,24 +83,27 @@ def _is_to_be_out(answers: Answers, first: Plane | None, agents: Agents | None) 
     return agents is not None and (agents.parked or agents.terminating or states == {"Removed"})
 
 
-def _settings(answers: Answers, first: Plane | None) -> tuple[str, int] | tuple[()] | None:
-    """Find what each node must have: () where it cannot be told, as with a wrong resource, which leaves the last good one."""
-    if isinstance(answers.planes, Unavailable) and answers.planes.cause is not Cause.NO_DEFINITION:
-        return ()
-    if first is None:
-        return None
-    return () if first.problems else (first.uid, first.generation)
+def _desired(answers: Answers, daemonset: Object | None, first: ControlPlane | None) -> Desired:
+    """Find the settings that each node must have; any will do where they are unknown, or invalid: the last good ones stay."""
+    unknown = isinstance(answers.planes, Unavailable) and answers.planes.cause is not Cause.NO_DEFINITION
+    return Desired(
+        installed=True,
+        settings=Settings(first.uid, first.generation) if first else None,
+        template=template_generation(daemonset) if daemonset else "",
+        any_settings=unknown or (first is not None and bool(first.problems)),
+        since=first.changed if first else spec_changed(daemonset) if daemonset else None,
+    )
 
 
-def _agents(daemonset: Object) -> Agents:
-    metadata, status, spec = daemonset["metadata"], daemonset.get("status") or {}, daemonset["spec"]
+def _agents(daemonset: Object) -> AgentDaemonSet:
+    metadata, status = daemonset["metadata"], daemonset.get("status") or {}
     desired, updated = status.get("desiredNumberScheduled") or 0, status.get("updatedNumberScheduled") or 0
     is_seen = (status.get("observedGeneration") or 0) >= (metadata.get("generation") or 0)
-    images = [each.get("image", "") for each in spec["template"]["spec"]["containers"]]
-    return Agents(
+    images = [each.get("image") or "" for each in pod_spec(daemonset).get("containers") or ()]
+    return AgentDaemonSet(
         namespace=metadata["namespace"],
         image=images[0] if images else "",
-        parked=PARKED.keys() <= (_pods_of(daemonset).get("nodeSelector") or {}).keys(),
+        parked=PARKED.keys() <= (pod_spec(daemonset).get("nodeSelector") or {}).keys(),
         terminating=bool(metadata.get("deletionTimestamp")),
         desired=desired,
         ready=status.get("numberReady") or 0,
@@ -108,13 +112,8 @@ def _agents(daemonset: Object) -> Agents:
         held_up=is_held_up(daemonset),
         unavailable=status.get("numberUnavailable") or 0,
         most_unavailable=most_unavailable(daemonset),
-        created=moment(metadata.get("creationTimestamp")),
+        created=read(metadata.get("creationTimestamp")),
     )
-
-
-def _pods_of(daemonset: Object) -> Mapping[str, Any]:
-    spec: Mapping[str, Any] = daemonset["spec"]["template"]["spec"]
-    return spec
 
 
 def _oldest(answer: Sequence[Object] | Unavailable) -> Object | None:
@@ -146,7 +145,12 @@ def _stays(reported: Mapping[str, Any]) -> bool:
 
 
 def _progress(
-    answers: Answers, seen: Sequence[Node], agents: Agents | None, first: Plane | None, *, out: bool
+    answers: Answers,
+    seen: Sequence[NodeStatus],
+    agents: AgentDaemonSet | None,
+    first: ControlPlane | None,
+    *,
+    out: bool,
 ) -> Progress | None:
     done = sum(each.state.is_healthy for each in seen)
     if out:
@@ -159,9 +163,9 @@ def _progress(
     return None
 
 
-def _health(found: Sequence[Finding], seen: Sequence[Node], progress: Progress | None) -> Health:
+def _health(found: Sequence[Finding], seen: Sequence[NodeStatus], progress: Progress | None) -> Health:
     severities = {each.severity for each in found}
-    if Severity.ERROR in severities or any(each.state in (State.FAILED, State.UNKNOWN) for each in seen):
+    if Severity.ERROR in severities or any(each.state.is_lost for each in seen):
         return Health.DEGRADED
     if progress or not all(each.state.is_healthy for each in seen):
         return Health.PROGRESSING
@@ -170,31 +174,36 @@ def _health(found: Sequence[Finding], seen: Sequence[Node], progress: Progress |
 
 def _summary(
     health: Health,
-    seen: Sequence[Node],
+    seen: Sequence[NodeStatus],
     found: Sequence[Finding],
     progress: Progress | None,
-    first: Plane | None,
+    first: ControlPlane | None,
     *,
     out: bool,
 ) -> str:
-    states = Counter(each.state for each in seen)
-    wrong = sum(each.severity is Severity.ERROR for each in found)
-    others = f"; {counted(wrong, 'thing')} in the cluster {'is' if wrong == 1 else 'are'} wrong" if wrong else ""
-    ill = [state for state in State if states[state] and not state.is_healthy]
-    whose = f"the settings of {first.title}" if first else "the chart's settings"
-    if health is Health.UNKNOWN:
-        return "Unknown: nothing is seen to be wrong, but not everything could be asked for."
-    if health is Health.HEALTHY and out:
-        asks = f", as {first.title} asks" if first else "; no IstioControlPlane asks for it"
-        return f"Removed: the plugin is out of all nodes{asks}."
-    if health is Health.HEALTHY:
-        return f"Healthy: {counted(len(seen), 'node')} {'redirects' if len(seen) == 1 else 'redirect'} pods by {whose}."
-    if progress and health is Health.PROGRESSING:
-        what = "Uninstalling" if out else "Updating"
-        done = f"{progress.done:,} of {progress.total:,} nodes {'is' if progress.done == 1 else 'are'} done"
-        return f"{what}: {done}."
-    if not ill:
-        return f"Degraded: {counted(wrong, 'thing')} in the cluster {'is' if wrong == 1 else 'are'} wrong."
-    which = ", ".join(f"{states[state]:,} {state.value}" for state in ill)
-    number = sum(states[state] for state in ill)
-    return f"Degraded: {number:,} of {len(seen):,} nodes ({which}){others}."
+    """Say in a sentence how the cluster is."""
+    match health:
+        case Health.UNKNOWN:
+            return "Unknown: nothing is seen to be wrong, but not everything could be read."
+        case Health.HEALTHY if out:
+            asks = f", as {first.title} asks" if first else "; no IstioControlPlane asks for it"
+            return f"Removed: the plugin is removed from all nodes{asks}."
+        case Health.HEALTHY:
+            whose = f"the settings of {first.title}" if first else "the chart's settings"
+            return f"Healthy: {counted(len(seen), 'node')} {'redirects' if len(seen) == 1 else 'redirect'} pods by {whose}."
+        case Health.PROGRESSING:
+            done = sum(each.state.is_healthy for each in seen)
+            what = "Uninstalling" if out else "Updating" if progress else "Repairing"
+            return f"{what}: {done:,} of {len(seen):,} nodes {'is' if done == 1 else 'are'} done."
+        case Health.DEGRADED:
+            return _degraded(seen, sum(each.severity is Severity.ERROR for each in found))
+
+
+def _degraded(seen: Sequence[NodeStatus], errors: int) -> str:
+    states = Counter(each.state for each in seen if not each.state.is_healthy)
+    of_cluster = f"{counted(errors, 'thing')} in the cluster {'is' if errors == 1 else 'are'} wrong"
+    if not states:
+        return f"Degraded: {of_cluster}."
+    which = ", ".join(f"{states[state]:,} {state.value}" for state in State if states[state])
+    others = f"; {of_cluster}" if errors else ""
+    return f"Degraded: {states.total():,} of {len(seen):,} nodes ({which}){others}."

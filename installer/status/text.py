@@ -6,8 +6,9 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from installer.fleet.node_health import State
 from installer.kube.names import DAEMONSET
-from installer.status.model import Health, Severity, State
+from installer.status.model import Health, Severity
 from installer.status.words import counted
 from installer.terminal.ages import age
 from installer.terminal.printable import printable
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from installer.status.model import ClusterStatus, Node, Plane, Progress
+    from installer.status.model import ClusterStatus, ControlPlane, NodeStatus, Progress
     from installer.terminal.tables import Style
 
 SHOWN = 20  # nodes of each kind, unless all are asked for
@@ -39,6 +40,7 @@ _OF_STATE = {
     State.FAILED: Colour.RED,
     State.UNKNOWN: Colour.RED,
     State.REMOVING: Colour.YELLOW,
+    State.REPAIRING: Colour.YELLOW,
     State.UPDATING: Colour.YELLOW,
     State.READY: Colour.GREEN,
     State.REMOVED: Colour.GREEN,
@@ -120,7 +122,7 @@ def _planes(cluster: ClusterStatus, now: datetime, style: Style) -> Iterator[str
         yield from style.wrapped(text, "", "  ")
 
 
-def _plane(plane: Plane, now: datetime) -> list[Cell]:
+def _plane(plane: ControlPlane, now: datetime) -> list[Cell]:
     status = plane.status or ("ERROR" if plane.problems else NONE)
     if plane.terminating:
         status += ", terminating"
@@ -169,14 +171,14 @@ def _numbers(cluster: ClusterStatus, now: datetime, style: Style) -> Iterator[st
             yield from style.wrapped(value, f"{label + ':':14}", " " * 14)
 
 
-def _kinds(nodes: Sequence[Node], value: Callable[[Node], str]) -> str:
+def _kinds(nodes: Sequence[NodeStatus], value: Callable[[NodeStatus], str]) -> str:
     counts = Counter(filter(None, map(value, nodes)))
     named = [f"{kind} ({number:,})" for kind, number in sorted(counts.items(), key=lambda each: (-each[1], each[0]))]
     more = [f"and {len(named) - KINDS:,} more"] if len(named) > KINDS else []
     return ", ".join(named[:KINDS] + more)
 
 
-def _redirected(nodes: Sequence[Node]) -> str:
+def _redirected(nodes: Sequence[NodeStatus]) -> str:
     said = [each.redirected for each in nodes if each.redirected is not None]
     silent = len(nodes) - len(said)
     return (
@@ -186,12 +188,12 @@ def _redirected(nodes: Sequence[Node]) -> str:
     )
 
 
-def _last_repair(nodes: Sequence[Node], now: datetime) -> str:
+def _last_repair(nodes: Sequence[NodeStatus], now: datetime) -> str:
     repaired = [(each.repairs.last, each.name, each.repairs) for each in nodes if each.repairs and each.repairs.last]
     if not repaired:
         return ""
     last, name, repairs = max(repaired, key=lambda each: each[:2])
-    return f"{age(last, now)} ago on {name}, {repairs.file}{f': {repairs.reason}' if repairs.reason else ''}"
+    return f"{age(last, now)} ago on {name}, {repairs.file}"
 
 
 def _unhealthy(cluster: ClusterStatus, now: datetime, style: Style, *, wide: bool) -> Iterator[str]:
@@ -212,7 +214,7 @@ def _unhealthy(cluster: ClusterStatus, now: datetime, style: Style, *, wide: boo
         yield from style.wrapped(f"And {len(rest):,} more: {reasons}; -o wide lists them all.")
 
 
-def _some(nodes: Sequence[Node]) -> Sequence[Node]:
+def _some(nodes: Sequence[NodeStatus]) -> Sequence[NodeStatus]:
     """Take as many as are shown, of each reason some, in the order in which they are."""
     before: Counter[tuple[State, str]] = Counter()
     ranked = []
@@ -232,11 +234,11 @@ def _healthy(cluster: ClusterStatus, now: datetime, style: Style, *, wide: bool)
     yield from _rows(nodes, now, style, wide=wide)
 
 
-def _rows(nodes: Sequence[Node], now: datetime, style: Style, *, wide: bool) -> list[str]:
+def _rows(nodes: Sequence[NodeStatus], now: datetime, style: Style, *, wide: bool) -> list[str]:
     return table(_WIDE if wide else _COLUMNS, [_row(each, now, wide=wide) for each in nodes], style, whole=wide)
 
 
-def _row(node: Node, now: datetime, *, wide: bool) -> list[Cell]:
+def _row(node: NodeStatus, now: datetime, *, wide: bool) -> list[Cell]:
     repairs = NONE if node.repairs is None else f"{node.repairs.count}"
     if node.repairs and node.repairs.last:
         repairs += f" ({age(node.repairs.last, now)} ago)"

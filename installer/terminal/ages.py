@@ -1,19 +1,11 @@
-"""Times of the API, and ages as kubectl prints them. Pure."""
+"""Ages as kubectl prints them. Pure."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-
-def moment(text: object) -> datetime | None:
-    """Read a time of the API, RFC 3339; None for what is none."""
-    if not isinstance(text, str):
-        return None
-    try:
-        read = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return read if read.tzinfo else read.replace(tzinfo=UTC)
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 def age(since: datetime, now: datetime) -> str:

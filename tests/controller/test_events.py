@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.controller.events import Event, events
-from installer.controller.nodes import State, Verdict
 from installer.controller.status import Fault, Fleet, status
+from installer.fleet.node_health import NodeHealth, State
 from tests.controller.samples import NOW, resource
 
 if TYPE_CHECKING:
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.pure
 
-READY, UPDATING, REPAIRING, FAILED, UNKNOWN = State
+FAILED, UNKNOWN, REMOVING, REPAIRING, UPDATING, READY, REMOVED = State
 INVALID = [Fault("Invalid", "spec.tag: saw 1.1, expected string, integer")]
 SUPERSEDED = [Fault("Superseded", "another is older")]
-FAILING = Fleet(installed=True, verdicts=[Verdict("node1", FAILED, "Broken", "says why")], version="")
+FAILING = Fleet(installed=True, verdicts=[NodeHealth("node1", FAILED, "Broken", "says why")], version="")
 NOTHING: Mapping[str, Any] = {}
 
 
 def of(*states: State, generation: int = 1, removal: str = "", why: str = "Broken") -> dict[str, Any]:
     """Write the status of a resource whose nodes are so."""
-    verdicts = [Verdict(f"node{number}", state, why, "says why") for number, state in enumerate(states, 1)]
+    verdicts = [NodeHealth(f"node{number}", state, why, "says why") for number, state in enumerate(states, 1)]
     return written(Fleet(not removal, verdicts, "1", removal), (), generation)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from installer.controller.finalizer import REMOVED, Move, Step, step, unanswered
+from installer.controller.finalizer import Move, Step, step, unanswered
+from installer.fleet.node_health import REMOVED
 from tests.controller.samples import NOW, pod, report
 
 pytestmark = pytest.mark.pure

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from installer.controller.node_lifecycle import condition_patches
-from installer.controller.nodes import State, Verdict
 from installer.controller.plan import World
+from installer.fleet.node_health import NodeHealth, State
 from installer.fleet.objects import AgentPod, Node, Report
 
 pytestmark = pytest.mark.pure
@@ -21,12 +21,12 @@ NODE = Node("node1", "its-uid", LONG_AGO, "7", {}, ())
 POD = AgentPod("agent-1", "uid", "node1", LONG_AGO, False, False, "1", "FailedMount", "", started=False)
 RUNNING = replace(POD, reason="NotReady", started=True)
 REPORT = Report("node1", "Installed", "0.1.0", True, "Redirecting", "well", LONG_AGO, None, LONG_AGO, "12")
-FAILED = Verdict("node1", State.FAILED, "FailedMount", "set cniBinDir")
+FAILED = NodeHealth("node1", State.FAILED, "FailedMount", "set cniBinDir")
 SAID = replace(REPORT, state="", ready=False, reason="FailedMount", message="set cniBinDir", since=LONG_AGO)
 
 
 def said(
-    verdict: Verdict | None = FAILED, pod: AgentPod | None = POD, report: Report | None = REPORT
+    verdict: NodeHealth | None = FAILED, pod: AgentPod | None = POD, report: Report | None = REPORT
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return version and condition of what is to be written."""
     reports = {"node1": report} if report and report.state else {}
@@ -46,7 +46,7 @@ def test_an_agent_that_does_not_start_is_spoken_for() -> None:
 
 @pytest.mark.parametrize("state", [State.FAILED, State.UNKNOWN])
 def test_so_is_one_that_is_not_there(state: State) -> None:
-    verdict = Verdict("node1", state, "NoAgent", "is the node up?")
+    verdict = NodeHealth("node1", state, "NoAgent", "is the node up?")
     assert [each["reason"] for _, each in said(verdict, pod=None)] == ["NoAgent"]
 
 
@@ -55,7 +55,7 @@ def test_nothing_is_said_while_patience_lasts_or_all_is_well(state: State) -> No
     assert said(replace_state(state)) == []
 
 
-def replace_state(state: State) -> Verdict:
+def replace_state(state: State) -> NodeHealth:
     return FAILED._replace(state=state)
 
 

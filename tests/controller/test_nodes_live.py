@@ -10,10 +10,10 @@ import pytest
 
 from installer.controller.client import Api, connect
 from installer.controller.node_lifecycle import ConditionPatch
-from installer.controller.nodes import PATIENCE
 from installer.controller.reconciler import NODES_AT_ONCE
 from installer.controller.taints import KEY
 from installer.fleet import objects
+from installer.fleet.node_health import PATIENCE
 from installer.kube.names import CONTROLLER, PARKED
 from tests.controller.stage import NAMESPACE, SOON, now
 from tests.support.wait import until

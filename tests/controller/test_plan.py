@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.controller import plan
-from installer.controller.finalizer import REMOVED
-from installer.controller.nodes import PATIENCE, State, Warned
 from installer.controller.plan import World
 from installer.controller.pod_template import RESOURCE_VALUES, RolloutError, wish
+from installer.fleet.node_health import PATIENCE, REMOVED, PodWarning, State
 from installer.kube.names import PARKED
 from tests.controller.samples import (
     LINUX,
@@ -218,9 +217,9 @@ def test_an_agent_that_runs_counts_on_a_node_where_none_would_start() -> None:
         (world(WRONG, reports={NODE: report(settings=None)}), NOW, State.READY, ""),
         (world(ELSEWHERE, reports={NODE: report(settings=None)}), NOW, State.READY, ""),
         (world(reports={NODE: report(settings=None)}), NOW, State.READY, ""),
-        (world(DISABLED), NOW, State.UPDATING, "NotRemoved"),
+        (world(DISABLED), NOW, State.REMOVING, "NotRemoved"),
         (
-            world(GOOD, pods={NODE: unready("", uid="a")}, warned={"a": Warned("FailedMount", "x"), "b": Warned("B", "")}),
+            world(GOOD, pods={NODE: unready("", uid="a")}, warnings={"a": PodWarning("FailedMount", "x")}),
             NOW, State.REPAIRING, "FailedMount",
         ),
     ],

@@ -11,6 +11,7 @@ import pytest
 from installer.config.control_plane import ControlPlaneSpec, read_control_plane
 from installer.controller import field_ownership, pod_template
 from installer.controller.pod_template import CHART_VALUES, RESOURCE_VALUES, RolloutError, is_fulfilled, wish
+from installer.fleet.rollouts import template_generation
 from installer.kube.names import CONTROLLER, PARKED
 from tests.chart.references import IMAGES
 from tests.controller import samples
@@ -215,4 +216,4 @@ def test_what_its_annotations_say(
 ) -> None:
     seen = {"metadata": {"annotations": annotations} if annotations is not None else {}}
     assert pod_template.is_of_a_resource(seen) is is_of_a_resource
-    assert pod_template.template_generation(seen) == generation
+    assert template_generation(seen) == generation

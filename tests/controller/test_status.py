@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from installer.controller.nodes import State, Verdict
 from installer.controller.status import Fault, Fleet, patch, status
+from installer.fleet.node_health import NodeHealth, State
 
 pytestmark = pytest.mark.pure
 
@@ -17,7 +17,7 @@ RESOURCE = {"metadata": {"name": "mesh", "namespace": "mesh", "generation": 7}}
 
 
 def fleet(*states: State) -> Fleet:
-    named = [Verdict(f"node-{number:02}", state, "Reason", "message") for number, state in enumerate(states)]
+    named = [NodeHealth(f"node-{number:02}", state, "Reason", "message") for number, state in enumerate(states)]
     return Fleet(installed=True, verdicts=named, version="1")
 
 

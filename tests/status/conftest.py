@@ -74,7 +74,9 @@ class World:
             "imageID": "",
             "state": state,
         }
-        status = {"phase": "Pending" if waiting else "Running", "containerStatuses": [container]}
+        condition = {"type": "Ready", "status": str(ready), "lastTransitionTime": _now()}
+        phase = "Pending" if waiting else "Running"
+        status = {"phase": phase, "conditions": [condition], "containerStatuses": [container]}
         self.patch_status("pod", f"istio-cni-node-{node}", status)
 
     def report(self, node: str, **reported: Any) -> None:

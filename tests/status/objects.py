@@ -40,6 +40,7 @@ def plane(
             "uid": f"uid-of-{name}",
             "generation": generation,
             "creationTimestamp": created or ago(days=5),
+            "managedFields": [{"manager": "kubectl", "operation": "Update", "time": ago(seconds=20)}],
             **metadata,
         },
         "spec": {"cni": {"enabled": enabled}, "values": {"cni": cni or {}}},
@@ -98,20 +99,55 @@ def never_reported(name: str, reason: str, message: str) -> Object:
     return {**only, "status": {"conditions": only["status"]["conditions"]}}
 
 
-def node(name: str, status: str = "Ready", system: str = "linux") -> Object:
-    return {"metadata": {"name": name, "labels": {"kubernetes.io/os": system}}, "cells": {"Status": status}}
-
-
-def pod(on: str, status: str = "Running", ready: str = "1/1", *, generation: str = TEMPLATE, **metadata: Any) -> Object:
+def node(
+    name: str,
+    status: str = "Ready",
+    system: str = "linux",
+    *,
+    created: str = "",
+    taints: list[dict[str, str]] | None = None,
+) -> Object:
+    ready = {
+        "type": "Ready",
+        "status": "True" if status.startswith("Ready") else "Unknown",
+        "lastTransitionTime": ago(hours=2),
+    }
+    labels = {"kubernetes.io/os": system}
     return {
-        "metadata": {
-            "namespace": NAMESPACE,
-            "name": f"istio-cni-node-{on}",
-            "creationTimestamp": ago(days=1),
-            "labels": {"pod-template-generation": generation},
-            **metadata,
+        "metadata": {"name": name, "labels": labels, "creationTimestamp": created or ago(days=9)},
+        "spec": {"taints": taints or []},
+        "status": {"conditions": [ready]},
+    }
+
+
+def pod(
+    on: str,
+    status: str = "Running",
+    ready: str = "1/1",
+    *,
+    generation: str = TEMPLATE,
+    changed: str = "",
+    **metadata: Any,
+) -> Object:
+    """An agent's pod, of which kubectl prints this; `changed` is when it became ready or lost that."""
+    made = {
+        "namespace": NAMESPACE,
+        "name": f"istio-cni-node-{on}",
+        "creationTimestamp": ago(days=1),
+        "labels": {"pod-template-generation": generation},
+        **metadata,
+    }
+    is_ready = "True" if ready == "1/1" else "False"
+    state = {"running": {}} if status in ("Running", "Terminating") else {"waiting": {"reason": status}}
+    since = {"lastTransitionTime": changed or made["creationTimestamp"]}
+    return {
+        "metadata": made,
+        "spec": {"nodeName": on},
+        "status": {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": is_ready, **since}],
+            "containerStatuses": [{"name": "install-cni", "state": state}],
         },
-        "cells": {"Status": status, "Ready": ready, "Node": on},
     }
 
 

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from installer.fleet.node_health import State
 from installer.status import nodes
 from installer.status.access import Access
 from installer.status.follow import Watching
-from installer.status.model import State
 from tests.status.conftest import COMMAND, environment
 from tests.status.objects import NAMESPACE
 from tests.support.interrupt import INTERRUPTIBLE

@@ -55,7 +55,7 @@ CASES = {
         reports=instead(REPORTS, report("node-1", settings=("istio", 3))),
     ),
     "uninstall": answers(
-        planes=[plane(deletionTimestamp=ago(minutes=1), status="UPDATING")],
+        planes=[plane(deletionTimestamp=ago(seconds=20), status="UPDATING")],
         reports=instead(
             REPORTS, report("node-1", state="Removed", ready="False", reason="Removed", pods={"redirected": 0})
         ),

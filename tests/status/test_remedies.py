@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.fleet.node_health import State
 from installer.status.changes import changes
 from installer.status.data import as_json
-from installer.status.model import Answers, Cause, Health, Severity, State, Unavailable
+from installer.status.model import Answers, Cause, Health, Severity, Unavailable
 from installer.status.text import written
 from installer.terminal.tables import Style
 from tests.status.objects import (
@@ -31,7 +32,7 @@ from tests.status.objects import (
 )
 
 if TYPE_CHECKING:
-    from installer.status.model import ClusterStatus, Finding, Node, Object
+    from installer.status.model import ClusterStatus, Finding, NodeStatus, Object
 
 pytestmark = pytest.mark.pure
 
@@ -43,7 +44,7 @@ PARKED = daemonset(0, selector={"cni.istio.io/parked": "true"})
 REMOVED = [report(each, state="Removed", ready="False", reason="Removed") for each in NAMES]
 
 
-def the(found: ClusterStatus, name: str = "node-2") -> Node:
+def the(found: ClusterStatus, name: str = "node-2") -> NodeStatus:
     return next(each for each in found.nodes if each.name == name)
 
 
@@ -86,7 +87,6 @@ def test_without_a_daemonset_the_last_report_is_said_to_be_the_last_and_how_to_m
     assert (it.state, it.reason) == (State.UNKNOWN, "NoAgent")
     assert "last reported as installed" in it.message
     assert "is still in the runtime's chain" not in it.message
-    assert "cannot tell that its DaemonSet is gone leaves the plugin installed" in it.message
     assert it.remedy == (
         "To make sure, with the image of release 0.1.0 for IMAGE: kubectl debug node/node-2 --profile=general --image=IMAGE "
         "-- install-cni uninstall --root=/host --from=/etc/cni/net.d --from=/home/kubernetes/bin"
@@ -177,7 +177,10 @@ def test_an_image_that_cannot_be_had_is_named_with_the_reason() -> None:
     other = never_reported("node-2", "FailedMount", "cniBinDir /x is not on this node")
     for reports in (REPORTS, instead(REPORTS, other)):
         untold = the(summarize(answers(pods=pods, reports=reports)))
-        assert untold.message == "its agent's image registry.example/istio/install-cni:0.1.0 cannot be had"
+        assert untold.message == (
+            "the agent's pod istio-cni-node-node-2 is not ready: ErrImagePull; check hub, tag and pullPolicy, and whether the "
+            "node reaches that registry"
+        )
 
 
 def test_a_chart_is_installed_into_a_namespace_that_may_be_missing() -> None:
@@ -199,8 +202,8 @@ BROKEN = "/etc/cni/net.d/10-calico.conflist is no valid network configuration: r
 def test_a_node_that_is_not_ready_is_said_to_be_that_with_what_may_be_the_cause(it: Object, said: str) -> None:
     found = the(summarize(answers(nodes=instead(NODES, node("node-2", "NotReady")), reports=instead(REPORTS, it))))
     assert (found.state, found.reason) == (State.UNKNOWN, "NodeNotReady")
-    assert found.message == "Kubernetes says that this node is not ready" + (
-        f"; what is reported from there may be the cause: {said}" if said else ""
+    assert found.message == "Kubernetes reports this node as not ready" + (
+        f"; the node's report may name the cause: {said}" if said else ""
     )
     assert found.remedy == "Ask why: kubectl describe node node-2"
 
@@ -280,22 +283,26 @@ def test_a_pipe_is_told_why_a_control_plane_is_not_healthy() -> None:
 def test_an_agent_that_starts_is_given_time(reason: str) -> None:
     starts = report("node-2", ready="False", reason=reason, message="soon")
     since = NOW - timedelta(hours=3, minutes=20)  # as in `report`
-    young, old = pod("node-2", "Running", "0/1", creationTimestamp=ago(seconds=5)), pod("node-2", "Running", "0/1")
     states = {}
-    for name, its_pod, now in (
-        ("its condition is new", old, since + timedelta(seconds=59)),
-        ("its pod is", young, NOW),
-        ("another clock is a little ahead", old, since - timedelta(seconds=2)),
-        ("its time is over", old, since + timedelta(seconds=61)),
+    for name, now in (
+        ("its condition is new", since + timedelta(seconds=59)),
+        ("another clock is a little ahead", since - timedelta(seconds=2)),
+        ("its time is over", since + timedelta(seconds=61)),
     ):
-        it = the(summarize(answers(reports=instead(REPORTS, starts), pods=instead(PODS, its_pod)), now))
+        unready = instead(PODS, pod("node-2", "Running", "0/1"))
+        it = the(summarize(answers(reports=instead(REPORTS, starts), pods=unready), now))
         assert (it.reason, it.message) == (reason, "soon")
         states[name] = it.state
-    assert [*states.values()] == [State.UPDATING, State.UPDATING, State.UPDATING, State.FAILED], states
+    assert [*states.values()] == [State.REPAIRING, State.REPAIRING, State.FAILED], states
 
 
 def test_an_agent_that_is_back_after_an_uninstall_has_not_failed_before_it_has_put_the_plugin_back() -> None:
     it = the(
-        summarize(answers(reports=instead(REPORTS, REMOVED[1]), pods=instead(PODS, pod("node-2", "Running", "0/1"))))
+        summarize(
+            answers(
+                reports=instead(REPORTS, REMOVED[1]),
+                pods=instead(PODS, pod("node-2", "Running", "0/1", changed=ago(seconds=20))),
+            )
+        )
     )
     assert it.state is State.UPDATING

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.status.model import Answers, Cause, Health, Severity, State, Unavailable
+from installer.fleet.node_health import State
+from installer.status.model import Answers, Cause, Health, Severity, Unavailable
 from tests.status.objects import (
     NAMES,
     ago,
@@ -23,7 +24,7 @@ from tests.status.objects import (
 )
 
 if TYPE_CHECKING:
-    from installer.status.model import ClusterStatus, Node
+    from installer.status.model import ClusterStatus, NodeStatus
 
 pytestmark = pytest.mark.pure
 
@@ -32,7 +33,7 @@ PODS = [pod(each) for each in NAMES]
 NODES = [node(each) for each in NAMES]
 
 
-def the_one_not_well(found: ClusterStatus) -> Node:
+def the_one_not_well(found: ClusterStatus) -> NodeStatus:
     (only,) = found.unhealthy
     return only
 
@@ -90,7 +91,7 @@ OTHERWISE: list[tuple[str, dict[str, Any], State, str, str]] = [
         {"pods": instead(PODS, pod("node-2", "ImagePullBackOff", "0/1"))},
         State.FAILED,
         "ImagePullBackOff",
-        "Check hub, tag and pull secrets",
+        "check hub, tag and pullPolicy",
     ),
     (
         "the agent ends",
@@ -101,10 +102,10 @@ OTHERWISE: list[tuple[str, dict[str, Any], State, str, str]] = [
     ),
     (
         "not started",
-        {"pods": instead(PODS, pod("node-2", "ContainerCreating", "0/1"))},
-        State.UPDATING,
+        {"pods": instead(PODS, pod("node-2", "ContainerCreating", "0/1", changed=ago(seconds=20)))},
+        State.REPAIRING,
         "ContainerCreating",
-        "cniBinDir or cniConfDir",
+        "describe pod istio-cni-node-node-2",
     ),
     (
         "not started, and the controller says why",
@@ -126,14 +127,20 @@ OTHERWISE: list[tuple[str, dict[str, Any], State, str, str]] = [
     (
         "to be installed again",
         {
-            "pods": instead(PODS, pod("node-2", "ContainerCreating", "0/1")),
+            "pods": instead(PODS, pod("node-2", "ContainerCreating", "0/1", changed=ago(seconds=20))),
             "reports": instead(REPORTS, report("node-2", state="Removed", ready="False", reason="Removed")),
         },
         State.UPDATING,
         "ContainerCreating",
-        "cniBinDir or cniConfDir",
+        "describe pod istio-cni-node-node-2",
     ),
-    ("starting", {"pods": instead(PODS, pod("node-2", "Running", "0/1"))}, State.UPDATING, "Starting", "not ready yet"),
+    (
+        "starting",
+        {"pods": instead(PODS, pod("node-2", "Running", "0/1", changed=ago(seconds=20)))},
+        State.REPAIRING,
+        "NotReady",
+        "not ready yet",
+    ),
     (
         "not ready, and says why",
         {
@@ -148,43 +155,43 @@ OTHERWISE: list[tuple[str, dict[str, Any], State, str, str]] = [
         "ending",
         {"pods": instead(PODS, pod("node-2", "Terminating", deletionTimestamp=ago(seconds=3)))},
         State.UPDATING,
-        "Terminating",
-        "",
+        "WaitingForUpdate",
+        "rolling update",
     ),
     (
         "an old pod",
         {"pods": instead(PODS, pod("node-2", generation="2"))},
         State.UPDATING,
         "WaitingForUpdate",
-        "generation 3",
+        "rolling update",
     ),
     (
         "old settings",
         {"reports": instead(REPORTS, report("node-2", settings=("istio", 1)))},
         State.UPDATING,
         "OutdatedSettings",
-        "istio-system/istio@1",
+        "has not applied the current settings",
     ),
     (
         "the settings of another",
         {"reports": instead(REPORTS, report("node-2", settings=("former", 2)))},
         State.UPDATING,
         "OutdatedSettings",
-        "istio-system/former@2",
+        "has not applied the current settings",
     ),
     (
         "the chart's settings",
         {"reports": instead(REPORTS, report("node-2", settings=None))},
         State.UPDATING,
         "OutdatedSettings",
-        "the chart's",
+        "has not applied the current settings",
     ),
     (
         "removed before",
         {"reports": instead(REPORTS, report("node-2", state="Removed", ready="False", reason="Removed"))},
         State.UPDATING,
         "Removed",
-        "put the plugin back",
+        "installed the plugin again",
     ),
     (
         "a silent kubelet",
@@ -203,7 +210,7 @@ def test_a_node_that_is_not_well_is_named_with_reason_and_remedy(
     changed: dict[str, Any], state: State, reason: str, said: str
 ) -> None:
     found = summarize(answers(**changed))
-    assert found.health is (Health.PROGRESSING if state is State.UPDATING else Health.DEGRADED)
+    assert found.health is (Health.DEGRADED if state.is_lost else Health.PROGRESSING)
     it = the_one_not_well(found)
     assert (it.name, it.state, it.reason) == ("node-2", state, reason)
     assert said in f"{it.message} {it.remedy}"
@@ -266,7 +273,7 @@ def test_what_has_not_reached_all_parts_is_on_its_way(changed: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
-    "first", [plane(enabled=False), plane(deletionTimestamp=ago(minutes=1))], ids=["disabled", "deleted"]
+    "first", [plane(enabled=False), plane(deletionTimestamp=ago(seconds=20))], ids=["disabled", "deleted"]
 )
 def test_an_uninstall_has_its_progress_and_ends_well(first: Any) -> None:
     removed = [report(each, state="Removed", ready="False", reason="Removed") for each in NAMES]
@@ -276,7 +283,7 @@ def test_an_uninstall_has_its_progress_and_ends_well(first: Any) -> None:
     assert {each.state for each in found.unhealthy} == {State.REMOVING}
     ended = summarize(answers(planes=[first], reports=removed))
     assert (ended.health, ended.progress) == (Health.HEALTHY, None)
-    assert ended.summary == "Removed: the plugin is out of all nodes, as istio-system/istio asks."
+    assert ended.summary == "Removed: the plugin is removed from all nodes, as istio-system/istio asks."
 
 
 def test_agents_that_have_not_said_anything_or_could_not_take_it_out_are_not_done_in_an_uninstall() -> None:
@@ -309,7 +316,7 @@ def test_a_node_that_still_has_the_plugin_and_no_agent_to_take_it_out_is_named()
     ended = summarize(
         answers(planes=[], reports=[report(each, state="Removed") for each in NAMES], daemonsets=[parked], pods=[])
     )
-    assert ended.summary == "Removed: the plugin is out of all nodes; no IstioControlPlane asks for it."
+    assert ended.summary == "Removed: the plugin is removed from all nodes; no IstioControlPlane asks for it."
     assert ended.health is Health.HEALTHY
 
 
@@ -365,7 +372,7 @@ def test_agents_that_took_the_plugin_out_with_the_last_resource_are_done_without
     removed = [report(each, state="Removed", ready="False", reason="Removed") for each in NAMES]
     found = summarize(answers(planes=[], controllers=[], reports=removed))
     assert (found.health, found.progress) == (Health.HEALTHY, None)
-    assert found.summary == "Removed: the plugin is out of all nodes; no IstioControlPlane asks for it."
+    assert found.summary == "Removed: the plugin is removed from all nodes; no IstioControlPlane asks for it."
 
 
 def test_what_the_controller_says_of_nodes_is_left_to_the_nodes() -> None:
@@ -517,7 +524,8 @@ def test_a_roll_out_that_the_controller_lets_pass_a_node_waits_for_nobody(
     first: dict[str, Any], known: dict[str, Any], waits: bool
 ) -> None:
     rolled = daemonset(updated=1, unavailable=1)
-    reports = instead(REPORTS, MISSING)
+    others = [report(each, settings=None) for each in NAMES] if known == {"planes": []} else REPORTS
+    reports = instead(others, MISSING)
     found = summarize(answers(daemonsets=[rolled], reports=reports, pods=[first, *WAITING[1:]], **known))
     (said,) = [each for each in found.findings if "the roll-out" in each.message]
     assert ("waits for node-1" in said.message, "passes node-1" in said.message) == (waits, not waits)

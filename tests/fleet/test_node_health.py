@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.controller.finalizer import REMOVED
-from installer.controller.nodes import (
+from installer.controller.plan import unhealthy_since
+from installer.fleet.node_health import (
     PATIENCE,
-    Asked,
-    Seen,
+    REMOVED,
+    Desired,
+    NodeHealth,
+    Observation,
+    PodWarning,
     State,
-    Verdict,
-    Warned,
-    unwell_since,
-    verdict,
-    versions,
-    why,
+    explain_pod,
+    judge,
 )
 from tests.controller.samples import LONG_AGO, NODE, NOW, POD, SETTINGS, TEMPLATE, pod, report, unready
 
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.pure
 
-READY, UPDATING, REPAIRING, FAILED, UNKNOWN = State
-ASKED = Asked(installed=True, settings=SETTINGS, template=TEMPLATE)
-REMOVAL = Asked(installed=False, settings=SETTINGS, template=TEMPLATE)
+FAILED, UNKNOWN, REMOVING, REPAIRING, UPDATING, READY, DONE = State
+INSTALL = Desired(installed=True, settings=SETTINGS, template=TEMPLATE)
+REMOVE = Desired(installed=False, settings=SETTINGS, template=TEMPLATE)
 OLD = SETTINGS._replace(generation=SETTINGS.generation - 1)
 SAYS_NO: dict[str, Any] = {
     "ready": False,
@@ -43,14 +42,16 @@ SAYS_NO: dict[str, Any] = {
 BARELY = timedelta(microseconds=1)
 
 
-def judged(asked: Asked, of: Report | None, its_pod: AgentPod | None, warned: Warned | None = None) -> list[Verdict]:
+def judged(
+    asked: Desired, of: Report | None, its_pod: AgentPod | None, warned: PodWarning | None = None
+) -> list[NodeHealth]:
     """Judge a node that is unwell from now on: at once, at the very end of patience, and after it."""
-    seen = Seen(NODE, of, its_pod, warned)
-    return [verdict(seen, asked, NOW, NOW + after) for after in (timedelta(0), PATIENCE - BARELY, PATIENCE)]
+    seen = Observation(NODE, of, its_pod, warning=warned)
+    return [judge(seen, asked, NOW + after, NOW) for after in (timedelta(0), PATIENCE - BARELY, PATIENCE)]
 
 
-def missing(volume: str, path: str) -> Warned:
-    return Warned(
+def missing(volume: str, path: str) -> PodWarning:
+    return PodWarning(
         "FailedMount",
         f'MountVolume.SetUp failed for volume "{volume}" : hostPath type check failed: {path} is not a directory',
     )
@@ -60,7 +61,7 @@ def missing(volume: str, path: str) -> Warned:
     ("of", "its_pod", "reason", "soon", "late"),
     [
         (report(), pod(), "", READY, READY),
-        (report(), None, "NoAgent", UPDATING, FAILED),
+        (report(), None, "NoAgent", UPDATING, UNKNOWN),
         (None, None, "NoAgent", UPDATING, UNKNOWN),
         (None, pod(), "NoReport", UPDATING, UNKNOWN),
         (report(settings=OLD), pod(), "OutdatedSettings", UPDATING, FAILED),
@@ -79,14 +80,14 @@ def missing(volume: str, path: str) -> Warned:
         (report(**SAYS_NO), unready("Pending"), "Pending", REPAIRING, FAILED),
         (report(), unready("Pending", template="6"), "Pending", UPDATING, FAILED),
         (report(settings=OLD), unready("Pending"), "Pending", UPDATING, FAILED),
-        (None, unready("NotReady"), "NotReady", UPDATING, UNKNOWN),
-        (None, unready("ContainerCreating"), "ContainerCreating", UPDATING, UNKNOWN),
+        (None, unready("NotReady"), "NotReady", UPDATING, FAILED),
+        (None, unready("ContainerCreating"), "ContainerCreating", UPDATING, FAILED),
     ],
 )
 def test_a_node_that_is_to_have_the_plugin(
     of: Report | None, its_pod: AgentPod | None, reason: str, soon: State, late: State
 ) -> None:
-    said = judged(ASKED, of, its_pod)
+    said = judged(INSTALL, of, its_pod)
     assert [each.state for each in said] == [soon, soon, late]
     assert {(each.node, each.reason) for each in said} == {(NODE, reason)}
     assert all(bool(each.message) is (soon is not READY) for each in said)
@@ -95,21 +96,22 @@ def test_a_node_that_is_to_have_the_plugin(
 @pytest.mark.parametrize(
     ("of", "its_pod", "reason", "soon", "late"),
     [
-        (None, None, "", READY, READY),
-        (report(state=REMOVED, ready=False), pod(), "", READY, READY),
-        (report(state=REMOVED, ready=False), None, "", READY, READY),
-        (report(), None, "NoAgent", UPDATING, FAILED),
-        (report(), pod(), "NotRemoved", UPDATING, FAILED),
-        (None, pod(), "NotRemoved", UPDATING, UNKNOWN),
-        (report(state="NotInstalled"), unready("NotReady"), "NotRemoved", UPDATING, FAILED),
-        (report(), unready("Pending"), "Pending", UPDATING, FAILED),
-        (None, unready("Pending"), "Pending", UPDATING, UNKNOWN),
+        (None, None, "", DONE, DONE),
+        (report(state=REMOVED, ready=False), pod(), "", DONE, DONE),
+        (report(state=REMOVED, ready=False), None, "", DONE, DONE),
+        (report(), None, "NoAgent", REMOVING, UNKNOWN),
+        (report(), pod(), "NotRemoved", REMOVING, FAILED),
+        (None, pod(), "NoReport", REMOVING, UNKNOWN),
+        (report(state="NotInstalled"), unready("NotReady"), "NotRemoved", REMOVING, FAILED),
+        (report(**SAYS_NO), pod(), "NotInstalled", REMOVING, FAILED),
+        (report(), unready("Pending"), "Pending", REMOVING, FAILED),
+        (None, unready("Pending"), "Pending", REMOVING, FAILED),
     ],
 )
 def test_a_node_that_is_to_lose_the_plugin(
     of: Report | None, its_pod: AgentPod | None, reason: str, soon: State, late: State
 ) -> None:
-    said = judged(REMOVAL, of, its_pod)
+    said = judged(REMOVE, of, its_pod)
     assert [each.state for each in said] == [soon, soon, late]
     assert {(each.node, each.reason) for each in said} == {(NODE, reason)}
 
@@ -122,18 +124,19 @@ def test_a_node_that_is_to_lose_the_plugin(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("of", [report(), None], ids=["reported", "unknown"])
-@pytest.mark.parametrize("asked", [ASKED, REMOVAL], ids=["install", "removal"])
-def test_what_does_not_come_by_itself_has_failed_at_once(asked: Asked, of: Report | None, reason: str) -> None:
+@pytest.mark.parametrize("asked", [INSTALL, REMOVE], ids=["install", "removal"])
+def test_what_does_not_come_by_itself_has_failed_at_once(asked: Desired, of: Report | None, reason: str) -> None:
     assert {(each.state, each.reason) for each in judged(asked, of, unready(reason))} == {(FAILED, reason)}
 
 
-@pytest.mark.parametrize("asked", [ASKED, REMOVAL], ids=["install", "removal"])
-def test_a_directory_that_is_missing_has_failed_at_once_where_an_agent_ran_before(asked: Asked) -> None:
+@pytest.mark.parametrize("asked", [INSTALL, REMOVE], ids=["install", "removal"])
+def test_a_directory_that_is_missing_has_failed_at_once_where_an_agent_ran_before(asked: Desired) -> None:
     said = judged(asked, report(), unready("ContainerCreating"), missing("cni-bin-dir", "/opt/cni/bin"))
     assert {(each.state, each.reason) for each in said} == {(FAILED, "FailedMount")}
     assert "cniBinDir /opt/cni/bin is not on this node" in said[0].message
+    soon = UPDATING if asked.installed else REMOVING
     new = judged(asked, None, unready("ContainerCreating"), missing("cni-bin-dir", "/opt/cni/bin"))
-    assert [each.state for each in new] == [UPDATING, UPDATING, UNKNOWN], "its primary CNI may be about to make it"
+    assert [each.state for each in new] == [soon, soon, FAILED], "its primary CNI may be about to make it"
 
 
 def test_patience_begins_when_the_agent_is_replaced_and_not_while_it_waits_for_its_turn() -> None:
@@ -146,51 +149,51 @@ def test_patience_begins_when_the_agent_is_replaced_and_not_while_it_waits_for_i
         (turn + PATIENCE - BARELY, unready("ContainerCreating"), REPAIRING),
         (turn + PATIENCE, unready("ContainerCreating"), FAILED),
     ):
-        said = verdict(Seen(NODE, report(), its_pod), ASKED, since.get(NODE, now), now)
-        since = unwell_since(since, [said], now)
+        said = judge(Observation(NODE, report(), its_pod), INSTALL, now, since.get(NODE, now))
+        since = unhealthy_since(since, [said], now)
         assert said.state is expected, (now - turn, said)
-    well = verdict(Seen(NODE, report(), pod()), ASKED, since[NODE], now)
-    assert unwell_since(since, [well], now) == {}
+    well = judge(Observation(NODE, report(), pod()), INSTALL, now, since[NODE])
+    assert unhealthy_since(since, [well], now) == {}
 
 
 def test_a_mount_that_fails_for_another_reason_may_succeed_a_moment_later() -> None:
-    passing = Warned(
+    passing = PodWarning(
         "FailedMount", 'MountVolume.SetUp failed for volume "kube-api-access" : failed to sync configmap cache'
     )
-    said = judged(ASKED, report(), unready("ContainerCreating"), passing)
+    said = judged(INSTALL, report(), unready("ContainerCreating"), passing)
     assert [(each.state, each.reason) for each in said] == [
         (REPAIRING, "FailedMount"), (REPAIRING, "FailedMount"), (FAILED, "FailedMount"),
     ]  # fmt: skip
 
 
 def test_where_the_resource_is_wrong_anybodys_settings_do_and_an_unknown_template_is_the_current_one() -> None:
-    wrong = Asked(installed=True, settings=None, template=TEMPLATE)
+    wrong = Desired(installed=True, settings=None, template=TEMPLATE, any_settings=True)
     assert judged(wrong, report(settings=OLD), pod())[-1].state is READY
-    unknown = Asked(installed=True, settings=SETTINGS, template="")
+    unknown = Desired(installed=True, settings=SETTINGS, template="")
     assert judged(unknown, report(), pod(template="6"))[-1].state is READY
-    assert judged(ASKED, report(), pod(template=""))[-1].state is READY
+    assert judged(INSTALL, report(), pod(template=""))[-1].state is READY
 
 
 @pytest.mark.parametrize("its_pod", [pod(), unready("NotReady")], ids=["ready", "unready"])
 def test_patience_counts_from_what_the_agent_says_if_it_does(its_pod: AgentPod) -> None:
     no = report(**SAYS_NO | {"since": NOW - PATIENCE})
-    assert judged(ASKED, no, its_pod)[0] == Verdict(NODE, FAILED, "NotInstalled", "no network configuration yet")
-    unknown = Seen(NODE, report(**SAYS_NO | {"since": None}), its_pod)
-    assert verdict(unknown, ASKED, NOW, NOW).state is REPAIRING
-    assert verdict(unknown, ASKED, LONG_AGO, NOW).state is FAILED
+    assert judged(INSTALL, no, its_pod)[0] == NodeHealth(NODE, FAILED, "NotInstalled", "no network configuration yet")
+    unknown = Observation(NODE, report(**SAYS_NO | {"since": None}), its_pod)
+    assert judge(unknown, INSTALL, NOW, NOW).state is REPAIRING
+    assert judge(unknown, INSTALL, NOW, LONG_AGO).state is FAILED
 
 
 def test_an_agent_that_gives_no_reason_is_said_to_give_none() -> None:
     mute = report(ready=False, reason="", message="")
-    assert judged(ASKED, mute, pod())[0][2:] == ("NotReady", "its agent does not say why")
+    assert judged(INSTALL, mute, pod())[0][2:] == ("NotReady", "its agent does not say why")
 
 
 def test_messages_name_the_pod_whose_log_says_more() -> None:
-    assert POD in judged(ASKED, report(settings=OLD), pod())[0].message
+    assert POD in judged(INSTALL, report(settings=OLD), pod())[0].message
 
 
 NETNS_DIR = missing("netns-dir", "/var/run/netns")
-PULL = Warned("Failed", "Error: ErrImagePull")
+PULL = PodWarning("Failed", "Error: ErrImagePull")
 
 
 @pytest.mark.parametrize(
@@ -206,8 +209,8 @@ PULL = Warned("Failed", "Error: ErrImagePull")
         (unready("Unschedulable", "0/3"), None, "Unschedulable", "is not ready: 0/3; make room on the node: the pod's class"),
     ],
 )  # fmt: skip
-def test_why_a_pod_does_not_run(its_pod: AgentPod, warned: Warned | None, reason: str, said: str) -> None:
-    found = why(its_pod, warned)
+def test_why_a_pod_does_not_run(its_pod: AgentPod, warned: PodWarning | None, reason: str, said: str) -> None:
+    found = explain_pod(its_pod, warned)
     assert found.reason == reason
     assert found.message.startswith(f"the agent's pod {POD} ")
     assert said in found.message
@@ -222,9 +225,9 @@ def test_why_a_pod_does_not_run(its_pod: AgentPod, warned: Warned | None, reason
     ],
 )
 def test_of_a_directory_that_is_missing_it_says_which_value_names_it(
-    reason: str, warned: Warned, value: str, what: str
+    reason: str, warned: PodWarning, value: str, what: str
 ) -> None:
-    found = why(unready(reason), warned)
+    found = explain_pod(unready(reason), warned)
     assert found.reason == "FailedMount"
     assert found.message.startswith(
         f"{value} is not on this node: its container runtime has its {what} elsewhere, or nothing has made it yet. Set "
@@ -234,25 +237,17 @@ def test_of_a_directory_that_is_missing_it_says_which_value_names_it(
 
 def test_what_another_warning_says_of_a_directory_is_not_taken_for_one_that_is_missing() -> None:
     other = missing("cni-bin-dir", "/a/bin")._replace(reason="FailedSync")
-    assert why(unready("ContainerCreating"), other).reason == "FailedSync"
+    assert explain_pod(unready("ContainerCreating"), other).reason == "FailedSync"
 
 
 def test_a_pod_of_which_nothing_is_said_has_a_reason_all_the_same() -> None:
-    assert why(unready(""), None).reason == "NotReady"
+    assert explain_pod(unready(""), None).reason == "NotReady"
 
 
 @pytest.mark.parametrize(
     "reason", ["ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName"]
 )
 def test_of_an_image_it_says_which_values_name_it(reason: str) -> None:
-    found = why(unready(reason, "no such image"), Warned("Failed", "Error: ErrImagePull"))
+    found = explain_pod(unready(reason, "no such image"), PodWarning("Failed", "Error: ErrImagePull"))
     assert found.reason == reason
-    assert found.message.startswith(
-        f"the agent's pod {POD} is not ready: no such image; see whether hub, tag and pullPol"
-    )
-
-
-def test_several_releases_are_named_each_once_and_in_order() -> None:
-    found = {name: report(name, version=version) for name, version in zip("abcd", ("2", "1", "", "2"), strict=True)}
-    assert versions(found) == "1, 2"
-    assert versions({}) == ""
+    assert found.message.startswith(f"the agent's pod {POD} is not ready: no such image; check hub, tag and pullPol")

@@ -1,0 +1,362 @@
+"""Judges a node: the one judge of controller and `install-cni status`, which adds remedies. Pure.
+
+Rules are tried in order, and the first that applies says what is wrong. What changes, starts or is repaired has a minute
+(PATIENCE) before the node counts as failed, or as unknown where nobody reports from it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from installer.kube.names import REDIRECTING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from installer.fleet.objects import AgentPod, Node, Report, Settings
+
+PATIENCE = timedelta(seconds=60)
+AT_ONCE = timedelta(0)
+
+NODE_NOT_READY, NO_AGENT, NO_REPORT = "NodeNotReady", "NoAgent", "NoReport"
+WAITING_FOR_UPDATE, OUTDATED_SETTINGS = "WaitingForUpdate", "OutdatedSettings"
+NOT_READY, NOT_REMOVED, REMOVED = "NotReady", "NotRemoved", "Removed"
+FAILED_MOUNT = "FailedMount"
+
+IMAGE = {"ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName"}
+CRASH = {"Completed", "CrashLoopBackOff", "Error", "OOMKilled"}
+_HOPELESS = (IMAGE | CRASH) - {"Completed"} | {  # the kubelet's reasons that do not pass without somebody's help
+    "CreateContainerConfigError", "CreateContainerError", "RunContainerError",
+}  # fmt: skip
+_OF_NO_POD = {NODE_NOT_READY, NO_AGENT, NO_REPORT, REMOVED}  # reasons that say nothing of the pod that is there now
+_NO_DIRECTORY = re.compile(
+    r'volume "(?P<volume>[^"]+)"\s*: hostPath type check failed: (?P<path>\S+) is not a directory'
+)
+_DIRECTORIES = {"cni-bin-dir": ("cniBinDir", "plugins"), "cni-conf-dir": ("cniConfDir", "network configuration")}
+
+
+class State(Enum):
+    """The state of a node, the worst first."""
+
+    FAILED = "Failed"  # its agent cannot run, or cannot do what is desired
+    UNKNOWN = "Unknown"  # no agent runs there, or none has reported
+    REMOVING = "Removing"  # the plugin is being removed
+    REPAIRING = "Repairing"  # it was ready, and something is being put back
+    UPDATING = "Updating"  # a change has not reached it yet
+    READY = "Ready"  # as desired
+    REMOVED = "Removed"  # the plugin is removed, as desired
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether a node in this state is as desired."""
+        return self in (State.READY, State.REMOVED)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a node in this state needs somebody's help."""
+        return self in (State.FAILED, State.UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Desired:
+    """The desired state of every node.
+
+    Attributes:
+        installed: whether the plugin is installed.
+        settings: the settings in force; None: the chart's.
+        template: the generation of the DaemonSet's pod template; empty: unknown.
+        any_settings: whether any settings will do, as the active control plane is invalid or unknown.
+        since: when this was last changed; None: unknown.
+    """
+
+    installed: bool
+    settings: Settings | None
+    template: str = ""
+    any_settings: bool = False
+    since: datetime | None = None
+
+
+class PodWarning(NamedTuple):
+    """The latest warning Event about a pod."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What is known of a node.
+
+    Attributes:
+        name: the node's name.
+        report: the agent's, or what the controller has written in its place; None: nothing.
+        pod: the agent's; None: there is none.
+        node: the Node; None: unknown.
+        warning: the latest warning about the pod; None: there is none, or nobody has asked.
+        reports_known: whether reports could be read.
+        pods_known: whether pods could be read.
+    """
+
+    name: str
+    report: Report | None
+    pod: AgentPod | None
+    node: Node | None = None
+    warning: PodWarning | None = None
+    reports_known: bool = True
+    pods_known: bool = True
+
+
+class NodeHealth(NamedTuple):
+    """The verdict on a node: reason for programs, message for people."""
+
+    node: str
+    state: State
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """An observation and the desired state, with what the rules ask about them."""
+
+    seen: Observation
+    desired: Desired
+
+    @property
+    def reported(self) -> Report | None:
+        """What an agent has reported: the controller's own words have no state."""
+        return self.seen.report if self.seen.report and self.seen.report.state else None
+
+    @property
+    def node_is_down(self) -> bool:
+        return self.seen.node is not None and not self.seen.node.ready
+
+    @property
+    def has_no_pod(self) -> bool:
+        return self.seen.pod is None and self.seen.pods_known
+
+    @property
+    def has_no_report(self) -> bool:
+        return self.reported is None and self.seen.reports_known
+
+    @property
+    def pod_is_unready(self) -> bool:
+        return self.seen.pod is not None and not self.seen.pod.ready and not self.seen.pod.going
+
+    @property
+    def pod_is_down(self) -> bool:
+        return self.seen.pod is not None and not self.seen.pod.runs
+
+    @property
+    def agent_explains(self) -> bool:
+        """Whether an agent that runs says why it is not ready; Removed was said before it started."""
+        report, pod = self.reported, self.seen.pod
+        return (
+            pod is not None and pod.runs and report is not None and report.ready is False and report.reason != REMOVED
+        )
+
+    @property
+    def is_removed(self) -> bool:
+        return self.reported is not None and self.reported.state == REMOVED
+
+    @property
+    def has_settings(self) -> bool:
+        report = self.reported
+        if report is None or self.desired.any_settings:
+            return report is not None or not self.seen.reports_known
+        return report.settings == self.desired.settings
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the pod is of the current template, as far as that is known."""
+        pod, template = self.seen.pod, self.desired.template
+        return not self.seen.pods_known or (
+            pod is not None and (not (template and pod.template) or pod.template == template)
+        )
+
+    @property
+    def redirects(self) -> bool:
+        report = self.reported
+        return report is None or (report.ready is True and report.state == "Installed")
+
+    @property
+    def soon(self) -> State:
+        """The state while patience lasts."""
+        if not self.desired.installed:
+            return State.REMOVING
+        return State.REPAIRING if self.has_settings and self.is_current and not self.is_removed else State.UPDATING
+
+    @property
+    def changed(self) -> datetime | None:
+        """When something last changed that may take its time, by the objects' own times; None: they do not tell."""
+        node, pod = self.seen.node, self.seen.pod
+        times = [None if self.desired.installed else self.desired.since, pod.changed or pod.created if pod else None]
+        if node:
+            times += [node.created if pod is None else None, None if node.ready else node.changed]
+        return max(filter(None, times), default=None)
+
+
+class _Trouble(NamedTuple):
+    """Why a node is not as desired; while patience lasts it is in the state of `_Case.soon`, unless another is named."""
+
+    reason: str
+    message: str
+    late: State = State.FAILED
+    soon: State | None = None
+    patience: timedelta = PATIENCE
+    since: datetime | None = None
+
+
+class _Rule(NamedTuple):
+    applies: Callable[[_Case], bool]
+    trouble: Callable[[_Case], _Trouble]
+
+
+def judge(seen: Observation, desired: Desired, now: datetime, unhealthy_since: datetime | None = None) -> NodeHealth:
+    """Judge a node.
+
+    Args:
+        seen: what is known of it.
+        desired: its desired state.
+        now: the time.
+        unhealthy_since: since when the caller has seen it unhealthy; None: the caller does not know, and the objects' own times
+            count; where they do not tell, patience is over.
+    """
+    case = _Case(seen, desired)
+    if not desired.installed and (case.is_removed or (case.has_no_report and seen.pod is None)):
+        return NodeHealth(seen.name, State.REMOVED)
+    for rule in _TO_INSTALL if desired.installed else _TO_REMOVE:
+        if rule.applies(case):
+            found = rule.trouble(case)
+            since = found.since or unhealthy_since or case.changed
+            late = since is None or now - since >= found.patience
+            return NodeHealth(seen.name, found.late if late else found.soon or case.soon, found.reason, found.message)
+    return NodeHealth(seen.name, State.READY if desired.installed else State.REMOVING)
+
+
+def explain_pod(pod: AgentPod, warning: PodWarning | None, report: Report | None = None) -> PodWarning:
+    """Say why an agent's pod is not ready, and what to do.
+
+    Args:
+        pod: the agent's.
+        warning: the latest Event about it.
+        report: its node's, which has the controller's words where the Event is not known.
+    """
+    missing = missing_directory(warning)
+    if missing and missing["volume"] in _DIRECTORIES:
+        value, what = _DIRECTORIES[missing["volume"]]
+        return PodWarning(
+            FAILED_MOUNT,
+            f"{value} {missing['path']} is not on this node: its container runtime has its {what} elsewhere, or nothing has "
+            f"made it yet. Set spec.values.cni.{value}, or the chart's platform, to where that is",
+        )
+    if pod.is_mute and warning:
+        return PodWarning(warning.reason, f"the agent's pod {pod.name} does not start: {warning.message}")
+    known = report is not None and report.by_controller and report.ready is False and report.reason not in _OF_NO_POD
+    if known and report and (pod.is_mute or cause(pod.reason) == cause(report.reason)):
+        return PodWarning(report.reason if pod.is_mute else pod.reason, report.message)
+    hint = ""
+    if pod.reason in IMAGE:
+        hint = "; check hub, tag and pullPolicy, and whether the node reaches that registry"
+    elif pod.reason == "CrashLoopBackOff":
+        hint = f"; kubectl logs --previous {pod.name} says why it ends"
+    elif pod.reason == "Unschedulable":
+        hint = "; make room on the node: the pod's class is system-node-critical"
+    return PodWarning(
+        pod.reason or NOT_READY, f"the agent's pod {pod.name} is not ready: {pod.message or pod.reason}{hint}"
+    )
+
+
+def missing_directory(warning: PodWarning | None) -> re.Match[str] | None:
+    """Find the volume and the path of a directory that a pod mounts and the node does not have."""
+    return _NO_DIRECTORY.search(warning.message) if warning and warning.reason == FAILED_MOUNT else None
+
+
+def cause(reason: str) -> str:
+    """Return one reason for all those that the kubelet reports in turns for the same cause."""
+    return next((min(each) for each in (IMAGE, CRASH) if reason in each), reason)
+
+
+def _node_not_ready(case: _Case) -> _Trouble:
+    message, report = "Kubernetes reports this node as not ready", case.seen.report
+    if report and report.message and (report.ready is not True or report.reason != REDIRECTING):
+        message += f"; the node's report may name the cause: {report.message}"
+    return _Trouble(NODE_NOT_READY, message, State.UNKNOWN)
+
+
+def _no_agent(_: _Case) -> _Trouble:
+    message = (
+        "no agent runs on this node: check that the node is up and that DaemonSet istio-cni-node gets a pod onto it"
+    )
+    return _Trouble(NO_AGENT, message, State.UNKNOWN)
+
+
+def _no_agent_to_remove(case: _Case) -> _Trouble:
+    was = "installed" if case.reported and case.reported.state == "Installed" else "not installed"
+    message = f"no agent is there to remove the plugin, last reported as {was}; `install-cni uninstall` on the node removes it"
+    return _Trouble(NO_AGENT, message, State.UNKNOWN)
+
+
+def _agents_words(case: _Case) -> _Trouble:
+    report = case.reported
+    assert report is not None  # noqa: S101 - the rules ask before
+    return _Trouble(report.reason or NOT_READY, report.message or "its agent does not say why", since=report.since)
+
+
+def _pods_words(case: _Case) -> _Trouble:
+    pod, warning = case.seen.pod, case.seen.warning
+    assert pod is not None  # noqa: S101 - likewise
+    reason, message = explain_pod(pod, warning, case.seen.report)
+    # On a new node the primary CNI may be about to make the directory.
+    at_once = reason in _HOPELESS or (case.reported is not None and missing_directory(warning) is not None)
+    return _Trouble(reason, message, patience=AT_ONCE if at_once else PATIENCE)
+
+
+def _no_report(_: _Case) -> _Trouble:
+    return _Trouble(NO_REPORT, "its agent runs and has not reported yet; its log says why", State.UNKNOWN)
+
+
+def _outdated_settings(case: _Case) -> _Trouble:
+    pod = f" (pod {case.seen.pod.name})" if case.seen.pod else ""
+    said = f"its agent has not applied the current settings yet; its log says why{pod}"
+    return _Trouble(OUTDATED_SETTINGS, said, soon=State.UPDATING, since=_desired_since(case))
+
+
+def _removed_before(case: _Case) -> _Trouble:
+    said = "its agent has not installed the plugin again yet"
+    return _Trouble(REMOVED, said, soon=State.UPDATING, since=_desired_since(case))
+
+
+def _desired_since(case: _Case) -> datetime | None:
+    """Return since when an agent could have done what is desired, if that is known."""
+    return max(case.desired.since, case.changed or case.desired.since) if case.desired.since else None
+
+
+_TO_INSTALL = (
+    _Rule(lambda case: case.node_is_down, _node_not_ready),
+    _Rule(lambda case: case.has_no_pod, _no_agent),
+    _Rule(lambda case: case.pod_is_unready and case.agent_explains, _agents_words),
+    _Rule(lambda case: case.pod_is_unready, _pods_words),
+    _Rule(lambda case: case.has_no_report, _no_report),
+    _Rule(lambda case: case.is_removed, _removed_before),
+    _Rule(lambda case: not case.has_settings, _outdated_settings),
+    _Rule(lambda case: not case.redirects, _agents_words),
+    _Rule(
+        lambda case: not case.is_current or (case.seen.pod is not None and case.seen.pod.going),
+        lambda _: _Trouble(WAITING_FOR_UPDATE, "waiting for the rolling update", State.UPDATING, State.UPDATING),
+    ),
+)
+_TO_REMOVE = (
+    _Rule(lambda case: case.node_is_down, _node_not_ready),
+    _Rule(lambda case: case.has_no_pod, _no_agent_to_remove),
+    _Rule(lambda case: case.pod_is_down, _pods_words),
+    _Rule(lambda case: case.has_no_report, _no_report),
+    _Rule(lambda case: case.agent_explains, lambda case: _agents_words(case)._replace(since=None)),
+    _Rule(
+        lambda _: True, lambda _: _Trouble(NOT_REMOVED, "its agent has not removed the plugin yet; its log says why")
+    ),
+)
