@@ -182,7 +182,7 @@ def _installed(fleet: Fleet) -> _Said:
         return _Said(UPDATING, message, "", _Value("False", "Updating", message), carried, _WELL)
     if count[State.REPAIRING]:
         message = f"{of}; something is being put back on {count[State.REPAIRING]}"
-        return _Said(RECONCILING, message, "", _Value("False", "Reconciling", message), carried, _WELL)
+        return _Said(RECONCILING, message, "", _Value("False", "Repairing", message), carried, _WELL)
     if not total:
         of = "the DaemonSet's node selector fits no node"
     return _Said(HEALTHY, of, "", _Value("True", "AllNodesReady", of), carried, _WELL)

@@ -90,7 +90,7 @@ async def test_they_install_obey_report_and_leave_together(stage: Stage, control
 
         (agents["node2"].conf_dir / "10-k8s.conflist").unlink()
         stage.becomes("RECONCILING")
-        assert stage.condition("Ready") == ("False", "Reconciling")
+        assert stage.condition("Ready") == ("False", "Repairing")
         (agents["node2"].conf_dir / "10-k8s.conflist").write_text(PRIMARY)
         stage.becomes("HEALTHY")
 

@@ -21,7 +21,7 @@ NOT_OURS = {
     "Kubernetes' other values": "Apply False Normal OnDelete True Warning",
     "states of a pod": "ContainerCreating Evicted Pending PodInitializing PodScheduled Running UnexpectedAdmissionError",
     "parts of a pod's states": "BackOff ConfigError ContainerError ErrImage Image",
-    "HTTP": "Accept Authorization BearerToken Table",
+    "HTTP": "Accept Authorization BearerToken",
     "types of conditions": "Degraded Ready Reconciled",
     "states of a node, and forms of its entry": "Chained Failed Installed Owned Standalone",
     "headings of `install-cni status`": "Backend Conflist Nodes Rollout Status Uninstall Uninstalling Version",
