@@ -1,9 +1,11 @@
-"""Which files are made from the declarations, and where in them: what others have written there stays."""
+"""Which files are made from the declarations and from the code, and where in them: what others have written there stays."""
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "istio-cni"
 DOCS = ROOT / "docs" / "configuration.md"
+EXAMPLE = ROOT / "docs" / "examples" / "web.yaml"
 
 
 def generate() -> dict[Path, str]:
@@ -31,6 +34,7 @@ def generate() -> dict[Path, str]:
         CHART / "templates" / "configmap.yaml": lambda text: _between("{{- /* generated */}}", text, chart.data()),
         CHART / "crds" / "istiocontrolplane.yaml": _definition,
         DOCS: _tables,
+        EXAMPLE.with_suffix(".svg"): _picture,
     }
     return {path: make(path.read_text()) for path, make in made.items()}
 
@@ -58,6 +62,12 @@ def _definition(text: str) -> str:
 def _tables(text: str) -> str:
     text = _between("<!-- generated: values -->", text, tables.values())
     return _between("<!-- generated: settings -->", text, tables.settings())
+
+
+def _picture(_: str) -> str:
+    """Draw the example's pod as `install-cni explain` does."""
+    command = [sys.executable, "-m", "installer", "explain", f"--file={EXAMPLE}", "--output=svg", "--pod-ip=10.244.1.7"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 def _below(line: str, text: str, made: str) -> str:
