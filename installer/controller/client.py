@@ -14,11 +14,10 @@ from kubernetes import client, config
 
 from installer.config.control_plane import GROUP, PLURAL, VERSION
 from installer.controller.events import LONGEST
-from installer.controller.role_binding import OURS
 from installer.documents import check_file
 from installer.fleet.node_health import PodWarning
 from installer.fleet.objects import agent_pod
-from installer.kube.names import CONTROLLER, DAEMONSET, NODES, NODES_KIND, NODES_VERSION
+from installer.kube.names import CONTROLLER, DAEMONSET, NODES, NODES_KIND, NODES_VERSION, OWN_ROLE_BINDING
 from installer.kube.times import rfc3339
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ class Api:
         self._may_write()
         try:
             self._rbac.delete_namespaced_role_binding(
-                OURS, self._namespace, _preload_content=False, _request_timeout=PATIENCE
+                OWN_ROLE_BINDING, self._namespace, _preload_content=False, _request_timeout=PATIENCE
             )
         except client.ApiException as error:
             if error.status != 404:

@@ -7,14 +7,19 @@ is taken off. All has to be done by the deadline; what is not is named, and left
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from installer.config.active import is_being_deleted
+from installer.controller import pod_template
+from installer.controller.events import Event
 from installer.fleet.node_health import REMOVED
+from installer.kube import times
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime, timedelta
 
+    from installer.controller.plan import Plan, World
     from installer.fleet.objects import AgentPod, Report
 
 FINALIZER = "cni.istio.io/uninstall"
@@ -34,6 +39,51 @@ class Step(NamedTuple):
     move: Move
     names: tuple[str, ...] = ()
     overdue: bool = False
+
+
+class Uninstall(NamedTuple):
+    """What is done about a deleted resource now: park the DaemonSet, release the resource, create Events."""
+
+    park: bool
+    release: bool
+    events: tuple[Event, ...]
+
+
+def uninstall(
+    resource: Mapping[str, Any], world: World, made: Plan, *, deadline: timedelta, refused: bool, now: datetime
+) -> Uninstall:
+    """Decide what is done about a deleted resource.
+
+    Args:
+        resource: the IstioControlPlane.
+        world: what is seen.
+        made: the plan.
+        deadline: how long the uninstall may take.
+        refused: whether the API server has refused to have the DaemonSet parked.
+        now: the time.
+    """
+    deleted = times.read(resource["metadata"]["deletionTimestamp"]) or now
+    is_active, agents = made.is_active(resource), world.daemonset
+    is_ours = agents is not None and pod_template.CHART_VALUES in (agents["metadata"].get("annotations") or {})
+    following = step(
+        deleted=deleted,
+        now=now,
+        deadline=deadline,
+        succeeded=not is_active or any(not is_being_deleted(each) for each in world.resources),
+        unanswered=unanswered(world.nodes, world.reports, world.pods),
+        parked=not is_ours or agents is None or pod_template.is_parked(agents),
+        pods=tuple(sorted(f"{pod.name} on {node}" for node, pod in world.pods.items())) if is_ours else (),
+    )
+    told = []
+    if following.overdue:
+        names = ", ".join(following.names)
+        message = f"not finished within {deadline.total_seconds():g} s, and goes on without: {names}"
+        told.append(Event(warning=True, reason="UninstallDeadlineExceeded", message=message))
+    release = following.move is Move.RELEASE or (refused and now - deleted >= deadline)
+    if release and is_active:
+        message = "removed the plugin from the nodes" + (", except those that were named" if following.names else "")
+        told.append(Event(warning=False, reason="Uninstalled", message=message))
+    return Uninstall(following.move is Move.PARK, release, tuple(told))
 
 
 def unanswered(nodes: Collection[str], reports: Mapping[str, Report], pods: Mapping[str, AgentPod]) -> tuple[str, ...]:

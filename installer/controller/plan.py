@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.config.active import find_active_control_plane, is_being_deleted
 from installer.config.control_plane import ControlPlaneSpec, InvalidControlPlaneError, read_control_plane
-from installer.controller import pod_template
+from installer.controller import pod_template, status
+from installer.controller.events import events
 from installer.controller.status import Fault, Fleet, invalid, superseded
 from installer.fleet.node_health import WAITING_FOR_UPDATE, Desired, Observation, judge
 from installer.fleet.objects import Settings, spec_changed
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from installer.controller.events import Event
     from installer.fleet.node_health import NodeHealth, PodWarning
     from installer.fleet.objects import AgentPod, Node, Report
 
@@ -50,37 +52,49 @@ class Plan:
     """What is to be.
 
     Attributes:
-        counts: the resource that counts; None: there is none.
-        read: what it asks for; None: there is none, or it is wrong.
+        active: the active control plane; None: there is none.
+        spec: its settings; None: there are none, or they are invalid.
         faults: why it cannot be carried out.
-        installed: whether the plugin is to be on nodes.
-        removal: why it is not to be; empty if it is.
+        installed: whether nodes have the plugin.
+        removal: why they do not; empty if they do.
     """
 
-    counts: Mapping[str, Any] | None
-    read: ControlPlaneSpec | None
+    active: Mapping[str, Any] | None
+    spec: ControlPlaneSpec | None
     faults: tuple[Fault, ...]
     installed: bool
     removal: str
 
+    def is_active(self, resource: Mapping[str, Any]) -> bool:
+        """Say whether an IstioControlPlane is the active one."""
+        return self.active is not None and self.active["metadata"]["uid"] == resource["metadata"]["uid"]
+
+
+class StatusChange(NamedTuple):
+    """What is written about an IstioControlPlane: a merge patch of its status, then Events."""
+
+    resource: Mapping[str, Any]
+    patch: dict[str, Any]
+    events: tuple[Event, ...]
+
 
 def plan(world: World, namespace: str) -> Plan:
     """Decide, for a controller in this namespace."""
-    counts = find_active_control_plane(world.resources)
-    if counts is None:
+    active = find_active_control_plane(world.resources)
+    if active is None:
         parked = world.daemonset is None or pod_template.is_parked(world.daemonset)
         return Plan(None, None, (), not parked, "no IstioControlPlane is left" if parked else "")
-    read: ControlPlaneSpec | None = None
+    spec: ControlPlaneSpec | None = None
     faults: list[Fault] = []
     try:
-        read = read_control_plane(counts)
-        faults += _faults(read, world, namespace)
+        spec = read_control_plane(active)
+        faults += _faults(spec, world, namespace)
     except InvalidControlPlaneError as error:
         faults.append(invalid(error.problems))
-    if is_being_deleted(counts):
-        return Plan(counts, read, (), installed=False, removal="the resource is deleted")
-    disabled = read is not None and not read.enabled
-    return Plan(counts, read, tuple(faults), not disabled, "spec.cni.enabled is false" if disabled else "")
+    if is_being_deleted(active):
+        return Plan(active, spec, (), installed=False, removal="the resource is deleted")
+    disabled = spec is not None and not spec.enabled
+    return Plan(active, spec, tuple(faults), not disabled, "spec.cni.enabled is false" if disabled else "")
 
 
 def daemonset(world: World, made: Plan, *, park: bool) -> pod_template.Wish | None:
@@ -100,18 +114,18 @@ def daemonset(world: World, made: Plan, *, park: bool) -> pod_template.Wish | No
     seen = world.daemonset
     if seen is None:
         return None
-    if made.counts is None:
+    if made.active is None:
         wished = pod_template.wish(seen, None, parked=pod_template.is_parked(seen))
         if not pod_template.is_of_a_resource(seen) and not pod_template.owns_more(seen, wished):
             return None
-    elif is_being_deleted(made.counts):
+    elif is_being_deleted(made.active):
         if not park or pod_template.is_parked(seen):
             return None
         wished = pod_template.wish(seen, None, parked=True)  # what the resource asked for may be why it is refused
-    elif made.read is None or made.faults:
+    elif made.spec is None or made.faults:
         return None  # it stays as the last good resource had it
     else:
-        wished = pod_template.wish(seen, made.read, parked=False)
+        wished = pod_template.wish(seen, made.spec, parked=False)
     return None if pod_template.is_fulfilled(seen, wished) else wished
 
 
@@ -172,25 +186,49 @@ def with_agents(world: World, *, besides: Iterable[Mapping[str, str]] = ()) -> s
     return {name for name, node in world.nodes.items() if selection.has_agent(node, world.pods.get(name), taints)}
 
 
+def status_changes(
+    world: World, made: Plan, judged: Fleet, faults: Sequence[Fault], now: datetime
+) -> Iterator[StatusChange]:
+    """Find the IstioControlPlanes whose status changes.
+
+    Args:
+        world: what is seen.
+        made: the plan.
+        judged: the nodes.
+        faults: why the active one could not be carried out, besides what the plan says.
+        now: the time.
+    """
+    for resource in world.resources:
+        is_active, going = made.is_active(resource), is_being_deleted(resource)
+        if going and not is_active:
+            continue
+        before = resource.get("status") or {}
+        own = [*faults_of(resource, made), *(faults if is_active else ())]
+        notes = made.spec.notes if is_active and made.spec else ()
+        written = status.status(resource, judged if is_active else None, own, now, before, notes=notes)
+        if patch := status.patch(written, before):
+            yield StatusChange(resource, patch, tuple(events(before, written, going=going)))
+
+
 def faults_of(resource: Mapping[str, Any], made: Plan) -> Sequence[Fault]:
     """Return why a resource is not carried out; nothing if it is."""
-    if made.counts is None or resource["metadata"]["uid"] == made.counts["metadata"]["uid"]:
+    if made.active is None or made.is_active(resource):
         return made.faults
-    return (superseded(made.counts),)
+    return (superseded(made.active),)
 
 
 def _desired(world: World, made: Plan) -> Desired:
     template = template_generation(world.daemonset) if world.daemonset else ""
-    if made.counts is None:
+    if made.active is None:
         return Desired(made.installed, None, template)
-    metadata = made.counts["metadata"]
+    metadata = made.active["metadata"]
     settings = Settings(metadata["uid"], metadata.get("generation", 1))
     return Desired(
         made.installed,
         settings,
         template,
-        any_settings=made.read is None or bool(made.faults),
-        since=spec_changed(made.counts),
+        any_settings=made.spec is None or bool(made.faults),
+        since=spec_changed(made.active),
     )
 
 

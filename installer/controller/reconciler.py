@@ -14,16 +14,14 @@ from kubernetes.client import ApiException
 
 from installer.config.active import is_being_deleted
 from installer.config.control_plane import GROUP, KIND, VERSION
-from installer.controller import finalizer, node_lifecycle, plan, pod_template, stalled_rollout, status, taints
+from installer.controller import finalizer, node_lifecycle, plan, stalled_rollout, status, taints
 from installer.controller.api_errors import NO_SUCCESS, explain, is_passing
 from installer.controller.event_recorder import Teller
-from installer.controller.events import Event, events
-from installer.controller.role_binding_writer import Binding
+from installer.controller.role_binding import RoleBindingKeeper
 from installer.controller.rollout import Roller
 from installer.controller.watches import Kind
 from installer.fleet import objects
 from installer.fleet.node_health import PATIENCE
-from installer.kube import times
 from installer.kube.backoff import Backoff
 from installer.kube.names import DAEMONSET
 from installer.kube.store import Entry, Store
@@ -79,7 +77,7 @@ class Loop:
         self._unhealthy_since: dict[str, datetime] | None = None  # None: not judged since the start
         self._warnings: dict[str, tuple[datetime, PodWarning | None]] = {}
         self._teller = Teller(api)
-        self._binding = Binding(api, options.namespace)
+        self._role_binding = RoleBindingKeeper(api, options.namespace)
         self._status_due = 0.0
         self._refused: dict[tuple[str, str], datetime] = {}  # what, on which node: until when it is not tried again
         self._roller = Roller(api)
@@ -123,7 +121,7 @@ class Loop:
             cache = self._caches[kind]
             before = cache.versions()
             cache.replace(await asyncio.to_thread(_entries, cache, ask), before)
-        self._binding.forget()
+        self._role_binding.forget()
         self.all_heard.set()
 
     @property
@@ -148,7 +146,7 @@ class Loop:
         await self._ask_for_warnings(now)
         world = self._world()
         made = plan.plan(world, self._options.namespace)
-        faults = [*await self._roll_out(world, made, now), *await self._binding.keep(made)]
+        faults = [*await self._roll_out(world, made, now), *await self._role_binding.keep(made)]
         # Nodes are judged by the DaemonSet as it is now; of a resource that has come meanwhile nothing is planned yet.
         world = replace(self._world(), resources=world.resources)
         judged = await self._pass_by(world, made, self._judge(world, made, now), now)
@@ -171,47 +169,19 @@ class Loop:
 
     async def _roll_out(self, world: World, made: Plan, now: datetime) -> list[status.Fault]:
         park = False
-        for resource in world.resources:
-            if is_being_deleted(resource):
-                park |= await self._remove(resource, world, made, now)
+        for resource in filter(is_being_deleted, world.resources):
+            deadline, refused = self._options.deadline, self._roller.is_refused
+            step = finalizer.uninstall(resource, world, made, deadline=deadline, refused=refused, now=now)
+            park |= step.park
+            for each in step.events:
+                await self._teller.tell(_about(resource), each, now)
+            if step.release:
+                self._removals.release(resource["metadata"]["uid"])
         seen, faults = await self._roller.roll_out(world, made, park=park, clock=asyncio.get_running_loop().time())
         if seen:
             self._caches[Kind.DAEMONSET].observe(seen)
             self._woken.set()
         return faults
-
-    async def _remove(self, resource: Mapping[str, Any], world: World, made: Plan, now: datetime) -> bool:
-        """Go on with the uninstall of a deleted resource; True if the DaemonSet is to be parked now."""
-        metadata = resource["metadata"]
-        counts = made.counts is not None and made.counts["metadata"]["uid"] == metadata["uid"]
-        there = world.daemonset is not None and pod_template.CHART_VALUES in (
-            world.daemonset["metadata"].get("annotations") or {}
-        )
-        deleted = times.read(metadata["deletionTimestamp"]) or now
-        step = finalizer.step(
-            deleted=deleted,
-            now=now,
-            deadline=self._options.deadline,
-            succeeded=not counts or any(not is_being_deleted(each) for each in world.resources),
-            unanswered=finalizer.unanswered(world.nodes, world.reports, world.pods),
-            parked=not there or world.daemonset is None or pod_template.is_parked(world.daemonset),
-            pods=tuple(sorted(f"{pod.name} on {node}" for node, pod in world.pods.items())) if there else (),
-        )
-        if step.overdue:
-            names = ", ".join(step.names)
-            message = f"not finished within {self._options.deadline.total_seconds():g} s, and goes on without: {names}"
-            await self._teller.tell(
-                _about(resource), Event(warning=True, reason="UninstallDeadlineExceeded", message=message), now
-            )
-        given_up = self._roller.is_refused and now - deleted >= self._options.deadline
-        if step.move is finalizer.Move.RELEASE or given_up:
-            if counts:
-                said = "the plugin was taken out of the nodes" + (
-                    ", but for those that were named" if step.names else ""
-                )
-                await self._teller.tell(_about(resource), Event(warning=False, reason="Uninstalled", message=said), now)
-            self._removals.release(metadata["uid"])
-        return step.move is finalizer.Move.PARK
 
     async def _pass_by(self, world: World, made: Plan, judged: status.Fleet, now: datetime) -> status.Fleet:
         """Replace agents that wait for nodes which were not ready before; nobody waits for those, unless that is refused."""
@@ -301,17 +271,7 @@ class Loop:
         if loop.time() < self._status_due:
             loop.call_at(self._status_due, self._woken.set)
             return
-        for resource in world.resources:
-            counts = made.counts is not None and resource["metadata"]["uid"] == made.counts["metadata"]["uid"]
-            if is_being_deleted(resource) and not counts:
-                continue
-            its_faults = [*plan.faults_of(resource, made), *(faults if counts else ())]
-            before = resource.get("status") or {}
-            notes = made.read.notes if counts and made.read else ()
-            written = status.status(resource, judged if counts else None, its_faults, now, before, notes=notes)
-            patch = status.patch(written, before)
-            if not patch:
-                continue
+        for resource, patch, told in plan.status_changes(world, made, judged, faults, now):
             try:
                 seen = await asyncio.to_thread(self._api.write_status, resource, patch)
             except ApiException as error:
@@ -325,13 +285,13 @@ class Loop:
                 continue
             self._metrics.wrote_status()
             self._caches[Kind.RESOURCE].observe(seen)
-            for each in events(before, written, going=is_being_deleted(resource)):
+            for each in told:
                 await self._teller.tell(_about(resource), each, now)
 
     def _judge(self, world: World, made: Plan, now: datetime) -> status.Fleet:
         if self._unhealthy_since is None:
             # What was said to be wrong before we started has had its time.
-            before = ((made.counts or {}).get("status") or {}).get("status") or {}
+            before = ((made.active or {}).get("status") or {}).get("status") or {}
             old = (before.get("cni") or {}).get("status") == status.ERROR
             self._unhealthy_since = dict.fromkeys(world.nodes, now - PATIENCE) if old else {}
         judged = plan.fleet(world, made, self._unhealthy_since, now)

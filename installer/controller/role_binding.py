@@ -1,41 +1,78 @@
-"""The RoleBinding that `psp_cluster_role` asks for, where the chart has made none for that role. Pure.
+"""The RoleBinding that `psp_cluster_role` asks for, where the chart has made none for that role.
 
-The chart's own, CHARTS, is left alone: its roleRef cannot be changed, and helm would fail over one that was.
+The chart's own is left alone: its roleRef cannot be changed, and helm would fail over one that was.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
-from installer.kube.names import CONTROLLER, DAEMONSET
+from kubernetes.client import ApiException
+
+from installer.controller.api_errors import explain, is_passing
+from installer.controller.status import Fault
+from installer.kube.names import CHARTS_ROLE_BINDING, CONTROLLER, DAEMONSET, OWN_ROLE_BINDING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from installer.config.control_plane import ControlPlaneSpec
-
-CHARTS, OURS = "istio-cni-node-psp", "istio-cni-node-psp-resource"
-
-
-def role(wanted: ControlPlaneSpec | None, of_chart: str) -> str:
-    """Return the ClusterRole that a binding of ours is to name; empty: there is to be none.
-
-    Args:
-        wanted: what the governing resource asks for; None: nothing.
-        of_chart: the one that the chart's binding names; empty: there is no such binding.
-    """
-    asked = str(wanted.given.get("psp_cluster_role", "")) if wanted else ""
-    return asked if asked != of_chart else ""
+    from installer.controller.client import Api
+    from installer.controller.plan import Plan
 
 
-def binding(namespace: str, cluster_role: str) -> dict[str, Any]:
-    """Make the RoleBinding."""
+class RoleBindingKeeper:
+    """Keeps our RoleBinding as the active control plane asks for it; it knows the roles of the chart's and of ours."""
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._bound: tuple[str, str] | None = None  # None: not read yet
+
+    def forget(self) -> None:
+        """Read both from the API server again, the next time."""
+        self._bound = None
+
+    async def keep(self, made: Plan) -> list[Fault]:
+        """Create or delete our RoleBinding.
+
+        Returns:
+            Why that was refused; empty if it was not.
+        """
+        if made.active is not None and (made.spec is None or made.faults):
+            return []  # it stays as the last good resource had it
+        role = str(made.spec.given.get("psp_cluster_role", "")) if made.spec else ""
+        if self._bound is None or role not in (*self._bound, ""):
+            self._bound = await self._role_of(CHARTS_ROLE_BINDING), await self._role_of(OWN_ROLE_BINDING)
+        of_chart, ours = self._bound
+        desired = role if role != of_chart else ""
+        if desired == ours:
+            return []
+        try:
+            if ours:
+                await asyncio.to_thread(self._api.unbind)
+                self._bound = of_chart, ""
+            if desired:
+                await asyncio.to_thread(self._api.bind, _role_binding(self._namespace, desired))
+                self._bound = of_chart, desired
+        except ApiException as error:
+            if is_passing(error):
+                raise
+            return [_refused(error, desired or ours)]
+        return []
+
+    async def _role_of(self, name: str) -> str:
+        found = await asyncio.to_thread(self._api.rolebinding, name)
+        return str(found["roleRef"]["name"]) if found else ""
+
+
+def _role_binding(namespace: str, cluster_role: str) -> Mapping[str, Any]:
     api = "rbac.authorization.k8s.io"
     return {
         "apiVersion": f"{api}/v1",
         "kind": "RoleBinding",
         "metadata": {
-            "name": OURS,
+            "name": OWN_ROLE_BINDING,
             "namespace": namespace,
             "labels": {"app.kubernetes.io/name": "istio-cni", "app.kubernetes.io/managed-by": CONTROLLER},
         },
@@ -44,6 +81,11 @@ def binding(namespace: str, cluster_role: str) -> dict[str, Any]:
     }
 
 
-def role_of(manifest: Mapping[str, Any] | None) -> str:
-    """Return the ClusterRole that a RoleBinding names; empty for none."""
-    return str(manifest["roleRef"]["name"]) if manifest else ""
+def _refused(error: ApiException, role: str) -> Fault:
+    if error.status != 403:
+        return Fault("RoleBindingFailed", f"psp_cluster_role: ClusterRole {role}: {explain(error)}")
+    return Fault(
+        "RoleBindingFailed",
+        f"psp_cluster_role: the controller may not bind ClusterRole {role}; helm upgrade --set cni.psp_cluster_role={role} "
+        f"binds it, or --set 'cni.controller.mayBind={{{role}}}' lets the controller",
+    )

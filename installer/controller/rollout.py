@@ -60,7 +60,7 @@ class Roller:
         try:
             wished = plan.daemonset(world, made, park=park)
         except pod_template.RolloutError as error:
-            return None, [Fault("ChartValuesNotFound", str(error))] if made.counts else []
+            return None, [Fault("ChartValuesNotFound", str(error))] if made.active else []
         if wished is None or seen is None:
             return None, self._contested(world, clock)
         # What was applied and is written otherwise, such as 1000m for 1, is not applied for ever.

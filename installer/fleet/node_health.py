@@ -56,6 +56,11 @@ class State(Enum):
         return self in (State.READY, State.REMOVED)
 
     @property
+    def is_changing(self) -> bool:
+        """Whether a node in this state may become healthy by itself."""
+        return not self.is_healthy and not self.is_lost
+
+    @property
     def is_lost(self) -> bool:
         """Whether a node in this state needs somebody's help."""
         return self in (State.FAILED, State.UNKNOWN)

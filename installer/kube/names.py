@@ -13,6 +13,7 @@ DAEMONSET = "istio-cni-node"  # and its ServiceAccount, and whose the fields are
 CONTROLLER = (
     "istio-cni-controller"  # the Deployment and its ServiceAccount, the Lease, and whose the fields are that it writes
 )
+CHARTS_ROLE_BINDING, OWN_ROLE_BINDING = "istio-cni-node-psp", "istio-cni-node-psp-resource"  # of `psp_cluster_role`
 PARKED = {"cni.istio.io/parked": "true"}  # a node selector that no node fits: parked, the DaemonSet has no pods
 
 NODES = ("cni.istio.io", "v1alpha1", "istiocninodes")  # IstioCNINodes: group, version, plural

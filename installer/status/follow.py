@@ -8,7 +8,6 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from installer.fleet.node_health import State
 from installer.kube.backoff import Backoff
 from installer.status.access import ExpiredError, Listed, NotWatchedError, UnreachableError, sources, sources_in
 from installer.status.collect import namespace_of, without_namespace
@@ -115,24 +114,25 @@ class Watching:
         while True:
             self._hear(TICK if ticks and self._is_complete else None, end)
             over = end is not None and time.monotonic() >= end
-            if self._lost and (over or not self._is_complete):
-                raise UnreachableError(next(iter(self._lost.values())))
-            if self._is_complete:
-                found = self._summarize()
-                # An agent that starts has failed when its time is over, also if nothing else happens.
-                ticks = show.ticks or any(
-                    each.state in (State.UPDATING, State.REPAIRING, State.REMOVING) for each in found.nodes
-                )
-                if self._lost:
-                    show.lost(next(iter(self._lost.values())))
-                else:
-                    show.show(found)
-                if until_healthy and not self._lost and found.health is Health.HEALTHY:
-                    return Health.HEALTHY.exit_status
-                if over:
-                    return found.health.exit_status
-            elif over:
-                raise UnreachableError(f"not all was answered within {timeout:g} s")
+            self._check(over=over, timeout=timeout)
+            if not self._is_complete:
+                continue
+            found, lost = self._summarize(), next(iter(self._lost.values()), None)
+            # What takes its time fails when its minute is over, also if nothing else happens.
+            ticks = show.ticks or any(each.state.is_changing for each in found.nodes)
+            if lost is None:
+                show.show(found)
+            else:
+                show.lost(lost)
+            if over or (until_healthy and lost is None and found.health is Health.HEALTHY):
+                return found.health.exit_status
+
+    def _check(self, *, over: bool, timeout: float | None) -> None:
+        """Give up where the API server does not answer at first, or when the time is over."""
+        if self._lost and (over or not self._is_complete):
+            raise UnreachableError(next(iter(self._lost.values())))
+        if over and not self._is_complete:
+            raise UnreachableError(f"saw no complete answer within {timeout:g} s: raise --timeout")
 
     def _hear(self, tick: float | None, end: float | None) -> None:
         """Wait for news, at most until the next tick or the end; then take in what comes close behind."""

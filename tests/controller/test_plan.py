@@ -71,7 +71,7 @@ def planned(seen: World) -> plan.Plan:
 )
 def test_the_oldest_that_stays_counts(resources: list[Mapping[str, Any]], counts: str | None) -> None:
     made = planned(world(*resources))
-    assert (made.counts["metadata"]["name"] if made.counts else None) == counts
+    assert (made.active["metadata"]["name"] if made.active else None) == counts
     for each in resources:
         itself = each["metadata"]["name"] == counts
         reasons = [fault.reason for fault in plan.faults_of(each, made)]
@@ -124,11 +124,11 @@ def test_why_a_resource_cannot_be_carried_out(
     made = planned(world(of, daemonset=seen))
     assert [each.reason for each in made.faults] == [reason for reason, _ in faults]
     assert all(said in each.message for each, (_, said) in zip(made.faults, faults, strict=True))
-    assert (made.read is None) is (of is WRONG)
+    assert (made.spec is None) is (of is WRONG)
 
 
 WITH_GOOD, PARKED_WITH_GOOD = (
-    daemonset(wish(daemonset(), planned(world(GOOD)).read, parked=parked)) for parked in (False, True)
+    daemonset(wish(daemonset(), planned(world(GOOD)).spec, parked=parked)) for parked in (False, True)
 )
 
 

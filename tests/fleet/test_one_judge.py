@@ -92,8 +92,8 @@ def of_controller(found: Answers) -> tuple[str, str] | None:
     now = NOW
     pod_of, node_of = world.pods.get("node-2"), world.nodes["node-2"]
     times = [(pod_of.changed or pod_of.created) if pod_of else node_of.created]
-    if made.counts and not made.installed:
-        times.append(objects.spec_changed(made.counts) or now)
+    if made.active and not made.installed:
+        times.append(objects.spec_changed(made.active) or now)
     seen_since = {"node-2": min(max(times), now)}
     verdicts = plan.fleet(world, made, seen_since, now).verdicts
     return next(((each.state.value, each.reason) for each in verdicts if each.node == "node-2"), None)
