@@ -85,7 +85,11 @@ class World:
 
     def add_daemonset(self, nodes: int, **of_pods: Any) -> None:
         """Add the agents' DaemonSet, whose pods run on so many nodes; or change what is in their spec."""
-        spec = {"containers": [{"name": "install-cni", "image": "install-cni:0.1.0"}]} | of_pods
+        tolerations = [{"operator": "Exists"}]  # as the chart has it: the API server taints each new node
+        spec = {
+            "containers": [{"name": "install-cni", "image": "install-cni:0.1.0"}],
+            "tolerations": tolerations,
+        } | of_pods
         template = {"metadata": {"labels": LABELS}, "spec": spec | {"nodeSelector": {"kubernetes.io/os": "linux"}}}
         metadata = {"name": "istio-cni-node", "namespace": NAMESPACE}
         self.apply(
