@@ -1,14 +1,14 @@
-"""Is a pod redirected? The rows in order; the first that applies decides."""
+"""The verdict on a pod: the rows of the decision table in order; the first that applies decides."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 from plugin.keys import DISABLE_ENVOY, INIT, INJECT, INTERCEPTION_MODE, PROXY, of_the_mesh
 from plugin.parameters import Defaults, redirect
-from plugin.prefilter import NEVER_INJECTED, Pass
-from plugin.values import maybe_boolean
+from plugin.prefilter import NEVER_INJECTED, Pass, excluded
+from plugin.values import InvalidValue, maybe_boolean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,20 +17,44 @@ if TYPE_CHECKING:
     from plugin.redirect import Redirect
     from plugin.values import Address
 
+Verdict: TypeAlias = "Redirect | Pass | InvalidValue"
+"""How a pod is redirected, why it is left alone, or what is wrong with what it asks for: then its ADD fails."""
 
-def decide(pod: Pod, addresses: tuple[Address, ...] | None, defaults: Defaults) -> Redirect | Pass:
-    """Decide about a pod that `plugin.prefilter` does not settle.
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a node's settings say about pods.
+
+    Attributes:
+        excluded: the namespaces whose pods are left alone.
+        defaults: the parameters that a pod does not set.
+    """
+
+    excluded: tuple[str, ...] = ()
+    defaults: Defaults = field(default_factory=Defaults)
+
+
+def verdict(pod: Pod, addresses: tuple[Address, ...] | None, policy: Policy) -> Verdict:
+    """Reach the verdict on a pod.
 
     Args:
         pod: the pod.
         addresses: its addresses, in prevResult's order; None: none can be known yet.
-        defaults: for what it does not say.
+        policy: of this node.
+    """
+    if pod.namespace in policy.excluded:
+        return excluded(pod.namespace)
+    try:
+        return decide(pod, addresses, policy.defaults)
+    except InvalidValue as error:
+        return error.with_traceback(None)  # else who keeps the verdict keeps the pod's texts
 
-    Returns:
-        How to redirect it, or why not to.
+
+def decide(pod: Pod, addresses: tuple[Address, ...] | None, defaults: Defaults) -> Redirect | Pass:
+    """Go through the rows that need the pod itself; arguments as for `verdict`.
 
     Raises:
-        InvalidValue: if a parameter of a pod to redirect does not validate: its ADD fails.
+        InvalidValue: if a parameter of a pod to redirect does not validate.
     """
     proxy = pod.proxy
     inject = pod.labels.get(INJECT, pod.annotations.get(INJECT))  # the label wins
@@ -52,36 +76,33 @@ def decide(pod: Pod, addresses: tuple[Address, ...] | None, defaults: Defaults) 
 
 
 def weigh(
-    pod: Pod, handed_over: Mapping[str, str] | None, addresses: tuple[Address, ...] | None, defaults: Defaults
-) -> tuple[Redirect | Pass, str]:
-    """Decide about a pod of which the runtime may say something else: for the mesh, as a pass needs both to agree.
+    pod: Pod, handed_over: Mapping[str, str] | None, addresses: tuple[Address, ...] | None, policy: Policy
+) -> tuple[Verdict, str]:
+    """Reach the verdict on a pod that the runtime may describe otherwise: a pass needs both descriptions to agree.
 
-    The API server's pod says how it is redirected, as `explain`, repair and the counts go by it as well; it follows an
-    edit, where the runtime's annotations stay those of the sandbox. Where it says pass, the runtime's annotations count.
+    The API server's pod says how it is redirected, as for `explain`, repair and the counts: it follows an edit, whereas the
+    runtime's annotations stay those of the sandbox. Where it says pass, the runtime's annotations count.
 
     Args:
         pod: as the API server has it, by its uid.
         handed_over: its annotations as the runtime hands them over; None if it does not.
-        addresses: as `decide` takes them.
-        defaults: the same.
+        addresses: as for `verdict`.
+        policy: as for `verdict`.
 
     Returns:
-        The decision, and what is contradictory in the evidence for it; empty if nothing is.
-
-    Raises:
-        InvalidValue: as `decide` does.
+        The verdict, and how the two descriptions contradict each other; empty if they do not.
     """
-    verdict = decide(pod, addresses, defaults)
+    found = verdict(pod, addresses, policy)
     if handed_over is None or not (keys := differing(pod, handed_over)):
-        return verdict, ""
+        return found, ""
     which = "the API server's"
-    if isinstance(verdict, Pass):
-        other = decide(replace(pod, annotations=of_the_mesh(handed_over)), addresses, defaults)
+    if isinstance(found, Pass):
+        other = verdict(replace(pod, annotations=of_the_mesh(handed_over)), addresses, policy)
         if isinstance(other, Pass):
-            return verdict, ""
-        verdict, which = other, "the runtime's"
+            return found, ""
+        found, which = other, "the runtime's"
     said = f"the runtime started the pod with other annotations than the API server has: {', '.join(keys)} differ"
-    return verdict, f"{said}. The pod is redirected as {which} say"
+    return found, f"{said}. The pod is redirected as {which} say"
 
 
 def differing(pod: Pod, handed_over: Mapping[str, str]) -> list[str]:

@@ -8,7 +8,7 @@ import logging
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from plugin import netns, wire
 from plugin.apply import ApplyError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from plugin.backend import Capability
-    from plugin.parameters import Defaults
+    from plugin.decision import Policy
     from plugin.pod import Pod, PodSource
     from plugin.redirect import Family, Redirect
     from plugin.values import Address
@@ -88,10 +88,22 @@ class _Done(NamedTuple):
 
 
 class _Decided(NamedTuple):
-    """What is decided of a pod: whether it passes, or the plan of its redirect; and what the evidence contradicts itself in."""
+    """What becomes of a pod: it passes, or the plan of its redirect; and how runtime and API server contradict each other."""
 
-    verdict: Plan | Pass
+    then: Plan | Pass
     mismatch: str = ""
+
+
+class InForce(Protocol):
+    """What is in force on this node, as it is now."""
+
+    @property
+    def policy(self) -> Policy:
+        """What the settings say about pods."""
+
+    @property
+    def capability(self) -> Capability:
+        """What the chosen backend can do; STATUS fails if that is nothing."""
 
 
 class _NobodyWaits(Exception):  # noqa: N818 - no mistake
@@ -107,9 +119,7 @@ class Handler:
         workers: Executor,
         large: Executor,
         *,
-        excluded: Callable[[], tuple[str, ...]],
-        defaults: Callable[[], Defaults],
-        capability: Callable[[], Capability],
+        in_force: InForce,
         observe: Callable[[Outcome], None],
     ) -> None:
         """Wire it.
@@ -118,17 +128,13 @@ class Handler:
             pods: where the node's pods are known from.
             workers: threads that enter a pod's netns; nothing else may run on them.
             large: the same, for what takes many times as long as usual: the others' pods never wait for it.
-            excluded: the namespaces to leave alone, as they are now.
-            defaults: for what pods do not say, as they are now.
-            capability: what this node's backend can do; STATUS fails if that is nothing.
+            in_force: asked at each request.
             observe: told what became of each request.
         """
         self._pods = pods
         self._workers = workers
         self._large = large
-        self._excluded = excluded
-        self._defaults = defaults
-        self._capability = capability
+        self._in_force = in_force
         self._observe = observe
         self._reading = asyncio.Lock()
 
@@ -177,17 +183,17 @@ class Handler:
 
     async def _carry_out(self, request: Request, descriptor: int | None, wanted: Callable[[], bool]) -> _Done:
         if request.command == "STATUS":
-            if why := self._capability().unusable:
+            if why := self._in_force.capability.unusable:
                 raise CniError(Code.NOT_AVAILABLE, f"this node cannot redirect pods: {why}")
             return _Done("pass", None, "this node can redirect pods")
         fd = _pod_netns(descriptor)
-        verdict, mismatch = await self._decide(request, _addresses(request))
-        if isinstance(verdict, Pass):
-            return _Done("pass", verdict.row, verdict.reason)
+        then, mismatch = await self._decide(request, _addresses(request))
+        if isinstance(then, Pass):
+            return _Done("pass", then.row, then.reason)
         if request.command == "CHECK":
-            await self._check(fd, verdict, wanted)
+            await self._check(fd, then, wanted)
             return _Done("redirect", "redirect", "the redirect is in place", mismatch=mismatch)
-        settled = (await self._program(fd, verdict, wanted)).settled
+        settled = (await self._program(fd, then, wanted)).settled
         bypassed = settled.bypassed
         around = (f"{', '.join(map(str, bypassed))} bypasses its sidecar",) if bypassed else ()
         return _Done(
@@ -203,13 +209,13 @@ class Handler:
     async def _program(self, fd: NetnsFd, plan: Plan, wanted: Callable[[], bool]) -> Programmed:
         loop = asyncio.get_running_loop()
         programmed: asyncio.Future[Programmed] = loop.create_future()
-        turn = partial(_if_wanted, wanted, partial(program, fd, plan, self._capability()))
+        turn = partial(_if_wanted, wanted, partial(program, fd, plan, self._in_force.capability))
         self._lane(plan.redirect).submit(_program_and_tell, turn, loop, programmed)
         return await programmed
 
     async def _check(self, fd: NetnsFd, plan: Plan, wanted: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
-        turn = partial(_if_wanted, wanted, partial(check, fd, plan, self._capability()))
+        turn = partial(_if_wanted, wanted, partial(check, fd, plan, self._in_force.capability))
         if difference := await loop.run_in_executor(self._lane(plan.redirect), turn):
             raise CniError(Code.REDIRECT_FAILED, f"the pod's redirect is not as it should be: {difference}")
 
@@ -227,18 +233,25 @@ class Handler:
             return await asyncio.to_thread(work)
 
     async def _decide(self, request: Request, addresses: tuple[Address, ...]) -> _Decided:
-        """Decide, and say what is contradictory in what the runtime and the API server say."""
-        passes = outside_mesh(request.namespace, request.pod, self._excluded(), request.annotations)
+        """Reach the verdict, without the pod where that is enough.
+
+        Raises:
+            CniError: if the pod cannot be had.
+            InvalidValue: if what it asks for does not validate.
+        """
+        policy = self._in_force.policy
+        passes = outside_mesh(request.namespace, request.pod, policy.excluded, request.annotations)
         if passes and not (passes is NEVER_INJECTED and self._is_known_as_injected(request)):
             return _Decided(passes)
         pod, handed_over = await self._find(request), request.annotations
         texts = (*pod.annotations.values(), *of_the_mesh(handed_over or {}).values())
-        defaults = self._defaults()
-        weighing = partial(weigh, pod, handed_over, addresses, defaults)
+        weighing = partial(weigh, pod, handed_over, addresses, policy)
         verdict, mismatch = await self._off_loop(sum(map(len, texts)), weighing)
+        if isinstance(verdict, InvalidValue):
+            raise verdict
         if isinstance(verdict, Pass):
             return _Decided(verdict, mismatch)
-        plan = Plan(verdict, addresses, lambda known: weigh(pod, handed_over, known, defaults)[0], defaults.ipv6)
+        plan = Plan(verdict, addresses, lambda known: weigh(pod, handed_over, known, policy)[0], policy.defaults.ipv6)
         return _Decided(plan, mismatch)
 
     def _is_known_as_injected(self, request: Request) -> bool:

@@ -1,7 +1,7 @@
-"""What the runtime alone tells of a pod: rows 1, 2 and 4 of the decision table, for which the pod itself is not needed.
+"""The rows of the decision table that need no pod, only what the runtime hands over: rows 1, 2 and 4.
 
-The agent saves itself a look-up by them; the client passes such pods on when no agent answers (F3). Light on
-purpose: the client imports this where a full Python would be too slow.
+They save the agent a look-up, and the client passes such pods on when no agent answers (F3). Light on purpose: the client
+imports this where a full Python would be too slow.
 """
 
 from __future__ import annotations
@@ -23,18 +23,24 @@ class Pass(NamedTuple):
 
 
 NOT_KUBERNETES = Pass("not-kubernetes", "not a Kubernetes pod: CNI_ARGS has no K8S_POD_NAMESPACE and K8S_POD_NAME")
+EXCLUDED = "excluded"  # the row of a pod in an excluded namespace
 NEVER_INJECTED = Pass("never-injected", f"never injected: it has no annotation {STATUS}")
 
 
+def excluded(namespace: str) -> Pass:
+    """Say why a pod in an excluded namespace is left alone."""
+    return Pass(EXCLUDED, f"namespace {namespace} is excluded")
+
+
 def outside_mesh(
-    namespace: str, name: str, excluded: Collection[str], annotations: Mapping[str, str] | None
+    namespace: str, name: str, excluding: Collection[str], annotations: Mapping[str, str] | None
 ) -> Pass | None:
-    """Say why a pod is outside the mesh, if that much is certain without the pod.
+    """Say why a pod is outside the mesh, if that is certain without the pod.
 
     Args:
         namespace: `K8S_POD_NAMESPACE`, empty if the runtime did not say.
         name: `K8S_POD_NAME`, empty if the runtime did not say.
-        excluded: the namespaces whose pods are left alone.
+        excluding: the namespaces whose pods are left alone.
         annotations: the pod's, if the runtime hands them over (`io.kubernetes.cri.pod-annotations`); None if not.
 
     Returns:
@@ -42,8 +48,8 @@ def outside_mesh(
     """
     if not namespace or not name:
         return NOT_KUBERNETES
-    if namespace in excluded:
-        return Pass("excluded", f"namespace {namespace} is excluded")
+    if namespace in excluding:
+        return excluded(namespace)
     if annotations is not None and STATUS not in annotations:
         return NEVER_INJECTED
     return None

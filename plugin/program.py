@@ -13,14 +13,15 @@ from plugin.apply import ApplyError
 from plugin.detect import global_addresses
 from plugin.families import in_order, is_due, why
 from plugin.redirect import Family, Feature, Redirect
+from plugin.values import InvalidValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from plugin.backend import Capability
+    from plugin.decision import Verdict
     from plugin.netns import NetnsFd
     from plugin.parameters import Ipv6
-    from plugin.prefilter import Pass
     from plugin.values import Address
 
 
@@ -30,14 +31,25 @@ class Plan(NamedTuple):
     Attributes:
         redirect: decided by `said`.
         said: the addresses that prevResult brings, in its order.
-        decide: decides anew by other addresses; None: none are known.
+        decide: reaches the verdict by other addresses; None: none are known.
         ipv6: the agent's setting.
     """
 
     redirect: Redirect
     said: tuple[Address, ...]
-    decide: Callable[[tuple[Address, ...] | None], Redirect | Pass]
+    decide: Callable[[tuple[Address, ...] | None], Verdict]
     ipv6: Ipv6
+
+    def redirect_by(self, addresses: tuple[Address, ...] | None) -> Redirect:
+        """Return the redirect by other addresses: whether there is one does not depend on them.
+
+        Raises:
+            InvalidValue: if the pod asks for too many rules in the families of these addresses.
+        """
+        verdict = self.decide(addresses)
+        if isinstance(verdict, InvalidValue):
+            raise verdict
+        return verdict if isinstance(verdict, Redirect) else self.redirect
 
 
 class Settled(NamedTuple):
@@ -90,7 +102,7 @@ def settle(fd: NetnsFd, plan: Plan, capability: Capability) -> Settled:
     if Family.V6 not in redirect.families or not is_due(addresses, plan.ipv6):
         addresses = in_order(plan.said, global_addresses(fd))
         if addresses != plan.said:
-            redirect = _decided(plan, addresses)
+            redirect = plan.redirect_by(addresses)
     notes = why(redirect, addresses, plan.ipv6)
     lacks_v6 = capability.missing.get(Feature.IPV6)
     if Family.V6 in redirect.families and lacks_v6 and not is_due(addresses, plan.ipv6):
@@ -99,9 +111,3 @@ def settle(fd: NetnsFd, plan: Plan, capability: Capability) -> Settled:
     if lacking := capability.lacks(redirect):
         raise ApplyError(f"the pod cannot be redirected as it asks for: {lacking}")
     return Settled(redirect, redirect.bypassing(addresses or ()), (notes,))
-
-
-def _decided(plan: Plan, addresses: tuple[Address, ...] | None) -> Redirect:
-    """Decide anew: whether a pod is redirected does not depend on its addresses."""
-    verdict = plan.decide(addresses)
-    return verdict if isinstance(verdict, Redirect) else plan.redirect

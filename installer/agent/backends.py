@@ -1,4 +1,4 @@
-"""The backend of this node: each that may be is tried once, when that is said, and one is chosen (F15, F16)."""
+"""Choosing this node's backend: the agent tries each at its start and when the setting changes, and takes one (F15, F16)."""
 
 from __future__ import annotations
 
@@ -6,39 +6,32 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from plugin.backend import Backend, Capability, choose
+from plugin.backend import Backend, choose
 from plugin.preflight import try_backend
-from plugin.redirect import Feature
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from concurrent.futures import Executor
+
+    from installer.host.in_force import InForce
 
 _log = logging.getLogger(__name__)
 
 
-class Backends:
-    """What was tried, and what is used."""
+async def choose_backend(in_force: InForce, workers: Executor) -> None:
+    """Try the backends, all at once; until that is done, about a tenth of a second, the one before stays in force.
 
-    def __init__(self) -> None:
-        self.tried: Sequence[Capability] = ()
-        self.chosen = Capability(Backend.NFT, {Feature.NAT: "it is not tried yet"})
-
-    async def try_all(self, workers: Executor, wanted: Backend | None) -> None:
-        """Try them, all at once; takes about a tenth of a second, in which the one that was chosen before is used.
-
-        Args:
-            workers: threads that may enter a netns.
-            wanted: the one to use, whatever it lacks; None: the one that lacks least.
-        """
-        loop = asyncio.get_running_loop()
-        candidates = (wanted,) if wanted else tuple(Backend)
-        self.tried = await asyncio.gather(*(loop.run_in_executor(workers, try_backend, each) for each in candidates))
-        self.chosen = choose(self.tried)
-        for each in self.tried:
-            level = logging.INFO if not each.missing or each is not self.chosen else logging.WARNING
-            _log.log(
-                level, "backend", extra={"backend": each.backend.value, "found": str(each), "used": each is self.chosen}
-            )
-        if self.chosen.unusable:
-            _log.error("this node cannot redirect pods", extra={"reason": self.chosen.unusable})
+    Args:
+        in_force: names the only backend to try, whatever it lacks, or none: then the one that lacks least is taken.
+        workers: threads that may enter a netns.
+    """
+    loop, wanted = asyncio.get_running_loop(), in_force.settings.redirect_backend
+    candidates = (wanted,) if wanted else tuple(Backend)
+    tried = await asyncio.gather(*(loop.run_in_executor(workers, try_backend, each) for each in candidates))
+    chosen = choose(tried)
+    in_force.tried, in_force.capability = tried, chosen
+    for each in tried:
+        level = logging.WARNING if each.missing and each is chosen else logging.INFO
+        extra = {"backend": each.backend.value, "found": str(each), "used": each is chosen}
+        _log.log(level, "backend", extra=extra)
+    if chosen.unusable:
+        _log.error("this node cannot redirect pods", extra={"reason": chosen.unusable})

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from installer.agent.node_status import Seen
     from installer.config.settings import Settings
+    from installer.host.in_force import InForce
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Cluster:
     def __init__(
         self,
         settings: Settings,
+        in_force: InForce,
         apply: Callable[[DesiredState], None],
         look: Callable[[], Seen],
     ) -> None:
@@ -42,24 +44,21 @@ class Cluster:
 
         Args:
             settings: the chart's.
+            in_force: told whether it is known what the cluster asks for.
             apply: told what the node is to be like, each time that it changes.
             look: what is to be reported, as it is now.
         """
         self._settings = settings
+        self._in_force = in_force
         self._apply = apply
         self._api = ApiClient(settings.kubeconfig)
         self._control_planes = ControlPlanes(self._api, settings.kubeconfig, self._hear)
         self._events = Events(self._api, settings.node_name)
         planes = self._control_planes
         self._node = NodeResource(settings.node_name, self._api, self._events, look, nodes=lambda: planes.nodes)
-        self.orders = load(settings)
-        self._heard = False
+        self._desired = in_force.desired = load(settings)
+        in_force.is_known = self._has_read = False
         self._handlers: dict[str, str] = {}  # by the name of their RuntimeClass
-
-    @property
-    def known(self) -> bool:
-        """Whether it is known what the resources say, or that there is no such kind."""
-        return self._heard or self._control_planes.undefined
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hear and report until told to stop."""
@@ -76,7 +75,7 @@ class Cluster:
         """Ask until some time whether an agent that is told to stop is to take out what it has installed; empty: it is not."""
         if self._settings.daemonset is None:
             return ""
-        settings = self.orders.settings
+        settings = self._desired.settings
         whose = Whose(self._settings.daemonset, settings.node_name, settings.pod_uid)
         command = cleaning_command(settings.node_name, "", (settings.cni_conf_dir, settings.cni_bin_dir))
         remedy = f"if no agent is to come back to this node, take it out with the agent's image for IMAGE: {command}"
@@ -136,18 +135,21 @@ class Cluster:
 
     def _hear(self) -> None:
         """Take up what the resources say now."""
-        resources, last = self._control_planes.resources, self.orders
-        # Who has heard of none at all does not know that one was deleted: orders that were kept may be of an earlier release.
-        before = last if self._heard or resources else DesiredState(self._settings)
-        self._heard = True
-        self.orders = resolve_desired_state(self._settings, resources, before)
-        if self.orders == last:
+        self._in_force.is_known = True
+        if not self._control_planes.known:
+            return  # there is no such kind
+        resources, last = self._control_planes.resources, self._desired
+        # Without any resource so far, nothing proves that one was deleted: the checkpoint may be of an earlier release.
+        before = last if self._has_read or resources else DesiredState(self._settings)
+        self._has_read = True
+        self._desired = resolve_desired_state(self._settings, resources, before)
+        if self._desired == last:
             return
-        by = self.orders.control_plane
+        by = self._desired.control_plane
         whose = {"namespace": by.namespace, "resource": by.name, "generation": by.generation} if by else {}
-        for each in self.orders.problems:
+        for each in self._desired.problems:
             _log.error("the IstioControlPlane is wrong, what was set before stays", extra=whose | {"reason": str(each)})
-        if replace(self.orders, problems=()) != replace(last, problems=()):
-            _log.warning("applying the IstioControlPlane", extra=whose | {"reason": self.orders.reason})
-            save(self.orders)
-        self._apply(self.orders)
+        if replace(self._desired, problems=()) != replace(last, problems=()):
+            _log.warning("applying the IstioControlPlane", extra=whose | {"reason": self._desired.reason})
+            save(self._desired)
+        self._apply(self._desired)

@@ -32,32 +32,28 @@ class ControlPlanes:
         Args:
             api: lists them.
             kubeconfig: for the watch.
-            on_change: called when they are known, and when what they ask for has changed since.
+            on_change: called when they are known, when what they ask for has changed since, and when there is no such kind.
             list_every: seconds between two lists, and at most as much again by chance.
         """
         selection = Selection(ApiResource(GROUP, VERSION, PLURAL), is_optional=True)
         self._informer = Informer(api, kubeconfig, selection, _trim, self._refresh, list_every=list_every)
         self._on_change = on_change
-        self._known = False
+        self.known = False  # whether they have been observed, so that there is such a kind
         self.resources: list[Mapping[str, Any]] = []  # without their status
         self.nodes = 0  # how many nodes the controller has counted, at most; 0: not known yet
-
-    @property
-    def undefined(self) -> bool:
-        """Whether the API server has said that there is no such kind."""
-        return self._informer.undefined
 
     async def run(self, stop: asyncio.Event) -> None:
         """Observe them until told to stop. Nothing that the API server does or does not do ends it."""
         await self._informer.run(stop)
 
     def _refresh(self) -> None:
-        observed = self._informer.objects.values()
-        self.nodes = max([self.nodes, *(each.nodes for each in observed)])
-        resources = [each.resource for each in observed]
-        if self._known and resources == self.resources:
-            return  # only a status was written
-        self._known, self.resources = True, resources
+        if self._informer.known:
+            observed = self._informer.objects.values()
+            self.nodes = max([self.nodes, *(each.nodes for each in observed)])
+            resources = [each.resource for each in observed]
+            if self.known and resources == self.resources:
+                return  # only a status was written
+            self.known, self.resources = True, resources
         self._on_change()
 
 

@@ -3,7 +3,8 @@
 Counts of events are kept here; the state of the node is asked for at each scrape, so that it cannot be out of date.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import prometheus_client
@@ -11,9 +12,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from installer.agent.backends import Backends
-from installer.fleet.state import NodeState
-from plugin.redirect import Family, Feature
+from installer.host.in_force import InForce
+from plugin.handler import Outcome
+from plugin.redirect import Feature
 
 ADD_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
 
@@ -25,13 +26,15 @@ class PodCounts(NamedTuple):
         known: those of the node that the agent knows.
         redirected: those of them whose netns holds a redirect, whoever wrote it.
         unredirected: those of them that run, should be redirected, and for which no redirect has been seen.
-        unreadable: results of the container runtime that are not understood.
+        unreadable: results of the container runtime that do not parse.
+        outcomes: what became of running pods without a redirect, so far, by the Event's reason.
     """
 
     known: int
     redirected: int = 0
     unredirected: int = 0
     unreadable: int = 0
+    outcomes: Mapping[str, int] = MappingProxyType({})
 
 
 class LineCounts(NamedTuple):
@@ -48,18 +51,16 @@ class Metrics:
         self,
         *,
         version: str,
-        node: Callable[[], NodeState],
+        in_force: InForce,
         pods: Callable[[], PodCounts],
-        backends: Callable[[], Backends],
         log_lines: Callable[[], LineCounts],
     ) -> None:
-        """Wire them.
+        """Prepare.
 
         Args:
             version: of this agent.
-            node: the state of the node's files, now.
+            in_force: knows the state of the node's files, and the backends.
             pods: the numbers of this node's pods, now.
-            backends: what was tried to redirect pods by, and what is used.
             log_lines: the numbers of log lines that were not written, so far.
         """
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -104,53 +105,21 @@ class Metrics:
             buckets=ADD_SECONDS,
             registry=self.registry,
         )
-        self._running = Counter(
-            "istio_cni_running_pods_without_redirect",
-            "Running pods that had no redirect, by what became of them.",
-            ("outcome",),
-            registry=self.registry,
-        )
-        self.registry.register(_Now(version, node, pods, backends, log_lines))
+        self.registry.register(_Now(version, in_force, pods, log_lines))
         prometheus_client.ProcessCollector(registry=self.registry)
 
-    def request(
-        self,
-        command: str,
-        outcome: str,
-        seconds: float,
-        row: str | None = None,
-        *,
-        bypassing: int = 0,
-        mismatch: str = "",
-        families: tuple[Family, ...] = (),
-        ipv6_off: bool = False,
-    ) -> None:
-        """Count one answered request.
-
-        Args:
-            command: of CNI: ADD, CHECK, STATUS.
-            outcome: redirect, pass or error.
-            seconds: from its arrival to its answer.
-            row: the row of the decision table that decided, if one did: one of a few names, never a free text.
-            bypassing: how many of the pod's addresses bypass its sidecar.
-            mismatch: how the runtime and the API server contradict each other about the pod, if they do.
-            families: those that are redirected.
-            ipv6_off: whether IPv6 is off in the pod's netns, though redirected.
-        """
-        self._requests.labels(command, outcome).inc()
-        if command == "ADD":
-            self._seconds.labels(outcome).observe(seconds)
-            self._bypassing.inc(bypassing)
-            self._mismatches.inc(bool(mismatch))
-            self._ipv6_off.inc(ipv6_off)
-            for family in families:
+    def request(self, of: Outcome) -> None:
+        """Count one answered request."""
+        self._requests.labels(of.command, of.outcome).inc()
+        if of.command == "ADD":
+            self._seconds.labels(of.outcome).observe(of.seconds)
+            self._bypassing.inc(of.bypassing)
+            self._mismatches.inc(bool(of.mismatch))
+            self._ipv6_off.inc(of.ipv6_off)
+            for family in of.families:
                 self._families.labels(f"ipv{family.version}").inc()
-            if row is not None:
-                self._decisions.labels(row).inc()
-
-    def running_pod(self, outcome: str) -> None:
-        """Count a running pod that had no redirect: Redirected, Deleted, NotRedirected or RedirectIneffective."""
-        self._running.labels(outcome).inc()
+            if of.row is not None:
+                self._decisions.labels(of.row).inc()
 
 
 class _Now(Collector):
@@ -159,19 +128,17 @@ class _Now(Collector):
     def __init__(
         self,
         version: str,
-        node: Callable[[], NodeState],
+        in_force: InForce,
         pods: Callable[[], PodCounts],
-        backends: Callable[[], Backends],
         log_lines: Callable[[], LineCounts],
     ) -> None:
         self._version = version
-        self._node = node
+        self._in_force = in_force
         self._pods = pods
-        self._backends = backends
         self._log_lines = log_lines
 
     def collect(self) -> Iterator[Metric]:
-        node = self._node()
+        node = self._in_force.state
         yield InfoMetricFamily("istio_cni_build", "The agent's release.", {"version": self._version})
         yield GaugeMetricFamily(
             "istio_cni_installed",
@@ -211,7 +178,15 @@ class _Now(Collector):
             "Results that the container runtime keeps of its CNI plugins and that are not understood.",
             pods.unreadable,
         )
-        yield from _backends(self._backends())
+        running = CounterMetricFamily(
+            "istio_cni_running_pods_without_redirect",
+            "Running pods that had no redirect, by what became of them.",
+            labels=["outcome"],
+        )
+        for outcome, count in pods.outcomes.items():
+            running.add_metric([outcome], count)
+        yield running
+        yield from _backends(self._in_force)
         dropped, suppressed = self._log_lines()
         yield CounterMetricFamily("istio_cni_dropped_log_lines", "Log lines that could not be written.", dropped)
         yield CounterMetricFamily(
@@ -221,15 +196,15 @@ class _Now(Collector):
         )
 
 
-def _backends(backends: Backends) -> Iterator[Metric]:
+def _backends(in_force: InForce) -> Iterator[Metric]:
     used = GaugeMetricFamily(
         "istio_cni_backend", "1 for the backend that redirects this node's pods.", labels=["backend"]
     )
     features = GaugeMetricFamily(
         "istio_cni_backend_feature", "1 if the backend has the feature on this node.", labels=["backend", "feature"]
     )
-    for each in backends.tried:
-        used.add_metric([each.backend.value], each is backends.chosen)
+    for each in in_force.tried:
+        used.add_metric([each.backend.value], each is in_force.capability)
         for feature in Feature:
             features.add_metric([each.backend.value, feature.value], feature not in each.missing and not each.unusable)
     yield used

@@ -178,7 +178,7 @@ class NodeResource:
         has no access. An entry that is taken away while it is read lets pods slip out of the mesh, a plugin file lets none
         start or stop (F6, F7).
         """
-        settings = self._look().orders.settings
+        settings = self._look().desired.settings
         if left := left_behind(self._written, settings):
             where = " and ".join(str(each) for each in left)
             now = f"{settings.cni_conf_dir} and {settings.cni_bin_dir}"

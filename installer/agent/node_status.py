@@ -37,7 +37,7 @@ class Seen:
 
     Attributes:
         version: the agent's release.
-        orders: what the node is to be like.
+        desired: what the node is to be like.
         node: what its files are like.
         tried: what each backend can do.
         chosen: the one that is used.
@@ -50,7 +50,7 @@ class Seen:
     """
 
     version: str
-    orders: DesiredState
+    desired: DesiredState
     node: NodeState
     tried: Sequence[Capability]
     chosen: Capability
@@ -73,7 +73,7 @@ def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
     Returns:
         As charts/istio-cni/crds/istiocninode.yaml describes it.
     """
-    settings, node = seen.orders.settings, seen.node
+    settings, node = seen.desired.settings, seen.node
     state = "Removed" if node.removed else "Installed" if node.installed else "NotInstalled"
     made: dict[str, Any] = {
         "state": state,
@@ -98,8 +98,8 @@ def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
     if seen.tried:
         made["backend"] = _backend(seen.chosen)
         made["preflight"] = [_backend(each) | {"usable": each.unusable is None} for each in seen.tried]
-    if seen.orders.control_plane:
-        made["controlPlane"] = seen.orders.control_plane._asdict()
+    if seen.desired.control_plane:
+        made["controlPlane"] = seen.desired.control_plane._asdict()
     return made
 
 
@@ -124,7 +124,7 @@ def _ready(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
     said = [message for _, message in notes]
     if seen.node.removed:
         stays = [seen.node.stays] if seen.node.stays else []
-        value, reason, said = "False", "Removed", [f"taken out: {seen.orders.reason}", *stays, *said]
+        value, reason, said = "False", "Removed", [f"taken out: {seen.desired.reason}", *stays, *said]
     elif failed:
         value, reason = "False", "Conflict" if seen.node.conflict else _REASONS[failed[0].name]
         said = ["; ".join(str(each.reason) for each in failed), *said]
@@ -139,11 +139,11 @@ def _ready(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
 
 def _notes(seen: Seen) -> Iterator[tuple[str, str]]:
     """Say what is not as it should be, and does not keep the agent from redirecting pods: in a word, and for people."""
-    directory = seen.orders.settings.cni_conf_dir
+    directory = seen.desired.settings.cni_conf_dir
     for name, reason in () if seen.node.removed else seen.node.skipped:
         said = f"{directory / name} is no valid network configuration: {reason}; repair it or take it away"
         yield "InvalidConflist", f"{said}, as containerd takes none at all once it reads it before the others"
-    for each in seen.orders.problems:
+    for each in seen.desired.problems:
         yield INVALID_SETTINGS, f"the IstioControlPlane is wrong and what was set before stays: {each}"
     for pod in seen.unredirected_pods:
         yield "PodsNotRedirected", pod

@@ -1,9 +1,9 @@
-"""Whether an agent that is told to stop is to take out what it has installed, and how long its way out may take (D7).
+"""What an agent does with its installation when it is told to stop, and how long that may take (D7).
 
-Leaving is not uninstalling: a node whose agent is replaced keeps everything. Taking it out needs proof (F36), which is what the
-API server itself says of an object that it names: the DaemonSet is not there, is being deleted, or does not select this Node.
-A refusal, an error or the answer of something in front of the API server proves nothing: then everything stays, pods that may
-be meshed wait for the next agent (D9), and the log says how to clean the node.
+Stopping is not uninstalling: a node whose agent is replaced keeps everything. Taking it out needs proof (F36): the API server
+itself says of the object that it was asked for that the DaemonSet is not there, is being deleted, or does not select this
+Node. A refusal, an error or the answer of something in front of the API server proves nothing: then everything stays, pods
+that may be meshed wait for the next agent (D9), and the log says how to clean the node.
 """
 
 from __future__ import annotations

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from installer.config.active import find_active_control_plane
 from installer.config.desired import DesiredState, resolve_desired_state
 from installer.config.kinds import SettingError
+from installer.config.policy import policy
 from installer.config.settings import DECIDING, Settings, declarations, parse_settings
 from plugin.backend import Backend
-from plugin.parameters import Defaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from plugin.decision import Policy
 
 DEFAULT = "default"
 ENVIRONMENT = "the environment"
@@ -56,9 +58,9 @@ class InForce:
     warnings: tuple[str, ...] = ()
 
     @property
-    def defaults(self) -> Defaults:
-        """What counts where a pod does not say."""
-        return Defaults(self.settings.inbound_ports_default, self.settings.ipv6)
+    def policy(self) -> Policy:
+        """What they say about pods."""
+        return policy(self.settings)
 
     @property
     def backend(self) -> Backend:

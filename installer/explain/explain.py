@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from installer.explain.effective_settings import DEFAULT
 from installer.pods import warnings
-from plugin.decision import decide
+from plugin.decision import verdict
 from plugin.families import in_order
 from plugin.keys import STATUS
 from plugin.parameters import parameters
-from plugin.prefilter import NEVER_INJECTED, Pass, outside_mesh
+from plugin.prefilter import EXCLUDED, NEVER_INJECTED, Pass
 from plugin.redirect import Redirect
 from plugin.values import InvalidValue
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from installer.explain.effective_settings import InForce, Setting
     from installer.pods.manifest import Found
+    from plugin.decision import Verdict
     from plugin.parameters import Parameter
     from plugin.pod import Pod
     from plugin.redirect import Family
@@ -95,26 +96,25 @@ def _explained(found: Found, addresses: tuple[Address, ...], in_force: InForce) 
     by_addresses = "" if addresses else _by_addresses(pod, in_force)
     addresses = _as_known_to_the_add(addresses, in_force)
     named = (pod.namespace, pod.name, found.written.kind)
-    try:
-        verdict = _outside(pod, in_force) or decide(pod, addresses, in_force.defaults)
-    except InvalidValue as error:
-        return Explanation(*named, "error", "invalid", str(error))
-    if isinstance(verdict, Pass):
-        said = [*warnings.of_pass(pod, found.written.manifest, verdict)]
-        if verdict is NEVER_INJECTED and _is_redirected_once_injected(pod, in_force):
+    made = _verdict(pod, addresses, in_force)
+    if isinstance(made, InvalidValue):
+        return Explanation(*named, "error", "invalid", str(made))
+    if isinstance(made, Pass):
+        said = [*warnings.of_pass(pod, found.written.manifest, made)]
+        if made is NEVER_INJECTED and _is_redirected_once_injected(pod, in_force):
             said.append(warnings.of_uninjected(pod, found.written))
-        return Explanation(*named, "pass", verdict.row, verdict.reason, warnings=tuple(said))
+        return Explanation(*named, "pass", made.row, made.reason, warnings=tuple(said))
     return Explanation(
         *named,
         "redirect",
         "redirect",
         "it is a meshed pod",
-        verdict,
-        tuple(parameters(pod, pod.proxy, addresses, in_force.defaults)) if pod.proxy else (),
+        made,
+        tuple(parameters(pod, pod.proxy, addresses, in_force.policy.defaults)) if pod.proxy else (),
         (
             *warnings.of_runtime(pod, found.handler),
-            *warnings.of_redirect(pod, verdict, addresses, knows_families=not by_addresses),
-            *warnings.of_manifest(found.written.manifest, verdict),
+            *warnings.of_redirect(pod, made, addresses, knows_families=not by_addresses),
+            *warnings.of_manifest(found.written.manifest, made),
         ),
         by_addresses=by_addresses,
     )
@@ -127,24 +127,17 @@ def _as_known_to_the_add(addresses: tuple[Address, ...], in_force: InForce) -> t
 
 def _is_redirected_once_injected(pod: Pod, in_force: InForce) -> bool:
     """Whether nothing but the injector's annotation is missing."""
-    try:
-        return isinstance(
-            decide(replace(pod, annotations={**pod.annotations, STATUS: ""}), (), in_force.defaults), Redirect
-        )
-    except InvalidValue:
-        return True
+    injected = replace(pod, annotations={**pod.annotations, STATUS: ""})
+    return not isinstance(verdict(injected, (), in_force.policy), Pass)
 
 
 def _by_addresses(pod: Pod, in_force: InForce) -> str:
     """Say how the families that are redirected depend on the addresses that the pod gets; empty if they do not."""
     found: dict[tuple[Family, ...], list[str]] = {}
     for which, addresses in ADDRESSES.items():
-        try:
-            verdict = decide(pod, _as_known_to_the_add(addresses, in_force), in_force.defaults)
-        except InvalidValue:
-            continue
-        if isinstance(verdict, Redirect):
-            found.setdefault(verdict.families, []).append(which)
+        made = verdict(pod, _as_known_to_the_add(addresses, in_force), in_force.policy)
+        if isinstance(made, Redirect):
+            found.setdefault(made.families, []).append(which)
     if len(found) < 2:
         return ""
     cases = (
@@ -153,13 +146,14 @@ def _by_addresses(pod: Pod, in_force: InForce) -> str:
     return "; ".join(cases)
 
 
-def _outside(pod: Pod, in_force: InForce) -> Pass | None:
-    """Say why the settings leave it alone, if they do, and whose they are."""
+def _verdict(pod: Pod, addresses: tuple[Address, ...], in_force: InForce) -> Verdict:
+    """Reach the verdict; where the settings exclude a namespace, say whose they are."""
     if in_force.out:
         return Pass(warnings.NOT_INSTALLED, f"the plugin is out of the nodes, so nothing is redirected: {in_force.out}")
-    passed = outside_mesh(pod.namespace, pod.name, in_force.settings.exclude_namespaces, None)
-    by = in_force.by.get("exclude_namespaces", DEFAULT)
-    return passed and (passed if by == DEFAULT else passed._replace(reason=f"{passed.reason} by {by}"))
+    made, by = verdict(pod, addresses, in_force.policy), in_force.by.get("exclude_namespaces", DEFAULT)
+    if isinstance(made, Pass) and made.row == EXCLUDED and by != DEFAULT:
+        return made._replace(reason=f"{made.reason} by {by}")
+    return made
 
 
 def status_addresses(manifest: Mapping[str, Any]) -> tuple[Address, ...]:

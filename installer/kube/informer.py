@@ -85,7 +85,7 @@ class Informer(Generic[_T]):
             kubeconfig: for the watch, as `credentials` takes it.
             selection: which objects.
             read: makes what is kept of an object, in the watch's thread as well.
-            on_change: called when all objects are known, and after each change of what is kept.
+            on_change: called when all objects are known, after each change of what is kept, and when there is no such kind.
             list_every: seconds between two lists, and at most as much again by chance.
         """
         self._api = api
@@ -210,8 +210,10 @@ class Informer(Generic[_T]):
         """Keep what is known: that the kind is gone says nothing about the nodes."""
         if self._defined.is_set():
             self._operator.end()
-        self.undefined = True
+        before, self.undefined = self.undefined, True
         self.reason = f"the API server serves no {self._selection.resource.plural}"
+        if not before:
+            self._on_change()
 
     def _note(self, reason: str) -> None:
         if reason != self.reason:

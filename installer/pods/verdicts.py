@@ -1,96 +1,95 @@
-"""What is decided of the node's pods, for counts and Events: once for each pod and setting, beside the event loop.
+"""The verdicts on the node's mesh pods, for Events, counts and repair: each reached once for a pod and policy.
 
-A tenant's annotations may take tens of milliseconds to parse, and a node has a hundred pods whose status changes all the time.
+Beside the event loop: a tenant's annotations may take tens of milliseconds to parse (F37), and a node has a hundred pods whose
+status changes all the time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from installer.aio import wait
-from installer.pods.warnings import early_containers
-from plugin.decision import decide
-from plugin.prefilter import Pass
-from plugin.values import InvalidValue
+from plugin.decision import Policy, verdict
+from plugin.prefilter import EXCLUDED, Pass
+from plugin.redirect import Redirect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-    from plugin.parameters import Defaults
+    from plugin.decision import Verdict
     from plugin.pod import Pod
+    from plugin.values import Address
 
-LOOK_EVERY = 1.0  # seconds between two looks for pods that are new or changed
-
-
-class Verdict(NamedTuple):
-    """What is kept of a decision.
-
-    `uid` is that by which the sidecar's own traffic is known; `early` names the application's init containers that run
-    before the sidecar is up.
-    """
-
-    is_redirected: bool = False
-    uid: int = 0
-    early: tuple[str, ...] = ()
+Key = tuple[str, str, str]  # a pod's namespace, name and uid
 
 
-LEFT_ALONE = Verdict()  # also for what does not validate: it does not start, and the runtime says why
+class Judged(NamedTuple):
+    """A pod, the policy and the verdict on it; `only_excluded`: it would be redirected in a namespace that is not excluded."""
 
-
-class _Made(NamedTuple):
     pod: Pod
-    defaults: Defaults
+    policy: Policy
     verdict: Verdict
-
-
-def judge(pod: Pod, defaults: Defaults) -> Verdict:
-    """Decide about a pod, but for its namespace and addresses."""
-    try:
-        decided = decide(pod, (), defaults)
-    except InvalidValue:
-        return LEFT_ALONE
-    if isinstance(decided, Pass):
-        return LEFT_ALONE
-    return Verdict(is_redirected=True, uid=decided.uid, early=tuple(early_containers(pod, decided)))
+    only_excluded: bool = False
 
 
 class Verdicts:
-    """Those of one node; belongs to one event loop."""
+    """The verdicts on one node's mesh pods; belongs to one event loop."""
 
-    def __init__(self, pods: Iterable[Pod], defaults: Callable[[], Defaults]) -> None:
+    def __init__(self, pods: Iterable[Pod], policy: Callable[[], Policy]) -> None:
         """Prepare.
 
         Args:
             pods: those of the node, now.
-            defaults: for what pods do not say, now.
+            policy: the one in force, now.
         """
         self._pods = pods
-        self._defaults = defaults
-        self._made: dict[str, _Made] = {}  # by uid
-        self.count = 0  # decisions, so far
+        self._policy = policy
+        self._judged: dict[Key, Judged] = {}
+        self._updating = asyncio.Lock()
+        self.count = 0  # verdicts reached, so far
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Judge the pods that come and change until told to stop."""
-        while not stop.is_set():
-            await self.look()
-            await wait(stop, LOOK_EVERY)
+    def __iter__(self) -> Iterator[Judged]:
+        """Go through the mesh pods as of the last update."""
+        return iter(self._judged.values())
 
-    async def look(self) -> None:
-        """Judge those that have not been judged as they are, one at a time, and forget those that are gone."""
-        for pod in self._pods:
-            if not pod.is_injected:
-                continue
-            defaults, known = self._defaults(), self._made.get(pod.uid)
-            if known is None or known.defaults != defaults or not known.pod.is_decided_like(pod):
-                self.count += 1
-                self._made[pod.uid] = _Made(pod, defaults, await asyncio.to_thread(judge, pod, defaults))
-            elif known.pod is not pod:
-                self._made[pod.uid] = known._replace(pod=pod)
-        there = {pod.uid for pod in self._pods if pod.is_injected}
-        self._made = {uid: made for uid, made in self._made.items() if uid in there}
+    async def update(self) -> None:
+        """Judge the pods that are new or have changed, one at a time, and forget those that are gone."""
+        async with self._updating:
+            before, judged = self._judged, {}
+            for pod in self._pods:
+                if pod.is_injected:
+                    key = key_of(pod)
+                    judged[key] = await self._judge(pod, before.get(key))
+            self._judged = judged
 
-    def of(self, pod: Pod) -> Verdict:
-        """Return what was decided of a pod last; of one that has not been judged yet that it is left alone."""
-        made = self._made.get(pod.uid)
-        return made.verdict if made else LEFT_ALONE
+    async def _judge(self, pod: Pod, known: Judged | None) -> Judged:
+        policy = self._policy()
+        if known and known.policy == policy and known.pod.ips == pod.ips and known.pod.is_decided_like(pod):
+            return known if known.pod is pod else known._replace(pod=pod)
+        self.count += 1
+        return await asyncio.to_thread(judge, pod, policy)
+
+
+def judge(pod: Pod, policy: Policy) -> Judged:
+    """Reach the verdict on a pod by the addresses that the API server has of it."""
+    addresses = tuple(addresses_of(pod))
+    found = verdict(pod, addresses, policy)
+    if not isinstance(found, Pass) or found.row != EXCLUDED:
+        return Judged(pod, policy, found)
+    otherwise = verdict(pod, addresses, replace(policy, excluded=()))
+    return Judged(pod, policy, found, only_excluded=isinstance(otherwise, Redirect))
+
+
+def addresses_of(pod: Pod) -> Iterator[Address]:
+    """Read the addresses that the API server has of a pod; skip what is no address."""
+    for text in pod.ips:
+        with suppress(ValueError):
+            yield ipaddress.ip_address(text)
+
+
+def key_of(pod: Pod) -> Key:
+    """Return what tells a pod from every other."""
+    return pod.namespace, pod.name, pod.uid

@@ -237,7 +237,7 @@ def _identity(pod: Pod, redirect: Redirect) -> Iterator[str]:
         )
     for each in pod.containers:
         if each.name != PROXY and (shared := _taken_for_sidecar(each, pod, redirect)):
-            yield f"container {each.name} runs as the sidecar's {shared}: its traffic goes round the sidecar"
+            yield f"container {each.name} runs as the sidecar's {shared}: its traffic bypasses the sidecar"
 
 
 def _taken_for_sidecar(container: Container, pod: Pod, redirect: Redirect) -> str:

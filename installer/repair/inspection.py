@@ -9,7 +9,7 @@ from plugin.apply import ApplyError
 from plugin.detect import global_addresses, redirected
 from plugin.families import in_order
 from plugin.program import Plan, Settled, program
-from plugin.redirect import Family, Redirect
+from plugin.redirect import Family
 from plugin.values import InvalidValue
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def _in_netns(fd: NetnsFd, look: Look, capability: Capability) -> Found:
 def _bypassed(fd: NetnsFd, plan: Plan, held: Collection[Family]) -> str:
     """Say what bypasses the sidecar of a pod whose netns redirects some families, and not all that should be."""
     addresses = in_order(plan.said, global_addresses(fd))
-    verdict = plan.decide(addresses)
-    families = set(verdict.families) - set(held) if isinstance(verdict, Redirect) else ()
+    families = set(plan.redirect_by(addresses).families) - set(held)
     missed = [each for each in addresses or () if any(each.version == family.version for family in families)]
     if not missed:
         return ""

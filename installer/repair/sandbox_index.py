@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections import defaultdict
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from installer.pods.verdicts import addresses_of
 from installer.repair.netns_proof import Known
 from installer.repair.runtime_check import LONGEST_ADD, Setup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from installer.host.cni_cache import Sandbox
     from installer.repair.netns_proof import NetnsFiles
@@ -94,13 +93,6 @@ class SandboxIndex:
         unreadable = self._unreadable()
         why = f"; {len(unreadable)} of its results are not understood, such as {unreadable[0]}" if unreadable else ""
         return f"the runtime keeps no result that names it, and the API server no address of it{why}"
-
-
-def addresses_of(pod: Pod) -> Iterator[Address]:
-    """Read the addresses that the API server has of a pod; what is none is left out."""
-    for text in pod.ips:
-        with suppress(ValueError):
-            yield ipaddress.ip_address(text)
 
 
 def _is_of(sandbox: Sandbox, pod: Pod) -> bool:

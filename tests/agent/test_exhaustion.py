@@ -283,7 +283,7 @@ async def test_a_health_address_that_is_taken_keeps_no_pod_waiting(tmp_path: Pat
             with Netns(tmp_path / "netns") as netns:
                 answer = await agent.add(netns, "shop", "web")
                 assert answer.status == 0, answer.stdout
-            said = "cannot answer about health"
+            said = "cannot listen on the health address"
             assert agent.log.read_text().count(said) == 1
             assert "Address already in use" in agent.log.read_text()
             foreigner.close()
@@ -301,7 +301,7 @@ async def test_a_health_address_that_is_none_of_the_nodes_keeps_no_pod_waiting(t
     options: dict[str, str | Path] = {"pods-from": tmp_path / "pods", "health-address": address}
     with AgentProcess(tmp_path, conf_dir=tmp_path / "conf", bin_dir=tmp_path / "bin", options=options) as agent:
         assert agent.ready().startswith("ready:")
-        until(lambda: "cannot answer about health" in agent.log.read_text(), 10, "it says so")
+        until(lambda: "cannot listen on the health address" in agent.log.read_text(), 10, "it says so")
 
 
 def test_an_agent_that_is_stuck_ends_and_says_where() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from installer.agent.reconciler import Node, NotNowError
+from installer.agent.node import Node
+from installer.agent.repairs import NotNowError
 from installer.config.desired import DesiredState
 from installer.fleet.state import Form
 from installer.host.files import explain

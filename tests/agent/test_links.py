@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.agent.reconciler import Node, NotNowError
+from installer.agent.node import Node
+from installer.agent.repairs import NotNowError
 from installer.cniconfig import conflist
 from installer.config.desired import DesiredState
 from installer.fleet.state import Form

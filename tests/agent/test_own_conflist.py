@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.agent import reconciler
-from installer.agent.reconciler import Node, NotNowError
+from installer.agent import conflist_entry
+from installer.agent.node import Node
+from installer.agent.repairs import NotNowError
 from installer.cniconfig import conflist
 from installer.config.desired import DesiredState
 from installer.config.settings import build_entry
@@ -288,7 +289,7 @@ async def test_our_list_of_a_network_that_is_gone_waits_for_a_while_and_goes(
         await eventually(lambda: b"9000" in (owned.conf / OWNED).read_bytes(), 10, "it follows what came back")
         (owned.conf / "99-loopback.conf").unlink()
         (owned.conf / "20-kick.conf").unlink()
-        monkeypatch.setattr(reconciler, "GONE", 0.3)
+        monkeypatch.setattr(conflist_entry, "GONE", 0.3)
         path.unlink()
         await eventually(lambda: names(owned.conf) == [], 10, "nothing of a dead network")
         await run.until(lambda state: not state.installed)

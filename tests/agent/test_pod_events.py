@@ -8,7 +8,7 @@ import pytest
 
 from installer.agent.pod_events import pod_warnings
 from installer.pods.verdicts import judge
-from plugin.parameters import Defaults
+from plugin.decision import Policy
 from plugin.pod import Pod
 
 pytestmark = pytest.mark.pure
@@ -33,7 +33,7 @@ def told(
         "status": {"initContainerStatuses": ended} if ended is not None else None,
     }
     pod = Pod.from_manifest(manifest)
-    return [each.reason for each in pod_warnings(pod, [excluded], judge(pod, Defaults()))]
+    return [each.reason for each in pod_warnings(judge(pod, Policy(excluded=(excluded,))))]
 
 
 def state(**states: Any) -> list[dict[str, Any]]:

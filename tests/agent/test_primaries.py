@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.agent.reconciler import Node, NotNowError
+from installer.agent.node import Node
+from installer.agent.repairs import NotNowError
 from installer.cniconfig import conflist
 from installer.config.desired import DesiredState
 from installer.host.uninstall import uninstall
@@ -57,7 +58,7 @@ def chain(conf: Path) -> list[str]:
 def test_the_runtime_runs_the_plugin_and_the_uninstall_leaves_what_the_primary_wrote(
     tmp_path: Path, turns: Sequence[Turn], owned: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("installer.agent.reconciler.GONE", 0.0)
+    monkeypatch.setattr("installer.agent.conflist_entry.GONE", 0.0)
     disk = NodeOnDisk.make(tmp_path, istio_owned_cni_config=owned)
     node = Node(lambda: DesiredState(disk.settings), lambda: True)
     written: dict[str, bytes] = {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.agent import reconciler
+from installer.agent import repairs
 from installer.cniconfig import conflist
 from installer.config.settings import build_entry
 from installer.ratelimit.limiter import Limits
@@ -50,5 +50,5 @@ async def lost(node: NodeOnDisk, rounds: int) -> list[str]:
 
 
 async def test_the_last_of_two_contents_is_kept(node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconciler, "REPAIRS", UNPACED)
+    monkeypatch.setattr(repairs, "REPAIRS", UNPACED)
     assert await lost(node, ROUNDS) == []

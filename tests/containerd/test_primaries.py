@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.agent.reconciler import Node as Reconciled
+from installer.agent.node import Node as Reconciled
 from installer.config.desired import DesiredState
 from installer.host.uninstall import uninstall
 from tests.agent.test_primaries import look, take_turn

@@ -136,7 +136,7 @@ WARNINGS: dict[str, tuple[Explanation, str]] = {
         explained(injected=False, says={"excludeOutboundPorts": "22"}),
         "excludeOutboundPorts has no effect, as the pod is left alone",
     ),
-    "round": (explained(addresses=("10.0.0.1", "fd00::1")), "traffic of fd00::1 goes round the sidecar"),
+    "round": (explained(addresses=("10.0.0.1", "fd00::1")), "traffic of fd00::1 bypasses the sidecar"),
     "nothing inbound": (explained(says={"includeInboundPorts": ""}), "nothing inbound is redirected"),
     "root": (explained(APP, ROOT), "istio-proxy runs as root, which counts as uid 1337"),
     "the sidecar's uid": (explained(AS_PROXY, PROXY), "container app runs as the sidecar's uid 1337"),

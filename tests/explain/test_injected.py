@@ -47,7 +47,7 @@ EXPECTED = {
                 "uid": 1337,
                 "mode": Mode.REDIRECT,
             },
-            ("traffic of fd00:244:1::7 goes round the sidecar",),
+            ("traffic of fd00:244:1::7 bypasses the sidecar",),
         )
     },
     "native-sidecar.yaml": {

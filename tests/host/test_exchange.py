@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.agent import reconciler
+from installer.agent import conflist_entry
 from installer.cniconfig import conflist
 from installer.cniconfig.plan import Delete, Write
 from installer.host import conf_dir, exchange
@@ -135,7 +135,7 @@ def test_a_file_that_is_open_for_writing_is_left_alone(tmp_path: Path) -> None:
 async def test_who_holds_it_open_for_long_is_not_waited_for_and_still_has_the_last_word(
     node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconciler, "PATIENCE", 0.3)
+    monkeypatch.setattr(conflist_entry, "PATIENCE", 0.3)
     path = node.conf / "10-primary.conflist"
     with path.open("r+b", buffering=0) as held:
         async with running(node.settings) as run:

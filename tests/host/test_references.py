@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.agent.reconciler import Node
+from installer.agent.node import Node
 from installer.config.desired import DesiredState
 from installer.config.settings import build_entry
 from installer.host.files import Directory

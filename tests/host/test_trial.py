@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.agent.reconciler import Node, UnusableError
+from installer.agent.node import Node, UnusableError
 from installer.config.desired import DesiredState
 from installer.host import trial
 from installer.host.files import Access, Directory

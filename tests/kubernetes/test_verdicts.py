@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.pods.verdicts import Verdicts
+from plugin.decision import Policy
 from plugin.parameters import Defaults, InboundPorts
+from plugin.redirect import Redirect
 from tests.kubernetes.conftest import SOON, Agent, Node
 from tests.support.wait import eventually
 
@@ -27,8 +29,9 @@ NAMES = ("one", "two", "three")
 
 
 def redirected(verdicts: Verdicts, pods: Iterable[Pod]) -> int:
-    """Count those that are decided to be redirected."""
-    return sum(verdicts.of(pod).is_redirected for pod in pods)
+    """Count those that are redirected."""
+    assert [each.pod for each in verdicts] == [*pods]
+    return sum(isinstance(each.verdict, Redirect) for each in verdicts)
 
 
 async def test_each_is_made_once(node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster) -> None:
@@ -39,10 +42,10 @@ async def test_each_is_made_once(node: Node, kubeconfig: Path, agent: Agent, clu
     for name in NAMES:
         node.start_pod(name, most)
     async with agent(node, kubeconfig) as pods:
-        settings = [Defaults()]
-        verdicts = Verdicts(pods, lambda: settings[-1])
+        policies = [Policy()]
+        verdicts = Verdicts(pods, lambda: policies[-1])
         for _ in range(3):
-            await verdicts.look()
+            await verdicts.update()
         assert (verdicts.count, redirected(verdicts, pods)) == (3, 3)
 
         before = {pod.uid: pod for pod in pods}
@@ -50,19 +53,19 @@ async def test_each_is_made_once(node: Node, kubeconfig: Path, agent: Agent, clu
             status = json.dumps({"status": {"phase": "Running"}})
             cluster.kubectl("patch", "pod", name, "--subresource=status", f"--patch={status}")
         await eventually(lambda: all(pod is not before[pod.uid] for pod in pods), SOON, "each is heard of again")
-        await verdicts.look()
+        await verdicts.update()
         assert verdicts.count == 3
 
         node.annotate("one", {"sidecar.istio.io/interceptionMode": "NONE"})
         await eventually(lambda: any(len(pod.annotations) == 4 for pod in pods), SOON, "what has changed is heard of")
-        await verdicts.look()
+        await verdicts.update()
         assert (verdicts.count, redirected(verdicts, pods)) == (4, 2)
 
-        settings.append(Defaults(inbound_ports=InboundPorts.ALL))
-        await verdicts.look()
+        policies.append(Policy(defaults=Defaults(inbound_ports=InboundPorts.ALL)))
+        await verdicts.update()
         assert verdicts.count == 7
 
         node.end_pod("two")
         await eventually(lambda: pods.count == 2, SOON, "its end is heard of")
-        await verdicts.look()
-        assert (verdicts.count, len(verdicts._made)) == (7, 2)
+        await verdicts.update()
+        assert (verdicts.count, len([*verdicts])) == (7, 2)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.support.cluster import Cluster
 
 KUBELET = 30.0  # seconds
-CUT_OFF = "not everything came to its end in time"
+CUT_OFF = "not all parts ended in time"
 LONG = 120.0  # seconds that a busy machine may take for it: the agent's own clock counts, not ours
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180)]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugin.backend import Backend, Capability
+from plugin.decision import Policy
 from plugin.handler import Handler, Outcome
-from plugin.parameters import Defaults
 from plugin.pod import Pod, PodsUnavailable
 from plugin.server import Server
 from tests.support.call import Plugin, frozen, reference
@@ -69,6 +69,7 @@ class Agent:
         self.pods = KnownPods()
         self.pods.add(manifest())
         self.outcomes: list[Outcome] = []
+        self.policy = Policy(excluded=("istio-system",))
         self.capability = Capability(Backend.NFT)
 
     @asynccontextmanager
@@ -79,9 +80,7 @@ class Agent:
                 self.pods,
                 workers,
                 large,
-                excluded=lambda: ("istio-system",),
-                defaults=Defaults,
-                capability=lambda: self.capability,
+                in_force=self,
                 observe=self.outcomes.append,
             )
             server = Server(self.socket, handler)

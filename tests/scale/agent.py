@@ -19,6 +19,7 @@ from installer.agent.node_status import Seen
 from installer.config.desired import DesiredState
 from installer.config.settings import parse_settings
 from installer.fleet.state import Condition, NodeState
+from installer.host.in_force import InForce
 from installer.pods.cluster import NodePods
 from plugin.backend import Backend, Capability
 from tests.scale.connect import Api
@@ -57,12 +58,12 @@ class SimulatedAgent:
         self.name = node
         self._start_within = habits.start_within
         told = parse_settings({"node_name": node, "daemonset": DAEMONSET})
-        self._orders = DesiredState(told)
+        self._in_force = InForce(DesiredState(told))
         self._pods = NodePods(node, None)
         pods = self._pods._informer
         self._pods._api = pods._api = Api(client)
         pods._operator = SimulatedOperator(pods._operator, client)
-        self._cluster = Cluster(told, self._apply, self._look)
+        self._cluster = Cluster(told, self._in_force, self._apply, self._look)
         planes, report = self._cluster._control_planes._informer, self._cluster._node
         self._cluster._api = planes._api = report._api = report._events._api = Api(client, self._written)
         planes._operator = SimulatedOperator(planes._operator, client)
@@ -92,10 +93,10 @@ class SimulatedAgent:
         """How many pods it knows."""
         return self._pods.count
 
-    def _apply(self, orders: DesiredState) -> None:
-        self._orders = orders
-        if orders.control_plane:
-            self.applied.setdefault(orders.control_plane.generation, time.monotonic())
+    def _apply(self, desired: DesiredState) -> None:
+        self._in_force.desired = desired
+        if desired.control_plane:
+            self.applied.setdefault(desired.control_plane.generation, time.monotonic())
 
     def has_started(self, generation: int) -> bool:
         """Whether it knows its pods and has reported that it applies a generation of the resource; look often to know when."""
@@ -106,7 +107,7 @@ class SimulatedAgent:
     def _look(self) -> Seen:
         return Seen(
             version="0.1.0",
-            orders=self._orders,
+            desired=self._in_force.desired,
             node=_WELL,
             tried=_BACKENDS,
             chosen=_BACKENDS[0],

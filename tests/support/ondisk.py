@@ -10,7 +10,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from installer.agent.reconciler import Node, Reconciler
+from installer.agent.node import Node
+from installer.agent.reconciler import Reconciler
 from installer.config.desired import DesiredState
 from installer.config.settings import Settings, build_entry, parse_settings
 

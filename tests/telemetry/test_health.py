@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from installer.agent.backends import Backends
 from installer.agent.metrics import LineCounts, Metrics, PodCounts
+from installer.config.desired import DesiredState
+from installer.config.settings import parse_settings
 from installer.config.value_types import HostPort
 from installer.fleet.state import Condition, NodeState, Repair
+from installer.host.in_force import InForce
 from installer.telemetry.health import Health
+from plugin.handler import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,18 +23,20 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.pure
 
 
+def outcome(command: str, which: str, seconds: float, row: str | None = None) -> Outcome:
+    return Outcome(command, "shop", "web", "0", which, row, "why", 0, seconds)
+
+
 class Agent:
     """What health is told, and where it listens."""
 
     def __init__(self) -> None:
         self.conditions = [Condition("installed", None), Condition("pods", None)]
-        self.node = NodeState()
-        self.backends = Backends()
+        self.in_force = InForce(DesiredState(parse_settings({"node_name": "node1"})))
         self.metrics = Metrics(
             version="1.2.3",
-            node=lambda: self.node,
+            in_force=self.in_force,
             pods=lambda: PodCounts(known=7, unredirected=2),
-            backends=lambda: self.backends,
             log_lines=lambda: LineCounts(2, 3),
         )
         self.health = Health(lambda: self.conditions, self.metrics.registry)
@@ -80,11 +85,11 @@ async def test_readiness_names_a_file_whose_name_is_no_utf8(agent: Agent) -> Non
 
 
 async def test_metrics_tell_what_happened_and_what_is(agent: Agent) -> None:
-    agent.metrics.request("ADD", "redirect", 0.0042, "redirect")
-    agent.metrics.request("ADD", "pass", 0.0007, "excluded namespace")
-    agent.metrics.request("CHECK", "error", 0.002)
+    agent.metrics.request(outcome("ADD", "redirect", 0.0042, "redirect"))
+    agent.metrics.request(outcome("ADD", "pass", 0.0007, "excluded namespace"))
+    agent.metrics.request(outcome("CHECK", "error", 0.002))
     status, before = await agent.get("/metrics")
-    agent.node = NodeState(
+    agent.in_force.state = NodeState(
         installed=True, reason=None, repairs=3, last_repair=Repair(1000.5, "x"), skipped=(("x.conf", "empty"),)
     )
     _, after = await agent.get("/metrics")

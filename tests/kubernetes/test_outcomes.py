@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.agent.notices import MOST, Notices
+from installer.agent.outcomes import MOST, Warnings
 from plugin.handler import Outcome
 from tests.support.agent import AgentProcess
 from tests.support.netns import Netns
@@ -68,10 +68,10 @@ async def test_each_pod_is_named_once_at_the_default_level(
 )
 def test_of_pods_without_end_it_remembers_the_last(caplog: pytest.LogCaptureFixture, change: dict[str, Any]) -> None:
     plain = Outcome("ADD", "shop", "web", "0", "pass", None, "why", 0, 0.0)
-    notices = Notices()
+    warnings = Warnings()
     with caplog.at_level(logging.WARNING):
         for number in [*range(MOST + 100), MOST + 99]:
-            notices.tell(replace(plain, pod_uid=str(number), **change))
-            notices.tell(replace(plain, pod_uid=str(number)))
+            warnings.log(replace(plain, pod_uid=str(number), **change))
+            warnings.log(replace(plain, pod_uid=str(number)))
     assert len(caplog.records) == MOST + 100
-    assert len(notices._said) == MOST
+    assert len(warnings._logged) == MOST

@@ -1,0 +1,189 @@
+"""The plugin's entry in cniConfDir: in the configuration that the runtime takes, in a list of its own, or by itself."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from installer.agent.repairs import NotNowError, Repairs
+from installer.cniconfig import plan
+from installer.cniconfig.meshes import OTHERS, other_meshes
+from installer.config.settings import build_entry
+from installer.fleet.state import Form
+from installer.host import conf_dir
+from installer.host.exchange import BusyError
+from installer.host.files import Directory
+from installer.ratelimit.limiter import REPAIRS, RateLimiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from installer.config.settings import Settings
+
+STANDALONE = "istio-cni.conf"  # where the plugin has a configuration of its own and no other name is set
+PATIENCE = 2.0  # seconds for a program that has a file open for writing: few write longer, and NFS cannot tell
+GONE = 30.0  # seconds for which a list of our own stays without its source, where one is wanted: primaries restart
+
+_log = logging.getLogger(__name__)
+
+
+class Installed(NamedTuple):
+    """The file of cniConfDir that has the entry, and in which form."""
+
+    conflist: str
+    form: Form
+
+
+class ConflistEntry:
+    """Keeps the entry in place. For one thread.
+
+    Attributes:
+        installed: where the entry is, if the last pass found nothing to change; None otherwise.
+        linked: the files of cniConfDir to which symbolic links there lead.
+        meshes: the types of other meshes' plugins in the same chain.
+        skipped: files in cniConfDir that are no valid network configuration, each with the reason.
+    """
+
+    def __init__(self, repairs: Repairs) -> None:
+        self._repairs = repairs
+        self.installed: Installed | None = None
+        self.linked: frozenset[str] = frozenset()
+        self.meshes: tuple[str, ...] = ()
+        self.skipped: tuple[tuple[str, str], ...] = ()
+        self._busy_since: float | None = None  # another program has a file open for writing that is to be changed
+        self._gone_since: float | None = None  # the source of a list of our own is gone
+        self._own: bytes | None = None  # what was written into the list of our own
+        self._following = RateLimiter(REPAIRS)  # of a list of our own after its source
+        self._follow_at: float | None = None
+        self._warned: set[tuple[str, str, int]] = set()
+
+    @property
+    def next_check(self) -> float | None:
+        """When there is something to check though nothing happens until then, on the monotonic clock; None: never."""
+        moments = (self._follow_at, None if self._gone_since is None else self._gone_since + GONE)
+        return min((each for each in moments if each is not None), default=None)
+
+    def keep(self, settings: Settings) -> bool:
+        """Compare cniConfDir with what it should be, and change it.
+
+        Returns:
+            Whether something was changed.
+
+        Raises:
+            NotNowError: if something has to happen before.
+            OutdatedError: if another program has changed a file meanwhile.
+            OSError: if a file could not be read or written.
+        """
+        self.installed = None
+        with Directory(settings.cni_conf_dir, settings.conf_dir_mount) as folder:
+            conf_dir.sweep(folder)
+            listing = conf_dir.listing(folder)
+            links = conf_dir.links(folder, listing)
+            self.linked = frozenset(filter(None, links.values()))
+            try:
+                if not settings.chained:
+                    return self._keep_standalone(settings, folder, listing, links)
+                return self._keep_chained(settings, folder, listing, links)
+            except plan.NameInTheWayError as error:
+                raise NotNowError(f"{folder.path}: {error}") from error
+
+    def _keep_chained(self, settings: Settings, folder: Directory, listing: plan.Listing, links: plan.Links) -> bool:
+        wanted, name = build_entry(settings), settings.cni_conf_file_name
+        choice = plan.choose(listing, name)
+        self._skip(folder, choice.skipped, listing)
+        owned = settings.istio_owned_cni_config_file_name if settings.istio_owned_cni_config else None
+        find = partial(plan.place, listing, name, owned=owned, links=links)
+        waits = self._waits(gone=owned is not None and find(waits=True) != find())
+        to = find(waits=waits)
+        steps = plan.plan(listing, wanted, name, owned=owned, links=links, waits=waits)
+        if to is None:
+            if not steps:
+                raise NotNowError(f"{folder.path}: {choice.reason}")
+            self._carry_out(folder, steps)
+            _log.warning("deleted the plugin's own configuration: its source is gone", extra={"reason": choice.reason})
+            return True
+        if steps:
+            act, path = partial(self._write, folder, steps, to), folder.path / to.name
+            if to.is_own and self._own is not None and listing.get(to.name) == self._own:  # nobody has undone anything
+                return self._follow(act, path, to.source)
+            self._repairs.change(path, act, lambda: plan.undone(listing, to, wanted))
+            return True
+        held = listing[to.name]
+        self._name_meshes(folder.path / to.name, other_meshes(held) if isinstance(held, bytes) else ())
+        self._follow_at = None
+        self._own = held if to.is_own and isinstance(held, bytes) else None
+        self._in_place(to.name, Form.OWNED if to.is_own else Form.CHAINED)
+        return False
+
+    def _keep_standalone(self, settings: Settings, folder: Directory, listing: plan.Listing, links: plan.Links) -> bool:
+        name = settings.cni_conf_file_name or STANDALONE
+        if not name.endswith(plan.SINGLE):
+            raise NotNowError(
+                f"cniConfFileName: saw {name}, expected the name of a .conf or .json, as chained is false: the plugin has a "
+                "configuration of its own"
+            )
+        if steps := plan.plan_standalone(listing, build_entry(settings), name, links):
+            undone = "changes the file, or adds the plugin to others" if name in listing else "deletes the file"
+            self._repairs.change(folder.path / name, lambda: self._carry_out(folder, steps), lambda: undone)
+            return True
+        self._in_place(name, Form.STANDALONE)
+        return False
+
+    def _in_place(self, name: str, form: Form) -> None:
+        self.installed = Installed(name, form)
+        self._busy_since = None
+
+    def _write(self, folder: Directory, steps: Sequence[plan.Step], to: plan.Place) -> None:
+        self._carry_out(folder, steps)
+        for step in steps:
+            if to.is_own and step.name == to.name and isinstance(step, plan.Write):
+                self._own = step.content
+
+    def _carry_out(self, folder: Directory, steps: Sequence[plan.Step]) -> None:
+        """Change cniConfDir; wait for a while for who has a file of it open for writing."""
+        now = time.monotonic()
+        try:
+            conf_dir.carry_out(folder, steps, patient=now < (self._busy_since or now) + PATIENCE)
+        except BusyError:
+            self._busy_since = self._busy_since or now
+            raise
+
+    def _follow(self, act: Callable[[], None], path: Path, source: str) -> bool:
+        """Have a list of our own follow its source, now or when the rate limit allows it."""
+        now = time.monotonic()
+        wait = self._following.wait(now)
+        self._follow_at = now + wait if wait else None
+        if wait:
+            return False
+        act()
+        self._following.done(now)
+        _log.info("updated the plugin's own configuration from its source", extra={"file": str(path), "source": source})
+        return True
+
+    def _waits(self, *, gone: bool) -> bool:
+        """Say whether a list of our own stays without its source: for a while, as primaries delete theirs when they start."""
+        now = time.monotonic()
+        self._gone_since = (self._gone_since or now) if gone else None
+        return self._gone_since is not None and now < self._gone_since + GONE
+
+    def _name_meshes(self, path: Path, found: tuple[str, ...]) -> None:
+        """Log once which other meshes redirect pods of this node as well."""
+        if found and found != self.meshes:
+            names = ", ".join(f"{each} ({OTHERS[each]})" for each in found)
+            _log.warning("another mesh's plugin is in the same chain", extra={"file": str(path), "plugins": names})
+        self.meshes = found
+
+    def _skip(self, folder: Directory, skipped: Mapping[str, str], listing: plan.Listing) -> None:
+        """Warn of each file that no runtime can read, once as long as it stays as it is (F13)."""
+        self.skipped = tuple(skipped.items())
+        seen = set()
+        for name, reason in skipped.items():
+            content = listing[name]
+            seen.add((name, reason, hash(content) if isinstance(content, bytes) else 0))
+        for name, reason, _ in sorted(seen - self._warned):
+            extra = {"file": str(folder.path / name), "reason": reason}
+            _log.warning("skipped: no valid network configuration", extra=extra)
+        self._warned = seen

@@ -1,0 +1,51 @@
+"""Answering on the health address: where another program listens there, the agent serves pods all the same and tries again."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from installer.aio import wait
+from installer.host.files import explain
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from installer.config.value_types import HostPort
+    from installer.telemetry.health import Health
+
+RETRY = 1.0  # seconds
+
+_log = logging.getLogger(__name__)
+
+
+class HealthEndpoint:
+    """The health server on its address; `unavailable` says why nobody can ask, and is empty if anybody can."""
+
+    def __init__(self, health: Health, address: HostPort | None) -> None:
+        self._health = health
+        self._address = address
+        self.unavailable = ""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Listen as soon as that is possible; without an address do nothing."""
+        address = self._address
+        while address and not stop.is_set():
+            try:
+                found = await self._health.start(address)
+            except OSError as error:
+                before, self.unavailable = self.unavailable, explain(error)
+                if self.unavailable != before:
+                    _log.error(
+                        "cannot listen on the health address: probes and scrapes reach another program or none",
+                        extra={"address": f"{address.host}:{address.port}", "reason": self.unavailable},
+                    )
+                await wait(stop, RETRY)
+            else:
+                self.unavailable = ""
+                _log.info("health", extra={"address": f"{found.host}:{found.port}"})
+                return
+
+    async def close(self) -> None:
+        """Stop listening."""
+        await self._health.stop()

@@ -1,0 +1,73 @@
+"""Whether the agent is ready: the conditions that /readyz and the node's status show, and the line that says so."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from installer.fleet.state import Condition
+from installer.terminal.printable import say
+
+if TYPE_CHECKING:
+    from installer.agent.serving import Serving
+    from installer.host.in_force import InForce
+    from installer.pods.source import KnownPods
+    from installer.repair.pod_repair import PodRepair
+
+
+class Readiness:
+    """The readiness of one agent."""
+
+    def __init__(
+        self,
+        in_force: InForce,
+        serving: Serving,
+        pods: KnownPods,
+        pod_repair: PodRepair,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            in_force: what is in force.
+            serving: whether the plugin is answered.
+            pods: the node's.
+            pod_repair: knows whether the runtime loads the plugin's entry.
+        """
+        self._in_force = in_force
+        self._serving = serving
+        self._pods = pods
+        self._pod_repair = pod_repair
+
+    def conditions(self) -> list[Condition]:
+        """Return them as they are now."""
+        capability = self._in_force.capability
+        return [
+            Condition("installed", self._in_force.state.reason, self._in_force.desired.reason),
+            Condition("serving", self._serving.reason),
+            Condition("redirecting", capability.unusable, f"by {capability}"),
+            Condition("pods", None if self._pods.known else self._pods.reason),
+            Condition("runtime", self._pod_repair.runtime),
+        ]
+
+    async def announce(self, told: asyncio.Event) -> None:
+        """Say once on stdout that the agent is ready, unless it is told to stop before."""
+        ready, stop = asyncio.create_task(self._until_ready()), asyncio.create_task(told.wait())
+        done, waiting = await asyncio.wait((ready, stop), return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        if ready in done:
+            self._say()
+
+    async def _until_ready(self) -> None:
+        while any(condition.reason for condition in self.conditions()):  # noqa: ASYNC110 - three parts, four causes
+            await asyncio.sleep(0.02)
+
+    def _say(self) -> None:
+        node, settings = self._in_force.state, self._in_force.settings
+        if node.removed:
+            say(f"ready: nothing is installed, as {self._in_force.desired.reason}")
+            return
+        say(
+            f"ready: {node.conflist} in {settings.cni_conf_dir} has istio-cni, {settings.agent_socket} is served, "
+            f"{self._pods.count} pods of node {settings.node_name} are known"
+        )

@@ -1,0 +1,44 @@
+"""Exiting where a running pod's netns is hidden from this container and the next one would see it (F41)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from installer.aio import wait
+from installer.host.restart import keep_that_it_ends, would_help
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from installer.host.in_force import InForce
+    from installer.repair.pod_repair import PodRepair
+
+CHECK_EVERY = 5.0  # seconds
+
+_log = logging.getLogger(__name__)
+
+
+async def exit_to_see_mounts(in_force: InForce, pod_repair: PodRepair, started: float, told: asyncio.Event) -> None:
+    """Set `told` when a restart of the container would help.
+
+    Args:
+        in_force: without the setting `mounts` nothing is between the node's mounts and this process. While the plugin is not
+            installed the agent stays: more pods would start without their redirect.
+        pod_repair: knows since when a netns is hidden.
+        started: when this agent started, in seconds since 1970.
+        told: ends the agent.
+    """
+    socket, mounts = in_force.settings.agent_socket, in_force.settings.mounts
+    while mounts and not told.is_set():
+        since = pod_repair.hidden_since
+        if (
+            since is not None
+            and in_force.state.installed
+            and would_help(socket, since, started, time.time())
+            and keep_that_it_ends(socket)
+        ):
+            _log.warning("exiting: a running pod needs its redirect, and only a restarted container can see its netns")
+            told.set()
+        await wait(told, CHECK_EVERY)

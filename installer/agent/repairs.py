@@ -1,0 +1,92 @@
+"""Repairs of what others undo: counted, rate-limited, and named as a conflict where another program keeps at it (F9)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from installer.fleet.state import Repair
+from installer.ratelimit.limiter import REPAIRS, RateLimiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+
+class NotNowError(Exception):
+    """The node cannot be made as desired until something else happens; the message says why."""
+
+
+class ConflictError(NotNowError):
+    """Another program keeps undoing the installation: it is repaired in `wait` seconds, not before."""
+
+    def __init__(self, message: str, wait: float) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class Repairs:
+    """The repairs of one node.
+
+    Attributes:
+        was_installed: all was in place, so that a change from now on is a repair.
+        count: repairs, so far.
+        last: the last one; None: never.
+    """
+
+    def __init__(self) -> None:
+        self.was_installed = False
+        self.count = 0
+        self.last: Repair | None = None
+        self._limiter = RateLimiter(REPAIRS)
+        self._conflict = ""
+
+    def change(self, path: Path, act: Callable[[], None], undone: Callable[[], str]) -> None:
+        """Make a change to a file, now or when the rate limit allows it.
+
+        Args:
+            path: the file.
+            act: makes the change.
+            undone: says what others do to the file; asked in a conflict alone.
+
+        Raises:
+            ConflictError: if it has to wait.
+        """
+        now = time.monotonic()
+        if self.was_installed and (wait := self._limiter.wait(now)):
+            self._conflict = self._conflict or (
+                f"{path}: another program keeps undoing the installation: it {undone()}. It is repaired again and again, and "
+                f"pods that start in between bypass the mesh: find out who writes there, such as by auditctl -w {path} -p wa, "
+                "and stop that"
+            )
+            raise ConflictError(self._conflict, wait)
+        act()
+        if self.was_installed:
+            self._limiter.done(now)
+            self.count, self.last = self.count + 1, Repair(time.time(), str(path))
+            _log.warning("repaired: another program had undone the installation", extra={"file": str(path)})
+        else:
+            _log.info("installed", extra={"file": str(path)})
+
+    @property
+    def conflict(self) -> str:
+        """What another program keeps undoing; empty: no conflict.
+
+        From the first repair that had to wait to the end of the cooldown it says the same: what is put in place between two
+        writes of the other is there for a moment, and the runtime has started pods without it.
+        """
+        if not self.cooldown_left:
+            self._conflict = ""
+        return self._conflict
+
+    @property
+    def cooldown_left(self) -> float:
+        """After how many seconds the conflict is over if the other program stops now; 0: it is, or there was none."""
+        return self._limiter.cooldown_left(time.monotonic()) if self._conflict else 0.0
+
+    def end_conflict(self) -> None:
+        """Forget a conflict: nothing is to be installed."""
+        self._conflict = ""

@@ -1,0 +1,127 @@
+"""Serving the plugin: the socket and its lock are taken, kept, and made anew when somebody takes them away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from installer.aio import either, wait
+from installer.host.files import AlreadyRunningError, explain, is_locked, lock
+from installer.host.socket_dir import ForeignDirectoryError, is_deleted, require_own
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from plugin.server import Server
+
+RETRY = 1.0  # seconds between two tries at what this node refuses for now
+NOT_SERVING = "saw its socket or its lock file deleted or replaced, expected its own: it makes them anew"
+
+_log = logging.getLogger(__name__)
+
+
+class Serving:
+    """Serves on one socket; belongs to the event loop in which it is made."""
+
+    def __init__(self, socket: Path, server: Server) -> None:
+        self._socket = socket
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._lock: int | None = None
+        self._is_missing = asyncio.Event()  # the socket or its lock may have been taken away
+        self._has_served, self._not_serving = False, "not started yet"
+
+    @property
+    def reason(self) -> str | None:
+        """Why the plugin is not answered; None if it is."""
+        return None if self.is_serving() else self._not_serving or NOT_SERVING
+
+    def is_serving(self) -> bool:
+        """Whether the plugin is answered, by this agent alone; if not, `run` mends that. From any thread."""
+        if self._is_locked() and self._server.serving:
+            return True
+        self._loop.call_soon_threadsafe(self._is_missing.set)
+        return False
+
+    async def hold_node(self, told: asyncio.Event) -> bool:
+        """Wait until no other agent serves on this socket, as during an upgrade.
+
+        Returns:
+            False if told to stop before.
+
+        Raises:
+            ForeignDirectoryError: if the socket's directory is another program's.
+        """
+        waiting = False
+        while not told.is_set():
+            try:
+                self._take_lock()
+            except (AlreadyRunningError, OSError) as error:
+                if not waiting:
+                    _log.warning("waiting for the node's lock", extra={"reason": _why(error)})
+                waiting = True
+                await wait(told, RETRY)
+            else:
+                return True
+        return False
+
+    async def run(self, stop: asyncio.Event, told: asyncio.Event, on_change: Callable[[], None]) -> None:
+        """Serve until told to stop.
+
+        Args:
+            stop: ends it.
+            told: set where the agent has to end, as only a new container can serve again.
+            on_change: called when it begins or ceases to serve.
+        """
+        while not stop.is_set():
+            self._is_missing.clear()
+            if not self.is_serving():
+                if not self._not_serving:
+                    self._not_serving = NOT_SERVING
+                    _log.error("not serving the plugin", extra={"reason": NOT_SERVING})
+                    on_change()
+                await self._listen(told)
+                on_change()
+            await wait(stop, RETRY)
+            await either(stop, self._is_missing)
+        await self._server.stop()
+
+    def close(self) -> None:
+        """Release the lock."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def _listen(self, told: asyncio.Event) -> None:
+        try:
+            self._take_lock()
+            await self._server.start()
+        except (AlreadyRunningError, ForeignDirectoryError, OSError) as error:
+            reason = _why(error)
+            if reason != self._not_serving:
+                _log.error("cannot serve the plugin", extra={"reason": reason})
+            self._not_serving = reason
+            if is_deleted(self._socket):
+                _log.error("exiting: the directory of agentSocket was deleted from under this container's mount")
+                told.set()
+        else:
+            if self._has_served:
+                _log.warning("serving the plugin again")
+            self._has_served, self._not_serving = True, ""
+
+    def _take_lock(self) -> None:
+        if not self._is_locked():
+            self.close()
+            require_own(self._socket)
+            self._lock = lock(self._socket)
+
+    def _is_locked(self) -> bool:
+        held = self._lock
+        return held is not None and is_locked(held, self._socket)
+
+
+def _why(error: Exception) -> str:
+    return explain(error) if isinstance(error, OSError) else str(error)

@@ -1,0 +1,16 @@
+"""What a node's settings say about pods. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from plugin.decision import Policy
+from plugin.parameters import Defaults
+
+if TYPE_CHECKING:
+    from installer.config.settings import Settings
+
+
+def policy(settings: Settings) -> Policy:
+    """Take from settings what they say about pods."""
+    return Policy(settings.exclude_namespaces, Defaults(settings.inbound_ports_default, settings.ipv6))
