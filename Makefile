@@ -7,12 +7,12 @@ SHELL := /bin/bash
 PYTHON := /usr/bin/python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
-PACKAGES := python3.11 python3.11-venv libpython3.11-dev libexpat1-dev zlib1g-dev gcc libc6-dev make \
+PACKAGES := python3.11 python3.11-venv libpython3.11-dev libexpat1-dev zlib1g-dev gcc libc6-dev make clang-14 libclang-rt-14-dev \
 	containerd runc containernetworking-plugins etcd-server nftables libnftables1 iptables iproute2 procps util-linux openssl \
 	buildah mmdebstrap libseccomp-dev graphviz fonts-dejavu-core
 LIBPYTHON = $(firstword $(wildcard /usr/lib/python3.11/config-3.11-*/libpython3.11.a))
 
-setup: $(VENV)/.installed plugin
+setup: $(VENV)/.installed plugin build/istio-cni-python
 
 $(VENV)/.installed: build/.packages pyproject.toml tests/requirements.txt
 	@echo "setup: the virtual environment $(VENV), from tests/requirements.txt (pinned and hashed)"
@@ -28,13 +28,19 @@ build/.packages: tests/setup-packages Makefile
 
 plugin: build/istio-cni
 
-build/frozen.c: plugin/frozen/freeze.py $(wildcard plugin/*.py) | build/.packages
+build/frozen.c build/constants.h &: plugin/frozen/freeze.py $(wildcard plugin/*.py) | build/.packages
 	@echo "setup: the plugin build/istio-cni, frozen Python in one static file"
-	@$(PYTHON) -B plugin/frozen/freeze.py $@
+	@$(PYTHON) -B plugin/frozen/freeze.py build
 
-build/istio-cni: plugin/frozen/main.c build/frozen.c
+CFLAGS := -O2 -Wall -Wextra -Werror -fstack-protector-strong -D_FORTIFY_SOURCE=2 -Ibuild -isystem /usr/include/python3.11
+build/frozen.o: build/frozen.c
+	@gcc $(CFLAGS) -c -o $@ $<
+
+# The file, and for the tests the same without its accelerator: Python alone.
+build/istio-cni: ACCELERATED := -DACCELERATED
+build/istio-cni build/istio-cni-python: plugin/frozen/main.c plugin/frozen/accelerator.c plugin/frozen/accelerator.h build/constants.h build/frozen.o
 	@test -n "$(LIBPYTHON)" || { echo "make plugin: no libpython3.11.a under /usr/lib/python3.11, expected Debian's libpython3.11-dev (make setup installs it)"; exit 1; }
-	@gcc -O2 -static -s -Wl,--gc-sections -I/usr/include/python3.11 -o $@.new $^ $(LIBPYTHON) -lexpat -lz -lm 2>build/link.log || { cat build/link.log; exit 1; }
+	@gcc $(CFLAGS) $(ACCELERATED) -static -s -Wl,--gc-sections -o $@.new $(filter %.c %.o,$^) $(LIBPYTHON) -lexpat -lz -lm 2>build/link.log || { cat build/link.log; exit 1; }
 	@mv $@.new $@
 
 kube: $(VENV)/.installed
@@ -75,6 +81,7 @@ soak: setup
 	@$(BIN)/python -m tests.soak
 
 fuzz: setup
+	@$(BIN)/python -m tests.fuzz.accelerator
 	@$(BIN)/python -m tests.fuzz --seconds 600
 
 # From what installer/config declares: files of the chart, tables of the docs.

@@ -18,13 +18,31 @@ RETRY = 0.1  # seconds between two tries to reach it
 FIRST_KEY = b'{"agentSocket":"'  # libcni sorts the keys and writes no blanks: the agent's entry begins so
 
 
-def run() -> None:
-    """Answer the runtime's call and end the process, without CPython's finalisation (it would cost 3 ms)."""
-    posix._exit(main(posix.environ))
+class Begun:
+    """What the executable's accelerator has done of a call before it handed over (plugin/frozen/accelerator.c, D13).
+
+    `stdin` is as far as it was read; `agent` a connection on which the whole request was sent at `since`, on
+    time.monotonic's clock, and `received` what came back; -1 and 0 where there is none.
+    """
+
+    def __init__(self, stdin: bytes = b"", received: bytes = b"", agent: int = -1, since: float = 0.0) -> None:
+        self.stdin, self.received, self.agent, self.since = stdin, received, agent, since
 
 
-def main(environment: dict[bytes, bytes]) -> int:
+def run(stdin: bytes = b"", received: bytes = b"", agent: int = -1, since: float = 0.0) -> None:
+    """Answer the runtime's call and end the process, without CPython's finalisation (it would cost 3 ms).
+
+    The arguments are those of `Begun`.
+    """
+    posix._exit(main(posix.environ, Begun(stdin, received, agent, since)))
+
+
+def main(environment: dict[bytes, bytes], begun: Begun) -> int:
     """Answer one call: the result or the error goes to stdout, a line for the journal to stderr (F24).
+
+    Args:
+        environment: the process'.
+        begun: what has been done of it.
 
     Returns:
         The exit status: 0, or 1 with a CNI error on stdout.
@@ -34,12 +52,12 @@ def main(environment: dict[bytes, bytes]) -> int:
         return 0  # the rules go with the netns: these succeed with nobody at home (F6, F26)
     try:
         if command == b"VERSION":
-            return _finish(0, _version(_read_stdin()))
+            return _finish(0, _version(_read_stdin(begun)))
         if command not in (b"ADD", b"CHECK", b"STATUS"):
             return _fail(_unknown(command))
-        stdin = _read_stdin()
+        stdin = _read_stdin(begun)
         netns = None if command == b"STATUS" else _open_netns(environment)
-        return _finish(*_ask(environment, stdin, netns))
+        return _finish(*_ask(environment, stdin, netns, begun))
     except Exception as error:  # noqa: BLE001 - whatever it is, the runtime gets a CNI error
         return _fail(error)
 
@@ -55,8 +73,8 @@ def _version(stdin: bytes) -> bytes:
     return version.info(asked)
 
 
-def _read_stdin() -> bytes:
-    parts, size = [], 0
+def _read_stdin(begun: Begun) -> bytes:
+    parts, size = [begun.stdin], len(begun.stdin)
     while chunk := posix.read(0, 65536):
         parts.append(chunk)
         size += len(chunk)
@@ -86,17 +104,22 @@ def _open_netns(environment: dict[bytes, bytes]) -> int | None:
         ) from error
 
 
-def _ask(environment: dict[bytes, bytes], stdin: bytes, netns: int | None) -> tuple[int, bytes]:
+def _ask(environment: dict[bytes, bytes], stdin: bytes, netns: int | None, begun: Begun) -> tuple[int, bytes]:
     """Have the agent answer; while it is away, look once whether the pod can do without it (D9)."""
     from time import monotonic, sleep
 
     path = _agent_socket(stdin)
     request = wire.frame(wire.REQUEST, wire.join(environment, stdin))
-    deadline = monotonic() + GIVE_UP
+    since = begun.since or monotonic()
+    deadline = since + GIVE_UP
     looked = False
     while True:
         try:
-            return _exchange(path, request, netns, deadline if looked else monotonic() + SILENCE, deadline)
+            silent_until = deadline if looked else since + SILENCE
+            if begun.agent < 0:
+                return _result(_asked(path, request, netns, silent_until), b"", silent_until, deadline)
+            agent, begun.agent = _socket.socket(fileno=begun.agent), -1
+            return _result(agent, begun.received, silent_until, deadline)
         except OSError as error:
             seen = error
         if not looked:
@@ -127,21 +150,17 @@ def _agent_socket(stdin: bytes) -> bytes:
     return fallback.agent_socket(stdin) or AGENT_SOCKET
 
 
-def _exchange(
-    path: bytes, request: bytes, netns: int | None, silent_until: float, deadline: float
-) -> tuple[int, bytes]:
-    """Send the request and wait for its result.
+def _asked(path: bytes, request: bytes, netns: int | None, silent_until: float) -> _socket.socket:
+    """Connect to the agent and send it the request.
 
     Args:
         path: the agent's socket.
         request: the frame to send.
         netns: sent along with the first byte.
         silent_until: when to give up on an agent that has not said a word; on time.monotonic's clock.
-        deadline: when to give up on it whatever it says (F28).
 
     Raises:
-        OSError: if the agent is not there, goes away, or does not answer in time.
-        WireError: if what listens there is no agent of this release or its neighbours.
+        OSError: if the agent is not there, goes away, or does not take the request in time.
     """
     agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
@@ -154,13 +173,27 @@ def _exchange(
         if sent < len(request):
             agent.settimeout(_left(silent_until))
             agent.sendall(request[sent:])
-        received, give_up = b"", silent_until
+    except OSError:
+        agent.close()
+        raise
+    return agent
+
+
+def _result(agent: _socket.socket, received: bytes, give_up: float, deadline: float) -> tuple[int, bytes]:
+    """Wait for the result of a request, and close the connection.
+
+    Args:
+        agent: a connection on which the request was sent.
+        received: what has come back already.
+        give_up: when to give up on an agent that has not said a word; on time.monotonic's clock.
+        deadline: when to give up on it whatever it says (F28).
+
+    Raises:
+        OSError: if the agent goes away or does not answer in time.
+        WireError: if what listens there is no agent of this release or its neighbours.
+    """
+    try:
         while True:
-            agent.settimeout(_left(give_up))
-            chunk = agent.recv(65536)
-            if not chunk:
-                raise ConnectionResetError("the agent went away before it had answered")
-            received += chunk
             while len(received) >= wire.HEAD:
                 kind, length = wire.head(received, wire.LARGEST_REQUEST)
                 if kind != wire.WORKING and (kind != wire.RESULT or not length):
@@ -171,6 +204,11 @@ def _exchange(
                 if kind == wire.RESULT:
                     return received[wire.HEAD], received[wire.HEAD + 1 : end]
                 received = received[end:]
+            agent.settimeout(_left(give_up))
+            chunk = agent.recv(65536)
+            if not chunk:
+                raise ConnectionResetError("the agent went away before it had answered")
+            received += chunk
     finally:
         agent.close()
 

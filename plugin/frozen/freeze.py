@@ -1,4 +1,4 @@
-"""Write the client and all that it may import as C arrays: `python3.11 freeze.py OUT.c`.
+"""Write the client and all that it may import as C arrays, and what the accelerator knows: `python3.11 freeze.py FOLDER`.
 
 Run it with the interpreter whose minor version the library has, as marshalled code is good for one alone. Which
 modules are needed is found by importing every module of the client in a fresh interpreter without site; tests run the
@@ -36,7 +36,7 @@ def needed() -> dict[str, Path]:
     return {name: path for name, path in found.items() if path.suffix == ".py"}
 
 
-def main() -> None:
+def modules() -> str:
     """Write the arrays and the table that CPython's frozen importer reads."""
     arrays, rows = [], []
     for name, path in needed().items():
@@ -44,8 +44,32 @@ def main() -> None:
         array = "module_" + name.replace(".", "_")
         arrays.append(f"static const unsigned char {array}[] = {{{','.join(map(str, code))}}};")
         rows.append(f'    {{"{name}", {array}, {len(code)}, {int(path.name == "__init__.py")}, NULL}},')
-    text = ["#include <Python.h>", *arrays, "const struct _frozen istio_cni_modules[] = {", *rows, "    {0}};", ""]
-    Path(sys.argv[1]).write_text("\n".join(text))
+    return "\n".join(
+        ["#include <Python.h>", *arrays, "const struct _frozen istio_cni_modules[] = {", *rows, "    {0}};", ""]
+    )
 
 
-main()
+def constants() -> str:
+    """Write the client's own constants, and its answers to VERSION, so that the accelerator cannot have others."""
+    sys.path.append(str(ROOT))
+    from plugin import client, version, wire  # noqa: PLC0415 - found from here on
+
+    numbers = {"WIRE_VERSION": wire.VERSION, "SILENCE": client.SILENCE, "GIVE_UP": client.GIVE_UP}
+    numbers |= {name: getattr(wire, name) for name in ("REQUEST", "WORKING", "RESULT", "HEAD")}
+    questions = ("", *(f'{{"cniVersion":"{each}"}}' for each in version.SUPPORTED_VERSIONS))
+    known = {
+        question: version.info(each).decode() for question in questions if (each := version.asked(question.encode()))
+    }
+    answers = [f"    {{{_quoted(question)}, {_quoted(answer)}}}," for question, answer in known.items()]
+    lines = [f"#define {name} {number}" for name, number in numbers.items()]
+    return "\n".join(
+        [*lines, "static const struct { const char *question, *answer; } versions[] = {", *answers, "};", ""]
+    )
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+(Path(sys.argv[1]) / "frozen.c").write_text(modules())
+(Path(sys.argv[1]) / "constants.h").write_text(constants())

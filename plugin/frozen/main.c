@@ -1,11 +1,12 @@
-/* istio-cni as one static executable: CPython's core with frozen modules, nothing of the host.
+/* istio-cni as one static executable: CPython's core with frozen modules, nothing of the host. The usual call needs no Python.
  *
  * Isolated: no site, no search for a standard library, no look at PATH, PYTHON* or the working directory, which would all
  * be read as root. _init_main = 0 stops after the core (no codecs, streams, path), which saves 2 ms of every pod's start; it is
  * provisional API, so the minor version is pinned where this is built, and tests run the file in an empty root.
  */
+#define PY_SSIZE_T_CLEAN
+#include "accelerator.h"
 #include <Python.h>
-#include <marshal.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -25,7 +26,12 @@ static void check(PyStatus status) {
 }
 
 int main(void) {
+    static struct begun begun = {.agent = -1};
     signal(SIGPIPE, SIG_IGN); /* an agent that goes away, or a journal that is closed, is an error to answer, not our end */
+#ifdef ACCELERATED
+    int status = accelerate(environ, &begun);
+    if (status != UNUSUAL) _exit(status);
+#endif
 
     PyPreConfig before;
     PyPreConfig_InitIsolatedConfig(&before);
@@ -50,7 +56,9 @@ int main(void) {
     PySys_SetObject("warnoptions", PyList_New(0)); /* the core leaves it out; `warnings` asks for it on rare paths */
 
     PyObject *client = PyImport_ImportModule("plugin.client");
-    if (client) PyObject_CallMethod(client, "run", NULL); /* ends the process */
+    if (client) /* ends the process */
+        PyObject_CallMethod(client, "run", "y#y#id", begun.stdin_read, (Py_ssize_t)begun.stdin_size, begun.received,
+                            (Py_ssize_t)begun.received_size, begun.agent, begun.since);
     PyErr_Print();
     _exit(1);
 }

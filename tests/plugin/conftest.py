@@ -1,4 +1,4 @@
-"""A served agent in this process, pods as values, and the plugin in both its forms."""
+"""A served agent in this process, pods as values, and the plugin in its three forms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from plugin.decision import Policy
 from plugin.handler import Handler, Outcome
 from plugin.pod import Pod, PodsUnavailable
 from plugin.server import Server
-from tests.support.call import Plugin, frozen, reference
+from tests.support.call import Plugin, frozen, reference, unaccelerated
 from tests.support.netns import Netns
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def agent(tmp_path: Path) -> Agent:
     return Agent(tmp_path / "run" / "agent.sock")
 
 
-@pytest.fixture(params=[reference, frozen], ids=["reference", "frozen"])
+@pytest.fixture(params=[reference, unaccelerated, frozen], ids=lambda made: made.__name__)
 def plugin(request: pytest.FixtureRequest, tmp_path: Path) -> Plugin:
     made: Plugin = request.param(tmp_path)
     return made

@@ -1,4 +1,4 @@
-"""What the container runtime may rely on: the same for `python -m plugin` and for the static file in an empty root."""
+"""What the container runtime may rely on: of `python -m plugin` and the static file alike, with its accelerator or not."""
 
 from __future__ import annotations
 
@@ -252,15 +252,23 @@ async def test_a_pod_of_the_same_name_but_another_uid_is_not_taken_for_it(
     assert (answer.status, answer.json["code"]) == (1, 11)
 
 
+FORMS: dict[str, dict[str, Any]] = {
+    "as libcni": {"separators": (",", ":")},
+    "with blanks": {},
+    "on lines": {"indent": "\t", "separators": (" ,", "\n: ")},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("order", ["as libcni", "reversed"])
-async def test_the_agents_socket_is_found_in_any_order_of_keys(
-    plugin: Plugin, agent: Agent, pod_netns: Netns, order: str
+async def test_the_agents_socket_is_found_in_any_form(
+    plugin: Plugin, agent: Agent, pod_netns: Netns, order: str, form: str
 ) -> None:
     stdin = config(plugin, agent)
     posing = {"io.kubernetes.cri.pod-annotations": STATUS | {"agentSocket": "/evil.sock"}}
     stdin["runtimeConfig"] = posing
     keys = sorted(stdin, reverse=order == "reversed")
-    data = json.dumps({key: stdin[key] for key in keys}, separators=(",", ":")).encode()
+    data = json.dumps({key: stdin[key] for key in keys}, **FORMS[form]).encode()
     async with agent.serving():
         answer = await plugin(calls(plugin, agent, pod_netns.path), data)
     assert answer.status == 0, answer.stdout
@@ -418,6 +426,100 @@ async def test_an_agent_that_goes_away_in_the_middle_of_a_request_ends_no_call(p
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
     assert (answer.status, answer.json) == (0, large["prevResult"]), answer.stderr
+
+
+@pytest.mark.parametrize("size", [1 << 16, 300_000])
+async def test_a_large_configuration_and_its_large_result_arrive(
+    plugin: Plugin, agent: Agent, pod_netns: Netns, size: int
+) -> None:
+    prev = {
+        "cniVersion": "1.0.0",
+        "ips": [{"address": "10.1.2.3/24"}],
+        "dns": {"search": ["x" * 1000] * (size // 1000)},
+    }
+    async with agent.serving():
+        answer = await plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent, prevResult=prev))
+    assert (answer.status, answer.json) == (0, prev)
+    assert "15006" in rules(pod_netns)
+
+
+async def test_a_configuration_that_comes_in_pieces_is_read_to_its_end(
+    plugin: Plugin, agent: Agent, pod_netns: Netns
+) -> None:
+    data = json.dumps(config(plugin, agent)).encode()
+    async with agent.serving():
+        process = await asyncio.create_subprocess_exec(
+            *plugin.command,
+            env=calls(plugin, agent, pod_netns.path),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdin
+        for begin in range(0, len(data), 40):
+            process.stdin.write(data[begin : begin + 40])
+            await process.stdin.drain()
+            await asyncio.sleep(0.01)
+        process.stdin.close()
+        stdout, _ = await process.communicate()
+    assert (process.returncode, json.loads(stdout)) == (0, config(plugin, agent)["prevResult"])
+
+
+async def test_many_variables_are_no_reason_to_fail(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
+    more = {f"CNI_{number}": "x" * number for number in range(40)}
+    async with agent.serving():
+        answer = await plugin(calls(plugin, agent, pod_netns.path, **more), config(plugin, agent))
+    assert answer.status == 0, answer.stdout
+
+
+async def test_an_answer_that_comes_in_pieces_is_read_to_its_end(
+    plugin: Plugin, agent: Agent, pod_netns: Netns
+) -> None:
+    agent.socket.parent.mkdir()
+    said = wire.frame(wire.WORKING, b"") * 3 + wire.frame(wire.RESULT, b"\0" + b'{"ips":[]}')
+    with socket.socket(socket.AF_UNIX) as poser:
+        poser.bind(str(agent.socket))
+        poser.listen()
+        call = asyncio.create_task(plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent)))
+        client, _ = await asyncio.to_thread(poser.accept)
+        with client:
+            for byte in said:
+                client.send(bytes((byte,)))
+                await asyncio.sleep(0.03)
+            ended = await call
+    assert (ended.status, ended.stdout, ended.stderr) == (0, b'{"ips":[]}', b"")
+
+
+async def test_an_agent_that_works_for_seconds_is_waited_for(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
+    agent.socket.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as poser:
+        poser.bind(str(agent.socket))
+        poser.listen()
+        call = asyncio.create_task(plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent)))
+        client, _ = await asyncio.to_thread(poser.accept)
+        with client:
+            client.send(wire.frame(wire.WORKING, b""))
+            await asyncio.sleep(2.5)
+            client.send(wire.frame(wire.RESULT, b"\0{}"))
+            ended = await call
+    assert (ended.status, ended.stdout) == (0, b"{}")
+
+
+async def test_an_agent_that_ends_in_the_middle_of_its_answer_is_asked_again(
+    plugin: Plugin, agent: Agent, pod_netns: Netns
+) -> None:
+    agent.socket.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as poser:
+        poser.bind(str(agent.socket))
+        poser.listen()
+        call = asyncio.create_task(plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent)))
+        client, _ = await asyncio.to_thread(poser.accept)
+        client.send(wire.frame(wire.RESULT, b"\0" + b"x" * 100)[:50])
+        client.close()
+    async with agent.serving():
+        answer = await call
+    assert (answer.status, answer.json) == (0, config(plugin, agent)["prevResult"])
+    assert "15006" in rules(pod_netns)
 
 
 async def test_a_log_that_nobody_reads_keeps_no_answer_back(plugin: Plugin) -> None:  # F24

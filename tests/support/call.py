@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 FROZEN = ROOT / "build" / "istio-cni"
+UNACCELERATED = ROOT / "build" / "istio-cni-python"  # the same file, in which Python does all
 
 
 @dataclass(frozen=True)
@@ -67,5 +68,14 @@ def reference(folder: Path) -> Plugin:
 
 def frozen(folder: Path) -> Plugin:
     """The static file, alone in an otherwise empty root: no libc, no /tmp, no Python."""
-    shutil.copy2(FROZEN, folder / "istio-cni")
-    return Plugin("frozen", ("/usr/sbin/chroot", str(folder), "/istio-cni"), folder, chrooted=True)
+    return _alone(folder, "frozen", FROZEN)
+
+
+def unaccelerated(folder: Path) -> Plugin:
+    """The static file without its accelerator, alone as well."""
+    return _alone(folder, "unaccelerated", UNACCELERATED)
+
+
+def _alone(folder: Path, name: str, file: Path) -> Plugin:
+    shutil.copy2(file, folder / "istio-cni")
+    return Plugin(name, ("/usr/sbin/chroot", str(folder), "/istio-cni"), folder, chrooted=True)
