@@ -1,4 +1,4 @@
-"""The Events about an IstioControlPlane that follow from how its status has changed. Pure."""
+"""Makes the Events about an IstioControlPlane from the change of its status. Pure."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Event(NamedTuple):
 
 
 def events(before: Mapping[str, Any], after: Mapping[str, Any], *, going: bool) -> Iterator[Event]:
-    """Tell what is new.
+    """Yield the Events of a change of status.
 
     Args:
-        before: the status as it was; empty: there was none.
-        after: as it is.
-        going: whether the resource is being deleted: that it may go is told elsewhere.
+        before: the former status; empty: there was none.
+        after: the new status.
+        going: whether the resource is being deleted; `finalizer.uninstall` has the Event of its end.
     """
     new = _component(after)
     fault = _reconciled(after)

@@ -1,7 +1,7 @@
-"""How a resource that was deleted leaves: the state machine of the finalizer (D7). Pure.
+"""The uninstall of a deleted resource: the state machine of the finalizer (D7). Pure.
 
-Agents take out what they have installed and report it; then the DaemonSet is parked and its pods end; then the finalizer
-is taken off. All has to be done by the deadline; what is not is named, and left.
+Agents remove what they have installed and report that; then the DaemonSet is parked and its pods end; then the finalizer is
+removed. What is not done by the deadline is named, and left.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FINALIZER = "cni.istio.io/uninstall"
 
 
 class Move(Enum):
-    """What is to be done now."""
+    """The next step."""
 
     WAIT = "wait"  # for those that are named
     PARK = "park the DaemonSet"
@@ -34,7 +34,7 @@ class Move(Enum):
 
 
 class Step(NamedTuple):
-    """What is to be done now, and about whom: nodes that have not answered, or pods that have not ended."""
+    """The next step, and the nodes that have not answered, or the pods that have not ended."""
 
     move: Move
     names: tuple[str, ...] = ()
@@ -87,11 +87,11 @@ def uninstall(
 
 
 def unanswered(nodes: Collection[str], reports: Mapping[str, Report], pods: Mapping[str, AgentPod]) -> tuple[str, ...]:
-    """Return the nodes that may still have something of ours, sorted.
+    """Return the nodes that may still have the plugin, sorted.
 
     Args:
-        nodes: all that the cluster has.
-        reports: what agents have said, by node. One of a node that is gone counts no more.
+        nodes: all nodes of the cluster.
+        reports: the agents' reports, by node. One of a node that is gone is ignored.
         pods: the agents' pods, by node. One that has run and not reported may have installed something.
     """
     left = {name for name, report in reports.items() if report.state != REMOVED}
@@ -109,14 +109,14 @@ def step(
     parked: bool,
     pods: tuple[str, ...],
 ) -> Step:
-    """Decide.
+    """Decide on the next step.
 
     Args:
         deleted: when the resource was deleted.
         now: the time.
         deadline: how long all may take.
-        succeeded: whether another resource counts, so that this one takes nothing with it.
-        unanswered: the nodes that may still have something of ours.
+        succeeded: whether another resource is active, so that nothing is uninstalled with this one.
+        unanswered: the nodes that may still have the plugin.
         parked: whether the DaemonSet has been parked, or is not there.
         pods: the agents' pods that have not ended.
     """

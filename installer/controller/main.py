@@ -1,4 +1,4 @@
-"""The controller as a process: who leads acts, and ends at once when it leads no more."""
+"""The controller as a process: the leader acts, and exits at once when it loses its leadership."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from installer.config.value_types import HostPort, LogLevel
 
-LOST = 3  # the exit status of a controller that leads no more
+LOST = 3  # the exit status after leadership is lost
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def run(options: Options, kubeconfig: Path | None, health_address: HostPort | No
         except* NotLeadingError:
             status = controller.lost("a write came too late")
         except* Exception as errors:  # noqa: BLE001 - the log says it, in the form of all lines
-            _log.exception("ends", extra={"reason": _why(errors)})
+            _log.exception("exiting after an error", extra={"reason": _why(errors)})
             status = 1
         return status
 
@@ -99,8 +99,8 @@ class Controller:
             await self._health.stop()
 
     def lost(self, reason: str) -> int:
-        """Say that this controller leads no more, and return the exit status."""
-        _log.error("leads no more, and ends", extra={"reason": reason, "holder": self._lease.holder})
+        """Log that this controller lost its leadership, and return the exit status."""
+        _log.error("lost leadership; exiting", extra={"reason": reason, "holder": self._lease.holder})
         return LOST
 
     async def _lead(self) -> None:
@@ -118,7 +118,7 @@ class Controller:
         await asyncio.to_thread(self._lease.release)
 
     async def _watch(self) -> None:
-        """Watch once all kinds are there to be listed: kopf would not notice that one comes into being."""
+        """Watch once all kinds can be listed: kopf would not notice a definition that is added later."""
         known, ended = asyncio.create_task(self._loop.all_heard.wait()), asyncio.create_task(self._stop.wait())
         await asyncio.wait((known, ended), return_when=asyncio.FIRST_COMPLETED)
         known.cancel()
@@ -132,7 +132,7 @@ class Controller:
         except LeaseLostError as error:
             os._exit(self.lost(str(error)))  # at once, whatever is under way: another acts from now on
         except Exception:  # noqa: BLE001 - whatever it is, nobody renews the lease any more
-            _log.exception("the lease is not renewed any more, ends")
+            _log.exception("the lease is no longer renewed; exiting")
             os._exit(LOST)
 
     def _end(self) -> None:
@@ -142,13 +142,13 @@ class Controller:
 
     def _conditions(self) -> list[Condition]:
         if not self._lease.held:
-            return [Condition("lease", None, f"{self._lease.holder or 'nobody'} leads, this one waits")]
-        known = None if self._loop.known else "has not heard of all objects yet"
-        return [Condition("lease", None, "this one leads"), Condition("known", known)]
+            return [Condition("lease", None, f"{self._lease.holder or 'nobody'} leads; standing by")]
+        known = None if self._loop.known else "has not listed all objects yet"
+        return [Condition("lease", None, "leading"), Condition("known", known)]
 
 
 def _why(errors: BaseExceptionGroup[Exception]) -> str:
-    """Say what went wrong at the bottom of it."""
+    """Return the innermost error, in words."""
     bottom: BaseException = errors
     while isinstance(bottom, BaseExceptionGroup):
         bottom = bottom.exceptions[0]

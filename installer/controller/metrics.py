@@ -1,4 +1,4 @@
-"""What /metrics tells of the controller, in Prometheus' names."""
+"""The controller's metrics, for Prometheus."""
 
 from __future__ import annotations
 
@@ -21,30 +21,34 @@ class Metrics:
     def __init__(self) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._leader = Gauge("istio_cni_controller_leader", "1 if this controller acts.", registry=self.registry)
+        self._leader = Gauge(
+            "istio_cni_controller_leader", "1 if this controller is the leader.", registry=self.registry
+        )
         self._reconciled = Counted(
-            "istio_cni_controller_reconciliations", "Times that everything was compared.", registry=self.registry
+            "istio_cni_controller_reconciliations",
+            "Reconciliations of the desired and the actual state.",
+            registry=self.registry,
         )
         self._written = Counted(
-            "istio_cni_controller_status_writes", "Statuses that were written.", registry=self.registry
+            "istio_cni_controller_status_writes", "Status updates of IstioControlPlanes.", registry=self.registry
         )
-        self._nodes = Gauge("istio_cni_nodes", "Nodes by how they are.", ("state",), registry=self.registry)
+        self._nodes = Gauge("istio_cni_nodes", "Nodes by state.", ("state",), registry=self.registry)
         prometheus_client.ProcessCollector(registry=self.registry)
 
     def leads(self) -> None:
-        """Take note that this controller acts."""
+        """Record that this controller is the leader."""
         self._leader.set(1)
 
     def reconciled(self) -> None:
-        """Count a comparison."""
+        """Count a reconciliation."""
         self._reconciled.inc()
 
     def wrote_status(self) -> None:
-        """Count a status."""
+        """Count a status update."""
         self._written.inc()
 
     def judged(self, fleet: Fleet) -> None:
-        """Take note of how the nodes are."""
+        """Record the states of the nodes."""
         count = Counter(each.state for each in fleet.verdicts)
         for state in State:
             self._nodes.labels(state.value.lower()).set(count[state])

@@ -1,6 +1,6 @@
-"""What is said in the IstioCNINode of a node whose agent does not run, and so cannot say it itself (F23). Pure.
+"""Makes the condition in the IstioCNINode of a node whose agent does not run, and so cannot report itself (F23). Pure.
 
-An agent writes its whole status when it starts, and so takes the condition back.
+An agent writes its whole status when it starts, and so replaces the condition.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from installer.fleet.node_health import NodeHealth
     from installer.fleet.objects import Node, Report
 
-JUST_NOW = timedelta(seconds=10)  # what a pod is like is heard of later than what its agent writes
-AGAIN = timedelta(minutes=10)  # before the same is said in other words
-_NOBODY = ("Removed", "no agent is to run on this node, and none has reported from there")
+JUST_NOW = timedelta(seconds=10)  # a pod's state is observed later than its agent's report
+AGAIN = timedelta(minutes=10)  # between two messages of the same cause
+_NOBODY = ("Removed", "no agent runs on this node, and none has reported from it")
 _REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")  # as the definition has it
 
 
 class ConditionPatch(NamedTuple):
-    """What is to be written.
+    """A condition to write into an IstioCNINode.
 
     Attributes:
-        node: where.
-        version: of the IstioCNINode that it is based on; empty: there is none.
-        condition: of its status.
-        contradicts: whether the agent has said there that all is well.
+        node: the node.
+        version: the resourceVersion of the IstioCNINode that it is based on; empty: there is none.
+        condition: the new Ready condition.
+        contradicts: whether the agent has reported the node as ready.
     """
 
     node: Node
@@ -44,10 +44,10 @@ class ConditionPatch(NamedTuple):
 
 
 def condition_patches(world: World, verdicts: Iterable[NodeHealth], now: datetime) -> Iterator[ConditionPatch]:
-    """Find what is to be written where.
+    """Find the IstioCNINodes whose condition has to be written.
 
-    What has just been written is left alone, as the pod of an agent that has spoken may be known only as it was before; and
-    for longer where much the same has been said, as the kubelet says it in turns in other words.
+    A report that was just written is left alone, as its agent's pod may have changed unobserved; and for longer if it has the
+    same cause, for which the kubelet gives several reasons in turns.
 
     Args:
         world: what is seen.

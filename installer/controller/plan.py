@@ -1,4 +1,4 @@
-"""What follows from all that is seen: which resource counts, what it asks of the nodes, how the DaemonSet is to be. Pure."""
+"""Plans from the observed state: the active control plane, the desired state of nodes and DaemonSet, statuses. Pure."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class World:
-    """What is seen at one moment, by node.
+    """The observed state at one moment.
 
     Attributes:
         resources: the IstioControlPlanes.
         daemonset: the agents'; None: it is not there.
         nodes: the Nodes.
-        reports: what agents have said.
-        pods: the agents'.
+        reports: the agents' reports, by node.
+        pods: the agents' pods, by node.
         warnings: the latest warning Events, by the pod's uid.
-        unreported: the IstioCNINodes in which no agent has said anything.
+        unreported: the IstioCNINodes without an agent's report, by node.
     """
 
     resources: Sequence[Mapping[str, Any]]
@@ -49,7 +49,7 @@ class World:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be.
+    """The desired state.
 
     Attributes:
         active: the active control plane; None: there is none.
@@ -79,7 +79,7 @@ class StatusChange(NamedTuple):
 
 
 def plan(world: World, namespace: str) -> Plan:
-    """Decide, for a controller in this namespace."""
+    """Plan, for a controller in this namespace."""
     active = find_active_control_plane(world.resources)
     if active is None:
         parked = world.daemonset is None or pod_template.is_parked(world.daemonset)
@@ -98,12 +98,12 @@ def plan(world: World, namespace: str) -> Plan:
 
 
 def daemonset(world: World, made: Plan, *, park: bool) -> pod_template.Wish | None:
-    """Say how the DaemonSet is to be.
+    """Make the desired state of the DaemonSet.
 
     Args:
         world: what is seen.
-        made: what is to be.
-        park: whether it is time to park it.
+        made: the plan.
+        park: whether to park it now.
 
     Returns:
         None if nothing has to be written.
@@ -130,7 +130,7 @@ def daemonset(world: World, made: Plan, *, park: bool) -> pod_template.Wish | No
 
 
 def fleet(world: World, made: Plan, unhealthy_since: Mapping[str, datetime], now: datetime) -> Fleet:
-    """Judge all nodes that the active control plane is about.
+    """Judge all nodes that the active control plane manages.
 
     Args:
         world: what is seen.
@@ -166,17 +166,17 @@ def unhealthy_since(
 
 
 def concerned(world: World, made: Plan) -> list[str]:
-    """Return the nodes that are to have the plugin, or are to lose it, sorted."""
+    """Return the nodes that get the plugin, or lose it, sorted."""
     agents = with_agents(world)
     return sorted(agents | ({*world.nodes} & {*world.reports} if not made.installed else set()))
 
 
 def with_agents(world: World, *, besides: Iterable[Mapping[str, str]] = ()) -> set[str]:
-    """Name the nodes on which an agent runs or comes, or would if the DaemonSet were not parked (F40).
+    """Name the nodes that have an agent, or get one; parked, the DaemonSet counts as if it were not (F40).
 
     Args:
         world: what is seen.
-        besides: taints that all nodes are taken to have besides their own.
+        besides: taints that all nodes are assumed to have besides their own.
     """
     if world.daemonset is None:
         return set()
@@ -211,7 +211,7 @@ def status_changes(
 
 
 def faults_of(resource: Mapping[str, Any], made: Plan) -> Sequence[Fault]:
-    """Return why a resource is not carried out; nothing if it is."""
+    """Return why a resource is not applied; empty if it is."""
     if made.active is None or made.is_active(resource):
         return made.faults
     return (superseded(made.active),)

@@ -1,4 +1,4 @@
-"""The controller's loop: what is seen is compared with what is to be, level-triggered (D8). An event only wakes it."""
+"""The controller's loop: it compares the observed with the desired state, level-triggered (D8). An event only wakes it."""
 
 from __future__ import annotations
 
@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from installer.controller.watches import Observed, Removals
     from installer.fleet.node_health import PodWarning
 
-DEBOUNCE = 0.2  # seconds: what comes in a burst is looked at once
-TICK = 10.0  # seconds: patience runs out without an event
+DEBOUNCE = 0.2  # seconds, in which a burst of events gathers
+TICK = 10.0  # seconds: patience ends without an event
 COMPARE_EVERY = 600.0  # seconds between lists of everything
-NODES_PER_STATUS = 500  # every agent hears of each status: with 5,000 nodes one is written every 10 s, not every second
+NODES_PER_STATUS = (
+    500  # each status is sent to every agent: with 5,000 nodes one is written every 10 s, not every second
+)
 WARNED_EVERY = timedelta(seconds=10)
 WARNINGS_AT_ONCE = 10
 NODES_AT_ONCE = 50  # that are written on before all is looked at again
@@ -51,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """How the controller is set: where the DaemonSet is, how long an uninstall may take, whether new nodes are tainted."""
+    """The controller's options: the DaemonSet's namespace, the deadline of an uninstall, whether new nodes are tainted."""
 
     namespace: str
     deadline: timedelta
@@ -59,7 +61,7 @@ class Options:
 
 
 class Loop:
-    """Sees, decides and writes. Belongs to one event loop."""
+    """Observes, plans and writes. Belongs to one event loop."""
 
     def __init__(self, api: Api, options: Options, removals: Removals, metrics: Metrics) -> None:
         self._api = api
@@ -102,7 +104,7 @@ class Loop:
                 await self._reconcile()
                 backoff.reset()
             except NO_SUCCESS as error:
-                _log.warning("the API server refused, and is asked again", extra={"reason": explain(error)})
+                _log.warning("request to the API server failed; retrying", extra={"reason": explain(error)})
                 await _either(ended, None, backoff.next())
                 continue
             await _either(ended, self._woken, TICK)
@@ -156,7 +158,7 @@ class Loop:
         self._metrics.reconciled()
 
     async def _ask_for_warnings(self, now: datetime) -> None:
-        """Ask for the Events of pods that do not start: the pod itself does not say why (a directory that is missing)."""
+        """Read the Events of pods that do not start where the pod's status does not say why (a missing directory)."""
         waiting = {
             pod.uid for pod in self._caches[Kind.POD].items.values() if pod.node and not pod.ready and pod.is_mute
         }
@@ -184,7 +186,7 @@ class Loop:
         return faults
 
     async def _pass_by(self, world: World, made: Plan, judged: status.Fleet, now: datetime) -> status.Fleet:
-        """Replace agents that wait for nodes which were not ready before; nobody waits for those, unless that is refused."""
+        """Replace agents that wait for nodes which were not ready before, unless the API server refuses that."""
         names = plan.concerned(world, made) if made.installed else []
         found = stalled_rollout.following(world, names, now)
         chosen = {pod.node: pod for pod in found.agents}
@@ -192,7 +194,7 @@ class Loop:
         async for name, seen in self._write_on_nodes(AGENT, asked, now):
             self._caches[Kind.POD].observe(seen)
             _log.info(
-                "replacing an agent: the roll-out passes nodes that were not ready before", extra={"object": name}
+                "replacing an agent: the rollout passes nodes that were not ready before it", extra={"object": name}
             )
         refused = any((AGENT, name) in self._refused for name in chosen)
         return judged if found.waits or refused else replace(judged, held_up_by=0)
@@ -223,7 +225,7 @@ class Loop:
             await self._teller.tell(about, taints.event(put=len(its) > len(node.taints), wanted=name in wanted), now)
 
     async def _patch_conditions(self, world: World, judged: status.Fleet, now: datetime) -> None:
-        """Say in their IstioCNINodes why agents do not run."""
+        """Write into IstioCNINodes why agents do not run."""
         asked = (
             (each.node.name, partial(self._api.speak, each))
             for each in node_lifecycle.condition_patches(world, judged.verdicts, now)
@@ -234,7 +236,7 @@ class Loop:
     async def _write_on_nodes(
         self, what: str, asked: Iterable[tuple[str, Callable[[], dict[str, Any] | None]]], now: datetime
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Write on some nodes now, and on the others in the next rounds; what is refused is tried again after a while.
+        """Write to some nodes now, and to the others in the next rounds; what is refused is tried again later.
 
         Args:
             what: is written, for the log.
@@ -259,7 +261,7 @@ class Loop:
                     raise
                 if error.status not in (404, 409):  # then it has changed meanwhile, and the watch wakes us
                     self._refused[what, name] = now + REFUSED_AGAIN
-                    _log.warning("a %s was refused", what, extra={"object": name, "reason": explain(error)})
+                    _log.warning("the API server refused a %s", what, extra={"object": name, "reason": explain(error)})
                 continue
             if seen is not None:
                 yield name, seen

@@ -1,4 +1,4 @@
-"""Writes our fields of the DaemonSet, and lets some time pass where another program keeps undoing them."""
+"""Applies the controller's fields of the DaemonSet, less and less often while another program keeps reverting them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Applied(NamedTuple):
 
 
 class Roller:
-    """Has the DaemonSet be as it is to be."""
+    """Keeps the DaemonSet in its desired state."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -42,7 +42,7 @@ class Roller:
     async def roll_out(
         self, world: World, made: Plan, *, park: bool, clock: float
     ) -> tuple[Mapping[str, Any] | None, list[Fault]]:
-        """Apply what is to be applied.
+        """Apply the desired state, if the DaemonSet differs from it.
 
         Args:
             world: what is seen.
@@ -77,7 +77,7 @@ class Roller:
             if is_passing(error):
                 raise
             self.is_refused = park
-            return None, [Fault("RolloutFailed", f"the DaemonSet could not be changed: {explain(error)}")]
+            return None, [Fault("RolloutFailed", f"cannot update the DaemonSet: {explain(error)}")]
         self._applied, self.is_refused = _applied(wished, written), False
         if again:
             self._limiter.done(clock)
@@ -85,7 +85,7 @@ class Roller:
         return written, self._contested(world, clock)
 
     def _contested(self, world: World, clock: float) -> list[Fault]:
-        """Say who undoes what was applied, while that goes on."""
+        """Name who reverts what was applied, while that goes on."""
         if not self._limiter.cooldown_left(clock) or world.daemonset is None:
             return []
         metadata = world.daemonset["metadata"]

@@ -1,4 +1,4 @@
-"""Which agents are replaced though Kubernetes' roll-out stands still: it passes nodes that were not ready before. Pure.
+"""Decides which agents to replace when the rolling update stalls, so that it passes nodes that were not ready before. Pure.
 
 Kubernetes counts a node without a ready agent against `maxUnavailable` whatever the reason. Old agents that are not ready it
 replaces at once, so that a fix which mends their nodes goes on by itself. What it does not mend, such as a pool whose runtime
@@ -27,18 +27,18 @@ PATIENCE = timedelta(seconds=30)  # for a new agent to become ready, and for an 
 
 
 class Next(NamedTuple):
-    """The agents that are to be deleted now, and whether the roll-out waits for a node all the same."""
+    """The agents to delete now, and whether the rollout waits for a node all the same."""
 
     agents: Sequence[AgentPod]
     waits: bool
 
 
 def following(world: World, nodes: Iterable[str], now: datetime) -> Next:
-    """Find the agents that are to be deleted now, so that new ones come in their place.
+    """Find the agents to delete now, so that new ones replace them.
 
     Args:
         world: what is seen.
-        nodes: those that are to have an agent.
+        nodes: those that get an agent.
         now: the time.
     """
     daemonset = world.daemonset

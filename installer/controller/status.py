@@ -24,7 +24,7 @@ NONE, UPDATING, HEALTHY, ERROR, RECONCILING = "NONE", "UPDATING", "HEALTHY", "ER
 
 
 class Fault(NamedTuple):
-    """Why a resource could not be carried out: in a word for programs, and for people."""
+    """Why a resource is not applied: reason for programs, message for people."""
 
     reason: str
     message: str
@@ -32,13 +32,13 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True)
 class Fleet:
-    """The nodes that a resource is about.
+    """The nodes that a control plane manages.
 
     Attributes:
-        installed: whether the plugin is to be on them.
-        verdicts: how each is, in the order of their names.
-        version: the release that they run.
-        removal: why the plugin is not to be there; empty if it is.
+        installed: whether they have the plugin.
+        verdicts: the health of each, by name.
+        version: the releases that they run, with commas between them.
+        removal: why they do not have the plugin; empty if they do.
         held_up_by: how many nodes may be without a ready agent while agents are replaced, if as many are; 0: fewer are.
     """
 
@@ -66,21 +66,21 @@ class _Said(NamedTuple):
     degraded: _Value
 
 
-_WELL = _Value("False", "AsExpected", "nothing needs anybody")
+_WELL = _Value("False", "AsExpected", "no action required")
 
 
 def invalid(problems: Sequence[Problem]) -> Fault:
-    """Say what is wrong with a resource, all of it, each with its path."""
+    """Make the fault of an invalid resource: all its problems, each with its path."""
     return Fault("Invalid", "; ".join(map(str, problems)))
 
 
 def superseded(older: Mapping[str, Any]) -> Fault:
-    """Say which resource counts in place of another."""
+    """Make the fault of a resource that is not active."""
     name = f"{older['metadata']['namespace']}/{older['metadata']['name']}"
     return Fault(
         "Superseded",
-        f"IstioControlPlane {name} is older, and it alone counts for this cluster; delete one of the two, or move what "
-        "this one says there",
+        f"IstioControlPlane {name} takes precedence, as it is older; delete one of the two, or move the settings of "
+        "this one there",
     )
 
 
@@ -93,18 +93,18 @@ def status(
     *,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write the status.
+    """Make the status.
 
     Args:
-        resource: whose it is.
-        fleet: the nodes; None: this resource does not count for them.
-        faults: why it could not be carried out.
+        resource: the IstioControlPlane.
+        fleet: the nodes; None: this resource is not active.
+        faults: why it is not applied.
         now: the time.
         previous: the status that it has; empty: none.
-        notes: what of the resource has no effect, each in a sentence; it is said where the rest is carried out.
+        notes: settings that have no effect, each in a sentence; they are added where the others are applied.
 
     Returns:
-        It, equal to the previous one if nothing has changed.
+        The status, equal to the previous one if nothing has changed.
     """
     generation = resource["metadata"].get("generation", 0)
     said = _said(fleet, faults, notes)
@@ -157,7 +157,7 @@ def _said(fleet: Fleet | None, faults: Sequence[Fault], notes: Sequence[str]) ->
     if faults:
         reason, message = faults[0].reason, "; ".join(each.message for each in faults)
         kept = " The nodes keep the last good settings." if reason == "Invalid" else ""
-        sentence = f"not carried out: {message}{'' if message.endswith('?') else '.'}{kept}"
+        sentence = f"not applied: {message}{'' if message.endswith('?') else '.'}{kept}"
         no = _Value("False", reason, message)
         return _Said(ERROR, sentence, message, no, no, _Value("True", reason, message))
     assert fleet is not None  # a resource without fault counts  # noqa: S101
@@ -169,7 +169,7 @@ def _said(fleet: Fleet | None, faults: Sequence[Fault], notes: Sequence[str]) ->
 def _installed(fleet: Fleet) -> _Said:
     count = Counter(each.state for each in fleet.verdicts)
     total, ready = len(fleet.verdicts), count[State.READY]
-    carried = _Value("True", "Applied", "the resource was understood and carried out")
+    carried = _Value("True", "Applied", "the settings are applied")
     of = f"{ready} of {total} nodes redirect pods with these settings"
     if lost := _unhealthy(fleet):
         held_up = _held_up(fleet)
@@ -178,36 +178,34 @@ def _installed(fleet: Fleet) -> _Said:
         degraded = _Value("True", ROLLOUT_BLOCKED if held_up else reason, message)
         return _Said(ERROR, message, _list(lost), _Value("False", reason, message), carried, degraded)
     if count[State.UPDATING]:
-        message = f"{of}; a change is on its way to {count[State.UPDATING] + count[State.REPAIRING]}"
+        message = f"{of}; updating {count[State.UPDATING] + count[State.REPAIRING]}"
         return _Said(UPDATING, message, "", _Value("False", "Updating", message), carried, _WELL)
     if count[State.REPAIRING]:
-        message = f"{of}; something is being put back on {count[State.REPAIRING]}"
+        message = f"{of}; repairing {count[State.REPAIRING]}"
         return _Said(RECONCILING, message, "", _Value("False", "Repairing", message), carried, _WELL)
     if not total:
-        of = "the DaemonSet's node selector fits no node"
+        of = "the DaemonSet selects no node"
     return _Said(HEALTHY, of, "", _Value("True", "AllNodesReady", of), carried, _WELL)
 
 
 def _held_up(fleet: Fleet) -> str:
-    """Say that the roll-out waits for nodes that are not well, where it does."""
+    """Say that the rollout waits for nodes that are not well, where it does."""
     waiting = sum(each.reason == WAITING_FOR_UPDATE for each in fleet.verdicts)
     if not waiting or not fleet.held_up_by:
         return ""
     return (
-        f"; the roll-out waits for that, with {waiting} still to be replaced: at most {fleet.held_up_by} of the nodes may be "
-        "without a ready agent (the chart's cni.maxUnavailable)"
+        f"; the rollout waits for them, with {waiting} agents still to be replaced: at most {fleet.held_up_by} nodes may be "
+        "without a ready agent (cni.maxUnavailable)"
     )
 
 
 def _removed(fleet: Fleet) -> _Said:
     left = [each for each in fleet.verdicts if not each.state.is_healthy]
     if not left:
-        message = f"the plugin is on no node: {fleet.removal}"
+        message = f"the plugin is removed from all nodes: {fleet.removal}"
         return _Said(NONE, message, "", _Value("False", "Removed", message), _Value("True", "Removed", message), _WELL)
-    message = (
-        f"the plugin is being taken out: {fleet.removal}; {len(fleet.verdicts) - len(left)} of {len(fleet.verdicts)}"
-    )
-    message += " nodes are done"
+    message = f"removing the plugin: {fleet.removal}; {len(fleet.verdicts) - len(left)} of {len(fleet.verdicts)}"
+    message += " nodes done"
     no = _Value("False", "Removing", message)
     if lost := _unhealthy(fleet):
         message = f"{message}; {_list(lost)}"

@@ -1,4 +1,4 @@
-"""The startup taint: which nodes lose it, and which get it (F1). Pure."""
+"""Decides which nodes get the startup taint, and which lose it (F1). Pure."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 KEY = "cni.istio.io/not-ready"
 TAINT = {"key": KEY, "effect": "NoSchedule"}
-NEW = timedelta(minutes=10)  # older than that a node is no new one
+NEW = timedelta(minutes=10)  # an older node is not new
 
 
 def taints(
     node: Node, report: Report | None, pod: AgentPod | None, now: datetime, *, wanted: bool, put: bool
 ) -> Sequence[dict[str, Any]] | None:
-    """Decide what taints a node is to have.
+    """Decide on the taints of a node.
 
     Args:
         node: as it is.
-        report: what its agent has said; None: nothing ever.
+        report: its agent's report; None: there is none.
         pod: its agent's.
         now: the time.
-        wanted: whether the plugin is to be on this node. If it is not, nobody else would ever take the taint off.
-        put: whether new nodes are to get the taint.
+        wanted: whether this node gets the plugin. If not, nothing else would ever remove the taint.
+        put: whether new nodes get the taint.
 
     Returns:
-        All its taints, or None if they stay as they are.
+        All its taints, or None if they do not change.
     """
     others = [dict(each) for each in node.taints if each.get("key") != KEY]
     tainted = len(others) < len(node.taints)
@@ -45,12 +45,12 @@ def taints(
 
 
 def event(*, put: bool, wanted: bool) -> Event:
-    """Say what was done with the taint of a node."""
+    """Make the Event about a taint that was added or removed."""
     if put:
         return Event(
             warning=False,
             reason="IstioCNINotReady",
-            message=f"the Istio CNI plugin is not ready on this new node: it has got the taint {KEY} until it is",
+            message=f"the Istio CNI plugin is not ready on this new node: added the taint {KEY} until it is",
         )
-    why = "the Istio CNI plugin is ready" if wanted else "no Istio CNI plugin is to be on this node"
-    return Event(warning=False, reason="IstioCNIReady", message=f"{why}: the taint {KEY} was taken off")
+    why = "the Istio CNI plugin is ready" if wanted else "this node has no Istio CNI plugin"
+    return Event(warning=False, reason="IstioCNIReady", message=f"{why}: removed the taint {KEY}")

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 CONTAINER = "install-cni"
 _MUTE = ("", "ContainerCreating", "Pending", "PodInitializing")
-_RUNS = "NotReady"  # why the pod of an agent that runs is not ready: the agent knows
-TEMPLATE_GENERATION = "pod-template-generation"  # a label that the DaemonSet's controller puts on each pod
+_RUNS = "NotReady"  # of a pod whose agent runs: the agent's own report says why
+TEMPLATE_GENERATION = "pod-template-generation"  # a label that the DaemonSet controller puts on each pod
 
 
 @dataclass(frozen=True)
 class Node:
     """A Node; `version` is its resourceVersion, for changes that must not be based on something outdated.
 
-    That it is another is no change: each kubelet writes its Node's status every few minutes.
+    A new version alone is no change: each kubelet writes its Node's status every few minutes.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Node:
 
 
 class Settings(NamedTuple):
-    """Whose settings are in force on a node."""
+    """The control plane whose settings are in force on a node."""
 
     uid: str
     generation: int
@@ -47,19 +47,19 @@ class Settings(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What an IstioCNINode says.
+    """The status of an IstioCNINode.
 
     Attributes:
         node: the node's name.
-        state: Installed, NotInstalled or Removed; empty: nothing yet.
+        state: Installed, NotInstalled or Removed; empty: no agent has reported.
         version: the agent's release; empty: unknown.
         ready: whether the node redirects pods; None: unknown.
-        reason: why, in a word.
-        message: why, and what to do.
+        reason: why, for programs.
+        message: why, and what to do, for people.
         since: when `ready` became what it is; None: unknown.
         settings: whose settings are in force; None: the chart's.
-        written: when somebody last changed it; None: unknown.
-        resource_version: its own.
+        written: when it was last changed; None: unknown.
+        resource_version: its resourceVersion.
         by_controller: whether the controller has written reason and message, in place of an agent that does not run.
     """
 
@@ -78,20 +78,20 @@ class Report:
 
 @dataclass(frozen=True)
 class AgentPod:
-    """A pod of the DaemonSet's.
+    """A pod of the agents' DaemonSet.
 
     Attributes:
-        name: its own.
-        uid: its own.
-        node: where it is; empty: nowhere yet.
-        created: when.
+        name: its name.
+        uid: its uid.
+        node: the node that it is bound to; empty: none yet.
+        created: its creation time.
         ready: whether it is Ready.
-        going: whether it is about to end.
-        template: the generation of the DaemonSet's template that it was made of; empty: unknown.
-        reason: why it does not run, in a word; empty: it runs, or nobody has said.
-        message: the same in a sentence.
-        started: whether the agent's process has run in it, ever.
-        ends: by when it is to have ended; None: nobody has told it to.
+        going: whether it is terminating.
+        template: the generation of the pod template that it was made from; empty: unknown.
+        reason: why it is not ready, for programs; empty: it is, or the reason is unknown.
+        message: the same for people.
+        started: whether the agent's process has ever run in it.
+        ends: the deadline of its termination; None: it is not terminating.
         changed: when `ready` became what it is; None: unknown.
     """
 
@@ -110,12 +110,12 @@ class AgentPod:
 
     @property
     def is_mute(self) -> bool:
-        """Whether the pod itself does not say why its agent does not run."""
+        """Whether the pod's own status does not say why its agent does not run."""
         return self.reason in _MUTE
 
     @property
     def runs(self) -> bool:
-        """Whether the agent's process runs, and can speak for itself."""
+        """Whether the agent's process runs, and so reports itself."""
         return self.ready or self.reason == _RUNS
 
 
@@ -155,7 +155,7 @@ def report(manifest: Mapping[str, Any]) -> Report:
 
 
 def agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
-    """Read a pod of the DaemonSet's."""
+    """Read a pod of the agents' DaemonSet."""
     metadata, status = manifest["metadata"], manifest.get("status") or {}
     of_ready = condition(manifest, "Ready")
     ready = of_ready.get("status") == "True"
@@ -177,7 +177,7 @@ def agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
 
 
 def by_node(pods: Iterable[AgentPod]) -> dict[str, AgentPod]:
-    """Take one pod a node: while one is replaced there are two, and the one that stays is the node's, or the youngest."""
+    """Return one pod per node: during a replacement, the one that is not terminating, or else the youngest."""
     ranked = sorted(pods, key=lambda each: (not each.going, each.created))
     return {each.node: each for each in ranked if each.node}
 
@@ -217,7 +217,7 @@ def _has_started(container: Mapping[str, Any]) -> bool:
 
 
 def _trouble(status: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[str, str]:
-    """Find why a pod does not run: its container waits or has ended, it is nowhere, or it was thrown out."""
+    """Find why a pod does not run: its container waits or has terminated, or it is unscheduled or evicted."""
     for each in status.get("containerStatuses") or ():
         if each.get("name") != CONTAINER:
             continue
@@ -228,7 +228,7 @@ def _trouble(status: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[st
                 ended = f"; it ended with {last.get('exitCode')} before ({last.get('reason')})" if last else ""
                 return found.get("reason", "Unknown"), str(found.get("message", "")) + ended
         if "running" in state:
-            return _RUNS, "the agent runs and is not ready yet"
+            return _RUNS, "the agent is running and not ready yet"
     scheduled = condition(manifest, "PodScheduled")
     if scheduled.get("status") == "False":
         return scheduled.get("reason", "Unschedulable"), scheduled.get("message", "")

@@ -1,8 +1,8 @@
-"""How far the roll-out of the agents may go at a time, as Kubernetes' DaemonSet controller decides it. Pure.
+"""The rolling update of the agents, as Kubernetes' DaemonSet controller limits it. Pure.
 
-Of the nodes that have an agent, as many may be without a ready one as `maxUnavailable` says; a node counts whatever the reason,
-also one whose agent was not ready before. So a pool of nodes that cannot become ready holds up the roll-out on all others,
-unless the controller passes it (`installer.controller.stalled_rollout`).
+At most `maxUnavailable` nodes may be without a ready agent. A node counts whatever the reason, also if its agent was not ready
+before, so a pool of nodes that cannot become ready blocks the update of all others, unless the controller passes them
+(`installer.controller.stalled_rollout`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-SKEW = timedelta(seconds=60)  # between the clocks of a node, by which its agent reports, and of the API server
+SKEW = timedelta(seconds=60)  # between the clock of a node, which dates its reports, and that of the API server
 
 ROLLOUT_BLOCKED = (
-    "RolloutBlocked"  # the reason of Degraded while the controller does not pass the nodes that are not ready
+    "RolloutBlocked"  # the reason of Degraded while the controller may not pass the nodes that are not ready
 )
 
 _SHARE = re.compile(r"(\d{1,3})%")
 
 
 def most_unavailable(daemonset: Mapping[str, Any]) -> int:
-    """Return how many nodes may be without a ready agent at a time: a share of all is rounded up."""
+    """Return how many nodes may be without a ready agent at a time; a percentage is rounded up."""
     wanted = (daemonset.get("status") or {}).get("desiredNumberScheduled") or 0
     asked = (_strategy(daemonset).get("rollingUpdate") or {}).get("maxUnavailable", 1)
     share = _SHARE.fullmatch(str(asked))
@@ -39,7 +39,7 @@ def template_generation(daemonset: Mapping[str, Any]) -> str:
 
 
 def is_held_up(daemonset: Mapping[str, Any]) -> bool:
-    """Say whether agents wait to be replaced until others are ready; with `OnDelete` they wait for whoever deletes them."""
+    """Say whether agents wait to be replaced until others are ready; with `OnDelete`, they wait to be deleted."""
     if _strategy(daemonset).get("type") == "OnDelete":
         return False
     status = daemonset.get("status") or {}
@@ -48,7 +48,7 @@ def is_held_up(daemonset: Mapping[str, Any]) -> bool:
 
 
 def is_older(trouble: datetime, agent: datetime) -> bool:
-    """Say whether a node's trouble is certainly older than its agent's pod, and so not the new template's fault."""
+    """Say whether a node was certainly not ready before its agent's pod was created: the template is not the cause."""
     return trouble < agent - SKEW
 
 

@@ -1,4 +1,4 @@
-"""Whether a DaemonSet runs a pod on a node, as Kubernetes' DaemonSet controller decides it (F40). Pure.
+"""Decides whether a DaemonSet runs a pod on a node, as Kubernetes' DaemonSet controller does (F40). Pure.
 
 Source: Kubernetes, `NodeShouldRunDaemonPod` and `AddOrUpdateDaemonPodTolerations` (pkg/controller/daemon), node affinity and
 taints (component-helpers, scheduling/corev1). A DaemonSet's pods pass the scheduler's other checks or wait for it.
@@ -22,7 +22,7 @@ _MOST = 2**63 - 1  # as Go parses numbers
 
 
 class Requirement(NamedTuple):
-    """What one label, or the name, of a node is to be."""
+    """A requirement on a label, or on the name, of a node."""
 
     key: str
     operator: str
@@ -30,28 +30,28 @@ class Requirement(NamedTuple):
 
 
 class Term(NamedTuple):
-    """What a node's labels and its name, as the label `metadata.name`, are to be: all of it."""
+    """Requirements on a node's labels, and on its name as the label `metadata.name`; all must hold."""
 
     labels: tuple[Requirement, ...]
     fields: tuple[Requirement, ...]
 
 
 class Runs(NamedTuple):
-    """Whether a pod starts on a node where none is, and whether one that is there stays."""
+    """Whether a new pod starts on a node, and whether a running one stays."""
 
     starts: bool
     stays: bool
 
 
 class Selection(NamedTuple):
-    """Which nodes a pod template is for.
+    """The nodes that a pod template selects.
 
     Attributes:
         labels: its nodeSelector.
         terms: of its required node affinity, any of which suffices; None: it has none.
-        node_name: the only node that it is for; empty: any.
+        node_name: the only node that it selects; empty: any.
         tolerations: its own, and those that the DaemonSet controller gives each pod.
-        unclear: what of its affinity is not understood, which, as in Kubernetes, selects nothing; empty: all is.
+        unclear: the part of its affinity that is not understood and, as in Kubernetes, selects nothing; empty: none.
     """
 
     labels: Mapping[str, str]
@@ -61,11 +61,11 @@ class Selection(NamedTuple):
     unclear: str
 
     def lacks(self, labels: Mapping[str, str]) -> dict[str, str]:
-        """Return what of the nodeSelector a node of these labels does not have."""
+        """Return the labels of the nodeSelector that a node of these labels lacks."""
         return {key: value for key, value in self.labels.items() if labels.get(key) != value}
 
     def is_for(self, name: str, labels: Mapping[str, str]) -> bool:
-        """Say whether nodeSelector, affinity and nodeName are for a node; a pod on one that they are not for ends."""
+        """Say whether nodeSelector, affinity and nodeName select a node; a pod on any other node is deleted."""
         if self.node_name not in ("", name) or self.lacks(labels):
             return False
         named = {_NAME: name}
@@ -97,7 +97,7 @@ class Selection(NamedTuple):
 
 
 def read(template: Mapping[str, Any]) -> Selection:
-    """Read which nodes a DaemonSet's pods are for.
+    """Read which nodes a DaemonSet selects.
 
     Args:
         template: `spec.template.spec` of the DaemonSet.
@@ -141,7 +141,7 @@ def _term(given: Mapping[str, Any]) -> Term:
 
 
 def _why_unclear(term: Term) -> str:
-    """Say which requirement Kubernetes, as far as it is known here, takes for none; empty: it takes all of them."""
+    """Name the requirements that Kubernetes rejects; empty: it accepts all of them."""
     wrong = [each for each in term.labels if not _is_of_a_label(each)]
     wrong += [each for each in term.fields if not _is_of_the_name(each)]
     return ", ".join(f"{each.key} {each.operator} [{', '.join(each.values)}]" for each in wrong)

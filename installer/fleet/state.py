@@ -1,4 +1,4 @@
-"""What an agent knows of its node: what its files are like, and what keeps it from redirecting pods. Pure."""
+"""The state of a node as its agent knows it: the installed files, and what prevents redirection. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Condition(NamedTuple):
-    """One thing that readiness asks for; `reason` says why it is not so, and is None if it is; `detail` how it is so."""
+    """A condition of readiness: `reason` says why it is not met, and is None if it is; `detail` says how it is met."""
 
     name: str
     reason: str | None
@@ -20,7 +20,7 @@ class Condition(NamedTuple):
 
 
 class Form(Enum):
-    """How the plugin is in the runtime's configuration."""
+    """The form of the plugin's entry in the runtime's configuration."""
 
     CHAINED = "Chained"  # into a list of plugins
     OWNED = "Owned"  # in a list of its own, made from the runtime's configuration

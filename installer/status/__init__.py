@@ -1,5 +1,5 @@
-"""`install-cni status`: the cluster at a glance.
+"""`install-cni status`: the status of the cluster.
 
-`access` asks the API server (edge), `glance` makes one value of the objects that it has got (pure), `text`, `data` and
-`changes` write that value for people, programs and pipes (pure), `command` and `watching` wire them (edges).
+`access` and `collect` read objects from the API server (edges), `summary` makes one value of them (pure), `text`, `data` and
+`changes` write that value for people, programs and pipes (pure), `command` and `follow` wire them (edges).
 """

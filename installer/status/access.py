@@ -1,10 +1,10 @@
-"""What `install-cni status` asks the API server, and how: lists in pages, and watches that go on where a list ended.
+"""Reads from the API server for `install-cni status`: lists in pages, and watches that continue where a list ended.
 
-`install-cni explain` and `trace` log in and ask by it too.
+`install-cni explain` and `trace` use it, too.
 
-By the package `kubernetes`, as people's kubeconfigs log in by programs (`exec`), through proxies and from several files, which
-`installer.kube.client` does not do; a third of a second to import it costs a node agent too much, and a command little.
-Answers come compressed, and of each object only what is judged is kept: a node's images and who owns its fields are most of it.
+It uses the package `kubernetes`, as people's kubeconfigs use credential plugins (`exec`), proxies and several files, which
+`installer.kube.client` does not support; its import takes a third of a second, too much for a node agent and little for a
+command. Answers are compressed, and large parts that are not needed are dropped: a node's images, and who owns which field.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ WATCH = 300  # seconds after which the API server ends a watch, to be asked agai
 
 
 class UnreachableError(Exception):
-    """The API server cannot be asked at all: the message says what was seen, what was expected and what to do."""
+    """The API server cannot be reached: the message says what was seen, what was expected and what to do."""
 
 
 class ExpiredError(Exception):
-    """The list has to be had again from its beginning: 410, what follows it is not kept any more."""
+    """The list has to be read again: the API server no longer keeps what follows it (410)."""
 
 
 class NotWatchedError(Exception):
-    """The API server lists, and refuses to be watched."""
+    """The API server allows to list, but not to watch."""
 
 
 class Source(NamedTuple):
-    """A list of the API server's.
+    """A list to read.
 
     Attributes:
         resource: `<plural>` or `<plural>.<group>`, as kubectl takes it.
         path: of the API.
-        query: what selects.
-        namespace: the one that is asked for; None for the whole cluster.
+        query: selectors.
+        namespace: the namespace; None: the whole cluster.
     """
 
     resource: str
@@ -61,10 +61,10 @@ class Source(NamedTuple):
 
 
 def sources(namespace: str | None) -> dict[str, Source]:
-    """Return what is asked for everywhere, by the names in `Answers`.
+    """Return the lists of the whole cluster, by the names in `Answers`.
 
     Args:
-        namespace: that of the DaemonSet; None if it is to be searched for.
+        namespace: the DaemonSet's; None: search all.
     """
     within = f"/namespaces/{namespace}" if namespace else ""
     named = {"fieldSelector": f"metadata.name={DAEMONSET}"}
@@ -78,7 +78,7 @@ def sources(namespace: str | None) -> dict[str, Source]:
 
 
 def sources_in(namespace: str) -> dict[str, Source]:
-    """Return what is asked for in the DaemonSet's namespace, by the names in `Answers`."""
+    """Return the lists of the DaemonSet's namespace, by the names in `Answers`."""
     labelled, named = {"labelSelector": f"k8s-app={DAEMONSET}"}, {"fieldSelector": f"metadata.name={CONTROLLER}"}
     deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
     return {
@@ -88,14 +88,14 @@ def sources_in(namespace: str) -> dict[str, Source]:
 
 
 class Listed(NamedTuple):
-    """A list: its objects, and where a watch goes on."""
+    """A list: its objects, and the version at which a watch continues."""
 
     objects: list[Object]
     version: str
 
 
 class Event(NamedTuple):
-    """What a watch says: `kind` is ADDED, MODIFIED, DELETED or BOOKMARK."""
+    """An event of a watch: `kind` is ADDED, MODIFIED, DELETED or BOOKMARK."""
 
     kind: str
     object: Object
@@ -221,7 +221,7 @@ class Access:
 
 
 def _trimmed(thing: dict[str, Any]) -> Object:
-    """Leave out of an object what is large and not judged: who has written its fields, but for when and for conditions."""
+    """Drop the large parts of an object that are not needed: of managedFields, times and who owns conditions stay."""
     metadata, status = thing["metadata"], thing.get("status") or {}
     for entry in metadata.get("managedFields") or ():
         entry["fieldsV1"] = {"f:status": {"f:conditions": {}}} if _owns_conditions(entry) else {}

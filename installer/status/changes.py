@@ -1,4 +1,4 @@
-"""What has changed between two glances, on a line each, for a log or a pipe. Pure."""
+"""Writes what changed between two statuses, a line each, for a log or a pipe. Pure."""
 
 from __future__ import annotations
 
@@ -18,15 +18,13 @@ _SEVERITIES = {Severity.ERROR: "error", Severity.UNKNOWN: "unknown", Severity.IN
 def changes(before: ClusterStatus | None, after: ClusterStatus) -> list[str]:
     """Say what is new; of the first status, all but the healthy nodes.
 
-    The number of redirected pods is no change: it is never still.
+    The number of redirected pods changes all the time and is left out.
     """
     lines = [after.summary] if before is None or before.summary != after.summary else []
-    lines += _changed(_planes(before), _planes(after), "no such control plane any more")
+    lines += _changed(_planes(before), _planes(after), "the control plane is gone")
     lines += _findings(before, after)
     nodes = {each.name: _node(each) for each in (after.unhealthy if before is None else after.nodes)}
-    lines += _changed(
-        {each.name: _node(each) for each in before.nodes} if before else {}, nodes, "no such node any more"
-    )
+    lines += _changed({each.name: _node(each) for each in before.nodes} if before else {}, nodes, "the node is gone")
     return [printable(" ".join(each.split())) for each in lines]
 
 
@@ -42,7 +40,7 @@ def _findings(before: ClusterStatus | None, after: ClusterStatus) -> Iterator[st
         if what not in old:
             stop = "" if what.endswith(("?", ".")) or not finding.remedy else "."
             yield f"{_SEVERITIES[finding.severity]}: {what}{stop} {finding.remedy}".strip()
-    yield from (f"no more: {what}" for what in old if what not in new)
+    yield from (f"resolved: {what}" for what in old if what not in new)
 
 
 def _planes(cluster: ClusterStatus | None) -> dict[str, str]:

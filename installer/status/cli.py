@@ -33,10 +33,10 @@ class _Duration(click.ParamType[float]):
     "-w",
     "--watch",
     is_flag=True,
-    help="Keep watching: redraw in place on a terminal, else print a line for each change.",
+    help="Keep watching: redraw a terminal in place; elsewhere print a line for each change.",
 )
-@click.option("--wait", is_flag=True, help="Wait until all is well, then exit.")
-@click.option("--timeout", type=_Duration(), help="With --wait: give up after this time. Default: never.")
+@click.option("--wait", is_flag=True, help="Wait until everything is healthy, then exit.")
+@click.option("--timeout", type=_Duration(), help="With --wait: stop waiting after this time. Default: no limit.")
 @click.option(
     "-o",
     "--output",
@@ -56,13 +56,13 @@ def status(**given: Any) -> None:
     """Show the state of the cluster: its nodes, what is wrong, and what to do.
 
     \b
-    install-cni status                       the cluster at a glance
-    install-cni status -w                    and what changes, until Ctrl-C
+    install-cni status                       once
+    install-cni status -w                    until Ctrl-C
     install-cni status --wait --timeout 5m   in a script, after helm or kubectl
     install-cni status -o json | jq '.nodes[] | select(.healthy | not)'
 
-    The exit status is 0 if all is well, 1 if something is not (also while a change is on its way), 2 if it could not be
-    asked, 130 after Ctrl-C.
+    The exit status is 0 if everything is healthy, 1 if something is not or a change is on its way, 2 if the cluster could
+    not be read, 130 after Ctrl-C.
     """  # noqa: D301 - click's mark
     options = Options(**given)
     if options.timeout is not None and not options.wait:

@@ -1,4 +1,4 @@
-"""Everything that `install-cni status` asks for, once."""
+"""Reads everything that `install-cni status` needs, once."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def ask(access: Access, namespace: str | None) -> Answers:
-    """Ask for everything once.
+    """Read everything once.
 
     Args:
         access: to the API server.
-        namespace: that of the DaemonSet; None if it is to be searched for.
+        namespace: the DaemonSet's; None: search all.
 
     Raises:
-        UnreachableError: if the API server cannot be asked.
+        UnreachableError: if the API server cannot be reached.
     """
 
     def listed(asked: Mapping[str, Source]) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def ask(access: Access, namespace: str | None) -> Answers:
 
 
 def namespace_of(daemonsets: Sequence[Object] | Unavailable) -> str | None:
-    """Return the namespace of our DaemonSet, of the oldest if there are several; None if there is none."""
+    """Return the namespace of our DaemonSet, the oldest if there are several; None if there is none."""
     found = [] if isinstance(daemonsets, Unavailable) else ours(daemonsets)
     if not found:
         return None
@@ -46,7 +46,7 @@ def namespace_of(daemonsets: Sequence[Object] | Unavailable) -> str | None:
 
 
 def without_namespace(daemonsets: Sequence[Object] | Unavailable) -> dict[str, Unavailable]:
-    """Answer for what is in the DaemonSet's namespace, where that is not known: as for the DaemonSet itself."""
+    """Make the answers for an unknown namespace: those for the DaemonSet itself."""
     if not isinstance(daemonsets, Unavailable):
         return {}
     asked = sources_in("default")

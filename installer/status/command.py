@@ -1,4 +1,4 @@
-"""`install-cni status`: ask the API server, and write what it is like."""
+"""`install-cni status`: read the cluster, and write its status."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from installer.terminal.printable import write
 if TYPE_CHECKING:
     from installer.status.options import Options
 
-INTERRUPTED = 130  # as a shell has it of SIGINT, so that a script that is interrupted while it waits does not go on
+INTERRUPTED = 130  # as a shell reports SIGINT, so that an interrupted script does not go on
 
 
 class CannotAskError(click.ClickException):
-    """The API server cannot be asked."""
+    """The API server cannot be reached."""
 
     exit_code = 2
 
 
 def run(options: Options) -> int:
-    """Do what the options say.
+    """Run the command.
 
     Returns:
         The exit status.

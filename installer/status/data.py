@@ -1,4 +1,4 @@
-"""The cluster at a glance for programs: JSON and YAML, whose keys stay as they are from release to release. Pure."""
+"""Writes the status for programs: JSON and YAML, with keys that are stable from release to release. Pure."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def as_json(cluster: ClusterStatus, *, on_a_line: bool = False) -> str:
-    """Write it as JSON, with a line break at the end."""
+    """Write JSON, with a line break at the end."""
     return json.dumps(plain(cluster), indent=None if on_a_line else 2) + "\n"
 
 
 def as_yaml(cluster: ClusterStatus) -> str:
-    """Write it as YAML."""
+    """Write YAML."""
     text: str = yaml.safe_dump(plain(cluster), sort_keys=False, allow_unicode=False)
     return text
 
 
 def plain(cluster: ClusterStatus) -> dict[str, Any]:
-    """Make it of what JSON knows; times are RFC 3339, in UTC; what is not known is null."""
+    """Convert to types of JSON; times are RFC 3339, in UTC; unknown values are null."""
     progress, agents = cluster.progress, cluster.agents
     return {
         "health": cluster.health.value,

@@ -1,4 +1,4 @@
-"""What is wrong with the cluster as a whole, what could not be asked, what is worth knowing; and what to do. Pure."""
+"""Finds what is wrong with the cluster as a whole, what is unavailable, and what is worth knowing; and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def findings(
     """Find them, the wrong ones first.
 
     Args:
-        answers: what the API server has said.
-        planes: judged, the one that counts first.
+        answers: the objects, or why they are unavailable.
+        planes: the active one first.
         agents: the DaemonSet, if there is one.
-        nodes: judged.
-        out: whether the plugin is to be out of all nodes.
+        nodes: their statuses.
+        out: whether the plugin is being removed from all nodes.
     """
     found = [*_of_planes(planes, nodes), *_of_istios_agents(answers, agents)]
     found += [*_of_parts(answers, planes, agents, out=out), *_of_warnings(planes, nodes)]
@@ -67,26 +67,26 @@ def _of_planes(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) -> I
         if plane.active:
             # Its reasons Nodes... are about nodes, which are named here themselves.
             if plane.status == "ERROR" and not plane.problems and not (ill and plane.degraded.startswith("Nodes")):
-                yield Finding(Severity.ERROR, f"{plane.title}: the controller says: {plane.message or 'ERROR'}")
+                yield Finding(Severity.ERROR, f"{plane.title}: the controller reports: {plane.message or 'ERROR'}")
             continue
         older = planes[0].title
         if plane.conflicts:
             differs = listed(plane.conflicts)
             yield Finding(
                 Severity.ERROR,
-                f"{plane.title} does not count, as {older} is older, and contradicts it in {differs}",
-                f"Delete the one that you do not want, or take {differs} out of this one: {edit}",
+                f"{plane.title} is ignored, as {older} is older; they differ in {differs}",
+                f"Delete the one that you do not want, or remove {differs} from this one: {edit}",
             )
         else:
-            yield Finding(Severity.INFO, f"{plane.title} does not count, as {older} is older")
+            yield Finding(Severity.INFO, f"{plane.title} is ignored, as {older} is older")
 
 
 def _of_istios_agents(answers: Answers, agents: AgentDaemonSet | None) -> Iterator[Finding]:
-    """Name the agents of Istio's own: beside ours they overwrite the same plugin file and the same entry."""
+    """Name Istio's own agents: beside ours they overwrite the same plugin file and the same entry."""
     for each in () if isinstance(answers.daemonsets, Unavailable) else istios(answers.daemonsets):
         said = f"Istio's own CNI node agent is installed in {title(each)}"
         if agents is None:
-            yield Finding(Severity.ERROR, f"{said}; none of this chart is", how_to_replace(each))
+            yield Finding(Severity.ERROR, f"{said}; this chart's is not", how_to_replace(each))
         else:
             beside = f"beside this chart's in {agents.namespace}: both overwrite the plugin file and its entry"
             yield Finding(Severity.ERROR, f"{said} {beside}", how_to_remove(each))
@@ -111,8 +111,8 @@ def _of_parts(
         elif planes and planes[0].terminating:
             yield Finding(
                 Severity.ERROR,
-                f"{planes[0].title} is being deleted, and neither agents nor controller are there to end it",
-                f"Let it go: kubectl --namespace {planes[0].namespace} patch istiocontrolplane {planes[0].name} "
+                f"{planes[0].title} is being deleted, and neither agents nor controller run to complete that",
+                f"Remove its finalizer: kubectl --namespace {planes[0].namespace} patch istiocontrolplane {planes[0].name} "
                 """--type merge --patch '{"metadata": {"finalizers": null}}'""",
             )
         return
@@ -120,7 +120,7 @@ def _of_parts(
         where = listed(sorted(each["metadata"]["namespace"] for each in own))
         yield Finding(
             Severity.ERROR,
-            f"more than one DaemonSet {DAEMONSET} is there, in {where}: two agents on a node wait for each other",
+            f"DaemonSet {DAEMONSET} exists more than once, in {where}: two agents on a node wait for each other",
             "Uninstall all releases of the chart but one: helm list --all-namespaces",
         )
     missing = [each.resource for each in _unanswered(answers) if each.cause is Cause.NO_DEFINITION]
@@ -143,7 +143,7 @@ def _of_controller(
             yield Finding(
                 Severity.ERROR,
                 f"no Deployment {CONTROLLER} is in {agents.namespace}: image, directories and resources of {planes[0].title} "
-                "do not reach the agents, it gets no status, and deleting it does not end",
+                "do not reach the agents, it gets no status, and its deletion does not complete",
                 "Have the chart install it: helm upgrade --set cni.controller.enabled=true",
             )
         return
@@ -151,12 +151,12 @@ def _of_controller(
         yield Finding(
             Severity.ERROR,
             f"the controller does not run: no pod of the Deployment {CONTROLLER} is available",
-            f"Ask why: {kubectl(agents.namespace, f'describe pods --selector k8s-app={CONTROLLER}')}",
+            f"Look into it: {kubectl(agents.namespace, f'describe pods --selector k8s-app={CONTROLLER}')}",
         )
 
 
 def _of_warnings(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) -> Iterator[Finding]:
-    """Say what is wrong on nodes that redirect pods: once for all of which it is the same."""
+    """Name what is wrong on nodes that redirect pods: once for all nodes with the same message."""
     where: dict[str, dict[str, list[str]]] = {}
     for node in nodes:
         if node.warning and not (node.warning.reason == SETTINGS and _is_said(planes, node)):
@@ -177,7 +177,7 @@ def _of_warnings(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) ->
 
 
 def _is_said(planes: Sequence[ControlPlane], node: NodeStatus) -> bool:
-    """Whether what is wrong with the resource is said of that, or is mended there and not seen by the node yet."""
+    """Say whether a finding about the resource covers this, or the node has not observed its correction yet."""
     return node.state is not State.READY or any(
         each.active and (each.problems or each.status == "ERROR") for each in planes
     )
@@ -189,15 +189,15 @@ def _of_removal(
     if out and not planes and agents and not agents.terminating and all(each.state is State.REMOVED for each in nodes):
         yield Finding(
             Severity.INFO,
-            "the plugin went with its IstioControlPlane",
-            "To bring it back, apply one with spec.cni.enabled true.",
+            "the plugin was removed together with its IstioControlPlane",
+            "To install it again, apply one with spec.cni.enabled true.",
         )
 
 
 def _of_rollout(
     answers: Answers, planes: Sequence[ControlPlane], agents: AgentDaemonSet | None, nodes: Sequence[NodeStatus]
 ) -> Iterator[Finding]:
-    """Say whom the agents that are not replaced yet wait for, or which nodes the controller passes."""
+    """Name the nodes that block the rollout, or that the controller passes."""
     waiting = [each for each in nodes if each.reason == WAITING_FOR_UPDATE]
     unready = [
         each
@@ -221,22 +221,22 @@ def _of_rollout(
         )
         yield Finding(
             Severity.INFO,
-            f"the roll-out passes {_first_of(unready)}, not ready since before it: the controller goes on with "
+            f"the rollout passes {_first_of(unready)}, not ready since before it: the controller goes on with "
             f"{counted(len(waiting), 'agent')} still to be replaced",
-            f"Mend what keeps these from being ready; the others do not wait for it{unsure}",
+            f"Make these nodes ready; the others do not wait for them{unsure}",
         )
         return
     yield Finding(
         Severity.INFO,
-        f"the roll-out waits for {_first_of(awaited)}, with "
+        f"the rollout waits for {_first_of(awaited)}, with "
         f"{counted(len(waiting), 'agent')} still to be replaced: at most {counted(agents.most_unavailable, 'node')} may be "
         f"without a ready agent (cni.maxUnavailable), and {agents.unavailable:,} {'is' if agents.unavailable == 1 else 'are'}",
-        f"Mend what keeps these from being ready; or let the roll-out pass them: {raised}",
+        f"Make these nodes ready, or let the rollout pass them: {raised}",
     )
 
 
 def _first_of(nodes: Sequence[NodeStatus]) -> str:
-    """Name the first with what is wrong there, and count the others."""
+    """Name the first with its reason, and count the others."""
     first, others = nodes[0], [counted(len(nodes) - 1, "more node")] if len(nodes) > 1 else []
     return f"{listed([first.name, *others])} ({first.reason}: {first.message})"
 
@@ -271,10 +271,10 @@ def _not_answered(answers: Answers) -> Iterator[Finding]:
     refused = [each for each in _unanswered(answers) if each.cause is Cause.FORBIDDEN]
     if refused:
         names = listed([each.resource for each in refused])
-        yield Finding(Severity.UNKNOWN, f"the right is missing to list {names}", to_ask_for(refused))
+        yield Finding(Severity.UNKNOWN, f"missing the right to list {names}", to_ask_for(refused))
     for each in _unanswered(answers):
         if each.cause is Cause.FAILED:
-            yield Finding(Severity.UNKNOWN, f"{each.resource} could not be asked for: {each.message}")
+            yield Finding(Severity.UNKNOWN, f"{each.resource} cannot be read: {each.message}")
 
 
 def _unanswered(answers: Answers) -> list[Unavailable]:

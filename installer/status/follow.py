@@ -33,7 +33,7 @@ class _Lost(NamedTuple):
 
 
 class _News(NamedTuple):
-    """What was heard of a list: all of it, one change, or why there is nothing to be heard."""
+    """What is new of a list: all of it, one change, or why the API server cannot be reached."""
 
     name: str
     said: Listed | Unavailable | Event | _Lost
@@ -79,10 +79,10 @@ class _Follower(threading.Thread):
 
 
 class Watching:
-    """What is known of the cluster, kept up to date."""
+    """The objects of the cluster, kept up to date."""
 
     def __init__(self, access: Access, namespace: str | None) -> None:
-        """Begin to follow.
+        """Start to follow.
 
         Args:
             access: to the API server.
@@ -100,14 +100,14 @@ class Watching:
 
         Args:
             show: where.
-            until_healthy: whether to end when all is well.
-            timeout: seconds after which not to wait for it any longer; None: never.
+            until_healthy: whether to end when everything is healthy.
+            timeout: seconds to wait at most; None: no limit.
 
         Returns:
             The exit status.
 
         Raises:
-            UnreachableError: if the API server cannot be asked at first, or when the time is over.
+            UnreachableError: if the API server cannot be reached at first, or when the time is over.
         """
         end = None if timeout is None else time.monotonic() + timeout
         ticks = show.ticks
@@ -135,7 +135,7 @@ class Watching:
             raise UnreachableError(f"saw no complete answer within {timeout:g} s: raise --timeout")
 
     def _hear(self, tick: float | None, end: float | None) -> None:
-        """Wait for news, at most until the next tick or the end; then take in what comes close behind."""
+        """Wait for a change, at most until the next tick or the end; then take in those that follow closely."""
         left = None if end is None else max(end - time.monotonic(), 0.0)
         patience = min((each for each in (tick, left) if each is not None), default=None)
         try:

@@ -1,4 +1,4 @@
-"""Istio's own CNI node agent, which does the same job under the same name: how it is told from ours, and taken out. Pure."""
+"""Istio's own CNI node agent, which does the same job under the same name: how to tell it apart, and remove it. Pure."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def title(daemonset: Object) -> str:
 
 
 def how_to_replace(daemonset: Object) -> str:
-    """Write how ours takes the place of an agent of Istio's where none of ours is there."""
+    """Write how to replace an agent of Istio's by ours, where ours is not installed."""
     namespace, release = daemonset["metadata"]["namespace"], _release(daemonset)
     if release:
         return (
@@ -64,7 +64,7 @@ def how_to_replace(daemonset: Object) -> str:
 
 
 def how_to_remove(daemonset: Object) -> str:
-    """Write how an agent of Istio's is taken out, by what has installed it."""
+    """Write how to uninstall an agent of Istio's, with what has installed it."""
     namespace, release = daemonset["metadata"]["namespace"], _release(daemonset)
     if release:
         return f"Uninstall it: helm uninstall {shlex.quote(release)} --namespace {namespace}"

@@ -1,4 +1,4 @@
-"""What is asked of a cluster and what `install-cni status` says of it, as values. Pure."""
+"""The answers of the API server, and the status of the cluster that is made of them. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Cause(Enum):
-    """Why a question was not answered."""
+    """Why an answer is unavailable."""
 
     FORBIDDEN = "Forbidden"
     NO_DEFINITION = "NoDefinition"  # the API server does not know the resource: its CRD is missing
@@ -26,13 +26,13 @@ class Cause(Enum):
 
 @dataclass(frozen=True)
 class Unavailable:
-    """An answer that could not be had.
+    """An answer that is unavailable.
 
     Attributes:
         resource: `<plural>` or `<plural>.<group>`, as kubectl takes it.
-        cause: in one word.
-        message: what the API server said.
-        namespace: the one that was asked for; None for the whole cluster.
+        cause: for programs.
+        message: the API server's.
+        namespace: the namespace; None: the whole cluster.
     """
 
     resource: str
@@ -43,7 +43,7 @@ class Unavailable:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the API server answered.
+    """The answers of the API server.
 
     Attributes:
         planes: the IstioControlPlanes.
@@ -52,7 +52,7 @@ class Answers:
         daemonsets: those of the name `istio-cni-node`, which Istio's own agent has too.
         pods: the agents', in the namespace of their DaemonSet.
         controllers: the Deployments of the name `istio-cni-controller` there.
-        namespace: the only one in which a DaemonSet was looked for; None: in all.
+        namespace: the only one that was searched for a DaemonSet; None: all.
     """
 
     planes: Sequence[Object] | Unavailable = ()
@@ -88,7 +88,7 @@ class Severity(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about the cluster: what it is, and what to do."""
+    """A finding about the cluster, and what to do."""
 
     severity: Severity
     message: str
@@ -103,14 +103,14 @@ class ControlPlane:
         namespace: its namespace.
         name: its name.
         uid: its uid.
-        active: whether its settings are those of the cluster: it is the oldest.
-        enabled: whether it wants a plugin; None if it cannot be read.
+        active: whether its settings apply to the cluster: it is the oldest.
+        enabled: whether it enables the plugin; None: it is invalid.
         terminating: whether it is being deleted.
-        status: the controller's word: NONE, UPDATING, HEALTHY, ERROR or RECONCILING; empty if it has not said one.
-        message: the controller's sentence.
-        degraded: the controller's reason, in one word; empty if it sees nothing wrong.
-        problems: what is wrong with its fields.
-        conflicts: the values in which it differs from the one that counts.
+        status: the controller's: NONE, UPDATING, HEALTHY, ERROR or RECONCILING; empty: none yet.
+        message: the controller's.
+        degraded: the reason of its condition Degraded; empty: it is not.
+        problems: its invalid fields.
+        conflicts: the values in which it differs from the active one.
         generation: of its settings.
         observed: the generation that the controller's status is about; 0 if there is none.
         created: when.
@@ -146,7 +146,7 @@ class AgentDaemonSet:
     Attributes:
         namespace: its namespace.
         image: what it runs.
-        parked: whether the controller has taken its pods off all nodes, after an uninstall.
+        parked: whether the controller has removed its pods from all nodes, after an uninstall.
         terminating: whether it is being deleted.
         desired, ready, updated: numbers of pods, by its own status.
         rolling: whether that status says that a change has not reached all pods.
@@ -171,7 +171,7 @@ class AgentDaemonSet:
 
 @dataclass(frozen=True)
 class Repairs:
-    """What the agent had to put back since it started."""
+    """The agent's repairs since it started."""
 
     count: int
     last: datetime | None = None
@@ -180,7 +180,7 @@ class Repairs:
 
 @dataclass(frozen=True)
 class NodeWarning:
-    """What is wrong on a node though pods are redirected there, and what to do: its agent's own words."""
+    """What is wrong on a node that redirects pods nevertheless, and what to do: its agent's message."""
 
     reason: str
     message: str
@@ -192,10 +192,10 @@ class NodeStatus:
 
     Attributes:
         name: its name.
-        state: how it is.
-        reason: why, in one word; empty if it is well.
-        message: why, in a sentence, and often what to do: the agent's own words.
-        remedy: what to do, where the message does not say.
+        state: its state.
+        reason: why, for programs; empty: it is healthy.
+        message: why, for people, and often what to do.
+        remedy: a command that helps, or says more.
         since: since when it is in this state, where that follows from its agent's condition; else None.
         version: the agent's release.
         backend: what writes the rules.
@@ -233,7 +233,7 @@ class NodeStatus:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a change has got: `kind` is Rollout or Uninstall, `done` and `total` are nodes."""
+    """The progress of a change: `kind` is Rollout or Uninstall, `done` and `total` are nodes."""
 
     kind: str
     done: int
@@ -242,17 +242,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """The cluster at a glance.
+    """The status of the cluster.
 
     Attributes:
-        health: how it is on the whole.
+        health: its health.
         summary: the same in a sentence.
-        out: whether the plugin is to be out of all nodes.
-        progress: of a change that is on its way to the nodes.
-        planes: the one that counts first, then by age.
-        agents: None if there is no DaemonSet, or it could not be asked for.
-        findings: about the cluster, the wrong ones first.
-        nodes: those that are not well first, by state, then by name.
+        out: whether the plugin is being removed from all nodes, or is removed.
+        progress: of a change on its way to the nodes; None: there is none.
+        planes: the active one first, then by age.
+        agents: None: there is no DaemonSet, or it cannot be read.
+        findings: about the cluster, errors first.
+        nodes: the unhealthy first, by state, then by name.
     """
 
     health: Health
@@ -266,10 +266,10 @@ class ClusterStatus:
 
     @property
     def unhealthy(self) -> tuple[NodeStatus, ...]:
-        """The nodes that are not as they should be."""
+        """The unhealthy nodes."""
         return tuple(each for each in self.nodes if not each.state.is_healthy)
 
     @property
     def healthy(self) -> tuple[NodeStatus, ...]:
-        """The nodes that are as they should be."""
+        """The healthy nodes."""
         return tuple(each for each in self.nodes if each.state.is_healthy)

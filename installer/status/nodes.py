@@ -101,11 +101,11 @@ def _remedy(
     """Write the command that helps, or says more, where there is one."""
     pod = seen.pod.name if seen.pod else ""
     why = {
-        node_health.NODE_NOT_READY: f"Ask why: kubectl describe node {seen.name}",
-        node_health.NO_AGENT: f"Ask why: {kubectl(context.namespace, f'describe daemonset {DAEMONSET}')}",
-        node_health.NO_REPORT: f"Ask why: {kubectl(context.namespace, f'logs {pod}')}",
-        node_health.OUTDATED_SETTINGS: f"If it stays so: {kubectl(context.namespace, f'logs {pod}')}",
-        node_health.REMOVED: f"If it stays so: {kubectl(context.namespace, f'delete pod {pod}')}",
+        node_health.NODE_NOT_READY: f"Look into it: kubectl describe node {seen.name}",
+        node_health.NO_AGENT: f"Look into it: {kubectl(context.namespace, f'describe daemonset {DAEMONSET}')}",
+        node_health.NO_REPORT: f"Look into it: {kubectl(context.namespace, f'logs {pod}')}",
+        node_health.OUTDATED_SETTINGS: f"If it stays like this: {kubectl(context.namespace, f'logs {pod}')}",
+        node_health.REMOVED: f"If it stays like this: {kubectl(context.namespace, f'delete pod {pod}')}",
     }
     if health.state.is_healthy:
         return ""
@@ -114,9 +114,9 @@ def _remedy(
     if health.reason in why:
         return why[health.reason]
     if health.reason in node_health.CRASH:
-        return f"Ask why: {kubectl(context.namespace, f'logs --previous {pod}')}"
+        return f"Look into it: {kubectl(context.namespace, f'logs --previous {pod}')}"
     if seen.pod and seen.pod.reason == health.reason and not seen.pod.runs:
-        return f"Ask why: {kubectl(context.namespace, f'describe pod {pod}')}"
+        return f"Look into it: {kubectl(context.namespace, f'describe pod {pod}')}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""What `install-cni status` is told."""
+"""The options of `install-cni status`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the command is told.
+    """The command's options.
 
     Attributes:
         output: table, wide, json or yaml.
-        watch: whether it goes on to show what changes.
-        wait: whether it ends when all is well.
-        timeout: seconds after which it does not wait any longer; None: it always does.
+        watch: whether to keep showing changes.
+        wait: whether to end when everything is healthy.
+        timeout: seconds to wait at most; None: no limit.
         kubeconfig, context: how to reach the API server; None for the defaults.
         namespace: that of the DaemonSet; None if it is to be searched for.
     """

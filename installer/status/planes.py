@@ -1,4 +1,4 @@
-"""The IstioControlPlanes: which one counts, what is wrong with each, which contradicts. Pure."""
+"""Judges the IstioControlPlanes: which one is active, what is wrong with each, which ones conflict with it. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def planes(resources: Sequence[Object]) -> tuple[ControlPlane, ...]:
-    """Judge the resources; the one that counts is first, then the older before the younger."""
+    """Judge the resources; the active one is first, then the older before the younger."""
     first = find_active_control_plane(resources)
     made = [_plane(each, first) for each in resources]
     return tuple(sorted(made, key=lambda each: (not each.active, str(each.created), each.namespace, each.name)))

@@ -1,4 +1,4 @@
-"""What to ask the admin for, of the API server's refusals. Pure."""
+"""Writes the commands for an admin that grant what the API server refused. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ACCOUNT = re.compile(r"system:serviceaccount:([^:]+):([^:]+)")
 
 
 def to_ask_for(refused: Sequence[Unavailable]) -> str:
-    """Write the commands by which an admin gives what was refused.
+    """Write the commands that grant what was refused.
 
     Args:
         refused: at least one, each with the API server's message, which names the user.
@@ -32,6 +32,6 @@ def to_ask_for(refused: Sequence[Unavailable]) -> str:
     else:
         who = f"--user={shlex.quote(named[1])}" if named else "--user=NAME"
     return (
-        f"Ask the admin for: kubectl create clusterrole {ROLE} --verb={VERBS} --resource={resources} && "
+        f"Ask an admin to run: kubectl create clusterrole {ROLE} --verb={VERBS} --resource={resources} && "
         f"kubectl create clusterrolebinding {ROLE} --clusterrole={ROLE} {who}"
     )

@@ -133,7 +133,7 @@ class Lines:
         """Write what has changed."""
         news = changes(self._shown, found)
         if self._lost:
-            news.insert(0, "The API server answers again.")
+            news.insert(0, "The API server is reachable again.")
         self._write(news)
         self._shown, self._lost = found, False
 

@@ -1,4 +1,4 @@
-"""The cluster at a glance, of the objects that the API server has given. Pure: objects in, a value out."""
+"""Makes the status of the cluster from the objects of the API server. Pure."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def summarize(answers: Answers, now: datetime) -> ClusterStatus:
     """Judge the cluster.
 
     Args:
-        answers: what the API server has said, of the parts that are there and that could be asked for.
-        now: the time, as what starts is given some.
+        answers: the objects, or why they are unavailable.
+        now: the time.
     """
     judged = planes(() if isinstance(answers.planes, Unavailable) else answers.planes)
     first = judged[0] if judged else None
@@ -72,9 +72,9 @@ def summarize(answers: Answers, now: datetime) -> ClusterStatus:
 
 
 def _is_to_be_out(answers: Answers, first: ControlPlane | None, agents: AgentDaemonSet | None) -> bool:
-    """Tell whether the plugin is to be out of all nodes.
+    """Say whether the plugin is being removed from all nodes, or is removed.
 
-    The last resource that goes takes it out; then the controller parks the agents. Where there is none, they stay as they are.
+    The last resource takes it along; then the controller parks the agents. Without a resource they stay as they are.
     """
     if first is not None:
         return first.terminating or first.enabled is False
@@ -184,7 +184,7 @@ def _summary(
     """Say in a sentence how the cluster is."""
     match health:
         case Health.UNKNOWN:
-            return "Unknown: nothing is seen to be wrong, but not everything could be read."
+            return "Unknown: nothing is known to be wrong, but not everything can be read."
         case Health.HEALTHY if out:
             asks = f", as {first.title} asks" if first else "; no IstioControlPlane asks for it"
             return f"Removed: the plugin is removed from all nodes{asks}."

@@ -1,4 +1,4 @@
-"""The cluster at a glance for people: what counts first, what is not well with its remedy, the rest in numbers. Pure."""
+"""Writes the status for people: the summary first, unhealthy nodes with their remedies, the rest in numbers. Pure."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _planes(cluster: ClusterStatus, now: datetime, style: Style) -> Iterator[str
             if plane.active and plane.message and plane.status not in ("ERROR", "HEALTHY"):
                 yield from style.wrapped(plane.message, "  ", "  ")
     elif cluster.agents and not cluster.out and not any(each.severity is Severity.UNKNOWN for each in cluster.findings):
-        yield from style.wrapped("No IstioControlPlane: the chart's settings are in force.")
+        yield from style.wrapped("No IstioControlPlane: the chart's settings apply.")
     if cluster.agents:
         agents = cluster.agents
         how = (

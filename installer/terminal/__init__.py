@@ -1,1 +1,1 @@
-"""Text for a terminal: printable, in tables, in ages."""
+"""Text for a terminal: escaped, in tables, with ages."""

@@ -1,8 +1,8 @@
-"""Text on its way to a terminal: what others wrote can neither drive it nor pass for lines of ours.
+"""Escapes text for a terminal, so that nobody else's text can control it, or pass for a line of ours.
 
-Names, kinds and reasons come from files, objects and programs; they may hold escape sequences, C1 controls and what turns text
-round. All output for people goes through `say`; what escapes by rules of its own (JSON, YAML, SVG), or holds colours
-of ours and has been made `printable` before, through `write`.
+Names, kinds and reasons come from files, objects and programs; they may hold escape sequences, C1 controls and bidirectional
+overrides. All output for people goes through `say`; output with its own escaping (JSON, YAML, SVG), or with our colours around
+`printable` text, goes through `write`.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ import click
 
 
 def printable(text: str) -> str:
-    r"""Escape what would break a line, or drive a terminal: `\\x1b` is written as such."""
+    r"""Escape what would break a line, or control a terminal: `\\x1b` is written as such."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def printable_lines(text: str) -> str:
-    """Escape likewise, but leave line breaks and tabs."""
+    """Escape likewise, but keep line breaks and tabs."""
     return "".join(each if each in "\n\t" else printable(each) for each in text)
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Say something to people, on lines of its own."""
+    """Print text for people, on lines of its own."""
     click.echo(printable_lines(text.removesuffix("\n")), err=err)  # noqa: TID251 - here it is
 
 
 def write(text: str) -> None:
-    """Write what is harmless already, as it is."""
+    """Write text that is escaped already."""
     click.echo(text, nl=False, color=True)  # noqa: TID251 - likewise
 
 
 class Group(click.Group):
-    """A group of commands whose errors are harmless, whatever they quote."""
+    """A group of commands that escapes what its errors quote."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command."""

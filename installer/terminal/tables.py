@@ -1,4 +1,4 @@
-"""Text in columns and lines that a terminal holds, with colours or without. Pure."""
+"""Text in columns and lines that fit a terminal, with or without colours. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BETWEEN = "   "  # columns, as kubectl does
-NARROWEST = 20  # columns: what is narrower is written as if it were not
+NARROWEST = 20  # columns: a narrower terminal is treated as this wide
 NONE = "-"
 
 
 class Colour(Enum):
-    """What a terminal is told to draw something (ECMA-48, SGR)."""
+    """Colours of a terminal (ECMA-48, SGR)."""
 
     PLAIN = ""
     BOLD = "1"
@@ -30,12 +30,12 @@ class Colour(Enum):
 
 @dataclass(frozen=True)
 class Style:
-    """For whom a text is.
+    """What the output can show.
 
     Attributes:
-        width: columns of the terminal; None for a pipe, whose lines are as long as they are.
-        colours: whether there are any.
-        bar: two characters for the done and the open part of a progress bar; empty: there is none.
+        width: columns of the terminal; None: a pipe, whose lines have any length.
+        colours: whether it shows colours.
+        bar: two characters, for the done and the open part of a progress bar; empty: no bar.
     """
 
     width: int | None = None
@@ -47,7 +47,7 @@ class Style:
         return f"\x1b[{colour.value}m{text}\x1b[0m" if self.colours and colour.value and text else text
 
     def wrapped(self, text: str, first: str = "", following: str = "", colour: Colour = Colour.PLAIN) -> list[str]:
-        """Write a text on lines that fit; what has no space in it stays whole, as it is there to be copied."""
+        """Wrap a text to lines that fit; a word is never broken, as it may have to be copied."""
         clean = printable(" ".join(text.split()))
         if self.width is None:
             return [self.paint(f"{first}{clean}", colour)]
@@ -70,7 +70,7 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column of a table: its title, and when it is left out for want of room, the highest number first; 0: never."""
+    """A column: its title, and its rank when columns are dropped for want of room, the highest first; 0: never."""
 
     title: str
     leave: int = 0
@@ -82,8 +82,8 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], style: Styl
     Args:
         columns: at least one.
         rows: each with a cell for each column.
-        style: for whom; columns are left out until the rest fits into its width, then the first is cut.
-        whole: whether everything is written, whatever the width is.
+        style: of the output; columns are dropped until the rest fits, then the first is cut.
+        whole: whether to write everything, whatever the width is.
     """
     shown = list(range(len(columns)))
     widths = [max(len(_clean(row[at])) for row in [_titles(columns), *rows]) for at in shown]
@@ -121,7 +121,7 @@ def _clean(cell: Cell) -> str:
 
 
 def bar(done: int, total: int, style: Style, room: int) -> str:
-    """Draw how far something is, `room` columns wide."""
+    """Draw a progress bar, `room` columns wide."""
     full = room * done // total if total else room
     drawn_done, drawn_open = style.bar[0] * full, style.bar[1] * (room - full)
     return style.paint(drawn_done, Colour.GREEN) + style.paint(drawn_open, Colour.DIM)

@@ -315,7 +315,7 @@ class Controller:
 
     def leads(self) -> bool:
         """Whether it says that it leads, and knows all that it needs to know."""
-        return "this one leads" in self.get("/readyz")[1] and self.get("/readyz")[0] == 200
+        return "leading" in self.get("/readyz")[1] and self.get("/readyz")[0] == 200
 
     def get(self, path: str) -> tuple[int, str]:
         """Ask /healthz, /readyz or /metrics."""

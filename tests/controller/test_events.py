@@ -96,4 +96,4 @@ def test_messages_say_of_which_generation_and_node_they_are() -> None:
     (invalid,) = events(NOTHING, wrong(INVALID), going=False)
     assert invalid.message == INVALID[0].message
     (removing,) = events(of(READY), of(UPDATING, removal="the resource is deleted"), going=True)
-    assert "the plugin is being taken out: the resource is deleted" in removing.message
+    assert "removing the plugin: the resource is deleted" in removing.message

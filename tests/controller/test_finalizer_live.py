@@ -115,7 +115,7 @@ def test_disabled_it_is_taken_out_and_the_agents_stay(stage: Stage, controller: 
         for node in NODES:
             stage.report(node, off, state="Removed")
         said = stage.becomes("NONE")
-        assert said["statusString"] == "the plugin is on no node: spec.cni.enabled is false"
+        assert said["statusString"] == "the plugin is removed from all nodes: spec.cni.enabled is false"
         assert stage.nodes().get("total") == 0
         assert not parked(stage)
         on = stage.apply({"cni": {"enabled": True}})

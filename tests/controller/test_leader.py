@@ -26,7 +26,7 @@ pytestmark = pytest.mark.apiserver
 
 
 def waits(controller: Controller) -> bool:
-    return "leads, this one waits" in controller.get("/readyz")[1] and "nobody" not in controller.get("/readyz")[1]
+    return "leads; standing by" in controller.get("/readyz")[1] and "nobody" not in controller.get("/readyz")[1]
 
 
 def out_of_turn(stage: Stage, *controllers: Controller) -> list[str]:

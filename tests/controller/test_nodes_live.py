@@ -87,7 +87,7 @@ def test_nodes_that_run_no_daemonset_are_neither_tainted_nor_waited_for(empty_st
         until(lambda: KEY not in stage.taints("tainted"), SOON, "the taint is off where no agent can come")
         assert all(KEY not in stage.taints(each) for each in ("fargate", "virtual"))
         until(lambda: stage.events("tainted", "default"), SOON, "it is told")
-        assert "no Istio CNI plugin is to be on this node" in dict(stage.events("tainted", "default"))["IstioCNIReady"]
+        assert "this node has no Istio CNI plugin" in dict(stage.events("tainted", "default"))["IstioCNIReady"]
         stage.add_agent("new")
         stage.report("new", stage.resource())
         stage.becomes("HEALTHY")

@@ -81,7 +81,7 @@ def test_the_oldest_that_stays_counts(resources: list[Mapping[str, Any]], counts
 def test_one_that_is_younger_is_told_which_one_counts() -> None:
     made = planned(world(resource("old"), resource("young", created=2)))
     (fault,) = plan.faults_of(resource("young", created=2), made)
-    assert fault.message.startswith("IstioControlPlane mesh/old is older, and it alone counts")
+    assert fault.message.startswith("IstioControlPlane mesh/old takes precedence, as it is older")
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def set_taints(stage: Stage, node: str, taints: list[dict[str, str]]) -> None:
 
 
 def pods(stage: Stage) -> dict[str, set[str]]:
-    """Return the nodes that pods are for, by the DaemonSet's name. Those told to end count no more: no kubelet ends them."""
+    """Return the nodes that pods are for, by the DaemonSet's name. Terminating ones do not count: no kubelet ends them."""
     found: dict[str, set[str]] = {}
     listed: Any = stage.core.list_namespaced_pod(NAMESPACE)
     for each in listed.items:

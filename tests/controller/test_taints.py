@@ -67,6 +67,6 @@ def test_what_was_done_is_told_with_its_reason() -> None:
     told = {(put, wanted): event(put=put, wanted=wanted) for put in (True, False) for wanted in (True, False)}
     assert [told[True, True].reason, told[False, True].reason] == ["IstioCNINotReady", "IstioCNIReady"]
     assert "is not ready on this new node" in told[True, True].message
-    assert told[False, True].message == f"the Istio CNI plugin is ready: the taint {KEY} was taken off"
-    assert told[False, False].message == f"no Istio CNI plugin is to be on this node: the taint {KEY} was taken off"
+    assert told[False, True].message == f"the Istio CNI plugin is ready: removed the taint {KEY}"
+    assert told[False, False].message == f"this node has no Istio CNI plugin: removed the taint {KEY}"
     assert not any(each.warning for each in told.values())

@@ -45,21 +45,21 @@ def test_a_repair_and_a_node_that_goes_are_said() -> None:
     )
     assert changes(WELL, repaired)[1:] == [
         "node-2: Ready, 0.1.0, nft, 10-calico.conflist, 1 repairs",
-        "node-3: no such node any more",
+        "node-3: the node is gone",
     ]
 
 
 def test_what_is_wrong_in_the_cluster_comes_and_goes_with_a_line() -> None:
     alone = summarize(answers(controllers=[]))
     assert any(each.startswith("error: no Deployment istio-cni-controller") for each in changes(WELL, alone))
-    assert any(each.startswith("no more: no Deployment istio-cni-controller") for each in changes(alone, WELL))
+    assert any(each.startswith("resolved: no Deployment istio-cni-controller") for each in changes(alone, WELL))
 
 
 def test_a_control_plane_that_changes_is_said() -> None:
     going = summarize(answers(planes=[plane(deletionTimestamp=ago(), status="UPDATING")]))
     assert "istio-system/istio: UPDATING, generation 2, is being deleted" in changes(WELL, going)
     gone = summarize(answers(planes=[], reports=[report(each, settings=None) for each in NAMES]))
-    assert "istio-system/istio: no such control plane any more" in changes(WELL, gone)
+    assert "istio-system/istio: the control plane is gone" in changes(WELL, gone)
 
 
 @pytest.mark.parametrize("found", [WELL, FAILED, summarize(answers(daemonsets=[daemonset(updated=1)]))])

@@ -167,7 +167,7 @@ def test_an_api_server_that_goes_and_comes_is_said_once_each(world: World) -> No
         world.cluster.kill_apiserver()
         running.says(f"https://127.0.0.1:{world.cluster.port} (")
         world.cluster.start_apiserver()
-        running.says("The API server answers again.")
+        running.says("The API server is reachable again.")
         world.report("node-1", ready="False", reason="Later", message="after it")
         running.says("node-1: Failed: Later: after it")
         assert sum("https://127.0.0.1" in each for each in running.lines) == 1

@@ -73,7 +73,7 @@ def test_a_release_of_ours_over_one_of_istios_is_ours() -> None:
 
 def test_two_releases_of_ours_are_still_that() -> None:
     found = summarize(answers(daemonsets=[daemonset(), daemonset(namespace="other")]))
-    assert any("more than one DaemonSet" in each.message for each in found.findings)
+    assert any("exists more than once" in each.message for each in found.findings)
 
 
 def test_a_real_api_servers_list_tells_them_apart(world: World) -> None:

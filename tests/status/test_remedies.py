@@ -129,7 +129,7 @@ def test_a_namespace_without_the_daemonset_is_no_cluster_without_it() -> None:
 def test_the_namespace_that_is_given_is_that_of_the_agents() -> None:
     refused = Unavailable("daemonsets.apps", Cause.FORBIDDEN, "403: no")
     found = summarize(answers(daemonsets=refused, pods=PODS[:2], namespace="mesh"))
-    assert the(found, "node-3").remedy == "Ask why: kubectl --namespace mesh describe daemonset istio-cni-node"
+    assert the(found, "node-3").remedy == "Look into it: kubectl --namespace mesh describe daemonset istio-cni-node"
 
 
 SINCE: list[tuple[str, dict[str, Any], bool]] = [
@@ -155,7 +155,7 @@ def test_a_plugin_that_went_with_its_resource_says_so_and_how_it_comes_back() ->
         assert found.health is Health.HEALTHY
         (note,) = found.findings
         assert note.severity is Severity.INFO
-        assert note.message == "the plugin went with its IstioControlPlane"
+        assert note.message == "the plugin was removed together with its IstioControlPlane"
         assert "spec.cni.enabled true" in note.remedy
         assert "chart's settings" not in shown(found)
     going = answers(planes=[], reports=REMOVED, daemonsets=[daemonset(deletionTimestamp=ago(seconds=5))])
@@ -205,7 +205,7 @@ def test_a_node_that_is_not_ready_is_said_to_be_that_with_what_may_be_the_cause(
     assert found.message == "Kubernetes reports this node as not ready" + (
         f"; the node's report may name the cause: {said}" if said else ""
     )
-    assert found.remedy == "Ask why: kubectl describe node node-2"
+    assert found.remedy == "Look into it: kubectl describe node node-2"
 
 
 def flawed(*names: str, reason: str = "InvalidConflist", message: str = BROKEN) -> Answers:

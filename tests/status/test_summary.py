@@ -340,7 +340,7 @@ def test_the_older_resource_counts_and_the_younger_is_told_what_contradicts() ->
     assert [(each.name, each.active) for each in found.planes] == [("istio", True), ("young", False)]
     assert found.planes[1].conflicts == ("hub", "logLevel")
     assert wrong(found) == [
-        "istio-system/young does not count, as istio-system/istio is older, and contradicts it in hub and logLevel"
+        "istio-system/young is ignored, as istio-system/istio is older; they differ in hub and logLevel"
     ]
 
 
@@ -378,13 +378,13 @@ def test_agents_that_took_the_plugin_out_with_the_last_resource_are_done_without
 def test_what_the_controller_says_of_nodes_is_left_to_the_nodes() -> None:
     degraded = {"type": "Degraded", "status": "True", "reason": "NodesFailed"}
     first = plane(status="ERROR", said={"error": "node-2"}, conditions=[degraded])
-    assert wrong(summarize(answers(planes=[first]))) == ["istio-system/istio: the controller says: node-2"]
+    assert wrong(summarize(answers(planes=[first]))) == ["istio-system/istio: the controller reports: node-2"]
     assert not wrong(summarize(answers(planes=[first], reports=instead(REPORTS, report("node-2", ready="False")))))
 
 
 def test_what_the_controller_says_is_wrong_is_said() -> None:
     found = summarize(answers(planes=[plane(status="ERROR", said={"error": "spec.x: wrong"})]))
-    assert wrong(found) == ["istio-system/istio: the controller says: spec.x: wrong"]
+    assert wrong(found) == ["istio-system/istio: the controller reports: spec.x: wrong"]
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def test_what_the_controller_says_is_wrong_is_said() -> None:
     [
         ({"controllers": []}, "no Deployment istio-cni-controller"),
         ({"controllers": [controller(0)]}, "the controller does not run"),
-        ({"daemonsets": [daemonset(), daemonset(namespace="other")]}, "more than one DaemonSet"),
+        ({"daemonsets": [daemonset(), daemonset(namespace="other")]}, "exists more than once"),
         (
             {"planes": Unavailable("istiocontrolplanes.install.istio.io", Cause.NO_DEFINITION, "404: not found")},
             "does not know istiocontrolplanes.install.istio.io",
@@ -422,7 +422,7 @@ def test_what_may_not_be_asked_makes_it_unknown_and_names_what_to_ask_for() -> N
     found = summarize(answers(nodes=refused("nodes"), pods=refused("pods")))
     assert found.health is Health.UNKNOWN
     (only,) = found.findings
-    assert only.message == "the right is missing to list nodes and pods"
+    assert only.message == "missing the right to list nodes and pods"
     assert "--verb=list,watch --resource=nodes,pods" in only.remedy
     assert "--user=jane" in only.remedy
     assert [each.name for each in found.nodes] == [*NAMES]
@@ -481,7 +481,7 @@ def test_a_roll_out_that_a_node_holds_up_says_which_and_why_and_how_to_pass_it()
     found = summarize(answers(daemonsets=[rolled], reports=instead(REPORTS, MISSING), pods=WAITING))
     (said,) = notes(found)
     assert said == (
-        "the roll-out waits for node-1 (FailedMount: cniBinDir /x is not on this node), with 2 agents still to be replaced: at "
+        "the rollout waits for node-1 (FailedMount: cniBinDir /x is not on this node), with 2 agents still to be replaced: at "
         "most 1 node may be without a ready agent (cni.maxUnavailable), and 1 is"
     )
     (remedy,) = [each.remedy for each in found.findings if each.severity is Severity.INFO]
@@ -500,7 +500,7 @@ def test_a_roll_out_is_held_up_where_as_many_nodes_as_may_be_have_no_ready_agent
 ) -> None:
     rolled = daemonset(updated=updated, unavailable=unavailable, at_most=at_most)
     found = summarize(answers(daemonsets=[rolled], reports=instead(REPORTS, MISSING), pods=WAITING))
-    assert any("the roll-out waits for" in each for each in notes(found)) is held_up
+    assert any("the rollout waits for" in each for each in notes(found)) is held_up
 
 
 NEWER = pod("node-1", "ContainerCreating", "0/1", creationTimestamp=ago(minutes=5))  # than node-1's trouble
@@ -527,7 +527,7 @@ def test_a_roll_out_that_the_controller_lets_pass_a_node_waits_for_nobody(
     others = [report(each, settings=None) for each in NAMES] if known == {"planes": []} else REPORTS
     reports = instead(others, MISSING)
     found = summarize(answers(daemonsets=[rolled], reports=reports, pods=[first, *WAITING[1:]], **known))
-    (said,) = [each for each in found.findings if "the roll-out" in each.message]
+    (said,) = [each for each in found.findings if "the rollout" in each.message]
     assert ("waits for node-1" in said.message, "passes node-1" in said.message) == (waits, not waits)
     assert "2 agents still to be replaced" in said.message
     assert ("cni.maxUnavailable" in said.remedy) is (waits or known == {"planes": []})
@@ -540,7 +540,7 @@ def test_a_roll_out_waits_by_name_only_for_the_nodes_that_it_does_not_pass() -> 
     (said,) = notes(
         summarize(answers(daemonsets=[rolled], reports=instead(instead(REPORTS, MISSING), broken), pods=pods))
     )
-    assert said.startswith("the roll-out waits for node-2 (NotInstalled: no conflist), with 1 agent still")
+    assert said.startswith("the rollout waits for node-2 (NotInstalled: no conflist), with 1 agent still")
 
 
 def test_a_roll_out_waits_for_nobody_by_name_where_no_agent_waits_for_its_turn() -> None:
