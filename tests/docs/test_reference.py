@@ -83,7 +83,9 @@ def test_each_metric_is_explained_and_no_other() -> None:
 def test_each_row_of_the_decision_table_is_explained() -> None:
     rows = {"redirect", "invalid", "not-installed"}
     for path in (ROOT / "plugin").glob("*.py"):
-        rows |= set(re.findall(r'Pass\(\s*"([a-z-]+)"', path.read_text()))
+        text = path.read_text()
+        named = dict(re.findall(r'^([A-Z_]+) = "([a-z-]+)"', text, re.MULTILINE))
+        rows |= {named.get(each, each) for each in re.findall(r'\bPass\(\s*"?([a-z-]+|[A-Z_]+)\b"?,', text)}
     first = re.findall(r"^\| (`[^|]+`) \|", (DOCS / "explain.md").read_text(), re.MULTILINE)
     assert len(rows) > 8
     assert rows == {name for cell in first for name in re.findall(r"`([a-z-]+)`", cell)}
