@@ -21,15 +21,19 @@ class Pass(NamedTuple):
     row: str
     reason: str
 
+    @property
+    def is_excluded(self) -> bool:
+        """Whether the pod's namespace is excluded."""
+        return self.row == "excluded"
+
 
 NOT_KUBERNETES = Pass("not-kubernetes", "not a Kubernetes pod: CNI_ARGS has no K8S_POD_NAMESPACE and K8S_POD_NAME")
-EXCLUDED = "excluded"  # the row of a pod in an excluded namespace
 NEVER_INJECTED = Pass("never-injected", f"never injected: it has no annotation {STATUS}")
 
 
 def excluded(namespace: str) -> Pass:
     """Say why a pod in an excluded namespace is left alone."""
-    return Pass(EXCLUDED, f"namespace {namespace} is excluded")
+    return Pass("excluded", f"namespace {namespace} is excluded")
 
 
 def outside_mesh(

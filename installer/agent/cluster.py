@@ -148,7 +148,7 @@ class Cluster:
         by = self._desired.control_plane
         whose = {"namespace": by.namespace, "resource": by.name, "generation": by.generation} if by else {}
         for each in self._desired.problems:
-            _log.error("the IstioControlPlane is wrong, what was set before stays", extra=whose | {"reason": str(each)})
+            _log.error("invalid IstioControlPlane: keeping the last good settings", extra=whose | {"reason": str(each)})
         if replace(self._desired, problems=()) != replace(last, problems=()):
             _log.warning("applying the IstioControlPlane", extra=whose | {"reason": self._desired.reason})
             save(self._desired)

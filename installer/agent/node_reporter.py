@@ -187,7 +187,7 @@ class NodeResource:
                 f"ready and its container runtime reads these alone, and unless they are the same by other names, take it "
                 f"out by: {await self._cleaning(left, settings)}"
             )
-            _log.warning("what an agent before has installed stays", extra={"reason": said})
+            _log.warning("the installation of an earlier agent stays", extra={"reason": said})
             await self._tell_event("StaleInstallation", said, warning=True)
 
     async def _cleaning(self, left: Iterable[Path], settings: Settings) -> str:
@@ -207,12 +207,12 @@ class NodeResource:
         try:
             await self._events.tell(node, reason, note, warning=warning)
         except ApiError as error:
-            _log.warning("an Event could not be written", extra={"reason": str(error)})
+            _log.warning("cannot write an Event", extra={"reason": str(error)})
 
     def _say(self, reason: str) -> None:
         if reason != self._reason:
             self._reason = reason
-            _log.warning("the IstioCNINode of this node cannot be written", extra={"reason": reason})
+            _log.warning("cannot write this node's IstioCNINode", extra={"reason": reason})
 
 
 def _ready(of: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -144,7 +144,7 @@ def _notes(seen: Seen) -> Iterator[tuple[str, str]]:
         said = f"{directory / name} is no valid network configuration: {reason}; repair it or take it away"
         yield "InvalidConflist", f"{said}, as containerd takes none at all once it reads it before the others"
     for each in seen.desired.problems:
-        yield INVALID_SETTINGS, f"the IstioControlPlane is wrong and what was set before stays: {each}"
+        yield INVALID_SETTINGS, f"invalid IstioControlPlane, the last good settings stay in force: {each}"
     for pod in seen.unredirected_pods:
         yield "PodsNotRedirected", pod
     if seen.unasked:

@@ -16,8 +16,9 @@ from installer.agent.node import Node, UnusableError
 from installer.agent.repairs import ConflictError, NotNowError
 from installer.config.settings import PLUGIN
 from installer.host import conf_dir
+from installer.host.agent_lock import lock_file
 from installer.host.exchange import OutdatedError
-from installer.host.files import explain, lock_file
+from installer.host.files import explain
 from installer.host.inotify import Watcher
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import os
 from typing import TYPE_CHECKING
 
 from installer.aio import either, wait
-from installer.host.files import AlreadyRunningError, explain, is_locked, lock
+from installer.host.agent_lock import AlreadyRunningError, is_locked, lock
+from installer.host.files import explain
 from installer.host.socket_dir import ForeignDirectoryError, is_deleted, require_own
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from installer.cniconfig.netconf import MARKER, PLUGIN_TYPE, InvalidConfigError, NetworkConf, NetworkList, encoded
 from plugin import jsontext
@@ -199,21 +199,42 @@ def _as_list(content: bytes, file: str) -> str:
     return f'{{{head}"name": {conf.raw_name or json.dumps(file)}, "plugins": [{conf.text}]}}\n'
 
 
+class _Style(NamedTuple):
+    """How a plugin of a list is written.
+
+    Attributes:
+        gap: the blanks before it.
+        colon: between key and value.
+        comma: between two members.
+        indent: one level; empty: all members are on one line.
+        line: begins each line but the first: the line break, and the plugin's own indentation.
+    """
+
+    gap: str
+    colon: str
+    comma: str
+    indent: str = ""
+    line: str = ""
+
+
 def _written_like(text: str, model: Element, entry: Mapping[str, Any]) -> str:
     """Write our entry, and the blanks before it, as the plugin `model` is written."""
+    style = _style_of(text, model)
+    written = json.dumps(entry, indent=style.indent or None, separators=(style.comma, style.colon))
+    return style.gap + written.replace("\n", style.line)
+
+
+def _style_of(text: str, model: Element) -> _Style:
     before = text[: model.start]
     gap = before[len(before.rstrip(jsontext.SPACE)) :]
-    spaced = text[jsontext.members(text, model.start)[0].start - 1] in jsontext.SPACE
-    gap = gap or (" " if spaced else "")
+    blank = " " if text[jsontext.members(text, model.start)[0].start - 1] in jsontext.SPACE else ""
     inside = text[model.start + 1 : jsontext.skip_space(text, model.start + 1)]
-    colon = ": " if spaced else ":"
     if "\n" not in inside:
-        return gap + json.dumps(entry, separators=(", " if spaced else ",", colon))
+        return _Style(gap or blank, f":{blank}", f",{blank}")
     last_line = text.rfind("\n", 0, model.end) + 1
-    outer = text[last_line : jsontext.skip_space(text, last_line)]
-    step = inside.rpartition("\n")[2].removeprefix(outer) or "  "
-    newline = "\r\n" if "\r\n" in inside else "\n"
-    return gap + json.dumps(entry, indent=step, separators=(",", colon)).replace("\n", newline + outer)
+    margin = text[last_line : jsontext.skip_space(text, last_line)]
+    indent = inside.rpartition("\n")[2].removeprefix(margin) or "  "
+    return _Style(gap or blank, f":{blank}", ",", indent, ("\r\n" if "\r\n" in inside else "\n") + margin)
 
 
 def _edited(text: str, edits: Sequence[tuple[int, int, str]]) -> str:

@@ -12,7 +12,7 @@ from plugin.decision import verdict
 from plugin.families import in_order
 from plugin.keys import STATUS
 from plugin.parameters import parameters
-from plugin.prefilter import EXCLUDED, NEVER_INJECTED, Pass
+from plugin.prefilter import NEVER_INJECTED, Pass
 from plugin.redirect import Redirect
 from plugin.values import InvalidValue
 
@@ -151,7 +151,7 @@ def _verdict(pod: Pod, addresses: tuple[Address, ...], in_force: InForce) -> Ver
     if in_force.out:
         return Pass(warnings.NOT_INSTALLED, f"the plugin is out of the nodes, so nothing is redirected: {in_force.out}")
     made, by = verdict(pod, addresses, in_force.policy), in_force.by.get("exclude_namespaces", DEFAULT)
-    if isinstance(made, Pass) and made.row == EXCLUDED and by != DEFAULT:
+    if isinstance(made, Pass) and made.is_excluded and by != DEFAULT:
         return made._replace(reason=f"{made.reason} by {by}")
     return made
 

@@ -177,7 +177,7 @@ class Sandboxes:
             self._untold.remove(name)
             self._told[name] = self._files[name].error
             extra = {"file": str(self._results / name), "reason": self._told[name]}
-            _log.warning("a result that the runtime keeps is not understood", extra=extra)
+            _log.warning("cannot parse a result that the runtime keeps", extra=extra)
 
 
 def _sandbox(kept: Mapping[str, Any], written: float) -> Sandbox | None:

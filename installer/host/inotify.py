@@ -1,8 +1,9 @@
 """Watching directories, so that the reconciler looks again as soon as something there has changed (D8).
 
-This stands on watchdog's inotify binding (`InotifyFD`) and not on its `Observer`, for two reasons. The observer holds a
-rename out of a directory, and all that comes after it, for half a second, to see whether it can pair it. And it hands
-each event through three threads, where the binding calls back from the one that reads it.
+This uses watchdog's inotify binding (`InotifyFD`) and not its documented `Observer`, for two reasons. The observer delays a
+rename out of a directory, and all that comes after it, by half a second, to see whether it can pair it. And it hands each
+event through three threads, where the binding calls back from the one that reads it. As the binding is no documented
+interface, `pyproject.toml` pins watchdog's minor release, and tests/host/test_inotify.py holds what is used of it.
 
 An event says "look again" and no more. Reads make no event here, or our own would wake us for ever.
 """
@@ -81,12 +82,12 @@ class Watcher:
         if bool(missing) != bool(self._missing):
             if missing:
                 _log.error(
-                    "cannot watch the node for changes and looks every second: raise fs.inotify.max_user_instances or "
+                    "cannot watch the node for changes, checking it every second: raise fs.inotify.max_user_instances or "
                     "max_user_watches, or the limit of open files",
                     extra={"reason": missing},
                 )
             else:
-                _log.warning("watches the node for changes again")
+                _log.warning("watching the node for changes again")
         self._missing = missing
         return not missing
 

@@ -6,8 +6,9 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from installer.host.agent_lock import lock_file
 from installer.host.checkpoint import checkpoint_file, earlier_checkpoint_file
-from installer.host.files import is_temporary, lock_file
+from installer.host.files import is_temporary
 from installer.host.restart import started_anew_file
 
 if TYPE_CHECKING:

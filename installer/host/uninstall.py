@@ -15,9 +15,10 @@ from typing import NamedTuple
 from installer.cniconfig import plan
 from installer.config.settings import PLUGIN, Settings
 from installer.host import conf_dir
+from installer.host.agent_lock import AlreadyRunningError, lock, lock_file
 from installer.host.checkpoint import checkpoint_file, earlier_checkpoint_file
 from installer.host.exchange import OutdatedError, settle
-from installer.host.files import AlreadyRunningError, Directory, explain, lock, lock_file, within
+from installer.host.files import Directory, explain, within
 from installer.host.references import Reference, references, why_it_stays
 from installer.host.restart import started_anew_file
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from plugin.decision import Policy, verdict
-from plugin.prefilter import EXCLUDED, Pass
+from plugin.prefilter import Pass
 from plugin.redirect import Redirect
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def judge(pod: Pod, policy: Policy) -> Judged:
     """Reach the verdict on a pod by the addresses that the API server has of it."""
     addresses = tuple(addresses_of(pod))
     found = verdict(pod, addresses, policy)
-    if not isinstance(found, Pass) or found.row != EXCLUDED:
+    if not isinstance(found, Pass) or not found.is_excluded:
         return Judged(pod, policy, found)
     otherwise = verdict(pod, addresses, replace(policy, excluded=()))
     return Judged(pod, policy, found, only_excluded=isinstance(otherwise, Redirect))

@@ -30,7 +30,7 @@ AMBIENT_REDIRECTION, DATAPLANE_MODE = "ambient.istio.io/redirection", "istio.io/
 
 def of_pass(pod: Pod, manifest: Mapping[str, Any], passed: Pass) -> Iterator[str]:
     """Say what is worth knowing about a pod that is left alone."""
-    if passed.row == "excluded" and pod.is_injected:
+    if passed.is_excluded and pod.is_injected:
         yield of_excluded(pod)
     if passed.row == NOT_INSTALLED and pod.is_injected:
         yield (

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.host import socket_dir
-from installer.host.files import lock_file
+from installer.host.agent_lock import lock_file
 from plugin import wire
 from plugin.handler import Reply
 from plugin.server import Server

@@ -11,16 +11,14 @@ import pytest
 from installer.cniconfig.plan import Delete, Write
 from installer.config.value_types import CONF_SUFFIXES
 from installer.host import conf_dir
+from installer.host.agent_lock import AlreadyRunningError, lock, lock_file
 from installer.host.exchange import OutdatedError
 from installer.host.files import (
     LARGEST,
     Access,
-    AlreadyRunningError,
     Directory,
     UnreadableError,
     is_temporary,
-    lock,
-    lock_file,
 )
 from tests.support.ondisk import names, open_descriptors
 

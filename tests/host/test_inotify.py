@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import resource
 import threading
+from inspect import signature
 from typing import TYPE_CHECKING
 
 import pytest
+from watchdog.observers import inotify_c as binding
 
 from installer.agent import reconciler
 from installer.host import conf_dir, inotify
@@ -21,6 +23,15 @@ if TYPE_CHECKING:
     from watchdog.observers.inotify_c import InotifyFD
 
 pytestmark = pytest.mark.kernel
+
+
+def test_watchdogs_binding_has_what_the_watcher_uses_of_it() -> None:
+    """It is no documented interface (see `installer.host.inotify`): a new release of watchdog is held to this."""
+    assert list(signature(binding.InotifyFD.add_callback).parameters) == ["self", "path", "mask", "callback", "id_"]
+    assert list(signature(binding.InotifyFD.remove_callbacks).parameters) == ["self", "callbacks"]
+    assert {"start", "stop", "join"} <= {*dir(binding.InotifyFD)}
+    assert {"name", "is_create", "is_directory"} <= {*dir(binding.InotifyEvent), *binding.InotifyEvent.__annotations__}
+    assert {"on_event", "on_watch_deleted", "on_queue_overflow"} <= {*dir(binding.WatchCallback)}
 
 
 class Watched:

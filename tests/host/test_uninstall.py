@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from installer.host.files import lock
+from installer.host.agent_lock import lock
 from installer.main import main
 from tests.support.ondisk import PRIMARY, SINGLE, NodeOnDisk
 

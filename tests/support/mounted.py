@@ -356,7 +356,7 @@ async def _exhausted(node: NodeOnDisk, limit: str, low: int) -> None:
         path.write_bytes(PRIMARY)
         await run.until(lambda state: state.installed and state.repairs == 2)
     assert "cannot watch the node for changes" in told.lines[0]
-    assert "watches the node for changes again" in told.lines[1]
+    assert "watching the node for changes again" in told.lines[1]
 
 
 class Told(logging.Handler):
