@@ -20,7 +20,7 @@ FAILED = summarize(
 )
 
 
-def test_a_first_glance_says_all_but_the_nodes_that_are_well() -> None:
+def test_a_first_glance_says_all_but_the_healthy_nodes() -> None:
     assert changes(None, WELL) == [WELL.summary, "istio-system/istio: HEALTHY, generation 2"]
     assert changes(None, FAILED)[-1] == "node-2: Failed: NoConflist: a b"
 

@@ -36,7 +36,7 @@ def test_a_cluster_without_agents_is_not_installed(empty: World) -> None:
     assert done.stdout.startswith("Not installed: the cluster has no node agents.\n")
 
 
-def test_a_cluster_without_fault_is_well(world: World) -> None:
+def test_a_cluster_without_fault_is_healthy(world: World) -> None:
     done = world.status()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Healthy: 2 nodes redirect pods by the chart's settings.\n")
@@ -91,7 +91,7 @@ def test_what_kubernetes_says_of_nodes_and_pods_is_seen(world: World) -> None:
     read = json.loads(world.status("-o", "json").stdout)
     assert [(each["name"], each["state"], each["reason"]) for each in read["nodes"]] == [
         ("node-1", "Failed", "ImagePullBackOff"),
-        ("node-2", "Unknown", "NoAgent"),
+        ("node-2", "Updating", "NoAgent"),  # the node is new
     ]
 
 
@@ -103,7 +103,7 @@ def test_a_change_of_the_daemonsets_template_is_seen_on_its_pods(world: World) -
     assert read["progress"] == {"kind": "Rollout", "done": 0, "total": 2}
 
 
-def test_the_resource_that_counts_and_the_settings_in_force_are_seen(world: World) -> None:
+def test_the_active_resource_and_the_settings_in_force_are_seen(world: World) -> None:
     kind = {"apiVersion": "install.istio.io/v1alpha2", "kind": "IstioControlPlane"}
     world.apply({**kind, "metadata": {"name": "istio", "namespace": NAMESPACE}, "spec": {"cni": {"enabled": True}}})
     read = json.loads(world.status("-o", "json").stdout)

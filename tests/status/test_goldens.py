@@ -36,7 +36,7 @@ MANY = [f"node-{each:04}" for each in range(5000)]
 FORBIDDEN = Unavailable("nodes", Cause.FORBIDDEN, 'nodes is forbidden: User "jane" cannot list resource "nodes"')
 CASES = {
     "healthy": answers(),
-    "not-well": answers(
+    "degraded": answers(
         planes=[
             plane(status="ERROR", said={"error": "spec.cni.components.cni.namespace: saw mesh, expected istio-system"}),
             plane("young", created=ago(hours=2), cni={"logLevel": "debug"}, status=""),
@@ -84,12 +84,12 @@ CASES = {
     ),
 }
 STYLES = {"80": Style(80, bar="█░"), "140": Style(140, bar="#-"), "pipe": Style()}
-WIDE = "not-well.wide"
+WIDE = "degraded.wide"
 GOLDENS = {
     f"{name}.{width}": written(summarize(case), NOW, style)
     for name, case in CASES.items()
     for width, style in STYLES.items()
-} | {WIDE: written(summarize(CASES["not-well"]), NOW, STYLES["80"], wide=True)}
+} | {WIDE: written(summarize(CASES["degraded"]), NOW, STYLES["80"], wide=True)}
 
 
 @pytest.mark.parametrize("name", GOLDENS)

@@ -33,7 +33,7 @@ PODS = [pod(each) for each in NAMES]
 NODES = [node(each) for each in NAMES]
 
 
-def the_one_not_well(found: ClusterStatus) -> NodeStatus:
+def the_unhealthy_node(found: ClusterStatus) -> NodeStatus:
     (only,) = found.unhealthy
     return only
 
@@ -42,7 +42,7 @@ def wrong(found: ClusterStatus) -> list[str]:
     return [each.message for each in found.findings if each.severity is Severity.ERROR]
 
 
-def test_a_cluster_without_fault_is_well() -> None:
+def test_a_cluster_without_fault_is_healthy() -> None:
     found = summarize(answers())
     assert found.health is Health.HEALTHY
     assert found.summary == "Healthy: 3 nodes redirect pods by the settings of istio-system/istio."
@@ -57,7 +57,7 @@ def test_a_cluster_without_fault_is_well() -> None:
     )
 
 
-def test_without_a_resource_the_charts_settings_are_well() -> None:
+def test_without_a_resource_the_charts_settings_are_healthy() -> None:
     found = summarize(answers(planes=[], controllers=[], reports=[report(each, settings=None) for each in NAMES]))
     assert found.health is Health.HEALTHY
     assert found.summary == "Healthy: 3 nodes redirect pods by the chart's settings."
@@ -206,19 +206,19 @@ OTHERWISE: list[tuple[str, dict[str, Any], State, str, str]] = [
 @pytest.mark.parametrize(
     ("changed", "state", "reason", "said"), [each[1:] for each in OTHERWISE], ids=[e[0] for e in OTHERWISE]
 )
-def test_a_node_that_is_not_well_is_named_with_reason_and_remedy(
+def test_an_unhealthy_node_is_named_with_reason_and_remedy(
     changed: dict[str, Any], state: State, reason: str, said: str
 ) -> None:
     found = summarize(answers(**changed))
     assert found.health is (Health.DEGRADED if state.is_lost else Health.PROGRESSING)
-    it = the_one_not_well(found)
+    it = the_unhealthy_node(found)
     assert (it.name, it.state, it.reason) == ("node-2", state, reason)
     assert said in f"{it.message} {it.remedy}"
     assert found.nodes[0] is it
     assert (found.progress is not None) == (state is State.UPDATING)
 
 
-def test_a_cordoned_node_is_well() -> None:
+def test_a_cordoned_node_is_healthy() -> None:
     assert summarize(answers(nodes=instead(NODES, node("node-2", "Ready,SchedulingDisabled")))).health is Health.HEALTHY
 
 
@@ -232,7 +232,7 @@ def test_a_pod_that_takes_the_place_of_one_that_ends_is_the_nodes() -> None:
     assert summarize(answers(pods=[*PODS, ending])).health is Health.HEALTHY
 
 
-def test_nodes_are_named_failed_before_silent_before_updating_before_ready() -> None:
+def test_nodes_are_named_failed_before_unknown_before_updating_before_ready() -> None:
     found = summarize(
         answers(
             reports=[report("node-3", ready="False"), report("node-1", settings=("istio", 1))],
@@ -310,7 +310,7 @@ def test_a_node_that_still_has_the_plugin_and_no_agent_to_take_it_out_is_named()
     removed = [report(each, state="Removed") for each in NAMES[1:]]
     parked = daemonset(0, selector={"cni.istio.io/parked": "true"})
     found = summarize(answers(planes=[], reports=[report("node-1"), *removed], daemonsets=[parked], pods=[]))
-    it = the_one_not_well(found)
+    it = the_unhealthy_node(found)
     assert (it.name, it.state, it.reason) == ("node-1", State.UNKNOWN, "NoAgent")
     assert "install-cni uninstall" in it.remedy
     ended = summarize(
@@ -331,10 +331,10 @@ def test_a_cluster_without_agents_is_not_installed_and_says_how() -> None:
 
 def test_what_an_uninstall_by_force_has_left_is_named() -> None:
     found = summarize(Answers(nodes=NODES, reports=[report("node-1"), report("node-2", state="Removed")]))
-    assert the_one_not_well(found).name == "node-1"
+    assert the_unhealthy_node(found).name == "node-1"
 
 
-def test_the_older_resource_counts_and_the_younger_is_told_what_contradicts() -> None:
+def test_the_older_resource_is_active_and_the_younger_is_told_what_differs() -> None:
     young = plane("young", created=ago(hours=1), cni={"logLevel": "debug", "hub": "other.example"})
     found = summarize(answers(planes=[young, plane()]))
     assert [(each.name, each.active) for each in found.planes] == [("istio", True), ("young", False)]
@@ -350,7 +350,7 @@ def test_a_younger_resource_that_wants_it_out_contradicts() -> None:
     assert not found.progress
 
 
-def test_a_problem_is_named_once() -> None:
+def test_a_problem_of_a_resource_is_named_once() -> None:
     found = summarize(answers(planes=[plane(cni={"logLevel": 7})]))
     assert len(wrong(found)) == 1
 
@@ -361,7 +361,7 @@ def test_a_younger_resource_that_says_the_same_is_worth_a_note() -> None:
     assert [each.severity for each in found.findings] == [Severity.INFO]
 
 
-def test_a_wrong_resource_is_named_with_the_path_and_the_nodes_stay_well() -> None:
+def test_a_wrong_resource_is_named_with_the_path_and_the_nodes_stay_healthy() -> None:
     found = summarize(answers(planes=[plane(cni={"logLevl": "info"}, generation=3, status="ERROR")]))
     assert wrong(found) == ["istio-system/istio: spec.values.cni.logLevl: no such value; is logLevel meant?"]
     assert "last good" in found.findings[0].remedy
@@ -434,7 +434,7 @@ def test_what_is_seen_to_be_wrong_wins_over_what_may_not_be_asked() -> None:
 
 
 @pytest.mark.parametrize("part", ["planes", "reports", "nodes", "daemonsets", "pods", "controllers"])
-def test_no_part_that_may_not_be_asked_makes_a_node_look_ill(part: str) -> None:
+def test_no_part_that_may_not_be_asked_makes_a_node_unhealthy(part: str) -> None:
     found = summarize(answers(**{part: refused(part)}))
     assert found.health is Health.UNKNOWN
     assert not found.unhealthy
@@ -452,7 +452,7 @@ def test_what_a_backend_lacks_and_mixed_releases_are_worth_a_note() -> None:
 
 def test_a_report_that_says_nothing_yet_is_read() -> None:
     found = summarize(answers(reports=[*REPORTS[:2], {"metadata": {"name": "node-3"}}]))
-    assert (the_one_not_well(found).state, the_one_not_well(found).reason) == (State.UNKNOWN, "NoReport")
+    assert (the_unhealthy_node(found).state, the_unhealthy_node(found).reason) == (State.UNKNOWN, "NoReport")
 
 
 def test_five_thousand_nodes_are_judged_one_by_one() -> None:
