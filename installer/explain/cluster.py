@@ -1,4 +1,4 @@
-"""What `install-cni explain` and `trace` ask a cluster, with the credentials of whoever calls them."""
+"""What `install-cni explain` and `trace` read from a cluster, with the caller's credentials."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from installer.config.settings import DECIDING, declarations
-from installer.explain.effective_settings import ENVIRONMENT, InForce, Layer, charts, overruled, refined
+from installer.explain.effective_settings import (
+    ENVIRONMENT,
+    EffectiveSettings,
+    Layer,
+    apply_control_planes,
+    apply_options,
+    layer_settings,
+)
 from installer.kube.names import DAEMONSET
 from installer.pods.manifest import Found
 from installer.pods.pod_specs import PodManifest
@@ -25,22 +32,22 @@ if TYPE_CHECKING:
 
 def ask(
     kubeconfig: Path | None, context: str | None, namespace: str, name: str, given: Mapping[str, Any]
-) -> tuple[Found, InForce]:
-    """Ask for a pod, and for the settings in force.
+) -> tuple[Found, EffectiveSettings]:
+    """Read a pod and the settings in force.
 
     Args:
         kubeconfig: as `Access` takes it.
         context: the same.
         namespace: the pod's.
         name: the pod's.
-        given: what the command line says, values by the settings' names.
+        given: options of the command line, values by the settings' names.
 
     Raises:
         click.ClickException: with what was seen, what was expected and what to do.
     """
     try:
         access = Access(kubeconfig, context)
-        return _pod(access, namespace, name), overruled(_in_force(access, given), given)
+        return _pod(access, namespace, name), apply_options(_fetch_effective(access, given), given)
     except (UnreachableError, ManifestError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -57,35 +64,35 @@ def _pod(access: Access, namespace: str, name: str) -> Found:
 
 
 def _handler(access: Access, runtime_class: str) -> str:
-    """Ask which handler of the runtime a RuntimeClass stands for; empty if it has none, or nobody may say."""
+    """Read the runtime handler of a RuntimeClass; empty if it has none or cannot be read."""
     if not runtime_class:
         return ""
     got = access.got(Source("runtimeclasses", f"/apis/node.k8s.io/v1/runtimeclasses/{runtime_class}", {}, ""))
     return "" if isinstance(got, Unavailable) else str(got.get("handler", ""))
 
 
-def _in_force(access: Access, given: Collection[str]) -> InForce:
+def _fetch_effective(access: Access, given: Collection[str]) -> EffectiveSettings:
     warnings = []
-    layers = [Layer(ENVIRONMENT, os.environ)]  # in an agent's pod it has all of the chart's
+    layers = [Layer(ENVIRONMENT, os.environ)]  # in an agent's pod it has all settings of the chart
     known = {each.name for each in declarations() if each.variable in os.environ}
     if not known.union(given).issuperset(DECIDING):
         chart = _chart(access)
         if isinstance(chart, str):
             warnings.append(
-                f"the chart's settings cannot be read ({chart}): the defaults are taken for them. Give those that "
-                "differ as options, or run this in an agent's pod"
+                f"cannot read the chart's settings ({chart}); assuming the defaults. Set those that differ as options, or "
+                "run this in an agent's pod"
             )
         else:
             layers.insert(0, chart)
     planes = access.listed(sources(None)["planes"])
     if isinstance(planes, Unavailable):
-        warnings.append(_without_planes(planes))
-    made = charts(layers, warnings)
-    return made if isinstance(planes, Unavailable) else refined(made, planes.objects)
+        warnings.append(_explain_missing_planes(planes))
+    made = layer_settings(layers, warnings)
+    return made if isinstance(planes, Unavailable) else apply_control_planes(made, planes.objects)
 
 
 def _chart(access: Access) -> Layer | str:
-    """Find the agents' ConfigMap beside their DaemonSet; or say why not."""
+    """Read the agents' ConfigMap beside their DaemonSet; or return why that fails."""
     daemonsets = access.listed(sources(None)["daemonsets"])
     if isinstance(daemonsets, Unavailable):
         return daemonsets.message
@@ -99,11 +106,11 @@ def _chart(access: Access) -> Layer | str:
     return Layer(f"ConfigMap {namespace}/{DAEMONSET}", got.get("data") or {})
 
 
-def _without_planes(planes: Unavailable) -> str:
+def _explain_missing_planes(planes: Unavailable) -> str:
     if planes.cause is Cause.NO_DEFINITION:
-        return f"the cluster does not know {planes.resource}: no IstioControlPlane counts, the chart's settings do"
+        return f"the cluster has no definition of {planes.resource}: the chart's settings are in force"
     what_to_do = f" {to_ask_for([planes])}" if planes.cause is Cause.FORBIDDEN else ""
     return (
-        f"the IstioControlPlanes cannot be listed ({planes.message}): what the one that counts says is not seen here, "
-        f"the chart's settings are taken for it.{what_to_do}"
+        f"cannot list the IstioControlPlanes ({planes.message}); assuming the chart's settings, which the active one may "
+        f"change.{what_to_do}"
     )

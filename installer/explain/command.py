@@ -1,4 +1,4 @@
-"""`install-cni explain` and `install-cni trace`: where the pods come from, and what is written."""
+"""`install-cni explain` and `install-cni trace`: reads pods, and writes the output."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import click
 
 from installer.documents import read_file
 from installer.explain import text
-from installer.explain.dot import dot
-from installer.explain.effective_settings import ENVIRONMENT, InForce, Layer, charts, overruled
+from installer.explain.dot import render_dot
+from installer.explain.effective_settings import ENVIRONMENT, EffectiveSettings, Layer, apply_options, layer_settings
 from installer.explain.explain import Explanation, explain, status_addresses
-from installer.explain.picture import picture
-from installer.explain.svg import svg
-from installer.explain.trace import APPLICATION, Packet, sent, walk
+from installer.explain.picture import build_picture
+from installer.explain.svg import render_svg
+from installer.explain.trace import APPLICATION, Packet, build_packet, walk
 from installer.pods.manifest import Found, read
 from installer.terminal.printable import printable, say, write
 from plugin.pod import ManifestError
@@ -42,14 +42,14 @@ _POD = re.compile(r"([a-z0-9][-a-z0-9]{0,62})/([a-z0-9][-a-z0-9.]{0,252})")
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What both commands are told: where the pod is, and what of the settings that decide the command line says.
+    """The options of both commands: where the pod is, and which of the deciding settings the command line sets.
 
     Attributes:
-        given: values of settings, by name: they win over what is in force.
-        kubeconfig: of the cluster that is asked.
+        given: values of settings, by name, which win over those in force.
+        kubeconfig: of the cluster to read.
         context: of the kubeconfig.
-        namespace: the pod's, if it is named by its name alone.
-        file: of manifests; None if a cluster is asked.
+        namespace: the pod's, if its name has none.
+        file: of manifests; None: read a cluster.
         addresses: the pod's.
     """
 
@@ -61,7 +61,7 @@ class Options:
     addresses: tuple[Address, ...]
 
     def full(self, name: str) -> str:
-        """Return NAMESPACE/NAME of a pod that may be named by its name alone."""
+        """Return NAMESPACE/NAME of a pod that may be given without its namespace."""
         if self.namespace and "/" in name:
             raise click.UsageError(f"saw {name} and --namespace {self.namespace}, expected one of them")
         return f"{self.namespace}/{name}" if self.namespace else name
@@ -81,19 +81,19 @@ def explain_pods(options: Options, target: tuple[str, ...], output: str) -> int:
     if options.file and options.namespace:
         raise click.UsageError("saw --namespace with -f, expected one of them: manifests say where their pods are")
     if target:
-        pod, in_force = _from_cluster(options.full(target[1]), options)
+        pod, effective = _from_cluster(options.full(target[1]), options)
         found = [pod]
     else:
-        found, in_force = _from_file(options.file or "-"), _without_cluster(options)
-    explanations = [explain(each, options.addresses, in_force) for each in found]
+        found, effective = _from_file(options.file or "-"), _without_cluster(options)
+    explanations = [explain(each, options.addresses, effective) for each in found]
     if output == "rules":
-        _warn(in_force)
-    write(_written(explanations, output, in_force.backend))
+        _warn(effective)
+    write(_written(explanations, output, effective.backend))
     return int(any(each.decision == "error" for each in explanations))
 
 
 def trace(options: Options, name: str, probe: Probe) -> int:
-    """Walk one packet through the rules of a pod; of each, where a file has several pods or templates of the name.
+    """Walk one packet through the rules of a pod; of each, if a file has several pods or templates of the name.
 
     Returns:
         The exit status: 1 if a pod's ADD would fail.
@@ -103,22 +103,22 @@ def trace(options: Options, name: str, probe: Probe) -> int:
     """
     name = options.full(name)
     if options.file:
-        found, in_force = _named(name, options.file), _without_cluster(options)
+        found, effective = _named(name, options.file), _without_cluster(options)
     else:
-        pod, in_force = _from_cluster(name, options)
+        pod, effective = _from_cluster(name, options)
         found = [pod]
-    _warn(in_force)
-    return max([_traced(each, options, in_force, probe, has_others=len(found) > 1) for each in found])
+    _warn(effective)
+    return max([_traced(each, options, effective, probe, has_others=len(found) > 1) for each in found])
 
 
-def _traced(found: Found, options: Options, in_force: InForce, probe: Probe, *, has_others: bool) -> int:
-    explanation = explain(found, options.addresses, in_force)
+def _traced(found: Found, options: Options, effective: EffectiveSettings, probe: Probe, *, has_others: bool) -> int:
+    explanation = explain(found, options.addresses, effective)
     title = f"{explanation.namespace}/{explanation.name}{explanation.maker if has_others else ''}"
     if explanation.redirect is None:
         say(printable(f"{title}: {explanation.decision.upper()}: {explanation.reason}"))
-        write(text.settings(explanation))
+        write(text.render_settings(explanation))
         if explanation.decision == "pass":
-            write("The packet goes on as it is: the pod has no rules.")
+            write("The packet passes unchanged: the pod has no rules.")
         return int(explanation.decision == "error")
     packet = probe.packet(options.addresses or status_addresses(found.written.manifest))
     by = (
@@ -128,12 +128,12 @@ def _traced(found: Found, options: Options, in_force: InForce, probe: Probe, *, 
     )
     to = f"[{packet.destination}]" if packet.destination.version == 6 else str(packet.destination)
     say(f"{printable(title)}: {packet.protocol.name} from {packet.source} to {to}:{packet.port}, {by}")
-    write(text.settings(explanation))
+    write(text.render_settings(explanation))
     way = walk(ruleset(explanation.redirect), packet)
-    write(text.walked(way, in_force.backend, packet.family))
+    write(text.render_walk(way, effective.backend, packet.family))
     if explanation.by_addresses:
         say(
-            f"Which families are redirected depends on the pod's addresses: give them by --pod-ip. {explanation.by_addresses}."
+            f"Which families are redirected depends on the pod's addresses: set them with --pod-ip. {explanation.by_addresses}."
         )
     elif packet.family not in explanation.redirect.families:
         say(f"IPv{packet.family.version} is not redirected for this pod; `install-cni explain` says why.")
@@ -142,7 +142,7 @@ def _traced(found: Found, options: Options, in_force: InForce, probe: Probe, *, 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """The packet that `trace` is asked for."""
+    """The packet to trace."""
 
     to: tuple[Address, Port]
     source: Address | None
@@ -153,20 +153,20 @@ class Probe:
     interface: str
 
     def packet(self, own: tuple[Address, ...]) -> Packet:
-        """Make the packet: to an address of the pod's own it comes from outside, unless a uid says who sends it."""
+        """Make the packet: to an address of the pod it comes from outside, unless a uid names its sender."""
         address, port = self.to
         if self.source and self.source.version != address.version:
             raise click.UsageError(f"saw --from {self.source} and --to {address}, expected addresses of one family")
         if self.inbound and (self.uid is not None or self.gid is not None):
             raise click.UsageError(
-                "saw --inbound with --uid or --gid, expected one: what comes from outside has neither"
+                "saw --inbound with --uid or --gid, expected one of them: a packet from outside has no uid or gid"
             )
         protocol = Protocol.UDP if self.udp else Protocol.TCP
         if self.inbound or (self.uid is None and self.gid is None and address in own):
             source = self.source or ipaddress.ip_address("192.0.2.1" if address.version == 4 else "2001:db8::1")
             return Packet(source=source, destination=address, port=port, protocol=protocol, in_interface=self.interface)
         uid = APPLICATION if self.uid is None else Uid(self.uid)
-        packet = sent(own, address, port, uid, None if self.gid is None else Gid(self.gid))
+        packet = build_packet(own, address, port, uid, None if self.gid is None else Gid(self.gid))
         interface = LO if packet.out_interface == LO else self.interface
         return replace(packet, protocol=protocol, source=self.source or packet.source, out_interface=interface)
 
@@ -178,16 +178,16 @@ def _written(explanations: Sequence[Explanation], output: str, backend: Backend)
         case "yaml":
             return text.as_yaml(explanations)
         case "rules":
-            return text.rules(explanations, backend)
+            return text.render_rules(explanations, backend)
         case "dot":
-            return dot(map(picture, explanations))
+            return render_dot(map(build_picture, explanations))
         case "svg":
-            return svg(map(picture, explanations))
-    return text.table(explanations)
+            return render_svg(map(build_picture, explanations))
+    return text.render_table(explanations)
 
 
 def _from_file(name: str) -> list[Found]:
-    """Read the pods of a file, `-` for stdin; what holds none is named on stderr.
+    """Read the pods of a file, `-` for stdin; objects without pods are named on stderr.
 
     Raises:
         click.ClickException: if none is in it, or it cannot be read.
@@ -213,7 +213,7 @@ def _from_file(name: str) -> list[Found]:
 
 
 def _without_pods(other: Other) -> str:
-    """Say that an object is passed over; of one that may make pods all the same, what to do."""
+    """Describe an object that is skipped; if it may still make pods, with what to do."""
     if other.is_known:
         return f"skipped: {other.kind} {other.name} holds no pods"
     if other.refers_to:
@@ -237,18 +237,18 @@ def _named(name: str, file: str) -> list[Found]:
     return named
 
 
-def _without_cluster(options: Options) -> InForce:
-    """Take the settings that are given for those of a cluster that is not asked."""
-    return overruled(charts([Layer(ENVIRONMENT, os.environ)]), options.given)
+def _without_cluster(options: Options) -> EffectiveSettings:
+    """Return the settings without a cluster: options over the environment."""
+    return apply_options(layer_settings([Layer(ENVIRONMENT, os.environ)]), options.given)
 
 
-def _warn(in_force: InForce) -> None:
-    """Say on stderr what stdout has no place for."""
-    for each in in_force.warnings:
+def _warn(effective: EffectiveSettings) -> None:
+    """Print the warnings on stderr."""
+    for each in effective.warnings:
         say(f"warning: {printable(each)}", err=True)
 
 
-def _from_cluster(name: str, options: Options) -> tuple[Found, InForce]:
+def _from_cluster(name: str, options: Options) -> tuple[Found, EffectiveSettings]:
     matched = _POD.fullmatch(name)
     if not matched:
         seen = f"saw {name!r}, expected NAMESPACE/NAME of a pod, such as shop/web-0, or its name and --namespace"

@@ -1,4 +1,4 @@
-"""The paths of a redirected pod, drawn as they are laid out."""
+"""The flows of a redirected pod, drawn as they are laid out."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LISTENERS = {INBOUND: "inbound", OUTBOUND: "outbound", DNS_LISTENER: "DNS"}
 
 
 def draw(parent: Element, where: Layout, *, has_machines: bool) -> None:
-    """Draw the paths of a redirected pod."""
+    """Draw the flows of a redirected pod."""
     pod = box(parent, where.pod, fill=GROUND, stroke=FRAME)
     write(pod, Point(where.pod.right - 16, where.pod.y + 26), "the pod's network namespace", SMALL, MUTED, anchor="end")
     _lines(parent, where)
@@ -55,8 +55,8 @@ def draw(parent: Element, where: Layout, *, has_machines: bool) -> None:
 def _lines(parent: Element, where: Layout) -> None:
     """Draw all lines but the sidecar's; boxes then cover them, so that a line runs through its label."""
     network, application, sidecar = where.network.right, where.application.x, where.sidecar
-    for label in where.inbound_round:
-        _inbound_round(parent, where, label)
+    for label in where.inbound_bypass:
+        _inbound_bypass(parent, where, label)
     for labels, start, end in (
         (where.inbound, network, sidecar.x),
         (where.arriving, sidecar.right, application),
@@ -67,26 +67,26 @@ def _lines(parent: Element, where: Layout) -> None:
             arrow(parent, Way.THROUGH, Point(start, label.y), Point(end, label.y))
     for label in where.own_call:
         _there_and_back(parent, label, sidecar.x)
-    for label in where.outbound_round:
-        if label.path.end is End.BACK:
+    for label in where.outbound_bypass:
+        if label.flow.end is End.BACK:
             _there_and_back(parent, label, application)
         else:
-            arrow(parent, Way.ROUND, Point(application, label.y), Point(network, label.y))
+            arrow(parent, Way.BYPASSED, Point(application, label.y), Point(network, label.y))
 
 
-def _inbound_round(parent: Element, where: Layout, label: Label) -> None:
+def _inbound_bypass(parent: Element, where: Layout, label: Label) -> None:
     start, y = Point(where.network.right, label.y), label.y
-    if label.path.way is Way.DROPPED:
+    if label.flow.way is Way.DROPPED:
         dead_end(parent, start, Point(label.box.right + 48, y))
-    elif label.path.end is End.SIDECAR:
+    elif label.flow.end is End.SIDECAR:
         x = where.sidecar.x + 42
-        arrow(parent, Way.ROUND, start, Point(x, y), Point(x, where.sidecar.y))
+        arrow(parent, Way.BYPASSED, start, Point(x, y), Point(x, where.sidecar.y))
     else:
-        arrow(parent, Way.ROUND, start, Point(where.application.x, y))
+        arrow(parent, Way.BYPASSED, start, Point(where.application.x, y))
 
 
 def _there_and_back(parent: Element, label: Label, x: float) -> None:
-    edge, way = label.box.right, label.path.way
+    edge, way = label.box.right, label.flow.way
     arrow(parent, way, Point(x, label.y + LOOP), Point(edge, label.y + LOOP))
     arrow(parent, way, Point(edge, label.y - LOOP), Point(x, label.y - LOOP))
 
@@ -142,12 +142,12 @@ def _nothing(parent: Element, place: Box | None, text: str) -> None:
 
 
 def draw_label(parent: Element, label: Label) -> None:
-    """Draw a path's box."""
-    path, place, style = label.path, label.box, STYLES[label.path.way]
+    """Draw a flow's box."""
+    flow, place, style = label.flow, label.box, STYLES[label.flow.way]
     group = box(parent, place, fill=style.fill, stroke=style.colour, dashes=style.dashes)
-    tooltip(group, str(path))
-    write(group, Point(place.x + PAD, place.y + 21), path.what, TITLE)
+    tooltip(group, str(flow))
+    write(group, Point(place.x + PAD, place.y + 21), flow.what, TITLE)
     for number, text in enumerate(label.values):
         write(group, Point(place.x + PAD, place.y + 39 + LINE * number), text, VALUES, style.colour)
-    if path.order:
-        badge(group, Point(place.right - PAD - 4, place.y + 16.5), path.order)
+    if flow.order:
+        badge(group, Point(place.right - PAD - 4, place.y + 16.5), flow.order)

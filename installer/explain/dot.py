@@ -1,4 +1,4 @@
-"""The picture as text for Graphviz, for those who draw it their own way."""
+"""Renders the picture for Graphviz."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from installer.explain.drawing import STYLES
 from installer.explain.layout import LEFT, MOST_LINES, VALUES
-from installer.explain.text_metrics import Font, listed, wrapped
+from installer.explain.text_metrics import Font, fit_list, wrap
 from installer.explain.traffic import End, Way
 from plugin.rules import INBOUND
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from installer.explain.picture import Picture
-    from installer.explain.traffic import Path, Paths
+    from installer.explain.traffic import Flow, Flows
 
 HEAD = """digraph pods {
 graph [rankdir=LR ranksep=0.4 nodesep=0.15 fontname="sans-serif" fontsize=12];
 node [shape=box style=rounded fontname="sans-serif" fontsize=11];"""
-STROKES = {Way.THROUGH: "solid", Way.ROUND: "dashed", Way.DROPPED: "dotted"}
+STROKES = {Way.THROUGH: "solid", Way.BYPASSED: "dashed", Way.DROPPED: "dotted"}
 
 # Graphviz puts the start of an edge left of its end. So that the network's side stays apart from the application's,
 # whichever way traffic goes, each node has a rank, and an edge against them is written the other way round.
@@ -28,15 +28,15 @@ NETWORK, LEFT_LABEL, SIDECAR, RIGHT_LABEL, APPLICATION = range(5)
 
 
 class Link(NamedTuple):
-    """A path's label with its rank, and the nodes that the path comes from and goes to."""
+    """A flow's label with its rank, and the nodes that the flow comes from and goes to."""
 
-    path: Path
+    flow: Flow
     rank: int
     sources: list[str]
     targets: list[str]
 
 
-def dot(pictures: Iterable[Picture]) -> str:
+def render_dot(pictures: Iterable[Picture]) -> str:
     """Write pods as one graph, each a cluster of its own."""
     pods = (_pod(f"pod{number}_", picture) for number, picture in enumerate(pictures))
     return "\n".join([HEAD, *chain.from_iterable(pods), "}", ""])
@@ -44,7 +44,7 @@ def dot(pictures: Iterable[Picture]) -> str:
 
 def _pod(pod: str, picture: Picture) -> Iterator[str]:
     """Write one pod; the names of its nodes begin with `pod`."""
-    links = list(_redirected(picture.paths) if picture.paths else _not_redirected(picture.all_traffic))
+    links = list(_redirected(picture.flows) if picture.flows else _not_redirected(picture.all_traffic))
     ends = {end for link in links for end in (*link.sources, *link.targets)}
     head = (f"{picture.namespace}/{picture.name}", picture.verdict, *(fact.text for fact in picture.facts))
     yield f"{pod}network [label=Network];"
@@ -56,43 +56,43 @@ def _pod(pod: str, picture: Picture) -> Iterator[str]:
     )
     if "dropped" in ends:
         yield f'{pod}dropped [shape=plaintext label="✕"];'
-    if picture.paths:
+    if picture.flows:
         yield f'subgraph cluster_{pod}sidecar {{ label="istio-proxy";'
         yield from (_of_sidecar(pod, each) for each in sorted(ends - {"network", "application", "dropped"}))
         yield "}"
-    yield from (_label(f"{pod}path{number}", link.path) for number, link in enumerate(links))
+    yield from (_label(f"{pod}path{number}", link.flow) for number, link in enumerate(links))
     yield "}"
     for number, link in enumerate(links):
         yield from _edges(pod, f"{pod}path{number}", link)
 
 
-def _redirected(paths: Paths) -> Iterator[Link]:
+def _redirected(flows: Flows) -> Iterator[Link]:
     inbound = f"{INBOUND}"
-    senders = list(dict.fromkeys(f"{path.port}" for path in paths.outbound if path.port)) or ["sidecar"]
-    for path in paths.inbound:
-        yield Link(path, LEFT_LABEL, ["network"], [_end(path, "application")])
-    if paths.own_call:
-        yield Link(paths.own_call, LEFT_LABEL, senders, [inbound])
-    if paths.arriving:
-        yield Link(paths.arriving, RIGHT_LABEL, [inbound], ["application"])
-    for path in paths.outbound:
-        yield Link(path, RIGHT_LABEL, ["application"], [_end(path, "network")])
-    yield Link(paths.leaving, LEFT_LABEL, senders, ["network"])
+    senders = list(dict.fromkeys(f"{flow.port}" for flow in flows.outbound if flow.port)) or ["sidecar"]
+    for flow in flows.inbound:
+        yield Link(flow, LEFT_LABEL, ["network"], [_end(flow, "application")])
+    if flows.own_call:
+        yield Link(flows.own_call, LEFT_LABEL, senders, [inbound])
+    if flows.arriving:
+        yield Link(flows.arriving, RIGHT_LABEL, [inbound], ["application"])
+    for flow in flows.outbound:
+        yield Link(flow, RIGHT_LABEL, ["application"], [_end(flow, "network")])
+    yield Link(flows.leaving, LEFT_LABEL, senders, ["network"])
 
 
-def _not_redirected(path: Path) -> Iterator[Link]:
-    if path.way is Way.DROPPED:
-        yield Link(path, LEFT_LABEL, ["network"], ["dropped"])
+def _not_redirected(flow: Flow) -> Iterator[Link]:
+    if flow.way is Way.DROPPED:
+        yield Link(flow, LEFT_LABEL, ["network"], ["dropped"])
     else:
-        yield Link(path, LEFT_LABEL, [], ["network", "application"])
+        yield Link(flow, LEFT_LABEL, [], ["network", "application"])
 
 
-def _end(path: Path, across: str) -> str:
-    if path.port:
-        return f"{path.port}"
-    if path.way is Way.DROPPED:
+def _end(flow: Flow, across: str) -> str:
+    if flow.port:
+        return f"{flow.port}"
+    if flow.way is Way.DROPPED:
         return "dropped"
-    return {End.ACROSS: across, End.SIDECAR: "sidecar", End.BACK: "application"}[path.end]
+    return {End.ACROSS: across, End.SIDECAR: "sidecar", End.BACK: "application"}[flow.end]
 
 
 def _of_sidecar(pod: str, end: str) -> str:
@@ -100,15 +100,15 @@ def _of_sidecar(pod: str, end: str) -> str:
     return f'{pod}{end} [label="{label}"];'
 
 
-def _label(name: str, path: Path) -> str:
-    text = _quoted([path.what, *listed(path.values, LEFT.width, VALUES, MOST_LINES)])
-    style = f'style="rounded,filled,{STROKES[path.way]}" color="{STYLES[path.way].colour}"'
-    return f'{name} [label={text} tooltip={_quoted([str(path)])} {style} fillcolor="{STYLES[path.way].fill}"];'
+def _label(name: str, flow: Flow) -> str:
+    text = _quoted([flow.what, *fit_list(flow.values, LEFT.width, VALUES, MOST_LINES)])
+    style = f'style="rounded,filled,{STROKES[flow.way]}" color="{STYLES[flow.way].colour}"'
+    return f'{name} [label={text} tooltip={_quoted([str(flow)])} {style} fillcolor="{STYLES[flow.way].fill}"];'
 
 
 def _edges(pod: str, label: str, link: Link) -> Iterator[str]:
-    style = STYLES[link.path.way]
-    stroke = f'style={STROKES[link.path.way]} color="{style.colour}" penwidth={style.width}'
+    style = STYLES[link.flow.way]
+    stroke = f'style={STROKES[link.flow.way]} color="{style.colour}" penwidth={style.width}'
     for end in link.sources:
         left, right = (f"{pod}{end}", label) if _rank(end) < link.rank else (label, f"{pod}{end}")
         yield f"{left} -> {right} [dir=none {stroke}];"
@@ -124,7 +124,7 @@ def _rank(end: str) -> int:
 
 
 def _wrapped(text: str) -> list[str]:
-    return wrapped(text, 480, Font(11))
+    return wrap(text, 480, Font(11))
 
 
 def _quoted(lines: Iterable[str]) -> str:

@@ -30,7 +30,7 @@ class Style(NamedTuple):
 
 STYLES = {
     Way.THROUGH: Style("#0b57a4", 3.5, "none", "#e4effa"),
-    Way.ROUND: Style("#9a4f00", 2, "9 5", "#fff6e6"),
+    Way.BYPASSED: Style("#9a4f00", 2, "9 5", "#fff6e6"),
     Way.DROPPED: Style("#a3123f", 3, "2 5", "#fdebf0"),
 }
 

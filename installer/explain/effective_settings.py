@@ -1,6 +1,6 @@
-"""The settings by which the agents of a cluster decide about pods, and who set each. Pure.
+"""The settings in force that decide about pods, and who set each. Pure.
 
-As an agent takes them: the chart's, refined by the IstioControlPlane that counts. Above all is what the command line says.
+They are layered as in an agent: the active IstioControlPlane over the chart. Options of the command line come last.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 ENVIRONMENT = "the environment"
-# Besides: whether the order of a pod's addresses is known; and where the agents are, which not every resource may agree with.
+# Besides them: whether the order of a pod's addresses is known, and the agents' namespace, which a resource has to agree with.
 _FROM_THE_CHART = (*DECIDING, "chained", "daemonset")
 
 
 class Layer(NamedTuple):
-    """Environment variables as an agent is given them, and who says them."""
+    """Environment variables as an agent gets them, and who sets them."""
 
     by: str
     variables: Mapping[str, str]
 
 
 class Setting(NamedTuple):
-    """One of the settings that decide: its name in chart and resource, its value, and who set it; `default` is nobody."""
+    """A setting that decides: its name in chart and resource, its value, and who set it (`default`: nobody)."""
 
     key: str
     value: Any
@@ -42,14 +42,14 @@ class Setting(NamedTuple):
 
 
 @dataclass(frozen=True)
-class InForce:
+class EffectiveSettings:
     """The settings in force.
 
     Attributes:
-        settings: of which those in DECIDING matter.
-        by: who set what, by the setting's name, of those that somebody did.
-        out: why the plugin is out of the nodes; empty if it is not.
-        warnings: why they may not be those of the agents, and what to do.
+        settings: those in DECIDING matter.
+        by: who set a setting, by its name; defaults are missing.
+        out: why the plugin is not installed; empty if it is.
+        warnings: why the agents' settings may differ, and what to do.
     """
 
     settings: Settings = field(default_factory=lambda: parse_settings({"node_name": "any"}))
@@ -59,17 +59,17 @@ class InForce:
 
     @property
     def policy(self) -> Policy:
-        """What they say about pods."""
+        """The policy that follows from them."""
         return policy(self.settings)
 
     @property
     def backend(self) -> Backend:
-        """In whose words rules are written."""
+        """The backend in whose syntax rules are written."""
         return self.settings.redirect_backend or Backend.NFT
 
     @property
     def deciding(self) -> tuple[Setting, ...]:
-        """Those that decide, each with its origin."""
+        """The settings that decide, each with its origin."""
         values = vars(self.settings) | {"redirect_backend": self.settings.redirect_backend or "auto"}
         return tuple(
             Setting(each.key, values[each.name], self.by.get(each.name, DEFAULT))
@@ -78,8 +78,8 @@ class InForce:
         )
 
 
-def charts(layers: Iterable[Layer], warnings: Iterable[str] = ()) -> InForce:
-    """Lay variables over the defaults, each layer over those before; one that says the default says nothing."""
+def layer_settings(layers: Iterable[Layer], warnings: Iterable[str] = ()) -> EffectiveSettings:
+    """Lay environment variables over the defaults, each layer over the previous ones; a default value has no origin."""
     values: dict[str, Any] = {}
     by: dict[str, str] = {}
     warned = [*warnings]
@@ -90,14 +90,14 @@ def charts(layers: Iterable[Layer], warnings: Iterable[str] = ()) -> InForce:
             try:
                 values[each.name] = each.kind.parse_text(layer.variables[each.variable])
             except SettingError as error:
-                warned.append(f"{layer.by}: {each.variable}: {error}: it is left out here; is it of another release?")
+                warned.append(f"{layer.by}: {each.variable}: {error}: ignored here; it may be of another release")
                 continue
             by[each.name] = DEFAULT if values[each.name] == each.kind.parse(each.default) else layer.by
-    return InForce(replace(InForce().settings, **values), by, warnings=tuple(warned))
+    return EffectiveSettings(replace(EffectiveSettings().settings, **values), by, warnings=tuple(warned))
 
 
-def refined(base: InForce, resources: Iterable[Mapping[str, Any]]) -> InForce:
-    """Lay the IstioControlPlane that counts over the chart's settings.
+def apply_control_planes(base: EffectiveSettings, resources: Iterable[Mapping[str, Any]]) -> EffectiveSettings:
+    """Lay the active IstioControlPlane over the chart's settings.
 
     Args:
         base: the chart's.
@@ -111,15 +111,15 @@ def refined(base: InForce, resources: Iterable[Mapping[str, Any]]) -> InForce:
     now = resolve_desired_state(base.settings, resources, DesiredState(base.settings))
     by = {**base.by, **dict.fromkeys(now.changes, name)}
     wrong = tuple(
-        f"{name} is wrong, {problem}: agents that run stay with what was last right, which only they know; the "
-        "chart's settings are taken for that. Correct it, or give what they are as options"
+        f"{name} is invalid, {problem}: running agents keep the last valid settings, which only they know; the chart's "
+        "settings are assumed here. Correct the resource, or set the agents' settings as options"
         for problem in now.problems
     )
-    return InForce(now.settings, by, now.reason, (*base.warnings, *wrong))
+    return EffectiveSettings(now.settings, by, now.reason, (*base.warnings, *wrong))
 
 
-def overruled(base: InForce, given: Mapping[str, Any]) -> InForce:
-    """Lay over it what the command line says: values by the settings' names."""
+def apply_options(base: EffectiveSettings, given: Mapping[str, Any]) -> EffectiveSettings:
+    """Lay the options of the command line over them: values by the settings' names."""
     return replace(base, settings=replace(base.settings, **given), by={**base.by, **dict(_flags(given))})
 
 

@@ -1,4 +1,4 @@
-"""Why a pod is treated as it is: the decision, the row that made it, each parameter and its origin, and warnings. Pure."""
+"""Explains how a pod is treated: the decision, the row that makes it, each parameter with its origin, warnings. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from plugin.values import InvalidValue
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from installer.explain.effective_settings import InForce, Setting
+    from installer.explain.effective_settings import EffectiveSettings, Setting
     from installer.pods.manifest import Found
     from plugin.decision import Verdict
     from plugin.parameters import Parameter
@@ -38,11 +38,11 @@ ADDRESSES: Mapping[str, tuple[Address, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What the agent makes of one pod.
+    """How the agent treats one pod.
 
     Attributes:
         namespace: the pod's.
-        name: the pod's; of a template, that of what makes its pods.
+        name: the pod's; of a template, the name of its object.
         kind: of the object that the pod was in.
         path: of the template in that object; empty for a Pod.
         maker: kind, and path where that object has several templates, in brackets; empty for a Pod.
@@ -51,9 +51,9 @@ class Explanation:
         reason: the same for people.
         redirect: how it is redirected, if it is.
         parameters: each field of `redirect`, with its origin.
-        warnings: what is worth knowing, and what to do about it.
+        warnings: what may surprise, and what to do about it.
         settings: those by which the agent decides, each with its origin.
-        by_addresses: how the families depend on the pod's addresses, where those are not known; empty if they do not.
+        by_addresses: how the families depend on unknown addresses of the pod; empty if they do not.
     """
 
     namespace: str
@@ -71,37 +71,37 @@ class Explanation:
     by_addresses: str = ""
 
 
-def explain(found: Found, addresses: tuple[Address, ...], in_force: InForce) -> Explanation:
+def explain(found: Found, addresses: tuple[Address, ...], effective: EffectiveSettings) -> Explanation:
     """Explain a pod.
 
     Args:
-        found: the pod, as it was written and as the decision needs it.
-        addresses: its addresses, in order; those of its status if none are given.
-        in_force: the settings by which the agent decides.
+        found: the pod, as written and as the decision needs it.
+        addresses: its addresses, in order; empty: those of its status.
+        effective: the settings by which the agent decides.
     """
-    made, written = _explained(found, addresses, in_force), found.written
+    made, written = _explained(found, addresses, effective), found.written
     place = f"{written.kind}, {written.path}" if written.is_one_of_several else written.kind
     return replace(
         made,
-        settings=in_force.deciding,
-        warnings=(*in_force.warnings, *made.warnings),
+        settings=effective.deciding,
+        warnings=(*effective.warnings, *made.warnings),
         path=written.path,
         maker=f" ({place})" if written.is_template else "",
     )
 
 
-def _explained(found: Found, addresses: tuple[Address, ...], in_force: InForce) -> Explanation:
+def _explained(found: Found, addresses: tuple[Address, ...], effective: EffectiveSettings) -> Explanation:
     pod = found.pod
     addresses = addresses or status_addresses(found.written.manifest)
-    by_addresses = "" if addresses else _by_addresses(pod, in_force)
-    addresses = _as_known_to_the_add(addresses, in_force)
+    by_addresses = "" if addresses else _by_addresses(pod, effective)
+    addresses = _as_known_to_the_add(addresses, effective)
     named = (pod.namespace, pod.name, found.written.kind)
-    made = _verdict(pod, addresses, in_force)
+    made = _verdict(pod, addresses, effective)
     if isinstance(made, InvalidValue):
         return Explanation(*named, "error", "invalid", str(made))
     if isinstance(made, Pass):
         said = [*warnings.of_pass(pod, found.written.manifest, made)]
-        if made is NEVER_INJECTED and _is_redirected_once_injected(pod, in_force):
+        if made is NEVER_INJECTED and _is_redirected_once_injected(pod, effective):
             said.append(warnings.of_uninjected(pod, found.written))
         return Explanation(*named, "pass", made.row, made.reason, warnings=tuple(said))
     return Explanation(
@@ -110,7 +110,7 @@ def _explained(found: Found, addresses: tuple[Address, ...], in_force: InForce) 
         "redirect",
         "it is a meshed pod",
         made,
-        tuple(parameters(pod, pod.proxy, addresses, in_force.policy.defaults)) if pod.proxy else (),
+        tuple(parameters(pod, pod.proxy, addresses, effective.policy.defaults)) if pod.proxy else (),
         (
             *warnings.of_runtime(pod, found.handler),
             *warnings.of_redirect(pod, made, addresses, knows_families=not by_addresses),
@@ -120,22 +120,22 @@ def _explained(found: Found, addresses: tuple[Address, ...], in_force: InForce) 
     )
 
 
-def _as_known_to_the_add(addresses: tuple[Address, ...], in_force: InForce) -> tuple[Address, ...]:
-    """Put a pod's addresses in the order that its ADD finds: without a chain no prevResult says which family comes first."""
-    return addresses if in_force.settings.chained else in_order((), addresses) or ()
+def _as_known_to_the_add(addresses: tuple[Address, ...], effective: EffectiveSettings) -> tuple[Address, ...]:
+    """Put a pod's addresses in the order that its ADD sees: without a chain, no prevResult gives the order of families."""
+    return addresses if effective.settings.chained else in_order((), addresses) or ()
 
 
-def _is_redirected_once_injected(pod: Pod, in_force: InForce) -> bool:
-    """Whether nothing but the injector's annotation is missing."""
+def _is_redirected_once_injected(pod: Pod, effective: EffectiveSettings) -> bool:
+    """Tell whether only the injector's annotation is missing."""
     injected = replace(pod, annotations={**pod.annotations, STATUS: ""})
-    return not isinstance(verdict(injected, (), in_force.policy), Pass)
+    return not isinstance(verdict(injected, (), effective.policy), Pass)
 
 
-def _by_addresses(pod: Pod, in_force: InForce) -> str:
-    """Say how the families that are redirected depend on the addresses that the pod gets; empty if they do not."""
+def _by_addresses(pod: Pod, effective: EffectiveSettings) -> str:
+    """Describe how the redirected families depend on the addresses that the pod gets; empty if they do not."""
     found: dict[tuple[Family, ...], list[str]] = {}
     for which, addresses in ADDRESSES.items():
-        made = verdict(pod, _as_known_to_the_add(addresses, in_force), in_force.policy)
+        made = verdict(pod, _as_known_to_the_add(addresses, effective), effective.policy)
         if isinstance(made, Redirect):
             found.setdefault(made.families, []).append(which)
     if len(found) < 2:
@@ -146,11 +146,11 @@ def _by_addresses(pod: Pod, in_force: InForce) -> str:
     return "; ".join(cases)
 
 
-def _verdict(pod: Pod, addresses: tuple[Address, ...], in_force: InForce) -> Verdict:
+def _verdict(pod: Pod, addresses: tuple[Address, ...], effective: EffectiveSettings) -> Verdict:
     """Reach the verdict; where the settings exclude a namespace, say whose they are."""
-    if in_force.out:
-        return Pass(warnings.NOT_INSTALLED, f"the plugin is out of the nodes, so nothing is redirected: {in_force.out}")
-    made, by = verdict(pod, addresses, in_force.policy), in_force.by.get("exclude_namespaces", DEFAULT)
+    if effective.out:
+        return Pass(warnings.NOT_INSTALLED, f"the plugin is not installed, so nothing is redirected: {effective.out}")
+    made, by = verdict(pod, addresses, effective.policy), effective.by.get("exclude_namespaces", DEFAULT)
     if isinstance(made, Pass) and made.is_excluded and by != DEFAULT:
         return made._replace(reason=f"{made.reason} by {by}")
     return made
@@ -165,5 +165,5 @@ def status_addresses(manifest: Mapping[str, Any]) -> tuple[Address, ...]:
         try:
             found.append(ipaddress.ip_address(each["ip"]))
         except (ValueError, LookupError, TypeError):
-            continue  # the API server writes no such thing; a file may
+            continue  # the API server writes no such address, a file may
     return tuple(found)

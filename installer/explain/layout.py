@@ -10,14 +10,14 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from installer.explain.drawing import Box
-from installer.explain.text_metrics import Font, listed
+from installer.explain.text_metrics import Font, fit_list
 from installer.explain.traffic import End, Way
 from plugin.rules import INBOUND, OUTBOUND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from installer.explain.traffic import Path, Paths
+    from installer.explain.traffic import Flow, Flows
     from plugin.values import Port
 
 WIDTH, MARGIN, PAD = 1240, 24, 12
@@ -41,19 +41,19 @@ class Column(NamedTuple):
 
 NETWORK, POD, APPLICATION = Column(24, 104), Column(148, 1068), Column(1096, 104)
 LEFT, SIDECAR, RIGHT = Column(172, 288), Column(500, 240), Column(780, 288)
-LONE = Column(456, 328)  # of the one path of a pod that is not redirected
+LONE = Column(456, 328)  # of the one flow of a pod that is not redirected
 
 
 class Label(NamedTuple):
-    """A path's box, with the values that have room in it."""
+    """A flow's box, with the values that have room in it."""
 
-    path: Path
+    flow: Flow
     box: Box
     values: list[str]
 
     @property
     def y(self) -> float:
-        """Where the path's line runs."""
+        """Where the flow's line runs."""
         return self.box.middle.y
 
 
@@ -80,7 +80,7 @@ class Layout(NamedTuple):
     sidecar: Box
     application: Box
     inbound_heading: Box
-    inbound_round: list[Label]
+    inbound_bypass: list[Label]
     inbound: list[Label]
     nothing_inbound: Box | None
     own_call: list[Label]
@@ -90,50 +90,52 @@ class Layout(NamedTuple):
     outbound: list[Label]
     nothing_outbound: Box | None
     outbound_listeners: list[Listener]
-    outbound_round: list[Label]
+    outbound_bypass: list[Label]
     leaving: list[Label]
 
     @property
     def labels(self) -> Iterator[Label]:
         """All labels, as a person reads them."""
-        yield from (*self.inbound_round, *self.inbound, *self.own_call, *self.arriving)
-        yield from (*self.outbound, *self.leaving, *self.outbound_round)
+        yield from (*self.inbound_bypass, *self.inbound, *self.own_call, *self.arriving)
+        yield from (*self.outbound, *self.leaving, *self.outbound_bypass)
 
 
-def layout(paths: Paths, top: float) -> Layout:
-    """Lay out the paths of a pod, from `top` down."""
+def lay_out(flows: Flows, top: float) -> Layout:
+    """Lay out the flows of a pod, from `top` down."""
     first = top + 2 * _HEADING
     # The ports that the sidecar answers are nearest to it, so that their line crosses no other.
-    inbound_round = _stacked(LEFT, sorted(_not_through(paths.inbound), key=lambda each: each.end is End.SIDECAR), first)
-    edge = _bottom(inbound_round) + _BETWEEN
+    inbound_bypass = _stacked(
+        LEFT, sorted(_not_through(flows.inbound), key=lambda each: each.end is End.SIDECAR), first
+    )
+    edge = _bottom(inbound_bypass) + _BETWEEN
 
     y = edge + 56
-    inbound = _stacked(LEFT, _through(paths.inbound), y)
+    inbound = _stacked(LEFT, _through(flows.inbound), y)
     nothing_inbound = None if inbound else LEFT.box(y, y + _NOTHING)
     under = _under(inbound, y + _NOTHING + _GAP)
-    own_call = _stacked(LEFT, [paths.own_call] if paths.own_call else [], under)
+    own_call = _stacked(LEFT, [flows.own_call] if flows.own_call else [], under)
     inbound_listeners = list(_inbound_listener(inbound, own_call))
-    arriving = [_beside(RIGHT, paths.arriving, each) for each in inbound_listeners if paths.arriving]
+    arriving = [_beside(RIGHT, flows.arriving, each) for each in inbound_listeners if flows.arriving]
 
     y = _under([*own_call, *arriving], under)
     outbound_heading = RIGHT.box(y, y + _HEADING)
     y += _HEADING + 6
-    outbound = _stacked(RIGHT, _through(paths.outbound), y)
+    outbound = _stacked(RIGHT, _through(flows.outbound), y)
     nothing_outbound = None if outbound else RIGHT.box(y, y + _NOTHING)
     outbound_listeners = list(_outbound_listeners(outbound))
-    beside = [_beside(LEFT, paths.leaving, each) for each in outbound_listeners[-1:]]
-    leaving = beside or _stacked(LEFT, [paths.leaving], y)
+    beside = [_beside(LEFT, flows.leaving, each) for each in outbound_listeners[-1:]]
+    leaving = beside or _stacked(LEFT, [flows.leaving], y)
     sidecar = SIDECAR.box(edge, _bottom([*outbound, *leaving]) + 16)
 
-    outbound_round = _stacked(RIGHT, _not_through(paths.outbound), sidecar.bottom + _BETWEEN)
-    bottom = _bottom(outbound_round)
+    outbound_bypass = _stacked(RIGHT, _not_through(flows.outbound), sidecar.bottom + _BETWEEN)
+    bottom = _bottom(outbound_bypass)
     return Layout(
         network=NETWORK.box(first, bottom),
         pod=POD.box(top, bottom + 20),
         sidecar=sidecar,
         application=APPLICATION.box(first, bottom),
         inbound_heading=LEFT.box(first - _HEADING - 6, first - 6),
-        inbound_round=inbound_round,
+        inbound_bypass=inbound_bypass,
         inbound=inbound,
         nothing_inbound=nothing_inbound,
         own_call=own_call,
@@ -143,35 +145,35 @@ def layout(paths: Paths, top: float) -> Layout:
         outbound=outbound,
         nothing_outbound=nothing_outbound,
         outbound_listeners=outbound_listeners,
-        outbound_round=outbound_round,
+        outbound_bypass=outbound_bypass,
         leaving=leaving,
     )
 
 
-def _through(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in paths if path.way is Way.THROUGH]
+def _through(flows: Iterable[Flow]) -> list[Flow]:
+    return [flow for flow in flows if flow.way is Way.THROUGH]
 
 
-def _not_through(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in paths if path.way is not Way.THROUGH]
+def _not_through(flows: Iterable[Flow]) -> list[Flow]:
+    return [flow for flow in flows if flow.way is not Way.THROUGH]
 
 
-def _stacked(column: Column, paths: Iterable[Path], y: float) -> list[Label]:
+def _stacked(column: Column, flows: Iterable[Flow], y: float) -> list[Label]:
     labels: list[Label] = []
-    for path in paths:
-        labels.append(label_of(column, path, _under(labels, y)))
+    for flow in flows:
+        labels.append(label_of(column, flow, _under(labels, y)))
     return labels
 
 
-def _beside(column: Column, path: Path, listener: Listener) -> Label:
-    label = label_of(column, path, 0)
+def _beside(column: Column, flow: Flow, listener: Listener) -> Label:
+    label = label_of(column, flow, 0)
     return label._replace(box=label.box._replace(y=listener.y - label.y))
 
 
-def label_of(column: Column, path: Path, y: float) -> Label:
-    """Make the label of a path, from `y` down."""
-    values = listed(path.values, column.width - 2 * PAD, VALUES, MOST_LINES)
-    return Label(path, column.box(y, y + 32 + LINE * len(values)), values)
+def label_of(column: Column, flow: Flow, y: float) -> Label:
+    """Make the label of a flow, from `y` down."""
+    values = fit_list(flow.values, column.width - 2 * PAD, VALUES, MOST_LINES)
+    return Label(flow, column.box(y, y + 32 + LINE * len(values)), values)
 
 
 def _bottom(labels: list[Label]) -> float:
@@ -190,7 +192,7 @@ def _inbound_listener(inbound: list[Label], own_call: list[Label]) -> Iterator[L
 
 
 def _outbound_listeners(outbound: list[Label]) -> Iterator[Listener]:
-    for port, group in groupby(outbound, key=lambda label: label.path.port):
+    for port, group in groupby(outbound, key=lambda label: label.flow.port):
         ends = [label.y for label in group]
         place = Box(SIDECAR.x + SIDECAR.width - _LISTENER, ends[0] - 18, _LISTENER, ends[-1] - ends[0] + 36)
         yield Listener(port or OUTBOUND, place)

@@ -1,28 +1,28 @@
-"""The picture of one pod, as values; `svg` and `dot` draw it. Pure."""
+"""The picture of one pod, as values that `svg` and `dot` render. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from installer.explain.text_metrics import clean
-from installer.explain.traffic import REDIRECTED, Path, Way, paths_of
+from installer.explain.text_metrics import sanitize
+from installer.explain.traffic import REDIRECTED, Flow, Way, find_flows
 from plugin.redirect import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from installer.explain.explain import Explanation
-    from installer.explain.traffic import Paths
+    from installer.explain.traffic import Flows
     from plugin.redirect import Redirect
 
-PASSED = Path("All traffic, as it is", ("not redirected",), Way.ROUND)
-FAILED = Path("No traffic", ("its ADD fails, the pod does not start",), Way.DROPPED)
+PASSED = Flow("All traffic, unchanged", ("not redirected",), Way.BYPASSED)
+FAILED = Flow("No traffic", ("its ADD fails, the pod does not start",), Way.DROPPED)
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What holds for all traffic of the pod."""
+    """A fact about all traffic of the pod."""
 
     text: str
     way: Way
@@ -30,14 +30,14 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One pod: `paths` if it is redirected, and if it is not, `all_traffic`, which has one path then."""
+    """One pod: `flows` if it is redirected, and if it is not, `all_traffic`, which has one flow then."""
 
     namespace: str
     name: str
     verdict: str
     facts: tuple[Fact, ...]
-    paths: Paths | None
-    all_traffic: Path
+    flows: Flows | None
+    all_traffic: Flow
     warnings: tuple[str, ...]
 
     @property
@@ -45,27 +45,27 @@ class Picture:
         """The whole picture in words."""
         yield f"Pod {self.namespace}/{self.name}, {self.verdict}"
         yield from (fact.text for fact in self.facts)
-        if self.paths:
-            yield from (f"inbound: {path}" for path in self.paths.inbound)
-            yield from (f"outbound: {path}" for path in self.paths.outbound)
-            of_sidecar = (self.paths.own_call, self.paths.arriving, self.paths.leaving)
-            yield from (f"from the sidecar: {path}" for path in of_sidecar if path)
+        if self.flows:
+            yield from (f"inbound: {flow}" for flow in self.flows.inbound)
+            yield from (f"outbound: {flow}" for flow in self.flows.outbound)
+            of_sidecar = (self.flows.own_call, self.flows.arriving, self.flows.leaving)
+            yield from (f"from the sidecar: {flow}" for flow in of_sidecar if flow)
         else:
             yield str(self.all_traffic)
         yield from (f"warning: {warning}" for warning in self.warnings)
 
 
-def picture(explained: Explanation) -> Picture:
+def build_picture(explained: Explanation) -> Picture:
     """Make the picture of a pod; what a file says of names may be any text, and is made harmless here."""
     redirect = explained.redirect
     return Picture(
-        clean(explained.namespace),
-        clean(f"{explained.name}{explained.maker if ', ' in explained.maker else ''}"),
-        clean(f"{explained.decision}: {explained.reason}"),
+        sanitize(explained.namespace),
+        sanitize(f"{explained.name}{explained.maker if ', ' in explained.maker else ''}"),
+        sanitize(f"{explained.decision}: {explained.reason}"),
         tuple(_facts(redirect, explained.by_addresses)) if redirect else (),
-        paths_of(redirect) if redirect else None,
+        find_flows(redirect) if redirect else None,
         PASSED if explained.decision == "pass" else FAILED,
-        tuple(map(clean, explained.warnings)),
+        tuple(map(sanitize, explained.warnings)),
     )
 
 
@@ -76,6 +76,6 @@ def _facts(redirect: Redirect, by_addresses: str) -> Iterator[Fact]:
         if family in redirect.families:
             yield Fact(f"{name} redirected", Way.THROUGH)
         elif by_addresses:
-            yield Fact(f"{name}: depends on the pod's addresses", Way.ROUND)
+            yield Fact(f"{name}: depends on the pod's addresses", Way.BYPASSED)
         else:
-            yield Fact(f"{name} not redirected", Way.ROUND)
+            yield Fact(f"{name} not redirected", Way.BYPASSED)

@@ -1,4 +1,4 @@
-"""The picture as SVG, for any viewer: its own background, no fonts, styles or scripts to fetch, and all of it in words."""
+"""Renders the picture as SVG for any viewer: with a background, without anything to fetch, and with all of it in words."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from installer.explain.drawing import (
     tooltip,
     write,
 )
-from installer.explain.layout import APPLICATION, LONE, MARGIN, NETWORK, PAD, POD, WIDTH, label_of, layout
-from installer.explain.text_metrics import Font, shortened, wrapped
+from installer.explain.layout import APPLICATION, LONE, MARGIN, NETWORK, PAD, POD, WIDTH, label_of, lay_out
+from installer.explain.text_metrics import Font, truncate, wrap
 from installer.explain.traffic import Way
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
     from installer.explain.picture import Fact, Picture
-    from installer.explain.traffic import Path, Paths
+    from installer.explain.traffic import Flow, Flows
 
 NAME, WORDS = Font(23, bold=True), Font(14)
 ROOM = WIDTH - 2 * MARGIN
 
 
-def svg(pictures: Iterable[Picture]) -> str:
+def render_svg(pictures: Iterable[Picture]) -> str:
     """Draw pods, one below the other, as one document."""
     root = ElementTree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg"})
     title, words = element(root, "title", id="title"), element(root, "desc", id="words")
@@ -61,21 +61,21 @@ def svg(pictures: Iterable[Picture]) -> str:
 def _pod(parent: Element, picture: Picture) -> float:
     """Draw one pod; returns the height that it takes."""
     y = _header(parent, picture)
-    if picture.paths:
-        where = layout(picture.paths, y)
-        draw(parent, where, has_machines=picture.paths.has_machines)
-        y = _legend(parent, picture.paths, where.pod.bottom + 16)
+    if picture.flows:
+        where = lay_out(picture.flows, y)
+        draw(parent, where, has_machines=picture.flows.has_machines)
+        y = _legend(parent, picture.flows, where.pod.bottom + 16)
     else:
         y = _not_redirected(parent, picture.all_traffic, y)
     return _warnings(parent, picture.warnings, y) + MARGIN
 
 
 def _header(parent: Element, picture: Picture) -> float:
-    name, lines = f"{picture.namespace}/{picture.name}", wrapped(picture.verdict, ROOM, WORDS)
+    name, lines = f"{picture.namespace}/{picture.name}", wrap(picture.verdict, ROOM, WORDS)
     place = Box(MARGIN, 18, ROOM, 44 + 20 * len(lines))
     group = box(parent, place, fill=PAPER, stroke=PAPER)
     tooltip(group, f"{name}, {picture.verdict}")
-    write(group, Point(MARGIN, 44), shortened(name, ROOM, NAME), NAME)
+    write(group, Point(MARGIN, 44), truncate(name, ROOM, NAME), NAME)
     for number, text in enumerate(lines):
         write(group, Point(MARGIN, 72 + 20 * number), text, WORDS, MUTED)
     return _facts(parent, picture.facts, place.bottom + 4)
@@ -92,26 +92,26 @@ def _facts(parent: Element, facts: Iterable[Fact], y: float) -> float:
     return bottom
 
 
-def _not_redirected(parent: Element, path: Path, y: float) -> float:
-    """Draw the one path of a pod that is not redirected."""
-    label = label_of(LONE, path, y + 36)
+def _not_redirected(parent: Element, flow: Flow, y: float) -> float:
+    """Draw the one flow of a pod that is not redirected."""
+    label = label_of(LONE, flow, y + 36)
     network, application = (column.box(label.box.y - 16, label.box.bottom + 16) for column in (NETWORK, APPLICATION))
     box(parent, POD.box(y, label.box.bottom + 36), fill=GROUND, stroke=FRAME)
-    if path.way is Way.DROPPED:
+    if flow.way is Way.DROPPED:
         dead_end(parent, Point(network.right, label.y), Point(label.box.right + 48, label.y))
     else:
-        arrow(parent, path.way, Point(label.box.x, label.y), Point(network.right, label.y))
-        arrow(parent, path.way, Point(label.box.right, label.y), Point(application.x, label.y))
+        arrow(parent, flow.way, Point(label.box.x, label.y), Point(network.right, label.y))
+        arrow(parent, flow.way, Point(label.box.right, label.y), Point(application.x, label.y))
     draw_place(parent, network, "Network")
     draw_place(parent, application, "Application")
     draw_label(parent, label)
     return label.box.bottom + 36
 
 
-def _legend(parent: Element, paths: Paths, y: float) -> float:
+def _legend(parent: Element, flows: Flows, y: float) -> float:
     """Draw the legend, of what there is."""
     group, x = box(parent, Box(MARGIN, y, ROOM, 30), fill=PAPER, stroke=PAPER), float(MARGIN)
-    ways = {path.way for path in paths.inbound + paths.outbound} | {Way.THROUGH}
+    ways = {flow.way for flow in flows.inbound + flows.outbound} | {Way.THROUGH}
     for way in (way for way in Way if way in ways):
         start, end = Point(x, y + 15), Point(x + 48, y + 15)
         if way is Way.DROPPED:
@@ -128,7 +128,7 @@ def _legend(parent: Element, paths: Paths, y: float) -> float:
 
 def _warnings(parent: Element, warnings: Iterable[str], y: float) -> float:
     for warning in warnings:
-        lines = wrapped(warning, ROOM - 60, WORDS)
+        lines = wrap(warning, ROOM - 60, WORDS)
         place = Box(MARGIN, y + 12, ROOM, 20 + 20 * len(lines))
         group = box(parent, place, fill=PAPER, stroke=INK)
         alert(group, Point(MARGIN + 24, place.y + 20))

@@ -33,12 +33,12 @@ IPTABLES = {Family.V4: "iptables", Family.V6: "ip6tables"}
 ENDS = {
     Outcome.REDIRECTED: "arrives at port {port} of the sidecar, which can ask for the destination (SO_ORIGINAL_DST)",
     Outcome.TPROXIED: "arrives at port {port} of the sidecar, with its own addresses",
-    Outcome.UNTOUCHED: "goes on as it is: not redirected",
+    Outcome.UNTOUCHED: "passes unchanged: not redirected",
     Outcome.DROPPED: "is dropped",
 }
 
 
-def table(explanations: Sequence[Explanation]) -> str:
+def render_table(explanations: Sequence[Explanation]) -> str:
     """Write them for people."""
     return "\n".join("".join(f"{line}\n" for line in _lines(each)) for each in explanations)
 
@@ -54,11 +54,11 @@ def as_yaml(explanations: Sequence[Explanation]) -> str:
     return text
 
 
-def rules(explanations: Sequence[Explanation], backend: Backend) -> str:
-    """Write the rules of those that are redirected, as the backend is given them."""
+def render_rules(explanations: Sequence[Explanation], backend: Backend) -> str:
+    """Write the rules of the redirected pods, as the backend gets them."""
     written = []
     for each in explanations:
-        # What is a comment stays one: a name or reason with a line break must not become a rule.
+        # A name or reason with a line break must stay a comment, and not become a rule.
         title = printable(
             f"# {each.namespace}/{each.name}: {each.decision}{'' if each.redirect else f': {each.reason}'}"
         )
@@ -69,7 +69,7 @@ def rules(explanations: Sequence[Explanation], backend: Backend) -> str:
 
 
 def plain(explanation: Explanation) -> dict[str, Any]:
-    """Make an explanation of what JSON knows; the keys stay as they are from release to release."""
+    """Make plain JSON of an explanation; the keys stay the same from release to release."""
     return {
         "namespace": explanation.namespace,
         "name": explanation.name,
@@ -87,14 +87,14 @@ def plain(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def settings(explanation: Explanation) -> str:
-    """Write for people the settings that are somebody's, and who set them."""
+def render_settings(explanation: Explanation) -> str:
+    """Write, for people, the settings that are not defaults, and who set them."""
     return "".join(f"{line}\n" for line in _rows([*_set(explanation)]))
 
 
-def walked(walk: Walk, backend: Backend, family: Family) -> str:
-    """Write a packet's way: each rule that it meets, `>` before those that fit, and where it arrives."""
-    lines = [_step(step, backend, family) for step in walk.steps] or ["  no rule is there for it"]
+def render_walk(walk: Walk, backend: Backend, family: Family) -> str:
+    """Write the walk of a packet: each rule that it meets, `>` before those that match, and where it arrives."""
+    lines = [_step(step, backend, family) for step in walk.steps] or ["  no rule applies to it"]
     return "\n".join([*lines, f"The packet {ENDS[walk.outcome].format(port=walk.port)}.", ""])
 
 
@@ -122,7 +122,7 @@ def _origin(explanation: Explanation, parameter: Parameter) -> str:
 
 
 def _set(explanation: Explanation) -> Iterator[tuple[str, str]]:
-    """Write the settings that are somebody's."""
+    """Write the settings that are not defaults."""
     for each in explanation.settings:
         if each.by != DEFAULT:
             yield each.key, f"{_shown(each.value)}  (by {each.by})"

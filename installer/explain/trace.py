@@ -1,6 +1,6 @@
-"""The way of one packet through a ruleset: each rule that it meets, and where it arrives. Pure; the kernel is not asked.
+"""Walks one packet through a ruleset: each rule that it meets, and where it arrives. Pure; the kernel is not read.
 
-The packet is the first of its connection: it belongs to none that connection tracking knows.
+The packet is the first of its connection, which connection tracking does not know yet.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Packet:
 
 
 class Outcome(Enum):
-    """What becomes of a packet."""
+    """The fate of a packet."""
 
     REDIRECTED = "redirected"
     TPROXIED = "delivered as it is, by TPROXY"
@@ -75,7 +75,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One rule that the packet meets: in which chain, and whether all of its matches fit."""
+    """A rule that the packet meets: its chain, and whether all of its matches apply."""
 
     kind: Kind
     chain: str
@@ -85,7 +85,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """The whole way: the rules in the order in which they are met, what becomes of the packet, and the port it reaches."""
+    """The whole walk: the rules in the order in which the packet meets them, its fate, and the port that it reaches."""
 
     steps: tuple[Step, ...]
     outcome: Outcome
@@ -93,7 +93,7 @@ class Walk:
 
 
 class _End(Exception):  # noqa: N818 - it is no error
-    """The packet's way through one table, or altogether, has ended here."""
+    """The packet leaves one table here, or the ruleset."""
 
     def __init__(self, outcome: Outcome | None = None, port: Port | None = None) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ def walk(ruleset: Ruleset, packet: Packet) -> Walk:
 
 @dataclass
 class _Way:
-    """The packet as it is now, and what it has met."""
+    """The packet as it is now, and the rules that it has met."""
 
     ruleset: Ruleset
     packet: Packet
@@ -210,7 +210,9 @@ class _Way:
         )
 
 
-def sent(own: tuple[Address, ...], to: Address, port: Port, uid: Uid = APPLICATION, gid: Gid | None = None) -> Packet:
+def build_packet(
+    own: tuple[Address, ...], to: Address, port: Port, uid: Uid = APPLICATION, gid: Gid | None = None
+) -> Packet:
     """Make the TCP packet that a process in a pod sends.
 
     Args:

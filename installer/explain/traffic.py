@@ -1,6 +1,6 @@
-"""The paths that packets of a redirected pod take: which traffic enters the sidecar where, and what goes round it. Pure.
+"""The flows of a redirected pod: which traffic enters the sidecar where, and which bypasses it. Pure.
 
-It is what `plugin.rules` writes, in fewer words.
+A summary of the rules that `plugin.rules` makes.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ REDIRECTED = {Family.V4: "IPv4", Family.V6: "IPv6"}
 
 
 class Way(Enum):
-    """What becomes of traffic, in the legend's words."""
+    """The fate of traffic, in the words of the legend."""
 
     THROUGH = "through the sidecar"
-    ROUND = "round the sidecar: not redirected"
+    BYPASSED = "bypasses the sidecar: not redirected"
     DROPPED = "dropped"
 
 
@@ -39,16 +39,16 @@ class End(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class Flow:
     """Traffic that is treated alike.
 
     Attributes:
         what: which traffic, in a few words.
         values: the ports, IP ranges, interfaces or protocols that it is limited to, all of them.
-        way: what becomes of it.
+        way: its fate.
         port: the sidecar's port where it arrives, if it goes through the sidecar.
         end: where it ends, if it does not go through the sidecar.
-        order: its place among the paths of its direction, from 1: the first that fits decides. 0 if it stands alone.
+        order: its place among the flows of its direction, from 1: the first that matches decides. 0 if it stands alone.
     """
 
     what: str
@@ -59,14 +59,14 @@ class Path:
     order: int = 0
 
     def __str__(self) -> str:
-        """The path in one line, for tooltips, and for those who cannot see the picture."""
+        """Return the flow in one line, for tooltips, and for those who cannot see the picture."""
         where = f", port {self.port}" if self.port else "" if self.end is End.ACROSS else f", {self.end.value}"
         return f"{self.what} ({', '.join(self.values)}): {self.way.value}{where}"
 
 
 @dataclass(frozen=True, slots=True)
-class Paths:
-    """The paths of a redirected pod.
+class Flows:
+    """The flows of a redirected pod.
 
     Attributes:
         inbound: from the network to the application, in the order of the rules.
@@ -77,24 +77,24 @@ class Paths:
         has_machines: whether there are virtual machines beside the application.
     """
 
-    inbound: tuple[Path, ...]
-    outbound: tuple[Path, ...]
-    own_call: Path | None
-    arriving: Path | None
-    leaving: Path
+    inbound: tuple[Flow, ...]
+    outbound: tuple[Flow, ...]
+    own_call: Flow | None
+    arriving: Flow | None
+    leaving: Flow
     has_machines: bool
 
 
-def paths_of(redirect: Redirect) -> Paths:
-    """Say which paths the rules of a redirect make."""
+def find_flows(redirect: Redirect) -> Flows:
+    """Find the flows that the rules of a redirect make."""
     inbound, own_call = tuple(_numbered(_inbound(redirect))), _own_call(redirect)
-    captures = own_call or any(path.way is Way.THROUGH for path in inbound)
-    return Paths(
+    captures = own_call or any(flow.way is Way.THROUGH for flow in inbound)
+    return Flows(
         inbound=inbound,
         outbound=(*_numbered(_outbound(redirect)), *_from_machines(redirect)),
         own_call=own_call,
-        arriving=Path("From source address", _source(redirect), Way.THROUGH) if captures else None,
-        leaving=Path("Sent by the sidecar", (f"uid {redirect.uid}", f"gid {redirect.gid}"), Way.THROUGH),
+        arriving=Flow("From source address", _source(redirect), Way.THROUGH) if captures else None,
+        leaving=Flow("Sent by the sidecar", (f"uid {redirect.uid}", f"gid {redirect.gid}"), Way.THROUGH),
         has_machines=bool(redirect.reroute_interfaces),
     )
 
@@ -103,45 +103,45 @@ def _source(redirect: Redirect) -> tuple[str, ...]:
     return ("the client's, kept",) if redirect.mode is Mode.TPROXY else _addresses(redirect, PASS_THROUGH)
 
 
-def _inbound(redirect: Redirect) -> Iterator[Path]:
+def _inbound(redirect: Redirect) -> Iterator[Flow]:
     if redirect.exclude_interfaces:
-        yield _round("Excluded interfaces", redirect.exclude_interfaces)
+        yield _bypass("Excluded interfaces", redirect.exclude_interfaces)
     if redirect.drop_invalid:
-        yield Path("Packets that fit no connection", ("ctstate INVALID",), Way.DROPPED)
+        yield Flow("Packets that fit no connection", ("ctstate INVALID",), Way.DROPPED)
     included = redirect.include_inbound_ports
     if included == ():
-        yield _round("All inbound traffic", ("TCP", "UDP", "ICMP"))
+        yield _bypass("All inbound traffic", ("TCP", "UDP", "ICMP"))
         return
-    yield _round("The sidecar's own ports", NEVER_INBOUND, End.SIDECAR)
+    yield _bypass("The sidecar's own ports", NEVER_INBOUND, End.SIDECAR)
     if included is EVERYTHING:
         if redirect.exclude_inbound_ports:
-            yield _round("Excluded ports", redirect.exclude_inbound_ports)
+            yield _bypass("Excluded ports", redirect.exclude_inbound_ports)
         yield _through("TCP to all other ports", "*", INBOUND)
-        yield _round("All the rest", ("UDP", "ICMP"))
+        yield _bypass("All the rest", ("UDP", "ICMP"))
     else:
         if taken := [port for port in included if port not in NEVER_INBOUND]:
             yield _through("TCP to included ports", taken, INBOUND)
-        yield _round("All the rest", ("other TCP", "UDP", "ICMP"))
+        yield _bypass("All the rest", ("other TCP", "UDP", "ICMP"))
 
 
-def _outbound(redirect: Redirect) -> Iterator[Path]:
+def _outbound(redirect: Redirect) -> Iterator[Flow]:
     everything = redirect.include_outbound is EVERYTHING
     if redirect.exclude_interfaces:
-        yield _round("Excluded interfaces", redirect.exclude_interfaces)
+        yield _bypass("Excluded interfaces", redirect.exclude_interfaces)
     if redirect.exclude_outbound_ports:
-        yield _round("Excluded ports, TCP and UDP", redirect.exclude_outbound_ports)
+        yield _bypass("Excluded ports, TCP and UDP", redirect.exclude_outbound_ports)
     if redirect.dns_capture:
         yield _through("DNS, UDP and TCP", (f"port {DNS}",), DNS_LISTENER)
-    yield _round("Loopback", _loopback(redirect), End.BACK)
+    yield _bypass("Loopback", _loopback(redirect), End.BACK)
     if excluded := _of_families(redirect, redirect.exclude_outbound):
-        yield _round("Excluded IP ranges", excluded)
+        yield _bypass("Excluded IP ranges", excluded)
     if redirect.include_outbound_ports and not everything:
         yield _through("TCP to included ports", redirect.include_outbound_ports, OUTBOUND)
     if everything:
         yield _through("TCP to all other addresses", "*", OUTBOUND)
     elif ranges := _included(redirect):
         yield _through("TCP to included IP ranges", ranges, OUTBOUND)
-    yield _round("All the rest", _rest_outbound(redirect))
+    yield _bypass("All the rest", _rest_outbound(redirect))
 
 
 def _rest_outbound(redirect: Redirect) -> tuple[str, ...]:
@@ -151,7 +151,7 @@ def _rest_outbound(redirect: Redirect) -> tuple[str, ...]:
     return "other TCP" if _included(redirect) or redirect.include_outbound_ports else "TCP", udp, "ICMP"
 
 
-def _from_machines(redirect: Redirect) -> Iterator[Path]:
+def _from_machines(redirect: Redirect) -> Iterator[Flow]:
     """What comes in from a virtual machine behind the pod is outbound; no exclude counts for it."""
     if not redirect.reroute_interfaces:
         return
@@ -159,10 +159,10 @@ def _from_machines(redirect: Redirect) -> Iterator[Path]:
     if everything or _included(redirect):
         what = "TCP" if everything else "TCP to included IP ranges"
         yield _through(f"kubevirt: {what}", redirect.reroute_interfaces, OUTBOUND)
-    yield _round("kubevirt: all the rest", redirect.reroute_interfaces)
+    yield _bypass("kubevirt: all the rest", redirect.reroute_interfaces)
 
 
-def _own_call(redirect: Redirect) -> Path | None:
+def _own_call(redirect: Redirect) -> Flow | None:
     """An application that calls its own service goes out through the sidecar and comes in through it again."""
     if LO in redirect.exclude_interfaces:
         return None
@@ -193,13 +193,13 @@ def _addresses(redirect: Redirect, of_family: Mapping[Family, Cidr]) -> tuple[st
     return tuple(str(of_family[family].network_address) for family in redirect.families)
 
 
-def _through(what: str, values: Iterable[object], port: Port) -> Path:
-    return Path(what, tuple(map(str, values)), Way.THROUGH, port)
+def _through(what: str, values: Iterable[object], port: Port) -> Flow:
+    return Flow(what, tuple(map(str, values)), Way.THROUGH, port)
 
 
-def _round(what: str, values: Iterable[object], end: End = End.ACROSS) -> Path:
-    return Path(what, tuple(map(str, values)), Way.ROUND, end=end)
+def _bypass(what: str, values: Iterable[object], end: End = End.ACROSS) -> Flow:
+    return Flow(what, tuple(map(str, values)), Way.BYPASSED, end=end)
 
 
-def _numbered(paths: Iterable[Path]) -> Iterator[Path]:
-    return (replace(path, order=order) for order, path in enumerate(paths, 1))
+def _numbered(flows: Iterable[Flow]) -> Iterator[Flow]:
+    return (replace(flow, order=order) for order, flow in enumerate(flows, 1))

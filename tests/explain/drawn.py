@@ -86,7 +86,7 @@ class Drawn:
         return [box for box in self.boxes if box not in outer]
 
     def label(self, what: str) -> Box:
-        """Find the box of a path by its first words; the first such."""
+        """Find the box of a flow by its first words; the first such."""
         return next(box for box in self.boxes if box.texts and box.tooltip and box.texts[0].text == what)
 
     def text(self, text: str) -> Text:

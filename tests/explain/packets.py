@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import replace
 
-from installer.explain.trace import EPHEMERAL, Packet, sent
+from installer.explain.trace import EPHEMERAL, Packet, build_packet
 from plugin.ruleset import Protocol
 from plugin.values import Gid, Port, Uid
 from tests.redirect.probes import Place, Probe
@@ -26,7 +26,7 @@ def packet(probe: Probe) -> Packet:
             source=source, destination=to, port=Port(probe.port), protocol=protocol, in_interface=probe.interface
         )
     own = (places[Place.POD], places[Place.OTHER_LOOPBACK], places[Place.PASS_THROUGH])
-    made = sent(own, places[probe.to], Port(probe.port), Uid(probe.sender.uid), Gid(probe.sender.gid))
+    made = build_packet(own, places[probe.to], Port(probe.port), Uid(probe.sender.uid), Gid(probe.sender.gid))
     source = places[Place.PASS_THROUGH] if probe.bound else made.source
     if probe.to is Place.PASS_THROUGH:
         source = places[Place.LOOPBACK]

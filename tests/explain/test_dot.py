@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from installer.explain.dot import STROKES, dot
+from installer.explain.dot import STROKES, render_dot
 from installer.explain.drawing import STYLES
-from installer.explain.picture import picture
-from installer.explain.text_metrics import clean
+from installer.explain.picture import build_picture
+from installer.explain.text_metrics import sanitize
 from installer.explain.traffic import Way
 from tests.explain.drawn import SVG
 from tests.explain.redirects import TABLE, explained, large
@@ -41,7 +41,7 @@ class Graph:
     """A graph as Graphviz read it: nodes by name, and which nodes traffic goes between."""
 
     def __init__(self, *explanations: Explanation) -> None:
-        read = json.loads(graphviz(dot(map(picture, explanations)), "dot_json"))
+        read = json.loads(graphviz(render_dot(map(build_picture, explanations)), "dot_json"))
         objects: list[dict[str, Any]] = read["objects"]
         self.nodes = {each["name"]: each for each in objects if "nodes" not in each and "subgraphs" not in each}
         self.clusters = {each["name"]: each for each in objects if each["name"].startswith("cluster")}
@@ -52,7 +52,7 @@ class Graph:
         return (name for name in self.nodes if "path" in name)
 
     def ends(self, label: str) -> set[tuple[str, str]]:
-        """Where a path's traffic comes from and where it goes: what an edge without an arrowhead links is a source."""
+        """Where a flow's traffic comes from and where it goes: what an edge without an arrowhead links is a source."""
         found = set()
         for edge in self.edges:
             if label in (edge["tail"], edge["head"]):
@@ -66,17 +66,17 @@ class Graph:
 @settings(max_examples=20)
 @given(large)
 def test_each_path_is_drawn_to_where_it_goes(redirect: Any) -> None:
-    drawn, graph = picture(explained(redirect)), Graph(explained(redirect))
-    assert drawn.paths
-    for paths, source, across in (
-        (drawn.paths.inbound, "network", "application"),
-        (drawn.paths.outbound, "application", "network"),
+    drawn, graph = build_picture(explained(redirect)), Graph(explained(redirect))
+    assert drawn.flows
+    for flows, source, across in (
+        (drawn.flows.inbound, "network", "application"),
+        (drawn.flows.outbound, "application", "network"),
     ):
-        for path in paths:
-            target = {Way.THROUGH: f"{path.port}", Way.DROPPED: "dropped", Way.ROUND: across}[path.way]
-            target = {"The sidecar's own ports": "sidecar", "Loopback": "application"}.get(path.what, target)
-            ends = [graph.ends(label) for label in graph.labels() if graph.nodes[label]["tooltip"] == str(path)]
-            assert {("from", source), ("to", target)} in ends, path
+        for flow in flows:
+            target = {Way.THROUGH: f"{flow.port}", Way.DROPPED: "dropped", Way.BYPASSED: across}[flow.way]
+            target = {"The sidecar's own ports": "sidecar", "Loopback": "application"}.get(flow.what, target)
+            ends = [graph.ends(label) for label in graph.labels() if graph.nodes[label]["tooltip"] == str(flow)]
+            assert {("from", source), ("to", target)} in ends, flow
 
 
 def test_lines_look_as_in_the_other_drawing() -> None:
@@ -106,11 +106,11 @@ def test_a_pod_that_is_not_redirected_has_one_path(decision: str, end: str) -> N
 @example('&lt;"]; x -> y', "\\N\\n\\")
 def test_whatever_a_manifest_says_is_text(name: str, warning: str) -> None:
     texts = ElementTree.fromstring(  # noqa: S314 - our own
-        graphviz(dot([picture(explained(None, name=name, warnings=(warning,)))]), "svg")
+        graphviz(render_dot([build_picture(explained(None, name=name, warnings=(warning,)))]), "svg")
     )
     shown = letters("".join(each.text or "" for each in texts.iter(f"{SVG}text")))
-    assert letters(f"shop/{clean(name)}pass: it is a meshed pod") in shown
-    assert letters(clean(warning)) in shown
+    assert letters(f"shop/{sanitize(name)}pass: it is a meshed pod") in shown
+    assert letters(sanitize(warning)) in shown
     classes = Counter(each.get("class") for each in texts.iter(f"{SVG}g"))
     assert (classes["cluster"], classes["node"], classes["edge"]) == (1, 4, 2)
 
@@ -129,4 +129,4 @@ def test_pods_stand_apart_in_one_graph() -> None:
 
 @pytest.mark.parametrize("redirect", [*TABLE.values(), None], ids=[*TABLE, "pass"])
 def test_graphviz_draws_it(redirect: Any) -> None:
-    assert b"</svg>" in graphviz(dot([picture(explained(redirect, warnings=("beware",)))]), "svg")
+    assert b"</svg>" in graphviz(render_dot([build_picture(explained(redirect, warnings=("beware",)))]), "svg")

@@ -6,13 +6,20 @@ from typing import Any
 
 import pytest
 
-from installer.explain.effective_settings import DEFAULT, InForce, Layer, charts, overruled, refined
+from installer.explain.effective_settings import (
+    DEFAULT,
+    EffectiveSettings,
+    Layer,
+    apply_control_planes,
+    apply_options,
+    layer_settings,
+)
 from plugin.parameters import InboundPorts, Ipv6
 
 pytestmark = pytest.mark.pure
 
 CHART = Layer("ConfigMap kube-system/istio-cni-node", {"DAEMONSET": "kube-system/istio-cni-node", "IPV6": "never"})
-CHARTS = charts([CHART])
+CHARTS = layer_settings([CHART])
 
 
 def plane(name: str = "mesh", created: str = "1", **spec: Any) -> dict[str, Any]:
@@ -20,38 +27,38 @@ def plane(name: str = "mesh", created: str = "1", **spec: Any) -> dict[str, Any]
     return {"metadata": metadata, "spec": spec}
 
 
-def by_whom(made: InForce) -> dict[str, str]:
+def by_whom(made: EffectiveSettings) -> dict[str, str]:
     return {each.key: each.by for each in made.deciding if each.by != DEFAULT}
 
 
 def test_nobody_has_set_the_defaults() -> None:
-    assert by_whom(InForce()) == {}
-    assert InForce().settings.exclude_namespaces == ("istio-system", "kube-system")
+    assert by_whom(EffectiveSettings()) == {}
+    assert EffectiveSettings().settings.exclude_namespaces == ("istio-system", "kube-system")
 
 
 def test_a_later_layer_wins_and_one_that_says_the_default_says_nothing() -> None:
-    made = charts([CHART, Layer("the environment", {"INBOUND_PORTS_DEFAULT": "*", "IPV6": "auto"})])
+    made = layer_settings([CHART, Layer("the environment", {"INBOUND_PORTS_DEFAULT": "*", "IPV6": "auto"})])
     assert (made.settings.ipv6, made.settings.inbound_ports_default) == (Ipv6.AUTO, InboundPorts.ALL)
     assert by_whom(made) == {"inboundPortsDefault": "the environment"}
 
 
 def test_a_value_of_another_release_is_left_out_and_named() -> None:
-    made = charts([Layer("ConfigMap a/b", {"REDIRECT_BACKEND": "ebpf"})], ["before"])
+    made = layer_settings([Layer("ConfigMap a/b", {"REDIRECT_BACKEND": "ebpf"})], ["before"])
     assert made.settings.redirect_backend is None
     assert made.warnings[0] == "before"
     assert made.warnings[1].startswith("ConfigMap a/b: REDIRECT_BACKEND: saw 'ebpf', expected one of auto, nft")
 
 
 def test_the_chart_counts_where_there_is_no_resource_or_it_does_not_say() -> None:
-    assert refined(CHARTS, []) == CHARTS
-    made = refined(CHARTS, [plane(values={"cni": {"inboundPortsDefault": "*"}})])
+    assert apply_control_planes(CHARTS, []) == CHARTS
+    made = apply_control_planes(CHARTS, [plane(values={"cni": {"inboundPortsDefault": "*"}})])
     assert by_whom(made) == {"inboundPortsDefault": "IstioControlPlane istio-system/mesh", "ipv6": CHART.by}
     assert not made.out
 
 
 def test_the_oldest_resource_counts_alone() -> None:
     older, younger = plane("old", "1", values={"cni": {"ipv6": "always"}}), plane("new", "2", cni={"enabled": False})
-    made = refined(CHARTS, [younger, older])
+    made = apply_control_planes(CHARTS, [younger, older])
     assert (made.settings.ipv6, made.out) == (Ipv6.ALWAYS, "")
 
 
@@ -60,20 +67,20 @@ def test_a_resource_that_is_wrong_or_for_agents_elsewhere_changes_nothing_and_is
         {"unvalidatedValues": {"cni": {"ipv6": "sometimes"}}},
         {"values": {"cni": {"ipv6": "always"}}, "cni": {"components": {"cni": {"namespace": "other"}}}},
     ):
-        made = refined(CHARTS, [plane(**wrong)])
+        made = apply_control_planes(CHARTS, [plane(**wrong)])
         assert (made.settings, made.by, made.out) == (CHARTS.settings, CHARTS.by, "")
         (warning,) = made.warnings
-        assert warning.startswith("IstioControlPlane istio-system/mesh is wrong, spec.")
+        assert warning.startswith("IstioControlPlane istio-system/mesh is invalid, spec.")
 
 
 def test_a_resource_that_is_being_deleted_takes_the_plugin_out() -> None:
     going = plane()
     going["metadata"]["deletionTimestamp"] = "2"
-    assert refined(CHARTS, [going]).out == "IstioControlPlane istio-system/mesh is being deleted"
+    assert apply_control_planes(CHARTS, [going]).out == "IstioControlPlane istio-system/mesh is being deleted"
 
 
 def test_the_command_line_wins_over_all() -> None:
-    made = refined(CHARTS, [plane(cni={"enabled": False}, values={"cni": {"ipv6": "always"}})])
-    ruled = overruled(made, {"ipv6": Ipv6.AUTO})
+    made = apply_control_planes(CHARTS, [plane(cni={"enabled": False}, values={"cni": {"ipv6": "always"}})])
+    ruled = apply_options(made, {"ipv6": Ipv6.AUTO})
     assert (ruled.settings.ipv6, by_whom(ruled)) == (Ipv6.AUTO, {"ipv6": "--ipv6"})
     assert ruled.out == made.out == "IstioControlPlane istio-system/mesh says enabled: false"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.explain.effective_settings import InForce, Layer, charts
+from installer.explain.effective_settings import EffectiveSettings, Layer, layer_settings
 from installer.explain.explain import Explanation, explain
 from installer.pods.manifest import Found
 from installer.pods.pod_specs import PodManifest
@@ -53,7 +53,7 @@ def explained(
         "status": {"podIPs": [{"ip": each} for each in addresses]},
     }
     found = Found(PodManifest(manifest, "Pod"), Pod.from_manifest(manifest), handler)
-    return explain(found, (), InForce())
+    return explain(found, (), EffectiveSettings())
 
 
 def test_each_parameter_has_its_value_and_origin() -> None:
@@ -77,8 +77,8 @@ def test_where_the_plugin_is_not_chained_no_order_of_addresses_is_known() -> Non
         "status": {"podIPs": [{"ip": "10.0.0.7"}, {"ip": "fd00::7"}]},
     }
     found = Found(PodManifest(manifest, "Pod"), Pod.from_manifest(manifest))
-    in_force = charts([Layer("the DaemonSet", {"CHAINED": "false"})])
-    families = [explain(found, (), each).redirect.families for each in (InForce(), in_force)]  # type: ignore[union-attr]
+    effective = layer_settings([Layer("the DaemonSet", {"CHAINED": "false"})])
+    families = [explain(found, (), each).redirect.families for each in (EffectiveSettings(), effective)]  # type: ignore[union-attr]
     assert families == [(Family.V4,), (Family.V4, Family.V6)]
 
 
@@ -213,8 +213,8 @@ def test_the_addresses_of_its_status_count_unless_others_are_given() -> None:
         "status": {"podIPs": [{"ip": "fd00::1"}, {"ip": "none"}, {}]},
     }
     found = Found(PodManifest(manifest, "Pod"), Pod.from_manifest(manifest))
-    own = explain(found, (), InForce())
-    given = explain(found, (ipaddress.ip_address("10.0.0.1"),), InForce())
+    own = explain(found, (), EffectiveSettings())
+    given = explain(found, (ipaddress.ip_address("10.0.0.1"),), EffectiveSettings())
     assert own.redirect
     assert given.redirect
     assert (len(own.redirect.families), len(given.redirect.families)) == (2, 1)

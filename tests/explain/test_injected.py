@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from installer.explain.effective_settings import InForce
+from installer.explain.effective_settings import EffectiveSettings
 from installer.explain.explain import explain
 from installer.pods.manifest import Found, read
 from plugin.redirect import Family, Mode
@@ -184,7 +184,7 @@ def explained(file: str) -> dict[str, Explanation]:
     found = [
         each for each in read((FOLDER / file).read_bytes(), is_json=file.endswith(".json")) if isinstance(each, Found)
     ]
-    made = [explain(each, (), InForce()) for each in found]
+    made = [explain(each, (), EffectiveSettings()) for each in found]
     return {f"{each.namespace}/{each.name}": each for each in made}
 
 

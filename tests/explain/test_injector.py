@@ -166,7 +166,7 @@ def test_rules_picture_and_trace_say_that_addresses_decide() -> None:
         assert depends in install_cni("explain", "-f", "-", "-o", output, given=given).stdout
         assert depends not in install_cni("explain", "-f", "-", "-o", output, "--pod-ip=10.0.0.1", given=given).stdout
     to = ("trace", "shop/web", "-f", "-", "--to", "[2001:db8::9]:80")
-    assert f"{depends}: give them by --pod-ip" in install_cni(*to, given=given).stdout
+    assert f"{depends}: set them with --pod-ip" in install_cni(*to, given=given).stdout
     assert "IPv6 is not redirected for this pod" in install_cni(*to, "--pod-ip=10.0.0.1", given=given).stdout
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 
-from installer.explain.picture import picture
+from installer.explain.picture import build_picture
 from installer.explain.trace import APPLICATION, Outcome, Packet, walk
 from installer.explain.traffic import Way
 from plugin.redirect import Family, Mode, Redirect
@@ -22,7 +22,7 @@ from tests.explain.redirects import KNOWN_PORTS, TABLE, explained, small
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from installer.explain.traffic import Path, Paths
+    from installer.explain.traffic import Flow, Flows
 
 pytestmark = pytest.mark.pure
 
@@ -31,8 +31,8 @@ ADDRESSES = ["192.0.2.9", "10.96.0.10", "127.0.0.1", "127.0.0.5", "2001:db8::1",
 TAKEN = (Outcome.REDIRECTED, Outcome.TPROXIED)
 
 
-def paths_of(redirect: Redirect) -> Paths:
-    found = picture(explained(redirect)).paths
+def find_flows(redirect: Redirect) -> Flows:
+    found = build_picture(explained(redirect)).flows
     assert found
     return found
 
@@ -52,104 +52,107 @@ def packets(redirect: Redirect) -> Iterator[Packet]:
             yield replace(packet, in_interface=interface)
 
 
-def fits(path: Path, packet: Packet) -> bool:
-    """Read a path as a person does."""
+def fits(flow: Flow, packet: Packet) -> bool:
+    """Read a flow as a person does."""
     tcp, port, interface = (
         packet.protocol is Protocol.TCP,
         str(packet.port),
         packet.in_interface or packet.out_interface,
     )
-    match path.what:
+    match flow.what:
         case "Excluded interfaces":
-            return interface in path.values
+            return interface in flow.values
         case "The sidecar's own ports" | "Excluded ports" | "TCP to included ports":
-            return tcp and port in path.values
+            return tcp and port in flow.values
         case "Excluded ports, TCP and UDP":
-            return port in path.values
+            return port in flow.values
         case "DNS, UDP and TCP":
-            return f"port {port}" in path.values
+            return f"port {port}" in flow.values
         case "Loopback":
             lo = {LO, f"{LO} (IPv{packet.destination.version})"}
-            return bool(interface == LO and lo & set(path.values)) or str(packet.destination) in path.values
+            return bool(interface == LO and lo & set(flow.values)) or str(packet.destination) in flow.values
         case "Excluded IP ranges" | "TCP to included IP ranges":
-            within = any(packet.destination in ipaddress.ip_network(each) for each in path.values)
-            return within and (tcp or path.way is Way.ROUND)
+            within = any(packet.destination in ipaddress.ip_network(each) for each in flow.values)
+            return within and (tcp or flow.way is Way.BYPASSED)
         case "TCP to all other ports" | "TCP to all other addresses":
             return tcp
         case "All the rest" | "All inbound traffic":
             return True
         case "Packets that fit no connection":
             return False  # it is the first of its connection
-    raise AssertionError(path.what)
+    raise AssertionError(flow.what)
 
 
-def path_of(redirect: Redirect, paths: Paths, packet: Packet) -> Path:
-    """Find the path that a person who looks at the picture would say that a packet takes."""
-    machines = [path for path in paths.outbound if not path.order]
+def flow_of(redirect: Redirect, flows: Flows, packet: Packet) -> Flow:
+    """Find the flow that a person who looks at the picture would say that a packet takes."""
+    machines = [flow for flow in flows.outbound if not flow.order]
     if packet.in_interface in redirect.reroute_interfaces:
         first, *rest = machines
-        included = [path for path in paths.outbound if path.what == "TCP to included IP ranges"]
+        included = [flow for flow in flows.outbound if flow.what == "TCP to included IP ranges"]
         taken = packet.protocol is Protocol.TCP and (not first.what.endswith("ranges") or fits(included[0], packet))
         return first if taken or not rest else rest[0]
-    ordered = paths.inbound if packet.in_interface else paths.outbound
-    return min((path for path in ordered if path.order and fits(path, packet)), key=lambda path: path.order)
+    ordered = flows.inbound if packet.in_interface else flows.outbound
+    return min((flow for flow in ordered if flow.order and fits(flow, packet)), key=lambda flow: flow.order)
 
 
 @given(small)
 def test_packets_go_where_the_picture_says(redirect: Redirect) -> None:
-    rules, paths = ruleset(redirect), paths_of(redirect)
+    rules, flows = ruleset(redirect), find_flows(redirect)
     for packet in packets(redirect):
-        path, walked = path_of(redirect, paths, packet), walk(rules, packet)
-        if path.way is Way.THROUGH:
-            assert (walked.outcome in TAKEN, walked.port) == (True, path.port), (packet, path)
+        flow, walked = flow_of(redirect, flows, packet), walk(rules, packet)
+        if flow.way is Way.THROUGH:
+            assert (walked.outcome in TAKEN, walked.port) == (True, flow.port), (packet, flow)
         else:
-            assert (walked.outcome, path.way) == (Outcome.UNTOUCHED, Way.ROUND), (packet, path)
+            assert (walked.outcome, flow.way) == (Outcome.UNTOUCHED, Way.BYPASSED), (packet, flow)
 
 
 @given(small)
 def test_each_direction_ends_with_all_the_rest_and_is_numbered_without_gaps(redirect: Redirect) -> None:
-    paths = paths_of(redirect)
-    for ordered in (paths.inbound, [path for path in paths.outbound if path.order]):
-        assert [path.order for path in ordered] == list(range(1, len(ordered) + 1))
+    flows = find_flows(redirect)
+    for ordered in (flows.inbound, [flow for flow in flows.outbound if flow.order]):
+        assert [flow.order for flow in ordered] == list(range(1, len(ordered) + 1))
         assert ordered[-1].what in ("All the rest", "All inbound traffic")
 
 
 def test_ranges_of_a_family_that_is_not_redirected_are_not_drawn() -> None:
     redirect = Redirect(include_outbound=(ipaddress.ip_network("fd00::/8"),))
-    assert [path.what for path in paths_of(redirect).outbound] == [
+    assert [flow.what for flow in find_flows(redirect).outbound] == [
         "Excluded ports, TCP and UDP",
         "Loopback",
         "All the rest",
     ]
-    assert [fact.way for fact in picture(explained(redirect)).facts] == [Way.THROUGH, Way.THROUGH, Way.ROUND]
+    assert [fact.way for fact in build_picture(explained(redirect)).facts] == [Way.THROUGH, Way.THROUGH, Way.BYPASSED]
 
 
 def test_the_sidecar_s_own_ports_are_never_said_to_be_included() -> None:
-    taken = paths_of(Redirect(include_inbound_ports=(Port(8080), Port(15020)))).inbound[1]
+    taken = find_flows(Redirect(include_inbound_ports=(Port(8080), Port(15020)))).inbound[1]
     assert (taken.what, taken.values) == ("TCP to included ports", ("8080",))
 
 
 def test_the_client_s_address_is_what_the_mode_makes_of_it() -> None:
-    arriving = {mode: paths_of(Redirect(mode=mode)).arriving for mode in Mode}
-    assert {mode: path and path.values for mode, path in arriving.items()} == {
+    arriving = {mode: find_flows(Redirect(mode=mode)).arriving for mode in Mode}
+    assert {mode: flow and flow.values for mode, flow in arriving.items()} == {
         Mode.REDIRECT: ("127.0.0.6",),
         Mode.TPROXY: ("the client's, kept",),
     }
-    assert picture(explained(Redirect(mode=Mode.TPROXY))).facts[0].text == "mode TPROXY: the client's address is kept"
+    assert (
+        build_picture(explained(Redirect(mode=Mode.TPROXY))).facts[0].text
+        == "mode TPROXY: the client's address is kept"
+    )
 
 
-@pytest.mark.parametrize(("decision", "way"), [("pass", Way.ROUND), ("error", Way.DROPPED)])
+@pytest.mark.parametrize(("decision", "way"), [("pass", Way.BYPASSED), ("error", Way.DROPPED)])
 def test_a_pod_that_is_not_redirected_has_one_path(decision: str, way: Way) -> None:
-    found = picture(explained(None, decision=decision, reason="why"))
-    assert (found.paths, found.all_traffic.way, found.verdict) == (None, way, f"{decision}: why")
+    found = build_picture(explained(None, decision=decision, reason="why"))
+    assert (found.flows, found.all_traffic.way, found.verdict) == (None, way, f"{decision}: why")
 
 
 @pytest.mark.parametrize("redirect", TABLE.values(), ids=TABLE)
 def test_in_words_it_leaves_nothing_out(redirect: Redirect) -> None:
-    words = " ".join(picture(explained(redirect, warnings=("beware",))).sentences)
-    paths = paths_of(redirect)
-    for path in (*paths.inbound, *paths.outbound):
-        assert all(value in words for value in path.values)
+    words = " ".join(build_picture(explained(redirect, warnings=("beware",))).sentences)
+    flows = find_flows(redirect)
+    for flow in (*flows.inbound, *flows.outbound):
+        assert all(value in words for value in flow.values)
     for said in (
         "shop/reviews-0",
         "it is a meshed pod",

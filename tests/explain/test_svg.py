@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import ImageChops, ImageDraw
 
 from installer.explain.layout import NETWORK
-from installer.explain.picture import picture
-from installer.explain.svg import svg
-from installer.explain.text_metrics import Font, clean, listed
+from installer.explain.picture import build_picture
+from installer.explain.svg import render_svg
+from installer.explain.text_metrics import Font, fit_list, sanitize
 from installer.explain.traffic import Way
 from tests.explain.drawn import SVG, Area, Drawn
 from tests.explain.redirects import LARGEST, TABLE, explained, large
@@ -38,7 +38,7 @@ each_drawing = pytest.mark.parametrize("explanation", DRAWINGS.values(), ids=DRA
 
 
 def draw(*explanations: Explanation) -> Drawn:
-    return Drawn(svg(map(picture, explanations)))
+    return Drawn(render_svg(map(build_picture, explanations)))
 
 
 def assert_tidy(drawn: Drawn) -> None:
@@ -87,7 +87,7 @@ def test_whatever_a_manifest_says_is_text_in_its_box(name: str, reason: str, war
     assert {each.tag.removeprefix(SVG) for each in drawn.root.iter()} <= {
         "svg", "title", "desc", "g", "rect", "text", "polyline", "polygon",
     }  # fmt: skip
-    assert drawn.root.findtext(f"{SVG}title") == f"Packet paths of shop/{clean(name)}"
+    assert drawn.root.findtext(f"{SVG}title") == f"Packet paths of shop/{sanitize(name)}"
 
 
 @each_drawing
@@ -121,7 +121,7 @@ def test_lines_have_the_colours_of_the_legend() -> None:
     samples = {}
     for way, what in (
         (Way.THROUGH, "TCP to all other ports"),
-        (Way.ROUND, "Excluded ports"),
+        (Way.BYPASSED, "Excluded ports"),
         (Way.DROPPED, "Packets that fit no connection"),
     ):
         x, y = drawn.text(way.value).at
@@ -142,7 +142,7 @@ def test_lines_can_be_told_without_colours() -> None:
 
 
 def before(drawn: Drawn, what: str) -> tuple[float, float, float]:
-    """Where a path's line comes from the network to its label: from x to x, at y."""
+    """Where a flow's line comes from the network to its label: from x to x, at y."""
     area = drawn.label(what).area
     return NETWORK.x + NETWORK.width + 2, area.left - 2, (area.top + area.bottom) / 2
 
@@ -186,7 +186,7 @@ def test_it_is_said_in_words_and_needs_nothing_from_elsewhere(explanation: Expla
     described = drawn.root.find(f"{SVG}desc")
     assert drawn.root.attrib["role"] == "img"
     assert described is not None
-    assert described.text == "; ".join(picture(explanation).sentences)
+    assert described.text == "; ".join(build_picture(explanation).sentences)
     for fetched in ("href", "url(", "@import", "<style", "<script", "<image"):
         assert fetched not in drawn.svg
     assert drawn.svg.count("http") == 1  # the name of SVG itself
@@ -201,7 +201,7 @@ def test_a_long_list_is_cut_short_and_whole_under_the_pointer() -> None:
 @given(st.lists(st.integers(1, 65535).map(str), min_size=1, max_size=200), st.integers(60, 400), st.integers(1, 3))
 def test_a_list_cut_short_says_how_many_are_left_out(values: list[str], room: int, lines: int) -> None:
     font = Font(12, mono=True)
-    written = listed(values, room, font, lines)
+    written = fit_list(values, room, font, lines)
     text = " ".join(written)
     assert len(written) <= lines
     assert all(font.width(line) <= room for line in written)

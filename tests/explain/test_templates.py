@@ -129,7 +129,7 @@ def test_explain_and_trace_decide_about_it(case: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"shop/web ({ONE[case]['kind']}): REDIRECT: it is a meshed pod\n")
     done = install_cni("trace", "shop/web", "-f", "-", "--to", "10.96.0.1:22", given=given)
-    assert "The packet goes on as it is: not redirected." in done.stdout
+    assert "The packet passes unchanged: not redirected." in done.stdout
 
 
 SEVERAL = {
@@ -161,7 +161,7 @@ def test_each_of_several_templates_is_explained_and_traced_with_its_path(case: s
     done = install_cni("trace", "shop/web", "-f", "-", "--to", "10.96.0.1:23", given=given)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("arrives at port 15001") == 1
-    assert done.stdout.count("goes on as it is") == 1
+    assert done.stdout.count("passes unchanged") == 1
     for each in (first, second):
         assert f"({case}, {each['path']})" in install_cni("explain", "-f", "-", given=given).stdout
         assert f"({case}, {each['path']})" in done.stdout

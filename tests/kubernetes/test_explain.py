@@ -193,11 +193,11 @@ def test_a_plugin_that_is_out_of_the_nodes_redirects_nothing(cluster: Cluster, p
     control_plane(cluster, enabled=False)
     told = explained(pod, planes, **CHARTS)
     assert (told["decision"], told["row"], told["parameters"]) == ("pass", "not-installed", [])
-    assert told["reason"] == (f"the plugin is out of the nodes, so nothing is redirected: {MESH} says enabled: false")
+    assert told["reason"] == (f"the plugin is not installed, so nothing is redirected: {MESH} says enabled: false")
     assert "its sidecar gets no traffic" in told["warnings"][0]
     done = install_cni("trace", pod, "--to", "10.96.0.1:443", "--kubeconfig", planes, **CHARTS)
-    assert "the plugin is out of the nodes" in done.stdout
-    assert "The packet goes on as it is" in done.stdout
+    assert "the plugin is not installed" in done.stdout
+    assert "The packet passes unchanged" in done.stdout
 
 
 def test_the_oldest_resource_counts_and_a_wrong_one_is_named(cluster: Cluster, pod: str, planes: Path) -> None:
@@ -210,7 +210,7 @@ def test_the_oldest_resource_counts_and_a_wrong_one_is_named(cluster: Cluster, p
     told = explained(pod, planes, **CHARTS)
     assert told["decision"] == "redirect"
     warning, *_ = told["warnings"]
-    assert warning.startswith(f"{MESH} is wrong, spec.unvalidatedValues.cni.ipv6: saw 'sometimes'")
+    assert warning.startswith(f"{MESH} is invalid, spec.unvalidatedValues.cni.ipv6: saw 'sometimes'")
 
 
 def test_a_cluster_without_the_kind_goes_by_the_chart_and_says_so(cluster: Cluster, pod: str, served: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_cluster_without_the_kind_goes_by_the_chart_and_says_so(cluster: Clust
         cluster.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", "--timeout=30s")
     assert told["decision"] == "redirect"
     warning, *_ = told["warnings"]
-    assert warning.startswith(f"the cluster does not know {PLURAL}.{GROUP}")
+    assert warning.startswith(f"the cluster has no definition of {PLURAL}.{GROUP}")
     assert (done.returncode, done.stderr) == (0, f"warning: {warning}\n")
 
 
@@ -234,7 +234,7 @@ def test_who_may_not_list_the_resources_is_told_what_to_ask_for(cluster: Cluster
     told = explained(pod, kubeconfig, **CHARTS)
     assert told["decision"] == "redirect"
     warning, *_ = told["warnings"]
-    assert "the IstioControlPlanes cannot be listed" in warning
+    assert "cannot list the IstioControlPlanes" in warning
     assert f"--resource={PLURAL}.{GROUP}" in warning
     assert "--serviceaccount=default:gets-pods" in warning
 
@@ -242,8 +242,8 @@ def test_who_may_not_list_the_resources_is_told_what_to_ask_for(cluster: Cluster
 def test_settings_of_the_chart_are_read_where_they_can_be(cluster: Cluster, pod: str, planes: Path) -> None:
     alone = explained(pod, planes)  # an agent's rights, and not in its pod
     warning, *_ = alone["warnings"]
-    assert "the chart's settings cannot be read" in warning
-    assert "the defaults are taken for them" in warning
+    assert "cannot read the chart's settings" in warning
+    assert "assuming the defaults" in warning
     options = (
         "--exclude-namespaces",
         "",
