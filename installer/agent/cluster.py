@@ -16,8 +16,8 @@ from installer.config.desired import DesiredState, resolve_desired_state
 from installer.host.checkpoint import load, save
 from installer.kube.api_error import ApiError
 from installer.kube.client import ApiClient
-from installer.kube.events import Events
-from installer.kube.names import cleaning_command
+from installer.kube.event_recorder import EventRecorder
+from installer.kube.names import DAEMONSET, cleaning_command
 from plugin.pod import ManifestError, Pod
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Cluster:
         self._apply = apply
         self._api = ApiClient(settings.kubeconfig)
         self._control_planes = ControlPlanes(self._api, settings.kubeconfig, self._hear)
-        self._events = Events(self._api, settings.node_name)
+        self._events = EventRecorder(self._api, DAEMONSET, settings.node_name)
         planes = self._control_planes
         self._node = NodeResource(settings.node_name, self._api, self._events, look, nodes=lambda: planes.nodes)
         self._desired = in_force.desired = load(settings)
@@ -91,7 +91,7 @@ class Cluster:
         """Write an Event about a pod; returns why that was not done."""
         about = {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
         try:
-            await self._events.tell(about, reason, note, warning=warning)
+            await self._events.record(about, reason, note, warning=warning)
         except ApiError as error:
             return str(error)
         return ""

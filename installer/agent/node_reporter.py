@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from installer.agent.node_status import Seen
     from installer.config.settings import Settings
     from installer.kube.client import ApiClient
-    from installer.kube.events import Events
+    from installer.kube.event_recorder import EventRecorder
     from installer.ratelimit.limiter import Limits
 
 LOOK_EVERY = 1.0  # seconds between two looks whether something has changed
@@ -48,7 +48,7 @@ class NodeResource:
         self,
         node_name: str,
         api: ApiClient,
-        events: Events,
+        events: EventRecorder,
         look: Callable[[], Seen],
         *,
         nodes: Callable[[], int] = lambda: 0,
@@ -205,7 +205,7 @@ class NodeResource:
             return
         node = {"apiVersion": "v1", "kind": "Node", "name": self._node_name, "uid": self._node_uid}
         try:
-            await self._events.tell(node, reason, note, warning=warning)
+            await self._events.record(node, reason, note, warning=warning)
         except ApiError as error:
             _log.warning("cannot write an Event", extra={"reason": str(error)})
 

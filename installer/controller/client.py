@@ -1,27 +1,22 @@
-"""What the controller asks of the API server, and writes there, by the `kubernetes` client: synchronous, in threads.
-
-The client is given plain mappings and gives them back: its models would cost more than all the rest, with thousands of nodes.
-"""
+"""What the controller reads from the API server and writes there: paths, field managers and preconditions."""
 
 from __future__ import annotations
 
-import json
+import logging
 import socket
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from kubernetes import client, config
-
 from installer.config.control_plane import GROUP, PLURAL, VERSION
-from installer.controller.events import LONGEST
-from installer.documents import check_file
 from installer.fleet.node_health import PodWarning
 from installer.fleet.objects import agent_pod
+from installer.kube.api_error import ApiError
+from installer.kube.client import ApiClient
+from installer.kube.event_recorder import EventRecorder
 from installer.kube.names import CONTROLLER, DAEMONSET, NODES, NODES_KIND, NODES_VERSION, OWN_ROLE_BINDING
-from installer.kube.times import rfc3339
+from installer.ratelimit.limiter import SPACED_EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from installer.controller.events import Event
@@ -30,267 +25,175 @@ if TYPE_CHECKING:
     from installer.fleet.objects import AgentPod
 
 PATIENCE = 10.0  # seconds for one request
-AT_ONCE = 500  # objects in a page of a list
 POD_LABELS = f"k8s-app={DAEMONSET}"
 
-_APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
+_NODES = f"/apis/{'/'.join(NODES)}"
+_RESOURCES = f"/apis/{GROUP}/{VERSION}"
+
+_log = logging.getLogger(__name__)
 
 
 class NotLeadingError(Exception):
     """The lease may have run out: another controller may act, so this one must not."""
 
 
-def connect(kubeconfig: Path | None) -> client.ApiClient:
-    """Make a client with the credentials of a kubeconfig, or of the pod that we run in, read anew each minute (F4)."""
-    settings = client.Configuration()
-    if kubeconfig:
-        check_file(str(kubeconfig))
-        config.load_kube_config(str(kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
-    else:
-        config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-    settings.retries = False  # a try of ours is one request, or it would outlast its time
-    return client.ApiClient(settings)
-
-
 class Api:
-    """Requests, each of at most PATIENCE seconds; its methods are called from threads.
+    """The controller's requests, each of at most PATIENCE seconds.
 
-    All raise `kubernetes.client.ApiException` for an answer that is no success, and urllib3's errors for none. What changes
-    an object holds the version that it was decided upon, so that what is outdated, as of a controller that leads no more, is
-    refused.
+    All raise `ApiError` for what was not done. What changes an object holds the version that it was decided upon, so that the
+    API server refuses what is outdated, as from a controller that has lost leadership.
     """
 
-    def __init__(self, connection: client.ApiClient, namespace: str, leads: Callable[[], bool]) -> None:
-        """Wire it.
+    def __init__(self, kubeconfig: Path | None, namespace: str, leads: Callable[[], bool]) -> None:
+        """Prepare.
 
         Args:
-            connection: from `connect`.
-            namespace: where the DaemonSet is, and the controller.
+            kubeconfig: as `credentials` takes it.
+            namespace: of the DaemonSet and the controller.
             leads: whether this controller may write.
         """
-        self._namespace = namespace
+        self._client = ApiClient(kubeconfig, field_manager=CONTROLLER, patience=PATIENCE)
         self._leads = leads
-        self._core, self._apps = client.CoreV1Api(connection), client.AppsV1Api(connection)
-        self._rbac, self._custom = client.RbacAuthorizationV1Api(connection), client.CustomObjectsApi(connection)
+        self._pods = f"/api/v1/namespaces/{namespace}/pods"
+        self._events = f"/api/v1/namespaces/{namespace}/events"
+        self._daemonsets = f"/apis/apps/v1/namespaces/{namespace}/daemonsets"
+        self._bindings = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings"
+        self._recorder = EventRecorder(self._client, CONTROLLER, socket.gethostname(), same=SPACED_EVENTS)
 
-    def resources(self) -> Iterator[dict[str, Any]]:
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    def resources(self) -> AsyncIterator[dict[str, Any]]:
         """List the IstioControlPlanes of all namespaces."""
-        return _pages(lambda **page: self._custom.list_cluster_custom_object(GROUP, VERSION, PLURAL, **page))
+        return self._client.list_objects(f"{_RESOURCES}/{PLURAL}")
 
-    def reports(self) -> Iterator[dict[str, Any]]:
+    def reports(self) -> AsyncIterator[dict[str, Any]]:
         """List the IstioCNINodes."""
-        return _pages(lambda **page: self._custom.list_cluster_custom_object(*NODES, **page))
+        return self._client.list_objects(_NODES)
 
-    def nodes(self) -> Iterator[dict[str, Any]]:
+    def nodes(self) -> AsyncIterator[dict[str, Any]]:
         """List the Nodes."""
-        return _pages(self._core.list_node)
+        return self._client.list_objects("/api/v1/nodes")
 
-    def pods(self, node: str = "") -> Iterator[dict[str, Any]]:
+    def pods(self, node: str = "") -> AsyncIterator[dict[str, Any]]:
         """List the agents' pods, of all nodes or of one."""
-        which: dict[str, Any] = {"label_selector": POD_LABELS}
-        if node:
-            which["field_selector"] = f"spec.nodeName={node}"
-        return _pages(lambda **page: self._core.list_namespaced_pod(self._namespace, **which, **page))
+        selector = {"fieldSelector": f"spec.nodeName={node}"} if node else {}
+        return self._client.list_objects(self._pods, {"labelSelector": POD_LABELS} | selector)
 
-    def daemonset(self) -> Iterator[dict[str, Any]]:
-        """Get the DaemonSet; nothing if it is not there."""
-        name = f"metadata.name={DAEMONSET}"
-        return _pages(
-            lambda **page: self._apps.list_namespaced_daemon_set(self._namespace, field_selector=name, **page)
-        )
+    def daemonset(self) -> AsyncIterator[dict[str, Any]]:
+        """List the DaemonSet; nothing if it does not exist."""
+        return self._client.list_objects(self._daemonsets, {"fieldSelector": f"metadata.name={DAEMONSET}"})
 
-    def latest_warning(self, pod_uid: str) -> PodWarning | None:
-        """Get the latest warning Event about a pod."""
-        about = f"involvedObject.uid={pod_uid},type=Warning"
-        events = _pages(lambda **page: self._core.list_namespaced_event(self._namespace, field_selector=about, **page))
+    async def latest_warning(self, pod_uid: str) -> PodWarning | None:
+        """Read the latest warning Event about a pod: the kubelet's, in the core API."""
+        query = {"fieldSelector": f"involvedObject.uid={pod_uid},type=Warning"}
+        events = [each async for each in self._client.list_objects(self._events, query)]
         latest = max(events, key=_time_of, default=None)
         return PodWarning(latest.get("reason", ""), latest.get("message", "")) if latest else None
 
-    def rolebinding(self, name: str) -> dict[str, Any] | None:
-        """Get a RoleBinding; None if it is not there."""
-        try:
-            return _parsed(
-                self._rbac.read_namespaced_role_binding(
-                    name, self._namespace, _preload_content=False, _request_timeout=PATIENCE
-                )
-            )
-        except client.ApiException as error:
-            if error.status == 404:
-                return None
-            raise
+    async def rolebinding(self, name: str) -> dict[str, Any] | None:
+        """Read a RoleBinding; None if it does not exist."""
+        return await self._client.get(f"{self._bindings}/{name}")
 
-    def bind(self, binding: Mapping[str, Any]) -> None:
+    async def bind(self, binding: Mapping[str, Any]) -> None:
         """Create a RoleBinding."""
         self._may_write()
-        self._rbac.create_namespaced_role_binding(
-            self._namespace,
-            dict(binding),  # type: ignore[arg-type] # a mapping does
-            field_manager=CONTROLLER,
-            _preload_content=False,
-            _request_timeout=PATIENCE,
-        )
+        await self._client.create(self._bindings, binding)
 
-    def unbind(self) -> None:
-        """Delete the RoleBinding of ours."""
+    async def unbind(self) -> None:
+        """Delete our RoleBinding."""
         self._may_write()
         try:
-            self._rbac.delete_namespaced_role_binding(
-                OWN_ROLE_BINDING, self._namespace, _preload_content=False, _request_timeout=PATIENCE
-            )
-        except client.ApiException as error:
-            if error.status != 404:
+            await self._client.delete(f"{self._bindings}/{OWN_ROLE_BINDING}")
+        except ApiError as error:
+            if not error.is_not_found:
                 raise
 
-    def apply_daemonset(self, wished: Wish, seen: Mapping[str, Any]) -> dict[str, Any]:
+    async def apply_daemonset(self, wished: Wish, seen: Mapping[str, Any]) -> dict[str, Any]:
         """Apply our fields of the DaemonSet, if it is still as it was seen, hand over others, and return it as it is then."""
-        written = self._patch_daemonset(wished.manifest(seen), seen, _APPLY, force=True)
+        self._may_write()
+        path, version = f"{self._daemonsets}/{DAEMONSET}", seen["metadata"]["resourceVersion"]
+        written: dict[str, Any] = await self._client.apply(path, _at(version, wished.manifest(seen)))
         if not wished.returned:
             return written
-        return self._patch_daemonset({"metadata": {"managedFields": wished.handed_over(written)}}, written, _MERGE)
-
-    def _patch_daemonset(
-        self, patch: Mapping[str, Any], seen: Mapping[str, Any], kind: str, **how: Any
-    ) -> dict[str, Any]:
         self._may_write()
-        version = {"resourceVersion": seen["metadata"]["resourceVersion"]}
-        return _parsed(
-            self._apps.patch_namespaced_daemon_set(
-                DAEMONSET,
-                self._namespace,
-                dict(patch) | {"metadata": patch["metadata"] | version},
-                field_manager=CONTROLLER,
-                _content_type=kind,
-                _preload_content=False,
-                _request_timeout=PATIENCE,
-                **how,
-            )
-        )
+        patch = {"metadata": {"managedFields": wished.handed_over(written)}}
+        handed: dict[str, Any] = await self._client.merge(path, _at(written["metadata"]["resourceVersion"], patch))
+        return handed
 
-    def replace(self, pod: AgentPod) -> dict[str, Any] | None:
-        """Delete the pod of an agent, for its DaemonSet to make another, and return it while it ends; None if it is gone."""
+    async def replace(self, pod: AgentPod) -> dict[str, Any] | None:
+        """Delete an agent's pod, for its DaemonSet to make another, and return it while it ends; None if it is gone."""
         self._may_write()
-        seen = _parsed(
-            self._core.delete_namespaced_pod(
-                pod.name,
-                self._namespace,
-                body=client.V1DeleteOptions(preconditions=client.V1Preconditions(uid=pod.uid)),
-                _preload_content=False,
-                _request_timeout=PATIENCE,
-            )
-        )
+        seen: dict[str, Any] = await self._client.delete(f"{self._pods}/{pod.name}", pod.uid)
         return seen if seen.get("kind") == "Pod" and "deletionTimestamp" in seen["metadata"] else None
 
-    def write_status(self, resource: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any] | None:
+    async def write_status(self, resource: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any] | None:
         """Patch the status of a resource, if it is still as it was read, and return it as it is then; None if it is gone."""
         self._may_write()
         metadata = resource["metadata"]
+        path = f"{_RESOURCES}/namespaces/{metadata['namespace']}/{PLURAL}/{metadata['name']}/status"
         try:
-            written: dict[str, Any] = self._custom.patch_namespaced_custom_object_status(
-                GROUP,
-                VERSION,
-                metadata["namespace"],
-                PLURAL,
-                metadata["name"],
-                {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": dict(patch)},
-                field_manager=CONTROLLER,
-                _content_type=_MERGE,
-                _request_timeout=PATIENCE,
-            )  # type: ignore[assignment] # it is parsed JSON
-        except client.ApiException as error:
-            if error.status == 404:
+            written: dict[str, Any] = await self._client.merge(
+                path, _at(metadata["resourceVersion"], {"metadata": {}, "status": dict(patch)})
+            )
+        except ApiError as error:
+            if error.is_not_found:
                 return None
             raise
         return written
 
-    def speak(self, words: ConditionPatch) -> dict[str, Any] | None:
-        """Write a condition into an IstioCNINode, which is made if need be, and return that as it is then.
+    async def patch_condition(self, patch: ConditionPatch) -> dict[str, Any] | None:
+        """Write a condition into an IstioCNINode, which is created if need be, and return that as it is then.
 
         Returns:
-            None if nothing was written, as the agent runs after all: its pod was known as it was before.
+            None if nothing was written, as the agent runs after all: what was known of its pod was outdated.
         """
         self._may_write()
-        name, version, status = words.node.name, words.version, {"conditions": [words.condition]}
-        if words.contradicts and any(agent_pod(each).runs for each in self.pods(name)):
+        name, version = patch.node.name, patch.version
+        if patch.contradicts and any([agent_pod(each).runs async for each in self.pods(name)]):
             return None
-        of = {"apiVersion": NODES_VERSION, "kind": NODES_KIND}
+        head: dict[str, Any] = {"apiVersion": NODES_VERSION, "kind": NODES_KIND, "metadata": {"name": name}}
         if not version:
-            owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": words.node.uid}
-            new = of | {"metadata": {"name": name, "ownerReferences": [owner]}}
-            made: Any = self._custom.create_cluster_custom_object(
-                *NODES, new, field_manager=CONTROLLER, _request_timeout=PATIENCE
-            )
+            owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": patch.node.uid}
+            made = await self._client.create(_NODES, head | {"metadata": {"name": name, "ownerReferences": [owner]}})
             version = made["metadata"]["resourceVersion"]
-        written: dict[str, Any] = self._custom.patch_cluster_custom_object_status(
-            *NODES,
-            name,
-            of | {"metadata": {"name": name, "resourceVersion": version}, "status": status},
-            field_manager=CONTROLLER,
-            force=True,
-            _content_type=_APPLY,
-            _request_timeout=PATIENCE,
-        )  # type: ignore[assignment] # it is parsed JSON
+        status = {"status": {"conditions": [patch.condition]}}
+        written: dict[str, Any] = await self._client.apply(f"{_NODES}/{name}/status", _at(version, head | status))
         return written
 
-    def taint(self, node: str, version: str, taints: list[dict[str, Any]]) -> dict[str, Any]:
+    async def taint(self, node: str, version: str, taints: list[dict[str, Any]]) -> dict[str, Any]:
         """Replace the taints of a node, if it is still as it was at `version`, and return it as it is then."""
         self._may_write()
-        return _parsed(
-            self._core.patch_node(
-                node,
-                {"metadata": {"resourceVersion": version}, "spec": {"taints": taints}},
-                field_manager=CONTROLLER,
-                _content_type=_MERGE,
-                _preload_content=False,
-                _request_timeout=PATIENCE,
-            )
-        )
+        patch = _at(version, {"metadata": {}, "spec": {"taints": taints}})
+        written: dict[str, Any] = await self._client.merge(f"/api/v1/nodes/{node}", patch)
+        return written
 
-    def tell(self, about: Mapping[str, Any], news: Event) -> None:
-        """Create an Event about an object, which is given by kind, apiVersion, name, uid and, where it has one, namespace."""
+    async def record(self, regarding: Mapping[str, str], event: Event) -> None:
+        """Write an Event, unless the same was written a short time ago, and the same into the log.
+
+        An Event that is refused holds up nothing.
+
+        Args:
+            regarding: the object: apiVersion, kind, name, uid and, where it has one, namespace.
+            event: what has happened.
+        """
         self._may_write()
-        now = rfc3339(datetime.now(UTC))
-        namespace = about.get("namespace", "default")
-        message = news.message if len(news.message) <= LONGEST else news.message[: LONGEST - 1] + "…"
-        self._core.create_namespaced_event(
-            namespace,
-            {  # type: ignore[arg-type] # a mapping does
-                "metadata": {"generateName": f"{about['name'][:200]}.", "namespace": namespace},
-                "involvedObject": dict(about),
-                "type": "Warning" if news.warning else "Normal",
-                "reason": news.reason,
-                "message": message,
-                "source": {"component": CONTROLLER},
-                "reportingComponent": CONTROLLER,
-                "reportingInstance": socket.gethostname(),
-                "firstTimestamp": now,
-                "lastTimestamp": now,
-                "count": 1,
-            },
-            field_manager=CONTROLLER,
-            _preload_content=False,
-            _request_timeout=PATIENCE,
-        )
+        try:
+            if await self._recorder.record(regarding, event.reason, event.message, warning=event.warning):
+                level = logging.WARNING if event.warning else logging.INFO
+                _log.log(level, event.reason, extra={"object": regarding["name"], "reason": event.message})
+        except ApiError as error:
+            _log.warning("an Event was refused", extra={"event": event.reason, "reason": str(error)})
 
     def _may_write(self) -> None:
         if not self._leads():
             raise NotLeadingError
 
 
-def _pages(ask: Callable[..., Any]) -> Iterator[dict[str, Any]]:
-    """List everything, a page at a time: of 5,000 Nodes at once a list is hundreds of megabytes."""
-    proceed: str | None = None
-    while True:
-        page = _parsed(ask(limit=AT_ONCE, _continue=proceed, _preload_content=False, _request_timeout=PATIENCE))
-        yield from page.get("items") or ()
-        proceed = page["metadata"].get("continue")
-        if not proceed:
-            return
-
-
-def _parsed(response: Any) -> dict[str, Any]:
-    with response:
-        parsed: dict[str, Any] = json.loads(response.data)
-        return parsed
+def _at(version: str, patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Make a patch one of this version of the object alone."""
+    return dict(patch) | {"metadata": patch["metadata"] | {"resourceVersion": version}}
 
 
 def _time_of(event: Mapping[str, Any]) -> str:

@@ -10,8 +10,6 @@ from installer.fleet.node_health import cause
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-LONGEST = 1024  # characters that the API takes as an Event's message
-
 
 class Event(NamedTuple):
     """One Event."""

@@ -62,7 +62,7 @@ def uninstall(
         refused: whether the API server has refused to have the DaemonSet parked.
         now: the time.
     """
-    deleted = times.read(resource["metadata"]["deletionTimestamp"]) or now
+    deleted = times.parse_rfc3339(resource["metadata"]["deletionTimestamp"]) or now
     is_active, agents = made.is_active(resource), world.daemonset
     is_ours = agents is not None and pod_template.CHART_VALUES in (agents["metadata"].get("annotations") or {})
     following = step(

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from kubernetes.config import ConfigException
 
-from installer.controller.client import Api, NotLeadingError, connect
+from installer.controller.client import Api, NotLeadingError
 from installer.controller.metrics import Metrics
 from installer.controller.reconciler import Loop, Options
 from installer.controller.watches import Removals, Watches
 from installer.fleet.state import Condition
-from installer.kube.lease import Lease, LeaseLostError
+from installer.kube.lease import Lease, LeaseLostError, connect
 from installer.telemetry import logs
 from installer.telemetry.health import Health
 from installer.version import release
@@ -68,12 +68,11 @@ class Controller:
             ManifestError: if the kubeconfig is none, or stands for more than any is.
             OSError: if it cannot be read.
         """
-        connection = connect(kubeconfig)
         self._identity = f"{socket.gethostname()}_{uuid.uuid4()}"
         self._lease = Lease(connect(kubeconfig), options.namespace, self._identity)
         self._metrics, removals = Metrics(), Removals()
-        api = Api(connection, options.namespace, lambda: self._lease.held)
-        self._loop = Loop(api, options, removals, self._metrics)
+        self._api = Api(kubeconfig, options.namespace, lambda: self._lease.held)
+        self._loop = Loop(self._api, options, removals, self._metrics)
         self._watches = Watches(kubeconfig, options.namespace, self._loop.observe, removals)
         self._health = Health(self._conditions, self._metrics.registry)
         self._stop, self._stop_lease = asyncio.Event(), threading.Event()
@@ -96,6 +95,7 @@ class Controller:
                 await self._lead()
             return 0
         finally:
+            await self._api.close()
             await self._health.stop()
 
     def lost(self, reason: str) -> int:

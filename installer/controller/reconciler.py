@@ -10,24 +10,21 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kubernetes.client import ApiException
-
 from installer.config.active import is_being_deleted
 from installer.config.control_plane import GROUP, KIND, VERSION
 from installer.controller import finalizer, node_lifecycle, plan, stalled_rollout, status, taints
-from installer.controller.api_errors import NO_SUCCESS, explain, is_passing
-from installer.controller.event_recorder import Teller
 from installer.controller.role_binding import RoleBindingKeeper
 from installer.controller.rollout import Roller
 from installer.controller.watches import Kind
 from installer.fleet import objects
 from installer.fleet.node_health import PATIENCE
+from installer.kube.api_error import ApiError
 from installer.kube.backoff import Backoff
 from installer.kube.names import DAEMONSET
-from installer.kube.store import Entry, Store
+from installer.kube.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from installer.controller.client import Api
     from installer.controller.metrics import Metrics
@@ -78,7 +75,6 @@ class Loop:
         self._woken = asyncio.Event()
         self._unhealthy_since: dict[str, datetime] | None = None  # None: not judged since the start
         self._warnings: dict[str, tuple[datetime, PodWarning | None]] = {}
-        self._teller = Teller(api)
         self._role_binding = RoleBindingKeeper(api, options.namespace)
         self._status_due = 0.0
         self._refused: dict[tuple[str, str], datetime] = {}  # what, on which node: until when it is not tried again
@@ -103,8 +99,8 @@ class Loop:
                     compared = loop.time()
                 await self._reconcile()
                 backoff.reset()
-            except NO_SUCCESS as error:
-                _log.warning("request to the API server failed; retrying", extra={"reason": explain(error)})
+            except ApiError as error:
+                _log.warning("request to the API server failed; retrying", extra={"reason": str(error)})
                 await _either(ended, None, backoff.next())
                 continue
             await _either(ended, self._woken, TICK)
@@ -112,7 +108,7 @@ class Loop:
         ended.cancel()
 
     async def _compare(self) -> None:
-        lists: dict[Kind, Callable[[], Iterator[dict[str, Any]]]] = {
+        lists: dict[Kind, Callable[[], AsyncIterator[dict[str, Any]]]] = {
             Kind.RESOURCE: self._api.resources,
             Kind.REPORT: self._api.reports,
             Kind.NODE: self._api.nodes,
@@ -122,7 +118,7 @@ class Loop:
         for kind, ask in lists.items():
             cache = self._caches[kind]
             before = cache.versions()
-            cache.replace(await asyncio.to_thread(_entries, cache, ask), before)
+            cache.replace([cache.entry(each) async for each in ask()], before)
         self._role_binding.forget()
         self.all_heard.set()
 
@@ -165,7 +161,7 @@ class Loop:
         asked = {uid: self._warnings[uid][0] if uid in self._warnings else now - WARNED_EVERY for uid in waiting}
         due = [uid for uid in sorted(waiting, key=asked.__getitem__) if now - asked[uid] >= WARNED_EVERY]
         for uid in due[:WARNINGS_AT_ONCE]:
-            self._warnings[uid] = (now, await asyncio.to_thread(self._api.latest_warning, uid))
+            self._warnings[uid] = (now, await self._api.latest_warning(uid))
         for uid in self._warnings.keys() - waiting:
             del self._warnings[uid]
 
@@ -176,7 +172,7 @@ class Loop:
             step = finalizer.uninstall(resource, world, made, deadline=deadline, refused=refused, now=now)
             park |= step.park
             for each in step.events:
-                await self._teller.tell(_about(resource), each, now)
+                await self._api.record(_about(resource), each)
             if step.release:
                 self._removals.release(resource["metadata"]["uid"])
         seen, faults = await self._roller.roll_out(world, made, park=park, clock=asyncio.get_running_loop().time())
@@ -222,19 +218,19 @@ class Loop:
             self._caches[Kind.NODE].observe(seen)
             node, its = world.nodes[name], wished[name] or ()
             about = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.uid}
-            await self._teller.tell(about, taints.event(put=len(its) > len(node.taints), wanted=name in wanted), now)
+            await self._api.record(about, taints.event(put=len(its) > len(node.taints), wanted=name in wanted))
 
     async def _patch_conditions(self, world: World, judged: status.Fleet, now: datetime) -> None:
         """Write into IstioCNINodes why agents do not run."""
         asked = (
-            (each.node.name, partial(self._api.speak, each))
+            (each.node.name, partial(self._api.patch_condition, each))
             for each in node_lifecycle.condition_patches(world, judged.verdicts, now)
         )
         async for _, seen in self._write_on_nodes("IstioCNINode", asked, now):
             self._caches[Kind.REPORT].observe(seen)
 
     async def _write_on_nodes(
-        self, what: str, asked: Iterable[tuple[str, Callable[[], dict[str, Any] | None]]], now: datetime
+        self, what: str, asked: Iterable[tuple[str, Callable[[], Awaitable[dict[str, Any] | None]]]], now: datetime
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """Write to some nodes now, and to the others in the next rounds; what is refused is tried again later.
 
@@ -255,13 +251,13 @@ class Loop:
                 self._woken.set()
                 return
             try:
-                seen = await asyncio.to_thread(ask)
-            except ApiException as error:
-                if is_passing(error):
+                seen = await ask()
+            except ApiError as error:
+                if error.is_transient:
                     raise
                 if error.status not in (404, 409):  # then it has changed meanwhile, and the watch wakes us
                     self._refused[what, name] = now + REFUSED_AGAIN
-                    _log.warning("the API server refused a %s", what, extra={"object": name, "reason": explain(error)})
+                    _log.warning("the API server refused a %s", what, extra={"object": name, "reason": str(error)})
                 continue
             if seen is not None:
                 yield name, seen
@@ -275,8 +271,8 @@ class Loop:
             return
         for resource, patch, told in plan.status_changes(world, made, judged, faults, now):
             try:
-                seen = await asyncio.to_thread(self._api.write_status, resource, patch)
-            except ApiException as error:
+                seen = await self._api.write_status(resource, patch)
+            except ApiError as error:
                 if error.status != 409:  # then it has changed meanwhile, and the watch wakes us
                     raise
                 continue
@@ -288,7 +284,7 @@ class Loop:
             self._metrics.wrote_status()
             self._caches[Kind.RESOURCE].observe(seen)
             for each in told:
-                await self._teller.tell(_about(resource), each, now)
+                await self._api.record(_about(resource), each)
 
     def _judge(self, world: World, made: Plan, now: datetime) -> status.Fleet:
         if self._unhealthy_since is None:
@@ -300,11 +296,6 @@ class Loop:
         self._unhealthy_since = plan.unhealthy_since(self._unhealthy_since, judged.verdicts, now)
         self._metrics.judged(judged)
         return judged
-
-
-def _entries(cache: Store[Any], ask: Callable[[], Iterator[dict[str, Any]]]) -> list[Entry[Any]]:
-    """List objects, and keep of each what the cache does."""
-    return [cache.entry(each) for each in ask()]
 
 
 def _about(resource: Mapping[str, Any]) -> dict[str, Any]:

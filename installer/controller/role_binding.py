@@ -5,13 +5,10 @@ The chart's own is left alone: its roleRef cannot be changed, and helm would fai
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
-from kubernetes.client import ApiException
-
-from installer.controller.api_errors import explain, is_passing
 from installer.controller.status import Fault
+from installer.kube.api_error import ApiError
 from installer.kube.names import CHARTS_ROLE_BINDING, CONTROLLER, DAEMONSET, OWN_ROLE_BINDING
 
 if TYPE_CHECKING:
@@ -50,19 +47,19 @@ class RoleBindingKeeper:
             return []
         try:
             if ours:
-                await asyncio.to_thread(self._api.unbind)
+                await self._api.unbind()
                 self._bound = of_chart, ""
             if desired:
-                await asyncio.to_thread(self._api.bind, _role_binding(self._namespace, desired))
+                await self._api.bind(_role_binding(self._namespace, desired))
                 self._bound = of_chart, desired
-        except ApiException as error:
-            if is_passing(error):
+        except ApiError as error:
+            if error.is_transient:
                 raise
             return [_refused(error, desired or ours)]
         return []
 
     async def _role_of(self, name: str) -> str:
-        found = await asyncio.to_thread(self._api.rolebinding, name)
+        found = await self._api.rolebinding(name)
         return str(found["roleRef"]["name"]) if found else ""
 
 
@@ -81,9 +78,9 @@ def _role_binding(namespace: str, cluster_role: str) -> Mapping[str, Any]:
     }
 
 
-def _refused(error: ApiException, role: str) -> Fault:
+def _refused(error: ApiError, role: str) -> Fault:
     if error.status != 403:
-        return Fault("RoleBindingFailed", f"psp_cluster_role: ClusterRole {role}: {explain(error)}")
+        return Fault("RoleBindingFailed", f"psp_cluster_role: ClusterRole {role}: {error}")
     return Fault(
         "RoleBindingFailed",
         f"psp_cluster_role: the controller may not bind ClusterRole {role}; helm upgrade --set cni.psp_cluster_role={role} "

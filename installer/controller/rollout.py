@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kubernetes.client import ApiException
-
 from installer.controller import plan, pod_template
-from installer.controller.api_errors import explain, is_passing
 from installer.controller.status import Fault
+from installer.kube.api_error import ApiError
 from installer.ratelimit.limiter import ROLLOUTS, RateLimiter
 
 if TYPE_CHECKING:
@@ -54,7 +51,7 @@ class Roller:
             The DaemonSet if it was written, as it is now; and why it could not be.
 
         Raises:
-            ApiException, HTTPError: if the API server is to be asked again soon.
+            ApiError: if the API server is to be asked again soon.
         """
         seen = world.daemonset
         try:
@@ -70,14 +67,14 @@ class Roller:
         if again and self._limiter.wait(clock):
             return None, self._contested(world, clock)
         try:
-            written = await asyncio.to_thread(self._api.apply_daemonset, wished, seen)
-        except ApiException as error:
+            written = await self._api.apply_daemonset(wished, seen)
+        except ApiError as error:
             if error.status in (404, 409):  # it is gone, or has changed meanwhile, and the watch is about to say so
                 return None, []
-            if is_passing(error):
+            if error.is_transient:
                 raise
             self.is_refused = park
-            return None, [Fault("RolloutFailed", f"cannot update the DaemonSet: {explain(error)}")]
+            return None, [Fault("RolloutFailed", f"cannot update the DaemonSet: {error}")]
         self._applied, self.is_refused = _applied(wished, written), False
         if again:
             self._limiter.done(clock)

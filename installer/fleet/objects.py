@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.kube.names import CONTROLLER
-from installer.kube.times import read
+from installer.kube.times import parse_rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -130,7 +130,7 @@ def node(manifest: Mapping[str, Any]) -> Node:
         labels=dict(metadata.get("labels") or {}),
         taints=tuple((manifest.get("spec") or {}).get("taints") or ()),
         ready=ready.get("status", "True") == "True",
-        changed=read(ready.get("lastTransitionTime")),
+        changed=parse_rfc3339(ready.get("lastTransitionTime")),
     )
 
 
@@ -146,9 +146,9 @@ def report(manifest: Mapping[str, Any]) -> Report:
         ready={"True": True, "False": False}.get(ready.get("status", "")),
         reason=ready.get("reason") or "",
         message=ready.get("message") or "",
-        since=read(ready.get("lastTransitionTime")),
+        since=parse_rfc3339(ready.get("lastTransitionTime")),
         settings=Settings(settings.get("uid", ""), settings.get("generation", 0)) if settings else None,
-        written=max(filter(None, (read(each.get("time")) for each in entries)), default=None),
+        written=max(filter(None, (parse_rfc3339(each.get("time")) for each in entries)), default=None),
         resource_version=metadata.get("resourceVersion", ""),
         by_controller=not state or any(map(_is_controllers, entries)),
     )
@@ -171,8 +171,8 @@ def agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
         reason=reason,
         message=message,
         started=ready or any(map(_has_started, status.get("containerStatuses") or ())),
-        ends=read(metadata.get("deletionTimestamp")),
-        changed=read(of_ready.get("lastTransitionTime")),
+        ends=parse_rfc3339(metadata.get("deletionTimestamp")),
+        changed=parse_rfc3339(of_ready.get("lastTransitionTime")),
     )
 
 
@@ -197,12 +197,14 @@ def pod_spec(daemonset: Mapping[str, Any]) -> Mapping[str, Any]:
 def spec_changed(manifest: Mapping[str, Any]) -> datetime | None:
     """Return when an object was deleted, or else its spec last changed, by who has written it; None: unknown."""
     metadata = manifest["metadata"]
-    times = (read(each.get("time")) for each in metadata.get("managedFields") or () if not each.get("subresource"))
-    return read(metadata.get("deletionTimestamp")) or max(filter(None, times), default=None)
+    times = (
+        parse_rfc3339(each.get("time")) for each in metadata.get("managedFields") or () if not each.get("subresource")
+    )
+    return parse_rfc3339(metadata.get("deletionTimestamp")) or max(filter(None, times), default=None)
 
 
 def _created(metadata: Mapping[str, Any]) -> datetime:
-    return read(metadata.get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC)
+    return parse_rfc3339(metadata.get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC)
 
 
 def _is_controllers(entry: Mapping[str, Any]) -> bool:

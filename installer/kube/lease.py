@@ -16,13 +16,16 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from kubernetes import client
+from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
+from installer.documents import check_file
 from installer.kube.names import CONTROLLER
+from installer.kube.times import rfc3339_micro
 
 if TYPE_CHECKING:
     import threading
+    from pathlib import Path
 
 DURATION = 15  # seconds after which others may take it
 DEADLINE = 10.0  # seconds without a renewal after which the holder no longer acts
@@ -34,6 +37,24 @@ _log = logging.getLogger(__name__)
 
 class LeaseLostError(Exception):
     """The lease could not be renewed in time, or somebody else has it."""
+
+
+def connect(kubeconfig: Path | None) -> client.ApiClient:
+    """Make a client with the credentials of a kubeconfig, or of the pod that this process runs in, read anew each minute (F4).
+
+    Raises:
+        ConfigException: if there are no credentials.
+        ManifestError: if the kubeconfig is none, or stands for more than any is.
+        OSError: if it cannot be read.
+    """
+    settings = client.Configuration()
+    if kubeconfig:
+        check_file(str(kubeconfig))
+        config.load_kube_config(str(kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
+    else:
+        config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+    settings.retries = False  # one try is one request, or it would outlast its time
+    return client.ApiClient(settings)
 
 
 class Lease:
@@ -118,7 +139,7 @@ class Lease:
         started = _now()
         if self._seen is None or not self._is_ours(self._seen):
             self._read()
-        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        now = rfc3339_micro(datetime.now(UTC))
         ours = {"holderIdentity": self._identity, "leaseDurationSeconds": DURATION, "renewTime": now}
         if self._seen is None:
             self._create(ours | {"acquireTime": now, "leaseTransitions": 0})

@@ -27,9 +27,9 @@ REPAIRS = Limits(sustained=5.0, burst=10.0, first_pause=0.2, longest_pause=5.0, 
 REPORTS = Limits(sustained=1 / 60, burst=5.0, first_pause=10.0, longest_pause=120.0, cooldown=300.0)
 # Each time all agents are replaced: the third time within ten minutes is spaced.
 ROLLOUTS = Limits(sustained=1 / 600, burst=2.0, first_pause=10.0, longest_pause=120.0, cooldown=300.0)
-EVENTS = Limits(
-    sustained=1 / 600, burst=2.0, first_pause=600.0, longest_pause=600.0, cooldown=3600.0
-)  # of the same words
+# Of Events with the same words about the same object: three, then one in ten minutes; and one in ten minutes from the first.
+EVENTS = Limits(sustained=1 / 600, burst=2.0, first_pause=600.0, longest_pause=600.0, cooldown=3600.0)
+SPACED_EVENTS = EVENTS._replace(burst=0.0, cooldown=600.0)
 
 
 @dataclass

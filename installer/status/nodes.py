@@ -10,7 +10,7 @@ from installer.fleet import node_health, objects
 from installer.fleet.node_health import Observation, State, judge
 from installer.fleet.rollouts import is_older
 from installer.kube.names import DAEMONSET, REDIRECTING, cleaning_command
-from installer.kube.times import read
+from installer.kube.times import parse_rfc3339
 from installer.status.model import NodeStatus, NodeWarning, Repairs, Unavailable
 from installer.status.words import kubectl, listed
 
@@ -165,7 +165,7 @@ def _reported(status: Mapping[str, Any]) -> dict[str, Any]:
         "file": conflist.get("file") or "",
         "form": conflist.get("form") or "",
         "meshes": tuple(conflist.get("meshes") or ()),
-        "repairs": Repairs(repairs.get("count") or 0, read(last.get("time")), last.get("file") or "")
+        "repairs": Repairs(repairs.get("count") or 0, parse_rfc3339(last.get("time")), last.get("file") or "")
         if "repairs" in status
         else None,
         "redirected": (status.get("pods") or {}).get("redirected"),

@@ -8,7 +8,7 @@ from installer.config.active import find_active_control_plane
 from installer.config.control_plane import ControlPlaneSpec, InvalidControlPlaneError, read_control_plane
 from installer.config.values import resource_values
 from installer.fleet.objects import spec_changed
-from installer.kube.times import read
+from installer.kube.times import parse_rfc3339
 from installer.status.model import ControlPlane
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _plane(resource: Object, first: Object | None) -> ControlPlane:
         conflicts=() if active or first is None else tuple(_contradictions(asked, _read(first)[0])),
         generation=metadata.get("generation") or 0,
         observed=status.get("observedGeneration") or 0,
-        created=read(metadata.get("creationTimestamp")),
+        created=parse_rfc3339(metadata.get("creationTimestamp")),
         changed=spec_changed(resource),
     )
 

@@ -11,7 +11,7 @@ from installer.fleet.node_health import Desired, State
 from installer.fleet.objects import Settings, pod_spec, spec_changed
 from installer.fleet.rollouts import is_held_up, most_unavailable, template_generation
 from installer.kube.names import DAEMONSET, PARKED
-from installer.kube.times import read
+from installer.kube.times import parse_rfc3339
 from installer.status.findings import findings
 from installer.status.istio_agent import istios, ours
 from installer.status.model import AgentDaemonSet, Cause, ClusterStatus, Health, Progress, Severity, Unavailable
@@ -112,7 +112,7 @@ def _agents(daemonset: Object) -> AgentDaemonSet:
         held_up=is_held_up(daemonset),
         unavailable=status.get("numberUnavailable") or 0,
         most_unavailable=most_unavailable(daemonset),
-        created=read(metadata.get("creationTimestamp")),
+        created=parse_rfc3339(metadata.get("creationTimestamp")),
     )
 
 

@@ -196,11 +196,11 @@ def applied_report(name: str, **metadata: Any) -> Request:
 def told(about: Mapping[str, Any], namespace: str = "default", **fields: Any) -> Request:
     """An Event as the controller writes them."""
     event = {
-        "metadata": {"generateName": "x."}, "involvedObject": about, "type": "Normal", "reason": "Why", "message": "why",
-        "source": {"component": "istio-cni-controller"}, "reportingComponent": "istio-cni-controller",
-        "reportingInstance": "a-pod",
+        "metadata": {"generateName": "istio-cni-controller-"}, "regarding": about, "type": "Normal", "reason": "Why",
+        "action": "Reconcile", "note": "why", "eventTime": "2026-01-01T00:00:00.000000Z",
+        "reportingController": "istio-cni-controller", "reportingInstance": "a-pod",
     }  # fmt: skip
-    return Request("POST", f"/api/v1/namespaces/{namespace}/events", event | fields)
+    return Request("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", event | fields)
 
 
 def event(regarding: Mapping[str, Any], namespace: str = "default", **fields: Any) -> Request:
@@ -441,20 +441,20 @@ BY_THE_CONTROLLER: dict[str, tuple[Request, str]] = {
     "make one that keeps its node": (
         Request("POST", REPORTS, report("x", ownerReferences=owned("x", blockOwnerDeletion=True))), "another IstioCNINode"
     ),
-    "speak as the kubelet": (told(about("Node", "own"), reportingComponent="kubelet"), "another Event"),
-    "be shown as the kubelet": (told(about("Node", "own"), source={"component": "kubelet"}), "another Event"),
+    "speak as the kubelet": (told(about("Node", "own"), reportingController="kubelet"), "another Event"),
+    "be shown as the kubelet": (told(about("Node", "own"), deprecatedSource={"component": "kubelet"}), "needs to be unset"),
     "name a host": (
-        told(about("Node", "own"), source={"component": "istio-cni-controller", "host": "x"}), "another Event"
+        told(about("Node", "own"), deprecatedSource={"component": "istio-cni-controller", "host": "x"}), "needs to be unset"
     ),
     "speak of a Secret": (told(about("Secret", "x", namespace="default")), "another Event"),
     "speak of a pod": (told(about("Pod", "x", namespace="default")), "another Event"),
     "leave an Event for ever": (
-        told(about("Node", "own"), metadata={"generateName": "x.", "finalizers": ["x.example/y"]}), "another Event"
+        told(about("Node", "own"), metadata={"generateName": "x", "finalizers": ["x.example/y"]}), "another Event"
     ),
-    "write a book of an Event": (told(about("Node", "own"), message="x" * 500_000), "another Event"),
-    "write a book for a reason": (told(about("Node", "own"), reason="x" * 500_000), "another Event"),
+    "write a book of an Event": (told(about("Node", "own"), note="x" * 500_000), "at most 1024 characters"),
+    "write a book for a reason": (told(about("Node", "own"), reason="x" * 500_000), "at most 128 characters"),
     "write a book for a name": (told(about("Node", "x" * 500_000)), "another Event"),
-    "write a book for an instance": (told(about("Node", "own"), reportingInstance="x" * 500_000), "another Event"),
+    "write a book for an instance": (told(about("Node", "own"), reportingInstance="x" * 500_000), "reportingInstance"),
     "tell of lines": (told(about("Node", "own"), reason="NodeNotReady\nx"), "another Event"),
     "bind for ever": (binding(PSP, metadata={"finalizers": ["x.example/y"]}), "another RoleBinding"),
     "bind itself": (binding(PSP, name="istio-cni-controller"), "another RoleBinding"),

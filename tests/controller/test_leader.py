@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.controller.client import connect
 from installer.controller.main import LOST
 from installer.controller.taints import KEY
-from installer.kube.lease import DEADLINE, DURATION, Lease, LeaseLostError
+from installer.kube.lease import DEADLINE, DURATION, Lease, LeaseLostError, connect
 from installer.kube.names import CONTROLLER
 from tests.controller.stage import ACCOUNT, NAMESPACE, SOON
 from tests.support.wait import until

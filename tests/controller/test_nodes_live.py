@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.controller.client import Api, connect
+from installer.controller.client import Api
 from installer.controller.node_lifecycle import ConditionPatch
 from installer.controller.reconciler import NODES_AT_ONCE
 from installer.controller.taints import KEY
@@ -149,20 +149,21 @@ def test_a_directory_that_is_missing_is_named_with_what_to_do_by_the_node_and_by
     assert "node node1: FailedMount" in said["error"]
 
 
-def test_an_agent_that_runs_after_all_is_not_spoken_for(stage: Stage) -> None:
+async def test_the_condition_of_an_agent_that_runs_after_all_is_left_alone(stage: Stage) -> None:
     """Its report is old, and the watch of pods has not told yet that it runs: it is asked for."""
     stage.add_node("node1")
     stage.add_agent("node1")
     stage.report("node1")
     kubeconfig = stage.cluster.kubeconfig("speaker", token=stage.cluster.token(NAMESPACE, CONTROLLER))
-    api = Api(connect(kubeconfig), NAMESPACE, lambda: True)
+    api = Api(kubeconfig, NAMESPACE, lambda: True)
     condition = {"type": "Ready", "status": "False", "reason": "Said", "message": "", "lastTransitionTime": now()}
     seen, node = stage.istiocninode("node1"), objects.node({"metadata": {"name": "node1", "uid": "1"}})
     words = ConditionPatch(node, seen["metadata"]["resourceVersion"], condition, contradicts=True)
-    assert api.speak(words) is None
+    assert await api.patch_condition(words) is None
     assert stage.istiocninode("node1") == seen
     stage.set_agent("node1", ready=False, waiting={"reason": "CrashLoopBackOff"})
-    assert api.speak(words)
+    assert await api.patch_condition(words)
+    await api.close()
     assert stage.ready("node1") == ("False", "Said")
 
 

@@ -17,7 +17,8 @@ from installer.config.desired import DesiredState
 from installer.config.settings import parse_settings
 from installer.fleet.state import Condition, NodeState
 from installer.kube.client import ApiClient
-from installer.kube.events import Events
+from installer.kube.event_recorder import EventRecorder
+from installer.kube.names import DAEMONSET
 from plugin.backend import Backend, Capability
 from tests.kubernetes.conftest import SOON, apply, ready, report
 from tests.support.netns import Netns
@@ -102,7 +103,7 @@ async def test_what_is_counted_first_is_written_at_once(cluster: Cluster, node: 
         return Seen("0.1.0", orders, WELL, (capability,), capability, conditions, redirected=counted[0])
 
     api = ApiClient(served)
-    running = asyncio.create_task(NodeResource(node.name, api, Events(api, node.name), look).run())
+    running = asyncio.create_task(NodeResource(node.name, api, EventRecorder(api, DAEMONSET, node.name), look).run())
     try:
         await eventually(lambda: report(cluster, node).get("pods", {}).get("redirected") == 0, SOON, "it reports")
         del counted[0]

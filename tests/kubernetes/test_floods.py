@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.kube.client import ApiClient
-from installer.kube.events import Events
+from installer.kube.event_recorder import EventRecorder
+from installer.kube.names import DAEMONSET
 from installer.ratelimit.flood import ALL_EVENTS, EVENTS
 from tests.kubernetes.conftest import events
 
@@ -38,19 +39,21 @@ async def test_those_of_one_namespace_leave_the_others_theirs(
     cluster: Cluster, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, many, seconds = "flooded", 400, [1000.0]
-    monkeypatch.setattr("installer.kube.events.time.monotonic", lambda: seconds[0])
+    monkeypatch.setattr("installer.kube.event_recorder.time.monotonic", lambda: seconds[0])
     api = ApiClient(kubeconfig)
-    told = Events(api, node)
+    told = EventRecorder(api, DAEMONSET, node)
     try:
         for number in range(many):
-            await told.tell(about(f"pod-{number}", "default"), "NotRedirected", f"\x1b[2J{number}" * 300, warning=True)
+            await told.record(
+                about(f"pod-{number}", "default"), "NotRedirected", f"\x1b[2J{number}" * 300, warning=True
+            )
         assert len(written(cluster, "default", node)) <= EVENTS.burst + 1
-        await told.tell(about("innocent", "kube-system"), "NotRedirected", "why", warning=True)
+        await told.record(about("innocent", "kube-system"), "NotRedirected", "why", warning=True)
         assert written(cluster, "kube-system", node) == ["why"]
-        await told.tell(about("pod-0", "default"), "Redirected", "another reason", warning=False)
+        await told.record(about("pod-0", "default"), "Redirected", "another reason", warning=False)
         assert ("Redirected", "another reason") in events(cluster, "pod-0")
         seconds[0] += EVENTS.cooldown
-        await told.tell(about("later", "default"), "NotRedirected", "x" * 2000, warning=True)
+        await told.record(about("later", "default"), "NotRedirected", "x" * 2000, warning=True)
         (note,) = [note for _, note in events(cluster, "later")]
         assert len(note) == 1024
         suppressed = SUPPRESSED.search(note)
@@ -63,12 +66,12 @@ async def test_those_of_one_namespace_leave_the_others_theirs(
 
 async def test_those_of_many_namespaces_are_bounded_too(cluster: Cluster, kubeconfig: Path) -> None:
     api = ApiClient(kubeconfig)
-    told = Events(api, "crowded")
+    told = EventRecorder(api, DAEMONSET, "crowded")
     reasons, each = ("A", "B", "C", "D", "E", "F"), 55
     try:
         for number in range(each):
             for reason in reasons:
-                await told.tell(about(f"pod-{number}", "default"), reason, "why", warning=True)
+                await told.record(about(f"pod-{number}", "default"), reason, "why", warning=True)
     finally:
         await api.close()
     assert len(written(cluster, "default", "crowded")) < ALL_EVENTS.burst + 60

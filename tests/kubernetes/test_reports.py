@@ -19,7 +19,8 @@ from installer.config.desired import ControlPlaneRef, DesiredState
 from installer.config.settings import parse_settings
 from installer.fleet.state import Condition, NodeState
 from installer.kube.client import ApiClient
-from installer.kube.events import Events
+from installer.kube.event_recorder import EventRecorder
+from installer.kube.names import DAEMONSET
 from installer.ratelimit.limiter import Limits
 from plugin.backend import Backend, Capability
 from tests.kubernetes.conftest import ACCOUNT, PRIMARY, SOON, apply, events, ready, report
@@ -100,7 +101,7 @@ async def test_what_flips_is_written_less_and_less_and_the_last_state_in_the_end
 
     flipping, api = True, ApiClient(served)
     limits = Limits(sustained=0.01, burst=4, first_pause=2.0, longest_pause=4.0, cooldown=60.0)
-    resource = NodeResource(node.name, api, Events(api, node.name), look, limits=limits)
+    resource = NodeResource(node.name, api, EventRecorder(api, DAEMONSET, node.name), look, limits=limits)
     running = asyncio.create_task(resource.run())
     try:
         await asyncio.sleep(14)
@@ -119,13 +120,13 @@ async def test_the_same_event_is_told_a_few_times_and_then_now_and_then(
     cluster: Cluster, node: Node, served: Path
 ) -> None:
     api = ApiClient(served)
-    told = Events(api, node.name)
+    told = EventRecorder(api, DAEMONSET, node.name)
     about = {"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": "1"}
     try:
         for _ in range(10):
-            await told.tell(about, "Same", "as before", warning=True)
-        await told.tell(about, "Same", "otherwise", warning=True)
-        await told.tell(about | {"uid": "2"}, "Same", "as before", warning=True)
+            await told.record(about, "Same", "as before", warning=True)
+        await told.record(about, "Same", "otherwise", warning=True)
+        await told.record(about | {"uid": "2"}, "Same", "as before", warning=True)
     finally:
         await api.close()
     assert len(events(cluster, node.name)) == 3 + 2
@@ -163,7 +164,7 @@ async def test_the_first_report_is_not_spread_as_the_startup_taint_waits_for_it(
     state = NodeState(installed=True, reason=None, conflist="10-k8s.conflist", digest="0" * 64)
     capability, api = Capability(Backend.NFT), ApiClient(served)
     seen = Seen("0.1.0", orders, state, (capability,), capability, [Condition("installed", None)], redirected=0)
-    resource = NodeResource(node.name, api, Events(api, node.name), lambda: seen, spread=1e6)
+    resource = NodeResource(node.name, api, EventRecorder(api, DAEMONSET, node.name), lambda: seen, spread=1e6)
     running = asyncio.create_task(resource.run())
     try:
         await eventually(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "it is reported")
@@ -177,8 +178,9 @@ async def test_the_first_report_is_not_spread_as_the_startup_taint_waits_for_it(
 
 def test_a_change_is_reported_over_a_longer_time_in_a_large_cluster() -> None:
     api = ApiClient(None)
+    recorder = EventRecorder(api, DAEMONSET, "node")
     spreads = [
-        NodeResource("node", api, Events(api, "node"), lambda: None, nodes=lambda count=count: count).spread  # type: ignore[arg-type, misc, return-value]
+        NodeResource("node", api, recorder, lambda: None, nodes=lambda count=count: count).spread  # type: ignore[arg-type, misc, return-value]
         for count in (0, 100, 5000, 10000)
     ]
     assert spreads == [10, 10, 25, 50]

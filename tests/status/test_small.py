@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from installer.kube.times import read
+from installer.kube.times import parse_rfc3339
 from installer.status.model import Cause, Unavailable
 from installer.status.rights import to_ask_for
 from installer.terminal.ages import age
@@ -45,12 +45,12 @@ def test_an_age_is_written_as_kubectl_does(since: dict[str, int], said: str) -> 
 
 @pytest.mark.parametrize("text", [None, "", "yesterday", 5])
 def test_what_is_no_time_is_none(text: object) -> None:
-    assert read(text) is None
+    assert parse_rfc3339(text) is None
 
 
 def test_times_of_the_api_are_read_with_and_without_fractions() -> None:
-    assert read("2026-05-01T12:00:00Z") == NOW
-    assert read("2026-05-01T12:00:00.000000Z") == NOW
+    assert parse_rfc3339("2026-05-01T12:00:00Z") == NOW
+    assert parse_rfc3339("2026-05-01T12:00:00.000000Z") == NOW
 
 
 def test_an_admin_is_asked_for_a_service_account_or_a_user_by_name() -> None:

@@ -1,6 +1,6 @@
-"""Events as a node agent writes them (events.k8s.io/v1): the same words about the same object now and then, not each time.
+"""Writes Events (events.k8s.io/v1): the same about the same object now and then, and few about ever new ones.
 
-Whatever tenants have pods do, Events about them stay few, as API server and etcd are everybody's (`installer.ratelimit.flood`).
+Whatever tenants have pods do, Events about them stay few, as all share API server and etcd (`installer.ratelimit.flood`).
 The next with the same reason in that namespace says how many were suppressed.
 """
 
@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from installer.kube.names import DAEMONSET
+from installer.kube.times import rfc3339_micro
 from installer.ratelimit.flood import ALL_EVENTS, EVENTS, Gate, RateLimiters, SuppressedCounts, done, passes
 from installer.ratelimit.limiter import EVENTS as SAME_EVENTS
 
@@ -18,27 +18,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from installer.kube.client import ApiClient
+    from installer.ratelimit.limiter import Limits
 
 LONGEST_NOTE = 1024  # characters that the API takes
 
 
-class Events:
-    """Those of one agent."""
+class EventRecorder:
+    """Records the Events of one agent or controller."""
 
-    def __init__(self, api: ApiClient, node_name: str) -> None:
+    def __init__(self, api: ApiClient, controller: str, instance: str, *, same: Limits = SAME_EVENTS) -> None:
         """Prepare.
 
         Args:
-            api: where they are written.
-            node_name: of the agent that tells them.
+            api: writes them.
+            controller: the reporting controller.
+            instance: of that: the agent's node, the controller's pod.
+            same: how often the same may be recorded about the same object.
         """
         self._api = api
-        self._node_name = node_name
-        self._same, self._of_kind, self._all = RateLimiters(SAME_EVENTS), RateLimiters(EVENTS), RateLimiters(ALL_EVENTS)
+        self._reported_by = {"reportingController": controller, "reportingInstance": instance}
+        self._same, self._of_kind, self._all = RateLimiters(same), RateLimiters(EVENTS), RateLimiters(ALL_EVENTS)
         self._suppressed = SuppressedCounts()
 
-    async def tell(self, regarding: Mapping[str, str], reason: str, note: str, *, warning: bool) -> None:
-        """Write an Event, unless the same was told too often of late, or too much about pods at all.
+    async def record(self, regarding: Mapping[str, str], reason: str, note: str, *, warning: bool) -> bool:
+        """Write an Event, unless the same was recorded too often of late, or too much about objects of this kind.
 
         Args:
             regarding: the object: apiVersion, kind, name, uid and, where it has one, namespace.
@@ -46,17 +49,20 @@ class Events:
             note: for people.
             warning: whether somebody should look at it.
 
+        Returns:
+            Whether it was written.
+
         Raises:
-            ApiError: if it was not done.
+            ApiError: if that failed.
         """
-        now, kind = time.monotonic(), (regarding.get("namespace", ""), reason)
+        now, kind = time.monotonic(), (regarding["kind"], regarding.get("namespace", ""), reason)
         same = Gate(self._same, (regarding["uid"], reason, note))
-        gates = (same, Gate(self._of_kind, kind), Gate(self._all, None)) if regarding["kind"] == "Pod" else (same,)
+        gates = (same, Gate(self._of_kind, kind), Gate(self._all, regarding["kind"]))
         if not passes((same,), now):
-            return
+            return False
         if not passes(gates, now):
             self._suppressed.add(kind)
-            return
+            return False
         suppressed = self._suppressed.take(kind)
         more = f" ({suppressed} more like this one suppressed)" if suppressed else ""
         try:
@@ -65,18 +71,17 @@ class Events:
             self._suppressed.add(kind, suppressed)
             raise
         done(gates, now)
+        return True
 
     async def _write(self, regarding: Mapping[str, str], reason: str, note: str, *, warning: bool) -> None:
         namespace = regarding.get("namespace", "default")
         event: dict[str, Any] = {
-            "metadata": {"generateName": "istio-cni-node-", "namespace": namespace},
+            "metadata": {"generateName": f"{self._reported_by['reportingController']}-", "namespace": namespace},
             "regarding": dict(regarding),
             "type": "Warning" if warning else "Normal",
             "reason": reason,
             "action": "Reconcile",
             "note": note,
-            "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "reportingController": DAEMONSET,
-            "reportingInstance": self._node_name,
+            "eventTime": rfc3339_micro(datetime.now(UTC)),
         }
-        await self._api.create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", event)
+        await self._api.create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", event | self._reported_by)
