@@ -101,6 +101,25 @@ def from_yaml(data: bytes | str) -> Iterator[Document]:
         raise ManifestError(_line_of(error)) from error
 
 
+def objects(document: object) -> Iterator[object]:
+    """Yield an object of Kubernetes, or those of a list one by one, also of lists in lists.
+
+    The items of a PodList need not say what they are: they get its kind.
+    """
+    kind = document.get("kind") if isinstance(document, dict) else None
+    if (
+        not isinstance(document, dict)
+        or not isinstance(kind, str)
+        or not kind.endswith("List")
+        or "items" not in document
+    ):
+        yield document
+        return
+    like = {} if kind == "List" else {"apiVersion": document.get("apiVersion"), "kind": kind.removesuffix("List")}
+    for item in document["items"] if isinstance(document["items"], list) else ():
+        yield from objects(like | item if isinstance(item, dict) and "kind" not in item else item)
+
+
 def _line(event: yaml.Event) -> int:
     return event.start_mark.line + 1 if event.start_mark else 1
 

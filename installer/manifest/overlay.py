@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from installer import documents
 from installer.config.control_plane import GROUP, KIND, VERSION
-from installer.documents import from_yaml
 from plugin.pod import ManifestError
 
 if TYPE_CHECKING:
@@ -51,8 +51,13 @@ def objects(data: bytes | str) -> list[Mapping[str, Any]]:
     Raises:
         ManifestError: with the line, what was seen and what was expected.
     """
-    documents = [each.value for each in from_yaml(data) if each.value is not None]
-    return [one for each in documents for one in _flat(each)]
+    found: list[Mapping[str, Any]] = []
+    for document in documents.from_yaml(data):
+        for each in documents.objects(document.value) if document.value is not None else ():
+            if not isinstance(each, dict):
+                raise ManifestError(f"saw {each!r:.80}, expected an object of Kubernetes")
+            found.append(each)
+    return found
 
 
 def control_plane(found: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
@@ -106,12 +111,3 @@ def named(each: Mapping[str, Any]) -> str:
     metadata = each.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     return " ".join(str(part) for part in (each.get("kind", "an object without kind"), name) if part)
-
-
-def _flat(document: object) -> list[Mapping[str, Any]]:
-    if not isinstance(document, dict):
-        raise ManifestError(f"saw {document!r:.80}, expected an object of Kubernetes")
-    items = document.get("items")
-    if str(document.get("kind", "")).endswith("List") and isinstance(items, list):
-        return [one for each in items for one in _flat(each)]
-    return [document]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from installer.documents import objects
 from plugin.keys import STATUS
 from plugin.pod import ManifestError
 
@@ -90,8 +91,12 @@ def pods(document: object) -> Iterator[PodManifest | Other]:
     Raises:
         ManifestError: if it is no Kubernetes object, or its template is not where it should be.
     """
-    if document is None:
-        return
+    if document is not None:
+        for each in objects(document):
+            yield from _pods_of(each)
+
+
+def _pods_of(document: object) -> Iterator[PodManifest | Other]:
     kind = document.get("kind") if isinstance(document, dict) else document
     if not isinstance(document, dict) or not isinstance(kind, str) or not kind:
         raise ManifestError(f"saw kind {kind!r:.60}, expected Pod, {', '.join(sorted(TEMPLATES))} or a List of them")
@@ -101,13 +106,6 @@ def pods(document: object) -> Iterator[PodManifest | Other]:
     elif kind in TEMPLATES and is_kubernetes:
         _check(document, TEMPLATES[kind])
         yield _made(document, document, TEMPLATES[kind])
-    elif kind.endswith("List") and "items" in document:
-        items = document["items"]
-        for item in items if isinstance(items, list) else ():
-            # The items of a PodList need not say what they are.
-            named = isinstance(item, dict) and "kind" not in item and kind != "List"
-            like = {"apiVersion": document.get("apiVersion"), "kind": kind.removesuffix("List")}
-            yield from pods({**like, **item} if named else item)
     else:
         found = [*_search(document, document, document, ())]
         yield from (each._replace(is_one_of_several=len(found) > 1) for each in found)

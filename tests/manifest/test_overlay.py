@@ -55,6 +55,12 @@ def test_what_is_no_resource_is_refused_with_what_was_seen(text: str, said: str)
     assert said in str(error.value)
 
 
+def test_the_items_of_a_typed_list_get_its_kind() -> None:
+    """As `kubectl get --raw` writes it: the items do not say what they are."""
+    head = f"apiVersion: {overlay.API_VERSION}\nkind: IstioControlPlaneList\n"
+    assert one(head + "items: [{metadata: {name: a}, spec: {hub: x}}]") == one(OWN)
+
+
 def test_a_date_is_text_as_to_the_api_server() -> None:
     assert overlay.objects("{kind: a, tag: 2019-11-01}") == [{"kind": "a", "tag": "2019-11-01"}]
     assert overlay.objects("{kind: a, 1: b, yes: c, 2019-11-01: d}") == [
