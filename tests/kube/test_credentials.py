@@ -41,7 +41,7 @@ def service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_in_a_pod_the_address_needs_no_dns_and_the_token_is_read_anew(service_account: Path) -> None:
+def test_in_a_pod_the_address_is_the_environments_and_each_call_reads_the_token(service_account: Path) -> None:
     info = credentials(None)
     assert (info.server, info.token, info.ca_path) == (
         "https://[fd00::1]:443",
@@ -52,19 +52,19 @@ def test_in_a_pod_the_address_needs_no_dns_and_the_token_is_read_anew(service_ac
     assert credentials(None).token == "second"  # noqa: S105 - not one
 
 
-def test_outside_a_cluster_it_says_what_to_give(service_account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_cluster_the_error_names_the_options(service_account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
     with pytest.raises(CredentialsError, match=r"no KUBERNETES_SERVICE_HOST .* give --kubeconfig FILE, or --pods-from"):
         credentials(None)
 
 
-def test_without_a_token_it_names_the_file(service_account: Path) -> None:
+def test_a_missing_token_is_named_by_its_file(service_account: Path) -> None:
     (service_account / "token").unlink()
     with pytest.raises(CredentialsError, match="/token: No such file or directory"):
         credentials(None)
 
 
-def test_files_of_a_kubeconfig_are_relative_to_it(tmp_path: Path) -> None:
+def test_paths_in_a_kubeconfig_are_relative_to_it(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("from-file\n")
     info = credentials(kubeconfig(tmp_path, user={"tokenFile": "token", "client-certificate": "/etc/me.crt"}))
     assert info.token == "from-file"  # noqa: S105 - not one
@@ -90,7 +90,7 @@ def test_data_in_a_kubeconfig_wins_over_files(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_kubeconfig_that_cannot_be_used_is_named_with_what_it_lacks(
+def test_an_incomplete_kubeconfig_is_refused_with_what_it_lacks(
     tmp_path: Path, changed: dict[str, Any], said: str
 ) -> None:
     path = kubeconfig(tmp_path, user={}, **changed)
@@ -100,7 +100,7 @@ def test_a_kubeconfig_that_cannot_be_used_is_named_with_what_it_lacks(
 
 
 @pytest.mark.parametrize("text", ["", "[", "\x00", "just text", "- 1"])
-def test_what_is_no_kubeconfig_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_kubeconfig_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text(text)
     with pytest.raises(CredentialsError, match=f"{path}: .*expected a kubeconfig"):

@@ -43,7 +43,9 @@ def netns(tmp_path: Path) -> Iterator[Netns]:
         yield made
 
 
-async def test_an_add_follows_what_the_cluster_says_of_the_pod(running: AgentProcess, node: Node, netns: Netns) -> None:
+async def test_an_add_follows_the_pods_annotations_in_the_cluster(
+    running: AgentProcess, node: Node, netns: Netns
+) -> None:
     uid = node.start_pod("follows", {PORTS: "*"})
     first = await running.add(netns, "default", "follows", uid)
     assert first.status == 0, first.stdout
@@ -61,7 +63,7 @@ async def test_an_add_follows_what_the_cluster_says_of_the_pod(running: AgentPro
     assert (gone.status, gone.json["code"]) == (1, 11)
 
 
-async def test_while_the_server_is_away_known_pods_go_on_and_others_are_tried_again(  # F30
+async def test_in_an_outage_known_pods_start_and_others_are_retried(  # F30
     running: AgentProcess, node: Node, netns: Netns, cluster: Cluster
 ) -> None:
     uid = node.start_pod("known")

@@ -44,7 +44,9 @@ def held_against(authority: Path, cluster: Cluster, kubeconfig: Path, folder: Pa
     return made
 
 
-async def test_it_is_read_anew_when_its_file_is(cluster: Cluster, kubeconfig: Path, tmp_path: Path) -> None:
+async def test_a_replaced_certificate_authority_is_read_again(
+    cluster: Cluster, kubeconfig: Path, tmp_path: Path
+) -> None:
     authority = tmp_path / "ca.crt"
     shutil.copy(another_authority(tmp_path), authority)
     api = ApiClient(held_against(authority, cluster, kubeconfig, tmp_path))

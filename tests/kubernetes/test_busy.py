@@ -32,9 +32,7 @@ def written(kubeconfig: Path) -> dict[str, Any]:
     return found
 
 
-async def test_it_is_asked_again_when_it_has_said_so_and_not_before(
-    node: Node, kubeconfig: Path, written: dict[str, Any], tmp_path: Path
-) -> None:
+async def test_retry_after_is_obeyed(node: Node, kubeconfig: Path, written: dict[str, Any], tmp_path: Path) -> None:
     node.start_pod("waits")
     info = credentials(kubeconfig)
     async with BusyServer(info.server, info.as_ssl_context(), refuses=REFUSED, retry_after=RETRY_AFTER) as server:

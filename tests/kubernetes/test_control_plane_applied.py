@@ -28,7 +28,7 @@ def control_plane(cluster: Cluster, name: str = "mesh", *, enabled: bool = True,
     apply(cluster, {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": metadata, "spec": spec})
 
 
-def test_what_is_changed_in_the_resource_is_in_force_without_a_restart(
+def test_a_change_of_the_resource_takes_effect_without_a_restart(
     cluster: Cluster, node: Node, running: AgentProcess
 ) -> None:
     control_plane(cluster, excludeNamespaces=["of-the-resource"], logLevel="debug", redirectBackend="iptables-nft")
@@ -43,7 +43,7 @@ def test_what_is_changed_in_the_resource_is_in_force_without_a_restart(
     assert running.process.poll() is None
 
 
-def test_the_file_that_is_named_gets_the_entry_and_unchained_it_is_alone(
+def test_the_named_file_gets_the_entry_and_unchained_has_it_alone(
     cluster: Cluster, node: Node, running: AgentProcess
 ) -> None:
     other, alone = running.conf_dir / "20-other.conflist", running.conf_dir / "istio-cni.conf"
@@ -60,9 +60,7 @@ def test_the_file_that_is_named_gets_the_entry_and_unchained_it_is_alone(
     until(lambda: not alone.exists(), SOON, "and nothing else")
 
 
-def test_a_list_of_its_own_comes_and_goes_with_the_resource(
-    cluster: Cluster, node: Node, running: AgentProcess
-) -> None:
+def test_an_own_conflist_comes_and_goes_with_the_resource(cluster: Cluster, node: Node, running: AgentProcess) -> None:
     primary, own = running.conf_dir / "10-k8s.conflist", running.conf_dir / "02-istio-cni.conflist"
     control_plane(cluster, istioOwnedCNIConfig=True)
     until(lambda: own.exists() and primary.read_text() == PRIMARY, SOON, "the entry is in a list of its own alone")
@@ -75,7 +73,7 @@ def test_a_list_of_its_own_comes_and_goes_with_the_resource(
     until(lambda: not (running.conf_dir / "01-mine.conflist").exists(), SOON, "and nothing else")
 
 
-async def test_what_pods_do_not_say_is_as_the_resource_says_for_the_next_one(
+async def test_defaults_of_the_resource_apply_to_the_next_pod(
     cluster: Cluster, node: Node, running: AgentProcess, tmp_path: Path
 ) -> None:
     uid = node.start_pod("web")
@@ -129,7 +127,7 @@ def test_last_good_settings_are_kept_when_the_agent_is_replaced(
     assert entry(running)["excludeNamespaces"] == ["good"]
 
 
-def test_what_is_to_be_out_stays_out_when_the_agent_is_replaced_while_nobody_can_be_asked(
+def test_a_removed_plugin_stays_out_when_the_agent_is_replaced_in_an_outage(
     cluster: Cluster, node: Node, running: AgentProcess
 ) -> None:
     control_plane(cluster, enabled=False)
@@ -146,7 +144,7 @@ def test_what_is_to_be_out_stays_out_when_the_agent_is_replaced_while_nobody_can
     until(lambda: entry(running), SOON, "it is put back")
 
 
-def test_the_node_is_reported_as_it_is(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+def test_the_report_shows_the_nodes_state(cluster: Cluster, node: Node, running: AgentProcess) -> None:
     until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "it is ready")
     status = report(cluster, node)
     assert status["state"] == "Installed"
@@ -168,7 +166,7 @@ def test_the_node_is_reported_as_it_is(cluster: Cluster, node: Node, running: Ag
     until(lambda: "NotInstalled" in cluster.kubectl("get", "events", "--namespace=default"), SOON, "an Event tells")
 
 
-def test_it_writes_only_when_something_has_changed(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+def test_a_report_is_written_only_on_change(cluster: Cluster, node: Node, running: AgentProcess) -> None:
     until(lambda: ready(cluster, node)[0] == "True", SOON, "it is ready")
 
     def writes() -> int:
@@ -180,7 +178,9 @@ def test_it_writes_only_when_something_has_changed(cluster: Cluster, node: Node,
         until(lambda: writes() > before, 5, "nothing is written")
 
 
-def test_enabled_false_takes_it_out_and_the_agent_goes_on(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+def test_enabled_false_removes_the_plugin_and_keeps_the_agent(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:
     control_plane(cluster, enabled=False)
     until(lambda: untouched(running), SOON, "all is taken out")
     until(lambda: ready(cluster, node) == ("False", "Removed"), SOON, "it is reported")
@@ -191,7 +191,7 @@ def test_enabled_false_takes_it_out_and_the_agent_goes_on(cluster: Cluster, node
     until(lambda: entry(running), SOON, "it is put back")
 
 
-def test_a_deleted_resource_takes_it_out_for_good(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+def test_deleting_the_resource_removes_the_plugin_for_good(cluster: Cluster, node: Node, running: AgentProcess) -> None:
     control_plane(cluster)
     until(lambda: report(cluster, node).get("controlPlane"), SOON, "the resource is applied")
     cluster.kubectl("delete", "icp", "mesh", "--namespace=default")

@@ -74,7 +74,7 @@ def redirected(tmp_path: Path, cluster: Cluster, node: Node, running: AgentProce
         running.stop()
 
 
-def test_each_agent_reports_what_the_netns_hold(cluster: Cluster, node: Node, redirected: AgentProcess) -> None:
+def test_each_agent_counts_the_redirected_netns(cluster: Cluster, node: Node, redirected: AgentProcess) -> None:
     until(lambda: report(cluster, node)["pods"].get("redirected") == PODS, SOON, "they are counted")
     assert report(cluster, node)["pods"]["repaired"] == 0
     redirected.stop()
@@ -90,7 +90,7 @@ def test_each_agent_reports_what_the_netns_hold(cluster: Cluster, node: Node, re
     )
 
 
-async def test_what_is_counted_first_is_written_at_once(cluster: Cluster, node: Node, served: Path) -> None:
+async def test_the_first_count_is_reported_at_once(cluster: Cluster, node: Node, served: Path) -> None:
     apply(cluster, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}})
     orders, capability, counted = (
         DesiredState(parse_settings({"node_name": node.name})),

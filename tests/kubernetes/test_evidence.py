@@ -80,7 +80,7 @@ async def refused(tmp_path: Path, cluster: Cluster, node: Node, how: str) -> Asy
 
 
 @pytest.mark.parametrize("how", ["401", "403"])
-async def test_a_refused_agent_takes_no_pod_for_its_predecessor(
+async def test_a_refused_agent_never_takes_a_pod_for_an_earlier_one(
     tmp_path: Path, cluster: Cluster, node: Node, netns: Netns, how: str
 ) -> None:
     name = f"db-{node.name}"
@@ -97,7 +97,7 @@ async def test_a_refused_agent_takes_no_pod_for_its_predecessor(
         assert rules(netns) == ""
 
 
-async def test_in_an_outage_a_pod_without_a_uid_is_what_the_runtime_says_it_is(
+async def test_in_an_outage_a_pod_without_a_uid_is_identified_by_the_runtime(
     tmp_path: Path, cluster: Cluster, node: Node, netns: Netns, kubeconfig: Path
 ) -> None:
     plain, meshed = f"plain-{node.name}", f"meshed-{node.name}"
@@ -127,7 +127,7 @@ async def test_in_an_outage_a_pod_without_a_uid_is_what_the_runtime_says_it_is(
         assert "15006" in rules(netns)
 
 
-async def test_an_injected_pod_that_the_api_server_says_was_not_is_redirected_and_told(
+async def test_a_pod_that_only_the_runtime_knows_as_injected_is_redirected_and_logged(
     tmp_path: Path, cluster: Cluster, node: Node, netns: Netns, kubeconfig: Path
 ) -> None:
     name = f"edited-{node.name}"
@@ -155,7 +155,7 @@ async def test_an_injected_pod_that_the_api_server_says_was_not_is_redirected_an
     ("status", "is_outage"),
     [(401, False), (403, False), (400, False), (404, False), (429, True), (500, True), (503, True)],
 )
-async def test_which_answers_are_an_outage(tmp_path: Path, status: int, *, is_outage: bool) -> None:
+async def test_refusals_are_no_outage(tmp_path: Path, status: int, *, is_outage: bool) -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(status=status, text="default backend")
 

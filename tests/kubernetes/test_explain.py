@@ -42,7 +42,7 @@ def install_cni(*words: str | Path, **environment: str) -> subprocess.CompletedP
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
 
 
-def test_a_pod_of_the_cluster_is_explained_by_its_status_too(node: Node, kubeconfig: Path) -> None:
+def test_explain_reads_the_pods_status(node: Node, kubeconfig: Path) -> None:
     node.start_pod("explained", {PORTS: "5432"})
     addresses = {"podIP": "fd00::7", "podIPs": [{"ip": "fd00::7"}, {"ip": "10.0.0.7"}]}
     node.cluster.core.patch_namespaced_pod_status("explained", "default", {"status": addresses})
@@ -55,7 +55,7 @@ def test_a_pod_of_the_cluster_is_explained_by_its_status_too(node: Node, kubecon
     assert values["exclude_outbound_ports"] == ([5432], "annotation")
 
 
-def test_a_packet_to_a_pod_of_the_cluster_is_traced(node: Node, kubeconfig: Path) -> None:
+def test_trace_follows_a_packet_to_a_pod_of_the_cluster(node: Node, kubeconfig: Path) -> None:
     node.start_pod("traced", {"traffic.sidecar.istio.io/includeInboundPorts": "8080"})
     node.cluster.core.patch_namespaced_pod_status("traced", "default", {"status": {"podIPs": [{"ip": "10.0.0.8"}]}})
     done = install_cni("trace", "default/traced", "--to", "10.0.0.8:8080", "--kubeconfig", kubeconfig)
@@ -64,7 +64,7 @@ def test_a_packet_to_a_pod_of_the_cluster_is_traced(node: Node, kubeconfig: Path
     assert "The packet arrives at port 15006 of the sidecar" in done.stdout
 
 
-def test_a_pod_that_is_not_there_is_an_error_in_a_line(kubeconfig: Path) -> None:
+def test_a_missing_pod_is_a_one_line_error(kubeconfig: Path) -> None:
     done = install_cni("explain", "pod", "default/nobody", "--kubeconfig", kubeconfig)
     assert (done.returncode, done.stderr) == (1, "Error: the cluster has no pod default/nobody\n")
 
@@ -77,7 +77,7 @@ def test_a_namespace_may_be_given_by_itself(node: Node, kubeconfig: Path) -> Non
         assert done.stdout.startswith("default/named: ")
 
 
-def test_it_logs_in_as_kubectl_does(tmp_path: Path, cluster: Cluster, node: Node, kubeconfig: Path) -> None:
+def test_login_works_as_with_kubectl(tmp_path: Path, cluster: Cluster, node: Node, kubeconfig: Path) -> None:
     """A program that logs in (GKE, EKS), a context that is not the current one, KUBECONFIG of two files, ~/.kube/config."""
     node.start_pod("seen")
     config = json.loads(kubeconfig.read_text())
@@ -102,7 +102,7 @@ def test_it_logs_in_as_kubectl_does(tmp_path: Path, cluster: Cluster, node: Node
     assert (done.returncode, done.stdout.partition(":")[0]) == (0, "default/seen"), done.stderr
 
 
-def test_a_right_that_is_missing_is_named(cluster: Cluster, node: Node) -> None:
+def test_a_missing_right_is_named(cluster: Cluster, node: Node) -> None:
     cluster.service_account("default", "no-rights")
     stranger = cluster.kubeconfig("no-rights", token=cluster.token("default", "no-rights"))
     done = install_cni("explain", "pod", "default/any", "--kubeconfig", stranger)
@@ -113,7 +113,7 @@ def test_a_right_that_is_missing_is_named(cluster: Cluster, node: Node) -> None:
     assert "expected the right to get pods" in done.stderr
 
 
-def test_an_api_server_that_is_not_there_is_an_error_in_a_line(cluster: Cluster) -> None:
+def test_an_unreachable_api_server_is_a_one_line_error(cluster: Cluster) -> None:
     nobody = cluster.kubeconfig("nobody", token="none", port=1)  # noqa: S106
     done = install_cni("explain", "pod", "default/any", "--kubeconfig", nobody)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
@@ -180,7 +180,7 @@ def test_inbound_ports_and_backend_of_the_resource_are_in_force(cluster: Cluster
     assert f"  inboundPortsDefault  *  (by {MESH})\n" in walked
 
 
-def test_what_the_command_line_says_wins_and_is_named(cluster: Cluster, pod: str, planes: Path) -> None:
+def test_command_line_options_override_and_are_named(cluster: Cluster, pod: str, planes: Path) -> None:
     control_plane(cluster, excludeNamespaces=["default"], inboundPortsDefault="*")
     told = explained(pod, planes, "--exclude-namespaces", "", "--ipv6", "auto", **CHARTS)
     assert told["decision"] == "redirect"
@@ -189,7 +189,7 @@ def test_what_the_command_line_says_wins_and_is_named(cluster: Cluster, pod: str
     assert said["inboundPortsDefault"] == ("*", MESH)
 
 
-def test_a_plugin_that_is_out_of_the_nodes_redirects_nothing(cluster: Cluster, pod: str, planes: Path) -> None:
+def test_a_removed_plugin_redirects_nothing(cluster: Cluster, pod: str, planes: Path) -> None:
     control_plane(cluster, enabled=False)
     told = explained(pod, planes, **CHARTS)
     assert (told["decision"], told["row"], told["parameters"]) == ("pass", "not-installed", [])
@@ -200,7 +200,9 @@ def test_a_plugin_that_is_out_of_the_nodes_redirects_nothing(cluster: Cluster, p
     assert "The packet passes unchanged" in done.stdout
 
 
-def test_the_oldest_resource_counts_and_a_wrong_one_is_named(cluster: Cluster, pod: str, planes: Path) -> None:
+def test_the_oldest_resource_takes_precedence_and_an_invalid_one_is_named(
+    cluster: Cluster, pod: str, planes: Path
+) -> None:
     path = cluster.folder / "wrong.json"
     spec = {"cni": {"enabled": True}, "unvalidatedValues": {"cni": {"ipv6": "sometimes"}}}
     metadata = {"name": "mesh", "namespace": "default"}
@@ -213,7 +215,7 @@ def test_the_oldest_resource_counts_and_a_wrong_one_is_named(cluster: Cluster, p
     assert warning.startswith(f"{MESH} is invalid, spec.unvalidatedValues.cni.ipv6: saw 'sometimes'")
 
 
-def test_a_cluster_without_the_kind_goes_by_the_chart_and_says_so(cluster: Cluster, pod: str, served: Path) -> None:
+def test_without_the_kind_the_charts_settings_apply_with_a_warning(cluster: Cluster, pod: str, served: Path) -> None:
     cluster.kubectl("delete", "crd", f"{PLURAL}.{GROUP}")
     try:
         told = explained(pod, served, **CHARTS)
@@ -227,7 +229,7 @@ def test_a_cluster_without_the_kind_goes_by_the_chart_and_says_so(cluster: Clust
     assert (done.returncode, done.stderr) == (0, f"warning: {warning}\n")
 
 
-def test_who_may_not_list_the_resources_is_told_what_to_ask_for(cluster: Cluster, pod: str, planes: Path) -> None:
+def test_without_the_right_to_list_resources_the_warning_names_it(cluster: Cluster, pod: str, planes: Path) -> None:
     control_plane(cluster, excludeNamespaces=["default"])
     cluster.service_account("default", "gets-pods", verbs="get", resource="pods")
     kubeconfig = cluster.kubeconfig("gets-pods", token=cluster.token("default", "gets-pods"))
@@ -239,7 +241,7 @@ def test_who_may_not_list_the_resources_is_told_what_to_ask_for(cluster: Cluster
     assert "--serviceaccount=default:gets-pods" in warning
 
 
-def test_settings_of_the_chart_are_read_where_they_can_be(cluster: Cluster, pod: str, planes: Path) -> None:
+def test_the_charts_settings_are_read_from_its_configmap(cluster: Cluster, pod: str, planes: Path) -> None:
     alone = explained(pod, planes)  # an agent's rights, and not in its pod
     warning, *_ = alone["warnings"]
     assert "cannot read the chart's settings" in warning
@@ -271,7 +273,7 @@ def test_settings_of_the_chart_are_read_where_they_can_be(cluster: Cluster, pod:
     assert said["excludeNamespaces"][1] == "default"
 
 
-def test_it_runs_in_an_agents_pod(tmp_path: Path, cluster: Cluster, pod: str, planes: Path) -> None:
+def test_explain_runs_in_an_agents_pod(tmp_path: Path, cluster: Cluster, pod: str, planes: Path) -> None:
     """By what the kubelet puts there, and with the agent's own rights: nothing has to be given."""
     control_plane(cluster, inboundPortsDefault="*")
     (user,) = json.loads(planes.read_text())["users"]

@@ -35,7 +35,7 @@ def about(name: str, namespace: str) -> dict[str, str]:
     return {"apiVersion": "v1", "kind": "Pod", "name": name, "namespace": namespace, "uid": f"uid-of-{name}"}
 
 
-async def test_those_of_one_namespace_leave_the_others_theirs(
+async def test_events_of_one_namespace_do_not_suppress_those_of_another(
     cluster: Cluster, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, many, seconds = "flooded", 400, [1000.0]
@@ -64,7 +64,7 @@ async def test_those_of_one_namespace_leave_the_others_theirs(
         await api.close()
 
 
-async def test_those_of_many_namespaces_are_bounded_too(cluster: Cluster, kubeconfig: Path) -> None:
+async def test_events_of_all_namespaces_together_are_bounded(cluster: Cluster, kubeconfig: Path) -> None:
     api = ApiClient(kubeconfig)
     told = EventRecorder(api, DAEMONSET, "crowded")
     reasons, each = ("A", "B", "C", "D", "E", "F"), 55

@@ -68,7 +68,7 @@ FLOODS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("kind", FLOODS)
-async def test_of_a_pod_outside_the_mesh_who_it_is(
+async def test_a_pod_outside_the_mesh_is_kept_by_its_identity_alone(
     node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster, kind: str
 ) -> None:
     spec, annotations = FLOODS[kind]
@@ -81,7 +81,9 @@ async def test_of_a_pod_outside_the_mesh_who_it_is(
         assert len(pickle.dumps(found)) < LITTLE
 
 
-async def test_of_a_meshed_pod_what_is_read(node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster) -> None:
+async def test_a_meshed_pod_is_kept_with_what_decisions_read(
+    node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster
+) -> None:
     others = [container(f"app-{number}", ports=[{"containerPort": number % 60000 + 1}]) for number in range(1500)]
     noise = [{"name": f"E{number}", "value": "x" * 100} for number in range(1000)]
     env = [*noise, {"name": "INVALID_DROP", "value": "true"}, {"name": "DISABLE_ENVOY", "value": "x" * 100_000}]
@@ -98,7 +100,7 @@ async def test_of_a_meshed_pod_what_is_read(node: Node, kubeconfig: Path, agent:
 
 
 @pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.FAILED])
-async def test_of_a_pod_that_has_ended_nothing(
+async def test_a_pod_that_has_ended_is_forgotten(
     node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster, phase: Phase
 ) -> None:
     for name in ("before", "while"):
@@ -118,7 +120,7 @@ async def test_of_a_pod_that_has_ended_nothing(
         assert pods.known
 
 
-def test_what_a_burst_took_is_given_back(tmp_path: Path, node: Node, kubeconfig: Path, cluster: Cluster) -> None:
+def test_memory_of_a_burst_is_returned(tmp_path: Path, node: Node, kubeconfig: Path, cluster: Cluster) -> None:
     for folder in ("conf", "bin"):
         (tmp_path / folder).mkdir()
     (tmp_path / "conf" / "10-k8s.conflist").write_text(PRIMARY)

@@ -102,20 +102,20 @@ def unbound(cluster: Cluster) -> Iterator[None]:
         cluster.kubectl("create", "clusterrolebinding", NAME, f"--clusterrole={NAME}", f"--user={ACCOUNT}")
 
 
-def test_told_to_stop_it_leaves_all_where_it_is(running: AgentProcess) -> None:
+def test_sigterm_keeps_the_plugin(running: AgentProcess) -> None:
     log = stopped(running)
     assert entry(running)
     assert (running.bin_dir / "istio-cni").exists()
     assert CANNOT_TELL not in log
 
 
-def test_it_leaves_all_where_its_token_is_refused(cluster: Cluster, running: AgentProcess) -> None:
+def test_a_refused_token_keeps_the_plugin(cluster: Cluster, running: AgentProcess) -> None:
     with other_key(cluster):
         log = stopped(running)
     assert "answered 401" in stays(running, log)
 
 
-def test_it_leaves_all_where_its_rights_were_taken_away_and_says_how_to_clean(
+def test_missing_rights_keep_the_plugin_and_the_log_has_the_cleaning_command(
     cluster: Cluster, node: Node, running: AgentProcess
 ) -> None:
     with unbound(cluster):
@@ -134,7 +134,7 @@ def test_it_leaves_all_where_its_rights_were_taken_away_and_says_how_to_clean(
     assert untouched(running), done.stdout
 
 
-def test_it_leaves_all_where_a_load_balancer_says_404(
+def test_a_load_balancers_404_keeps_the_plugin(
     cluster: Cluster, kubeconfig: Path, running: AgentProcess, tmp_path: Path
 ) -> None:
     async def with_a_load_balancer() -> str:
@@ -151,7 +151,7 @@ def test_it_leaves_all_where_a_load_balancer_says_404(
     assert "answered 404: default backend" in reason or "404 default backend" in reason
 
 
-def test_it_leaves_all_where_nobody_answers(cluster: Cluster, running: AgentProcess) -> None:
+def test_an_api_server_that_does_not_answer_keeps_the_plugin(cluster: Cluster, running: AgentProcess) -> None:
     cluster.kill_apiserver()
     try:
         log = stopped(running)
@@ -160,7 +160,7 @@ def test_it_leaves_all_where_nobody_answers(cluster: Cluster, running: AgentProc
     stays(running, log)
 
 
-def test_it_leaves_all_where_its_pod_was_deleted_by_force(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+def test_a_force_deleted_pod_keeps_the_plugin(cluster: Cluster, node: Node, running: AgentProcess) -> None:
     """Its token is refused then; what it has installed is needed (F7)."""
     as_pod(cluster, node, running)
     node.end_pod("agent", namespace=NAMESPACE)
@@ -170,7 +170,7 @@ def test_it_leaves_all_where_its_pod_was_deleted_by_force(cluster: Cluster, node
     stays(running, log)
 
 
-def test_it_leaves_all_where_the_api_server_has_lost_its_pod_with_its_daemonset(
+def test_an_api_server_that_lost_pod_and_daemonset_keeps_the_plugin(
     cluster: Cluster, node: Node, running: AgentProcess
 ) -> None:
     """As one does behind the same address whose etcd is empty, or restored from before."""
@@ -180,7 +180,7 @@ def test_it_leaves_all_where_the_api_server_has_lost_its_pod_with_its_daemonset(
     assert "knows no pod" in stays(running, stopped(running))
 
 
-def test_it_leaves_all_where_the_api_server_has_lost_its_node_with_its_daemonset(
+def test_an_api_server_that_lost_node_and_daemonset_keeps_the_plugin(
     cluster: Cluster, node: Node, running: AgentProcess
 ) -> None:
     cluster.kubectl("delete", "node", node.name)
@@ -188,14 +188,14 @@ def test_it_leaves_all_where_the_api_server_has_lost_its_node_with_its_daemonset
     assert f"knows no Node {node.name}" in stays(running, stopped(running))
 
 
-def test_it_leaves_all_where_its_daemonset_was_made_anew(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+def test_a_recreated_daemonset_keeps_the_plugin(cluster: Cluster, node: Node, running: AgentProcess) -> None:
     cluster.kubectl("delete", *WHERE)
     apply(cluster, DAEMONSET)
     log = stopped(running)
     assert entry(running), log
 
 
-def test_it_takes_all_out_where_its_daemonset_is_gone(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+def test_a_deleted_daemonset_removes_the_plugin(cluster: Cluster, node: Node, running: AgentProcess) -> None:
     as_pod(cluster, node, running)
     cluster.kubectl("delete", *WHERE)
     log = stopped(running)
@@ -204,9 +204,7 @@ def test_it_takes_all_out_where_its_daemonset_is_gone(cluster: Cluster, node: No
     assert report(cluster, node)["state"] == "Removed"
 
 
-def test_it_takes_all_out_where_its_daemonset_is_being_deleted(
-    cluster: Cluster, node: Node, running: AgentProcess
-) -> None:
+def test_a_terminating_daemonset_removes_the_plugin(cluster: Cluster, node: Node, running: AgentProcess) -> None:
     cluster.kubectl("delete", *WHERE, "--cascade=foreground", "--wait=false")
     assert "deletionTimestamp" in cluster.kubectl("get", *WHERE, "--output=yaml"), "nobody collects garbage here"
     try:
@@ -218,14 +216,14 @@ def test_it_takes_all_out_where_its_daemonset_is_being_deleted(
     assert report(cluster, node)["state"] == "Removed"
 
 
-def test_it_takes_all_out_where_the_daemonset_does_not_select_its_node(cluster: Cluster, running: AgentProcess) -> None:
+def test_a_daemonset_that_does_not_select_the_node_removes_the_plugin(cluster: Cluster, running: AgentProcess) -> None:
     select(cluster, {"kubernetes.io/os": "linux", "pool": "b"})
     log = stopped(running)
     assert untouched(running), log
     assert "pool=b" in log
 
 
-def test_it_takes_all_out_where_the_daemonsets_affinity_leaves_its_node_out(
+def test_a_daemonset_whose_affinity_excludes_the_node_removes_the_plugin(
     cluster: Cluster, running: AgentProcess
 ) -> None:
     require(cluster, {"key": "pool", "operator": "In", "values": ["b"]})
@@ -235,9 +233,7 @@ def test_it_takes_all_out_where_the_daemonsets_affinity_leaves_its_node_out(
     assert "by its node affinity" in log
 
 
-def test_it_takes_all_out_where_the_controller_has_parked_the_daemonset(
-    cluster: Cluster, running: AgentProcess
-) -> None:
+def test_a_parked_daemonset_removes_the_plugin(cluster: Cluster, running: AgentProcess) -> None:
     select(cluster, PARKED)
     log = stopped(running)
     assert untouched(running), log
@@ -356,14 +352,14 @@ async def test_the_api_servers_own_answers_are_proof(asked: Asking) -> None:
 
 
 @pytest.mark.parametrize("what", DOUBTFUL)
-async def test_other_answers_about_the_daemonset_are_none(
+async def test_other_answers_about_the_daemonset_are_no_proof(
     asked: Asking, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     assert await asked({OF_THE_DAEMONSET: DOUBTFUL[what]}.get) == ""
     assert caplog.messages == [CANNOT_TELL]
 
 
-async def test_labels_prove_that_no_agent_comes_and_taints_do_not(asked: Asking) -> None:
+async def test_labels_prove_that_no_agent_follows_and_taints_do_not(asked: Asking) -> None:
     pool_a = {"key": "pool", "operator": "In", "values": ["a"]}
     require(asked.cluster, pool_a)
     assert await asked() == ""
@@ -417,7 +413,7 @@ PODS: dict[str, Said] = {
 
 
 @pytest.mark.parametrize("what", PODS)
-async def test_what_knows_not_the_agents_pod_is_not_its_api_server(
+async def test_an_api_server_that_does_not_know_the_agents_pod_proves_nothing(
     asked: Asking, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     uid = asked.node.start_pod("agent", namespace=NAMESPACE)
@@ -428,7 +424,7 @@ async def test_what_knows_not_the_agents_pod_is_not_its_api_server(
     assert caplog.messages == [CANNOT_TELL]
 
 
-async def test_that_it_is_gone_has_to_be_said_twice_in_a_row(asked: Asking) -> None:
+async def test_a_missing_daemonset_must_be_reported_twice_in_a_row(asked: Asking) -> None:
     answers: list[Said | None] = [Said(404, status())]
     assert await asked(of_the_daemonset(answers)) == "", "it was there the second time"
     gone, broken = Said(404, status()), Said(503, "", "text/plain")

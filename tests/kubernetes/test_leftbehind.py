@@ -68,7 +68,7 @@ def move(agent: AgentProcess, tmp_path: Path, *names: str) -> None:
 
 
 @pytest.mark.parametrize("names", [("conf", "bin"), ("conf",), ("bin",)])
-def test_it_stays_and_the_command_that_is_told_takes_it_out(
+def test_files_in_a_former_directory_stay_and_the_reported_command_removes_them(
     cluster: Cluster, node: Node, running: AgentProcess, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
     until(lambda: ready(cluster, node)[0] == "True", SOON, "it is ready")
@@ -93,7 +93,9 @@ def test_it_stays_and_the_command_that_is_told_takes_it_out(
     assert "repairs_total 0.0" in running.get("/metrics")[1]
 
 
-def test_it_is_told_once(cluster: Cluster, node: Node, running: AgentProcess, tmp_path: Path) -> None:
+def test_files_in_a_former_directory_are_reported_once(
+    cluster: Cluster, node: Node, running: AgentProcess, tmp_path: Path
+) -> None:
     until(lambda: ready(cluster, node)[0] == "True", SOON, "it is ready")
     move(running, tmp_path, "conf")
     until(lambda: told(cluster, node), SOON, "an Event tells")

@@ -32,7 +32,7 @@ def said(agent: AgentProcess) -> list[tuple[str, str, str]]:
     return [(line["level"], line["pod"], line["reason"]) for line in lines if "pod" in line]
 
 
-async def test_each_pod_is_named_once_at_the_default_level(
+async def test_each_notice_is_logged_once_per_pod(
     tmp_path: Path, cluster: Cluster, node: Node, kubeconfig: Path
 ) -> None:
     for folder in ("conf", "bin"):
@@ -66,7 +66,7 @@ async def test_each_pod_is_named_once_at_the_default_level(
 @pytest.mark.parametrize(
     "change", [{"row": "istio-init"}, {"bypassing": 1}, {"ipv6_off": True}, {"mismatch": "differ"}]
 )
-def test_of_pods_without_end_it_remembers_the_last(caplog: pytest.LogCaptureFixture, change: dict[str, Any]) -> None:
+def test_memory_of_noticed_pods_is_bounded(caplog: pytest.LogCaptureFixture, change: dict[str, Any]) -> None:
     plain = Outcome("ADD", "shop", "web", "0", "pass", None, "why", 0, 0.0)
     warnings = Warnings()
     with caplog.at_level(logging.WARNING):

@@ -43,7 +43,7 @@ def fails(cluster: Cluster, name: str) -> None:
     cluster.kubectl("patch", "pod", name, "--subresource=status", f"--patch={status}")
 
 
-def test_each_is_told_once_by_an_event_at_the_pod(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+def test_each_problem_is_one_event_at_its_pod(cluster: Cluster, node: Node, running: AgentProcess) -> None:
     names = [f"{each}-{node.name}" for each in ("excluded", "failing", "patient")]
     excluded, failing, patient = names
     try:

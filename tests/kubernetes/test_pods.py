@@ -55,7 +55,7 @@ def requests(cluster: Cluster, node: Node, verb: str) -> list[dict[str, Any]]:
     ]
 
 
-async def test_knows_its_own_nodes_pods_and_no_others(node: Node, kubeconfig: Path, agent: Agent) -> None:
+async def test_only_pods_of_this_node_are_known(node: Node, kubeconfig: Path, agent: Agent) -> None:
     uids = {name: node.start_pod(name) for name in ("own-1", "own-2")}
     node.start_pod("others", node="another-node")
     async with agent(node, kubeconfig) as pods:
@@ -65,14 +65,14 @@ async def test_knows_its_own_nodes_pods_and_no_others(node: Node, kubeconfig: Pa
         assert pods.reason == ""
 
 
-async def test_knows_that_a_node_has_no_pods(node: Node, kubeconfig: Path, agent: Agent) -> None:
+async def test_a_node_without_pods_is_known_to_have_none(node: Node, kubeconfig: Path, agent: Agent) -> None:
     async with agent(node, kubeconfig) as pods:
         assert pods.count == 0
         node.start_pod("first")
         await eventually(lambda: pods.count == 1, SOON, "the first pod is heard of")
 
 
-async def test_hears_of_a_changed_annotation_and_of_a_deletion(node: Node, kubeconfig: Path, agent: Agent) -> None:
+async def test_a_changed_annotation_and_a_deletion_are_observed(node: Node, kubeconfig: Path, agent: Agent) -> None:
     uid = node.start_pod("changing", {MODE: "REDIRECT"})
     async with agent(node, kubeconfig) as pods:
         assert mode(pods, "changing")() == "REDIRECT"
@@ -94,9 +94,7 @@ async def test_one_list_and_one_watch_filtered_by_the_server(
     assert len(requests(cluster, node, "list")) == 2, "expected kopf's, and one to know that all was heard"
 
 
-async def test_only_reads_pods_and_leaves_no_trace_on_them(
-    node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster
-) -> None:
+async def test_pods_are_only_read(node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster) -> None:
     node.start_pod("untouched")
     before = node.pod("untouched").metadata
     done = len([*cluster.requests_of(ACCOUNT)])
@@ -118,7 +116,9 @@ async def test_only_reads_pods_and_leaves_no_trace_on_them(
     assert unfiltered == []
 
 
-async def test_survives_a_cut_watch(node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster) -> None:
+async def test_the_watch_goes_on_after_its_connection_was_cut(
+    node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster
+) -> None:
     node.start_pod("through", {MODE: "REDIRECT"})
     async with Proxy(cluster.port) as proxy:
         through_proxy = cluster.kubeconfig("proxied", token=cluster.token(NAMESPACE, "istio-cni"), port=proxy.port)
@@ -131,7 +131,7 @@ async def test_survives_a_cut_watch(node: Node, kubeconfig: Path, agent: Agent, 
             assert pods.known
 
 
-async def test_notices_that_the_watchs_connection_leads_nowhere(
+async def test_a_watch_whose_connection_is_silent_is_restarted(
     node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster
 ) -> None:
     """As after a failover of a load balancer: no data, no end. The server's list then has what was not heard of."""
@@ -145,7 +145,7 @@ async def test_notices_that_the_watchs_connection_leads_nowhere(
             await eventually(lambda: heard(pods, "unheard"), within, "the pod is heard of over another connection")
 
 
-async def test_goes_on_while_the_server_is_stopped_and_hears_again_when_it_is_started(
+async def test_known_pods_survive_an_outage_and_later_changes_are_observed(
     node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster
 ) -> None:
     uid = node.start_pod("known", {MODE: "REDIRECT"})
@@ -169,7 +169,7 @@ async def test_goes_on_while_the_server_is_stopped_and_hears_again_when_it_is_st
         await eventually(lambda: pods.count == 2, SOON, "the pod that came after the outage")
 
 
-async def test_starts_without_the_server_and_says_why_it_does_not_know_its_pods(
+async def test_without_an_api_server_the_reason_says_why_pods_are_unknown(
     node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster
 ) -> None:
     node.start_pod("early")
@@ -186,7 +186,7 @@ async def test_starts_without_the_server_and_says_why_it_does_not_know_its_pods(
             cluster.start_apiserver()
 
 
-async def test_forgets_pods_that_were_deleted_while_nothing_was_heard(
+async def test_pods_deleted_during_a_gap_are_forgotten(
     node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster
 ) -> None:
     """The watch cannot go on where it was (410 Gone), and a new list does not tell who has gone."""
@@ -208,7 +208,7 @@ async def test_forgets_pods_that_were_deleted_while_nothing_was_heard(
             assert len(requests(cluster, node, "list")) > lists, "expected a new list: the gap was no gap"
 
 
-async def test_asks_by_name_for_a_pod_that_it_has_not_heard_of(
+async def test_a_pod_not_observed_yet_is_requested_by_name(
     node: Node, kubeconfig: Path, agent: Agent, caplog: pytest.LogCaptureFixture
 ) -> None:
     uid = node.start_pod("unheard", node="not-this-node")
@@ -223,7 +223,7 @@ async def test_asks_by_name_for_a_pod_that_it_has_not_heard_of(
     assert "is --node-name this node's name in the cluster?" in caplog.text
 
 
-async def test_tells_a_pod_from_an_earlier_one_of_its_name(node: Node, kubeconfig: Path, agent: Agent) -> None:
+async def test_a_pod_is_told_from_an_earlier_one_of_its_name(node: Node, kubeconfig: Path, agent: Agent) -> None:
     first = node.start_pod("db-0", {MODE: "REDIRECT"})
     async with agent(node, kubeconfig) as pods:
         node.end_pod("db-0")
@@ -236,16 +236,14 @@ async def test_tells_a_pod_from_an_earlier_one_of_its_name(node: Node, kubeconfi
         assert await pods.find("default", "db-0", first) is None
 
 
-async def test_finds_a_static_pod_by_the_hash_that_the_kubelet_calls_its_uid(
-    node: Node, kubeconfig: Path, agent: Agent
-) -> None:
+async def test_a_static_pod_is_found_by_its_config_hash(node: Node, kubeconfig: Path, agent: Agent) -> None:
     node.start_pod("static", {"kubernetes.io/config.mirror": "7b8c", "kubernetes.io/config.hash": "7b8c"})
     async with agent(node, kubeconfig) as pods:
         assert await pods.find("default", "static", "7b8c") == heard(pods, "static")
         assert await pods.find("default", "static", "0000") is None
 
 
-async def test_takes_a_new_token_when_the_old_one_is_refused(
+async def test_a_new_token_is_used_once_the_old_one_is_refused(
     node: Node, agent: Agent, cluster: Cluster, tmp_path: Path
 ) -> None:
     """Deleting a service account revokes its tokens at once, where expiry would take ten minutes (F4)."""
@@ -274,7 +272,7 @@ def _refused(cluster: Cluster, token: str) -> bool:
     return b"Unauthorized" in subprocess.run(kubectl, capture_output=True, check=False).stderr
 
 
-async def test_without_the_right_it_says_which_and_goes_on_when_it_has_it(
+async def test_a_missing_right_is_named_and_the_watch_starts_once_it_is_granted(
     node: Node, agent: Agent, cluster: Cluster
 ) -> None:
     cluster.service_account("default", "powerless")
@@ -288,7 +286,7 @@ async def test_without_the_right_it_says_which_and_goes_on_when_it_has_it(
         await eventually(lambda: pods.count == 1, SOON, "it hears of a pod")
 
 
-async def test_without_credentials_it_names_the_file(node: Node, agent: Agent, tmp_path: Path) -> None:
+async def test_missing_credentials_are_named_by_their_file(node: Node, agent: Agent, tmp_path: Path) -> None:
     missing = tmp_path / "kubeconfig"
     async with agent(node, missing, known=False) as pods:
         await eventually(lambda: str(missing) in pods.reason, SOON, "it names the file")
@@ -296,7 +294,7 @@ async def test_without_credentials_it_names_the_file(node: Node, agent: Agent, t
             await pods.find("default", "any", None)
 
 
-async def test_signals_and_other_tasks_stay_the_agents_own(node: Node, kubeconfig: Path, agent: Agent) -> None:
+async def test_kopf_leaves_the_agents_signals_and_tasks_alone(node: Node, kubeconfig: Path, agent: Agent) -> None:
     """In the agent's own loop kopf would take the signals, and at its end cancel what was started after it."""
     loop, told = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, told.set)
@@ -312,7 +310,7 @@ async def test_signals_and_other_tasks_stay_the_agents_own(node: Node, kubeconfi
         loop.remove_signal_handler(signal.SIGTERM)
 
 
-def test_no_api_client_is_loaded_into_the_agent() -> None:
+def test_the_agent_does_not_import_kubernetes() -> None:
     """Kopf would load `kubernetes` to see whether it is there: a third of the agent's memory."""
     program = (
         "import sys, installer.pods.cluster; sys.exit('kubernetes' in sys.modules or not __import__('kubernetes'))"

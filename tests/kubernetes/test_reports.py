@@ -83,7 +83,7 @@ def test_a_conflict_is_one_turn_and_one_event_each_way(
     until(lambda: reasons(cluster, node)[told:] == ["Conflict", "Redirecting"], SOON, "an Event tells of each")
 
 
-async def test_what_flips_is_written_less_and_less_and_the_last_state_in_the_end(
+async def test_a_flapping_state_is_reported_ever_less_often_and_its_last_value_at_the_end(
     cluster: Cluster, node: Node, served: Path
 ) -> None:
     cluster.kubectl(
@@ -116,9 +116,7 @@ async def test_what_flips_is_written_less_and_less_and_the_last_state_in_the_end
         await api.close()
 
 
-async def test_the_same_event_is_told_a_few_times_and_then_now_and_then(
-    cluster: Cluster, node: Node, served: Path
-) -> None:
+async def test_a_repeated_event_is_rate_limited(cluster: Cluster, node: Node, served: Path) -> None:
     api = ApiClient(served)
     told = EventRecorder(api, DAEMONSET, node.name)
     about = {"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": "1"}
@@ -132,9 +130,7 @@ async def test_the_same_event_is_told_a_few_times_and_then_now_and_then(
     assert len(events(cluster, node.name)) == 3 + 2
 
 
-async def test_how_large_the_cluster_is_is_heard_from_the_resource_and_changes_no_orders(
-    cluster: Cluster, served: Path
-) -> None:
+async def test_the_cluster_size_comes_from_the_resource_and_changes_no_settings(cluster: Cluster, served: Path) -> None:
     metadata = {"name": "large", "namespace": "default"}
     apply(cluster, {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": metadata, "spec": {}})
     heard: list[object] = []

@@ -62,7 +62,7 @@ def test_a_wrong_type_is_refused_with_its_path(served: Cluster, cni: dict[str, A
     assert path in done.stderr
 
 
-def test_an_unknown_value_gets_in_so_that_the_status_can_name_it(served: Cluster) -> None:
+def test_an_unknown_value_is_accepted_for_the_status_to_name_it(served: Cluster) -> None:
     assert apply(served, "unknown", {"spec": {"values": {"cni": {"excludeNamespace": ["a"]}}}}).returncode == 0
     kept = json.loads(served.kubectl("get", "icp", "unknown", "--output=json"))
     with pytest.raises(InvalidControlPlaneError, match=r"is excludeNamespaces meant\?"):

@@ -30,7 +30,9 @@ WITHOUT_EFFECT = {
 USUAL = {"nvidia": "nvidia", "kata-like": "crun"}
 
 
-def test_it_is_counted_and_named(cluster: Cluster, node: Node, running: AgentProcess, served: Path) -> None:
+def test_a_pod_with_another_network_stack_is_counted_and_named(
+    cluster: Cluster, node: Node, running: AgentProcess, served: Path
+) -> None:
     until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "the node is ready")
     for name, handler in (WITHOUT_EFFECT | USUAL).items():
         apply(

@@ -25,7 +25,9 @@ def started(cluster: Cluster, node: Node, name: str, status: dict[str, Any], **s
     cluster.core.patch_namespaced_pod_status(name, "default", {"status": status})
 
 
-def test_it_is_counted_and_named_wherever_people_look(cluster: Cluster, node: Node, running: AgentProcess) -> None:
+def test_an_unredirected_pod_is_counted_and_named_in_every_place(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:
     until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "the node is ready")
     container = {"image": "none", "imageID": "", "ready": True, "restartCount": 0}
     init = {"name": "istio-proxy", **container, "state": {"running": {}}}

@@ -34,7 +34,7 @@ def redirected(verdicts: Verdicts, pods: Iterable[Pod]) -> int:
     return sum(isinstance(each.verdict, Redirect) for each in verdicts)
 
 
-async def test_each_is_made_once(node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster) -> None:
+async def test_each_verdict_is_made_once(node: Node, kubeconfig: Path, agent: Agent, cluster: Cluster) -> None:
     most = {
         RANGES: ",".join(f"10.{n // 256}.{n % 256}.0/24" for n in range(900)),
         PORTS: ",".join(map(str, range(1, 500))),

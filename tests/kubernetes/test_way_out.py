@@ -32,7 +32,7 @@ LONG = 120.0  # seconds that a busy machine may take for it: the agent's own clo
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180)]
 
 
-def test_all_steps_together_have_one_budget_within_the_kubelets() -> None:
+def test_the_steps_of_the_shutdown_share_one_budget_within_the_kubelets() -> None:
     steps = (shutdown.ASKED, shutdown.TAKEN_OUT, shutdown.REPORTED, shutdown.DRAINED, shutdown.WAY_OUT)
     assert [*steps] == sorted(set(steps))
     assert shutdown.WAY_OUT <= 25
@@ -59,7 +59,7 @@ def ended(agent: AgentProcess) -> tuple[int, str]:
     return status, agent.log.read_text()
 
 
-def test_it_ends_where_the_api_server_hangs(cluster: Cluster, running: AgentProcess) -> None:
+def test_the_agent_ends_while_the_api_server_hangs(cluster: Cluster, running: AgentProcess) -> None:
     with frozen_api_server(cluster):
         status, log = ended(running)
     assert status == 0, log
@@ -67,7 +67,7 @@ def test_it_ends_where_the_api_server_hangs(cluster: Cluster, running: AgentProc
     assert entry(running), log
 
 
-def test_it_ends_where_the_api_server_hangs_when_all_was_taken_out(
+def test_the_agent_ends_while_the_api_server_hangs_after_a_removal(
     cluster: Cluster, node: Node, running: AgentProcess
 ) -> None:
     cluster.kubectl("delete", "daemonset", "istio-cni-node", f"--namespace={NAMESPACE}")
@@ -86,7 +86,7 @@ def ended_by_itself(agent: AgentProcess) -> tuple[int, str]:
     return ended(agent)
 
 
-def test_it_ends_where_clients_send_nothing_or_read_nothing(running: AgentProcess) -> None:
+def test_the_agent_ends_with_clients_that_send_or_read_nothing(running: AgentProcess) -> None:
     with ExitStack() as clients:
         for number in range(50):
             client = clients.enter_context(socket.socket(socket.AF_UNIX))
@@ -100,7 +100,7 @@ def test_it_ends_where_clients_send_nothing_or_read_nothing(running: AgentProces
     assert entry(running), log
 
 
-def test_it_ends_where_all_of_its_threads_hang(running: AgentProcess) -> None:
+def test_the_agent_ends_with_all_threads_hanging(running: AgentProcess) -> None:
     assert running.process
     pid = running.process.pid
     with frozen(pid) as threads:

@@ -19,11 +19,11 @@ def asked(spec: dict[str, Any]) -> Request:
     return request({"metadata": {"name": "a", "namespace": "mesh"}, "spec": spec}, KNOWN)
 
 
-def test_an_empty_resource_leaves_all_to_the_chart() -> None:
+def test_an_empty_resource_keeps_the_charts_values() -> None:
     assert asked({}) == Request(enabled=True, namespace="mesh", values={"cni": {}}, notes=())
 
 
-def test_the_values_of_the_resource_are_the_charts() -> None:
+def test_values_of_the_resource_become_chart_values() -> None:
     spec = {
         "hub": "h", "tag": 1, "cni": {"enabled": True, "components": {"cni": {"namespace": "kube-system"}}},
         "values": {"cni": {"tag": "2", "logLevel": "debug", "excludeNamespaces": []}, "global": {"x": 1}},
@@ -39,11 +39,11 @@ def test_the_values_of_the_resource_are_the_charts() -> None:
     )
 
 
-def test_enabled_false_is_told() -> None:
+def test_enabled_false_is_read() -> None:
     assert not asked({"cni": {"enabled": False}}).enabled
 
 
-def test_what_has_no_effect_is_named() -> None:
+def test_fields_without_effect_are_named() -> None:
     spec = {
         "cni": {"components": {"cni": {"k8s": {}}, "pilot": {}}},
         "unvalidatedValues": {"cni": {"maxUnavailabl": 1, "zzz": {}}},
@@ -66,26 +66,26 @@ def test_what_has_no_effect_is_named() -> None:
         ({"cni": []}, "spec.cni: saw [], expected a mapping"),
     ],
 )
-def test_what_is_wrong_is_refused_with_its_path(spec: dict[str, Any], said: str) -> None:
+def test_a_wrong_field_is_refused_with_its_path(spec: dict[str, Any], said: str) -> None:
     with pytest.raises(Refused) as error:
         asked(spec)
     assert said in str(error.value)
 
 
-def test_all_that_is_wrong_is_named_at_once() -> None:
+def test_all_wrong_fields_are_named_at_once() -> None:
     with pytest.raises(Refused) as error:
         asked({"cni": {"enable": 1}, "values": {"cni": {"a": 1, "b": 2}}})
     assert len(str(error.value).splitlines()) == 3
 
 
-def test_what_looks_like_ours_in_the_wrong_place_is_named() -> None:
+def test_a_misplaced_field_is_named_with_its_place() -> None:
     assert asked({"cniBinDir": "/x", "unvalidatedvalues": {}, "profile": "p", "gateways": {}}).notes == (
         "spec.cniBinDir has no effect: is spec.values.cni.cniBinDir meant?",
         "spec.unvalidatedvalues has no effect: is spec.unvalidatedValues meant?",
     )
 
 
-def test_a_value_that_the_guide_sets_without_its_path_is_one_of_cni() -> None:
+def test_a_value_set_without_a_path_goes_to_values_cni() -> None:
     before = {"hub": "h", "values": {"cni": {"tag": "1", "cniBinDir": "/a"}}}
     spec = settled(before, before | {"cniBinDir": "/home/kubernetes/bin", "platform": "gke"})
     assert spec == {
@@ -99,12 +99,12 @@ def test_hub_and_tag_are_fields_of_the_spec_itself() -> None:
     assert settled({}, {"hub": "h", "tag": 1}) == {"hub": "h", "tag": 1}
 
 
-def test_what_a_file_holds_at_the_top_stays_where_it_is() -> None:
+def test_a_top_level_field_of_a_file_stays_there() -> None:
     before = {"gateways": {"enabled": True}, "cniBinDir": "/x"}
     assert settled(before, before | {"gateways": {"enabled": False}}) == before | {"gateways": {"enabled": False}}
 
 
-def test_set_names_what_there_is() -> None:
+def test_an_unknown_name_in_set_is_refused_with_the_known_ones() -> None:
     with pytest.raises(Refused) as error:
         settled({}, {"cniBinDri": "/x", "cniConfDir": "/y"})
     assert str(error.value) == "--set cniBinDri: no such value; is cniBinDir meant?"

@@ -40,7 +40,7 @@ def resource(cluster: Cluster) -> dict[str, Any]:
     return found
 
 
-def test_what_is_generated_is_taken_by_kubectl_apply(cluster: Cluster, manifest: Manifest, written: Path) -> None:
+def test_kubectl_applies_what_is_generated(cluster: Cluster, manifest: Manifest, written: Path) -> None:
     made = manifest("generate", "-f", str(written), "--create-namespace", "--set=values.cni.cniBinDir=/x").stdout
     command = cluster.kubectl_command(admin(cluster), "apply", "--filename=-")
     first = subprocess.run(command, input=made, capture_output=True, text=True, timeout=60, check=False)
@@ -51,7 +51,7 @@ def test_what_is_generated_is_taken_by_kubectl_apply(cluster: Cluster, manifest:
     assert manifest("diff", "-f", str(written), admin(cluster), "--set=cniBinDir=/x").returncode == 0
 
 
-def test_diff_before_between_and_after(cluster: Cluster, manifest: Manifest, written: Path) -> None:
+def test_diff_shows_all_then_the_change_then_nothing(cluster: Cluster, manifest: Manifest, written: Path) -> None:
     own = ("-f", str(written), admin(cluster))
     before = manifest("diff", *own, "--create-namespace")
     assert before.returncode == 1, before.stderr
@@ -87,7 +87,7 @@ def test_diff_before_between_and_after(cluster: Cluster, manifest: Manifest, wri
     assert manifest("diff", "-f", "-", admin(cluster), stdin=out).returncode == 0, "a resource as the cluster shows it"
 
 
-def test_diff_says_what_is_wrong_with_status_2(cluster: Cluster, manifest: Manifest) -> None:
+def test_diff_exits_with_2_and_the_reason_on_errors(cluster: Cluster, manifest: Manifest) -> None:
     wrong = manifest("diff", admin(cluster), "--set=values.cni.logLevl=x")
     assert wrong.returncode == 2
     assert "is logLevel meant?" in wrong.stderr
@@ -106,15 +106,13 @@ def test_diff_says_what_is_wrong_with_status_2(cluster: Cluster, manifest: Manif
     assert "--kubectl /nowhere/kubectl: no such program" in missing.stderr
 
 
-def test_apply_into_a_namespace_that_is_not_there_fails_with_what_to_do(cluster: Cluster, manifest: Manifest) -> None:
+def test_apply_into_a_missing_namespace_fails_with_the_remedy(cluster: Cluster, manifest: Manifest) -> None:
     failed = manifest("apply", "-f", "-", admin(cluster), stdin=OF_THE_GUIDE)
     assert failed.returncode == 1
     assert 'namespaces "istio-system" not found' in failed.stderr
 
 
-def test_enabled_false_is_shown_and_applied_and_the_agents_stay(
-    cluster: Cluster, manifest: Manifest, written: Path
-) -> None:
+def test_enabled_false_is_applied_and_keeps_the_agents(cluster: Cluster, manifest: Manifest, written: Path) -> None:
     own, off = ("-f", str(written), admin(cluster)), "--set=cni.enabled=false"
     applied = manifest("apply", *own, "--create-namespace")
     assert applied.returncode == 0, applied.stderr
@@ -144,7 +142,7 @@ def test_enabled_false_starts_no_agents_where_there_are_none(cluster: Cluster, m
     assert "istio" not in others
 
 
-def test_diff_and_apply_write_for_the_clusters_version_unless_another_is_given(
+def test_diff_and_apply_render_for_the_clusters_version_by_default(
     cluster: Cluster, manifest: Manifest, tmp_path: Path
 ) -> None:
     chart = tmp_path / "chart"
@@ -166,7 +164,7 @@ def test_diff_and_apply_write_for_the_clusters_version_unless_another_is_given(
     assert "+  version: v1.29.0" in given.stdout.splitlines()
 
 
-def test_a_cluster_that_does_not_answer_is_named(cluster: Cluster, manifest: Manifest) -> None:
+def test_an_unreachable_cluster_is_named(cluster: Cluster, manifest: Manifest) -> None:
     nobody = cluster.kubeconfig("nobody", token="any", port=1)  # noqa: S106
     for command, status in (("diff", 2), ("apply", 1)):
         done = manifest(command, f"--kubeconfig={nobody}")

@@ -26,7 +26,7 @@ def resource(spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
     return own | ({"metadata": metadata} if metadata else {})
 
 
-def test_the_guides_manifest_is_carried_out_and_comes_last(generate: Generate, written: Path) -> None:
+def test_the_guides_manifest_takes_effect_and_comes_last(generate: Generate, written: Path) -> None:
     made = generate("-f", str(written))
     assert made.settings["EXCLUDE_NAMESPACES"] == "istio-system,kube-system,foo_ns,bar_ns"
     assert made.settings["LOG_LEVEL"] == "info"
@@ -59,11 +59,11 @@ def test_an_image_is_pinned_by_its_digest_and_a_wrong_digest_is_named(generate: 
     assert "expected a tag, @sha256: and 64 lowercase hexadecimal digits, or both" in done.stderr
 
 
-def test_hooks_of_helms_are_left_out(manifest: Manifest) -> None:
+def test_helm_hooks_are_left_out(manifest: Manifest) -> None:
     assert "helm.sh/hook" not in manifest("generate").stdout
 
 
-def test_objects_stand_in_the_order_in_which_they_are_needed(generate: Generate) -> None:
+def test_objects_come_in_the_order_of_their_dependencies(generate: Generate) -> None:
     kinds = [each["kind"] for each in generate("--create-namespace").objects]
     order = [
         "Namespace",
@@ -91,7 +91,7 @@ def test_the_hosted_settings_of_the_guide_read_as_they_are_written_there(generat
     assert last(made)["spec"]["cni"] == {"enabled": True, "components": {"cni": {"namespace": "kube-system"}}}
 
 
-def test_a_value_without_its_path_and_the_platform_are_taken(generate: Generate) -> None:
+def test_set_accepts_a_value_without_a_path_and_the_platform(generate: Generate) -> None:
     made = generate("--set", "cniBinDir=/home/kubernetes/bin,platform=openshift-4")
     paths = {each["name"]: each["hostPath"]["path"] for each in made.pod["volumes"]}
     assert paths["cni-bin-dir"] == "/home/kubernetes/bin"
@@ -101,14 +101,14 @@ def test_a_value_without_its_path_and_the_platform_are_taken(generate: Generate)
     assert last(made)["metadata"]["namespace"] == "istio-system"
 
 
-def test_the_option_platform_is_the_charts_and_stays_in_the_resource(generate: Generate) -> None:
+def test_platform_reaches_the_chart_and_stays_in_the_resource(generate: Generate) -> None:
     made = generate("--platform=gke", "--set=platform=k3s")
     paths = {each["name"]: each["hostPath"]["path"] for each in made.pod["volumes"]}
     assert paths["cni-bin-dir"] == "/home/kubernetes/bin"
     assert generate("-f", "-", stdin=dumped(last(made))).objects == made.objects
 
 
-def test_the_namespaces_are_made_where_asked_but_those_that_are_always_there(generate: Generate) -> None:
+def test_create_namespace_adds_all_but_the_default_namespaces(generate: Generate) -> None:
     own = [
         each["metadata"]["name"]
         for each in generate("--create-namespace", "--set=cni.components.cni.namespace=kube-system").objects
@@ -137,7 +137,7 @@ def test_set_has_helms_lists_nesting_escapes_and_types(generate: Generate) -> No
     assert made.container["image"] == "install-cni:20191101"
 
 
-def test_later_files_and_set_are_laid_over_earlier_ones(generate: Generate, written: Path, tmp_path: Path) -> None:
+def test_later_files_and_set_override_earlier_files(generate: Generate, written: Path, tmp_path: Path) -> None:
     over = tmp_path / "over.yaml"
     over.write_text(
         dumped(
@@ -158,7 +158,7 @@ def test_later_files_and_set_are_laid_over_earlier_ones(generate: Generate, writ
     assert made["DaemonSet"]["metadata"]["namespace"] == "mesh"
 
 
-def test_a_value_of_the_chart_alone_is_taken_from_those_that_are_not_validated(generate: Generate) -> None:
+def test_unvalidated_values_may_set_a_value_of_the_chart_alone(generate: Generate) -> None:
     made = generate("--set", "unvalidatedValues.cni.maxUnavailable=3")
     assert made["DaemonSet"]["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] == 3
 
@@ -173,26 +173,26 @@ def test_other_documents_are_named_on_stderr(manifest: Manifest) -> None:
     ("version", "policies"),
     [("1.25", 0), ("v1.29.15-eks-113cf36", 0), ("1.30", 9), ("v1.30.4-gke.1348000", 9), ("v1.35.4+k3s1", 9)],
 )
-def test_what_the_clusters_version_has_not_is_left_out(generate: Generate, version: str, policies: int) -> None:
+def test_objects_that_the_clusters_version_lacks_are_left_out(generate: Generate, version: str, policies: int) -> None:
     made = generate(f"--kube-version={version}")
     assert [each["kind"] for each in made.objects].count("ValidatingAdmissionPolicy") == policies
 
 
 @pytest.mark.parametrize("version", ["", "1", "1.x", "30", "1.30+", "latest", "1.30.4.5", "1.30\n"])
-def test_what_is_no_version_is_named_with_what_is_one(manifest: Manifest, version: str) -> None:
+def test_an_invalid_version_is_refused_with_an_example(manifest: Manifest, version: str) -> None:
     done = manifest("generate", f"--kube-version={version}")
     assert (done.returncode, done.stdout) == (2, "")
     said = f"Invalid value for '--kube-version': saw {version!r}, expected a version of Kubernetes, such as 1.30 or "
     assert said in done.stderr
 
 
-def test_a_version_that_is_older_than_the_chart_can_be_is_refused(manifest: Manifest) -> None:
+def test_a_version_older_than_the_chart_supports_is_refused(manifest: Manifest) -> None:
     done = manifest("generate", "--kube-version=1.24")
     assert (done.returncode, done.stdout) == (1, "")
     assert "chart requires kubeVersion: >= 1.25.0-0 which is incompatible with Kubernetes v1.24.0" in done.stderr
 
 
-def test_not_enabled_is_the_resource_that_says_so_with_its_definition(manifest: Manifest, generate: Generate) -> None:
+def test_enabled_false_generates_the_resource_and_its_definition_alone(manifest: Manifest, generate: Generate) -> None:
     off = ("--set=cni.enabled=false", "--namespace=mesh")
     made = generate(*off)
     assert [each["kind"] for each in made.objects] == ["CustomResourceDefinition", "IstioControlPlane"]
@@ -203,7 +203,7 @@ def test_not_enabled_is_the_resource_that_says_so_with_its_definition(manifest: 
     assert note.startswith("note: spec.cni.enabled is false: ")
 
 
-def test_what_is_wrong_is_said_also_where_it_is_not_enabled(manifest: Manifest) -> None:
+def test_errors_are_reported_also_with_enabled_false(manifest: Manifest) -> None:
     done = manifest("generate", "--set=cni.enabled=false", "--platform=gkee")
     assert (done.returncode, done.stdout) == (1, "")
     assert "at '/platform': value must be one of " in done.stderr
@@ -223,7 +223,7 @@ def test_what_is_wrong_is_said_also_where_it_is_not_enabled(manifest: Manifest) 
         (["--helm=/nowhere/helm"], "--helm /nowhere/helm: no such program"),
     ],
 )
-def test_what_is_wrong_is_said_and_nothing_is_written(manifest: Manifest, arguments: list[str], said: str) -> None:
+def test_errors_are_reported_and_nothing_is_written(manifest: Manifest, arguments: list[str], said: str) -> None:
     done = manifest("generate", *arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert said in done.stderr
@@ -231,13 +231,13 @@ def test_what_is_wrong_is_said_and_nothing_is_written(manifest: Manifest, argume
     assert "Traceback" not in done.stderr
 
 
-def test_without_helm_it_says_what_to_do(manifest: Manifest, tmp_path: Path) -> None:
+def test_without_helm_the_error_says_what_to_do(manifest: Manifest, tmp_path: Path) -> None:
     done = manifest("generate", PATH=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr == "Error: there is no helm on PATH; install it, or name its file: --helm FILE\n"
 
 
-def test_helm_is_taken_from_where_the_option_or_the_variable_says(manifest: Manifest, tmp_path: Path) -> None:
+def test_helm_comes_from_the_option_or_the_variable(manifest: Manifest, tmp_path: Path) -> None:
     program = str(KUBE.folder / "helm")
     assert manifest("generate", f"--helm={program}", PATH=str(tmp_path)).returncode == 0
     assert manifest("generate", HELM=program, PATH=str(tmp_path)).returncode == 0

@@ -18,7 +18,7 @@ def one(text: str) -> tuple[dict[str, object], list[str]]:
     return overlay.control_plane(overlay.objects(text))
 
 
-def test_what_the_api_server_adds_is_left_out() -> None:
+def test_fields_that_the_api_server_adds_are_dropped() -> None:
     read, _ = one(
         "{apiVersion: install.istio.io/v1alpha2, kind: IstioControlPlane, spec: {hub: x}, status: {nodes: {total: 1}},"
         " metadata: {name: a, namespace: b, uid: u, resourceVersion: '1', finalizers: [f], labels: {l: m},"
@@ -49,7 +49,7 @@ def test_other_objects_are_named_and_left_out_also_in_a_list() -> None:
         ("!!python/object:os.system {}", "expected YAML"),
     ],
 )
-def test_what_is_no_resource_is_refused_with_what_was_seen(text: str, said: str) -> None:
+def test_a_file_without_one_resource_is_refused_with_what_was_seen(text: str, said: str) -> None:
     with pytest.raises(ManifestError) as error:
         one(text)
     assert said in str(error.value)
@@ -68,7 +68,7 @@ def test_a_date_is_text_as_to_the_api_server() -> None:
     ]
 
 
-def test_later_wins_deep_with_whole_lists_and_null_takes_out() -> None:
+def test_the_merge_is_deep_replaces_lists_and_null_deletes() -> None:
     base = {"a": {"b": 1, "c": [1, 2], "d": 3}, "e": 4}
     over = {"a": {"c": [3], "d": None, "f": {"g": None, "h": 5}}, "i": 6}
     assert overlay.overlaid(base, over) == {"a": {"b": 1, "c": [3], "f": {"h": 5}}, "e": 4, "i": 6}
@@ -81,16 +81,16 @@ TEXTS = st.sampled_from(
 
 
 @given(st.dictionaries(TEXTS | st.text(), TEXTS | st.text() | st.integers() | st.booleans() | st.lists(TEXTS)))
-def test_what_is_written_reads_as_it_was(document: dict[str, object]) -> None:
+def test_a_dumped_document_parses_to_the_same_value(document: dict[str, object]) -> None:
     assert overlay.objects(overlay.dump({"kind": "a", "spec": document}))[0] == {"kind": "a", "spec": document}
 
 
 @pytest.mark.parametrize("text", ["1e3", "y", "N", ".5e1", "0o17", "1_000", "+1", "12:30:00"])
-def test_what_another_parser_takes_for_a_number_or_boolean_is_quoted(text: str) -> None:
+def test_text_that_another_parser_takes_for_a_number_or_boolean_is_quoted(text: str) -> None:
     assert overlay.dump({"key": text}) == f'key: "{text}"\n'
 
 
-def test_what_is_not_seen_as_a_letter_is_written_as_an_escape() -> None:
+def test_invisible_characters_are_written_as_escapes() -> None:
     document = {"kind": "a", "metadata": {"annotations": {"a": "x\u202ey\x9b\x1b\u2028z", "b": "grün"}}}
     text = overlay.dump(document)
     assert text.replace("\n", "").isprintable()

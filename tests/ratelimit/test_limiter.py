@@ -21,17 +21,17 @@ def done(limiter: RateLimiter, times: int, every: float, start: float = 1000.0) 
 
 
 @each
-def test_what_comes_at_the_sustained_rate_is_let_through_at_once_for_ever(limits: Limits) -> None:
+def test_acts_at_the_sustained_rate_never_wait(limits: Limits) -> None:
     assert set(done(RateLimiter(limits), 1000, 1 / limits.sustained)[1]) == {0.0}
 
 
 @each
-def test_a_burst_is_let_through_at_once(limits: Limits) -> None:
+def test_a_burst_does_not_wait(limits: Limits) -> None:
     assert set(done(RateLimiter(limits), int(limits.burst), 0.001)[1]) == {0.0}
 
 
 @each
-def test_what_goes_on_is_let_through_further_and_further_apart(limits: Limits) -> None:
+def test_the_pause_doubles_up_to_the_longest(limits: Limits) -> None:
     waits = done(RateLimiter(limits), 30, 0.01)[1]
     paused = [round(wait, 6) for wait in waits if wait]
     assert len(paused) >= 15
@@ -40,7 +40,7 @@ def test_what_goes_on_is_let_through_further_and_further_apart(limits: Limits) -
 
 
 @each
-def test_it_is_over_after_quiet(limits: Limits) -> None:
+def test_the_pause_ends_after_the_cooldown(limits: Limits) -> None:
     limiter = RateLimiter(limits)
     now, _ = done(limiter, 30, 0.01)
     assert limiter.wait(now) > 0
@@ -50,7 +50,7 @@ def test_it_is_over_after_quiet(limits: Limits) -> None:
     assert set(done(limiter, int(limits.burst), 0.001, now + limits.cooldown)[1]) == {0.0}
 
 
-def test_the_quiet_is_longer_than_the_longest_pause() -> None:
+def test_each_cooldown_is_longer_than_the_longest_pause() -> None:
     """Or each act after it would count for the first."""
     assert all(limits.cooldown > limits.longest_pause for limits in (REPAIRS, REPORTS, ROLLOUTS, EVENTS))
 

@@ -59,32 +59,32 @@ async def agent() -> AsyncIterator[Agent]:
     await made.health.stop()
 
 
-async def test_port_0_is_a_free_port_that_is_told(agent: Agent) -> None:
+async def test_port_0_listens_on_a_free_port_and_returns_it(agent: Agent) -> None:
     assert agent.address.port > 0
     assert await agent.get("/healthz") == (200, "ok\n")
 
 
-async def test_a_port_that_is_taken_is_an_error(agent: Agent) -> None:
+async def test_a_port_in_use_raises_oserror(agent: Agent) -> None:
     second = Agent()
     with pytest.raises(OSError, match="in use"):
         await second.health.start(agent.address)
     await second.health.stop()
 
 
-async def test_readiness_tells_each_condition_and_its_reason(agent: Agent) -> None:
+async def test_readyz_lists_each_condition_with_its_reason(agent: Agent) -> None:
     assert await agent.get("/readyz") == (200, "installed: ok\npods: ok\n")
     agent.conditions[0] = Condition("installed", "/etc/cni/net.d: No such file or directory")
     assert await agent.get("/readyz") == (503, "installed: /etc/cni/net.d: No such file or directory\npods: ok\n")
 
 
-async def test_readiness_names_a_file_whose_name_is_no_utf8(agent: Agent) -> None:
+async def test_readyz_escapes_a_file_name_that_is_not_utf8(agent: Agent) -> None:
     agent.conditions[0] = Condition("installed", os.fsdecode(b"10-\xff.conflist: No such file or directory"))
     status, text = await agent.get("/readyz")
     assert status == 503
     assert r"10-\udcff.conflist: No such" in text
 
 
-async def test_metrics_tell_what_happened_and_what_is(agent: Agent) -> None:
+async def test_metrics_count_events_and_show_the_current_state(agent: Agent) -> None:
     agent.metrics.request(outcome("ADD", "redirect", 0.0042, "redirect"))
     agent.metrics.request(outcome("ADD", "pass", 0.0007, "excluded namespace"))
     agent.metrics.request(outcome("CHECK", "error", 0.002))

@@ -43,7 +43,7 @@ def piped() -> Iterator[Piped]:
     os.close(made.reader)
 
 
-def test_a_line_is_an_object_with_fields_for_what_it_is_about(piped: Piped) -> None:
+def test_a_line_is_a_json_object_with_the_records_fields(piped: Piped) -> None:
     piped.log.warning("repaired", extra={"file": "/x", "settings": "kopf's own"})
     line = json.loads(piped.read()[0])
     assert line.pop("time").endswith("+00:00")
@@ -55,7 +55,7 @@ def test_a_message_cannot_forge_a_second_line(piped: Piped) -> None:
     assert len(piped.read()) == 1
 
 
-def test_an_error_brings_its_traceback(piped: Piped) -> None:
+def test_an_exception_is_logged_with_its_traceback(piped: Piped) -> None:
     try:
         int("wrong")
     except ValueError:
@@ -63,12 +63,12 @@ def test_an_error_brings_its_traceback(piped: Piped) -> None:
     assert "ValueError: invalid literal" in json.loads(piped.read()[0])["exc_info"]
 
 
-def test_what_cannot_be_formatted_is_a_line_that_says_so(piped: Piped) -> None:
+def test_a_record_that_cannot_be_formatted_is_logged_as_such(piped: Piped) -> None:
     piped.log.error("%d", "no number")
     assert "TypeError" in json.loads(piped.read()[0])["message"]
 
 
-def test_of_a_long_text_both_ends_are_written(piped: Piped) -> None:
+def test_a_long_field_keeps_both_ends(piped: Piped) -> None:
     piped.log.error("a" + "\n" * 1_000_000 + "z", extra={"reason": "a" + "\x1b" * 2_000_000 + "z"})
     (text,) = piped.read()
     assert text.isascii()
@@ -79,7 +79,7 @@ def test_of_a_long_text_both_ends_are_written(piped: Piped) -> None:
         assert len(each) < 4200
 
 
-def test_a_full_pipe_holds_up_nobody_and_the_next_line_is_whole(piped: Piped) -> None:
+def test_a_full_pipe_blocks_nothing_and_the_next_line_is_whole(piped: Piped) -> None:
     for _ in range(100):
         piped.log.error("x" * 3000)
     dropped = piped.handler.dropped
@@ -90,7 +90,7 @@ def test_a_full_pipe_holds_up_nobody_and_the_next_line_is_whole(piped: Piped) ->
     assert piped.handler.dropped == dropped
 
 
-def test_a_line_that_was_cut_off_does_not_spoil_the_next(piped: Piped) -> None:
+def test_a_line_after_one_that_was_cut_off_is_whole(piped: Piped) -> None:
     piped.log.error("long", extra={f"field{number}": "x" * 4000 for number in range(24)})  # more than a pipe holds
     assert piped.handler.dropped == 1
     os.read(piped.reader, 1 << 20)
@@ -100,7 +100,7 @@ def test_a_line_that_was_cut_off_does_not_spoil_the_next(piped: Piped) -> None:
     assert json.loads(whole)["message"] == "and on"
 
 
-def test_a_reader_that_has_gone_is_no_error() -> None:
+def test_a_closed_pipe_raises_nothing() -> None:
     reader, writer = os.pipe()
     handler = logs.Handler(writer)
     os.close(reader)
@@ -125,7 +125,7 @@ with open(sys.argv[1], "w") as file:
 """
 
 
-def test_without_stderr_no_other_file_gets_the_lines(tmp_path: Path) -> None:
+def test_with_stderr_closed_no_other_file_receives_the_log(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", CLOSED, str(tmp_path / "file")], check=True, timeout=30)
     descriptor = int((tmp_path / "file").read_text().split()[1])
     assert descriptor > 2
@@ -133,7 +133,7 @@ def test_without_stderr_no_other_file_gets_the_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("level", LogLevel)
-def test_the_level_can_be_switched_while_running(level: LogLevel) -> None:
+def test_the_log_level_changes_at_run_time(level: LogLevel) -> None:
     before = logging.getLogger().level
     try:
         logs.switch(level)
