@@ -1,7 +1,7 @@
-"""YAML and JSON that others wrote, read within bounds and as the API server's clients read it; errors name the line.
+"""Reads YAML and JSON of others, within bounds and as the API server's clients do; errors name the line.
 
-By aliases, 500 bytes of YAML can stand for gigabytes, which nobody sees until the document is merged or written out. So what a
-document stands for is measured, event by event, before anything is made of it. Pure, but for `read_file`.
+With aliases, 500 bytes of YAML can stand for gigabytes, unnoticed until the document is merged or written out. So what a
+document stands for is measured, event by event, before it is constructed. Pure, but for `read_file`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 LARGEST = 64 << 20  # bytes of a file: the pods of a large cluster, as kubectl writes them
 DEEPEST = 100  # levels: no object of Kubernetes has half of them
-MOST_REPEATED = 4 << 20  # characters that aliases may add to those that are written
+MOST_REPEATED = 4 << 20  # characters that aliases may add to the written ones
 
 _CLoader = cast("type[yaml.SafeLoader]", getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 class Document(NamedTuple):
-    """A document's value, and the YAML node that it was made of."""
+    """A document's value, and the YAML node that it was constructed from."""
 
     value: Any
     node: yaml.Node
@@ -46,12 +46,12 @@ def read_file(name: str, largest: int = LARGEST) -> bytes:
         with Path(name).open("rb") as file:
             data = file.read(largest + 1)
     if len(data) > largest:
-        raise ManifestError(f"saw more than {largest >> 20} MiB, expected at most that: give it in parts")
+        raise ManifestError(f"saw more than {largest >> 20} MiB, expected at most that: split the file")
     return data
 
 
 def check_file(name: str) -> None:
-    """Make sure that a YAML file is within bounds, for a library that reads it by itself and sets none.
+    """Check that a YAML file is within bounds, for a library that reads it without any.
 
     Raises:
         ManifestError: with the line, what was seen and what was expected.
@@ -174,7 +174,7 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-# The values that JSON has, and no other: a date, bytes or a set that a tag asks for would surprise whoever reads the object.
+# The values of JSON and no others: nobody who reads the object expects a date, bytes or a set.
 _Loader.yaml_constructors = {None: yaml.SafeLoader.yaml_constructors[None]} | {
     f"tag:yaml.org,2002:{kind}": getattr(_Loader, f"construct_yaml_{kind}")
     for kind in ("str", "int", "float", "bool", "null", "seq", "map")
@@ -183,7 +183,7 @@ _Loader.yaml_constructors = {None: yaml.SafeLoader.yaml_constructors[None]} | {
 
 @dataclass(slots=True)
 class _Open:
-    """A mapping or sequence that has begun: what it stands for so far, in characters and levels, and its keys."""
+    """An open mapping or sequence: what it stands for so far, in characters and levels, and its keys."""
 
     anchor: str | None
     keys: dict[str, int] | None  # of a mapping: the line of each
@@ -201,7 +201,7 @@ class _Measure:
     repeated: int = 0
 
     def add(self, event: yaml.Event, size: int, depth: int) -> None:
-        """Add a value that is complete to what it is in."""
+        """Add a complete value to the innermost open one."""
         if not self.open:
             return
         inside, line = self.open[-1], _line(event)
@@ -220,17 +220,19 @@ class _Measure:
             raise ManifestError(f"line {line}: saw values nested too deep, expected at most {DEEPEST} levels")
 
     def end(self, event: yaml.Event) -> None:
-        """Complete what was begun last."""
+        """Close the innermost open value."""
         ended = self.open.pop()
         if ended.anchor:
             self.known[ended.anchor] = ended.size, ended.depth
         self.add(event, ended.size, ended.depth)
 
     def alias(self, event: yaml.AliasEvent) -> None:
-        """Add what an alias stands for; one that is not known is left to the parser."""
+        """Add what an alias stands for; the parser reports an unknown one."""
         line = _line(event)
         if any(each.anchor == event.anchor for each in self.open):
-            raise ManifestError(f"line {line}: saw *{event.anchor} inside of what it names, expected a value that ends")
+            raise ManifestError(
+                f"line {line}: saw *{event.anchor} inside the value that it names, expected a finite value"
+            )
         size, depth = self.known.get(event.anchor or "", (1, 1))
         self.repeated += size
         if self.repeated > MOST_REPEATED:
@@ -240,11 +242,11 @@ class _Measure:
 
 
 def _measure(data: bytes | str) -> None:
-    """See that YAML stands for no more than it may.
+    """Check that YAML stands for no more than it may.
 
     Raises:
         ManifestError: if it does, or has a key twice.
-        yaml.YAMLError: if it is none.
+        yaml.YAMLError: if it is no YAML.
     """
     measured = _Measure()
     for event in yaml.parse(data, Loader=_CLoader):

@@ -1,8 +1,8 @@
-"""Ending all agents in order: the DaemonSet first, while they still have the rights by which they learn why they end (D7).
+"""Ends all agents in order: the DaemonSet first, while agents still have the rights to learn why they end (D7).
 
-`helm uninstall` and `kubectl delete -f` take rights away while agents end, and one that cannot ask leaves the plugin in place
-(F36). So the chart's pre-delete hook deletes the DaemonSet before anything else goes, and waits until its pods have ended.
-Only nodes that are down are not waited for.
+`helm uninstall` and `kubectl delete -f` delete rights while agents end, and an agent that cannot ask leaves the plugin in place
+(F36). So the chart's pre-delete hook deletes the DaemonSet before everything else, and waits until its pods have ended. It does
+not wait for nodes that are down.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOOK_EVERY = 2.0  # seconds between two lists of the pods
-IN_A_SECOND = 500  # pods: of many the list comes less often
+IN_A_SECOND = 500  # pods: many are listed less often
 NAMED = 20  # nodes, in a message
 OURS = {"labelSelector": f"k8s-app={DAEMONSET}"}
 
@@ -36,7 +36,7 @@ class AgentPod(NamedTuple):
 
 
 class Progress:
-    """Decides how long pods are waited for: as long as something changes about them. Pure."""
+    """Decides how long to wait for pods: as long as they change. Pure."""
 
     def __init__(self, deadline: float, now: float) -> None:
         """Begin.
@@ -50,7 +50,7 @@ class Progress:
         self._last: frozenset[AgentPod] = frozenset()
 
     def stalled(self, pods: Collection[AgentPod], now: float) -> bool:
-        """Take note of the pods as they are now, and say whether nothing has changed about them for too long."""
+        """Observe the pods as they are now; True if they have not changed for too long."""
         seen = frozenset(pods)
         if seen != self._last:
             self._last, self._changed_at = seen, now
@@ -61,12 +61,12 @@ async def teardown(namespace: str, kubeconfig: Path | None, deadline: float) -> 
     """Delete the DaemonSet and wait until its pods have ended.
 
     Args:
-        namespace: where it is.
+        namespace: of the DaemonSet.
         kubeconfig: as `credentials` takes it.
         deadline: seconds without progress after which to give up.
 
     Returns:
-        The exit status: 0 if all have ended but those on nodes whose kubelet does not answer, which are named.
+        The exit status: 0 if all have ended but those on nodes whose kubelet does not answer; the output names these.
     """
     api = ApiClient(kubeconfig)
     try:
@@ -107,7 +107,7 @@ async def _teardown(api: ApiClient, namespace: str, deadline: float) -> int:
 
 
 async def _delete(api: ApiClient, namespace: str) -> bool:
-    """Delete the DaemonSet so that it stays until its pods have ended; True if it is gone or going."""
+    """Delete the DaemonSet in the foreground, so that it stays until its pods have ended."""
     path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{DAEMONSET}"
     found = await api.get(path)
     if found is None:
@@ -126,7 +126,7 @@ async def _pods(api: ApiClient, namespace: str) -> list[AgentPod]:
 
 
 async def _give_up(api: ApiClient, namespace: str, pods: list[AgentPod], seen: str) -> int:
-    """Say what is not done, and whether the uninstall may go on without it."""
+    """Report what is left, and return whether the uninstall may go on without it."""
     untold = sum(not each.is_going for each in pods)
     if untold:
         say(
@@ -146,7 +146,7 @@ async def _give_up(api: ApiClient, namespace: str, pods: list[AgentPod], seen: s
 
 
 async def _nodes(api: ApiClient, namespace: str, pods: list[AgentPod]) -> list[str]:
-    """Name the nodes of pods; where that cannot be asked, the pods."""
+    """Name the nodes of pods; if they cannot be listed, the pods."""
     try:
         found: Any = await api.get(_pods_of(namespace), OURS | {"limit": str(NAMED)})
         names = sorted(each["spec"].get("nodeName") or each["metadata"]["name"] for each in found["items"] or ())

@@ -78,7 +78,7 @@ class Controller:
         self._stop, self._stop_lease = asyncio.Event(), threading.Event()
 
     async def run(self, health_address: HostPort | None) -> int:
-        """Wait for the lease, act, and give it back.
+        """Acquire the lease, act, and release it.
 
         Returns:
             The exit status.

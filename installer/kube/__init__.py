@@ -1,1 +1,1 @@
-"""The API server: client, informers, names, events, leases."""
+"""The API server: credentials, client, informers, Events, Lease, names."""

@@ -1,11 +1,11 @@
 """One controller acts at a time: the one that holds the Lease, after the rules of client-go's leaderelection.
 
-The `kubernetes` client has an elector of its own. It is not used, as it does not keep two from acting: a request of its
-without an answer outlasts the lease, an API server that cannot be reached ends its thread without a word, it cannot be
-ended nor give the lease back, and it measures by the wall clock.
+The package `kubernetes` has an elector, which does not keep two controllers from acting: its unanswered request outlasts
+the lease, an unreachable API server ends its thread silently, it cannot be stopped nor release the lease, and it measures
+with the wall clock.
 
-A lease is taken over when it has not changed for its duration as measured here, so that clocks need not agree. Each write
-holds the resourceVersion that was read, so of two that try one gets it.
+A candidate takes a lease over that has not changed for its duration, measured with the candidate's clock, so that clocks
+need not agree. Each write holds the resourceVersion that was read, so that only one of two candidates gets it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import threading
     from pathlib import Path
 
-DURATION = 15  # seconds after which others may take it
-DEADLINE = 10.0  # seconds without a renewal after which the holder no longer acts
+DURATION = 15  # seconds after which another controller may take it
+DEADLINE = 10.0  # seconds without a renewal after which the holder stops acting
 RETRY = 2.0  # seconds between tries
 PATIENCE = 3.0  # seconds for one request
 
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class LeaseLostError(Exception):
-    """The lease could not be renewed in time, or somebody else has it."""
+    """The lease was not renewed in time, or another controller holds it."""
 
 
 def connect(kubeconfig: Path | None) -> client.ApiClient:
@@ -58,23 +58,23 @@ def connect(kubeconfig: Path | None) -> client.ApiClient:
 
 
 class Lease:
-    """A Lease; `acquire`, then `hold`, in one thread, and `run_out` in another; `held` from any."""
+    """A Lease. One thread calls `acquire`, then `hold`; another calls `run_out`; any may read `held`."""
 
     def __init__(self, connection: client.ApiClient, namespace: str, identity: str) -> None:
-        """Wire it.
+        """Prepare.
 
         Args:
-            connection: that does not try again by itself.
+            connection: a client that does not retry.
             namespace: of the Lease.
-            identity: of this controller, which no other has.
+            identity: of this controller; unique.
         """
         self._api = client.CoordinationV1Api(connection)
         self._namespace = namespace
         self._identity = identity
-        self._seen: dict[str, Any] | None = None  # as it was read or written last
-        self._changed = 0.0  # when it was seen to change, by our clock
+        self._seen: dict[str, Any] | None = None  # as it was last read or written
+        self._changed = 0.0  # when that was observed, with our clock
         self._good_until = 0.0
-        self._trouble = ""  # why it was not renewed last
+        self._trouble = ""  # why the last renewal failed
         self.holder = ""
 
     @property
@@ -83,48 +83,48 @@ class Lease:
         return _now() < self._good_until
 
     def acquire(self, stop: threading.Event) -> bool:
-        """Try until it is ours; False if told to stop before."""
+        """Try until this controller holds it; False if `stop` is set first."""
         while not stop.is_set():
             try:
                 if self._try():
-                    _log.info("leads", extra={"identity": self._identity})
+                    _log.info("acquired the lease", extra={"identity": self._identity})
                     return True
             except (client.ApiException, HTTPError, OSError) as error:
-                _log.warning("the lease cannot be had", extra={"reason": _why(error)})
+                _log.warning("cannot acquire the lease", extra={"reason": _why(error)})
             stop.wait(RETRY)
         return False
 
     def hold(self, stop: threading.Event) -> None:
-        """Keep renewing it until told to stop.
+        """Keep renewing it until `stop` is set.
 
         Raises:
-            LeaseLostError: if somebody else has it.
+            LeaseLostError: if another controller holds it.
         """
         while not stop.wait(RETRY):
             try:
                 if not self._try():
                     self._good_until = 0.0
-                    raise LeaseLostError(f"{self.holder} has it")
+                    raise LeaseLostError(f"{self.holder} holds the lease")
             except (client.ApiException, HTTPError, OSError) as error:
                 self._trouble = f": {_why(error)}"
-                _log.warning("the lease was not renewed", extra={"reason": _why(error)})
-                self._seen = None  # what was written may have arrived
+                _log.warning("cannot renew the lease", extra={"reason": _why(error)})
+                self._seen = None  # the write may have arrived
 
     def run_out(self, stop: threading.Event) -> None:
-        """Wait until it was not renewed in time, or until told to stop.
+        """Wait until it expires, or until `stop` is set.
 
-        `hold` may be in the middle of a request then, or this process was stopped and goes on; and not all that it would
-        write asks whether it is `held`: kopf does not.
+        `hold` may be waiting for an answer, this process may have been suspended, and not every write checks `held` first:
+        those of kopf do not.
 
         Raises:
-            LeaseLostError: if it has run out: others may act from now on.
+            LeaseLostError: if it has expired: from now on another controller may act.
         """
         while not stop.wait(min(1.0, max(0.0, self._good_until - _now()))):
             if not self.held:
                 raise LeaseLostError(f"not renewed for {DEADLINE:g} s{self._trouble}")
 
     def release(self) -> None:
-        """Give it back, so that another need not wait. Call it when nothing acts any more."""
+        """Release it, so that the next controller need not wait. Call this once nothing acts any more."""
         if not self.held or self._seen is None:
             return
         self._good_until = 0.0
@@ -132,10 +132,10 @@ class Lease:
         try:
             self._replace(spec)
         except (client.ApiException, HTTPError, OSError) as error:
-            _log.warning("the lease was not given back: it runs out by itself", extra={"reason": _why(error)})
+            _log.warning("cannot release the lease; it will expire", extra={"reason": _why(error)})
 
     def _try(self) -> bool:
-        """Take it or renew it; False if somebody else has it."""
+        """Acquire or renew it; False if another controller holds it."""
         started = _now()
         if self._seen is None or not self._is_ours(self._seen):
             self._read()
@@ -157,7 +157,7 @@ class Lease:
                 self._seen = None
                 self._read()
                 if self.holder == self._identity:
-                    raise  # somebody touched it, and it is still ours: try again
+                    raise  # another client changed it, and it is still ours: try again
                 return False
         self._good_until, self._trouble = started + DEADLINE, ""
         return True
@@ -204,7 +204,7 @@ class Lease:
 
 
 def _now() -> float:
-    """Return seconds that go on while the machine is suspended: others may have the lease by then."""
+    """Return seconds that also count while the machine is suspended: another controller may hold the lease by then."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

@@ -1,5 +1,5 @@
-"""`install-cni manifest`: an IstioControlPlane in, the chart's objects out, for people without helm's workflow.
+"""`install-cni manifest` turns an IstioControlPlane into the chart's objects, for people without helm's workflow.
 
-The chart is the one source of templates, and helm, as a program, what renders them: `overlay` and `chartvalues` (pure) make
-chart values of the resource, `programs`, `helm` and `kubectl` run those two, `command` wires them for the command line.
+The chart is the only source of templates, and the program helm renders them: `overlay` and `chartvalues` (pure) turn the
+resource into chart values, `helm`, `kubectl` and `programs` run those programs, `command` wires them for the command line.
 """

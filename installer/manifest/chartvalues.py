@@ -1,4 +1,4 @@
-"""What the chart is told of an IstioControlPlane, and which of its fields nothing here reads. Pure."""
+"""The chart values of an IstioControlPlane, and the fields of it that have no effect. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from installer.config.control_plane import InvalidControlPlaneError, read_control_plane
 from installer.config.values import Problem, no_such_value, resource_values, without_effect
-from installer.manifest.overlay import overlaid
+from installer.manifest.overlay import deep_merge
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
 PLATFORM = "platform"  # the chart's value of that name; nobody but this command reads it in a resource
 OF_THE_SPEC = ("cni", "values", "unvalidatedValues", "hub", "tag", PLATFORM)
-SURE = 0.8  # of 1, how alike names have to be where one that is not ours is no mistake
+SURE = 0.8  # of 1: how similar a name must be to one of ours to be taken for a typo
 
 
 class Refused(Exception):  # noqa: N818 - wrong is the resource
@@ -92,7 +92,7 @@ def settled(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     known = {*OF_THE_SPEC, *resource_values()}
     if found := [Problem(f"--set {name}", no_such_value(name, known)) for name in cni if name not in known]:
         raise Refused(found)
-    return overlaid(spec, {"values": {"cni": cni}} if cni else {})
+    return deep_merge(spec, {"values": {"cni": cni}} if cni else {})
 
 
 def _block(parent: Mapping[str, Any], *path: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What `install-cni manifest` does, wired: files and `--set` in, manifests or differences out."""
+"""Wires `install-cni manifest`: files and `--set` in, manifests or differences out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from installer.documents import read_file
 from installer.manifest import helm
 from installer.manifest.chartvalues import PLATFORM, Refused, request, settled
 from installer.manifest.kubectl import Kubectl
-from installer.manifest.overlay import control_plane, dump, objects, overlaid, whole
+from installer.manifest.overlay import control_plane, deep_merge, dump, objects, whole
 from installer.manifest.programs import ProgramError, find
 from installer.terminal.printable import say
 from plugin.pod import ManifestError
@@ -103,7 +103,7 @@ def _written(options: Options, program: Path) -> dict[str, Any]:
             raise ManifestError(f"{name}: {error}") from error
         for other in ignored:
             _note(f"{name}: {other} is left out")
-        written = overlaid(written, one)
+        written = deep_merge(written, one)
     strings = [*options.set_strings, *([f"{PLATFORM}={options.platform}"] if options.platform else [])]
     spec = written.get("spec", {})
     if isinstance(spec, dict) and (options.sets or strings):

@@ -1,4 +1,4 @@
-"""helm as the engine: it renders the chart, and reads `--set`, so that both mean what they mean to helm."""
+"""Runs helm, which renders the chart and parses `--set`, so that both mean what they mean to helm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from installer.manifest.overlay import overlaid
+from installer.manifest.overlay import deep_merge
 from installer.manifest.programs import ProgramError, checked, run
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def render(
 def with_set(
     program: Path, values: Mapping[str, Any], sets: Sequence[str], set_strings: Sequence[str]
 ) -> dict[str, Any]:
-    """Lay values as helm's `--set` and `--set-string` have them over others: helm is asked for them as JSON.
+    """Merge the values of `--set` and `--set-string` into others; helm parses them and writes JSON.
 
     Raises:
         ProgramError: with what helm says is wrong.
@@ -89,4 +89,4 @@ def with_set(
         answer = json.loads(said.partition(_MARK)[2])
     except ValueError as error:
         raise ProgramError(f"helm: saw {said!r:.200}, expected values as JSON") from error
-    return overlaid({}, answer)
+    return deep_merge({}, answer)

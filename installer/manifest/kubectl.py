@@ -1,4 +1,4 @@
-"""The cluster's objects against those that would be applied, by the user's kubectl."""
+"""Compares and applies objects with the user's kubectl."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SLOWEST_DEFINITION = 60  # seconds until the API server serves it
 
 
 class Kubectl(NamedTuple):
-    """kubectl, and which cluster it talks to."""
+    """kubectl, and the options that choose a cluster."""
 
     program: Path
     options: Sequence[str]

@@ -1,4 +1,4 @@
-"""IstioControlPlanes as they are written in files, laid over each other. Pure."""
+"""IstioControlPlanes as files have them, merged. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 API_VERSION = f"{GROUP}/{VERSION}"
-NAME = "istio-cni"  # of a resource that has none, as that of the 2019 guide
+NAME = "istio-cni"  # of a resource without a name, such as that of the 2019 guide
 KEPT = ("labels", "annotations")  # of a resource's metadata besides its name: the rest is the API server's
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -23,7 +23,7 @@ _PLAIN = re.compile(r"(?![yYnN]\Z)[A-Za-z/_*][^\x00-\x1f\x7f-\xa0\u2028\u2029\uf
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML that other parsers read alike: 1e3 and y, which are text to this library alone, are quoted."""
+    """Writes YAML that other parsers read alike: 1e3 and y, which are text to PyYAML alone, are quoted."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -37,7 +37,7 @@ _Dumper.add_representer(str, _text)
 def dump(document: object) -> str:
     """Write a document as YAML, keys in their order."""
     text = _dumped(document, allow_unicode=True)
-    # What is not seen as a letter, such as what turns text round, is written as an escape; so are all others then.
+    # If any character is invisible, such as one that reverses text, all but ASCII is written as escapes.
     return text if text.replace("\n", "").isprintable() else _dumped(document, allow_unicode=False)
 
 
@@ -86,22 +86,22 @@ def control_plane(found: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], l
     return {"metadata": kept, "spec": only.get("spec", {})}, others
 
 
-def overlaid(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay a mapping over another, as helm does: deep, lists as a whole; null takes out what is below it."""
+def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge a mapping into another as helm does: deep, replacing lists; null deletes."""
     result = dict(base)
     for key, value in over.items():
         if value is None:
             result.pop(key, None)
         elif isinstance(value, dict):
             below = result.get(key)
-            result[key] = overlaid(below if isinstance(below, dict) else {}, value)
+            result[key] = deep_merge(below if isinstance(below, dict) else {}, value)
         else:
             result[key] = value
     return result
 
 
 def whole(written: Mapping[str, Any], namespace: str) -> dict[str, Any]:
-    """Make the object that the API server takes of what is written; one without namespace goes into this one."""
+    """Make a complete object for the API server; `namespace` is for a resource that names none."""
     metadata = {"name": NAME, "namespace": namespace} | dict(written.get("metadata") or {})
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": written.get("spec") or {}}
 

@@ -1,4 +1,4 @@
-"""The user's own helm and kubectl: where they are, and how they are run."""
+"""Finds and runs the user's helm and kubectl."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENCE = 120.0  # seconds for one run
 
 
 class ProgramError(Exception):
-    """A program is missing, or has failed: the message says what was seen and what to do."""
+    """A program is missing or failed: the message says what was seen and what to do."""
 
 
 def find(name: str, given: Path | None) -> Path:
@@ -57,7 +57,7 @@ def run(program: Path, arguments: list[str], stdin: str | None = None) -> subpro
 
 
 def checked(ended: subprocess.CompletedProcess[str], fine: Collection[int] = (0,)) -> str:
-    """Return what a program has written; what it has warned of goes to the user.
+    """Return what a program wrote; its warnings go to the user.
 
     Raises:
         ProgramError: with what it says is wrong, if it has failed.

@@ -1,1 +1,1 @@
-"""How often the same may be done or said."""
+"""Rate limits on what repeats: repairs, reports, Events, log lines."""

@@ -1,4 +1,4 @@
-"""Bounds on what anybody can have an agent say, again and again or of ever new pods (F37).
+"""Bounds on what anybody can make an agent log or record, by repetition or with ever new pods (F37).
 
 What exceeds its limit is suppressed and counted; the next of its kind that passes carries the count.
 """
@@ -12,15 +12,15 @@ from installer.ratelimit.limiter import Limits, RateLimiter
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
-MOST = 4096  # kinds that are remembered; the one that was let through longest ago is forgotten first
+MOST = 4096  # kinds that are remembered; the one that passed longest ago is forgotten first
 
-# Of log lines. The same of one pod: the kubelet tries again for ever to start one whose annotations are invalid.
+# Log lines. The same of one pod: the kubelet retries for ever to start a pod whose annotations are invalid.
 SAME_LINES = Limits(sustained=1 / 600, burst=5.0, first_pause=60.0, longest_pause=600.0, cooldown=3600.0)
-# Of one message about the pods of one namespace: its tenants use up their own lines. A node starts 110 pods at once.
+# One message about the pods of one namespace: tenants use up their own lines. A node starts 110 pods at once.
 LINES = Limits(sustained=1.0, burst=256.0, first_pause=1.0, longest_pause=10.0, cooldown=60.0)
-# Of one level about all pods of a node, in however many namespaces.
+# One level about all pods of a node, in however many namespaces.
 ALL_LINES = Limits(sustained=5.0, burst=1024.0, first_pause=0.25, longest_pause=0.5, cooldown=10.0)
-# Of Events with one reason about the pods of one namespace, and about all pods of a node.
+# Events of one reason about objects of one kind in one namespace, and about all objects of one kind.
 EVENTS = Limits(sustained=1 / 12, burst=60.0, first_pause=12.0, longest_pause=60.0, cooldown=300.0)
 ALL_EVENTS = Limits(sustained=1.0, burst=256.0, first_pause=1.0, longest_pause=5.0, cooldown=60.0)
 
@@ -30,15 +30,15 @@ class RateLimiters:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._limiters: dict[Hashable, RateLimiter] = {}  # what was let through longest ago first
+        self._limiters: dict[Hashable, RateLimiter] = {}  # what passed longest ago first
 
     def is_due(self, kind: Hashable, now: float) -> bool:
-        """Whether one more may be done now."""
+        """Tell whether one more may pass now."""
         limiter = self._limiters.get(kind)
         return limiter is None or not limiter.wait(now)
 
     def done(self, kind: Hashable, now: float) -> None:
-        """Take note that it was done."""
+        """Count one that has passed."""
         limiter = self._limiters.pop(kind, None) or RateLimiter(self._limits)
         limiter.done(now)
         self._limiters[kind] = limiter
@@ -47,7 +47,7 @@ class RateLimiters:
 
 
 class Gate(NamedTuple):
-    """One of the bounds that an act has to pass: a bounded set of limiters, and the act's kind there."""
+    """One bound that an act has to pass: a set of limiters, and the act's kind there."""
 
     limiters: RateLimiters
     kind: Hashable
@@ -77,11 +77,11 @@ class SuppressedCounts:
 
 
 def passes(gates: Iterable[Gate], now: float) -> bool:
-    """Whether one act may be done now by all of its bounds; say when it is `done`."""
+    """Tell whether an act passes all of its bounds now; `done` counts it."""
     return all(gate.limiters.is_due(gate.kind, now) for gate in gates)
 
 
 def done(gates: Iterable[Gate], now: float) -> None:
-    """Take note of an act that was done."""
+    """Count an act that was done."""
     for gate in gates:
         gate.limiters.done(gate.kind, now)

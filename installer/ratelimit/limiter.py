@@ -1,4 +1,4 @@
-"""How fast the same may be done again and again: repairs that others keep undoing (F9), reports and Events of what flips."""
+"""A rate limiter for what repeats: repairs that others keep undoing (F9), reports and Events of a state that flaps."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,11 +8,11 @@ class Limits(NamedTuple):
     """Rates and times, in seconds.
 
     Attributes:
-        sustained: acts a second that are let through at once for ever.
-        burst: acts that may come at once before the first that is followed by a pause.
-        first_pause: between two acts beyond that; it doubles with each.
-        longest_pause: between two acts.
-        cooldown: without an act, after which they are let through at once again.
+        sustained: acts a second that never wait.
+        burst: acts that pass at once before the first pause.
+        first_pause: between two acts beyond the burst; each pause is twice the one before.
+        longest_pause: between two acts, at most.
+        cooldown: without an act, after which acts pass at once again.
     """
 
     sustained: float
@@ -23,9 +23,9 @@ class Limits(NamedTuple):
 
 
 REPAIRS = Limits(sustained=5.0, burst=10.0, first_pause=0.2, longest_pause=5.0, cooldown=10.0)
-# One in two minutes at last: 5,000 nodes that do not come to rest write 42 a second.
+# In the end one in two minutes: 5,000 nodes whose state flaps write 42 a second.
 REPORTS = Limits(sustained=1 / 60, burst=5.0, first_pause=10.0, longest_pause=120.0, cooldown=300.0)
-# Each time all agents are replaced: the third time within ten minutes is spaced.
+# Each replaces all agents: the third within ten minutes waits.
 ROLLOUTS = Limits(sustained=1 / 600, burst=2.0, first_pause=10.0, longest_pause=120.0, cooldown=300.0)
 # Of Events with the same words about the same object: three, then one in ten minutes; and one in ten minutes from the first.
 EVENTS = Limits(sustained=1 / 600, burst=2.0, first_pause=600.0, longest_pause=600.0, cooldown=3600.0)
@@ -34,7 +34,7 @@ SPACED_EVENTS = EVENTS._replace(burst=0.0, cooldown=600.0)
 
 @dataclass
 class RateLimiter:
-    """Lets acts through at once up to a sustained rate, and spaces them further and further apart beyond it.
+    """Lets acts pass at once up to a sustained rate, and spaces them further and further apart beyond it.
 
     Times are seconds of a monotonic clock.
     """
@@ -46,7 +46,7 @@ class RateLimiter:
         self._last = self._pause = 0.0
 
     def wait(self, now: float) -> float:
-        """Return how long the next act has to wait, in seconds; 0: it may be done now."""
+        """Return how many seconds the next act has to wait; 0: none."""
         self._settle(now)
         return max(0.0, self._last + self._pause - now)
 
@@ -60,7 +60,7 @@ class RateLimiter:
         return now - self._last >= self.limits.cooldown
 
     def done(self, now: float) -> None:
-        """Take note of an act."""
+        """Count an act."""
         self._settle(now)
         limits = self.limits
         self._allowance = min(limits.burst, self._allowance + (now - self._last) * limits.sustained) - 1

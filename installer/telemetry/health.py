@@ -1,9 +1,9 @@
-"""Health over HTTP: /healthz (the agent's loop turns), /readyz (the node is ready, or why not), /metrics.
+"""Health over HTTP: /healthz (the event loop runs), /readyz (the node is ready, or why not), /metrics.
 
-Where it listens anybody may connect: every program of the node, and by setting others. So it takes one request a connection, of
-a few kilobytes and in a few seconds, and a bounded number of them; the oldest that has not asked makes room for the next (F37).
-A probe sends its whole request at once: the kernel holds a connection back until it has sent something (TCP_DEFER_ACCEPT,
-tcp(7)), and what is a whole request by then is answered before any other connection is looked at.
+Every program on the node may connect, and with a setting others. So it takes one request a connection, of a few kilobytes
+and in a few seconds, and a bounded number of them; the oldest without a request makes room for the next (F37). A probe
+sends its whole request at once: the kernel holds a connection back until it has sent something (TCP_DEFER_ACCEPT, tcp(7)),
+and what is a whole request by then is answered before any other connection is looked at.
 
 No library does that: aiohttp and uvicorn stand on asyncio's servers, which take connections without bound and, out of
 descriptors, log a traceback a turn; uvicorn's limit answers 503 to probes too; http.server has a thread a connection.
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from installer.fleet.state import Condition
 
 MOST = 128  # connections, or a quarter of those for which there are descriptors
-BACKLOG = 4096  # that wait in the kernel; it may hold fewer
-AT_A_TIME = 16  # so many are taken before the agent does something else
+BACKLOG = 4096  # connections that wait in the kernel; it may hold fewer
+AT_A_TIME = 16  # connections that are accepted before the loop does something else
 SLOWEST = 3.0  # seconds from the connection to the end of the answer
-LARGEST = 8192  # bytes of a request, and of what comes behind it
+LARGEST = 8192  # bytes of a request, and of what follows it
 CROWD, METRICS_FOR = 4, 1.0  # connections at once among which they are shown as they were so many seconds ago at most
 
 _TEXT = "text/plain; charset=utf-8"
@@ -63,25 +63,25 @@ class Health:
     """The HTTP server."""
 
     def __init__(self, conditions: Callable[[], Sequence[Condition]], registry: CollectorRegistry) -> None:
-        """Wire it.
+        """Prepare; `start` listens.
 
         Args:
-            conditions: what readiness asks for, as it is now.
-            registry: what /metrics shows.
+            conditions: returns what readiness depends on, as it is now.
+            registry: of the metrics.
         """
         self._conditions = conditions
         self._registry = registry
         self._listener: Listener | None = None
-        self._shown = b"", float("-inf")  # the metrics, and when they were so
+        self._shown = b"", float("-inf")  # the metrics, and when they were generated
 
     async def start(self, address: HostPort) -> HostPort:
         """Listen.
 
         Returns:
-            Where it listens: with the port that the kernel chose, if 0 was asked for.
+            The address: with the port that the kernel chose, if 0 was given.
 
         Raises:
-            OSError: if the address is taken, or is none of this node's.
+            OSError: if the address is in use, or is none of this node.
         """
         found = await asyncio.get_running_loop().getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -118,9 +118,11 @@ class Health:
                 heard()
                 await loop.sock_sendall(connection, self._answer(received))
                 connection.shutdown(socket.SHUT_WR)
-                connection.recv(LARGEST)  # what was not read would take the answer along
+                connection.recv(
+                    LARGEST
+                )  # with unread bytes the kernel would reset the connection, and the answer be lost
         except (TimeoutError, OSError):
-            return  # nobody is there any more, or too slow
+            return  # the client has gone, or is too slow
 
     def _answer(self, received: bytes) -> bytes:
         if len(received) > LARGEST:

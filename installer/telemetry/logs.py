@@ -1,13 +1,13 @@
-"""Structured logs: one JSON object a line on stderr, for the node's journal and `kubectl logs`.
+"""Structured logs: one JSON object per line on stderr, for the node's journal and `kubectl logs`.
 
-Fields: `time` (UTC, RFC 3339), `level`, `logger`, `message`, and what the message is about, by the same name in all:
+Fields: `time` (UTC, RFC 3339), `level`, `logger`, `message`, and what the message is about, with the same names everywhere:
 `file` (a path), `reason`, `namespace`, `pod`, `command` (of CNI), `seconds`.
 
-A log that cannot be written fails nothing and holds up nothing (F24): while stderr is closed or nobody reads it, lines
-are dropped and counted.
+A log that cannot be written fails nothing and blocks nothing (F24): while stderr is closed or nobody reads it, lines are
+dropped and counted.
 
-Whatever a tenant has pods do, the lines about them stay few (`installer.ratelimit.flood`). Suppressed lines are counted,
-as `suppressed` in the next line of the same message and namespace, or in a line of its own within a minute.
+Whatever a tenant has pods do, the lines about them stay few (`installer.ratelimit.flood`). Suppressed lines are counted, as
+`suppressed` in the next line of the same message and namespace, or in a line of its own within a minute.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STDERR = 2
 _PIPE_BUF = 4096  # bytes that a pipe takes without blocking once poll calls it writable
 LONGEST_FIELD = 4096  # characters; of a longer one both ends are written
 SUMMARY_EVERY = 60.0  # seconds
-_KOPF = ("settings", "k8s_skip", "k8s_ref")  # what kopf hangs on its records for its own loggers
+_KOPF = ("settings", "k8s_skip", "k8s_ref")  # fields that kopf adds to its records for its own loggers
 _LEVELS = {
     LogLevel.PANIC: logging.CRITICAL,
     LogLevel.FATAL: logging.CRITICAL,
@@ -55,7 +55,7 @@ _NAMES = {
 
 
 class _Kind(NamedTuple):
-    """What a line is about: its message, and the namespace and name of a pod; empty: none."""
+    """What a line is about: its message, and namespace and name of a pod; empty: none."""
 
     message: str
     namespace: str = ""
@@ -68,7 +68,7 @@ class _Kind(NamedTuple):
 
 
 class Handler(logging.Handler):
-    """Writes lines to a file descriptor as far as that takes them at once."""
+    """Writes lines to a file descriptor without blocking."""
 
     def __init__(self, fd: int = STDERR) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Handler(logging.Handler):
         self._fd = fd
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
-        self._in_line = False  # the line before was cut off in the middle
+        self._in_line = False  # the last line was cut off
 
     @property
     def suppressed(self) -> int:
@@ -92,7 +92,7 @@ class Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line; or count it as suppressed or as dropped."""
-        if record.levelno > logging.DEBUG:  # who asks for that wants all
+        if record.levelno > logging.DEBUG:  # whoever sets debug wants all lines
             of, now = _Kind.of(record), time.monotonic()
             kind = of._replace(pod="")
             gates: tuple[Gate, ...] = (Gate(self._of_kind, kind),)
@@ -146,7 +146,7 @@ class Handler(logging.Handler):
 
 
 class _Formatter(JsonFormatter):
-    """Puts the fields that every line has before the others."""
+    """Puts the fields that every line has first."""
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
         log_data["time"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -174,13 +174,13 @@ def set_up(level: LogLevel) -> Handler:
 
 
 def switch(level: LogLevel) -> None:
-    """Change how much is logged, also while the agent runs."""
+    """Set the log level, also at run time."""
     logging.getLogger().setLevel(_LEVELS[level])
 
 
 @contextlib.contextmanager
 def to_stderr(level: LogLevel) -> Iterator[Handler]:
-    """Log to stderr for the time of a block."""
+    """Log to stderr within a block."""
     handler = set_up(level)
     try:
         yield handler

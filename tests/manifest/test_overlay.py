@@ -71,7 +71,7 @@ def test_a_date_is_text_as_to_the_api_server() -> None:
 def test_the_merge_is_deep_replaces_lists_and_null_deletes() -> None:
     base = {"a": {"b": 1, "c": [1, 2], "d": 3}, "e": 4}
     over = {"a": {"c": [3], "d": None, "f": {"g": None, "h": 5}}, "i": 6}
-    assert overlay.overlaid(base, over) == {"a": {"b": 1, "c": [3], "f": {"h": 5}}, "e": 4, "i": 6}
+    assert overlay.deep_merge(base, over) == {"a": {"b": 1, "c": [3], "f": {"h": 5}}, "e": 4, "i": 6}
     assert base == {"a": {"b": 1, "c": [1, 2], "d": 3}, "e": 4}
 
 
