@@ -80,7 +80,7 @@ def test_a_wrong_one_is_reported_with_every_path_and_changes_nothing(stage: Stag
         assert stage.nodes().get("ready") == 1, "the node goes on with the settings that it has"
         assert stage.daemonset()["metadata"]["generation"] == before
         assert container(stage)["image"].endswith(":good")
-        assert stage.events("mesh")[-1][0] == "InvalidSettings"
+        until(lambda: stage.events("mesh")[-1][0] == "InvalidSettings", SOON, "an Event tells of it")
         stage.apply({"values": {"cni": {"tag": "good"}}})
         stage.becomes("UPDATING")
         stage.report("node1", stage.resource())
