@@ -74,7 +74,7 @@ def test_a_wrong_one_is_reported_with_every_path_and_changes_nothing(stage: Stag
         stage.apply({"values": {"cni": {"tag": "bad", "tagg": "x"}}, "unvalidatedValues": {"cni": {"logLevel": 3}}})
         said = stage.becomes("ERROR")
         assert "spec.values.cni.tagg: no such value; is tag meant?" in said["error"]
-        assert "spec.unvalidatedValues.cni.logLevel: saw 3, expected string" in said["error"]
+        assert "spec.unvalidatedValues.cni.logLevel: saw 3, expected a string" in said["error"]
         assert "keep the last good settings" in said["statusString"]
         assert stage.condition("Reconciled") == ("False", "Invalid")
         assert stage.nodes().get("ready") == 1, "the node goes on with the settings that it has"
