@@ -46,7 +46,7 @@ def test_all_nodes_answer_the_daemonset_is_parked_and_the_resource_goes(stage: S
         stage.delete()
         until(lambda: stage.condition("Reconciled") == ("False", "Removing"), SOON, "it is being removed")
         stage.report("node1", stage.resource(), state="Removed")
-        until(lambda: "1 of 2 nodes are done" in stage.cni()["statusString"], SOON, "one node is done")
+        until(lambda: "1 of 2 nodes done" in stage.cni()["statusString"], SOON, "one node is done")
         assert not parked(stage)
         stage.report("node2", stage.resource(), state="Removed")
         until(lambda: parked(stage), SOON, "the DaemonSet is parked")
