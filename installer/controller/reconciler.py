@@ -257,7 +257,7 @@ class Loop:
                     raise
                 if error.status not in (404, 409):  # then it has changed meanwhile, and the watch wakes us
                     self._refused[what, name] = now + REFUSED_AGAIN
-                    _log.warning("the API server refused a %s", what, extra={"object": name, "reason": str(error)})
+                    _log.warning("the API server refused: %s", what, extra={"object": name, "reason": str(error)})
                 continue
             if seen is not None:
                 yield name, seen

@@ -183,7 +183,7 @@ def test_what_is_refused_on_many_nodes_keeps_it_from_none(empty_stage: Stage, co
 
     def refused() -> Counter[str]:
         lines = map(json.loads, acting.log.read_text().splitlines())
-        return Counter(each["object"] for each in lines if each["message"] == "a IstioCNINode was refused")
+        return Counter(each["object"] for each in lines if each["message"] == "the API server refused: IstioCNINode")
 
     with acting:
         stage.apply({})
