@@ -44,17 +44,46 @@ Names: TypeAlias = frozenset[tuple[int, str]]
 
 MOST = 4096  # tables, or chains, of others that are looked through for ours
 
-# Attributes that the kernel adds (linux/netfilter/nf_tables.h): those that differ between netns, and those that count what
+# Attributes that the kernel adds (linux/netfilter/nf_tables.h): where each stands, which differs between netns, and how much
 # a table or chain has, by which a chain or a set that somebody has put into it is seen.
-_OWN: Mapping[int, frozenset[int]] = {
+_PLACE: Mapping[int, frozenset[int]] = {
     NEWTABLE: frozenset({4, 5}),  # handle, padding
     NEWCHAIN: frozenset({2, 8, 9}),  # handle, counters, padding
     NEWRULE: frozenset({3, 6, 8}),  # handle, position, padding
 }
-_USE: Mapping[int, frozenset[int]] = {NEWTABLE: frozenset({3}), NEWCHAIN: frozenset({6})}
+_USE: Mapping[int, frozenset[int]] = {NEWTABLE: frozenset({3}), NEWCHAIN: frozenset({6}), NEWRULE: frozenset()}
 
 _templates: WeakKeyDictionary[Ruleset, Template | None] = WeakKeyDictionary()  # each for as long as its ruleset is kept
 _compiling = threading.Lock()
+
+
+class Held(NamedTuple):
+    """A message by which a netns lists what it has to hold.
+
+    It is compared as one number, as there are many: `counts` has the bits set that do not tell one netns from another.
+    """
+
+    kind: int
+    size: int
+    counts: int
+    bits: int
+
+    @classmethod
+    def of(cls, message: Message) -> Held:
+        """Make it of what a netns has listed."""
+        parts = [
+            b"\xff" + bytes(GENERIC_HEADER - 1)
+        ]  # of struct nfgenmsg the family; the rest counts changes of the netns
+        for number, data in attributes(message.body):
+            parts.append(b"\xff" * 4 + bytes(len(data) - 4) if number in _PLACE[message.kind] else b"\xff" * len(data))
+        counts = int.from_bytes(b"".join(parts), "big")
+        return cls(message.kind, len(message.body), counts, int.from_bytes(message.body, "big") & counts)
+
+    def is_in(self, message: Message | None) -> bool:
+        """Whether a message says the same."""
+        if message is None or message.kind != self.kind or len(message.body) != self.size:
+            return False
+        return int.from_bytes(message.body, "big") & self.counts == self.bits
 
 
 class Template(NamedTuple):
@@ -62,12 +91,12 @@ class Template(NamedTuple):
 
     Attributes:
         batch: a transaction for `Nfnetlink.commit`; it takes out first whatever of ours is there.
-        held: the messages that list it, by which a netns is compared.
+        held: what a netns lists that holds it.
         names: of its tables, each with the number of its family.
     """
 
     batch: bytes
-    held: tuple[Message, ...]
+    held: tuple[Held, ...]
     names: Names
 
     def is_held(self, kernel: Nfnetlink) -> bool:
@@ -76,7 +105,8 @@ class Template(NamedTuple):
         Raises:
             OSError: if the kernel does not say.
         """
-        return all(seen == due for seen, due in zip_longest(_listed(kernel, self.names), self.held))
+        listed = zip_longest(self.held, _listed(kernel, self.names))
+        return all(due is not None and due.is_in(seen) for due, seen in listed)
 
 
 def template_of(rules: Ruleset) -> Template | None:
@@ -112,22 +142,24 @@ def _compiled(rules: Ruleset) -> Template | None:
             context.close()
         with Nfnetlink() as kernel:
             names = frozenset((NFPROTO[each.family], nft.table_name(each.kind)) for each in rules.tables)
-            held = tuple(_listed(kernel, names))
-            if sum(_use(each) for each in held if each.kind == NEWTABLE) != sum(
+            listed = tuple(_listed(kernel, names))
+            if sum(_use(each) for each in listed if each.kind == NEWTABLE) != sum(
                 len(each.chains) for each in rules.tables
             ):
                 return None  # there is more than chains, such as a set, which is not listed with them
-            template = Template(nfnetlink.batch([*_removal(rules.tables), *map(_sent, held)]), held, names)
+            batch = nfnetlink.batch([*_removal(rules.tables), *map(_sent, listed)])
+            template = Template(batch, tuple(map(Held.of, listed)), names)
             kernel.commit(template.batch)
             return template if template.is_held(kernel) else None
 
 
 def _listed(kernel: Nfnetlink, names: Names) -> Iterator[Message]:
-    """List the tables of these names, their chains and their rules, each as the kernel would be told it."""
-    rules = (kernel.dump(GETRULE, family, string(NFTA_RULE_TABLE, name)) for family, name in sorted(names))
-    for kind, body in chain(_few(kernel.dump(GETTABLE)), _few(kernel.dump(GETCHAIN)), *rules):
-        if (body[0], text(body, NFTA_TABLE_NAME)) in names:
-            yield Message(kind, _without(body, _OWN[kind]))
+    """List the tables of these names, their chains and their rules."""
+    for message in chain(_few(kernel.dump(GETTABLE)), _few(kernel.dump(GETCHAIN))):
+        if (message.body[0], text(message.body, NFTA_TABLE_NAME)) in names:
+            yield message
+    for family, name in sorted(names):
+        yield from kernel.dump(GETRULE, family, string(NFTA_RULE_TABLE, name))
 
 
 def _few(messages: Iterator[Message]) -> Iterator[Message]:
@@ -146,13 +178,11 @@ def _removal(tables: Iterable[Table]) -> Iterator[Message]:
             yield from (Message(NEWTABLE, body), Message(DELTABLE, body))
 
 
-def _sent(held: Message) -> Message:
-    return Message(held.kind, _without(held.body, _USE[held.kind])) if held.kind in _USE else held
-
-
-def _without(body: bytes, numbers: frozenset[int]) -> bytes:
-    kept = (data for number, data in attributes(body) if number not in numbers)
-    return body[:1] + bytes(GENERIC_HEADER - 1) + b"".join(kept)
+def _sent(listed: Message) -> Message:
+    """Say to the kernel what it has listed, without what it adds."""
+    added = _PLACE[listed.kind] | _USE[listed.kind]
+    kept = (data for number, data in attributes(listed.body) if number not in added)
+    return Message(listed.kind, listed.body[:1] + bytes(GENERIC_HEADER - 1) + b"".join(kept))
 
 
 def _use(table: Message) -> int:
