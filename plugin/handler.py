@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import threading
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +38,8 @@ _T = TypeVar("_T")
 
 LARGE_RULES = 100  # rules, from which on a pod waits for its like alone; usual are 20 to 40
 LARGE_TEXT = 8192  # characters, which are read in a few milliseconds
+
+MOST_TO_FREE = 32  # sockets or contexts of libnftables, of a megabyte each, that wait to be freed
 
 _MESHED = "it is a meshed pod"
 
@@ -118,6 +121,7 @@ class Handler:
         pods: PodSource,
         workers: Executor,
         large: Executor,
+        freeing: Executor,
         *,
         in_force: InForce,
         observe: Callable[[Outcome], None],
@@ -128,12 +132,15 @@ class Handler:
             pods: where the node's pods are known from.
             workers: threads that enter a pod's netns; nothing else may run on them.
             large: the same, for what takes many times as long as usual: the others' pods never wait for it.
+            freeing: a thread that frees what they took, for which the kernel lets it wait 15 ms: no pod waits for that.
             in_force: asked at each request.
             observe: told what became of each request.
         """
         self._pods = pods
         self._workers = workers
         self._large = large
+        self._freeing = freeing
+        self._room_to_free = threading.BoundedSemaphore(MOST_TO_FREE)
         self._in_force = in_force
         self._observe = observe
         self._reading = asyncio.Lock()
@@ -210,8 +217,27 @@ class Handler:
         loop = asyncio.get_running_loop()
         programmed: asyncio.Future[Programmed] = loop.create_future()
         turn = partial(_if_wanted, wanted, partial(program, fd, plan, self._in_force.capability))
-        self._lane(plan.redirect).submit(_program_and_tell, turn, loop, programmed)
+        self._lane(plan.redirect).submit(self._program_and_tell, turn, loop, programmed)
         return await programmed
+
+    def _program_and_tell(
+        self, turn: Callable[[], Programmed], loop: asyncio.AbstractEventLoop, programmed: asyncio.Future[Programmed]
+    ) -> None:
+        """Redirect a pod, on a worker, and have what that took freed: once the loop is told, as it takes long (D4)."""
+        try:
+            done = turn()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the waiting request's
+            loop.call_soon_threadsafe(programmed.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(programmed.set_result, done)
+            self._free(done.free)
+
+    def _free(self, free: Callable[[], None]) -> None:
+        """Free what a pod took, on the thread for that; where many wait there already, on this one, as each holds memory."""
+        if self._room_to_free.acquire(blocking=False):
+            self._freeing.submit(free).add_done_callback(lambda _: self._room_to_free.release())
+        else:
+            free()
 
     async def _check(self, fd: NetnsFd, plan: Plan, wanted: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
@@ -303,23 +329,6 @@ class Handler:
                 "tried again",
             )
         return pod
-
-
-def _program_and_tell(
-    turn: Callable[[], Programmed], loop: asyncio.AbstractEventLoop, programmed: asyncio.Future[Programmed]
-) -> None:
-    """Redirect a pod, on a worker, which takes the next pod only when this one's context is freed.
-
-    The loop is told before that, as freeing takes longer than all the rest (D4); done later, a burst of pods would
-    leave as many contexts behind, of more than a megabyte each.
-    """
-    try:
-        done = turn()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the waiting request's
-        loop.call_soon_threadsafe(programmed.set_exception, error)
-    else:
-        loop.call_soon_threadsafe(programmed.set_result, done)
-        done.free()
 
 
 def _if_wanted(wanted: Callable[[], bool], work: Callable[[], _T]) -> _T:

@@ -74,6 +74,7 @@ class Agent:
         self._in_force = in_force = InForce(DesiredState(settings))
         self._workers = ThreadPoolExecutor(NETNS_WORKERS, "netns")
         self._large = ThreadPoolExecutor(1, "large")
+        self._freeing = ThreadPoolExecutor(1, "freeing")
         self._repairers = ThreadPoolExecutor(REPAIR_WORKERS, "repair")
         self._pods = open_pod_source(settings)
         self._verdicts = Verdicts(self._pods, lambda: in_force.policy)
@@ -92,7 +93,9 @@ class Agent:
         )
         metrics = Metrics(version=release(), in_force=in_force, pods=self._count_pods, log_lines=self._count_lines)
         outcomes = Outcomes(metrics, self._pod_repair.add)
-        handler = Handler(self._pods, self._workers, self._large, in_force=in_force, observe=outcomes.take)
+        handler = Handler(
+            self._pods, self._workers, self._large, self._freeing, in_force=in_force, observe=outcomes.take
+        )
         self._serving = Serving(settings.agent_socket, Server(settings.agent_socket, handler))
         self._reconciler = Reconciler(lambda: in_force.desired, self._serving.is_serving, self._on_state)
         self._readiness = Readiness(in_force, self._serving, self._pods, self._pod_repair)
@@ -111,7 +114,7 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         async with AsyncExitStack() as stack:
-            for threads in (self._workers, self._large, self._repairers):
+            for threads in (self._freeing, self._workers, self._large, self._repairers):
                 stack.callback(threads.shutdown, wait=False, cancel_futures=True)
             stack.callback(self._serving.close)
             if self._cluster:

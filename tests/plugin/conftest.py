@@ -75,11 +75,16 @@ class Agent:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Server]:
         """Serve while the body runs."""
-        with ThreadPoolExecutor(4, "netns") as workers, ThreadPoolExecutor(1, "large") as large:
+        with (
+            ThreadPoolExecutor(1, "freeing") as freeing,
+            ThreadPoolExecutor(4, "netns") as workers,
+            ThreadPoolExecutor(1, "large") as large,
+        ):
             handler = Handler(
                 self.pods,
                 workers,
                 large,
+                freeing,
                 in_force=self,
                 observe=self.outcomes.append,
             )

@@ -8,12 +8,15 @@ import os
 import socket
 import stat
 import subprocess
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from plugin import handler as handler_module
 from plugin import server as server_module
 from plugin import wire
+from plugin.session_replay import ReplaySession
 from tests.plugin.conftest import Agent, KnownPods, calls, config, manifest, rules
 from tests.support.call import reference
 from tests.support.netns import Netns
@@ -255,6 +258,29 @@ async def still_serves(agent: Agent) -> None:
     netns.touch()
     answer = await plugin(calls(plugin, agent, netns), config(plugin, agent))
     assert answer.json["code"] == 4  # a file is no netns: the whole way to the agent and back
+
+
+async def test_no_pod_waits_until_the_kernel_has_let_go_of_another(
+    agent: Agent, pod_netns: Netns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More pods than there are workers, and nothing of theirs is freed before all have their answers."""
+    answered, freed = threading.Event(), []
+
+    def slow(session: ReplaySession) -> None:
+        if threading.current_thread().name.startswith("freeing"):
+            assert answered.wait(60)
+        freed.append(threading.current_thread().name)
+        close(session)
+
+    close = ReplaySession.close
+    monkeypatch.setattr(ReplaySession, "close", slow)
+    monkeypatch.setattr(handler_module, "MOST_TO_FREE", 6)
+    async with agent.serving():
+        clients = [asking(agent, pod_netns.path, CNI_CONTAINERID=f"pod{number}") for number in range(10)]
+        assert [await asyncio.to_thread(answer, each) for each in clients] == [0] * 10
+        by_workers = [name for name in freed if name.startswith("netns")]
+        answered.set()
+    assert (len(freed), len(by_workers)) == (10, 4)  # beyond what may wait, whoever took it frees it
 
 
 async def test_110_pods_at_once(agent: Agent, pod_netns: Netns, tmp_path: Path) -> None:  # F29
