@@ -99,7 +99,7 @@ def test_one_that_loses_the_lease_ends_at_once(stage: Stage, controller: Run) ->
         stage.leases.patch_namespaced_lease(CONTROLLER, NAMESPACE, now)
         assert first.process
         assert first.process.wait(SOON) == LOST
-        assert first.logged()[-1]["reason"] == "somebody has it"
+        assert first.logged()[-1]["reason"] == "somebody holds the lease"
         done = len(stage.requests())
         stage.apply({})
     assert stage.writes(done) == []
