@@ -17,7 +17,7 @@ from plugin.backend import Backend
 from tests.bench.calls import Call, at_once, in_turns, percentile
 from tests.bench.floor import apply_alone, compiled
 from tests.support.agent import AgentProcess
-from tests.support.call import FROZEN, ROOT
+from tests.support.call import FROZEN, ROOT, UNACCELERATED
 from tests.support.netns import Netns
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ RUNS = 100
 RUNS_BY_BACKEND = 50
 BURSTS = 3
 PODS = 110
+UNKNOWN = PODS + 1  # the number of a pod that has no manifest, as it is not meshed
 STOMPS = 200
 PRIMARY = {
     "cniVersion": "1.0.0",
@@ -79,7 +80,12 @@ class Bench:
         for number in range(PODS + 1):
             traffic = LARGEST if number == PODS else {PORTS: "*"}
             pod = {
-                "metadata": {"name": f"pod{number}", "namespace": "bench", "annotations": {STATUS: "{}"} | traffic},
+                "metadata": {
+                    "name": f"pod{number}",
+                    "namespace": "bench",
+                    "uid": f"uid-{number}",
+                    "annotations": {STATUS: "{}"} | traffic,
+                },
                 "spec": {"containers": [{"name": "app"}, {"name": "istio-proxy", "env": environment}]},
             }
             (self.folder / "pods" / f"{number}.json").write_text(json.dumps({"apiVersion": "v1", "kind": "Pod"} | pod))
@@ -110,14 +116,17 @@ class Bench:
         self._netns += 1
         return self._stack.enter_context(Netns(self.folder / f"netns{self._netns}")).path
 
-    def call(self, executable: Path, stdin: Path, number: int = 0, command: str = "ADD") -> Call:
-        """Make the call of a runtime for one of the pods, in a netns of its own."""
+    def call(self, executable: Path, stdin: Path, number: int = 0, command: str = "ADD", *, uid: bool = True) -> Call:
+        """Make the call of a runtime for one of the pods, in a netns of its own; runtimes pass its uid."""
+        arguments = (
+            f"IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME=pod{number};K8S_POD_INFRA_CONTAINER_ID={'0' * 64}"
+        )
         environment = {
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": "0" * 64,
             "CNI_NETNS": str(self.netns()),
             "CNI_IFNAME": "eth0",
-            "CNI_ARGS": f"K8S_POD_NAMESPACE=bench;K8S_POD_NAME=pod{number};K8S_POD_INFRA_CONTAINER_ID={'0' * 64}",
+            "CNI_ARGS": f"{arguments};K8S_POD_UID=uid-{number}" if uid else arguments,
             "CNI_PATH": "/opt/cni/bin",
         }
         return Call(executable, environment, stdin)
@@ -145,25 +154,40 @@ def rows(bench: Bench) -> Iterator[dict[str, Any]]:
     outside = bench.config("outside", runtimeConfig=annotated)
     question = bench.folder / "version.stdin"
     question.write_text('{"cniVersion":"1.0.0"}')
-    for what, stdin, target in (
-        ("ADD, meshed pod, v4+v6", mesh, "p50 <= 3 x the static C client"),
-        ("ADD, pod outside the mesh", outside, "p50 <= 5 ms"),
-    ):
-        pairs = [(bench.call(FROZEN, stdin), bench.call(bench.floor, stdin)) for _ in range(RUNS)]
-        ours, floor = in_turns(pairs)
-        yield _times(what, ours, target) | {"ratio": _ratio(ours, floor), "to": "the C client"}
+    for what, stdin, pod in (("ADD, meshed pod, v4+v6", mesh, 0), ("ADD, pod outside the mesh", outside, UNKNOWN)):
+        files = (FROZEN, bench.floor, UNACCELERATED)
+        ours, floor, python = in_turns([[bench.call(file, stdin, pod) for file in files] for _ in range(RUNS)])
+        yield _times(what, ours, "p50 <= 1.1 x the static C client") | _to(ours, floor, "the C client")
         yield _times(f"{what}: static C client", floor)
-    yield _times("libnftables alone, v4+v6, warm process", apply_alone([bench.netns() for _ in range(RUNS)]))
+        yield _times(f"{what}: without accelerator", python) | _to(python, ours, "with it")
+    yield from other_forms(bench, mesh)
+    paths = [(bench.netns(), bench.netns()) for _ in range(RUNS)]
+    replayed, compiled = apply_alone(paths)
+    yield _times("rules compiled each time, v4+v6", compiled)
+    yield _times("rules replayed, v4+v6", replayed) | _to(replayed, compiled, "compiled each time")
     for command, stdin in (("VERSION", question), ("DEL", mesh)):
-        call = bench.call(FROZEN, stdin, command=command)
-        (ours,) = in_turns([(call,)] * RUNS)
-        yield _times(command, ours, "p50 <= 4 ms")
+        calls = [bench.call(file, stdin, command=command) for file in (FROZEN, UNACCELERATED)]
+        ours, python = in_turns([calls] * RUNS)
+        yield _times(command, ours) | _to(ours, python, "without accelerator")
     yield from by_backend(bench)
     for pods, target in ((50, "<= 250 ms"), (PODS, "<= 500 ms")):
         burst = [at_once([bench.call(FROZEN, mesh, number) for number in range(pods)]) for _ in range(BURSTS)]
         yield _times(f"{pods} ADDs at once, the last one's end", burst, target)
     yield _times("repair of a stomped conflist", bench.repairs(0.25, STOMPS), "p99 <= 50 ms")
     yield _times("repair, stomped three times a second", bench.repairs(1 / 3, 30), "p99 <= 50 ms")
+
+
+def other_forms(bench: Bench, mesh: Path) -> Iterator[dict[str, Any]]:
+    """Measure calls in other forms than those of today's runtimes, beside theirs."""
+    values = json.loads(mesh.read_text())
+    form = bench.folder / "form.stdin"
+    form.write_text(json.dumps({"aFirstKey": 1} | values, indent=1))
+    rounds = [
+        (bench.call(FROZEN, mesh), bench.call(FROZEN, form), bench.call(FROZEN, mesh, uid=False)) for _ in range(RUNS)
+    ]
+    usual, blanks, no_uid = in_turns(rounds)
+    for what, times in (("blanks, another first key", blanks), ("without a uid", no_uid)):
+        yield _times(f"ADD, {what}", times, "at most 2 ms more") | _to(times, usual, "the usual form")
 
 
 def by_backend(bench: Bench) -> Iterator[dict[str, Any]]:
@@ -175,7 +199,7 @@ def by_backend(bench: Bench) -> Iterator[dict[str, Any]]:
         nft, *others = in_turns(rounds)
         yield _times(f"{what}, by {Backend.NFT.value}", nft)
         for backend, times in zip(list(Backend)[1:], others, strict=True):
-            yield _times(f"{what}, by {backend.value}", times) | {"ratio": _ratio(times, nft), "to": "nft"}
+            yield _times(f"{what}, by {backend.value}", times) | _to(times, nft, "nft")
     for agent in agents[1:]:
         agent.stop()
 
@@ -197,6 +221,10 @@ def _times(what: str, times: Sequence[float], target: str = "") -> dict[str, Any
 
 def _ratio(ours: Sequence[float], floor: Sequence[float]) -> float:
     return round(percentile([a / b for a, b in zip(ours, floor, strict=True)], 50), 2)
+
+
+def _to(ours: Sequence[float], others: Sequence[float], whose: str) -> dict[str, Any]:
+    return {"ratio": _ratio(ours, others), "to": whose}
 
 
 def _size(what: str, size: int, target: str) -> dict[str, Any]:

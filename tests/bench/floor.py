@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plugin import netns, nft
-from plugin.libnftables import Context
+from plugin import netns
 from plugin.redirect import Family, Redirect
 from plugin.rules import ruleset
+from plugin.session_nft import NftSession
+from plugin.session_replay import ReplaySession
+from plugin.template import template_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,20 +27,32 @@ def compiled(folder: Path) -> Path:
     return program
 
 
-def apply_alone(paths: Sequence[Path]) -> list[float]:
-    """Apply the default rules, v4 and v6, in each netns, in one warm thread: milliseconds, without freeing the context."""
-    rules = nft.transaction(ruleset(Redirect(families=(Family.V4, Family.V6))))
+def apply_alone(pairs: Sequence[tuple[Path, Path]]) -> tuple[list[float], list[float]]:
+    """Apply the default rules, v4 and v6, and read them back, in one warm thread; what is freed is not timed.
 
-    def measure() -> list[float]:
-        times = []
-        for path in paths:
-            with path.open("rb") as file, netns.entered(netns.NetnsFd(file.fileno())):
-                started = time.perf_counter()
-                context = Context()
-                context.run(rules)
-                times.append((time.perf_counter() - started) * 1000)
-                context.close()
-        return times
+    Args:
+        pairs: two netns for each round.
+
+    Returns:
+        Milliseconds by messages that were compiled before, and by libnftables.
+    """
+    rules = ruleset(Redirect(families=(Family.V4, Family.V6)))
+
+    def measure(kind: type[ReplaySession | NftSession], path: Path) -> float:
+        with path.open("rb") as file, netns.entered(netns.NetnsFd(file.fileno())):
+            started = time.perf_counter()
+            session = kind()
+            session.replace(rules)
+            if found := session.difference(rules):
+                raise RuntimeError(found)
+            taken = (time.perf_counter() - started) * 1000
+            session.close()
+        return taken
 
     with ThreadPoolExecutor(1) as worker:
-        return worker.submit(measure).result()
+        worker.submit(template_of, rules).result()
+        times = [
+            (worker.submit(measure, ReplaySession, first).result(), worker.submit(measure, NftSession, second).result())
+            for first, second in pairs
+        ]
+    return [replayed for replayed, _ in times], [compiled for _, compiled in times]
