@@ -132,7 +132,7 @@ def _ask(environment: dict[bytes, bytes], stdin: bytes, netns: int | None, begun
         if monotonic() + RETRY >= deadline:
             from plugin import fallback
 
-            raise fallback.nobody_home(path, seen, GIVE_UP)
+            raise fallback.agent_unreachable(path, seen, GIVE_UP)
         sleep(RETRY)
 
 

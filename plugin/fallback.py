@@ -35,7 +35,7 @@ def answer(environment: Mapping[bytes, bytes], stdin: bytes) -> bytes | None:
     return request.result() if passes else None
 
 
-def nobody_home(path: bytes, seen: OSError, waited: float) -> cni.CniError:
+def agent_unreachable(path: bytes, seen: OSError, waited: float) -> cni.CniError:
     """Say what to do about an agent that never answered, in an error upon which the runtime tries again."""
     return cni.CniError(
         cni.Code.TRY_AGAIN_LATER,

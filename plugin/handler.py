@@ -281,7 +281,7 @@ class Handler:
         return _Decided(plan, mismatch)
 
     def _is_known_as_injected(self, request: Request) -> bool:
-        known = self._pods.recall(request.namespace, request.pod, request.pod_uid)
+        known = self._pods.cached(request.namespace, request.pod, request.pod_uid)
         return known is not None and known.is_injected
 
     async def _find(self, request: Request) -> Pod:
@@ -292,7 +292,7 @@ class Handler:
         """
         pod, handed_over = await self._ask(request), request.annotations
         if handed_over is not None and STATUS in handed_over and not pod.is_injected:
-            pod = await self._ask(request, anew=True)  # little is kept of what counts as outside the mesh
+            pod = await self._ask(request, fresh=True)  # little is kept of what counts as outside the mesh
         if request.pod_uid is None and pod.uid:
             self._require_agreement(pod, handed_over)
         return pod
@@ -301,7 +301,7 @@ class Handler:
     def _require_agreement(pod: Pod, handed_over: Mapping[str, str] | None) -> None:
         """Hold a pod that was found by its name alone against what the runtime says of the one that it starts."""
         if handed_over is None:
-            seen = "nothing but its name, which an earlier pod may have had" if pod.remembered else ""
+            seen = "nothing but its name, which an earlier pod may have had" if pod.maybe_stale else ""
         else:
             seen = ", ".join(differing(pod, handed_over))
             seen = seen and f"another one's annotations ({seen} differ)"
@@ -313,9 +313,9 @@ class Handler:
                 "started yet; it is tried again",
             )
 
-    async def _ask(self, request: Request, *, anew: bool = False) -> Pod:
+    async def _ask(self, request: Request, *, fresh: bool = False) -> Pod:
         try:
-            pod = await self._pods.find(request.namespace, request.pod, request.pod_uid, anew=anew)
+            pod = await self._pods.find(request.namespace, request.pod, request.pod_uid, fresh=fresh)
         except PodsUnavailable as error:
             raise CniError(
                 Code.TRY_AGAIN_LATER,

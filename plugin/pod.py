@@ -32,14 +32,14 @@ class PodsUnavailable(Exception):  # noqa: N818 - a state of the source, not a m
 class PodSource(Protocol):
     """Where the agent knows this node's pods from: the cluster, or a folder of manifests."""
 
-    async def find(self, namespace: str, name: str, uid: str | None, *, anew: bool = False) -> Pod | None:
+    async def find(self, namespace: str, name: str, uid: str | None, *, fresh: bool = False) -> Pod | None:
         """Find one pod.
 
         Args:
             namespace: the pod's namespace.
             name: the pod's name.
             uid: the runtime's `K8S_POD_UID`, which tells a pod from an earlier one of the same name; None if unknown.
-            anew: ask where pods come from, and take all of it, whatever is known.
+            fresh: request the complete pod from its origin, even if it is cached.
 
         Returns:
             The pod, or None if the source is sure that there is none.
@@ -48,8 +48,8 @@ class PodSource(Protocol):
             PodsUnavailable: if the source cannot say.
         """
 
-    def recall(self, namespace: str, name: str, uid: str | None) -> Pod | None:
-        """Return the pod if it is known, without asking; without a uid an injected one of its name before others."""
+    def cached(self, namespace: str, name: str, uid: str | None) -> Pod | None:
+        """Return the cached pod, without a request; without a uid, an injected pod of that name takes precedence."""
 
 
 class Phase(Enum):
@@ -90,7 +90,7 @@ class Pod:
         declared_ports: how many different TCP ports its containers declare, the sidecar apart.
         at_once: how many containers run at the same time: all but those that end before the others start.
         failing: the init containers whose last try failed.
-        remembered: found by its name alone, in an outage: it may be an earlier pod of that name.
+        maybe_stale: found by name alone during an outage: it may be an earlier pod of that name.
         running: whether it has a network of its own, a container of it has started, and it neither ends nor has ended.
         ips: its addresses as the API server has them.
         runtime_class: its `spec.runtimeClassName`; none of the three decides anything.
@@ -112,7 +112,7 @@ class Pod:
     host_network: bool = False
     phase: Phase = Phase.UNKNOWN
     failing: tuple[str, ...] = ()
-    remembered: bool = field(default=False, compare=False)
+    maybe_stale: bool = field(default=False, compare=False)
     running: bool = False
     ips: tuple[str, ...] = ()
     runtime_class: str = ""

@@ -23,7 +23,7 @@ from plugin.pod import ManifestError, Pod
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from installer.agent.node_status import Seen
+    from installer.agent.node_status import Observed
     from installer.config.settings import Settings
     from installer.host.in_force import InForce
 
@@ -38,7 +38,7 @@ class Cluster:
         settings: Settings,
         in_force: InForce,
         apply: Callable[[DesiredState], None],
-        look: Callable[[], Seen],
+        observe: Callable[[], Observed],
     ) -> None:
         """Prepare; `run` begins.
 
@@ -46,7 +46,7 @@ class Cluster:
             settings: the chart's.
             in_force: told whether it is known what the cluster asks for.
             apply: told what the node is to be like, each time that it changes.
-            look: what is to be reported, as it is now.
+            observe: what is to be reported, as it is now.
         """
         self._settings = settings
         self._in_force = in_force
@@ -55,7 +55,7 @@ class Cluster:
         self._control_planes = ControlPlanes(self._api, settings.kubeconfig, self._hear)
         self._events = EventRecorder(self._api, DAEMONSET, settings.node_name)
         planes = self._control_planes
-        self._node = NodeResource(settings.node_name, self._api, self._events, look, nodes=lambda: planes.nodes)
+        self._node = NodeResource(settings.node_name, self._api, self._events, observe, nodes=lambda: planes.nodes)
         self._desired = in_force.desired = load(settings)
         in_force.is_known = self._has_read = False
         self._handlers: dict[str, str] = {}  # by the name of their RuntimeClass

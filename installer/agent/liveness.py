@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 STUCK = 60.0  # seconds in which the loop does not turn once; a busy node is no reason to start again
 
 
-async def end_if_stuck(told: asyncio.Event, seconds: float = STUCK, way_out: float = 0.0) -> None:
+async def end_if_stuck(told: asyncio.Event, seconds: float = STUCK, stop_within: float = 0.0) -> None:
     """Until told to stop, have a thread outside Python write all tracebacks to stderr and end the process if it is stuck.
 
     Args:
         told: set when it is told to stop.
         seconds: in which the loop has to turn.
-        way_out: seconds after that in which it has to end, whatever hangs: a thread, a disk, an API server; 0: as it likes.
+        stop_within: seconds after that in which it has to end, whatever hangs: a thread, a disk, an API server; 0: as it likes.
     """
     try:
         while not told.is_set():
@@ -34,5 +34,5 @@ async def end_if_stuck(told: asyncio.Event, seconds: float = STUCK, way_out: flo
             await wait(told, seconds / 10)
     finally:
         faulthandler.cancel_dump_traceback_later()
-    if way_out:
-        faulthandler.dump_traceback_later(way_out, exit=True)
+    if stop_within:
+        faulthandler.dump_traceback_later(stop_within, exit=True)

@@ -17,7 +17,7 @@ from installer.agent.health_endpoint import HealthEndpoint
 from installer.agent.liveness import end_if_stuck
 from installer.agent.malloc import keep_giving_back, keep_little
 from installer.agent.metrics import LineCounts, Metrics, PodCounts
-from installer.agent.node_status import Seen
+from installer.agent.node_status import Observed
 from installer.agent.outcomes import Outcomes
 from installer.agent.readiness import Readiness
 from installer.agent.reconciler import Reconciler
@@ -105,7 +105,7 @@ class Agent:
         from installer.agent.cluster import Cluster  # noqa: PLC0415 - it loads kopf, which a folder of pods needs not
         from installer.agent.pod_events import PodEvents  # noqa: PLC0415
 
-        self._cluster = Cluster(self._settings, self._in_force, self._apply, self._look)
+        self._cluster = Cluster(self._settings, self._in_force, self._apply, self._observe)
         self._pod_events = PodEvents(self._verdicts, self._in_force, self._cluster)
 
     async def run(self) -> None:
@@ -137,7 +137,7 @@ class Agent:
         stop, told = self._stop, self._told
         parts.create_task(keep_giving_back(stop))
         parts.create_task(self._lines.keep_summarizing(stop))
-        parts.create_task(end_if_stuck(told, way_out=shutdown.WAY_OUT))
+        parts.create_task(end_if_stuck(told, stop_within=shutdown.STOP_WITHIN))
         parts.create_task(self._health.run(stop))
         parts.create_task(self._pods.run(stop))
         if self._cluster:
@@ -200,8 +200,8 @@ class Agent:
     def _count_lines(self) -> LineCounts:
         return LineCounts(self._lines.dropped, self._lines.suppressed)
 
-    def _look(self) -> Seen:
-        return Seen(
+    def _observe(self) -> Observed:
+        return Observed(
             version=release(),
             desired=self._in_force.desired,
             node=self._in_force.state,

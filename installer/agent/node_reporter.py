@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from installer.agent.node_status import INVALID_SETTINGS, left_behind, status
+from installer.agent.node_status import INVALID_SETTINGS, build_status, left_behind
 from installer.kube.api_error import ApiError
 from installer.kube.backoff import Backoff
 from installer.kube.names import NODES, NODES_KIND, NODES_VERSION, REDIRECTING, cleaning_command
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from installer.agent.node_status import Seen
+    from installer.agent.node_status import Observed
     from installer.config.settings import Settings
     from installer.kube.client import ApiClient
     from installer.kube.event_recorder import EventRecorder
@@ -49,7 +49,7 @@ class NodeResource:
         node_name: str,
         api: ApiClient,
         events: EventRecorder,
-        look: Callable[[], Seen],
+        observe: Callable[[], Observed],
         *,
         nodes: Callable[[], int] = lambda: 0,
         spread: float = SPREAD,
@@ -61,7 +61,7 @@ class NodeResource:
             node_name: the node's, and the object's.
             api: where it is written.
             events: tells of its turns.
-            look: what is to be reported, as it is now.
+            observe: what is to be reported, as it is now.
             nodes: how many the cluster has, as far as that is known.
             spread: seconds at most, by chance, before it is written that a resource is applied; more in a large cluster.
             limits: how often it is written for one reason: that a resource is applied, or what has become of the node.
@@ -69,7 +69,7 @@ class NodeResource:
         self._node_name = node_name
         self._api = api
         self._events = events
-        self._look = look
+        self._observe = observe
         self._nodes = nodes
         self._spread = spread
         self._limiters = {applies: RateLimiter(limits) for applies in (True, False)}
@@ -116,8 +116,8 @@ class NodeResource:
         """
         if not self._made:
             await self._make()
-        seen, last = self._look(), self._written
-        now = status(seen, last, datetime.now(UTC))
+        seen, last = self._observe(), self._written
+        now = build_status(seen, last, datetime.now(UTC))
         try:
             await self._api.apply(f"{self._path}/status", self._object() | {"status": now})
         except ApiError as error:
@@ -134,8 +134,8 @@ class NodeResource:
 
     def _changed(self) -> set[str]:
         """Name what is to be written: fields that have changed, but counts only now and then, once there are any."""
-        seen = self._look()
-        now = status(seen, self._written, datetime.now(UTC))
+        seen = self._observe()
+        now = build_status(seen, self._written, datetime.now(UTC))
         changed = {key for key in now.keys() | self._written.keys() if now.get(key) != self._written.get(key)}
         reasons = {_ready(each).get("reason") for each in (now, self._written)}
         if "conditions" in changed and INVALID_SETTINGS in reasons:
@@ -178,7 +178,7 @@ class NodeResource:
         has no access. An entry that is taken away while it is read lets pods slip out of the mesh, a plugin file lets none
         start or stop (F6, F7).
         """
-        settings = self._look().desired.settings
+        settings = self._observe().desired.settings
         if left := left_behind(self._written, settings):
             where = " and ".join(str(each) for each in left)
             now = f"{settings.cni_conf_dir} and {settings.cni_bin_dir}"

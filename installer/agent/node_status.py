@@ -32,7 +32,7 @@ _REASONS = {
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observed:
     """What an agent knows of itself and its node, at one moment.
 
     Attributes:
@@ -62,25 +62,25 @@ class Seen:
     unredirected: int = 0
 
 
-def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+def build_status(observed: Observed, last: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     """Write the status.
 
     Args:
-        seen: what is known.
+        observed: what is known.
         last: the status before: a condition that is as it was keeps its lastTransitionTime.
         now: in UTC.
 
     Returns:
         As charts/istio-cni/crds/istiocninode.yaml describes it.
     """
-    settings, node = seen.desired.settings, seen.node
+    settings, node = observed.desired.settings, observed.node
     state = "Removed" if node.removed else "Installed" if node.installed else "NotInstalled"
     made: dict[str, Any] = {
         "state": state,
-        "version": seen.version,
+        "version": observed.version,
         "repairs": {"count": node.repairs},
-        "pods": _pods(seen, last),
-        "conditions": [_ready(seen, last, now)],
+        "pods": _pods(observed, last),
+        "conditions": [_ready(observed, last, now)],
     }
     if node.last_repair:
         when = datetime.fromtimestamp(int(node.last_repair.time), UTC)
@@ -95,11 +95,11 @@ def status(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]
         made["plugin"] = {"path": str(settings.cni_bin_dir / PLUGIN)} | ({"sha256": node.digest} if node.digest else {})
     elif not node.removed:  # where it was in last, and may still be: whoever comes after has to know
         made |= {key: last[key] for key in ("conflist", "plugin") if key in last}
-    if seen.tried:
-        made["backend"] = _backend(seen.chosen)
-        made["preflight"] = [_backend(each) | {"usable": each.unusable is None} for each in seen.tried]
-    if seen.desired.control_plane:
-        made["controlPlane"] = seen.desired.control_plane._asdict()
+    if observed.tried:
+        made["backend"] = _backend(observed.chosen)
+        made["preflight"] = [_backend(each) | {"usable": each.unusable is None} for each in observed.tried]
+    if observed.desired.control_plane:
+        made["controlPlane"] = observed.desired.control_plane._asdict()
     return made
 
 
@@ -118,49 +118,49 @@ def left_behind(last: Mapping[str, Any], settings: Settings) -> tuple[Path, ...]
     return tuple(old for old, now in before if old and old != now)
 
 
-def _ready(seen: Seen, last: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    failed = [each for each in seen.conditions if each.reason is not None]
-    notes = [*_notes(seen)]
+def _ready(observed: Observed, last: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    failed = [each for each in observed.conditions if each.reason is not None]
+    notes = [*_notes(observed)]
     said = [message for _, message in notes]
-    if seen.node.removed:
-        stays = [seen.node.stays] if seen.node.stays else []
-        value, reason, said = "False", "Removed", [f"taken out: {seen.desired.reason}", *stays, *said]
+    if observed.node.removed:
+        stays = [observed.node.stays] if observed.node.stays else []
+        value, reason, said = "False", "Removed", [f"taken out: {observed.desired.reason}", *stays, *said]
     elif failed:
-        value, reason = "False", "Conflict" if seen.node.conflict else _REASONS[failed[0].name]
+        value, reason = "False", "Conflict" if observed.node.conflict else _REASONS[failed[0].name]
         said = ["; ".join(str(each.reason) for each in failed), *said]
     else:
         value, reason = "True", notes[0][0] if notes else REDIRECTING
-        said = [*said, f"pods are redirected by {seen.chosen}"]
+        said = [*said, f"pods are redirected by {observed.chosen}"]
     made = {"type": "Ready", "status": value, "reason": reason, "message": ". ".join(said)[:LONGEST_MESSAGE]}
     before: Mapping[str, Any] = next((each for each in last.get("conditions", ()) if each["type"] == "Ready"), {})
     same = before.get("status") == value
     return made | {"lastTransitionTime": before["lastTransitionTime"] if same else rfc3339(now)}
 
 
-def _notes(seen: Seen) -> Iterator[tuple[str, str]]:
+def _notes(observed: Observed) -> Iterator[tuple[str, str]]:
     """Say what is not as it should be, and does not keep the agent from redirecting pods: in a word, and for people."""
-    directory = seen.desired.settings.cni_conf_dir
-    for name, reason in () if seen.node.removed else seen.node.skipped:
+    directory = observed.desired.settings.cni_conf_dir
+    for name, reason in () if observed.node.removed else observed.node.skipped:
         said = f"{directory / name} is no valid network configuration: {reason}; repair it or take it away"
         yield "InvalidConflist", f"{said}, as containerd takes none at all once it reads it before the others"
-    for each in seen.desired.problems:
+    for each in observed.desired.problems:
         yield INVALID_SETTINGS, f"invalid IstioControlPlane, the last good settings stay in force: {each}"
-    for pod in seen.unredirected_pods:
+    for pod in observed.unredirected_pods:
         yield "PodsNotRedirected", pod
-    if seen.unasked:
-        said = f"the agent cannot listen on its health address: {seen.unasked}. Probes and scrapes do not reach it"
+    if observed.unasked:
+        said = f"the agent cannot listen on its health address: {observed.unasked}. Probes and scrapes do not reach it"
         yield (
             "HealthEndpointUnavailable",
             f"{said}; find out with `ss -lptn` who listens there, or set cni.healthAddress",
         )
 
 
-def _pods(seen: Seen, last: Mapping[str, Any]) -> dict[str, int]:
+def _pods(observed: Observed, last: Mapping[str, Any]) -> dict[str, int]:
     """Count them; an agent that has not done so yet says what the one before it has counted."""
-    counted = {"redirected": seen.redirected or 0, "unredirected": seen.unredirected}
-    if seen.redirected is None:
+    counted = {"redirected": observed.redirected or 0, "unredirected": observed.unredirected}
+    if observed.redirected is None:
         counted |= {key: number for key, number in last.get("pods", {}).items() if key in counted}
-    return counted | {"repaired": seen.repaired}
+    return counted | {"repaired": observed.repaired}
 
 
 def _backend(capability: Capability) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from installer.aio import wait
-from installer.host.restart import keep_that_it_ends, would_help
+from installer.host.restart import record_restart, would_help
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,7 +37,7 @@ async def exit_to_see_mounts(in_force: InForce, pod_repair: PodRepair, started: 
             since is not None
             and in_force.state.installed
             and would_help(socket, since, started, time.time())
-            and keep_that_it_ends(socket)
+            and record_restart(socket)
         ):
             _log.warning("exiting: a running pod needs its redirect, and only a restarted container can see its netns")
             told.set()

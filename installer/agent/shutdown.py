@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # Seconds from SIGTERM to the end of the process, of the 30 that the kubelet gives; and by when each step on the way has ended.
 # What a step leaves of its time is the next one's.
-WAY_OUT = 25.0
-ASKED, TAKEN_OUT, REPORTED, DRAINED = (WAY_OUT * share for share in (0.4, 0.7, 0.8, 0.9))
+STOP_WITHIN = 25.0
+ASKED, TAKEN_OUT, REPORTED, DRAINED = (STOP_WITHIN * share for share in (0.4, 0.7, 0.8, 0.9))
 
 TRIES, BETWEEN = 4, 1.0  # questions, seconds: an API server that has just started refuses what it grants soon after
 

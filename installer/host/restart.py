@@ -1,7 +1,7 @@
-"""An agent that ends so that its container is started anew, and sees what the node has mounted since (F41).
+"""Exiting so that the kubelet restarts the container, which then sees what the node has mounted since (F41).
 
-Where the node's mounts are not propagated into the container, it has those of the moment at which it started. That it ends for
-others is kept beside the agent's socket, as its container may start in vain, and each time the kubelet waits longer.
+Without mount propagation the container keeps the node's mounts as of its start. The agent records such a restart beside its
+socket: a restart may not help, and the kubelet waits longer before each one.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from installer.host.files import PRIVATE, Directory, explain
 if TYPE_CHECKING:
     from pathlib import Path
 
-EVERY = 600.0  # seconds at least between two ends: after as many the kubelet starts it at once again
-MARGIN = 5.0  # seconds from when the container has its mounts to when the agent runs
+EVERY = 600.0  # seconds at least between two exits; after that long the kubelet restarts without back-off
+MARGIN = 5.0  # seconds between the setup of the container's mounts and the agent's start
 
 _log = logging.getLogger(__name__)
 
 
-def started_anew_file(agent_socket: Path) -> Path:
-    """Say where it is kept when an agent has ended so."""
+def restart_record(agent_socket: Path) -> Path:
+    """Name the file whose mtime is the time of the last such restart."""
     return agent_socket.with_name("started-anew")
 
 
 def would_help(agent_socket: Path, hidden_since: float, started: float, now: float) -> bool:
-    """Tell whether an agent that starts anew would see a netns, and may end for it.
+    """Tell whether a restarted agent would see a netns, and whether this one may exit for it.
 
     Args:
-        agent_socket: the agent's.
-        hidden_since: when the netns was mounted where this agent does not see it, in seconds since 1970.
-        started: when this agent has.
-        now: the time.
+        agent_socket: the path of the agent's socket.
+        hidden_since: when the hidden netns was mounted, in seconds since 1970.
+        started: when this agent started, in seconds since 1970.
+        now: the current time, in seconds since 1970.
     """
     if hidden_since < started - MARGIN:
-        return False  # mounted before, and yet not seen: it is not the kubelet's mounts that the runtime has
+        return False  # mounted before the start, and yet hidden: the runtime uses other mounts than the kubelet
     try:
-        before = started_anew_file(agent_socket).stat().st_mtime
+        before = restart_record(agent_socket).stat().st_mtime
     except OSError:
         return True
     return not now - EVERY < before <= now
 
 
-def keep_that_it_ends(agent_socket: Path) -> bool:
-    """Keep that this agent ends now; where that cannot be kept, it may not end."""
-    path = started_anew_file(agent_socket)
+def record_restart(agent_socket: Path) -> bool:
+    """Record that this agent exits now; return False if that fails, in which case the agent must not exit."""
+    path = restart_record(agent_socket)
     try:
         with Directory(path.parent, path.parent) as folder:
             folder.write(path.name, (b"",), PRIVATE)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from installer.host.agent_lock import lock_file
 from installer.host.checkpoint import checkpoint_file, earlier_checkpoint_file
 from installer.host.files import is_temporary
-from installer.host.restart import started_anew_file
+from installer.host.restart import restart_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +48,7 @@ def require_own(socket: Path) -> None:
         lock_file(socket),
         checkpoint_file(socket),
         earlier_checkpoint_file(socket),
-        started_anew_file(socket),
+        restart_record(socket),
     )
     ours = {socket.name, f".{socket.name}.new", *(each.name for each in kept)}
     if foreign := sorted(name for name in os.listdir(directory) if name not in ours and not is_temporary(name)):  # noqa: PTH208

@@ -20,7 +20,7 @@ from installer.host.checkpoint import checkpoint_file, earlier_checkpoint_file
 from installer.host.exchange import OutdatedError, settle
 from installer.host.files import Directory, explain, within
 from installer.host.references import Reference, references, why_it_stays
-from installer.host.restart import started_anew_file
+from installer.host.restart import restart_record
 
 _ATTEMPTS = 10  # at planning anew, when other programs change the directory at the same time
 _PAUSE = 0.1  # seconds between two of them
@@ -185,7 +185,7 @@ def _references(path: Path, mount: Path) -> list[Reference]:
 def _socket(socket: Path) -> Iterator[Step]:
     """Take away what an agent leaves beside its socket, for the next one."""
     found = False
-    kept = checkpoint_file(socket), earlier_checkpoint_file(socket), started_anew_file(socket)
+    kept = checkpoint_file(socket), earlier_checkpoint_file(socket), restart_record(socket)
     for path in (socket, lock_file(socket), *kept):
         if path.exists():
             found = True

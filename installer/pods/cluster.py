@@ -66,27 +66,27 @@ class NodePods:
         finally:
             await self._api.close()
 
-    async def find(self, namespace: str, name: str, uid: str | None, *, anew: bool = False) -> Pod | None:
+    async def find(self, namespace: str, name: str, uid: str | None, *, fresh: bool = False) -> Pod | None:
         """Find one pod, as `plugin.pod.PodSource` says.
 
         Without a uid the pod that we know may be an earlier one of the name, so that the API server is asked first. What
         we know counts instead in an outage alone (F30), and says so; a server that refuses us is none.
         """
-        known = self.recall(namespace, name, uid)
-        if known and uid is not None and not anew:
+        known = self.cached(namespace, name, uid)
+        if known and uid is not None and not fresh:
             return known
         try:
             pod = await self._ask_for(namespace, name)
         except ApiError as error:
-            if known and uid is None and not anew and error.is_outage:
-                return replace(known, remembered=True)
+            if known and uid is None and not fresh and error.is_outage:
+                return replace(known, maybe_stale=True)
             raise
         if pod is None or not pod.has_uid(uid):
             return None  # another of its name is there by now: names are unique, so this one is gone
         self._doubt_node_name(pod)
         return pod
 
-    def recall(self, namespace: str, name: str, uid: str | None) -> Pod | None:
+    def cached(self, namespace: str, name: str, uid: str | None) -> Pod | None:
         """Return what is known of a pod, as `plugin.pod.PodSource` says."""
         known = [pod for pod in self if (pod.namespace, pod.name) == (namespace, name) and pod.has_uid(uid)]
         return max(reversed(known), key=lambda pod: pod.is_injected, default=None)

@@ -99,7 +99,7 @@ class ManifestPods:
         finally:
             watcher.close()
 
-    async def find(self, namespace: str, name: str, uid: str | None, *, anew: bool = False) -> Pod | None:  # noqa: ARG002 - it is always
+    async def find(self, namespace: str, name: str, uid: str | None, *, fresh: bool = False) -> Pod | None:  # noqa: ARG002 - it is always
         """Find a pod as its manifest is now; one without a uid stands for any pod of its name.
 
         Raises:
@@ -115,7 +115,7 @@ class ManifestPods:
             raise PodsUnavailable(f"it may be in a file that cannot be read: {errors[0]}")
         return None
 
-    def recall(self, namespace: str, name: str, uid: str | None) -> Pod | None:
+    def cached(self, namespace: str, name: str, uid: str | None) -> Pod | None:
         """Return a pod whose manifest has this uid: one without stands for any pod of its name, which proves nothing."""
         fitting = (
             known.pod for file in self._files.values() for known in file.pods if known.fits(namespace, name, uid)

@@ -50,7 +50,7 @@ async def test_a_pod_is_redirected_by_what_the_agent_installed(agent: AgentProce
     assert 'istio_cni_requests_total{command="ADD",outcome="redirect"} 1.0' in agent.get("/metrics")[1]
 
 
-async def test_a_copy_of_the_entry_that_multus_keeps_stops_no_pod_and_redirects_once(
+async def test_a_copy_of_the_entry_held_by_multus_stops_no_pod_and_redirects_once(
     agent: AgentProcess, tmp_path: Path
 ) -> None:  # F34
     agent.ready()
@@ -89,7 +89,7 @@ async def test_a_copy_of_the_entry_that_multus_keeps_stops_no_pod_and_redirects_
         assert (ended.status, ended.stdout) == (0, b"")
 
 
-async def test_which_families_are_redirected_and_why_is_told(agent: AgentProcess, tmp_path: Path) -> None:
+async def test_redirected_families_and_their_reason_are_logged(agent: AgentProcess, tmp_path: Path) -> None:
     agent.ready()
     with Netns(tmp_path / "netns") as netns:
         for addresses in (("10.1.2.3/24",), ("fd00::7/64",)):
@@ -103,7 +103,7 @@ async def test_which_families_are_redirected_and_why_is_told(agent: AgentProcess
     assert "IPv4 and IPv6, as it has the address fd00::7" in agent.log.read_text()
 
 
-async def test_ipv6_that_is_off_is_told_at_the_default_level(agent: AgentProcess, tmp_path: Path) -> None:
+async def test_ipv6_turned_off_is_logged_at_the_default_level(agent: AgentProcess, tmp_path: Path) -> None:
     agent.set("log-level", "warn")
     agent.stop()
     agent.start().ready()
@@ -116,7 +116,7 @@ async def test_ipv6_that_is_off_is_told_at_the_default_level(agent: AgentProcess
     assert "net.ipv6.conf.*.disable_ipv6 is 1 in its netns for lo" in agent.log.read_text()
 
 
-async def test_a_kernel_without_ipv6_is_named_and_redirects_ipv4(agent: AgentProcess, tmp_path: Path) -> None:
+async def test_a_kernel_without_ipv6_is_logged_and_redirects_ipv4(agent: AgentProcess, tmp_path: Path) -> None:
     """Its sysctls are hidden from the agent alone, in a mount namespace of its own."""
     agent.stop()
     (tmp_path / "none").mkdir()
@@ -139,9 +139,7 @@ def listed(netns: Netns, command: str) -> str:
 
 
 @pytest.mark.parametrize("backend", ["nft", "iptables-nft", "iptables-legacy"])
-async def test_the_backend_that_was_asked_for_is_used_and_told(
-    agent: AgentProcess, tmp_path: Path, backend: str
-) -> None:
+async def test_the_requested_backend_is_used_and_logged(agent: AgentProcess, tmp_path: Path, backend: str) -> None:
     agent.options += ["--redirect-backend", backend]
     agent.stop()
     agent.start().ready()
@@ -157,7 +155,7 @@ async def test_the_backend_that_was_asked_for_is_used_and_told(
 
 
 @pytest.mark.parametrize("backend", ["auto", "iptables-legacy"])
-async def test_a_backend_that_the_node_lacks_is_named(tmp_path: Path, agent: AgentProcess, backend: str) -> None:
+async def test_a_backend_that_the_node_lacks_is_reported(tmp_path: Path, agent: AgentProcess, backend: str) -> None:
     """The tools of the legacy variant are hidden from the agent alone, in a mount namespace of its own."""
     agent.stop()
     hide = 'mount --bind /dev/null /usr/sbin/xtables-legacy-multi && exec "$@"'
@@ -176,7 +174,7 @@ async def test_a_backend_that_the_node_lacks_is_named(tmp_path: Path, agent: Age
         assert "redirecting: the rules could not be applied: /usr/sbin/iptables-legacy-save cannot be run" in conditions
 
 
-async def test_a_stomped_conflist_is_repaired_and_uninstall_gives_the_bytes_back(
+async def test_an_overwritten_conflist_is_repaired_and_uninstall_restores_its_bytes(
     agent: AgentProcess, tmp_path: Path
 ) -> None:
     agent.ready()
@@ -194,7 +192,7 @@ async def test_a_stomped_conflist_is_repaired_and_uninstall_gives_the_bytes_back
     assert list((tmp_path / "bin").iterdir()) == []
 
 
-async def test_with_the_agent_killed_a_meshed_pod_waits_for_the_next_one(agent: AgentProcess, tmp_path: Path) -> None:
+async def test_a_mesh_pod_waits_for_the_next_agent_after_a_kill(agent: AgentProcess, tmp_path: Path) -> None:
     agent.ready()
     agent.stop(signal.SIGKILL)
     with Netns(tmp_path / "netns") as netns:

@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("scene", SCENES)
-def test_a_disk_that_does_not_do_its_part(scene: str, tmp_path: Path) -> None:
+def test_disk_errors_are_reported_and_leave_the_files_whole(scene: str, tmp_path: Path) -> None:
     alone = ["/usr/bin/unshare", "--mount", "--propagation", "private"]
     if "inotify" in scene:
         alone += ["--user", "--map-root-user"]

@@ -128,7 +128,7 @@ def _held(stack: ExitStack, program: list[str], user: int = NOBODY) -> int:
 
 
 @pytest.mark.parametrize("say", ["", "G", "GET /metrics HTTP/1.1\r\n", "GET /metrics HTTP/1.1\r\n\r\n" * 300])
-async def test_a_crowd_at_the_health_address_holds_up_no_pod(
+async def test_many_health_connections_delay_no_pod(
     agent: AgentProcess, crowds: ExitStack, tmp_path: Path, say: str
 ) -> None:
     assert agent.process is not None
@@ -146,7 +146,7 @@ async def test_a_crowd_at_the_health_address_holds_up_no_pod(
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("agent", [None], indirect=True)
 @pytest.mark.parametrize("say", ["", "G", "GET /metrics HTTP/1.1\r\n", "GET /healthz HTTP/1.1\r\n\r\n"])
-def test_no_probe_is_lost_beside_a_crowd_that_keeps_coming(agent: AgentProcess, crowds: ExitStack, say: str) -> None:
+def test_no_probe_is_lost_while_other_clients_keep_connecting(agent: AgentProcess, crowds: ExitStack, say: str) -> None:
     assert _held(crowds, [CHURN, str(agent.port), "2000", say]) == 2000
     paths = ["/healthz", "/readyz"] * 100
     with ThreadPoolExecutor(8) as probes:
@@ -158,7 +158,7 @@ def test_no_probe_is_lost_beside_a_crowd_that_keeps_coming(agent: AgentProcess, 
 
 
 @pytest.mark.parametrize("say", ["", "\x01"])
-async def test_a_crowd_at_the_socket_holds_up_no_pod(
+async def test_many_socket_connections_delay_no_pod(
     agent: AgentProcess, crowds: ExitStack, tmp_path: Path, say: str
 ) -> None:
     assert agent.process is not None
@@ -174,7 +174,7 @@ async def test_a_crowd_at_the_socket_holds_up_no_pod(
 
 
 @pytest.mark.timeout(180)
-async def test_a_thousand_pods_at_once_all_get_their_redirect(
+async def test_a_thousand_concurrent_adds_are_all_redirected(
     agent: AgentProcess, crowds: ExitStack, tmp_path: Path
 ) -> None:  # F29
     """Requests without the processes that the runtime makes of them, and others' connections beside them."""
@@ -203,7 +203,7 @@ TOO_LARGE = LARGE | {REROUTE: "tap0", TRAFFIC + "includeOutboundIPRanges": RANGE
 
 @pytest.mark.parametrize("agent", [None], indirect=True)
 @pytest.mark.parametrize("large", [LARGE, MIDDLE], ids=["1,900 rules", "290 rules"])
-async def test_large_pods_are_behind_the_others_and_leave_no_memory_behind(
+async def test_large_pods_wait_behind_the_others_and_their_memory_is_freed(
     agent: AgentProcess, crowds: ExitStack, tmp_path: Path, large: dict[str, str]
 ) -> None:
     for name, asked in (("large", large), ("too-large", TOO_LARGE)):
@@ -268,7 +268,7 @@ async def add(agent: AgentProcess, netns: Path, number: int, pod: str = "web") -
                 return received[wire.HEAD]
 
 
-async def test_a_health_address_that_is_taken_keeps_no_pod_waiting(tmp_path: Path) -> None:
+async def test_a_health_address_in_use_delays_no_pod(tmp_path: Path) -> None:
     for name in ("conf", "bin", "pods"):
         (tmp_path / name).mkdir()
     (tmp_path / "conf" / "10-k8s.conflist").write_bytes(PRIMARY)
@@ -294,7 +294,7 @@ async def test_a_health_address_that_is_taken_keeps_no_pod_waiting(tmp_path: Pat
 @pytest.mark.parametrize(
     "address", ["203.0.113.7:15014", "[2001:db8::7]:15014", "[fe80::1%nowhere]:1", "no.such.host:1"]
 )
-async def test_a_health_address_that_is_none_of_the_nodes_keeps_no_pod_waiting(tmp_path: Path, address: str) -> None:
+async def test_a_health_address_of_another_node_delays_no_pod(tmp_path: Path, address: str) -> None:
     for name in ("conf", "bin", "pods"):
         (tmp_path / name).mkdir()
     (tmp_path / "conf" / "10-k8s.conflist").write_bytes(PRIMARY)
@@ -304,7 +304,7 @@ async def test_a_health_address_that_is_none_of_the_nodes_keeps_no_pod_waiting(t
         until(lambda: "cannot listen on the health address" in agent.log.read_text(), 10, "it says so")
 
 
-def test_an_agent_that_is_stuck_ends_and_says_where() -> None:
+def test_a_stuck_agent_exits_with_tracebacks() -> None:
     program = (
         "import asyncio, time\n"
         "from installer.agent.liveness import end_if_stuck\n"

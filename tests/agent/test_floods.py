@@ -105,7 +105,7 @@ FLOODS: dict[str, tuple[Callable[[int], str], int]] = {  # whose ADD comes next,
 
 
 @pytest.mark.parametrize("flood", FLOODS)
-def test_a_flood_of_adds_is_a_few_lines_that_count_all(agent: AgentProcess, netns: Netns, flood: str) -> None:
+def test_a_flood_of_adds_logs_few_lines_that_count_all_of_them(agent: AgentProcess, netns: Netns, flood: str) -> None:
     name, most = FLOODS[flood]
     many = 150 if name(0) == "web" else MANY
     for number in range(many):
@@ -122,7 +122,7 @@ def test_a_flood_of_adds_is_a_few_lines_that_count_all(agent: AgentProcess, netn
     assert adds == many + 1
 
 
-def test_lines_of_many_namespaces_are_bounded_too(agent: AgentProcess, netns: Netns) -> None:
+def test_log_lines_about_many_namespaces_are_bounded(agent: AgentProcess, netns: Netns) -> None:
     for number in range(2 * MANY):
         add(agent, netns, number, "web", f"of-{number % 60}")
     assert len(lines(agent)) < 1500

@@ -17,7 +17,7 @@ from tests.support.ondisk import PLUGIN_BYTES, PRIMARY, SINGLE, NodeOnDisk, name
 pytestmark = pytest.mark.kernel
 
 
-def test_plugin_file_and_entry_are_put_in_place(node: NodeOnDisk) -> None:
+def test_the_agent_installs_the_plugin_file_and_the_entry(node: NodeOnDisk) -> None:
     state = node.install().state
     assert (state.installed, state.reason, state.conflist, state.repairs) == (True, None, "10-primary.conflist", 0)
     assert node.plugin.read_bytes() == PLUGIN_BYTES
@@ -26,14 +26,14 @@ def test_plugin_file_and_entry_are_put_in_place(node: NodeOnDisk) -> None:
     assert node.has_entry("10-primary.conflist")
 
 
-def test_a_second_agent_finds_nothing_to_do(node: NodeOnDisk) -> None:
+def test_a_second_agent_changes_nothing(node: NodeOnDisk) -> None:
     node.install()
     before = {path: path.stat() for path in (node.plugin, node.conf / "10-primary.conflist")}
     assert Node(lambda: DesiredState(node.settings), lambda: True).reconcile_once(full=True) is False
     assert {path: path.stat().st_ino for path in before} == {path: seen.st_ino for path, seen in before.items()}
 
 
-def test_the_entry_waits_until_the_agent_serves_and_the_plugin_file_does_not(node: NodeOnDisk) -> None:
+def test_the_entry_is_written_only_once_the_agent_serves_unlike_the_plugin_file(node: NodeOnDisk) -> None:
     with pytest.raises(NotNowError, match="does not serve"):
         node.install(serving=False)
     assert node.plugin.read_bytes() == PLUGIN_BYTES
@@ -50,7 +50,7 @@ def test_a_conflist_keeps_its_mode_and_owner(node: NodeOnDisk, mode: int) -> Non
     assert (seen.st_mode & 0o7777, seen.st_uid, seen.st_gid) == (mode, 12, 34)
 
 
-def test_a_list_that_is_made_from_a_single_configuration_has_its_name_version_and_mode(tmp_path: Path) -> None:
+def test_a_list_converted_from_a_single_configuration_keeps_its_name_version_and_mode(tmp_path: Path) -> None:
     node = NodeOnDisk.make(tmp_path)
     (node.conf / "10-primary.conf").write_bytes(SINGLE)
     (node.conf / "10-primary.conf").chmod(0o640)
@@ -64,7 +64,7 @@ def test_a_list_that_is_made_from_a_single_configuration_has_its_name_version_an
     assert (parsed["name"], parsed["cniVersion"], parsed["plugins"][0]) == ("k8s", "0.3.1", json.loads(SINGLE))
 
 
-def test_the_file_that_the_setting_names_is_taken(tmp_path: Path) -> None:
+def test_the_entry_goes_into_the_file_that_the_setting_names(tmp_path: Path) -> None:
     node = NodeOnDisk.make(tmp_path, cni_conf_file_name="20-b.conflist")
     (node.conf / "10-a.conflist").write_bytes(PRIMARY)
     with pytest.raises(NotNowError, match="20-b"):
@@ -104,7 +104,9 @@ def test_a_damaged_plugin_file_is_replaced(node: NodeOnDisk, damage: str) -> Non
     assert reconciler.state.repairs == 1
 
 
-def test_a_full_pass_sees_what_an_inode_does_not_tell(node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_pass_detects_changed_content_of_an_unchanged_inode(
+    node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reconciler = node.install()
     verified = reconciler._plugin._verified
     monkeypatch.setattr("installer.host.binary._stamp", lambda _: verified)  # a clock that stands still
@@ -124,7 +126,7 @@ def test_a_new_release_replaces_the_plugin_file_by_a_rename(node: NodeOnDisk) ->
     assert node.plugin.read_bytes() == PLUGIN_BYTES + b"the next release"
 
 
-def test_what_a_killed_agent_left_is_swept(node: NodeOnDisk) -> None:
+def test_leftovers_of_a_killed_agent_are_deleted(node: NodeOnDisk) -> None:
     for folder in (node.bin, node.conf):
         (folder / ".x.istio-cni-tmp").touch()
     node.install()
@@ -160,7 +162,7 @@ def test_files_that_no_runtime_reads_are_skipped_with_one_warning_each(
 
 
 @pytest.mark.parametrize("missing", ["bin", "conf", "image-plugin"])
-def test_what_is_missing_is_named_with_what_to_do(node: NodeOnDisk, missing: str) -> None:
+def test_missing_requirements_are_reported_with_a_remedy(node: NodeOnDisk, missing: str) -> None:
     (node.root / missing).rename(node.root / "away")
     with pytest.raises(FileNotFoundError) as error:
         node.install()

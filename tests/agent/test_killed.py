@@ -165,7 +165,7 @@ def test_uninstall_killed_at_each_step(killable: Killable, tmp_path: Path, origi
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_what_an_earlier_build_converted_is_turned_back_killed_at_each_step(
+def test_a_conversion_by_an_earlier_build_is_undone_killed_at_each_step(
     killable: Killable, tmp_path: Path, when: str
 ) -> None:
     kills = 0
@@ -190,7 +190,9 @@ def test_what_an_earlier_build_converted_is_turned_back_killed_at_each_step(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("action", ["install", "uninstall"])
-def test_a_link_stays_one_killed_at_each_step(killable: Killable, tmp_path: Path, action: str, when: str) -> None:
+def test_a_symlink_stays_a_symlink_killed_at_each_step(
+    killable: Killable, tmp_path: Path, action: str, when: str
+) -> None:
     kills = 0
     for number in range(1, 200):
         node = fresh(tmp_path / "node", "10-primary.conflist")
@@ -218,7 +220,7 @@ def test_a_link_stays_one_killed_at_each_step(killable: Killable, tmp_path: Path
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("writes", [1, 2])
 @pytest.mark.parametrize("action", ["install", "uninstall"])
-def test_what_a_primary_writes_while_we_are_killed_is_kept(
+def test_a_primarys_write_survives_a_kill_of_the_agent(
     killable: Killable, tmp_path: Path, action: str, writes: int, when: str
 ) -> None:
     """It renames a new content over its file right before ours is exchanged for it, and again before that is undone (F33)."""
@@ -241,7 +243,7 @@ def test_what_a_primary_writes_while_we_are_killed_is_kept(
     assert raced > 10
 
 
-def test_the_reader_of_these_tests_sees_a_directory_that_does_not_parse(tmp_path: Path) -> None:
+def test_the_checker_of_these_tests_detects_a_directory_that_does_not_parse(tmp_path: Path) -> None:
     node = fresh(tmp_path, "10-primary.conflist")
     runtime = Runtime(node.conf)
     (node.conf / "10-primary.conflist").write_bytes(PRIMARY[:40])

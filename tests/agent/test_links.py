@@ -74,7 +74,7 @@ def test_the_target_in_the_same_directory_is_edited(node: NodeOnDisk, target: st
     check(node, name)
 
 
-def test_a_link_to_a_link_has_the_last_one_edited(node: NodeOnDisk) -> None:
+def test_a_chain_of_links_is_edited_at_its_final_target(node: NodeOnDisk) -> None:
     link(node, "20-b.conflist")
     link(node, str(node.conf / "real"), "20-b.conflist")
     (node.conf / "real").write_bytes(PRIMARY)
@@ -82,7 +82,7 @@ def test_a_link_to_a_link_has_the_last_one_edited(node: NodeOnDisk) -> None:
 
 
 @pytest.mark.parametrize("target", ["{root}/outside", "../outside", "..data/real", "20-b.conf"])
-def test_another_target_is_left_alone_and_has_a_list_of_our_own_before_it(node: NodeOnDisk, target: str) -> None:
+def test_a_target_elsewhere_is_left_alone_and_our_own_list_precedes_it(node: NodeOnDisk, target: str) -> None:
     """Out of the directory; as a ConfigMap's volume has it; another owner's single configuration by name."""
     (node.conf / "..2026").mkdir()
     link(node, "..2026", "..data")
@@ -94,13 +94,13 @@ def test_another_target_is_left_alone_and_has_a_list_of_our_own_before_it(node: 
     assert real.read_bytes() == PRIMARY
 
 
-def test_a_single_configuration_that_is_a_link_has_a_list_of_our_own_before_it(node: NodeOnDisk) -> None:
+def test_our_own_list_precedes_a_single_configuration_that_is_a_link(node: NodeOnDisk) -> None:
     link(node, "real", "10-primary.conf")
     (node.conf / "real").write_bytes(SINGLE)
     check(node, None)
 
 
-def test_of_a_file_of_several_names_the_others_keep_what_it_held(node: NodeOnDisk) -> None:
+def test_other_hard_links_of_an_edited_file_keep_the_old_content(node: NodeOnDisk) -> None:
     (node.root / "other").write_bytes(PRIMARY)
     (node.conf / LINK).hardlink_to(node.root / "other")
     check(node, LINK)
@@ -108,7 +108,7 @@ def test_of_a_file_of_several_names_the_others_keep_what_it_held(node: NodeOnDis
 
 
 @pytest.mark.parametrize("target", ["nowhere", LINK, "loop"])
-def test_a_link_to_nothing_or_in_circles_is_passed_over(node: NodeOnDisk, target: str) -> None:
+def test_dangling_and_circular_links_are_skipped(node: NodeOnDisk, target: str) -> None:
     link(node, "loop", "loop")
     link(node, target)
     (node.conf / "20-b.conflist").write_bytes(PRIMARY)
@@ -117,7 +117,7 @@ def test_a_link_to_nothing_or_in_circles_is_passed_over(node: NodeOnDisk, target
     assert links(node) == before
 
 
-async def test_what_is_written_to_the_target_is_seen_and_the_entry_put_back(node: NodeOnDisk) -> None:
+async def test_a_write_to_the_target_is_noticed_and_the_entry_restored(node: NodeOnDisk) -> None:
     link(node, "real")
     real = node.conf / "real"
     real.write_bytes(PRIMARY)
@@ -148,7 +148,7 @@ async def test_a_link_that_is_replaced_by_another_or_by_a_file_is_followed(node:
 
 
 @pytest.mark.parametrize("moment", ["before the exchange", "before it is opened"])
-def test_a_link_that_is_put_in_place_of_the_file_at_this_moment_is_never_written_through(
+def test_a_link_that_replaces_the_file_during_a_write_is_never_written_through(
     node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     outside = node.root / "outside"
@@ -191,7 +191,7 @@ def mounted(node: NodeOnDisk) -> NodeOnDisk:
     return NodeOnDisk.open(node.root, **texts)
 
 
-def test_in_a_container_absolute_links_mean_what_they_mean_on_the_node(node: NodeOnDisk) -> None:
+def test_absolute_links_resolve_in_a_container_as_on_the_node(node: NodeOnDisk) -> None:
     link(node, "/etc/cni/net.d-of-the-node/real")
     (node.conf / "real").write_bytes(PRIMARY)
     there = mounted(node)
@@ -203,7 +203,7 @@ def test_in_a_container_absolute_links_mean_what_they_mean_on_the_node(node: Nod
 
 
 @pytest.mark.parametrize("target", ["/opt/network/real", "../real", "{root}/real", "sub/../../real"])
-def test_in_a_container_a_link_out_of_sight_is_told_as_the_runtime_may_take_it(node: NodeOnDisk, target: str) -> None:
+def test_a_link_that_the_container_cannot_resolve_is_reported(node: NodeOnDisk, target: str) -> None:
     (node.root / "real").write_bytes(PRIMARY)  # where the link leads in this container: not the node's file
     (node.root / "host-real").write_bytes(PRIMARY)
     link(node, target.format(root=node.root))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from installer.agent.node_status import Seen, left_behind, status
+from installer.agent.node_status import Observed, build_status, left_behind
 from installer.config.desired import DesiredState
 from installer.config.settings import parse_settings
 from installer.config.values import Problem
@@ -28,11 +28,13 @@ REMOVED = replace(WELL, installed=False, removed=True, conflist=None)
 
 def said(node: NodeState, last: dict[str, Any]) -> dict[str, Any]:
     conditions = [Condition("installed", node.reason)]
-    return status(Seen("0.1.0", DesiredState(SETTINGS), node, (), Capability(Backend.NFT), conditions, 0), last, NOW)
+    return build_status(
+        Observed("0.1.0", DesiredState(SETTINGS), node, (), Capability(Backend.NFT), conditions, 0), last, NOW
+    )
 
 
 @pytest.mark.parametrize("node", [CONFLICT, NOTHING_THERE])
-def test_where_it_was_last_is_said_until_it_is_taken_out(node: NodeState) -> None:
+def test_the_last_installed_directories_are_reported_until_uninstalled(node: NodeState) -> None:
     well = said(WELL, {})
     ill = said(node, well)
     assert (ill["state"], ill["conflist"], ill["plugin"]) == ("NotInstalled", well["conflist"], well["plugin"])
@@ -42,7 +44,7 @@ def test_where_it_was_last_is_said_until_it_is_taken_out(node: NodeState) -> Non
 
 
 @pytest.mark.parametrize("node", [WELL, CONFLICT, NOTHING_THERE])
-def test_directories_that_were_changed_are_left_behind_however_the_node_was_by_then(node: NodeState) -> None:
+def test_changed_directories_are_reported_as_left_behind_in_any_node_state(node: NodeState) -> None:
     last = said(node, said(WELL, {}))
     assert left_behind(last, SETTINGS) == ()
     other = replace(SETTINGS, cni_conf_dir=Path("/other/net.d"), cni_bin_dir=Path("/other/bin"))
@@ -59,14 +61,14 @@ def test_directories_that_were_changed_are_left_behind_however_the_node_was_by_t
         (WELL, (), ("pod a/b: it was started without its redirect",), "PodsNotRedirected"),
     ],
 )
-def test_what_is_wrong_on_a_node_that_redirects_comes_first(
+def test_warnings_come_first_on_a_node_that_redirects(
     node: NodeState, problems: tuple[Problem, ...], unredirected: tuple[str, ...], reason: str
 ) -> None:
-    seen = Seen(
+    seen = Observed(
         "0.1.0", DesiredState(SETTINGS, problems=problems), node, (), Capability(Backend.NFT),
         [Condition("installed", None)], 0, unredirected_pods=unredirected,
     )  # fmt: skip
-    (ready,) = status(seen, {}, NOW)["conditions"]
+    (ready,) = build_status(seen, {}, NOW)["conditions"]
     assert (ready["status"], ready["reason"]) == ("True", reason)
     assert ready["message"].endswith("pods are redirected by nft (has all features)")
     if node.skipped:
@@ -75,7 +77,7 @@ def test_what_is_wrong_on_a_node_that_redirects_comes_first(
         )
 
 
-def test_a_plugin_file_that_had_to_stay_is_reported_with_why() -> None:
+def test_a_plugin_file_that_stays_is_reported_with_the_reason() -> None:
     kept = said(replace(REMOVED, stays="/opt/cni/bin/istio-cni stays, as it is named in x"), said(WELL, {}))
     assert kept["state"] == "Removed"
     assert kept["plugin"] == {"path": "/opt/cni/bin/istio-cni", "sha256": "0" * 64}

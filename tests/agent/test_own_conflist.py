@@ -74,7 +74,7 @@ def moved_away_and_made(path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [in_place, by_rename, deleted_and_made, moved_away_and_made])
-async def test_it_follows_each_change_of_its_source_which_is_no_repair(
+async def test_it_follows_each_change_of_its_source_without_counting_a_repair(
     single: NodeOnDisk, write: Callable[[Path], None]
 ) -> None:
     async with running(single.settings) as run:
@@ -88,7 +88,7 @@ async def test_it_follows_each_change_of_its_source_which_is_no_repair(
     assert state.repairs == 0 or write in (deleted_and_made, moved_away_and_made)
 
 
-async def test_it_goes_when_its_source_goes_and_comes_back_with_it(single: NodeOnDisk) -> None:
+async def test_it_is_deleted_and_restored_with_its_source(single: NodeOnDisk) -> None:
     async with running(single.settings) as run:
         await run.until(lambda state: state.installed)
         (single.conf / NAME).unlink()
@@ -101,7 +101,7 @@ async def test_it_goes_when_its_source_goes_and_comes_back_with_it(single: NodeO
     assert single.has_entry(OWN)
 
 
-async def test_it_goes_when_its_owner_replaces_the_source_by_a_list(single: NodeOnDisk) -> None:
+async def test_it_is_deleted_when_a_list_replaces_its_source(single: NodeOnDisk) -> None:
     """As Flannel, Calico and OVN did when they moved from the one to the other, and delete the old file at once or never."""
     listed = single.conf / "10-primary.conflist"
     async with running(single.settings) as run:
@@ -116,7 +116,7 @@ async def test_it_goes_when_its_owner_replaces_the_source_by_a_list(single: Node
 
 
 @pytest.mark.parametrize("damage", ["deleted", "entry taken out", "emptied", "changed"])
-async def test_what_others_do_to_it_is_repaired(single: NodeOnDisk, damage: str) -> None:
+async def test_changes_by_other_programs_are_repaired(single: NodeOnDisk, damage: str) -> None:
     async with running(single.settings) as run:
         await run.until(lambda state: state.installed)
         path = single.conf / OWN
@@ -133,7 +133,7 @@ async def test_what_others_do_to_it_is_repaired(single: NodeOnDisk, damage: str)
         assert path.read_bytes() == right
 
 
-async def test_of_contents_within_milliseconds_it_has_the_last(single: NodeOnDisk) -> None:
+async def test_it_holds_the_last_of_several_contents_within_milliseconds(single: NodeOnDisk) -> None:
     """As with a list (F33): 60 rounds of two writes, in place and by rename in turns."""
     path = single.conf / NAME
     async with running(single.settings) as run:
@@ -148,7 +148,7 @@ async def test_of_contents_within_milliseconds_it_has_the_last(single: NodeOnDis
     assert state.repairs == 0
 
 
-async def test_who_writes_the_source_in_a_loop_is_followed_slowly_and_to_the_end(single: NodeOnDisk) -> None:
+async def test_a_source_written_in_a_loop_is_followed_slowly_up_to_the_last_write(single: NodeOnDisk) -> None:
     path, inodes = single.conf / NAME, set()
     async with running(single.settings) as run:
         await run.until(lambda state: state.installed)
@@ -163,7 +163,7 @@ async def test_who_writes_the_source_in_a_loop_is_followed_slowly_and_to_the_end
     assert len(inodes) <= 2 + REPAIRS.burst + 5 * REPAIRS.sustained  # the burst, and what the clock allowed meanwhile
 
 
-def test_an_agent_that_starts_anew_knows_it_and_finds_nothing_to_do(single: NodeOnDisk) -> None:
+def test_a_restarted_agent_recognises_it_and_changes_nothing(single: NodeOnDisk) -> None:
     single.install()
     before = {path: path.stat() for path in single.conf.iterdir()}
     assert Node(lambda: DesiredState(single.settings), lambda: True).reconcile_once(full=True) is False
@@ -171,9 +171,7 @@ def test_an_agent_that_starts_anew_knows_it_and_finds_nothing_to_do(single: Node
 
 
 @pytest.mark.parametrize("kept", [[], ["99-other.conflist"], [NAME]])
-def test_an_agent_that_starts_anew_takes_it_away_if_its_source_went_meanwhile(
-    single: NodeOnDisk, kept: list[str]
-) -> None:
+def test_a_restarted_agent_deletes_it_if_its_source_is_gone(single: NodeOnDisk, kept: list[str]) -> None:
     single.install()
     (single.conf / "99-other.conflist").write_bytes(PRIMARY)
     for name in (NAME, "99-other.conflist"):
@@ -193,7 +191,7 @@ def test_an_agent_that_starts_anew_takes_it_away_if_its_source_went_meanwhile(
 @pytest.mark.parametrize(
     "change", [{"chained": False}, {"cni_conf_file_name": "20-b.conflist"}, {"agent_socket": None}]
 )
-def test_a_change_of_settings_changes_it_or_takes_it_away(single: NodeOnDisk, change: dict[str, object]) -> None:
+def test_changed_settings_update_or_delete_it(single: NodeOnDisk, change: dict[str, object]) -> None:
     (single.conf / "20-b.conflist").write_bytes(PRIMARY)
     now = [DesiredState(single.settings)]
     node = Node(lambda: now[0], lambda: True)
@@ -213,7 +211,7 @@ def test_a_change_of_settings_changes_it_or_takes_it_away(single: NodeOnDisk, ch
     assert single.files() == {NAME: SINGLE, "20-b.conflist": PRIMARY}
 
 
-def test_what_an_agent_before_has_converted_is_its_owners_again(single: NodeOnDisk) -> None:
+def test_a_file_converted_by_an_earlier_agent_is_restored(single: NodeOnDisk) -> None:
     from tests.cniconfig.test_plan import converted  # noqa: PLC0415
 
     (single.conf / NAME).unlink()
@@ -228,9 +226,7 @@ def test_what_an_agent_before_has_converted_is_its_owners_again(single: NodeOnDi
     assert single.files() == {NAME: SINGLE}
 
 
-def test_it_is_not_put_in_place_if_its_source_changes_at_this_moment(
-    single: NodeOnDisk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_not_written_if_its_source_changes_meanwhile(single: NodeOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Right before the name appears, after the new file is on the disk."""
     node = Node(lambda: DesiredState(single.settings), lambda: True)
     rename = os.rename
@@ -246,7 +242,7 @@ def test_it_is_not_put_in_place_if_its_source_changes_at_this_moment(
 
 
 @pytest.mark.parametrize("name", ["!a.conf", "00-a.json", "~.conf", "10-é.conf"])
-def test_it_comes_first_whatever_the_source_is_called(tmp_path: Path, name: str) -> None:
+def test_it_sorts_before_its_source_whatever_the_name(tmp_path: Path, name: str) -> None:
     node = NodeOnDisk.make(tmp_path)
     (node.conf / name).write_bytes(SINGLE)
     state = node.install().state
@@ -254,7 +250,7 @@ def test_it_comes_first_whatever_the_source_is_called(tmp_path: Path, name: str)
     assert state.form is Form.OWNED
 
 
-def test_what_is_in_its_way_is_named(single: NodeOnDisk) -> None:
+def test_a_file_in_its_place_is_reported(single: NodeOnDisk) -> None:
     (single.conf / OWN).symlink_to("nowhere")
     with pytest.raises(NotNowError, match=f"{NAME} is left as it is, and {OWN} would be made from it .*move them out"):
         single.install()
@@ -273,7 +269,7 @@ async def test_a_network_that_rewrites_its_list_without_us_does_not_drop_us(owne
     assert b"istio-cni" not in (owned.conf / "10-primary.conflist").read_bytes()
 
 
-async def test_our_list_of_a_network_that_is_gone_waits_for_a_while_and_goes(
+async def test_the_list_of_a_deleted_network_is_deleted_after_a_delay(
     owned: NodeOnDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = owned.conf / "10-primary.conflist"
@@ -295,7 +291,7 @@ async def test_our_list_of_a_network_that_is_gone_waits_for_a_while_and_goes(
         await run.until(lambda state: not state.installed)
 
 
-def test_where_it_is_no_longer_wanted_the_list_of_the_network_gets_the_entry(owned: NodeOnDisk) -> None:
+def test_the_networks_list_gets_the_entry_when_our_own_list_is_not_wanted(owned: NodeOnDisk) -> None:
     now = [DesiredState(owned.settings)]
     node = Node(lambda: now[0], lambda: True)
     settle(node)
@@ -308,7 +304,7 @@ def test_where_it_is_no_longer_wanted_the_list_of_the_network_gets_the_entry(own
     assert owned.files() == {"10-primary.conflist": PRIMARY}
 
 
-def test_the_log_says_when_it_follows_and_when_it_goes(single: NodeOnDisk, caplog: pytest.LogCaptureFixture) -> None:
+def test_updates_and_deletion_are_logged(single: NodeOnDisk, caplog: pytest.LogCaptureFixture) -> None:
     node = single.install()
     with caplog.at_level(logging.INFO):
         (single.conf / NAME).write_bytes(OTHER)

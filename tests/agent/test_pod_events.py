@@ -48,7 +48,7 @@ def state(**states: Any) -> list[dict[str, Any]]:
         state(state={"running": {}}, lastState=FAILED),
     ],
 )
-def test_an_init_container_that_fails_before_the_sidecar_is_up_is_told_of(ended: Any) -> None:
+def test_an_init_container_that_fails_before_the_sidecar_is_up_gets_an_event(ended: Any) -> None:
     assert told(init=(EARLY,), ended=ended) == ["InitContainerBeforeSidecar"]
     assert told(init=(EARLY, NATIVE), ended=ended) == ["InitContainerBeforeSidecar"]
 
@@ -60,11 +60,11 @@ def test_an_init_container_that_fails_before_the_sidecar_is_up_is_told_of(ended:
         [{"name": "another", "state": FAILED}], "odd", [3], [{"state": 4}], state(state={"terminated": []}),
     ],
 )  # fmt: skip
-def test_one_that_does_not_fail_is_not(ended: Any) -> None:
+def test_an_init_container_that_does_not_fail_gets_no_event(ended: Any) -> None:
     assert told(init=(EARLY,), ended=ended) == []
 
 
-def test_nor_one_that_has_its_network() -> None:
+def test_an_init_container_that_has_its_network_gets_no_event() -> None:
     ended = state(state=FAILED)
     assert told(init=(NATIVE, EARLY), ended=ended) == [], "the sidecar is up before it"
     assert told(init=(EARLY | {"securityContext": {"runAsUser": 1337}},), ended=ended) == [], "it counts as the sidecar"
@@ -72,10 +72,10 @@ def test_nor_one_that_has_its_network() -> None:
     assert told(init=({"name": "istio-init"}, EARLY), ended=ended) == [], "it is redirected by istio-init"
 
 
-def test_a_pod_that_was_injected_in_an_excluded_namespace_is_told_of() -> None:
+def test_an_injected_pod_in_an_excluded_namespace_gets_an_event() -> None:
     assert told(excluded="shop") == ["InjectedButExcluded"]
     assert told(init=({"name": "istio-init"},), excluded="shop") == [], "it redirects itself"
 
 
-def test_a_pod_that_does_not_start_anyhow_is_not() -> None:
+def test_a_pod_that_cannot_start_for_another_reason_gets_no_event() -> None:
     assert told(excluded="shop", excludeOutboundPorts="many") == []

@@ -55,7 +55,7 @@ def chain(conf: Path) -> list[str]:
 
 @pytest.mark.parametrize("owned", ["false", "true"])
 @pytest.mark.parametrize("turns", PRIMARIES.values(), ids=PRIMARIES)
-def test_the_runtime_runs_the_plugin_and_the_uninstall_leaves_what_the_primary_wrote(
+def test_the_runtime_runs_the_plugin_and_uninstall_restores_the_primarys_file(
     tmp_path: Path, turns: Sequence[Turn], owned: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("installer.agent.conflist_entry.GONE", 0.0)
@@ -84,5 +84,5 @@ def without_entry(name: str, content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("turns", PRIMARIES.values(), ids=PRIMARIES)
-def test_each_row_has_three_turns(turns: Sequence[Turn]) -> None:
+def test_each_primary_writes_three_configurations(turns: Sequence[Turn]) -> None:
     assert len(turns) == 3

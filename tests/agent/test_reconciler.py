@@ -88,7 +88,7 @@ async def test_a_conflist_that_others_overwrite_is_repaired(node: NodeOnDisk, st
         assert state.last_repair is not None
 
 
-async def test_an_entry_that_others_change_or_double_or_move_is_repaired(node: NodeOnDisk) -> None:
+async def test_an_entry_that_others_change_duplicate_or_move_is_repaired(node: NodeOnDisk) -> None:
     path = node.conf / "10-primary.conflist"
     async with running(node.settings) as run:
         await run.until(installed)
@@ -133,7 +133,7 @@ async def test_it_waits_for_a_first_conflist_and_then_for_one_that_parses(tmp_pa
         assert (state.skipped, state.repairs) == ((), 0)
 
 
-async def test_the_first_in_order_takes_the_entry_over(node: NodeOnDisk) -> None:
+async def test_the_entry_moves_to_a_new_first_file(node: NodeOnDisk) -> None:
     async with running(node.settings) as run:
         await run.until(installed)
         replace_file(node.conf / "05-new.conflist", PRIMARY)
@@ -153,7 +153,7 @@ async def test_it_waits_for_directories_at_any_depth(tmp_path: Path) -> None:
         await run.until(installed)
 
 
-async def test_directories_that_are_replaced_are_watched_anew(node: NodeOnDisk) -> None:
+async def test_replaced_directories_are_watched_again(node: NodeOnDisk) -> None:
     async with running(node.settings) as run:
         await run.until(installed)
         node.conf.rename(node.root / "old")
@@ -169,7 +169,7 @@ async def test_directories_that_are_replaced_are_watched_anew(node: NodeOnDisk) 
         await run.until(repaired(3))
 
 
-async def test_the_entry_is_put_in_place_as_soon_as_the_agent_serves(node: NodeOnDisk) -> None:
+async def test_the_entry_is_written_as_soon_as_the_agent_serves(node: NodeOnDisk) -> None:
     serving = asyncio.Event()
     async with running(node.settings, serving.is_set) as run:
         await run.until(lambda state: "does not serve" in (state.reason or ""))
@@ -185,7 +185,7 @@ def overwrite(path: Path) -> None:
         replace_file(path, PRIMARY)
 
 
-async def test_a_conflict_is_one_state_from_its_beginning_to_its_end(node: NodeOnDisk) -> None:  # F9
+async def test_a_conflict_is_reported_as_one_uninterrupted_state(node: NodeOnDisk) -> None:  # F9
     path = node.conf / "10-primary.conflist"
     async with running(node.settings) as run:
         await run.until(installed)
@@ -227,7 +227,7 @@ async def test_each_write_of_a_conflict_is_repaired_in_the_end(node: NodeOnDisk)
         (lambda _: OF_ISTIO, "it replaces the plugin's entry with that of Istio's own CNI node agent: uninstall one"),
     ],
 )
-async def test_the_doing_of_who_conflicts_is_named(
+async def test_a_conflict_names_what_the_other_program_does(
     node: NodeOnDisk, undo: Callable[[bytes], bytes], doing: str
 ) -> None:
     path = node.conf / "10-primary.conflist"
@@ -254,7 +254,7 @@ async def test_the_doing_of_who_conflicts_is_named(
         ),
     ],
 )
-async def test_a_conflict_over_the_plugin_file_is_named(
+async def test_a_conflict_over_the_plugin_file_is_reported(
     node: NodeOnDisk, undo: Callable[[Path], None], doing: str
 ) -> None:
     async with running(node.settings) as run:
@@ -268,7 +268,7 @@ async def test_a_conflict_over_the_plugin_file_is_named(
         assert doing in (run.states[-1].reason or "")
 
 
-async def test_what_is_not_to_be_installed_is_in_no_conflict(node: NodeOnDisk) -> None:
+async def test_a_node_with_nothing_to_install_has_no_conflict(node: NodeOnDisk) -> None:
     now = [DesiredState(node.settings)]
     path = node.conf / "10-primary.conflist"
     async with running(lambda: now[0]) as run:
@@ -283,14 +283,14 @@ async def test_what_is_not_to_be_installed_is_in_no_conflict(node: NodeOnDisk) -
         assert path.read_bytes() == PRIMARY
 
 
-async def test_what_is_installed_stays_when_it_stops(node: NodeOnDisk) -> None:
+async def test_the_installation_stays_when_the_agent_stops(node: NodeOnDisk) -> None:
     async with running(node.settings) as run:
         await run.until(installed)
     assert node.has_entry("10-primary.conflist")
     assert node.plugin.exists()
 
 
-async def test_another_meshs_plugin_in_the_chain_is_named_once(
+async def test_another_meshs_plugin_in_the_chain_is_logged_once(
     node: NodeOnDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = node.conf / "10-primary.conflist"

@@ -24,7 +24,7 @@ def entries(path: Path) -> list[dict[str, object]]:
     return [each for each in json.loads(path.read_bytes())["plugins"] if each["type"] == "istio-cni"]
 
 
-async def test_a_changed_setting_is_written_in_one_go(node: NodeOnDisk) -> None:
+async def test_a_changed_setting_is_written_in_one_replacement(node: NodeOnDisk) -> None:
     now = [DesiredState(node.settings)]
     path = node.conf / "10-primary.conflist"
     async with running(lambda: now[0]) as run:
@@ -52,7 +52,7 @@ async def test_a_changed_file_name_moves_the_entry(node: NodeOnDisk) -> None:
         assert not entries(node.conf / "10-primary.conflist")
 
 
-async def test_what_is_not_to_be_installed_is_taken_out_kept_out_and_put_back(node: NodeOnDisk) -> None:
+async def test_a_disabled_installation_is_removed_stays_out_and_is_restored_on_demand(node: NodeOnDisk) -> None:
     now = [DesiredState(node.settings)]
     path = node.conf / "10-primary.conflist"
     async with running(lambda: now[0]) as run:
@@ -72,7 +72,7 @@ async def test_what_is_not_to_be_installed_is_taken_out_kept_out_and_put_back(no
         assert node.plugin.exists()
 
 
-async def test_mounts_are_where_the_files_are_and_messages_name_the_node(node: NodeOnDisk, tmp_path: Path) -> None:
+async def test_files_are_found_by_mounts_and_messages_name_the_nodes_paths(node: NodeOnDisk, tmp_path: Path) -> None:
     mounts = tmp_path / "host"
     mounts.mkdir()
     (mounts / "cni-bin-dir").symlink_to(node.bin)
@@ -94,7 +94,7 @@ async def test_mounts_are_where_the_files_are_and_messages_name_the_node(node: N
         assert state.reason.startswith(f"{tmp_path / 'node' / 'net.d'}: ")
 
 
-async def test_chained_false_gives_the_plugin_a_configuration_of_its_own_and_true_takes_it_back(
+async def test_chained_false_writes_a_standalone_configuration_and_true_deletes_it(
     node: NodeOnDisk,
 ) -> None:
     now = [DesiredState(node.settings)]
@@ -121,7 +121,7 @@ async def test_chained_false_gives_the_plugin_a_configuration_of_its_own_and_tru
         assert node.has_entry(path.name)
 
 
-async def test_a_configuration_of_its_own_is_taken_out_and_another_ones_is_not(node: NodeOnDisk) -> None:
+async def test_only_the_agents_own_standalone_configuration_is_deleted(node: NodeOnDisk) -> None:
     others = node.conf / "20-istio-cni.conf"
     others.write_text('{"name": "istio-cni", "type": "istio-cni", "kubernetes": {}}')
     now = [DesiredState(replace(node.settings, chained=False))]

@@ -92,7 +92,7 @@ def lock_file_deleted(path: Path) -> None:
     lock_file(path).unlink()
 
 
-async def test_what_is_taken_away_is_served_again(agent: AgentProcess, tmp_path: Path) -> None:
+async def test_a_deleted_socket_or_lock_is_created_again(agent: AgentProcess, tmp_path: Path) -> None:
     agent.ready()
     for times, take_away in enumerate(
         (
@@ -120,7 +120,7 @@ async def test_what_is_taken_away_is_served_again(agent: AgentProcess, tmp_path:
         assert "redirect to :15006" in rules(netns)
 
 
-async def test_a_request_under_way_has_its_answer_when_the_socket_is_made_anew(tmp_path: Path) -> None:
+async def test_a_request_in_progress_is_answered_when_the_socket_is_created_again(tmp_path: Path) -> None:
     work = asyncio.Event()
 
     async def handle(_: bytes, __: int | None, ___: Callable[[], bool]) -> Reply:
@@ -144,7 +144,7 @@ async def test_a_request_under_way_has_its_answer_when_the_socket_is_made_anew(t
     await server.stop()
 
 
-def test_a_directory_in_its_place_makes_it_not_ready_until_it_is_gone(agent: AgentProcess) -> None:
+def test_a_directory_in_place_of_the_socket_makes_the_agent_not_ready_until_deleted(agent: AgentProcess) -> None:
     agent.ready()
     agent.socket.unlink()
     agent.socket.mkdir()
@@ -154,7 +154,7 @@ def test_a_directory_in_its_place_makes_it_not_ready_until_it_is_gone(agent: Age
     assert accepts(agent.socket)
 
 
-def test_another_agent_that_took_the_lock_keeps_it(agent: AgentProcess, tmp_path: Path) -> None:
+def test_a_lock_taken_by_another_agent_is_respected(agent: AgentProcess, tmp_path: Path) -> None:
     agent.ready()
     taken = lock_file(agent.socket).with_name("taken")
     holder = subprocess.Popen(
@@ -170,7 +170,7 @@ def test_another_agent_that_took_the_lock_keeps_it(agent: AgentProcess, tmp_path
     until(lambda: agent.get("/readyz")[0] == 200, 10, "it takes over")
 
 
-def test_a_directory_that_is_deleted_under_a_containers_mount_ends_the_agent(tmp_path: Path) -> None:
+def test_the_agent_exits_when_the_directory_under_its_mount_is_deleted(tmp_path: Path) -> None:
     agent = on_disk(tmp_path)
     host = tmp_path / "host"
     host.mkdir()
@@ -210,7 +210,7 @@ def behind_a_link(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [of_another, writable_by_others, of_another_user, behind_a_link])
-def test_a_directory_of_others_is_refused_and_stays_as_it_is(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_a_foreign_directory_is_refused_and_left_unchanged(tmp_path: Path, make: Callable[[Path], None]) -> None:
     agent = on_disk(tmp_path)
     directory = agent.socket.parent
     directory.mkdir(0o711)
@@ -226,7 +226,7 @@ def test_a_directory_of_others_is_refused_and_stays_as_it_is(tmp_path: Path, mak
     assert (directory.stat().st_mode, directory.stat().st_uid, sorted(os.listdir(directory))) == before  # noqa: PTH208
 
 
-def test_an_existing_directory_of_ours_is_served_in(tmp_path: Path) -> None:
+def test_an_existing_directory_of_an_agent_is_used(tmp_path: Path) -> None:
     """As the kubelet makes it, and with what an earlier release or Istio's own agent left in one of our name."""
     for name, left, mode in (("run", "agent.sock", 0o755), ("istio-cni", "pluginevent.sock", 0o700)):
         (tmp_path / name).mkdir(0o755)
@@ -235,7 +235,7 @@ def test_an_existing_directory_of_ours_is_served_in(tmp_path: Path) -> None:
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
 
 
-def test_an_uninstall_takes_away_the_directory_of_an_agent_and_no_other(tmp_path: Path) -> None:
+def test_an_uninstall_deletes_only_the_directory_of_an_agent(tmp_path: Path) -> None:
     agent = on_disk(tmp_path)
     agent.socket.parent.mkdir(0o755)
     assert agent.uninstall().returncode == 0

@@ -49,6 +49,6 @@ async def lost(node: NodeOnDisk, rounds: int) -> list[str]:
     return missing
 
 
-async def test_the_last_of_two_contents_is_kept(node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_last_of_two_quick_writes_survives(node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repairs, "REPAIRS", UNPACED)
     assert await lost(node, ROUNDS) == []

@@ -30,7 +30,7 @@ def mesh(tmp_path: Path) -> Iterator[Mesh]:
 
 
 @pytest.mark.parametrize("mode", ["none", "redirect"])
-def test_an_agent_that_takes_over_counts_what_is_there(mesh: Mesh, mode: str) -> None:
+def test_a_new_agent_counts_existing_redirects(mesh: Mesh, mode: str) -> None:
     others = {
         "of-iptables": ["/usr/sbin/iptables-nft-restore", "--noflush"],
         "of-legacy": ["/usr/sbin/iptables-legacy-restore", "--noflush"],

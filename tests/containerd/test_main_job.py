@@ -67,7 +67,7 @@ def test_the_runtime_notices_a_repair(mesh: Mesh) -> None:
     pod.remove()
 
 
-def test_without_the_agent_only_meshed_pods_wait(mesh: Mesh) -> None:  # F3, F5
+def test_without_the_agent_only_mesh_pods_wait(mesh: Mesh) -> None:  # F3, F5
     mesh.agent.stop(signal.SIGKILL)
     try:
         mesh.create("plain", injected=False).remove()

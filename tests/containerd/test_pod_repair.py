@@ -50,7 +50,7 @@ def started(mesh: Mesh, mode: str) -> None:
     mesh.agent.ready()
 
 
-def test_it_is_redirected_while_it_runs(mesh: Mesh, early: Pod) -> None:  # F1, F2, F18
+def test_a_running_pod_is_redirected(mesh: Mesh, early: Pod) -> None:  # F1, F2, F18
     serve(early)
     envoy.start(early)
     assert mesh.get(early).startswith("app 10.244.")
@@ -65,7 +65,7 @@ def test_it_is_redirected_while_it_runs(mesh: Mesh, early: Pod) -> None:  # F1, 
 @pytest.mark.parametrize(
     ("mode", "why"), [("report", "; delete it, so that it starts anew"), ("delete", "the agent has no cluster")]
 )
-def test_it_is_named_and_left_alone_where_that_is_asked_for(mesh: Mesh, early: Pod, mode: str, why: str) -> None:
+def test_a_running_pod_is_only_reported_if_the_mode_says_so(mesh: Mesh, early: Pod, mode: str, why: str) -> None:
     started(mesh, mode)
     until(lambda: "NotRedirected" in said(mesh), SOON, "the log names the pod")
     assert said(mesh)["NotRedirected"].startswith(
@@ -76,7 +76,7 @@ def test_it_is_named_and_left_alone_where_that_is_asked_for(mesh: Mesh, early: P
 
 
 @pytest.mark.parametrize("variant", ["iptables-nft", "iptables-legacy"])
-def test_a_redirect_of_another_is_not_doubled(mesh: Mesh, early: Pod, variant: str) -> None:
+def test_an_existing_redirect_is_not_duplicated(mesh: Mesh, early: Pod, variant: str) -> None:
     early.inside([f"/usr/sbin/{variant}-restore", "--noflush"], stdin=OF_ANOTHER)
     before = rules(early)
     late = mesh.create("late", injected=True)  # without rules: when it has some, the other one was looked at
@@ -88,7 +88,7 @@ def test_a_redirect_of_another_is_not_doubled(mesh: Mesh, early: Pod, variant: s
     late.remove()
 
 
-def test_others_stay_as_they_are(mesh: Mesh, early: Pod) -> None:
+def test_other_pods_are_left_unchanged(mesh: Mesh, early: Pod) -> None:
     plain, excluded = mesh.create("plain", injected=False), mesh.create("excluded", "istio-system", injected=True)
     started(mesh, "redirect")
     until(lambda: rules(early), SOON, "the pod of the mesh has rules")
@@ -102,7 +102,7 @@ def test_others_stay_as_they_are(mesh: Mesh, early: Pod) -> None:
         pod.remove()
 
 
-def test_one_that_starts_in_a_conflict_gets_its_redirect_while_it_runs(mesh: Mesh, early: Pod) -> None:  # F9
+def test_a_pod_started_during_a_conflict_is_redirected_while_it_runs(mesh: Mesh, early: Pod) -> None:  # F9
     conflist = mesh.node.conf_dir / "10-k8s.conflist"
     started(mesh, "redirect")
     until(lambda: rules(early), SOON, "the pod of before has rules")

@@ -72,7 +72,7 @@ def started(mesh: Mesh) -> None:
     mesh.agent.ready()
 
 
-def test_what_it_sees_is_repaired_and_for_the_rest_it_starts_anew_once(contained: Mesh) -> None:
+def test_visible_netns_are_repaired_and_hidden_ones_cause_one_restart(contained: Mesh) -> None:
     mesh = contained
     early = mesh.create("early", injected=True)
     started(mesh)

@@ -87,7 +87,7 @@ def test_the_second_pod_without_the_entry_makes_the_node_not_ready(mesh: Mesh, t
     assert third.ips
 
 
-def test_pods_that_go_through_the_entry_or_began_before_it_are_no_sign(mesh: Mesh) -> None:
+def test_pods_set_up_through_the_entry_or_before_it_do_not_count(mesh: Mesh) -> None:
     early = [mesh.create(f"early-{number}", injected=False) for number in range(2)]
     mesh.agent.start()
     mesh.agent.ready()

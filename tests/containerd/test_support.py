@@ -101,7 +101,7 @@ def test_the_runtime_notices_a_rename_into_its_directory(node: Node) -> None:
     until(lambda: node.plugins_loaded() == ["bridge", "portmap"], 10, "the runtime has loaded the primary's file again")
 
 
-def test_what_a_pod_serves_reaches_the_node_and_other_pods(node: Node, pod: Pod, other: Pod) -> None:
+def test_a_pods_server_is_reachable_from_the_node_and_other_pods(node: Node, pod: Pod, other: Pod) -> None:
     serving(pod, "app")
     client = serving(other, "other")
     for address, source in zip(pod.ips, other.ips, strict=True):
@@ -109,7 +109,7 @@ def test_what_a_pod_serves_reaches_the_node_and_other_pods(node: Node, pod: Pod,
         assert client.exec(get(address)).stdout == f"app {source}\n"
 
 
-def test_envoy_counts_what_is_redirected_to_it_and_passes_it_on(node: Node, pod: Pod, other: Pod) -> None:
+def test_envoy_counts_redirected_connections_and_forwards_them(node: Node, pod: Pod, other: Pod) -> None:
     application = serving(pod, "app")
     serving(other, "other")
     envoy.start(pod)
@@ -124,7 +124,7 @@ def test_envoy_counts_what_is_redirected_to_it_and_passes_it_on(node: Node, pod:
     assert envoy.counters(pod) == {"inbound": 2, "outbound": 2}
 
 
-def test_a_container_runs_as_whom_it_should_until_it_ends(pod: Pod) -> None:
+def test_a_container_runs_as_its_user_until_it_exits(pod: Pod) -> None:
     container = serving(pod, "app")
     assert container.running
     status = Path(f"/proc/{process_in(pod, '/web')}/status").read_text()
@@ -135,7 +135,7 @@ def test_a_container_runs_as_whom_it_should_until_it_ends(pod: Pod) -> None:
     assert ended.log() == "usage: get http://ADDRESS[:PORT][/PATH]"
 
 
-def test_nothing_stays(tmp_path: Path) -> None:
+def test_a_finished_test_leaves_no_pods_mounts_or_links(tmp_path: Path) -> None:
     outside = left_outside(tmp_path)
     with pytest.raises(ZeroDivisionError), Node(tmp_path / "node") as node:  # noqa: PT012 - how it ends is the point
         spaces = filled(node)
@@ -148,7 +148,7 @@ def test_nothing_stays(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_nothing_stays_of_a_test_that_is_killed(tmp_path: Path) -> None:
+def test_a_killed_test_leaves_no_pods_mounts_or_links(tmp_path: Path) -> None:
     outside = left_outside(tmp_path)
     command = [sys.executable, "-m", "tests.containerd.test_support", str(tmp_path / "node")]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as test:
@@ -209,7 +209,7 @@ if __name__ == "__main__":
         signal.pause()
 
 
-def test_what_a_machine_lacks_to_hold_a_kubernetes_node_is_named() -> None:
+def test_missing_requirements_of_a_kubernetes_node_are_named() -> None:
     asked = (
         "from tests.support.nodeconfig import DEBIAN; from tests.support.worker import lacking; print(*lacking(DEBIAN))"
     )

@@ -109,7 +109,7 @@ EDITS = (
 )
 
 
-def test_its_netns_is_found_and_proven_however_little_the_result_says(mesh: Mesh) -> None:  # F35, D14
+def test_the_netns_is_proven_even_from_a_sparse_result(mesh: Mesh) -> None:  # F35, D14
     pods = {edit: mesh.create(f"early-{index}", injected=True) for index, edit in enumerate(EDITS)}
     lost = mesh.create("lost", injected=True)
     mesh.result_file(lost).unlink()
@@ -125,7 +125,7 @@ def test_its_netns_is_found_and_proven_however_little_the_result_says(mesh: Mesh
         assert count(mesh) == "0.0"
 
 
-def test_what_cannot_be_proven_is_counted_and_named(mesh: Mesh) -> None:  # F35
+def test_an_unproven_netns_is_counted_and_reported(mesh: Mesh) -> None:  # F35
     other = mesh.create("other", injected=False)
     moved = mesh.create("moved", injected=True)
     change(mesh, moved, lambda kept: kept["result"].update(ips=[{"address": "10.9.9.9/24"}]))
@@ -161,7 +161,7 @@ def test_what_cannot_be_proven_is_counted_and_named(mesh: Mesh) -> None:  # F35
 
 
 @pytest.mark.parametrize("elsewhere", ["/run/docker/netns/1-abcdef", "/run/containerd/netns/cni-moved"])
-def test_one_outside_the_runtimes_usual_directory_is_named_with_its_path(mesh: Mesh, elsewhere: str) -> None:  # F35
+def test_a_netns_outside_the_runtimes_directory_is_reported_with_its_path(mesh: Mesh, elsewhere: str) -> None:  # F35
     pod = mesh.create("moved", injected=True)
     mesh.runs(pod)
     usual = json.loads(mesh.result_file(pod).read_bytes())["result"]["interfaces"][-1]["sandbox"]
@@ -186,7 +186,7 @@ VERSIONS = {"0.1.0": 1, "0.2.0": 1, "0.3.0": 2, "0.3.1": 2, "0.4.0": 2, "1.0.0":
 
 
 @pytest.mark.parametrize("first", [4, 6])
-def test_its_netns_is_found_by_the_result_of_any_version(mesh: Mesh, first: int) -> None:  # F35
+def test_the_netns_is_found_from_a_result_of_any_version(mesh: Mesh, first: int) -> None:  # F35
     primary = mesh.node.conf_dir / "10-k8s.conflist"
     usual, pods = primary.read_text(), {}
     for version, plugins in VERSIONS.items():
@@ -228,7 +228,7 @@ def strangers(mesh: Mesh, name: str, *addresses: str) -> Iterator[Callable[[], s
 
 
 @pytest.mark.parametrize("mode", ["none", "report"])
-def test_it_is_counted_and_named_where_it_is_not_repaired(mesh: Mesh, mode: str) -> None:
+def test_an_unrepaired_pod_is_counted_and_reported(mesh: Mesh, mode: str) -> None:
     pod = mesh.create("early", injected=True)
     with agent(mesh, mode, pod):
         until(lambda: "NotRedirected" in said(mesh), SOON, "the log names the pod")
@@ -236,7 +236,7 @@ def test_it_is_counted_and_named_where_it_is_not_repaired(mesh: Mesh, mode: str)
         assert rules(pod) == ""
 
 
-def test_annotations_as_large_as_they_may_be_do_not_hide_it(mesh: Mesh) -> None:
+def test_annotations_of_maximum_size_do_not_hide_the_pod(mesh: Mesh) -> None:
     mesh.declare("early")
     large = {"example.com/notes": "\x01" * (255 << 10)}  # each of these is six characters in JSON
     pod = mesh.node.run_sandbox("shop", "early", annotations=large | INJECTED)
@@ -245,7 +245,7 @@ def test_annotations_as_large_as_they_may_be_do_not_hide_it(mesh: Mesh) -> None:
         until(lambda: REDIRECT in rules(pod), SOON, "it has rules")
 
 
-def test_one_that_fills_its_netns_is_named_and_the_others_go_on(mesh: Mesh) -> None:  # F37
+def test_a_pod_that_fills_its_netns_is_reported_and_the_others_proceed(mesh: Mesh) -> None:  # F37
     full, early = mesh.create("a-full", injected=True), mesh.create("early", injected=True)
     chains = "".join(f":C{number} - [0:0]\n-A C{number} -p tcp -j ACCEPT\n" for number in range(100_000))
     full.inside(["/usr/sbin/iptables-nft-restore"], stdin=f"*nat\n{chains}COMMIT\n")

@@ -72,7 +72,7 @@ def test_the_earlier_name_is_read_once(base: Settings, tmp_path: Path) -> None:
     assert load(base) == changed(base, "b")
 
 
-def test_after_a_downgrade_and_an_upgrade_the_earlier_name_is_the_newer_file(base: Settings) -> None:
+def test_the_newer_of_both_checkpoint_files_is_loaded_after_a_downgrade_and_upgrade(base: Settings) -> None:
     saved_by_an_earlier_build(changed(base, "of-the-earlier-build"))
     save(changed(base, "of-the-build-before"))
     assert load(base) == in_texts(changed(base, "of-the-earlier-build"))

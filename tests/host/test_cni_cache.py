@@ -52,7 +52,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_file_is_looked_at_once_as_long_as_the_directory_is_as_it_was(results: Path) -> None:
+def test_a_file_is_read_once_while_the_directory_is_unchanged(results: Path) -> None:
     found = Sandboxes(CountedPath(results.parent))
     found.look()
     first = found.look()
@@ -63,7 +63,7 @@ def test_a_file_is_looked_at_once_as_long_as_the_directory_is_as_it_was(results:
     assert CountedPath.looked_at == 0
 
 
-def test_what_comes_changes_and_goes_is_noticed(results: Path) -> None:
+def test_added_changed_and_deleted_files_are_noticed(results: Path) -> None:
     found = Sandboxes(results.parent)
     found.look()
     first = found.look()
@@ -81,7 +81,7 @@ def test_what_comes_changes_and_goes_is_noticed(results: Path) -> None:
     assert found.look() == ()
 
 
-def test_one_that_is_still_being_written_is_read_again_and_not_told_of(
+def test_a_file_still_being_written_is_read_again_without_a_warning(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = Sandboxes(results.parent)

@@ -47,7 +47,7 @@ def when_names_change(monkeypatch: pytest.MonkeyPatch, *acts: tuple[str, Callabl
     monkeypatch.setattr(exchange, "renameat2", raced)
 
 
-def test_what_came_out_goes_back_if_it_was_not_planned_upon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_file_is_exchanged_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.conflist"
     path.write_bytes(b"planned upon")
     when_names_change(monkeypatch, ("before", lambda: replace_file(path, b"newer")))
@@ -58,7 +58,7 @@ def test_what_came_out_goes_back_if_it_was_not_planned_upon(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])
-def test_what_is_renamed_there_before_it_goes_back_is_newer_still(
+def test_a_file_renamed_into_place_before_the_exchange_back_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     path = tmp_path / "a.conflist"
@@ -72,7 +72,7 @@ def test_what_is_renamed_there_before_it_goes_back_is_newer_still(
     assert names(tmp_path) == ["a.conflist"]
 
 
-def test_what_is_written_into_ours_before_the_other_goes_back_is_kept(
+def test_a_write_into_our_file_before_the_exchange_back_survives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.conflist"
@@ -89,7 +89,7 @@ def test_what_is_written_into_ours_before_the_other_goes_back_is_kept(
 
 
 @pytest.mark.parametrize("deleting", [False, True])
-def test_who_opens_the_old_file_as_it_is_taken_out_writes_in_its_place(
+def test_a_writer_that_opens_the_old_file_during_the_exchange_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleting: bool
 ) -> None:
     """A second name stands for the moment in which the kernel has found the file and not opened it yet."""
@@ -132,7 +132,7 @@ def test_a_file_that_is_open_for_writing_is_left_alone(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.conflist"]
 
 
-async def test_who_holds_it_open_for_long_is_not_waited_for_and_still_has_the_last_word(
+async def test_a_writer_that_holds_the_file_open_for_long_is_not_waited_for_and_wins(
     node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conflist_entry, "PATIENCE", 0.3)
@@ -149,7 +149,7 @@ async def test_who_holds_it_open_for_long_is_not_waited_for_and_still_has_the_la
     assert conflist.remove(path.read_bytes()) == LATEST
 
 
-def test_what_is_made_where_nothing_was_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_created_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.conflist"
     when_names_change(monkeypatch, ("before", lambda: path.write_bytes(b"newer")))
     with Directory(tmp_path) as folder, pytest.raises(OutdatedError):
@@ -158,7 +158,7 @@ def test_what_is_made_where_nothing_was_is_not_replaced(tmp_path: Path, monkeypa
     assert names(tmp_path) == ["a.conflist"]
 
 
-def test_what_is_deleted_meanwhile_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_deleted_meanwhile_stays_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.conflist"
     path.write_bytes(b"planned upon")
     when_names_change(monkeypatch, ("before", path.unlink))
@@ -167,7 +167,7 @@ def test_what_is_deleted_meanwhile_stays_so(tmp_path: Path, monkeypatch: pytest.
     assert names(tmp_path) == []
 
 
-def test_permissions_that_change_meanwhile_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permissions_changed_meanwhile_survive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.conflist"
     path.write_bytes(b"planned upon")
     when_names_change(monkeypatch, ("before", lambda: path.chmod(0o640)))
@@ -221,7 +221,7 @@ def scene_without_exchange(root: Path) -> None:
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the filter names the system call by its number there")
-def test_a_file_system_that_cannot_exchange_does_as_well(tmp_path: Path) -> None:
+def test_a_file_system_without_rename_exchange_works(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.host.test_exchange", str(tmp_path)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -237,7 +237,7 @@ def attributes(path: Path) -> dict[str, bytes]:
     return {name: os.getxattr(path, name) for name in os.listxattr(path)}
 
 
-def test_extended_attributes_are_kept(node: NodeOnDisk) -> None:
+def test_extended_attributes_are_copied(node: NodeOnDisk) -> None:
     path = node.conf / "10-primary.conflist"
     given = {"user.note": b"of the platform", "trusted.label": b"\0\1", "system.posix_acl_access": ACL}
     for name, value in given.items():
@@ -249,7 +249,7 @@ def test_extended_attributes_are_kept(node: NodeOnDisk) -> None:
     assert (path.stat().st_mode, path.stat().st_uid) == (before.st_mode, before.st_uid)
 
 
-def test_a_list_that_is_made_of_a_single_configuration_has_its_attributes(tmp_path: Path) -> None:
+def test_a_list_converted_from_a_single_configuration_has_its_attributes(tmp_path: Path) -> None:
     node = NodeOnDisk.make(tmp_path)
     path = node.conf / "10-primary.conf"
     path.write_bytes(b'{"name": "k8s", "cniVersion": "0.3.1", "type": "bridge"}')
@@ -267,7 +267,7 @@ def test_a_file_gets_no_acl_that_it_did_not_have(node: NodeOnDisk) -> None:
     assert "system.posix_acl_access" not in attributes(node.conf / "10-primary.conflist")
 
 
-def test_a_file_with_other_names_is_told(node: NodeOnDisk, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_with_other_hard_links_is_logged(node: NodeOnDisk, caplog: pytest.LogCaptureFixture) -> None:
     (node.root / "other").hardlink_to(node.conf / "10-primary.conflist")
     node.install()
     assert (node.root / "other").read_bytes() == PRIMARY

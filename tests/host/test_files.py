@@ -73,7 +73,7 @@ def test_a_write_that_fails_leaves_what_was_there_and_names_the_file(tmp_path: P
     assert open_descriptors() == descriptors
 
 
-def test_a_write_goes_round_what_a_killed_agent_left_and_follows_no_link(tmp_path: Path) -> None:
+def test_a_write_avoids_leftover_temporary_files_and_follows_no_link(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"mine")
     (tmp_path / ".a.istio-cni-tmp").symlink_to(victim)
@@ -83,7 +83,7 @@ def test_a_write_goes_round_what_a_killed_agent_left_and_follows_no_link(tmp_pat
     assert names(tmp_path) == ["a", "victim"]
 
 
-def test_the_sweep_takes_unfinished_writes_and_nothing_else(tmp_path: Path) -> None:
+def test_the_sweep_deletes_only_unfinished_writes(tmp_path: Path) -> None:
     for name in (".a.conflist.istio-cni-tmp", "a.istio-cni-tmp", ".a.conflist", ".b.tmp"):
         (tmp_path / name).touch()
     with Directory(tmp_path) as folder:
@@ -92,12 +92,12 @@ def test_the_sweep_takes_unfinished_writes_and_nothing_else(tmp_path: Path) -> N
     assert len(names(tmp_path)) == 3
 
 
-def test_no_runtime_reads_a_name_of_an_unfinished_write() -> None:
+def test_no_runtime_reads_the_name_of_an_unfinished_write() -> None:
     assert is_temporary(".10-x.conflist.istio-cni-tmp")
     assert not ".10-x.conflist.istio-cni-tmp".endswith(CONF_SUFFIXES)
 
 
-def test_what_is_no_small_regular_file_is_not_read(tmp_path: Path) -> None:
+def test_only_small_regular_files_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.conf")
     (tmp_path / "link.conf").symlink_to(tmp_path / "good")
     (tmp_path / "good").write_bytes(b"{}")
@@ -123,7 +123,7 @@ def test_what_is_no_small_regular_file_is_not_read(tmp_path: Path) -> None:
     assert set(found) == {"link.conf", *reasons}
 
 
-def test_a_file_that_goes_between_listing_and_reading_is_told_from_one_that_cannot_be_read(tmp_path: Path) -> None:
+def test_a_file_deleted_after_listing_is_distinguished_from_an_unreadable_one(tmp_path: Path) -> None:
     with Directory(tmp_path) as folder, pytest.raises(FileNotFoundError):
         folder.read("gone.conf")
     (tmp_path / "loop.conf").symlink_to("loop.conf")
@@ -131,7 +131,7 @@ def test_a_file_that_goes_between_listing_and_reading_is_told_from_one_that_cann
         folder.read("loop.conf")
 
 
-def test_steps_that_were_planned_for_another_content_are_not_carried_out(tmp_path: Path) -> None:
+def test_steps_planned_for_other_content_are_not_applied(tmp_path: Path) -> None:
     (tmp_path / "a.conflist").write_bytes(b"written meanwhile")
     steps: list[Write | Delete] = [Write("a.conflist", b"ours", b"as planned"), Delete("b.conf", b"x")]
     for step in steps:
@@ -149,7 +149,7 @@ def test_one_agent_holds_the_lock_of_a_socket(tmp_path: Path) -> None:
     os.close(lock(socket))
 
 
-def test_a_lock_file_that_is_taken_away_between_open_and_lock_is_not_the_lock(
+def test_a_lock_file_deleted_between_open_and_lock_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     socket = tmp_path / "agent.sock"
@@ -169,7 +169,7 @@ def test_a_lock_file_that_is_taken_away_between_open_and_lock_is_not_the_lock(
     os.close(held)
 
 
-def test_a_lock_file_that_was_taken_away_does_not_give_the_lock_to_two(tmp_path: Path) -> None:
+def test_a_deleted_lock_file_does_not_let_two_agents_hold_the_lock(tmp_path: Path) -> None:
     socket = tmp_path / "agent.sock"
     first = lock(socket)
     lock_file(socket).unlink()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernel
 
 
-def test_watchdogs_binding_has_what_the_watcher_uses_of_it() -> None:
+def test_watchdog_has_the_bindings_that_the_watcher_uses() -> None:
     """It is no documented interface (see `installer.host.inotify`): a new release of watchdog is held to this."""
     assert list(signature(binding.InotifyFD.add_callback).parameters) == ["self", "path", "mask", "callback", "id_"]
     assert list(signature(binding.InotifyFD.remove_callbacks).parameters) == ["self", "callbacks"]
@@ -125,12 +125,12 @@ def folder_above_renamed(path: Path) -> None:
         folder_above_renamed,
     ],
 )
-def test_a_change_wakes(watched: Watched, change: Callable[[Path], None]) -> None:
+def test_a_change_wakes_the_waiter(watched: Watched, change: Callable[[Path], None]) -> None:
     change(watched.path / "10-a.conf")
     assert watched.woken()
 
 
-def test_reads_and_files_of_no_interest_and_unfinished_writes_wake_nobody(watched: Watched) -> None:
+def test_reads_other_files_and_unfinished_writes_wake_nobody(watched: Watched) -> None:
     (watched.path / "10-a.conf").read_bytes()
     list(watched.path.iterdir())
     (watched.path / "notes.txt").write_text("x")
@@ -143,7 +143,7 @@ def test_reads_and_files_of_no_interest_and_unfinished_writes_wake_nobody(watche
     assert watched.woken()
 
 
-def test_a_directory_is_waited_for_from_above(tmp_path: Path) -> None:
+def test_a_missing_directory_is_awaited_in_its_parents(tmp_path: Path) -> None:
     watched = Watched(tmp_path / "etc" / "cni" / "net.d")
     for path in (tmp_path / "etc", tmp_path / "etc" / "cni", tmp_path / "etc" / "cni" / "net.d"):
         path.mkdir()
@@ -163,9 +163,7 @@ def _no_inotify(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_no_inotify")
-async def test_a_node_without_inotify_is_looked_at_again_and_again(
-    node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_inotify_the_directories_are_polled(node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconciler, "UNWATCHED_RESYNC", 0.05)
     async with running(node.settings) as run:
         await run.until(lambda state: state.installed)
@@ -174,13 +172,15 @@ async def test_a_node_without_inotify_is_looked_at_again_and_again(
 
 
 @pytest.mark.usefixtures("_no_inotify")
-async def test_what_was_done_is_looked_at_again_at_once(node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_watchers_own_changes_are_checked_again_at_once(
+    node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reconciler, "UNWATCHED_RESYNC", 10 * SLOWEST)
     async with running(node.settings) as run:
         await run.until(lambda state: state.installed)
 
 
-def test_a_process_without_descriptors_keeps_none_of_those_that_come_free(tmp_path: Path) -> None:
+def test_a_process_out_of_descriptors_leaks_none(tmp_path: Path) -> None:
     watcher = inotify.Watcher({tmp_path: lambda _: True}, lambda: None)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     before = open_descriptors()

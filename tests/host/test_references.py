@@ -49,7 +49,7 @@ ESCAPED = json.dumps(MULTUS).replace("istio-cni", r"istio\u002dcni")
         '{"x":' * 100_000 + json.dumps(OURS) + "}" * 100_000,
     ],
 )
-def test_it_is_found_wherever_it_stands(content: str) -> None:
+def test_a_reference_is_found_anywhere_in_the_file(content: str) -> None:
     assert names_plugin(content.encode("utf-8"))
 
 
@@ -65,7 +65,7 @@ def test_it_is_found_wherever_it_stands(content: str) -> None:
         json.dumps({"type": "bridge", "text": "[no JSON]", "istio-cni": 1}),
     ],
 )
-def test_what_does_not_name_it_does_not_hold_it(content: str) -> None:
+def test_a_file_that_does_not_name_the_plugin_is_no_reference(content: str) -> None:
     assert not names_plugin(content.encode("utf-8"))
 
 
@@ -88,7 +88,7 @@ def found(folder: Path) -> list[str]:
         ("README", False),
     ],
 )
-def test_each_file_counts_that_a_runtime_or_a_meta_plugin_reads(tmp_path: Path, name: str, holds: bool) -> None:
+def test_all_files_read_by_a_runtime_or_meta_plugin_are_searched(tmp_path: Path, name: str, holds: bool) -> None:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text(json.dumps(MULTUS))
     assert found(tmp_path) == ([name] if holds else [])
@@ -111,7 +111,7 @@ def a_link_to_itself(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [a_link_out, a_large_file, a_fifo, a_link_to_itself])
-def test_a_file_that_cannot_be_read_may_name_it(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_an_unreadable_file_counts_as_a_reference(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path)
     with Directory(tmp_path) as opened:
         (only,) = references(opened)
@@ -119,7 +119,7 @@ def test_a_file_that_cannot_be_read_may_name_it(tmp_path: Path, make: Callable[[
     assert only.doubt
 
 
-def test_a_directory_without_end_is_bounded_and_named(tmp_path: Path) -> None:
+def test_the_search_of_a_huge_directory_is_bounded_and_reported(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path)
     assert found(tmp_path) == []
     deep = tmp_path / "deep"
@@ -143,7 +143,7 @@ def copied(node: NodeOnDisk) -> Path:
     return own
 
 
-def test_uninstall_leaves_it_says_why_and_takes_it_later(node: NodeOnDisk) -> None:
+def test_uninstall_leaves_a_referenced_plugin_file_says_why_and_deletes_it_later(node: NodeOnDisk) -> None:
     node.install()
     own = copied(node)
     result = uninstall(node)
@@ -157,7 +157,7 @@ def test_uninstall_leaves_it_says_why_and_takes_it_later(node: NodeOnDisk) -> No
     assert not node.plugin.exists()
 
 
-def test_an_agent_that_is_told_to_take_all_out_does_so_once_nothing_names_it(node: NodeOnDisk) -> None:
+def test_an_agent_that_uninstalls_deletes_the_plugin_file_once_unreferenced(node: NodeOnDisk) -> None:
     orders = [DesiredState(node.settings)]
     reconciled = Node(lambda: orders[-1], lambda: True)
     settle(reconciled)
@@ -174,7 +174,7 @@ def test_an_agent_that_is_told_to_take_all_out_does_so_once_nothing_names_it(nod
     assert settle(reconciled).stays == "", "what is gone already is not said to stay"
 
 
-def test_the_entry_in_two_files_that_are_ours_holds_nothing(node: NodeOnDisk) -> None:
+def test_entries_in_the_agents_own_files_are_no_references(node: NodeOnDisk) -> None:
     node.install()
     other = json.loads(PRIMARY)
     (node.conf / "20-b.conflist").write_text(

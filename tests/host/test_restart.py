@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.host.restart import EVERY, MARGIN, keep_that_it_ends, started_anew_file, would_help
+from installer.host.restart import EVERY, MARGIN, record_restart, restart_record, would_help
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ STARTED = 10_000.0
 NOW = STARTED + 60
 
 
-def test_it_ends_for_what_was_mounted_since_its_start_alone(tmp_path: Path) -> None:
+def test_only_a_netns_mounted_since_the_start_justifies_a_restart(tmp_path: Path) -> None:
     socket = tmp_path / "agent.sock"
     assert would_help(socket, STARTED + 1, STARTED, NOW)
     assert would_help(socket, STARTED - MARGIN / 2, STARTED, NOW), "its container has its mounts before it runs"
@@ -28,12 +28,12 @@ def test_it_ends_for_what_was_mounted_since_its_start_alone(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("ended", "helps"), [(NOW - 1, False), (NOW - EVERY + 1, False), (NOW - EVERY, True), (NOW + 3600, True)]
 )
-def test_it_has_not_ended_for_it_of_late(tmp_path: Path, ended: float, helps: bool) -> None:
+def test_a_recent_restart_prevents_another(tmp_path: Path, ended: float, helps: bool) -> None:
     socket = tmp_path / "agent.sock"
-    assert keep_that_it_ends(socket)
-    os.utime(started_anew_file(socket), (ended, ended))
+    assert record_restart(socket)
+    os.utime(restart_record(socket), (ended, ended))
     assert would_help(socket, STARTED + 1, STARTED, NOW) is helps, "a clock that was set back holds nothing up"
 
 
-def test_it_stays_where_that_cannot_be_kept(tmp_path: Path) -> None:
-    assert not keep_that_it_ends(tmp_path / "nowhere" / "agent.sock")
+def test_no_restart_where_it_cannot_be_recorded(tmp_path: Path) -> None:
+    assert not record_restart(tmp_path / "nowhere" / "agent.sock")

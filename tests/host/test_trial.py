@@ -43,7 +43,9 @@ def for_another_machine() -> bytes:
     ],
     ids=["architecture", "truncated", "interpreter", "fails", "no plugin", "instruction", "system call"],
 )
-def test_what_cannot_be_executed_is_named_and_gets_no_entry(node: NodeOnDisk, content: bytes, reason: str) -> None:
+def test_a_plugin_that_cannot_be_executed_is_reported_and_gets_no_entry(
+    node: NodeOnDisk, content: bytes, reason: str
+) -> None:
     installed = node.install()
     node.settings.plugin_file.write_bytes(content)
     for _ in range(2):
@@ -63,9 +65,7 @@ def test_the_real_plugin_passes(node: NodeOnDisk) -> None:
 
 
 @pytest.mark.parametrize("doing", [b"sleep 60", b"kill -KILL $$", b"kill -SEGV $$", b"kill -BUS $$", b"kill -40 $$"])
-def test_what_may_be_the_nodes_doing_of_the_moment_takes_no_entry_out(
-    node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch, doing: bytes
-) -> None:
+def test_a_transient_failure_removes_no_entry(node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch, doing: bytes) -> None:
     installed = node.install()
     monkeypatch.setattr(trial, "PATIENCE", 2.0)
     node.settings.plugin_file.write_bytes(b"#!/bin/sh\n" + doing + b"\n")
@@ -78,7 +78,7 @@ def test_what_may_be_the_nodes_doing_of_the_moment_takes_no_entry_out(
     settle(installed)
 
 
-def test_it_is_run_once_as_long_as_it_stays_as_it_is(node: NodeOnDisk, tmp_path: Path) -> None:
+def test_an_unchanged_plugin_file_is_run_once(node: NodeOnDisk, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     runs.touch()
     counting = b"#!/bin/sh\necho run >>" + os.fsencode(runs) + b"\n"
@@ -98,7 +98,7 @@ def test_it_is_run_once_as_long_as_it_stays_as_it_is(node: NodeOnDisk, tmp_path:
     assert count == [3, 3, 3, 4], "what failed is tried again with each resync, not with each event"
 
 
-def test_a_file_system_that_keeps_no_permissions_is_named_and_not_written_to_again_and_again(
+def test_a_file_system_without_permissions_is_reported_and_not_rewritten_repeatedly(
     node: NodeOnDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, written = Directory.write, []

@@ -20,7 +20,7 @@ def uninstall(node: NodeOnDisk) -> Result:
     return CliRunner().invoke(main, ["uninstall", *arguments])
 
 
-def test_it_takes_all_out_and_says_so(node: NodeOnDisk) -> None:
+def test_uninstall_removes_everything_and_says_so(node: NodeOnDisk) -> None:
     os.close(lock(node.settings.agent_socket))
     node.settings.agent_socket.touch()
     node.install()
@@ -41,7 +41,7 @@ def test_it_takes_all_out_and_says_so(node: NodeOnDisk) -> None:
     assert not node.settings.agent_socket.parent.exists()
 
 
-def test_a_single_configuration_is_the_same_file_all_the_time(tmp_path: Path) -> None:
+def test_a_single_configuration_is_never_replaced(tmp_path: Path) -> None:
     node = NodeOnDisk.make(tmp_path)
     (node.conf / "10-primary.conf").write_bytes(SINGLE)
     before = (node.conf / "10-primary.conf").stat()
@@ -51,7 +51,7 @@ def test_a_single_configuration_is_the_same_file_all_the_time(tmp_path: Path) ->
     assert (node.conf / "10-primary.conf").stat() == before
 
 
-def test_it_may_be_run_again_and_on_a_node_without_anything(node: NodeOnDisk) -> None:
+def test_uninstall_succeeds_again_and_on_an_empty_node(node: NodeOnDisk) -> None:
     node.install()
     assert uninstall(node).exit_code == 0
     again = uninstall(node)
@@ -62,7 +62,7 @@ def test_it_may_be_run_again_and_on_a_node_without_anything(node: NodeOnDisk) ->
     assert uninstall(node).exit_code == 0
 
 
-def test_while_an_agent_runs_it_takes_nothing_out(node: NodeOnDisk) -> None:
+def test_uninstall_changes_nothing_while_an_agent_runs(node: NodeOnDisk) -> None:
     node.install()
     held = lock(node.settings.agent_socket)
     try:
@@ -75,7 +75,7 @@ def test_while_an_agent_runs_it_takes_nothing_out(node: NodeOnDisk) -> None:
     assert node.plugin.exists()
 
 
-def test_the_plugin_file_stays_where_the_entry_cannot_be_taken_out(node: NodeOnDisk) -> None:
+def test_the_plugin_file_stays_if_the_entry_cannot_be_removed(node: NodeOnDisk) -> None:
     node.install()
     immutable = ["/usr/bin/chattr", "+i", str(node.conf / "10-primary.conflist")]
     subprocess.run(immutable, check=True)
@@ -90,7 +90,7 @@ def test_the_plugin_file_stays_where_the_entry_cannot_be_taken_out(node: NodeOnD
     assert uninstall(node).exit_code == 0
 
 
-def test_from_directories_that_were_left_it_takes_all_out_and_nothing_else(node: NodeOnDisk, tmp_path: Path) -> None:
+def test_uninstall_cleans_earlier_directories_and_nothing_else(node: NodeOnDisk, tmp_path: Path) -> None:
     node.install()
     left = NodeOnDisk.make(tmp_path / "left")
     (left.conf / "10-primary.conf").write_bytes(SINGLE)
@@ -114,13 +114,13 @@ def test_from_directories_that_were_left_it_takes_all_out_and_nothing_else(node:
 
 
 @pytest.mark.parametrize("name", ["run", "uninstall"])
-def test_help_tells_of_every_setting(name: str) -> None:
+def test_help_lists_every_setting(name: str) -> None:
     text = CliRunner().invoke(main, [name, "--help"]).stdout
     assert "--health-address HOST:PORT" in text
     assert "HEALTH_ADDRESS" in text
 
 
-def test_links_stay_inside(tmp_path: Path) -> None:
+def test_links_are_resolved_below_the_mount(tmp_path: Path) -> None:
     root = tmp_path / "host"
     left = NodeOnDisk.make(root / "var" / "data" / "1")
     (left.conf / "10-primary.conf").write_bytes(SINGLE)
@@ -134,7 +134,7 @@ def test_links_stay_inside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("link", ["/loop", "/nowhere"])
-def test_what_is_no_directory_is_named(tmp_path: Path, link: str) -> None:
+def test_a_path_that_is_no_directory_is_reported(tmp_path: Path, link: str) -> None:
     (tmp_path / "loop").symlink_to("/loop")
     result = CliRunner().invoke(main, ["uninstall", f"--root={tmp_path}", f"--from={link}"])
     assert result.exit_code == 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.agent.node_reporter import NodeResource
-from installer.agent.node_status import Seen
+from installer.agent.node_status import Observed
 from installer.config.desired import DesiredState
 from installer.config.settings import parse_settings
 from installer.fleet.state import Condition, NodeState
@@ -98,9 +98,9 @@ async def test_the_first_count_is_reported_at_once(cluster: Cluster, node: Node,
         [None, 7],
     )
 
-    def look() -> Seen:
+    def look() -> Observed:
         conditions = [Condition("installed", None)]
-        return Seen("0.1.0", orders, WELL, (capability,), capability, conditions, redirected=counted[0])
+        return Observed("0.1.0", orders, WELL, (capability,), capability, conditions, redirected=counted[0])
 
     api = ApiClient(served)
     running = asyncio.create_task(NodeResource(node.name, api, EventRecorder(api, DAEMONSET, node.name), look).run())

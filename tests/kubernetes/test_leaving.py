@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.agent import shutdown
-from installer.agent.shutdown import WAY_OUT, Whose, why_to_take_out
+from installer.agent.shutdown import STOP_WITHIN, Whose, why_to_take_out
 from installer.config.value_types import DaemonSet
 from installer.kube.client import ApiClient
 from installer.kube.credentials import credentials
@@ -41,7 +41,7 @@ OF_THE_DAEMONSET = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{NAME}"
 
 def stopped(agent: AgentProcess) -> str:
     """End it as the kubelet does, and return its log."""
-    assert agent.stop(within=WAY_OUT) == 0
+    assert agent.stop(within=STOP_WITHIN) == 0
     return agent.log.read_text()
 
 

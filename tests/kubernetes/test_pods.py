@@ -38,7 +38,7 @@ pytestmark = [
 
 def heard(pods: NodePods, name: str) -> Any:
     """What the agent knows of a pod without asking."""
-    return pods.recall("default", name, None)
+    return pods.cached("default", name, None)
 
 
 def mode(pods: NodePods, name: str) -> Callable[[], str | None]:

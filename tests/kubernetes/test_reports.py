@@ -13,7 +13,7 @@ import pytest
 
 from installer.agent.control_planes import ControlPlanes
 from installer.agent.node_reporter import NodeResource
-from installer.agent.node_status import Seen
+from installer.agent.node_status import Observed
 from installer.config.control_plane import GROUP, KIND, VERSION
 from installer.config.desired import ControlPlaneRef, DesiredState
 from installer.config.settings import parse_settings
@@ -91,13 +91,13 @@ async def test_a_flapping_state_is_reported_ever_less_often_and_its_last_value_a
     )
     orders, well = DesiredState(parse_settings({"node_name": node.name})), True
 
-    def look() -> Seen:
+    def look() -> Observed:
         nonlocal well
         well = not well if flipping else False
         state = NodeState(installed=well, reason=None if well else "gone", conflist="10-k8s.conflist", digest="0" * 64)
         capability = Capability(Backend.NFT)
         installed = Condition("installed", state.reason)
-        return Seen("0.1.0", orders, state, (capability,), capability, [installed], redirected=0)
+        return Observed("0.1.0", orders, state, (capability,), capability, [installed], redirected=0)
 
     flipping, api = True, ApiClient(served)
     limits = Limits(sustained=0.01, burst=4, first_pause=2.0, longest_pause=4.0, cooldown=60.0)
@@ -159,7 +159,7 @@ async def test_the_first_report_is_not_spread_as_the_startup_taint_waits_for_it(
     )
     state = NodeState(installed=True, reason=None, conflist="10-k8s.conflist", digest="0" * 64)
     capability, api = Capability(Backend.NFT), ApiClient(served)
-    seen = Seen("0.1.0", orders, state, (capability,), capability, [Condition("installed", None)], redirected=0)
+    seen = Observed("0.1.0", orders, state, (capability,), capability, [Condition("installed", None)], redirected=0)
     resource = NodeResource(node.name, api, EventRecorder(api, DAEMONSET, node.name), lambda: seen, spread=1e6)
     running = asyncio.create_task(resource.run())
     try:

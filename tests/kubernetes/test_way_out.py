@@ -33,9 +33,9 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180)]
 
 
 def test_the_steps_of_the_shutdown_share_one_budget_within_the_kubelets() -> None:
-    steps = (shutdown.ASKED, shutdown.TAKEN_OUT, shutdown.REPORTED, shutdown.DRAINED, shutdown.WAY_OUT)
+    steps = (shutdown.ASKED, shutdown.TAKEN_OUT, shutdown.REPORTED, shutdown.DRAINED, shutdown.STOP_WITHIN)
     assert [*steps] == sorted(set(steps))
-    assert shutdown.WAY_OUT <= 25
+    assert shutdown.STOP_WITHIN <= 25
     text = (CHART / "templates" / "daemonset.yaml").read_text()
     (line,) = [each for each in text.splitlines() if "terminationGracePeriodSeconds" in each]
     assert yaml.safe_load(line)["terminationGracePeriodSeconds"] == KUBELET

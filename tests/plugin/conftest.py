@@ -49,13 +49,13 @@ class KnownPods:
         pod = Pod.from_manifest(given)
         self.pods[pod.namespace, pod.name] = pod
 
-    async def find(self, namespace: str, name: str, uid: str | None, *, anew: bool = False) -> Pod | None:  # noqa: ARG002 - it is
+    async def find(self, namespace: str, name: str, uid: str | None, *, fresh: bool = False) -> Pod | None:  # noqa: ARG002 - it is
         """Find it, as `PodSource` says."""
         if self.unavailable:
             raise PodsUnavailable(self.unavailable)
-        return self.recall(namespace, name, uid)
+        return self.cached(namespace, name, uid)
 
-    def recall(self, namespace: str, name: str, uid: str | None) -> Pod | None:
+    def cached(self, namespace: str, name: str, uid: str | None) -> Pod | None:
         """Return it, whether the source can be asked or not."""
         pod = self.pods.get((namespace, name))
         return pod if pod and pod.has_uid(uid) else None

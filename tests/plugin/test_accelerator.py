@@ -67,12 +67,12 @@ async def test_version_needs_no_python(limited: Plugin, question: bytes) -> None
 
 
 @pytest.mark.parametrize("command", ["DEL", "GC"])
-async def test_what_always_succeeds_needs_no_python(limited: Plugin, command: str) -> None:
+async def test_commands_that_always_succeed_need_no_python(limited: Plugin, command: str) -> None:
     assert (await limited({"CNI_COMMAND": command}, b"garbage")).status == 0
 
 
 @pytest.mark.parametrize("file", [FROZEN, UNACCELERATED], ids=lambda file: file.name)
-async def test_so_little_memory_is_too_little_for_python(tmp_path: Path, file: Path) -> None:
+async def test_the_memory_limit_is_too_low_for_python(tmp_path: Path, file: Path) -> None:
     """What the tests above stand on."""
     unusual = b' {"cniVersion":"1.0.0"}' if file == FROZEN else b'{"cniVersion":"1.0.0"}'
     answer = await with_little_memory(file, tmp_path)({"CNI_COMMAND": "VERSION"}, unusual)
@@ -88,7 +88,7 @@ def twice(tmp_path: Path) -> str:
     return str(tmp_path / "twice")
 
 
-async def test_a_variable_that_is_there_twice_counts_as_in_the_reference(
+async def test_a_duplicate_variable_is_read_as_by_the_reference_plugin(
     twice: str, tmp_path: Path, agent: Agent, pod_netns: Netns
 ) -> None:
     """The first one: the agent, which would take the last, never gets to see two."""
@@ -156,7 +156,7 @@ WRITTEN = st.fixed_dictionaries(
 
 @settings(max_examples=2000, deadline=None)
 @given(VALUES | st.dictionaries(TEXTS, VALUES, max_size=5), WRITTEN)
-def test_the_agents_socket_is_the_one_that_json_says(
+def test_the_socket_path_is_decoded_as_json(
     find: Callable[[bytes], str | None], value: Any, written: dict[str, Any]
 ) -> None:
     path = value.get("agentSocket") if isinstance(value, dict) else None
@@ -188,10 +188,10 @@ def test_the_agents_socket_is_the_one_that_json_says(
         *(b'{}}{"agentSocket":"/a"}', b'x{"agentSocket":"/a"}', b'{"agentSocket":"/a"}}', b'{"x":"\\"}'),
     ],
 )
-def test_what_is_not_plain_is_left_to_python(find: Callable[[bytes], str | None], text: bytes) -> None:
+def test_unusual_input_is_left_to_python(find: Callable[[bytes], str | None], text: bytes) -> None:
     assert find(text) is None
 
 
-def test_a_path_as_long_as_an_address_can_have_is_found(find: Callable[[bytes], str | None]) -> None:
+def test_a_socket_path_of_maximum_length_is_used(find: Callable[[bytes], str | None]) -> None:
     path = "/" + "a" * 106
     assert find(json.dumps({"x": STATUS, "agentSocket": path}).encode()) == path

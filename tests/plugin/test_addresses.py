@@ -63,7 +63,7 @@ def stdin(plugin: Plugin, agent: Agent, version: str, prev: Any) -> dict[str, An
     [(["fd00:1::3/64"], []), (["10.1.2.3/24", "fd00:1::3/64"], DUAL), (["10.1.2.3/24", "fd00:1::3/64"], []), ([], [])],
     ids=["IPv6 alone", "both, dual-stack", "both, of unknown order", "none yet"],
 )
-async def test_ipv6_is_redirected_where_no_address_is_said(
+async def test_ipv6_is_redirected_if_no_address_is_known(
     plugin: Plugin, agent: Agent, pod_netns: Netns, case: str, has: tuple[list[str], Any]
 ) -> None:
     addresses, env = has
@@ -79,7 +79,7 @@ async def test_ipv6_is_redirected_where_no_address_is_said(
 
 
 @pytest.mark.parametrize("case", WITHOUT)
-async def test_an_ipv4_pod_is_one_wherever_that_is_seen(
+async def test_an_ipv4_pod_is_recognised_from_any_source(
     plugin: Plugin, agent: Agent, pod_netns: Netns, case: str
 ) -> None:
     give(pod_netns, "10.1.2.3/24")
@@ -93,7 +93,7 @@ async def test_an_ipv4_pod_is_one_wherever_that_is_seen(
 
 @pytest.mark.parametrize("case", WITH)
 @pytest.mark.parametrize("dual_stack", [True, False], ids=["dual-stack", "not dual-stack"])
-async def test_an_ipv6_address_is_redirected_or_named(
+async def test_an_ipv6_address_is_redirected_or_reported(
     plugin: Plugin, agent: Agent, pod_netns: Netns, case: str, *, dual_stack: bool
 ) -> None:
     give(pod_netns, "10.1.2.3/24", "fd00:1::3/64")
@@ -111,7 +111,7 @@ async def test_an_ipv6_address_is_redirected_or_named(
 
 
 @pytest.mark.parametrize("prev", [None, {"cniVersion": "1.0.0", "ips": [{"address": "fd00:1::3/64"}]}])
-async def test_check_looks_for_what_add_has_written(plugin: Plugin, agent: Agent, pod_netns: Netns, prev: Any) -> None:
+async def test_check_expects_what_add_wrote(plugin: Plugin, agent: Agent, pod_netns: Netns, prev: Any) -> None:
     give(pod_netns, "10.1.2.3/24", "fd00:1::3/64")
     async with agent.serving():
         given = stdin(plugin, agent, "1.0.0", prev)

@@ -37,14 +37,14 @@ async def test_version_is_answered_in_the_version_asked_for(plugin: Plugin, vers
 
 
 @pytest.mark.parametrize("stdin", [b"", b'{"cniVersion":"9.9.9"}', b" {} \n"])
-async def test_version_of_an_unknown_version_names_those_supported(plugin: Plugin, stdin: bytes) -> None:
+async def test_an_unknown_version_is_answered_with_the_supported_ones(plugin: Plugin, stdin: bytes) -> None:
     answer = await plugin({"CNI_COMMAND": "VERSION"}, stdin)
     assert (answer.status, answer.json["supportedVersions"]) == (0, list(SUPPORTED_VERSIONS))
 
 
 @pytest.mark.parametrize("command", ["DEL", "GC"])
 @pytest.mark.parametrize("stdin", [b"", b"garbage", b"{}"])
-async def test_del_and_gc_succeed_with_nobody_home(plugin: Plugin, command: str, stdin: bytes) -> None:  # F6, F26
+async def test_del_and_gc_succeed_without_an_agent(plugin: Plugin, command: str, stdin: bytes) -> None:  # F6, F26
     answer = await plugin({"CNI_COMMAND": command, "CNI_NETNS": ""}, stdin)
     assert (answer.status, answer.stdout, answer.stderr) == (0, b"", b"")
 
@@ -60,7 +60,7 @@ async def test_add_redirects_a_meshed_pod(plugin: Plugin, agent: Agent, pod_netn
     assert [outcome.outcome for outcome in agent.outcomes] == ["redirect", "redirect"]
 
 
-async def test_check_names_what_is_not_as_it_should_be(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
+async def test_check_reports_differences(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
     async with agent.serving():
         answer = await plugin(calls(plugin, agent, pod_netns.path, "CHECK"), config(plugin, agent))
     assert (answer.status, answer.json["code"]) == (1, 100)
@@ -102,7 +102,7 @@ PREV_RESULTS = [
 
 @pytest.mark.parametrize("prev", PREV_RESULTS)
 @pytest.mark.parametrize("served", [True, False], ids=["agent", "no agent"])
-async def test_nothing_of_prev_result_is_lost(
+async def test_prev_result_is_returned_unchanged(
     plugin: Plugin, agent: Agent, pod_netns: Netns, prev: str, served: bool
 ) -> None:
     stdin = json.dumps(config(plugin, agent, prevResult="HERE")).replace('"HERE"', prev).encode()
@@ -144,7 +144,7 @@ BAD_VARIABLES = {
 
 
 @pytest.mark.parametrize("case", BAD_VARIABLES)
-async def test_wrong_variables_are_named(plugin: Plugin, agent: Agent, pod_netns: Netns, case: str) -> None:
+async def test_invalid_variables_are_named(plugin: Plugin, agent: Agent, pod_netns: Netns, case: str) -> None:
     variables, code, word = BAD_VARIABLES[case]
     async with agent.serving():
         answer = await plugin(calls(plugin, agent, pod_netns.path, **variables), config(plugin, agent))
@@ -200,7 +200,9 @@ async def test_a_command_newer_than_the_version_is_refused(
 
 
 @pytest.mark.parametrize("kind", ["file", "fifo", "node's own"])
-async def test_what_is_no_pods_netns_is_refused(plugin: Plugin, agent: Agent, tmp_path: Path, kind: str) -> None:  # F25
+async def test_a_netns_that_is_no_pods_is_refused(
+    plugin: Plugin, agent: Agent, tmp_path: Path, kind: str
+) -> None:  # F25
     path = tmp_path / "not-a-pod"
     if kind == "fifo":
         os.mkfifo(path)
@@ -232,7 +234,7 @@ async def test_an_annotation_that_does_not_parse_fails_the_pod(plugin: Plugin, a
     assert rules(pod_netns) == ""
 
 
-async def test_pods_that_cannot_be_looked_up_are_tried_again(
+async def test_a_failed_pod_lookup_asks_the_runtime_to_retry(
     plugin: Plugin, agent: Agent, pod_netns: Netns
 ) -> None:  # F5
     agent.pods.unavailable = "the API server answers 503"
@@ -243,7 +245,7 @@ async def test_pods_that_cannot_be_looked_up_are_tried_again(
     assert rules(pod_netns) == ""
 
 
-async def test_a_pod_of_the_same_name_but_another_uid_is_not_taken_for_it(
+async def test_a_pod_of_the_same_name_with_another_uid_does_not_match(
     plugin: Plugin, agent: Agent, pod_netns: Netns
 ) -> None:
     arguments = "K8S_POD_NAME=web;K8S_POD_NAMESPACE=shop;K8S_POD_UID=another"
@@ -275,7 +277,7 @@ async def test_the_agents_socket_is_found_in_any_form(
     assert "15006" in rules(pod_netns)
 
 
-async def test_status_is_the_nodes(plugin: Plugin, agent: Agent) -> None:  # F27
+async def test_status_reports_the_node(plugin: Plugin, agent: Agent) -> None:  # F27
     stdin = config(plugin, agent, cniVersion="1.1.0")
     variables = {"CNI_COMMAND": "STATUS", "CNI_PATH": "/opt/cni/bin"}
     away = await plugin(variables, stdin)
@@ -288,7 +290,7 @@ async def test_status_is_the_nodes(plugin: Plugin, agent: Agent) -> None:  # F27
     assert "nf_tables" in cannot.json["msg"]
 
 
-async def test_a_pod_that_asks_for_what_the_node_lacks_fails_and_is_told_what(
+async def test_a_pod_that_needs_a_missing_feature_fails_with_its_name(
     plugin: Plugin, agent: Agent, pod_netns: Netns
 ) -> None:
     agent.pods.add(manifest(**{"sidecar.istio.io/interceptionMode": "TPROXY"}))
@@ -300,7 +302,7 @@ async def test_a_pod_that_asks_for_what_the_node_lacks_fails_and_is_told_what(
     assert rules(pod_netns) == ""
 
 
-async def test_an_address_that_goes_round_the_sidecar_is_told(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
+async def test_an_address_that_bypasses_the_sidecar_is_logged(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
     stdin = config(plugin, agent, prevResult={"ips": [{"address": "10.0.0.7/24"}, {"address": "fd00::7/64"}]})
     async with agent.serving():
         answer = await plugin(calls(plugin, agent, pod_netns.path), stdin)
@@ -328,7 +330,7 @@ async def test_a_meshed_pod_is_refused_where_no_agent_comes(
     assert rules(pod_netns) == ""
 
 
-async def test_a_silent_agent_holds_up_meshed_pods_alone(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
+async def test_an_unresponsive_agent_delays_only_mesh_pods(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
     agent.socket.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as mute:
         mute.bind(str(agent.socket))
@@ -374,9 +376,7 @@ def pose(listener: socket.socket, words: tuple[bytes, ...], ended: threading.Eve
 
 
 @pytest.mark.timeout(90)
-async def test_whatever_is_said_a_call_ends_within_its_time(
-    plugin: Plugin, agent: Agent, pod_netns: Netns
-) -> None:  # F28
+async def test_any_call_ends_within_its_time_limit(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:  # F28
     agent.socket.parent.mkdir()
     with ExitStack() as stack:
         ended = threading.Event()
@@ -406,7 +406,7 @@ async def test_whatever_is_said_a_call_ends_within_its_time(
     assert rules(pod_netns) == ""
 
 
-async def test_an_agent_that_goes_away_in_the_middle_of_a_request_ends_no_call(plugin: Plugin, agent: Agent) -> None:
+async def test_an_agent_that_exits_during_a_request_fails_no_call(plugin: Plugin, agent: Agent) -> None:
     agent.socket.parent.mkdir()
     large = config(plugin, agent, runtimeConfig=handed_over(app="plain"), padding="x" * 500_000)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -443,7 +443,7 @@ async def test_a_large_configuration_and_its_large_result_arrive(
     assert "15006" in rules(pod_netns)
 
 
-async def test_a_configuration_that_comes_in_pieces_is_read_to_its_end(
+async def test_a_configuration_that_arrives_in_pieces_is_read_completely(
     plugin: Plugin, agent: Agent, pod_netns: Netns
 ) -> None:
     data = json.dumps(config(plugin, agent)).encode()
@@ -465,14 +465,14 @@ async def test_a_configuration_that_comes_in_pieces_is_read_to_its_end(
     assert (process.returncode, json.loads(stdout)) == (0, config(plugin, agent)["prevResult"])
 
 
-async def test_many_variables_are_no_reason_to_fail(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
+async def test_many_environment_variables_are_accepted(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
     more = {f"CNI_{number}": "x" * number for number in range(40)}
     async with agent.serving():
         answer = await plugin(calls(plugin, agent, pod_netns.path, **more), config(plugin, agent))
     assert answer.status == 0, answer.stdout
 
 
-async def test_an_answer_that_comes_in_pieces_is_read_to_its_end(
+async def test_an_answer_that_arrives_in_pieces_is_read_completely(
     plugin: Plugin, agent: Agent, pod_netns: Netns
 ) -> None:
     agent.socket.parent.mkdir()
@@ -490,7 +490,7 @@ async def test_an_answer_that_comes_in_pieces_is_read_to_its_end(
     assert (ended.status, ended.stdout, ended.stderr) == (0, b'{"ips":[]}', b"")
 
 
-async def test_an_agent_that_works_for_seconds_is_waited_for(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
+async def test_the_plugin_waits_for_a_slow_agent(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
     agent.socket.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as poser:
         poser.bind(str(agent.socket))
@@ -505,9 +505,7 @@ async def test_an_agent_that_works_for_seconds_is_waited_for(plugin: Plugin, age
     assert (ended.status, ended.stdout) == (0, b"{}")
 
 
-async def test_an_agent_that_ends_in_the_middle_of_its_answer_is_asked_again(
-    plugin: Plugin, agent: Agent, pod_netns: Netns
-) -> None:
+async def test_the_plugin_retries_after_a_partial_answer(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
     agent.socket.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as poser:
         poser.bind(str(agent.socket))
@@ -522,7 +520,7 @@ async def test_an_agent_that_ends_in_the_middle_of_its_answer_is_asked_again(
     assert "15006" in rules(pod_netns)
 
 
-async def test_a_log_that_nobody_reads_keeps_no_answer_back(plugin: Plugin) -> None:  # F24
+async def test_an_unread_log_delays_no_answer(plugin: Plugin) -> None:  # F24
     reader, writer = os.pipe()
     os.close(reader)
     process = await asyncio.create_subprocess_exec(
@@ -533,7 +531,7 @@ async def test_a_log_that_nobody_reads_keeps_no_answer_back(plugin: Plugin) -> N
     assert (process.returncode, json.loads(stdout)["code"]) == (1, 4)
 
 
-async def test_a_result_that_is_none_is_refused(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
+async def test_an_invalid_result_is_refused(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
     agent.socket.parent.mkdir()
     for answer in (
         wire.frame(wire.RESULT, b""),

@@ -37,7 +37,7 @@ SAYS_NOTHING: dict[str, Any] = {"{}": {}, "null": None, "[]": [], "empty text": 
 
 
 @pytest.mark.parametrize("value", SAYS_NOTHING)
-async def test_a_pod_that_is_known_by_its_uid_is_redirected_though_the_runtime_says_no_annotation(
+async def test_a_pod_known_by_its_uid_is_redirected_though_the_runtime_passes_no_annotation(
     plugin: Plugin, agent: Agent, pod_netns: Netns, value: str
 ) -> None:
     async with agent.serving():
@@ -50,7 +50,7 @@ async def test_a_pod_that_is_known_by_its_uid_is_redirected_though_the_runtime_s
 
 
 @pytest.mark.parametrize("value", ["[]", "empty text", "false", "0"])
-async def test_what_is_no_statement_passes_no_pod_where_no_agent_answers(
+async def test_missing_evidence_passes_no_pod_without_an_agent(
     plugin: Plugin, agent: Agent, pod_netns: Netns, value: str
 ) -> None:
     stdin = config(plugin, agent, runtimeConfig=said(SAYS_NOTHING[value]))
@@ -74,7 +74,9 @@ DISAGREE: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
 
 
 @pytest.mark.parametrize("case", DISAGREE)
-async def test_a_pass_needs_both_to_agree(plugin: Plugin, agent: Agent, pod_netns: Netns, case: str) -> None:
+async def test_a_pod_passes_only_if_both_sources_agree(
+    plugin: Plugin, agent: Agent, pod_netns: Netns, case: str
+) -> None:
     known, annotations, mismatch = DISAGREE[case]
     agent.pods.add(known)
     async with agent.serving():
@@ -86,7 +88,7 @@ async def test_a_pass_needs_both_to_agree(plugin: Plugin, agent: Agent, pod_netn
     assert mismatch in agent.outcomes[-1].mismatch
 
 
-async def test_what_does_not_validate_in_either_fails_where_the_other_passes(
+async def test_invalid_annotations_in_either_source_fail_the_pod(
     plugin: Plugin, agent: Agent, pod_netns: Netns
 ) -> None:
     agent.pods.add(manifest(**{MODE: "NONE"}))
@@ -107,7 +109,9 @@ AGREE: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("case", AGREE)
-async def test_what_both_let_pass_passes(plugin: Plugin, agent: Agent, pod_netns: Netns, case: str) -> None:
+async def test_a_pod_that_both_sources_exclude_passes(
+    plugin: Plugin, agent: Agent, pod_netns: Netns, case: str
+) -> None:
     known, annotations = AGREE[case]
     agent.pods.add(known)
     async with agent.serving():
@@ -123,7 +127,7 @@ async def test_what_both_let_pass_passes(plugin: Plugin, agent: Agent, pod_netns
     [(plain(), STATUS), (manifest(), {}), (manifest(**{MODE: "NONE"}), STATUS), (manifest(**{PORTS: "*"}), STATUS)],
     ids=["injected now", "injected before", "mode NONE before", "other ports before"],
 )
-async def test_without_a_uid_a_pod_counts_only_if_it_agrees_with_the_runtime(
+async def test_a_pod_without_a_uid_counts_only_if_it_agrees_with_the_runtime(
     plugin: Plugin, agent: Agent, pod_netns: Netns, known: dict[str, Any], annotations: dict[str, str]
 ) -> None:
     agent.pods.add(known)

@@ -92,7 +92,7 @@ async def test_a_broken_request_is_refused(served: Agent, case: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["DEL", "GC", "VERSION", "add", "ADD\n", "ADD'; x", "X" * 300_000])
-async def test_a_command_that_the_agent_is_never_asked_is_refused_and_labels_nothing(
+async def test_an_unknown_command_is_refused_and_adds_no_metric_label(
     served: Agent, pod_netns: Netns, command: str
 ) -> None:
     plugin = reference(served.socket.parent)
@@ -118,10 +118,10 @@ class Gated(KnownPods):
         super().__init__()
         self.open, self.asked = asyncio.Event(), asyncio.Event()
 
-    async def find(self, namespace: str, name: str, uid: str | None, *, anew: bool = False) -> Pod | None:
+    async def find(self, namespace: str, name: str, uid: str | None, *, fresh: bool = False) -> Pod | None:
         self.asked.set()
         await self.open.wait()
-        return await super().find(namespace, name, uid, anew=anew)
+        return await super().find(namespace, name, uid, fresh=fresh)
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ async def test_a_second_try_of_the_same_request_joins_the_first(agent: Agent, ga
     assert "15006" in rules(pod_netns)
 
 
-async def test_the_same_words_about_another_netns_are_another_request(
+async def test_the_same_request_for_another_netns_is_a_new_request(
     agent: Agent, gate: Gated, pod_netns: Netns, tmp_path: Path
 ) -> None:
     async with agent.serving():
@@ -191,7 +191,7 @@ async def test_the_same_words_about_another_netns_are_another_request(
     assert len(agent.outcomes) == 2
 
 
-async def test_nothing_is_done_for_a_client_that_has_given_up(agent: Agent, gate: Gated, pod_netns: Netns) -> None:
+async def test_a_request_whose_client_is_gone_is_dropped(agent: Agent, gate: Gated, pod_netns: Netns) -> None:
     async with agent.serving():
         given_up = asking(agent, pod_netns.path)
         await gate.asked.wait()
@@ -217,7 +217,7 @@ async def test_a_slow_request_is_refused(served: Agent) -> None:
     await still_serves(served)
 
 
-async def test_several_descriptors_are_refused_and_none_is_kept(served: Agent) -> None:
+async def test_several_descriptors_are_refused_and_closed(served: Agent) -> None:
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - iterdir holds one more open
     error = await ask(served, b"\x01", *[0] * 5)
     assert (error["code"], "descriptors" in error["msg"]) == (6, True)
@@ -225,7 +225,7 @@ async def test_several_descriptors_are_refused_and_none_is_kept(served: Agent) -
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
-async def test_clients_that_never_speak_hold_up_nobody(served: Agent) -> None:
+async def test_silent_clients_delay_nobody(served: Agent) -> None:
     idle = [socket.socket(socket.AF_UNIX) for _ in range(200)]
     for client in idle:
         client.connect(str(served.socket))
@@ -234,7 +234,7 @@ async def test_clients_that_never_speak_hold_up_nobody(served: Agent) -> None:
         client.close()
 
 
-async def test_root_alone_may_ask(served: Agent) -> None:
+async def test_only_root_may_connect(served: Agent) -> None:
     assert stat.S_IMODE(served.socket.stat().st_mode) == 0o600
     assert stat.S_IMODE(served.socket.parent.stat().st_mode) == 0o700
     for path in (served.socket, *served.socket.parents[:-2]):
@@ -260,7 +260,7 @@ async def still_serves(agent: Agent) -> None:
     assert answer.json["code"] == 4  # a file is no netns: the whole way to the agent and back
 
 
-async def test_no_pod_waits_until_the_kernel_has_let_go_of_another(
+async def test_no_pod_waits_for_the_kernel_to_free_another(
     agent: Agent, pod_netns: Netns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More pods than there are workers, and nothing of theirs is freed before all have their answers."""
@@ -283,7 +283,7 @@ async def test_no_pod_waits_until_the_kernel_has_let_go_of_another(
     assert (len(freed), len(by_workers)) == (10, 4)  # beyond what may wait, whoever took it frees it
 
 
-async def test_110_pods_at_once(agent: Agent, pod_netns: Netns, tmp_path: Path) -> None:  # F29
+async def test_110_concurrent_adds_succeed(agent: Agent, pod_netns: Netns, tmp_path: Path) -> None:  # F29
     plugin = reference(tmp_path)
     async with agent.serving():
         many = [plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent)) for _ in range(110)]

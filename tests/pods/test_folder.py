@@ -43,7 +43,7 @@ async def test_several_documents_lists_and_json_are_read(tmp_path: Path) -> None
     assert await pods.find("default", "one", None) is None, "found in another namespace"
 
 
-async def test_an_answer_is_never_from_before_a_change(tmp_path: Path) -> None:
+async def test_each_answer_reflects_the_latest_change(tmp_path: Path) -> None:
     file = tmp_path / "pods.yaml"
     file.write_text(manifest("first"))
     pods = ManifestPods(tmp_path)
@@ -57,7 +57,7 @@ async def test_an_answer_is_never_from_before_a_change(tmp_path: Path) -> None:
     assert await names(pods, "first", "third") == []
 
 
-async def test_a_manifest_without_a_uid_stands_for_any_pod_of_its_name(tmp_path: Path) -> None:
+async def test_a_manifest_without_a_uid_matches_any_pod_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(manifest("any"))
     (tmp_path / "b.yaml").write_text(manifest("one", uid="u-1"))
     pods = ManifestPods(tmp_path)
@@ -99,7 +99,7 @@ async def test_a_manifest_without_a_uid_stands_for_any_pod_of_its_name(tmp_path:
         ("bad.yaml", "x" * (1 << 20) + "x", "saw 1048577 bytes, expected at most 1048576"),
     ],
 )
-async def test_a_bad_file_is_reported_once_with_its_line_and_harms_no_other(
+async def test_an_invalid_file_is_reported_once_with_its_line_and_affects_no_other(
     tmp_path: Path, name: str, text: str, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "a.yaml").write_text(manifest("before"))
@@ -130,7 +130,7 @@ MAKERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-async def test_what_makes_pods_is_taken_for_those_whose_names_begin_with_its_own(tmp_path: Path, kind: str) -> None:
+async def test_a_template_matches_pods_whose_names_begin_with_its_own(tmp_path: Path, kind: str) -> None:
     maker = {"kind": kind, "metadata": {"name": "web", "namespace": "shop"}} | MAKERS[kind]
     (tmp_path / "a.json").write_text(json.dumps({"kind": "List", "items": [maker, {"kind": "Service"}]}))
     pods = ManifestPods(tmp_path)
@@ -148,7 +148,7 @@ async def test_a_pod_comes_before_a_template_and_the_longer_name_before_the_shor
     assert [pod and pod.name for pod in found] == ["web-api-1", "web-api", "web"]
 
 
-async def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+async def test_anything_but_a_file_is_skipped(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "folder.yaml").mkdir()
     (tmp_path / "dangling.yaml").symlink_to(tmp_path / "nothing")
@@ -156,7 +156,7 @@ async def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
     assert await names(ManifestPods(tmp_path), "only", "other") == ["only"]
 
 
-async def test_a_folder_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
+async def test_a_missing_folder_is_awaited(tmp_path: Path) -> None:
     folder = tmp_path / "pods"
     pods, stop = ManifestPods(folder), asyncio.Event()
     running = asyncio.create_task(pods.run(stop))

@@ -21,7 +21,7 @@ def done(limiter: RateLimiter, times: int, every: float, start: float = 1000.0) 
 
 
 @each
-def test_acts_at_the_sustained_rate_never_wait(limits: Limits) -> None:
+def test_actions_at_the_sustained_rate_never_wait(limits: Limits) -> None:
     assert set(done(RateLimiter(limits), 1000, 1 / limits.sustained)[1]) == {0.0}
 
 

@@ -74,7 +74,7 @@ def test_the_first_row_that_applies_decides(row: str) -> None:
         ("shop", "web", None, None),
     ],
 )
-def test_what_the_runtime_alone_tells(namespace: str, name: str, annotations: Any, row: str | None) -> None:
+def test_decisions_from_the_runtimes_data_alone(namespace: str, name: str, annotations: Any, row: str | None) -> None:
     verdict = outside_mesh(namespace, name, ("istio-system",), annotations)
     assert (verdict.row if verdict else None) == row
 
@@ -95,7 +95,7 @@ def test_what_the_runtime_alone_tells(namespace: str, name: str, annotations: An
         (REROUTE, "1net"),
     ],
 )
-def test_what_does_not_validate_is_named(key: str, value: str) -> None:
+def test_invalid_values_are_named(key: str, value: str) -> None:
     with pytest.raises(InvalidValue) as error:
         decide(pod(**{key: value}), (V4,), Defaults())
     assert key in str(error.value)
@@ -106,13 +106,13 @@ def test_the_ports_that_the_pod_declares_are_the_default() -> None:
     assert _redirect(pod()).include_inbound_ports == (8080,)
 
 
-def test_or_all_are_if_the_agent_is_told_so() -> None:
+def test_all_inbound_ports_are_redirected_if_the_setting_says_so() -> None:
     verdict = decide(pod(), (V4,), Defaults(inbound_ports=InboundPorts.ALL))
     assert isinstance(verdict, Redirect)
     assert verdict.include_inbound_ports is EVERYTHING
 
 
-def test_what_the_proxys_env_and_the_mode_ask_for() -> None:
+def test_proxy_env_and_interception_mode_are_honoured() -> None:
     env = [{"name": "ISTIO_META_DNS_CAPTURE", "value": "true"}, {"name": "INVALID_DROP", "value": "1"}]
     redirect = _redirect(pod(APP, proxy(env=env), **{MODE: "TPROXY", TRAFFIC + "excludeInterfaces": "net1, net2"}))
     assert (redirect.mode, redirect.dns_capture, redirect.drop_invalid) == (Mode.TPROXY, True, True)
@@ -140,12 +140,12 @@ def test_each_parameter_says_where_its_value_came_from() -> None:
     }
 
 
-def test_an_address_that_goes_round_the_sidecar_is_known() -> None:
+def test_an_address_that_bypasses_the_sidecar_is_reported() -> None:
     assert Redirect().bypassing((V4, V6, LINK_LOCAL)) == (V6,)
     assert Redirect(families=(Family.V4, Family.V6)).bypassing((V4, V6)) == ()
 
 
-def test_present_and_empty_is_none() -> None:
+def test_an_empty_annotation_means_none() -> None:
     redirect = _redirect(pod(**{TRAFFIC + "includeInboundPorts": "", TRAFFIC + "excludeOutboundPorts": " "}))
     assert (redirect.include_inbound_ports, redirect.exclude_outbound_ports) == ((), ())
 
@@ -156,7 +156,7 @@ def test_ranges_are_canonical_and_collapse() -> None:
 
 
 @pytest.mark.parametrize(("user", "uid"), [(None, 1337), (0, 1337), (2000, 2000)])
-def test_the_proxys_uid(user: int | None, uid: int) -> None:
+def test_the_proxys_uid_is_read_from_the_pod(user: int | None, uid: int) -> None:
     security = {} if user is None else {"securityContext": {"runAsUser": user}}
     assert _redirect(pod(APP, proxy(**security))).uid == uid
 
@@ -179,7 +179,7 @@ def test_the_proxys_uid(user: int | None, uid: int) -> None:
         ((V4,), "false", "always", (Family.V4, Family.V6)),
     ],
 )
-def test_v6_where_the_proxy_listens_on_it(addresses: Any, dual: str, setting: str, families: Any) -> None:
+def test_ipv6_is_redirected_if_the_proxy_listens_on_it(addresses: Any, dual: str, setting: str, families: Any) -> None:
     defaults = Defaults(ipv6=Ipv6(setting))
     given = pod(APP, proxy(env=[{"name": "ISTIO_DUAL_STACK", "value": dual}]))
     verdict = decide(given, addresses, defaults)
@@ -204,7 +204,7 @@ def test_a_list_is_bounded(key: str, token: str, most: int) -> None:  # F32
         _redirect(pod(**{key: ",".join(tokens)}))
 
 
-def test_the_ports_that_a_pod_declares_are_bounded_too() -> None:  # F32
+def test_declared_ports_are_bounded() -> None:  # F32
     app = {"name": "app", "ports": [{"containerPort": number + 1} for number in range(1025)]}
     with pytest.raises(InvalidValue, match=r"containerPorts: saw '1025', expected at most 1024; .*InboundPorts to \*"):
         _redirect(pod(app, proxy()))
@@ -221,7 +221,7 @@ def test_the_ports_that_a_pod_declares_are_bounded_too() -> None:  # F32
         ({}, {"phase": "Pending", "initContainerStatuses": [{"state": {"running": {}}}]}, True),
     ],
 )
-def test_a_pod_runs_from_its_first_container_to_its_deletion(
+def test_a_pod_counts_as_running_from_its_first_container_to_its_deletion(
     metadata: dict[str, str], status: dict[str, Any], *, runs: bool
 ) -> None:
     pod = Pod.from_manifest({"metadata": {"name": "web"} | metadata, "spec": {}, "status": status})

@@ -81,7 +81,7 @@ PROBES = [replace(probe, family=family) for family in Family for probe in IN_V4]
 @in_each_mode
 @settings(COMMON, max_examples=int(NIGHT or 150))
 @given(pod=pods(), addresses=ADDRESSES)
-def test_the_walk_ends_where_the_model_says(mode: Mode, pod: Pod, addresses: tuple[Address, ...]) -> None:
+def test_walking_the_rules_agrees_with_the_model(mode: Mode, pod: Pod, addresses: tuple[Address, ...]) -> None:
     pod = in_mode(mode, pod)
     redirect = redirected(pod, addresses)
     rules = ruleset(redirect)
@@ -93,7 +93,7 @@ def test_the_walk_ends_where_the_model_says(mode: Mode, pod: Pod, addresses: tup
 @in_each_mode
 @settings(COMMON, max_examples=int(NIGHT or 24), phases=PHASES, report_multiple_bugs=False)
 @given(pod=pods(), addresses=ADDRESSES)
-def test_the_kernel_does_what_the_model_says_by_each_backend(
+def test_the_kernel_agrees_with_the_model_for_each_backend(
     machines_of: MachinesOf, mode: Mode, pod: Pod, addresses: tuple[Address, ...]
 ) -> None:
     pod = in_mode(mode, pod)

@@ -60,7 +60,7 @@ def test_the_first_family_comes_first(said: Any, there: Any, expected: Any) -> N
     assert in_order(said, there) == expected
 
 
-def test_ipv6_is_due_where_an_address_is_there_or_the_setting_asks_for_it() -> None:
+def test_ipv6_is_redirected_given_an_address_or_the_setting() -> None:
     assert [is_due(each, Ipv6.AUTO) for each in ((V4, V6), (V4,), (V4, LINK_LOCAL), None)] == [True, *[False] * 3]
     assert is_due((V4,), Ipv6.ALWAYS)
 
@@ -75,7 +75,7 @@ def test_ipv6_is_due_where_an_address_is_there_or_the_setting_asks_for_it() -> N
         ((Family.V4,), (V6,), "never", "IPv4, as the agent's setting ipv6 is never"),
     ],
 )
-def test_it_is_said_which_and_why(families: Any, addresses: Any, setting: str, reason: str) -> None:
+def test_the_families_and_their_reason_are_stated(families: Any, addresses: Any, setting: str, reason: str) -> None:
     assert why(Redirect(families=families), addresses, Ipv6(setting)) == reason
 
 
@@ -121,7 +121,7 @@ def netns(machines: Machines, backend: Backend) -> Iterator[PodNetns]:
     machines.reset(backend)
 
 
-def test_without_prev_result_the_netns_addresses_count(netns: PodNetns) -> None:
+def test_without_prev_result_the_addresses_in_the_netns_count(netns: PodNetns) -> None:
     """An IPv6 pod, and one of both families of which nobody knows the first: its sidecar may listen on IPv6."""
     for taken in (None, Family.V4):
         if taken:
@@ -133,21 +133,21 @@ def test_without_prev_result_the_netns_addresses_count(netns: PodNetns) -> None:
         assert netns.check(plan()) is None
 
 
-def test_without_prev_result_an_ipv4_pod_is_one(netns: PodNetns) -> None:
+def test_without_prev_result_an_ipv4_pod_is_recognised(netns: PodNetns) -> None:
     netns.without(Family.V6)
     settled = netns.program(plan()).settled
     assert (settled.redirect.families, settled.bypassed) == ((Family.V4,), ())
     assert netns.outbound(Family.V4) == [15001]
 
 
-def test_what_prev_result_does_not_say_is_named(netns: PodNetns) -> None:
+def test_what_prev_result_omits_is_named(netns: PodNetns) -> None:
     """Its first family is IPv4, on which alone its sidecar listens: IPv6 of another plugin bypasses it, and is named."""
     settled = netns.program(plan("10.9.0.1")).settled
     assert {str(each) for each in settled.bypassed} == {"fd09::1", "fd08::1"}
     assert netns.outbound(Family.V4, Family.V6) == [15001, 80]
 
 
-def test_of_a_dual_stack_sidecar_nothing_bypasses(netns: PodNetns) -> None:
+def test_nothing_bypasses_a_dual_stack_sidecar(netns: PodNetns) -> None:
     """Whatever comes after the ADD, as by a router's advertisement, by another plugin of the chain or by Multus."""
     netns.without(Family.V6)
     given = plan("10.9.0.1", dual_stack=True)
@@ -158,7 +158,7 @@ def test_of_a_dual_stack_sidecar_nothing_bypasses(netns: PodNetns) -> None:
     assert netns.check(given) is None
 
 
-def test_before_any_address_is_there_both_are_redirected(netns: PodNetns) -> None:
+def test_both_families_are_redirected_before_any_address_is_known(netns: PodNetns) -> None:
     for family in Family:
         netns.without(family)
     settled = netns.program(plan()).settled
@@ -173,7 +173,7 @@ def test_a_link_local_address_is_redirected_with_the_rest_of_ipv6(netns: PodNetn
     assert port == 15006
 
 
-def test_check_sees_ipv6_that_has_come_since(netns: PodNetns) -> None:
+def test_check_detects_ipv6_added_since_the_add(netns: PodNetns) -> None:
     """Of a pod without prevResult: which family was first was not known, and may be this one."""
     netns.without(Family.V6)
     netns.program(plan())
@@ -201,7 +201,7 @@ def test_a_node_without_ipv6_rules_breaks_no_ipv4_pod(machines: Machines) -> Non
 
 
 @pytest.mark.parametrize("off", [("lo",), ("all", "default", "lo", "eth0", "net1")], ids=["lo", "all"])
-def test_where_ipv6_is_off_what_can_be_is_redirected(netns: PodNetns, off: tuple[str, ...]) -> None:
+def test_ipv4_is_redirected_if_ipv6_is_off(netns: PodNetns, off: tuple[str, ...]) -> None:
     """Nothing bypasses the sidecar: what is redirected on its way out is dropped at `lo`, and what comes in gets in."""
     for name in ("lo",) if off == ("lo",) else ("all",):
         netns.machines.inside("pod", ["/usr/sbin/sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1"])

@@ -45,9 +45,7 @@ def test_two_queries_at_once_from_one_port_are_both_answered(
         assert sorted(answer["port"] for answer in answers) == [53, 15053]
 
 
-def test_a_port_used_by_one_after_the_other_brings_nobody_the_others_answer(
-    machines: Machines, backend: Backend
-) -> None:
+def test_a_reused_source_port_delivers_no_stale_answer(machines: Machines, backend: Backend) -> None:
     with machines.redirected(ROWS["DNS"].redirect(), backend):
         for family, port in ((Family.V4, 40001), (Family.V6, 40002)):
             for sender, arrives in ((APPLICATION, 15053), (PROXY, 53), (APPLICATION, 15053)):
@@ -56,7 +54,7 @@ def test_a_port_used_by_one_after_the_other_brings_nobody_the_others_answer(
 
 
 @pytest.mark.parametrize("family", Family, ids=lambda family: family.value)
-def test_a_connection_outlives_the_rules_written_anew(
+def test_a_connection_survives_a_rewrite_of_the_rules(
     machines: Machines, backend: Backend, mode: Mode, family: Family
 ) -> None:
     redirect = ROWS["inbound"].redirect(mode)
@@ -80,7 +78,7 @@ def test_icmp_is_left_alone(machines: Machines, backend: Backend, mode: Mode) ->
             assert raw(machines, "pod", ADDRESSES[family][PEER]) == "reply"
 
 
-def test_an_invalid_packet_is_answered_unless_it_is_to_be_dropped(machines: Machines, backend: Backend) -> None:
+def test_an_invalid_packet_is_answered_unless_dropped_by_the_setting(machines: Machines, backend: Backend) -> None:
     for row, answer in (("inbound", "reset"), ("invalid packets are dropped, valid ones are not", "silence")):
         with machines.redirected(ROWS[row].redirect(), backend):
             for place in ADDRESSES.values():
@@ -102,7 +100,7 @@ def test_under_tproxy_the_application_sees_the_clients_address(
             assert seen["echoed"] == "established\n"
 
 
-def test_under_tproxy_without_a_listener_nothing_goes_round(
+def test_under_tproxy_without_a_listener_nothing_bypasses(
     tmp_path_factory: pytest.TempPathFactory, backend: Backend
 ) -> None:
     with (

@@ -39,7 +39,7 @@ GOLDENS = {
 
 
 @pytest.mark.parametrize("name", GOLDENS)
-def test_the_text_is_as_it_was_reviewed(name: str) -> None:
+def test_the_rendered_text_matches_the_golden_files(name: str) -> None:
     assert GOLDENS[name] == (FOLDER / name).read_text()
 
 

@@ -86,7 +86,7 @@ def listed(netns: Netns, backend: Backend) -> str:
 
 
 @pytest.mark.parametrize("case", REDIRECTS)
-def test_the_kernel_holds_what_was_rendered_however_often_it_is_applied(
+def test_the_kernel_holds_the_rendered_rules_after_any_number_of_applies(
     netns: Netns, backend: Backend, case: str
 ) -> None:
     redirect = REDIRECTS[case]
@@ -104,7 +104,7 @@ def test_the_kernel_holds_what_was_rendered_however_often_it_is_applied(
     assert on_a_worker(lambda fd: check(fd, redirect, backend), netns) is None
 
 
-def test_what_was_applied_before_is_replaced(netns: Netns, backend: Backend) -> None:
+def test_applying_replaces_earlier_rules(netns: Netns, backend: Backend) -> None:
     for each in (REDIRECTS["all options of TPROXY"], Redirect(families=BOTH)):
         on_a_worker(lambda fd, redirect=each: apply(fd, redirect, backend).free(), netns)  # type: ignore[misc]
     assert "ISTIO_TPROXY" not in listed(netns, backend)
@@ -133,7 +133,7 @@ def test_check_of_a_netns_without_rules_says_so(netns: Netns, backend: Backend) 
     assert on_a_worker(lambda fd: check(fd, Redirect(), backend), netns)
 
 
-def test_a_failure_leaves_nothing_and_shows_the_lines_around_it(
+def test_a_failed_apply_leaves_no_rules_and_shows_the_failing_lines(
     netns: Netns, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel refuses the last rule: it redirects, but in a table that is not nat."""
@@ -159,7 +159,7 @@ def test_a_failure_leaves_nothing_and_shows_the_lines_around_it(
 
 
 @pytest.mark.parametrize("name", ["all", "lo"])
-def test_where_ipv6_is_off_its_rules_are_there_for_when_it_is_on(netns: Netns, backend: Backend, name: str) -> None:
+def test_ipv6_rules_are_written_while_ipv6_is_off(netns: Netns, backend: Backend, name: str) -> None:
     """TPROXY's route by lo cannot be: what is not addressed to the pod goes nowhere, as long as that is so."""
     redirect = REDIRECTS["all options of TPROXY"]
     inside(netns, "sysctl", "-w", f"net.ipv6.conf.{name}.disable_ipv6=1")
@@ -174,12 +174,12 @@ def test_where_ipv6_is_off_its_rules_are_there_for_when_it_is_on(netns: Netns, b
     assert applied.notes == ()
 
 
-def test_this_node_can_redirect_in_every_way(backend: Backend) -> None:
+def test_this_node_supports_every_backend(backend: Backend) -> None:
     with ThreadPoolExecutor(1) as worker:
         assert worker.submit(try_backend, backend).result() == Capability(backend)
 
 
-def test_the_backend_that_lacks_least_is_chosen() -> None:
+def test_the_backend_that_lacks_the_fewest_features_is_chosen() -> None:
     whole = [Capability(each) for each in Backend]
     assert choose(whole).backend is Backend.NFT
     lacking = Capability(Backend.NFT, {Feature.TPROXY: "no"})

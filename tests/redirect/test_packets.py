@@ -32,7 +32,7 @@ def test_packets_arrive_where_they_should(machines_of: MachinesOf, backend: Back
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if not row.security])
-def test_a_sidecar_of_root_in_the_meshs_group_fares_alike_under_tproxy(
+def test_under_tproxy_a_root_sidecar_in_the_meshs_group_is_treated_alike(
     machines_of: MachinesOf, backend: Backend, name: str
 ) -> None:
     """As injectors run it in that mode; what istio-validation sends stays that of its own uid."""
@@ -55,13 +55,13 @@ def test_without_rules_all_packets_arrive_where_they_are_sent(machines: Machines
     assert different(machines, {probe: fate(probe, DIRECT, Mode.REDIRECT) for probe in sent}) == []
 
 
-def test_v6_is_left_alone_where_the_sidecar_does_not_listen_on_it(machines: Machines, backend: Backend) -> None:
+def test_ipv6_is_left_alone_if_the_sidecar_does_not_listen_on_it(machines: Machines, backend: Backend) -> None:
     probes = [Probe(family, 80, APPLICATION, PEER) for family in Family]
     with machines.redirected(replace(ROWS["inbound"].redirect(), families=(Family.V4,)), backend):
         assert [each.port for each in machines.send(probes)] == [15001, 80]
 
 
-def test_applied_twice_is_applied_once(machines: Machines, backend: Backend, mode: Mode) -> None:
+def test_applying_twice_equals_applying_once(machines: Machines, backend: Backend, mode: Mode) -> None:
     redirect = ROWS["over lo"].redirect(mode)
     with machines.redirected(redirect, backend), machines.redirected(redirect, backend):
         assert different(machines, expected("over lo", mode)) == []

@@ -52,12 +52,12 @@ def made(redirect: Redirect) -> int:
 
 
 @given(REDIRECTS)
-def test_what_is_counted_is_what_is_made(redirect: Redirect) -> None:
+def test_the_counted_rules_equal_the_rendered_rules(redirect: Redirect) -> None:
     assert rule_count(redirect) == made(redirect)
 
 
 @given(pods())
-def test_what_is_counted_of_a_pod_is_what_is_made(pod: Pod) -> None:
+def test_the_rules_counted_for_a_pod_equal_the_rendered_rules(pod: Pod) -> None:
     verdict = decide(pod, BOTH, Defaults())
     if isinstance(verdict, Redirect):
         assert rule_count(verdict) == made(verdict)
@@ -79,7 +79,7 @@ def test_a_pod_that_asks_for_too_many_rules_is_refused_with_their_number() -> No
         decide(Pod.from_manifest(manifest(**MANY)), BOTH, Defaults())
 
 
-def test_the_bound_is_exact() -> None:
+def test_the_rule_limit_is_exact() -> None:
     key = TRAFFIC + "includeOutboundPorts"
 
     def verdict(ports: int, ranges: int) -> Redirect:

@@ -85,7 +85,7 @@ def test_validation_finds_that_traffic_is_redirected(
 
 @pytest.mark.parametrize("says", SAYS)
 @pytest.mark.parametrize("ids", [PROXY, PROXY_AS_ROOT], ids=["1337:1337", "0:1337"])
-def test_under_tproxy_traffic_gets_to_the_application_and_its_answers_back(
+def test_under_tproxy_traffic_reaches_the_application_and_answers_return(
     machines_with: MachinesWith, backend: Backend, ids: Sender, says: str
 ) -> None:
     """The sidecar calls the application with the address of the client, from outside and from the pod itself.
@@ -108,7 +108,7 @@ def test_under_tproxy_traffic_gets_to_the_application_and_its_answers_back(
 
 
 @pytest.mark.parametrize("ids", [PROXY, PROXY_AS_ROOT], ids=["1337:1337", "0:1337"])
-def test_a_call_of_its_own_service_that_the_node_translates_comes_in_as_from_outside(
+def test_a_call_to_its_own_service_through_node_nat_counts_as_inbound(
     machines_with: MachinesWith, backend: Backend, mode: Mode, ids: Sender
 ) -> None:
     """As kube-proxy does it for a pod that a Service leads back to itself: with the node's address for the pod's own."""

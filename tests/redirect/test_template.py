@@ -68,7 +68,7 @@ def holds(netns: Netns, redirect: Redirect) -> bool:
 
 @pytest.mark.usefixtures("without_libnftables")
 @pytest.mark.parametrize("case", REDIRECTS)
-def test_what_is_replayed_is_what_was_rendered(netns: Netns, case: str) -> None:
+def test_a_replayed_template_equals_the_rendered_rules(netns: Netns, case: str) -> None:
     redirect = REDIRECTS[case]
     inside(netns, "nft", "add table ip others")
     for before in (REDIRECTS["all options of TPROXY"], redirect, redirect):
@@ -102,7 +102,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_whatever_differs_is_seen(netns: Netns, change: str) -> None:
+def test_any_difference_is_detected(netns: Netns, change: str) -> None:
     redirect = REDIRECTS["all options of TPROXY"]
     written(netns, redirect)
     assert holds(netns, redirect)
@@ -114,13 +114,13 @@ def test_whatever_differs_is_seen(netns: Netns, change: str) -> None:
     assert holds(netns, redirect)
 
 
-def test_what_libnftables_has_written_is_the_same(netns: Netns) -> None:
+def test_a_template_matches_what_libnftables_writes(netns: Netns) -> None:
     redirect = REDIRECTS["all options"]
     inside(netns, "nft", nft.transaction(ruleset(redirect)))
     assert holds(netns, redirect)
 
 
-def test_a_template_that_the_kernel_refuses_is_made_again(netns: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_that_the_kernel_refuses_is_recompiled(netns: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
     redirect = replace(Redirect(families=BOTH), exclude_inbound_ports=(Port(4712),))
     rules = ruleset(redirect)
     compiled = on_a_worker(lambda _: template_of(rules), netns)
@@ -134,7 +134,7 @@ def test_a_template_that_the_kernel_refuses_is_made_again(netns: Netns, monkeypa
     assert template._templates[rules] == compiled
 
 
-def test_a_refused_batch_leaves_what_was_there(netns: Netns) -> None:
+def test_a_refused_batch_changes_nothing(netns: Netns) -> None:
     before, redirect = Redirect(), REDIRECTS["all options"]
     written(netns, before)
 
@@ -150,14 +150,14 @@ def test_a_refused_batch_leaves_what_was_there(netns: Netns) -> None:
     assert holds(netns, before)
 
 
-def test_a_ruleset_that_is_not_kept_is_not_compiled(netns: Netns) -> None:
+def test_an_uncacheable_ruleset_is_not_compiled(netns: Netns) -> None:
     large = replace(Redirect(), include_outbound=RANGES, exclude_outbound=RANGES)
     assert on_a_worker(lambda _: template_of(ruleset(large)), netns) is None
     written(netns, large)
     assert on_a_worker(lambda fd: check(fd, large, NFT), netns) is None
 
 
-def test_a_netns_full_of_others_tables_is_left_to_libnftables(netns: Netns) -> None:
+def test_a_netns_with_many_foreign_tables_is_left_to_libnftables(netns: Netns) -> None:
     inside(netns, "nft", "".join(f"add table ip others{number};" for number in range(template.MOST)))
     written(netns, Redirect())
     with pytest.raises(OSError, match="saw more than"):
@@ -165,7 +165,7 @@ def test_a_netns_full_of_others_tables_is_left_to_libnftables(netns: Netns) -> N
     assert on_a_worker(lambda fd: check(fd, Redirect(), NFT), netns) is None
 
 
-def test_a_list_that_changes_while_it_is_read_is_none(netns: Netns) -> None:
+def test_a_listing_that_changes_while_read_is_discarded(netns: Netns) -> None:
     redirect = REDIRECTS["all options of TPROXY"]
     written(netns, redirect)
 
@@ -205,7 +205,9 @@ def test_without_a_scratch_netns_libnftables_writes_the_rules(netns: Netns, monk
     assert on_a_worker(lambda fd: check(fd, redirect, NFT), netns) is None
 
 
-def test_what_both_refuse_is_told_with_its_line(netns: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rules_that_both_paths_refuse_are_reported_with_their_line(
+    netns: Netns, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(nft, "PRIORITIES", dict.fromkeys(nft.PRIORITIES, "none"))
     with pytest.raises(ApplyError, match=r"nft: line [0-9]+: .*\n(.*\n)*> [0-9]+: type nat hook"):
         written(netns, replace(Redirect(), exclude_inbound_ports=(Port(4715),)))

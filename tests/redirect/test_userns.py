@@ -63,7 +63,7 @@ def test_packets_arrive_where_they_should(pod: Machines, backend: Backend, mode:
 
 
 @pytest.mark.parametrize("family", Family)
-def test_the_sidecars_id_on_the_node_is_not_the_sidecars(pod: Machines, backend: Backend, family: Family) -> None:
+def test_the_host_id_of_the_sidecar_is_not_exempt(pod: Machines, backend: Backend, family: Family) -> None:
     """What the node runs in there as uid 1337, as an administrator may by nsenter, has no id in the pod."""
     redirect = replace(Row(ALL_INBOUND, ()).redirect(), families=BOTH)
     probe = Probe(family, 80, PROXY, Place.PEER)
@@ -72,7 +72,7 @@ def test_the_sidecars_id_on_the_node_is_not_the_sidecars(pod: Machines, backend:
         assert pod.send_from_the_node(probe).port == 15001
 
 
-def test_a_sidecar_of_other_ids_is_known_by_them(tmp_path: Path, backend: Backend) -> None:
+def test_a_sidecar_with_other_ids_is_recognised_by_them(tmp_path: Path, backend: Backend) -> None:
     own = Sender(2000, 3000)
     redirect = replace(Row(ALL_INBOUND, ()).redirect(), uid=Uid(own.uid), gid=Gid(own.gid))
     with Machines(tmp_path, ids=own, pod=UserNetns) as machines, machines.redirected(redirect, backend):
@@ -91,7 +91,7 @@ def test_the_charts_capabilities_suffice(tmp_path: Path, backend: Backend) -> No
 
 
 @pytest.mark.parametrize("backend", Backend, ids=lambda each: each.value)
-def test_it_does_not_matter_when_the_ids_came(tmp_path: Path, backend: Backend) -> None:
+def test_id_maps_may_be_written_before_or_after_the_add(tmp_path: Path, backend: Backend) -> None:
     redirect = Redirect(families=BOTH)
     with (
         UserNetns(tmp_path / "netns", at_once=True) as netns,
@@ -104,7 +104,7 @@ def test_it_does_not_matter_when_the_ids_came(tmp_path: Path, backend: Backend) 
 
 
 @pytest.mark.parametrize("backend", [Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY], ids=lambda each: each.value)
-def test_a_user_namespace_that_cannot_be_entered_is_named(tmp_path: Path, backend: Backend) -> None:
+def test_a_user_namespace_that_cannot_be_entered_is_reported(tmp_path: Path, backend: Backend) -> None:
     """One without root: whoever enters it is nobody there, and loses all rights with the next program that it runs."""
     with (
         UserNetns(tmp_path / "netns", first=1, at_once=True) as netns,

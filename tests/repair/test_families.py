@@ -81,7 +81,7 @@ def redirect(netns: Netns, backend: Backend, *families: Family) -> None:
         worker.submit(lambda: apply(NetnsFd(file.fileno()), Redirect(families=families), backend).free()).result()
 
 
-def test_it_is_redirected_by_the_addresses_that_it_has(netns: Netns, backend: Backend) -> None:
+def test_a_running_pod_is_redirected_by_its_addresses(netns: Netns, backend: Backend) -> None:
     """The runtime's result says none, and the netns is known by the runtime's word."""
     has(netns, V6)
     assert look(netns, plan(), backend, writes=False) == Found()
@@ -89,7 +89,7 @@ def test_it_is_redirected_by_the_addresses_that_it_has(netns: Netns, backend: Ba
     assert look(netns, plan(), backend) == Found(redirected=True)
 
 
-def test_ipv6_that_bypasses_its_sidecar_is_named(netns: Netns, backend: Backend) -> None:
+def test_ipv6_that_bypasses_the_sidecar_is_reported(netns: Netns, backend: Backend) -> None:
     """As an agent of before has left an IPv6 pod without prevResult: with rules for IPv4 alone."""
     has(netns, V6)
     redirect(netns, backend, Family.V4)
@@ -106,7 +106,7 @@ def test_an_ipv4_pod_needs_no_ipv6_rules(netns: Netns, backend: Backend) -> None
     assert look(netns, plan(V4), backend) == Found(redirected=True)
 
 
-def test_a_repair_says_what_bypasses_the_sidecar(netns: Netns, backend: Backend) -> None:
+def test_a_repair_reports_what_bypasses_the_sidecar(netns: Netns, backend: Backend) -> None:
     has(netns, V4, V6)
     told = look(netns, plan(V4), backend).told
     assert told == f"IPv4, as its first address is {V4} and ISTIO_DUAL_STACK is not true; {V6} bypasses its sidecar"

@@ -45,7 +45,7 @@ def look(folder: Path, known: Known) -> Found:
 
 
 @pytest.mark.parametrize("has_result", [True, False])  # written when its ADD has succeeded, not before
-def test_the_next_one_with_its_address_is_not_taken_for_it(tmp_path: Path, has_result: bool) -> None:
+def test_a_later_pod_with_the_same_address_is_not_mistaken_for_it(tmp_path: Path, has_result: bool) -> None:
     path = f"{tmp_path}/cni-other"
     other = Sandbox("id-2", "bank", "till", "uid-2", path, path, (ADDRESS,), "k8s", True, 2000.0)
     known = known_of_one_whose_netns_is_gone(tmp_path, *([other] if has_result else []))

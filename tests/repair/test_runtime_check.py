@@ -29,7 +29,7 @@ def check(*setups: Setup, written: float = WRITTEN) -> RuntimeCheck:
     return made
 
 
-def test_two_in_a_row_tell_and_what_comes_between_does_not() -> None:
+def test_two_consecutive_sandboxes_without_the_entry_prove_it() -> None:
     assert check(setup(10, False)).reason(FILE) is None
     assert check(setup(10, False), setup(20, True), setup(30, False)).reason(FILE) is None
     assert check(setup(20, True), setup(30, False), setup(10, False)).reason(FILE) is None
@@ -38,13 +38,13 @@ def test_two_in_a_row_tell_and_what_comes_between_does_not() -> None:
     assert f"entry in {FILE}: after it was written there, pods shop/pod-20, shop/pod-30 were" in reason
 
 
-def test_those_that_began_before_the_runtime_had_time_to_load_it_do_not_count() -> None:
+def test_sandboxes_begun_before_the_runtime_could_load_the_entry_do_not_count() -> None:
     soon = LOADED_WITHIN
     assert check(setup(-5, False), setup(0.5, False), setup(soon, False)).reason(FILE) is None
     assert check(setup(10, False), setup(20, False), written=WRITTEN + 100).reason(FILE) is None
 
 
-def test_it_stays_known_when_those_pods_are_gone() -> None:
+def test_the_finding_stays_when_those_pods_are_gone() -> None:
     found = check(setup(10, False), setup(20, False))
     found.see((), INSTALLED, WRITTEN, WRITTEN + 1000)
     assert found.reason(FILE) is not None
@@ -52,7 +52,7 @@ def test_it_stays_known_when_those_pods_are_gone() -> None:
     assert found.reason(FILE) is None
 
 
-def test_what_was_put_back_begins_anew() -> None:
+def test_a_restored_entry_starts_a_new_count() -> None:
     for changed in (
         replace(INSTALLED, repairs=1),
         replace(INSTALLED, conflist="05-other.conflist"),
@@ -65,7 +65,7 @@ def test_what_was_put_back_begins_anew() -> None:
         assert found.reason(FILE) is None
 
 
-def test_a_clock_that_was_set_back_after_the_entry_was_written_keeps_nothing_from_being_seen() -> None:
+def test_a_clock_set_back_after_the_write_hides_no_sandbox() -> None:
     late, hours = WRITTEN + 901, 6 * 3600.0
     for ahead in (hours, 30 * 24 * 3600.0):
         found = check(written=WRITTEN + ahead)  # by the clock as it was
@@ -81,7 +81,7 @@ def test_a_clock_that_was_set_back_after_the_entry_was_written_keeps_nothing_fro
     assert found.reason(FILE) is not None
 
 
-def test_it_stays_known_when_settings_write_the_entry_again() -> None:
+def test_the_finding_stays_when_settings_rewrite_the_entry() -> None:
     both, again = (setup(10, False), setup(20, False)), WRITTEN + 950
     found = check(*both)
     found.see(both, INSTALLED, again, WRITTEN + 951)
@@ -95,7 +95,7 @@ def test_it_stays_known_when_settings_write_the_entry_again() -> None:
     assert one.reason(FILE) is not None
 
 
-def test_those_of_a_clock_that_was_set_back_since_do_not_count() -> None:
+def test_sandboxes_dated_before_the_clock_was_set_back_do_not_count() -> None:
     hour = 3600.0  # before the agent came, the clock was ahead by it
     found = check(setup(hour, False), setup(hour + 10, False))
     assert found.reason(FILE) is None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from installer.agent.cluster import Cluster
 from installer.agent.node_reporter import SPREAD
-from installer.agent.node_status import Seen
+from installer.agent.node_status import Observed
 from installer.config.desired import DesiredState
 from installer.config.settings import parse_settings
 from installer.fleet.state import Condition, NodeState
@@ -63,7 +63,7 @@ class SimulatedAgent:
         pods = self._pods._informer
         self._pods._api = pods._api = Api(client)
         pods._operator = SimulatedOperator(pods._operator, client)
-        self._cluster = Cluster(told, self._in_force, self._apply, self._look)
+        self._cluster = Cluster(told, self._in_force, self._apply, self._observe)
         planes, report = self._cluster._control_planes._informer, self._cluster._node
         self._cluster._api = planes._api = report._api = report._events._api = Api(client, self._written)
         planes._operator = SimulatedOperator(planes._operator, client)
@@ -104,8 +104,8 @@ class SimulatedAgent:
             self.known = time.monotonic()
         return bool(self.known and generation in self.reported)
 
-    def _look(self) -> Seen:
-        return Seen(
+    def _observe(self) -> Observed:
+        return Observed(
             version="0.1.0",
             desired=self._in_force.desired,
             node=_WELL,

@@ -79,7 +79,7 @@ def test_a_long_field_keeps_both_ends(piped: Piped) -> None:
         assert len(each) < 4200
 
 
-def test_a_full_pipe_blocks_nothing_and_the_next_line_is_whole(piped: Piped) -> None:
+def test_a_full_pipe_blocks_nothing_and_the_next_line_is_complete(piped: Piped) -> None:
     for _ in range(100):
         piped.log.error("x" * 3000)
     dropped = piped.handler.dropped
@@ -90,7 +90,7 @@ def test_a_full_pipe_blocks_nothing_and_the_next_line_is_whole(piped: Piped) -> 
     assert piped.handler.dropped == dropped
 
 
-def test_a_line_after_one_that_was_cut_off_is_whole(piped: Piped) -> None:
+def test_a_line_after_a_truncated_one_is_complete(piped: Piped) -> None:
     piped.log.error("long", extra={f"field{number}": "x" * 4000 for number in range(24)})  # more than a pipe holds
     assert piped.handler.dropped == 1
     os.read(piped.reader, 1 << 20)
