@@ -62,7 +62,7 @@ test-fast: setup check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "(pure or kernel) and not slow"
 
 # Most tests wait for processes: two at once take half the time. A file stays together, as its tests share what they start.
-test: setup kube image check
+test: setup kube istio image check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 e2e: setup kube istio image

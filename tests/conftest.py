@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer  # type: ignore[import-untyped]
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from tests.support.ondisk import PRIMARY, NodeOnDisk
 
@@ -26,6 +28,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(
                 f"{item.nodeid}: saw tiers {sorted(tiers)}, expected one of {sorted(TIERS)}: set pytestmark"
             )
+
+
+class _ByWhatIsShared(LoadFileScheduling):  # type: ignore[misc]
+    """Keeps the tests of a file together, and those of a folder that share what takes a minute to start."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        folder = file.rpartition("/")[0]
+        return folder if folder == "tests/e2e/istio" else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    """Replace what `--dist loadfile` means."""
+    return _ByWhatIsShared(config, log)
 
 
 @pytest.fixture

@@ -111,6 +111,16 @@ class Release:
         assert ended.returncode in (0, 1), ended.stderr
         return ended.stdout
 
+    def agents(self) -> list[dict[str, Any]]:
+        """Return the agents' pods."""
+        found: list[dict[str, Any]] = self.get("pods", "--selector=k8s-app=istio-cni-node")["items"]
+        return found
+
+    def rolled_out(self) -> bool:
+        """Tell whether the DaemonSet has replaced all of its pods, and each is ready."""
+        told = ("rollout", "status", PARTS[0], f"--namespace={NAMESPACE}", "--watch=false")
+        return "successfully rolled out" in self.node.kubectl(*told)
+
     def logs(self) -> str:
         """Return what the resources say; the logs of its pods are among the node's."""
         kinds = "istiocontrolplanes,istiocninodes,daemonsets,leases"

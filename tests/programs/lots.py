@@ -80,7 +80,7 @@ def _runc() -> Program:
 def _coredns() -> Program:
     module = "github.com/coredns/coredns"
     version = _version("coredns", module).removeprefix("v")
-    return Program("coredns", SOURCE / "coredns", module, version, asked=("-version",))
+    return Program("coredns", SOURCE / "coredns", ".", version, asked=("-version",))
 
 
 def _helm4() -> Program:

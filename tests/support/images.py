@@ -104,7 +104,7 @@ def _write_layer(path: Path, files: Mapping[str, Path | bytes]) -> str:
             tar.addfile(folder)
         for inside, content in files.items():
             if isinstance(content, Path):
-                tar.add(content, inside)
+                tar.add(content.resolve(), inside)
             else:
                 _add(tar, inside, content, 0o644)
     with path.open("rb") as written:

@@ -185,6 +185,12 @@ class Worker:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(Path("/proc/sys", name).read_text())
             self.run(["/usr/bin/mount", "--bind", f"/run/sysctl/{name}", f"/proc/sys/{name}"])
+        # A pod with a user namespace gets a /proc only if the node has one that is seen in full, with nothing laid over it.
+        self.seen(Path("/run/proc")).mkdir()
+        self.run(["/usr/bin/mount", "-t", "proc", "proc", "/run/proc"])
+        # Its volumes and files are mounted with mapped ids there, and overlay cannot do that.
+        self.seen(Path("/var/lib/kubelet")).mkdir(exist_ok=True)
+        self.run(["/usr/bin/mount", "-t", "tmpfs", "kubelet", "/var/lib/kubelet"])
         self.run(["/usr/bin/mount", "--make-rshared", "/"])  # pods may ask for HostToContainer
         self._make_cgroups()
         self._write_files()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from tests.e2e import workloads
@@ -11,16 +13,22 @@ from tests.e2e.istio import coredns
 from tests.e2e.istio.images import HUB, TAG
 from tests.programs.lots import ISTIO, KUBE
 from tests.support.images import compiled
+from tests.support.machine import NSENTER
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tests.support.node import TwoNodes, Worker
 
 SYSTEM = "istio-system"
 MESHED, PLAIN = "meshed", "plain"  # namespaces: one whose pods istiod injects, and one where it does not
+PRIVILEGED = "privileged"  # one for sidecars with capabilities, as TPROXY needs them
 SLOWEST = 90.0  # seconds that a part may take to become ready
 
+_IP = "/usr/sbin/ip"
+_log = logging.getLogger("tests.node")
+_HANDSHAKES = r"listener\..*ssl\.handshake"
 # PyPI's Envoy is the upstream one, without the filters that Istio's own build has.
 _VALUES: dict[str, Any] = {
     "global": {
@@ -40,7 +48,11 @@ _VALUES: dict[str, Any] = {
         "env": {"PILOT_ENABLE_ALPN_FILTER": "false", "PILOT_ENABLE_METADATA_EXCHANGE": "false"},
     },
     "telemetry": {"enabled": False},
-    "meshConfig": {"accessLogFile": "/dev/stdout", "defaultProviders": {"metrics": []}},
+    "meshConfig": {
+        "accessLogFile": "/dev/stdout",
+        "defaultProviders": {"metrics": []},
+        "defaultConfig": {"proxyStatsMatcher": {"inclusionRegexps": [_HANDSHAKES]}},  # it counts little else by itself
+    },
 }
 _STRICT = {
     "apiVersion": "security.istio.io/v1",
@@ -72,20 +84,56 @@ class Mesh:
         self._helm("upgrade", "--install", "istiod", istiod, "--values=-", values=_VALUES)
         for name, where in (("coredns", coredns.NAMESPACE), ("istiod", SYSTEM)):
             self.node.wait("condition=Available", f"deployment/{name}", f"--namespace={where}", within=SLOWEST)
-        injected = workloads.namespace(MESHED)
-        injected["metadata"]["labels"]["istio-injection"] = "enabled"
-        self.node.apply(_STRICT, injected, workloads.namespace(PLAIN))
+        injected = [workloads.namespace(MESHED), workloads.namespace(PRIVILEGED, level="privileged")]
+        for each in injected:
+            each["metadata"]["labels"]["istio-injection"] = "enabled"
+        self.node.apply(_STRICT, *injected, workloads.namespace(PLAIN))
 
     def start(
-        self, name: str, on: Worker, *, where: str = MESHED, annotations: dict[str, str] | None = None
+        self,
+        name: str,
+        on: Worker,
+        *,
+        kind: str = "Deployment",
+        where: str = MESHED,
+        annotations: dict[str, str] | None = None,
+        **spec: Any,
     ) -> dict[str, Any]:
-        """Deploy an application with its Service onto a node, wait until it is available, and return its pod."""
-        made = workloads.deployment(name, where, injected=False)
+        """Deploy an application, wait until it is there, and return its pod; arguments are those of `deploy`."""
+        self.deploy(name, on, kind=kind, where=where, annotations=annotations, **spec)
+        return self.ready(name, kind=kind, where=where)
+
+    def deploy(
+        self,
+        name: str,
+        on: Worker,
+        *,
+        kind: str = "Deployment",
+        where: str = MESHED,
+        annotations: dict[str, str] | None = None,
+        **spec: Any,
+    ) -> None:
+        """Deploy an application with its Service onto a node.
+
+        Args:
+            name: its name.
+            on: the node.
+            kind: Deployment or StatefulSet.
+            where: the namespace.
+            annotations: of its pod.
+            spec: what else is in its pod's specification.
+        """
+        made = workloads.deployment(name, where, injected=False) | {"kind": kind}
         template = made["spec"]["template"]
         template["metadata"]["annotations"] |= annotations or {}
-        template["spec"]["nodeSelector"] = {"kubernetes.io/hostname": on.place.name}
+        template["spec"] |= {"nodeSelector": {"kubernetes.io/hostname": on.place.name}} | spec
         self.node.apply(made, workloads.service(name, where))
-        self.node.wait("condition=Available", f"deployment/{name}", f"--namespace={where}", within=SLOWEST)
+
+    def ready(self, name: str, *, kind: str = "Deployment", where: str = MESHED) -> dict[str, Any]:
+        """Wait until an application is there, and return its pod."""
+        _log.info("%s/%s: waiting until it is rolled out, for at most %.0f s", where, name, SLOWEST)
+        told = ("rollout", "status", f"{kind}/{name}", f"--namespace={where}", f"--timeout={SLOWEST:.0f}s")
+        self.node.kubectl(*told, within=SLOWEST + 10)
         return self.pod(name, where)
 
     def pod(self, name: str, where: str = MESHED) -> dict[str, Any]:
@@ -100,9 +148,9 @@ class Mesh:
         told = ("get", f"service/{name}", f"--namespace={where}", "--output=jsonpath={.spec.clusterIP}")
         return f"http://{self.node.kubectl(*told)}"
 
-    def ask(self, name: str, url: str, *, where: str = MESHED, container: str = "app") -> str:
+    def ask(self, name: str, url: str, *, kind: str = "deployment", where: str = MESHED, container: str = "app") -> str:
         """Have an application, or the container beside it, ask a URL, and return the answer."""
-        told = ("exec", f"deployment/{name}", f"--namespace={where}", f"--container={container}", "--", "/get", url)
+        told = ("exec", f"{kind}/{name}", f"--namespace={where}", f"--container={container}", "--", "/get", url)
         return self.node.kubectl(*told).strip()
 
     def ask_from(self, node: Worker, url: str) -> str:
@@ -115,11 +163,37 @@ class Mesh:
 
     def handshakes(self, name: str) -> int:
         """Count the TLS handshakes that an application's sidecar has accepted for it."""
-        asked = "stats?filter=^listener.0.0.0.0_15006.ssl.handshake$"
+        asked = f"stats?filter={_HANDSHAKES}"
         told = ("exec", f"deployment/{name}", f"--namespace={MESHED}", "--container=istio-proxy", "--")
-        return int(self.node.kubectl(*told, "pilot-agent", "request", "GET", asked).rpartition(":")[2])
+        found = re.findall(
+            r"^listener\..*: (\d+)$", self.node.kubectl(*told, "pilot-agent", "request", "GET", asked), re.MULTILINE
+        )
+        return sum(map(int, found))
 
-    def stop(self, *names: str, where: str = MESHED) -> None:
+    def stop(self, *names: str, kind: str = "Deployment", where: str = MESHED) -> None:
         """Take applications away, and wait until their pods are gone."""
-        what = [f"{kind}/{name}" for name in names for kind in ("service", "deployment")]
+        what = [f"{each}/{name}" for name in names for each in ("Service", kind)]
         self.node.kubectl("delete", *what, f"--namespace={where}", "--cascade=foreground")
+
+    def finish(self, name: str, on: Worker, url: str, *, kind: str = "Job") -> str:
+        """Run an application once that asks a URL, as a Job or as what a CronJob makes one of, and return the answer."""
+        asking = workloads.deployment(name, MESHED, injected=False)["spec"]["template"]
+        asking["spec"] |= {"restartPolicy": "Never", "nodeSelector": {"kubernetes.io/hostname": on.place.name}}
+        asking["spec"]["containers"][0] |= {"command": ["/get", url], "readinessProbe": None}
+        job = {"backoffLimit": 0, "template": asking}
+        spec = job if kind == "Job" else {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": job}}
+        self.node.apply(
+            {"apiVersion": "batch/v1", "kind": kind, "metadata": {"name": name, "namespace": MESHED}, "spec": spec}
+        )
+        if kind == "CronJob":
+            self.node.kubectl("create", "job", name, f"--from=cronjob/{name}", f"--namespace={MESHED}")
+        self.node.wait("condition=Complete", f"job/{name}", f"--namespace={MESHED}", within=SLOWEST)
+        answer = self.node.kubectl("logs", f"job/{name}", f"--namespace={MESHED}", "--container=app").strip()
+        self.node.kubectl("delete", f"{kind}/{name}", f"--namespace={MESHED}", "--cascade=foreground")
+        return answer
+
+    def inside(self, on: Worker, pod: dict[str, Any], command: Sequence[str]) -> str:
+        """Run a command of the node's in the network namespace of a pod, as a user that is nobody of the mesh's."""
+        names = [line.split()[0] for line in on.run([_IP, "netns", "list"]).splitlines()]
+        own = next(name for name in names if f" {pod['status']['podIP']}/" in on.run([_IP, "-n", name, "-o", "addr"]))
+        return on.run([NSENTER, f"--net=/run/netns/{own}", "--", "/usr/bin/setpriv", "--reuid=1000", *command])

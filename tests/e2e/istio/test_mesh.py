@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.e2e.istio.mesh import Mesh
     from tests.e2e.release import Release
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 REFUSED = r"read: Connection reset by peer|no HTTP answer, but 0 bytes"
 
@@ -33,11 +33,10 @@ def backend(request: pytest.FixtureRequest, release: Release) -> str:
 def pair(mesh: Mesh, backend: str) -> Iterator[dict[str, Any]]:
     """An application on each node, by its name, and a plain one outside the mesh on the second."""
     first, second = mesh.cluster.nodes
-    yield {
-        "one": mesh.start("one", first),
-        "two": mesh.start("two", second),
-        "outside": mesh.start("outside", second, where=PLAIN),
-    }
+    mesh.deploy("one", first)
+    mesh.deploy("two", second)
+    outside = mesh.start("outside", second, where=PLAIN)
+    yield {"one": mesh.ready("one"), "two": mesh.ready("two"), "outside": outside}
     mesh.stop("one", "two")
     mesh.stop("outside", where=PLAIN)
 
