@@ -47,10 +47,11 @@ _log = logging.getLogger(__name__)
 
 
 class Reply(NamedTuple):
-    """Exit status and stdout for the client."""
+    """Exit status and stdout for the client, and what is to be called once it has them: that tells log and metrics."""
 
     status: int
     stdout: bytes
+    tell: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,36 +158,22 @@ class Handler:
             None if nobody waited any more: then nothing was done, and nobody may take the pod for set up.
         """
         started = time.perf_counter()
-        request, reply, done = None, None, None
+        request, answer = None, None
         try:
             request = await self._off_loop(len(payload), lambda: Request.parse(*wire.split(payload)))
             done = await self._carry_out(request, descriptor, wanted)
-            reply = Reply(0, request.result())
+            answer = (0, request.result())
         except _NobodyWaits:
             done = _Done("abandoned", None, "the plugin gave up before the pod's turn came: nothing was done")
         except Exception as error:  # noqa: BLE001 - whatever it is: the runtime gets an error, and the agent goes on (F32)
             failure = _as_cni_error(error)
             done = _Done("error", None, failure.msg, failure.code)
-            reply = Reply(1, failure.encode(request.cni_version) if request else failure.encode())
-        self._observe(
-            Outcome(
-                command=request.command if request else "",
-                namespace=request.namespace if request else "",
-                pod=request.pod if request else "",
-                container_id=request.container_id if request else "",
-                outcome=done.outcome,
-                row=done.row,
-                reason=done.reason,
-                code=done.code,
-                seconds=time.perf_counter() - started,
-                bypassing=done.bypassing,
-                mismatch=done.mismatch,
-                pod_uid=request.pod_uid if request else None,
-                families=done.families,
-                ipv6_off=done.ipv6_off,
-            )
-        )
-        return reply
+            answer = (1, failure.encode(request.cni_version) if request else failure.encode())
+        tell = partial(self._observe, _outcome(request, done, time.perf_counter() - started))
+        if answer:
+            return Reply(*answer, tell)
+        tell()
+        return None
 
     async def _carry_out(self, request: Request, descriptor: int | None, wanted: Callable[[], bool]) -> _Done:
         if request.command == "STATUS":
@@ -329,6 +316,25 @@ class Handler:
                 "tried again",
             )
         return pod
+
+
+def _outcome(request: Request | None, done: _Done, seconds: float) -> Outcome:
+    return Outcome(
+        command=request.command if request else "",
+        namespace=request.namespace if request else "",
+        pod=request.pod if request else "",
+        container_id=request.container_id if request else "",
+        outcome=done.outcome,
+        row=done.row,
+        reason=done.reason,
+        code=done.code,
+        seconds=seconds,
+        bypassing=done.bypassing,
+        mismatch=done.mismatch,
+        pod_uid=request.pod_uid if request else None,
+        families=done.families,
+        ipv6_off=done.ipv6_off,
+    )
 
 
 def _if_wanted(wanted: Callable[[], bool], work: Callable[[], _T]) -> _T:

@@ -9,7 +9,8 @@ import os
 import select
 import socket
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from plugin import wire
 from plugin.cni import CniError, Code
@@ -146,8 +147,11 @@ class Server:
             reply = work.task.result()
             if reply is None and _has_gone(connection):
                 return
-        with contextlib.suppress(ConnectionError):
-            await _send(connection, wire.frame(wire.RESULT, bytes((reply.status,)) + reply.stdout))
+        try:
+            with contextlib.suppress(ConnectionError):
+                await _send(connection, wire.frame(wire.RESULT, bytes((reply.status,)) + reply.stdout))
+        finally:
+            work.tell(reply)
 
     def _work_for(self, payload: bytes, netns: int | None) -> _Work:
         """Begin the work for a request, or join what is done for the same one: a client may have asked before."""
@@ -160,11 +164,19 @@ class Server:
         return work
 
 
-class _Work(NamedTuple):
+@dataclass(slots=True)
+class _Work:
     """What is done for one request, and the connections of those that wait for it."""
 
     task: asyncio.Future[Reply | None]
     clients: set[socket.socket]
+    told: bool = False
+
+    def tell(self, reply: Reply) -> None:
+        """Tell log and metrics of it, once: the first client has its answer by then."""
+        if not self.told:
+            self.told = True
+            reply.tell()
 
 
 class _Incoming:

@@ -125,7 +125,7 @@ async def test_a_request_in_progress_is_answered_when_the_socket_is_created_agai
 
     async def handle(_: bytes, __: int | None, ___: Callable[[], bool]) -> Reply:
         await work.wait()
-        return Reply(0, b"done")
+        return Reply(0, b"done", lambda: None)
 
     path = tmp_path / "run" / "agent.sock"
     server = Server(path, handle)

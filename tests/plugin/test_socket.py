@@ -16,6 +16,7 @@ import pytest
 from plugin import handler as handler_module
 from plugin import server as server_module
 from plugin import wire
+from plugin.handler import Outcome
 from plugin.session_replay import ReplaySession
 from tests.plugin.conftest import Agent, KnownPods, calls, config, manifest, rules
 from tests.support.call import reference
@@ -258,6 +259,30 @@ async def still_serves(agent: Agent) -> None:
     netns.touch()
     answer = await plugin(calls(plugin, agent, netns), config(plugin, agent))
     assert answer.json["code"] == 4  # a file is no netns: the whole way to the agent and back
+
+
+async def test_an_answer_is_sent_before_log_and_metrics_are_told(
+    agent: Agent, pod_netns: Netns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived, in_time = threading.Event(), []
+
+    class Told(list[Outcome]):
+        def append(self, outcome: Outcome) -> None:
+            in_time.append(arrived.wait(10))  # on the loop: what is to be sent cannot be sent meanwhile
+            super().append(outcome)
+
+    def wait(client: socket.socket) -> int:
+        with client:
+            received = client.recv(65536)
+            arrived.set()
+        return received[wire.HEAD]
+
+    monkeypatch.setattr(agent, "outcomes", Told())
+    async with agent.serving():
+        clients = [asking(agent, pod_netns.path) for _ in range(2)]  # who join, and are told of once
+        assert await asyncio.gather(*(asyncio.to_thread(wait, each) for each in clients)) == [0, 0]
+    assert in_time == [True]
+    assert [each.outcome for each in agent.outcomes] == ["redirect"]
 
 
 async def test_no_pod_waits_for_the_kernel_to_free_another(
