@@ -303,9 +303,11 @@ async def test_no_pod_waits_for_the_kernel_to_free_another(
     async with agent.serving():
         clients = [asking(agent, pod_netns.path, CNI_CONTAINERID=f"pod{number}") for number in range(10)]
         assert [await asyncio.to_thread(answer, each) for each in clients] == [0] * 10
-        by_workers = [name for name in freed if name.startswith("netns")]
+        # Beyond what may wait, whoever took it frees it, once its pod has its answer.
+        await asyncio.to_thread(lambda: until(lambda: len(freed) == 4, 10, "workers free what has no room"))
+        assert all(name.startswith("netns") for name in freed)
         answered.set()
-    assert (len(freed), len(by_workers)) == (10, 4)  # beyond what may wait, whoever took it frees it
+    assert len(freed) == 10
 
 
 async def test_110_concurrent_adds_succeed(agent: Agent, pod_netns: Netns, tmp_path: Path) -> None:  # F29
