@@ -192,6 +192,10 @@ class Mesh:
         self.node.kubectl("delete", f"{kind}/{name}", f"--namespace={MESHED}", "--cascade=foreground")
         return answer
 
+    def istioctl(self, *arguments: str) -> str:
+        """Run istioctl as the admin, and return what it says; it must succeed."""
+        return self.node.run([str(ISTIO.folder / "istioctl"), f"--kubeconfig={self.node.kubeconfig}", *arguments])
+
     def inside(self, on: Worker, pod: dict[str, Any], command: Sequence[str]) -> str:
         """Run a command of the node's in the network namespace of a pod, as a user that is nobody of the mesh's."""
         names = [line.split()[0] for line in on.run([_IP, "netns", "list"]).splitlines()]

@@ -94,6 +94,13 @@ def test_a_pod_with_a_user_namespace_is_in_the_mesh(mesh: Mesh, server: str) -> 
     mesh.stop("mapped")
 
 
+def test_istioctl_finds_the_sidecars_in_step_and_nothing_amiss(mesh: Mesh, server: str) -> None:
+    status = mesh.istioctl("proxy-status")
+    (line,) = [line for line in status.splitlines() if line.startswith(mesh.pod("server")["metadata"]["name"])]
+    assert "STALE" not in line
+    assert not mesh.istioctl("analyze", "--failure-threshold=Info", f"--namespace={MESHED}").strip()
+
+
 def _service_entry() -> dict[str, Any]:
     return {
         "apiVersion": "networking.istio.io/v1",
