@@ -22,7 +22,7 @@ def left() -> list[Path]:
     return [*Path(tempfile.gettempdir()).glob("istio-cni-demo-*"), *cgroups]
 
 
-def test_it_shows_a_pod_whose_traffic_goes_through_envoy() -> None:
+def test_demo_shows_traffic_through_envoy() -> None:
     before = left()
     done = subprocess.run(COMMAND, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -39,7 +39,7 @@ def test_it_shows_a_pod_whose_traffic_goes_through_envoy() -> None:
     assert left() == before
 
 
-def test_it_cleans_up_when_it_is_interrupted() -> None:
+def test_demo_cleans_up_when_interrupted() -> None:
     before = left()
     with subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

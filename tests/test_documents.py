@@ -63,7 +63,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_goes_beyond_a_bound_is_refused(case: str) -> None:
+def test_input_beyond_a_bound_is_rejected(case: str) -> None:
     text, said = REFUSED[case]
     with pytest.raises(ManifestError) as error:
         list(from_yaml(text))
@@ -111,7 +111,7 @@ def test_a_key_twice_among_many_is_found_in_one_pass() -> None:
     assert "saw the key 'k299999' twice in an object" in ran.stderr
 
 
-def test_no_more_of_a_file_is_read_than_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_is_read_up_to_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "LARGEST", 1 << 20)
     with pytest.raises(ManifestError, match="more than 1 MiB"):
         read_file("/dev/zero", 1 << 20)

@@ -36,7 +36,7 @@ def settings(rendered: Rendered) -> dict[str, str]:
     return {each["name"]: each["value"] for each in container(rendered)["env"] if "value" in each}
 
 
-def test_it_is_nobody_and_can_do_nothing_on_the_node(render: Render) -> None:
+def test_controller_runs_as_nobody_without_host_access(render: Render) -> None:
     rendered = render()
     assert rendered.controller["securityContext"] == {
         "runAsNonRoot": True,
@@ -55,7 +55,7 @@ def test_it_is_nobody_and_can_do_nothing_on_the_node(render: Render) -> None:
 
 
 @pytest.mark.parametrize(("whose", "refused"), [("Deployment", ""), ("DaemonSet", "violates PodSecurity")])
-def test_its_pod_is_admitted_where_pods_are_restricted_and_an_agents_is_not(
+def test_restricted_pod_security_admits_the_controller_and_rejects_the_agent(
     release: Release, render: Render, apply: Applied, whose: str, refused: str
 ) -> None:
     labels = [f"{key}={value}" for key, value in RESTRICTED.items()]
@@ -72,7 +72,7 @@ def pod(rendered: Rendered, whose: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": of["spec"]["template"]["spec"]}
 
 
-def test_it_starts_where_only_it_can_take_the_taint_off_and_before_others(render: Render) -> None:
+def test_controller_tolerates_its_taints_and_prefers_control_plane_nodes(render: Render) -> None:
     spec = render().controller
     assert spec["priorityClassName"] == "system-cluster-critical"
     assert spec["nodeSelector"] == {"kubernetes.io/os": "linux"}
@@ -102,7 +102,7 @@ def test_the_api_server_takes_where_it_is_to_run(release: Release) -> None:
     assert len(spec["tolerations"]) == 4
 
 
-def test_it_runs_by_its_own_account_and_is_never_meshed(render: Render) -> None:
+def test_controller_uses_its_own_service_account_and_is_never_injected(render: Render) -> None:
     rendered = render()
     assert rendered.controller["serviceAccountName"] == rendered.of_controller("ServiceAccount")["metadata"]["name"]
     assert rendered.controller["automountServiceAccountToken"] is True
@@ -130,14 +130,14 @@ def test_the_kubelet_asks_where_it_listens(render: Render, address: str | None, 
     assert rule == {"ports": [{"port": port, "protocol": "TCP"}]}
 
 
-def test_it_has_a_minute_to_start_and_is_not_started_again_for_one_slow_answer(render: Render) -> None:
+def test_probes_allow_a_minute_to_start_and_one_slow_answer(render: Render) -> None:
     of = container(render())
     assert of["startupProbe"]["periodSeconds"] * of["startupProbe"]["failureThreshold"] >= 60
     assert of["livenessProbe"]["failureThreshold"] > 1
     assert of["livenessProbe"]["timeoutSeconds"] == of["readinessProbe"]["timeoutSeconds"] == 5
 
 
-def test_whoever_drains_its_node_may_end_it(render: Render) -> None:
+def test_disruption_budget_allows_eviction_of_the_controller(render: Render) -> None:
     rendered = render()
     deployment, budget = rendered.of_controller("Deployment"), rendered.of_controller("PodDisruptionBudget")
     assert budget["spec"]["maxUnavailable"] >= deployment["spec"]["replicas"] == 1
@@ -152,7 +152,7 @@ def is_selected(workload: Mapping[str, Any], selector: Mapping[str, Any]) -> boo
     return bool(selector["matchLabels"].items() <= labels.items())
 
 
-def test_each_network_policy_is_about_its_own_pods_and_lets_in_whom_it_is_told(render: Render) -> None:
+def test_network_policies_select_their_own_pods_and_allow_the_configured_peers(render: Render) -> None:
     collectors = [{"namespaceSelector": {"matchLabels": {"a": "b"}}}, {"ipBlock": {"cidr": "192.0.2.0/24"}}]
     given = {"networkPolicy": {"enabled": True, "from": collectors}, "healthAddress": "0.0.0.0:15015"}
     rendered = render({"cni": given})
@@ -171,13 +171,13 @@ def test_the_api_server_takes_both_network_policies(release: Release) -> None:
     assert [each.rpartition("/")[2] for each in found.split()] == ["istio-cni-controller", "istio-cni-node"]
 
 
-def test_without_a_network_policy_there_is_none(render: Render) -> None:
+def test_network_policies_are_off_by_default(render: Render) -> None:
     assert "NetworkPolicy" not in render().kinds
     alone = render({"cni": {"networkPolicy": {"enabled": True}, "controller": {"enabled": False}}})
     assert alone.kinds.count("NetworkPolicy") == 1
 
 
-def test_without_a_controller_nothing_of_it_is_left(render: Render) -> None:
+def test_disabled_controller_renders_none_of_its_objects(render: Render) -> None:
     rendered = render({"cni": {"controller": {"enabled": False}, "taint": {"enabled": True}}})
     assert "istio-cni-controller" not in {each["metadata"]["name"] for each in rendered.objects}
     assert "Deployment" not in rendered.kinds
@@ -194,11 +194,13 @@ GIVEN: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("given", "variable", "text"), GIVEN)
-def test_its_settings_are_those_of_the_values(render: Render, given: dict[str, Any], variable: str, text: str) -> None:
+def test_controller_settings_come_from_the_values(
+    render: Render, given: dict[str, Any], variable: str, text: str
+) -> None:
     assert settings(render({"cni": given}))[variable] == text
 
 
-def test_it_is_told_each_of_its_settings_by_the_name_that_it_reads(render: Render) -> None:
+def test_controller_gets_each_setting_in_the_variable_that_it_reads(render: Render) -> None:
     (command,) = container(render())["args"]
     read = {each.envvar: each for each in cli.main.commands[command].params if isinstance(each.envvar, str)}
     told = settings(render({"cni": {"taint": {"enabled": True}}}))
@@ -208,7 +210,7 @@ def test_it_is_told_each_of_its_settings_by_the_name_that_it_reads(render: Rende
     assert read["DEADLINE"].type.convert(told["DEADLINE"], None, None) == 300
 
 
-def test_its_image_and_resources_are_those_of_the_values(render: Render) -> None:
+def test_controller_image_and_resources_come_from_the_values(render: Render) -> None:
     resources = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}}
     given = {
         "hub": "h",
@@ -232,7 +234,7 @@ def test_its_image_and_resources_are_those_of_the_values(render: Render) -> None
         ({"controller": {"mayBind": ["b", "a"]}, "psp_cluster_role": "a"}, ["b", "a"]),
     ],
 )
-def test_it_may_bind_agents_to_the_roles_that_are_named_and_to_no_others(
+def test_controller_may_bind_only_the_configured_roles(
     render: Render, given: dict[str, Any], may_bind: list[str] | None
 ) -> None:
     rules = render({"cni": given}).of_controller("Role")["rules"]
@@ -258,5 +260,5 @@ def test_it_may_bind_agents_to_the_roles_that_are_named_and_to_no_others(
         ({"tolerations": {}}, "at '/cni/controller/tolerations'"),
     ],
 )
-def test_a_wrong_value_of_it_is_refused(refuse: Refuse, wrong: dict[str, Any], said: str) -> None:
+def test_invalid_controller_value_is_rejected(refuse: Refuse, wrong: dict[str, Any], said: str) -> None:
     assert said in refuse({"cni": {"controller": wrong}})

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.apiserver
 CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_ADMIN", "NET_RAW", "SYS_ADMIN"]
 
 
-def test_it_goes_to_every_node_and_before_others(render: Render) -> None:
+def test_agent_tolerates_every_taint_and_has_a_critical_priority_class(render: Render) -> None:
     pod = render().pod
     assert pod["hostNetwork"] is True
     assert pod["priorityClassName"] == "system-node-critical"
@@ -66,7 +66,7 @@ def test_a_platform_leaves_out_nodes_that_run_no_daemonset_unless_others_are_req
         assert pod.get("affinity", {}) == expected, affinity
 
 
-def test_it_has_few_rights_on_the_node(render: Render) -> None:
+def test_agent_has_only_the_privileges_that_it_needs(render: Render) -> None:
     rendered = render()
     security = rendered.container["securityContext"]
     assert security["capabilities"].keys() == {"drop", "add"}
@@ -88,7 +88,7 @@ def test_it_has_few_rights_on_the_node(render: Render) -> None:
 
 
 @pytest.mark.parametrize("asked", [None, "HostToContainer"])
-def test_it_starts_on_nodes_without_shared_mounts_unless_it_is_to_see_what_is_mounted_later(
+def test_agent_requires_shared_mounts_only_with_host_to_container_propagation(
     render: Render, asked: str | None
 ) -> None:
     values = {"cni": {"mountPropagation": asked}} if asked else {}
@@ -98,7 +98,7 @@ def test_it_starts_on_nodes_without_shared_mounts_unless_it_is_to_see_what_is_mo
     assert mounts["netns-dir"]["readOnly"] is mounts["cni-cache-dir"]["readOnly"] is True
 
 
-def test_the_socket_is_where_the_plugin_on_the_node_is_told(render: Render) -> None:
+def test_socket_path_matches_the_plugins_entry(render: Render) -> None:
     rendered = render({"cni": {"agentSocket": "/run/mesh/node/agent.sock"}})
     mounts = {each["name"]: each["mountPath"] for each in rendered.container["volumeMounts"]}
     volumes = {each["name"]: each["hostPath"]["path"] for each in rendered.pod["volumes"]}
@@ -128,7 +128,7 @@ def test_the_kubelet_asks_where_the_agent_listens(render: Render, address: str, 
         assert (asked["path"], asked["port"], asked.get("host")) == (path, "health", host)
 
 
-def test_without_a_health_address_there_are_no_probes(render: Render) -> None:
+def test_empty_health_address_renders_no_probes(render: Render) -> None:
     assert not render({"cni": {"healthAddress": ""}}).container.keys() & {*PROBES, "ports"}
 
 
@@ -145,7 +145,7 @@ def test_the_image_is_by_default_of_the_charts_version_and_of_no_registry(render
     assert render().container["image"] == "install-cni:0.1.0"
 
 
-def test_what_users_set_is_where_it_belongs(render: Render) -> None:
+def test_user_values_reach_their_fields_of_the_daemonset(render: Render) -> None:
     given = {
         "pullPolicy": "Never",
         "imagePullSecrets": ["a", "b"],

@@ -200,7 +200,7 @@ def test_the_status_of_a_control_plane_has_the_shape_of_1_4(cluster: Cluster, ap
         ),
     ],
 )
-def test_a_wrong_status_of_a_control_plane_is_refused(
+def test_invalid_control_plane_status_is_rejected(
     cluster: Cluster, apply: Applied, status: dict[str, Any], path: str
 ) -> None:
     resource = control_plane() | {"metadata": {"name": "shape", "namespace": "default"}}
@@ -258,7 +258,7 @@ def test_a_status_is_written_by_its_subresource_alone(cluster: Cluster, apply: A
         ({"conditions": [{"type": "Ready"}]}, "status.conditions[0].status"),
     ],
 )
-def test_a_wrong_report_is_refused(cluster: Cluster, apply: Applied, change: dict[str, Any], path: str) -> None:
+def test_invalid_node_report_is_rejected(cluster: Cluster, apply: Applied, change: dict[str, Any], path: str) -> None:
     status = {name: value for name, value in (STATUS | change).items() if value is not None}
     done = put_status(cluster, apply, node("wrong"), status)
     assert done.returncode != 0

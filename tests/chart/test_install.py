@@ -171,9 +171,7 @@ def rights(cluster: Cluster, namespace: str, account: str, asked_in: str) -> set
 
 
 @pytest.mark.parametrize("asked_in", ["default", "kube-system", "the release's"])
-def test_their_tokens_may_do_a_few_things_and_nothing_else_that_others_may_not(
-    cluster: Cluster, release: Release, asked_in: str
-) -> None:
+def test_tokens_have_exactly_the_granted_rights(cluster: Cluster, release: Release, asked_in: str) -> None:
     release.helm("install", "istio-cni", str(CHART))
     cluster.service_account(release.namespace, "anybody")
     own = asked_in == "the release's"
@@ -194,7 +192,7 @@ def test_agents_may_delete_pods_where_that_is_their_repair_mode_alone(
     assert deletes is (mode == "delete")
 
 
-def test_its_token_is_good_for_pods_of_all_namespaces_and_refused_elsewhere(cluster: Cluster, release: Release) -> None:
+def test_agent_token_reads_pods_of_all_namespaces_and_nothing_more(cluster: Cluster, release: Release) -> None:
     release.helm("install", "istio-cni", str(CHART))
     kubeconfig = cluster.kubeconfig("node-agent", token=cluster.token(release.namespace, "istio-cni-node"))
     core = client.CoreV1Api(new_client_from_config(str(kubeconfig)))  # type: ignore[no-untyped-call]
@@ -209,7 +207,7 @@ def node_report(name: str) -> str:
     return json.dumps({"apiVersion": "cni.istio.io/v1alpha1", "kind": "IstioCNINode", "metadata": {"name": name}})
 
 
-def test_its_token_writes_the_istiocninode_of_its_own_node_alone(cluster: Cluster, release: Release) -> None:
+def test_agent_token_writes_only_the_istiocninode_of_its_node(cluster: Cluster, release: Release) -> None:
     release.helm("install", "istio-cni", str(CHART))
     cluster.kubectl("wait", "--for=condition=Established", "crd/istiocninodes.cni.istio.io", "--timeout=30s")
     for name in ("own", "others"):

@@ -43,7 +43,7 @@ ALWAYS = [
 BESIDES = {"gke": ["ResourceQuota", "ResourceQuota"], "openshift-4": ["NetworkAttachmentDefinition", "RoleBinding"]}
 
 
-def test_all_of_them_are_known_here() -> None:
+def test_every_platform_preset_is_covered() -> None:
     assert sorted(DIRECTORIES) == PLATFORMS
 
 
@@ -92,7 +92,7 @@ GIVEN: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("platform", "given"), GIVEN)
-def test_what_is_given_wins_even_if_it_is_the_default_or_empty(
+def test_explicit_values_override_the_preset_even_if_default_or_empty(
     render: Render, platform: str, given: dict[str, Any]
 ) -> None:
     rendered = render({"platform": platform, "cni": given | {"controller": {"enabled": False}}})

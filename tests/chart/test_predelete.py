@@ -95,7 +95,7 @@ def teardown(cluster: Cluster, release: Release, hook: object, render: Render) -
     made.close()
 
 
-def test_its_account_may_do_this_and_nothing_else(cluster: Cluster, release: Release, hook: object) -> None:
+def test_hook_account_has_only_the_rights_that_it_needs(cluster: Cluster, release: Release, hook: object) -> None:
     cluster.service_account(release.namespace, "anybody")
     for where in (release.namespace, "default"):
         own = rights(cluster, release.namespace, NAME, where) - rights(cluster, release.namespace, "anybody", where)
@@ -105,9 +105,7 @@ def test_its_account_may_do_this_and_nothing_else(cluster: Cluster, release: Rel
         assert own == (expected if where == release.namespace else set())
 
 
-def test_its_pod_is_admitted_under_pod_security_restricted(
-    cluster: Cluster, release: Release, hook: dict[str, Any]
-) -> None:
+def test_restricted_pod_security_admits_the_hook_pod(cluster: Cluster, release: Release, hook: dict[str, Any]) -> None:
     cluster.kubectl("label", "namespace", release.namespace, "pod-security.kubernetes.io/enforce=restricted")
     template = hook["Job"]["spec"]["template"]
     pod = {
@@ -121,7 +119,7 @@ def test_its_pod_is_admitted_under_pod_security_restricted(
     )
 
 
-def test_it_is_run_before_anything_is_deleted_and_goes_when_it_is_done(render: Render) -> None:
+def test_hook_runs_before_deletion_and_is_deleted_afterwards(render: Render) -> None:
     hooks = render().hooks
     for each in hooks:
         annotations = each["metadata"]["annotations"]
@@ -137,7 +135,7 @@ def test_it_is_run_before_anything_is_deleted_and_goes_when_it_is_done(render: R
     )
 
 
-def test_it_runs_where_the_controller_runs(render: Render) -> None:
+def test_hook_schedules_like_the_controller(render: Render) -> None:
     taint = {"key": "team", "operator": "Exists"}
     rendered = render({"cni": {"controller": {"nodeSelector": {"pool": "system"}, "tolerations": [taint]}}})
     (job,) = [each for each in rendered.hooks if each["kind"] == "Job"]
@@ -146,11 +144,11 @@ def test_it_runs_where_the_controller_runs(render: Render) -> None:
         assert spec[field] == rendered.controller[field]
 
 
-def test_it_can_be_turned_off(render: Render) -> None:
+def test_hook_can_be_disabled(render: Render) -> None:
     assert render({"cni": {"preDeleteHook": {"enabled": False}}}).hooks == []
 
 
-def test_it_deletes_the_daemonset_and_waits_until_its_pods_have_ended(teardown: Teardown) -> None:
+def test_hook_deletes_the_daemonset_and_waits_for_its_pods(teardown: Teardown) -> None:
     teardown.add_pod("a")
     teardown.add_pod("b")
     process = teardown.start()
@@ -169,7 +167,7 @@ def test_it_deletes_the_daemonset_and_waits_until_its_pods_have_ended(teardown: 
     assert process.returncode == 0
 
 
-def test_it_goes_on_without_agents_whose_nodes_are_down_and_names_them(teardown: Teardown) -> None:
+def test_hook_skips_and_names_nodes_that_are_down(teardown: Teardown) -> None:
     teardown.add_pod("up")
     teardown.add_pod("down", going=True)
     process = teardown.start(deadline=5)
@@ -180,7 +178,7 @@ def test_it_goes_on_without_agents_whose_nodes_are_down_and_names_them(teardown:
     assert process.returncode == 0
 
 
-def test_it_fails_where_agents_are_not_told_to_end(teardown: Teardown) -> None:
+def test_hook_fails_if_no_pod_is_being_terminated(teardown: Teardown) -> None:
     teardown.add_pod("a")
     process = teardown.start(deadline=3)
     said, _ = process.communicate(timeout=SOON)
@@ -189,7 +187,7 @@ def test_it_fails_where_agents_are_not_told_to_end(teardown: Teardown) -> None:
     assert process.returncode == 1
 
 
-def test_it_waits_for_pods_of_a_daemonset_that_is_gone_already(teardown: Teardown) -> None:
+def test_hook_waits_for_pods_of_a_deleted_daemonset(teardown: Teardown) -> None:
     teardown.cluster.kubectl(
         "delete", "daemonset", "istio-cni-node", teardown.where, "--cascade=orphan", "--wait=false"
     )
@@ -206,7 +204,7 @@ def test_it_waits_for_pods_of_a_daemonset_that_is_gone_already(teardown: Teardow
     assert process.returncode == 0
 
 
-def test_it_fails_where_it_may_not(teardown: Teardown) -> None:
+def test_hook_fails_without_the_right_to_delete(teardown: Teardown) -> None:
     teardown.cluster.kubectl("delete", "rolebinding", NAME, teardown.where)
     process = teardown.start(deadline=3)
     said, _ = process.communicate(timeout=SOON)

@@ -80,9 +80,7 @@ def backends(agent: AgentProcess) -> dict[str, str]:
     return {line["backend"]: line["found"] for line in lines if line["message"] == "backend"}
 
 
-def test_it_is_ready_with_what_the_daemonset_gives_it_and_every_backend_has_all_features(
-    tmp_path: Path, render: Render
-) -> None:
+def test_agent_is_ready_with_the_daemonsets_privileges_and_all_backend_features(tmp_path: Path, render: Render) -> None:
     with contained(tmp_path, render()) as agent:
         assert "10-k8s.conflist" in agent.ready()
         assert agent.process
@@ -96,17 +94,17 @@ def test_it_is_ready_with_what_the_daemonset_gives_it_and_every_backend_has_all_
 
 
 @pytest.mark.parametrize("capability", WITHOUT)
-def test_without_one_of_its_capabilities_it_is_not_ready(tmp_path: Path, render: Render, capability: str) -> None:
+def test_agent_is_not_ready_if_a_capability_is_missing(tmp_path: Path, render: Render, capability: str) -> None:
     with contained(tmp_path, render(), without=[capability]) as agent:
         until(lambda: WITHOUT[capability] in agent.log.read_text(), 30, f"the log says: {WITHOUT[capability]}")
 
 
-def test_without_net_raw_it_lacks_iptables_legacy(tmp_path: Path, render: Render) -> None:
+def test_missing_net_raw_disables_iptables_legacy(tmp_path: Path, render: Render) -> None:
     with contained(tmp_path, render(), without=["NET_RAW"]) as agent:
         agent.ready()
         assert backends(agent)["iptables-legacy"].startswith("iptables-legacy (no nat: ")
         assert backends(agent)["nft"] == "nft (has all features)"
 
 
-def test_each_capability_is_shown_to_be_needed(render: Render) -> None:
+def test_every_granted_capability_has_a_test(render: Render) -> None:
     assert {*WITHOUT, "NET_RAW"} == {*render().container["securityContext"]["capabilities"]["add"]}

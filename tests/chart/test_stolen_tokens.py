@@ -615,7 +615,7 @@ def refused(answer: Answer, why: str) -> bool:
 
 
 @pytest.mark.parametrize(("whose", "what"), [(whose, what) for whose, its in ATTACKS.items() for what in its])
-def test_a_thief_cannot(installed: Cluster, tokens: Mapping[str, str], whose: str, what: str) -> None:
+def test_stolen_token_is_denied(installed: Cluster, tokens: Mapping[str, str], whose: str, what: str) -> None:
     request, why = ATTACKS[whose][what]
     until(lambda: ask(installed, tokens[whose], request).status >= 400, SOON, f"{what} is refused")
     answer = ask(installed, tokens[whose], request)
@@ -623,13 +623,13 @@ def test_a_thief_cannot(installed: Cluster, tokens: Mapping[str, str], whose: st
 
 
 @pytest.mark.parametrize(("whose", "what"), NO_RIGHT)
-def test_nobody_gave_it_that_right(installed: Cluster, tokens: Mapping[str, str], whose: str, what: str) -> None:
+def test_role_does_not_grant_the_right(installed: Cluster, tokens: Mapping[str, str], whose: str, what: str) -> None:
     answer = ask(installed, tokens[whose], OUTSIDE[what][0])
     assert (answer.status, "cannot" in answer.message) == (403, True), answer
 
 
 @pytest.mark.parametrize(("whose", "what"), [(whose, what) for whose, its in WORK.items() for what in its])
-def test_the_account_itself_can(installed: Cluster, tokens: Mapping[str, str], whose: str, what: str) -> None:
+def test_account_is_allowed_its_own_work(installed: Cluster, tokens: Mapping[str, str], whose: str, what: str) -> None:
     canary, why = next(iter(ATTACKS[whose].values()))
     until(lambda: refused(ask(installed, tokens[whose], canary), why), SOON, "the policies are in force")
     answer = ask(installed, tokens[whose], WORK[whose][what])

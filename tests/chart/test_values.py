@@ -57,7 +57,7 @@ def test_the_schema_has_every_value_with_its_default() -> None:
     assert all(each["description"].endswith(".") for each in OF_CNI.values())
 
 
-def test_the_agent_is_told_each_of_its_settings_and_nothing_else(render: Render) -> None:
+def test_agent_gets_exactly_its_settings(render: Render) -> None:
     rendered = render()
     told = rendered.settings | {each["name"]: "" for each in rendered.container["env"]}
     in_the_image = {"PLUGIN_FILE", "PODS_FROM", "KUBECONFIG"}
@@ -94,7 +94,7 @@ def test_each_value_reaches_its_setting(render: Render) -> None:
         )
 
 
-def test_the_agent_parses_what_the_chart_tells_it(render: Render) -> None:
+def test_agent_parses_the_charts_configmap(render: Render) -> None:
     names = {each.variable: each.name for each in declarations()}
     for cni in ({}, CHANGED, {"healthAddress": "", "excludeNamespaces": []}):
         parse_settings({names[variable]: text for variable, text in render({"cni": cni}).settings.items()})
@@ -105,7 +105,7 @@ BY_PATTERN = sorted(name for name in AGENTS if "pattern" in OF_CNI[name])
 
 @pytest.mark.parametrize("name", BY_PATTERN)
 @given(data=st.data())
-def test_the_agent_parses_whatever_the_schema_takes(name: str, data: st.DataObject) -> None:
+def test_agent_parses_every_value_that_the_schema_allows(name: str, data: st.DataObject) -> None:
     pattern = OF_CNI[name]["pattern"].removeprefix("^").removesuffix("$")
     longest = OF_CNI[name].get("maxLength", 4095)
     text = data.draw(st.from_regex(pattern, fullmatch=True).filter(lambda text: len(text) <= longest))

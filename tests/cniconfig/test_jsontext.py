@@ -71,12 +71,12 @@ REFUSED = [
 
 
 @given(generated.values.flatmap(generated.spelled))
-def test_any_json_is_read_as_json_reads_it(text: str) -> None:
+def test_parser_agrees_with_the_json_module(text: str) -> None:
     assert jsontext.loads(text) == json.loads(text)
 
 
 @given(st.lists(st.tuples(st.text(), generated.values)).map(Pairs).flatmap(generated.spelled))
-def test_members_tell_where_their_values_stand(text: str) -> None:
+def test_members_have_the_positions_of_their_values(text: str) -> None:
     found = jsontext.members(text)
 
     assert [each.key for each in found] == [key for key, _ in json.loads(text, object_pairs_hook=Pairs)]
@@ -90,7 +90,7 @@ def test_members_tell_where_their_values_stand(text: str) -> None:
 
 
 @given(st.lists(generated.values).flatmap(generated.spelled))
-def test_elements_tell_where_they_stand(text: str) -> None:
+def test_elements_have_their_positions(text: str) -> None:
     found = jsontext.elements(text)
 
     assert [each.value for each in found] == json.loads(text)
@@ -98,17 +98,17 @@ def test_elements_tell_where_they_stand(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ACCEPTED, ids=ascii)
-def test_all_that_go_takes_is_accepted(text: str) -> None:
+def test_json_accepted_by_go_is_accepted(text: str) -> None:
     jsontext.loads(text)
 
 
 @pytest.mark.parametrize("text", REFUSED, ids=lambda text: ascii(text[:20]))
-def test_what_go_does_not_take_is_refused(text: str) -> None:
+def test_json_rejected_by_go_is_rejected(text: str) -> None:
     with pytest.raises(JsonError, match=r"^line 1, column \d+: saw .*, expected "):
         jsontext.loads(text)
 
 
-def test_without_the_scanner_in_c_the_same_is_refused() -> None:
+def test_python_scanner_rejects_the_same_json() -> None:
     """The frozen client has json's Python scanner alone, which by itself takes more than JSON."""
     program = (
         "import sys; sys.modules['_json'] = None\n"
@@ -136,7 +136,7 @@ def test_without_the_scanner_in_c_the_same_is_refused() -> None:
         ("", "line 1, column 1: saw the end, expected a value"),
     ],
 )
-def test_errors_say_where_what_was_seen_and_what_was_expected(text: str, message: str) -> None:
+def test_errors_have_position_seen_and_expected(text: str, message: str) -> None:
     with pytest.raises(JsonError) as caught:
         jsontext.loads(text)
     assert str(caught.value) == message
@@ -160,6 +160,6 @@ def test_a_walk_through_what_is_not_there_is_refused(read: Any, text: str) -> No
         read(text)
 
 
-def test_of_equal_keys_the_last_one_counts_and_escaped_keys_are_keys() -> None:
+def test_last_duplicate_key_wins_and_escaped_keys_match() -> None:
     assert jsontext.raw_member('{"a": 1, "\\u0061" :  2.50 }', "a") == "2.50"
     assert jsontext.raw_member("{}", "a") is None

@@ -35,17 +35,17 @@ def check_made_from_conf(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("content", CONFS.values(), ids=CONFS)
-def test_it_is_made_from_a_realistic_single_configuration(content: bytes) -> None:
+def test_own_conflist_is_made_from_a_realistic_conf(content: bytes) -> None:
     check_made_from_conf(content)
 
 
 @given(generated.confs())
-def test_it_is_made_from_any_single_configuration(content: bytes) -> None:
+def test_own_conflist_is_made_from_any_conf(content: bytes) -> None:
     check_made_from_conf(content)
 
 
 @given(generated.lists())
-def test_it_is_made_from_any_list(content: bytes) -> None:
+def test_own_conflist_is_made_from_any_conflist(content: bytes) -> None:
     made = conflist.own_list(content, "05-x.conflist", NAME, ENTRY)
 
     spliced = values(conflist.splice(content, ENTRY))
@@ -53,7 +53,7 @@ def test_it_is_made_from_any_list(content: bytes) -> None:
     assert conflist.source_of(made, NAME) == "05-x.conflist"
 
 
-def test_a_single_configuration_without_a_name_has_its_files_as_in_cri_o() -> None:
+def test_conf_without_a_name_gets_its_file_name_as_in_cri_o() -> None:
     for content in (b'{"type": "bridge"}', b'{"type": "bridge", "name": ""}', b'{"type": "bridge", "name": null}'):
         made = values(conflist.own_list(content, "05-x.conf", NAME, ENTRY))
         assert made["name"] == "05-x.conf"
@@ -63,13 +63,13 @@ def test_a_single_configuration_without_a_name_has_its_files_as_in_cri_o() -> No
 @pytest.mark.parametrize(
     "marker", ['"x"', "1", "null", "[]", "{}", '{"file": "05-x-istio-cni.conflist"}', '{"file": 1, "source": "a"}']
 )
-def test_a_marker_that_is_not_ours_makes_no_list_ours(marker: str) -> None:
+def test_foreign_marker_makes_no_own_conflist(marker: str) -> None:
     content = b'{"istioCNI": %s, "name": "x", "plugins": [{"type": "bridge"}]}' % marker.encode()
     assert conflist.source_of(content, NAME) is None
 
 
 @pytest.mark.parametrize("content", LISTS.values(), ids=LISTS)
-def test_a_list_of_others_is_not_taken_for_one_of_ours(content: bytes) -> None:
+def test_foreign_conflist_is_not_an_own_conflist(content: bytes) -> None:
     for each in (content, conflist.splice(content, ENTRY)):
         assert conflist.source_of(each, NAME) is None
         assert conflist.converted_from(each) is None
@@ -87,7 +87,7 @@ def test_a_list_of_others_is_not_taken_for_one_of_ours(content: bytes) -> None:
         (b'{"name":"x","type":"istio-cni"}', "type: saw istio-cni by itself"),
     ],
 )
-def test_what_is_no_single_configuration_is_refused(content: bytes, message: str) -> None:
+def test_invalid_conf_is_rejected(content: bytes, message: str) -> None:
     for operation in (conflist.check_conf, lambda content: conflist.own_list(content, "05-x.conf", NAME, ENTRY)):
         with pytest.raises(InvalidConfigError, match=message):
             operation(content)

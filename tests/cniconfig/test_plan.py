@@ -237,7 +237,7 @@ def test_an_install_killed_anywhere_and_a_removal_killed_anywhere_give_every_byt
             assert removed(installed(half_removed)) == listing
 
 
-def test_a_list_of_our_own_behind_a_file_out_of_sight_is_not_taken_for_the_runtimes_choice() -> None:
+def test_own_conflist_after_an_unreadable_file_is_not_the_runtimes_choice() -> None:
     listing: Listing = {
         "05-y.conflist": OUT_OF_SIGHT,
         "10-a.conf": b"{",
@@ -251,19 +251,19 @@ def test_a_list_of_our_own_behind_a_file_out_of_sight_is_not_taken_for_the_runti
     ("name", "source", "valid"),
     [("30-z.conflist", "10-a.conf", "20-b.conflist"), ("05-a.conflist", "05-a.conf", "05-a.conf.conflist")],
 )
-def test_a_list_of_our_own_that_comes_too_late_gives_way(name: str, source: str, valid: str) -> None:
+def test_own_conflist_that_sorts_too_late_is_replaced(name: str, source: str, valid: str) -> None:
     listing: Listing = {source: b"{", valid: CALICO, name: own(BRIDGE_CONF, source, name)}
     assert plan.place(listing) == plan.Place(valid, valid)
     check_install(listing)
 
 
-def test_a_link_by_the_name_of_a_list_of_our_own_stays_one() -> None:
+def test_link_with_the_name_of_an_own_conflist_stays_a_link() -> None:
     listing: Listing = {"02-istio-cni.conflist": b"{", "05-a.conflist": CALICO}
     check_install(listing, None, "02-istio-cni.conflist", {"02-istio-cni.conflist": None})
 
 
 @directories
-def test_where_all_is_as_it_should_be_nothing_is_done(listing: Listing) -> None:
+def test_no_steps_when_the_directory_is_up_to_date(listing: Listing) -> None:
     assert plan.plan(installed(listing), ENTRY) == []
     assert plan.removal(removed(listing)) == []
 
@@ -287,7 +287,7 @@ def test_the_runtime_takes_the_first_in_byte_order_that_parses_and_each_other_ha
         (".conf", "a.json"),
     ],
 )
-def test_the_order_is_that_of_bytes(first: str, second: str) -> None:
+def test_files_are_ordered_by_bytes(first: str, second: str) -> None:
     assert plan.choose({second: OVN_CONF, first: OVN_CONF}).name == first
 
 
@@ -309,14 +309,14 @@ def test_the_order_is_that_of_bytes(first: str, second: str) -> None:
         ({"x.conf": OVN_CONF, "y.conf": b""}, "y.conf", "y.conf: saw an empty file, expected a JSON object"),
     ],
 )
-def test_where_there_is_no_file_the_reason_says_what_was_seen(
+def test_reason_names_what_was_seen_when_no_file_is_valid(
     listing: Listing, conf_file_name: str | None, reason: str
 ) -> None:
     choice = plan.choose(listing, conf_file_name)
     assert (choice.name, choice.reason) == (None, reason)
 
 
-def test_a_configured_file_is_taken_whatever_comes_before_it_by_its_own_name_or_that_of_our_list() -> None:
+def test_configured_file_is_chosen_by_its_own_name_or_its_own_conflists_name() -> None:
     listing: Listing = {"10-a.conflist": GKE, "20-b.conf": OVN_CONF}
     made = installed(listing, "20-b.conf")
 
@@ -326,12 +326,12 @@ def test_a_configured_file_is_taken_whatever_comes_before_it_by_its_own_name_or_
         assert plan.plan(made, ENTRY, name) == []
 
 
-def test_while_the_configured_file_is_missing_all_others_stay_as_they_are() -> None:
+def test_other_files_stay_unchanged_while_the_configured_file_is_missing() -> None:
     listing: Listing = {"10-a.conflist": conflist.splice(GKE, ENTRY)}
     assert plan.plan(listing, ENTRY, "20-b.conflist") == []
 
 
-def test_an_entry_in_a_file_that_is_no_longer_taken_is_removed_after_the_new_one_has_it() -> None:
+def test_entry_is_removed_from_the_former_file_after_the_new_file_has_it() -> None:
     stale = conflist.splice(GKE, ENTRY)
     steps = plan.plan({"10-new.conflist": CALICO, "20-old.conflist": stale}, ENTRY)
     assert steps == [
@@ -340,7 +340,7 @@ def test_an_entry_in_a_file_that_is_no_longer_taken_is_removed_after_the_new_one
     ]
 
 
-def test_a_list_of_our_own_comes_before_the_single_configuration_that_stays() -> None:
+def test_own_conflist_sorts_before_the_unchanged_conf() -> None:
     made = own(OVN_CONF, "10-a.conf")
     steps = plan.plan({"10-a.conf": OVN_CONF}, ENTRY)
     assert steps == [Write("10-a-istio-cni.conflist", made, None, ("10-a.conf", OVN_CONF))]
@@ -350,7 +350,7 @@ def test_a_list_of_our_own_comes_before_the_single_configuration_that_stays() ->
 
 
 @pytest.mark.parametrize("name", ["!.conf", "00-a.conf", "~.json", ".conf", "-.conf", "a.b.conf", " .conf"])
-def test_a_list_of_our_own_comes_first_whatever_its_source_is_called(name: str) -> None:
+def test_own_conflist_sorts_first_for_any_source_name(name: str) -> None:
     listing: Listing = {name: OVN_CONF, "~~.conflist": GKE}
     made = installed(listing)
     first = min((each for each in made), key=lambda each: each.encode())
@@ -358,7 +358,7 @@ def test_a_list_of_our_own_comes_first_whatever_its_source_is_called(name: str) 
     assert removed(made) == listing
 
 
-def test_a_list_of_our_own_follows_its_source_and_goes_when_that_goes_or_another_list_comes_first() -> None:
+def test_own_conflist_follows_its_source_and_is_deleted_with_it_or_when_another_list_sorts_first() -> None:
     made = installed({"10-a.conf": OVN_CONF})
     assert installed({**made, "10-a.conf": BRIDGE_CONF}) == installed({"10-a.conf": BRIDGE_CONF})
     assert installed({"10-a-istio-cni.conflist": made["10-a-istio-cni.conflist"]}) == {}
@@ -368,20 +368,20 @@ def test_a_list_of_our_own_follows_its_source_and_goes_when_that_goes_or_another
     assert installed({**made, "20-b.conflist": GKE}) == {**made, "20-b.conflist": GKE}
 
 
-def test_a_list_of_our_own_stays_as_long_as_its_source_is_there_and_does_not_parse() -> None:
+def test_own_conflist_stays_while_its_source_is_invalid() -> None:
     made = {**installed({"10-a.conf": OVN_CONF}), "20-b.conflist": GKE}
     for broken in (BROKEN, b"", UNREADABLE):
         assert installed({**made, "10-a.conf": broken}) == {**made, "10-a.conf": broken}
 
 
-def test_a_list_of_our_own_that_another_program_has_copied_is_that_programs() -> None:
+def test_copied_own_conflist_belongs_to_the_program_that_copied_it() -> None:
     copy = own(OVN_CONF, "10-a.conf")
     listing: Listing = {"01-theirs.conflist": copy, "10-a.conf": OVN_CONF}
     assert installed(listing) == listing, "it has our entry already"
     assert set(removed(listing)) == set(listing)
 
 
-def test_what_an_agent_before_has_converted_is_turned_back_once() -> None:
+def test_conf_converted_by_an_earlier_agent_is_restored_once() -> None:
     made = converted(OVN_CONF)
     steps = plan.plan({"10-a.conf.conflist": made}, ENTRY)
     assert [type(step).__name__ + " " + step.name for step in steps] == [
@@ -396,14 +396,14 @@ def test_what_an_agent_before_has_converted_is_turned_back_once() -> None:
     assert removed(anew) == {"10-a.conf": BRIDGE_CONF}
 
 
-def test_a_list_of_others_by_the_name_of_a_converted_one_stays_a_list() -> None:
+def test_foreign_conflist_with_the_name_of_a_converted_conf_stays() -> None:
     for content in (GKE, conflist.remove(converted(OVN_CONF)).replace(b"]}\n", b', {"type": "tuning"}]}\n')):
         listing: Listing = {"10-a.conf.conflist": content}
         assert installed(listing) == {"10-a.conf.conflist": conflist.splice(content, ENTRY)}
         assert removed(installed(listing)) == listing
 
 
-def test_where_it_is_wanted_a_list_gets_one_of_our_own_by_the_name_that_is_set() -> None:
+def test_owned_setting_makes_an_own_conflist_with_the_configured_name() -> None:
     listing: Listing = {"10-a.conflist": GKE}
     made = installed(listing, owned="02-x.conflist")
     assert made == {**listing, "02-x.conflist": own(GKE, "10-a.conflist", "02-x.conflist")}
@@ -416,13 +416,13 @@ def test_where_it_is_wanted_a_list_gets_one_of_our_own_by_the_name_that_is_set()
     assert removed(made) == listing
 
 
-def test_a_list_of_our_own_that_would_not_come_first_is_named_like_its_source() -> None:
+def test_own_conflist_is_named_after_its_source_if_the_configured_name_sorts_later() -> None:
     assert "01-a-istio-cni.conflist" in installed({"01-a.conflist": GKE}, owned="02-x.conflist")
     before: Listing = {"10-a.conflist": GKE, "20-b.conflist": CALICO}
     assert "20-b-istio-cni.conflist" in installed(before, "20-b.conflist", owned="02-x.conflist"), "nor overtake others"
 
 
-def test_a_list_of_our_own_may_wait_for_its_source() -> None:
+def test_own_conflist_may_wait_for_its_missing_source() -> None:
     made = installed({"10-a.conflist": GKE}, owned="02-x.conflist")
     alone = {"02-x.conflist": made["02-x.conflist"]}
     for others in ({}, {"99-loopback.conf": BRIDGE_CONF}):
@@ -434,7 +434,7 @@ def test_a_list_of_our_own_may_wait_for_its_source() -> None:
     )
 
 
-def test_a_link_to_a_list_in_the_same_directory_has_its_target_edited() -> None:
+def test_link_within_the_directory_has_its_target_edited() -> None:
     listing: Listing = {"10-a.conflist": GKE}
     links: Links = {"10-a.conflist": "real"}
     spliced = conflist.splice(GKE, ENTRY)
@@ -449,13 +449,13 @@ def test_a_link_to_a_list_in_the_same_directory_has_its_target_edited() -> None:
 
 
 @pytest.mark.parametrize("target", [None, "10-a.conf"])
-def test_a_link_that_cannot_be_edited_has_a_list_of_our_own_before_it(target: str | None) -> None:
+def test_link_out_of_the_directory_gets_an_own_conflist_before_it(target: str | None) -> None:
     listing: Listing = {"10-a.conflist": GKE}
     made = installed(listing, links={"10-a.conflist": target})
     assert made == {**listing, "10-a-istio-cni.conflist": own(GKE, "10-a.conflist")}
 
 
-def test_what_the_runtime_may_read_and_we_cannot_leaves_all_as_it_is() -> None:
+def test_no_steps_when_a_file_is_unreadable_for_the_agent_only() -> None:
     listing = {**installed({"20-b.conf": OVN_CONF}), "10-a.conflist": OUT_OF_SIGHT}
     assert plan.choose(listing).name is None
     assert "10-a.conflist: saw an unreadable file (out of sight)" in plan.choose(listing).reason
@@ -469,7 +469,7 @@ def multus(*plugins: bytes) -> bytes:
     return b'{"name": "multus-cni-network", "type": "multus", "delegates": [' + delegate + b"]}"
 
 
-def test_where_multus_has_copied_our_entry_it_is_not_there_twice() -> None:
+def test_entry_copied_by_multus_is_not_added_again() -> None:
     entry = b'{"agentSocket": "/x", "type": "istio-cni"}'
     spliced = installed({"10-a.conflist": GKE})
     listing: Listing = {**spliced, "00-multus.conf": multus(b'{"type": "ptp"}', entry)}
@@ -483,12 +483,12 @@ def test_where_multus_has_copied_our_entry_it_is_not_there_twice() -> None:
     assert removed(made) == fresh
 
 
-def test_a_list_of_our_entry_alone_goes_whole() -> None:
+def test_conflist_with_only_our_entry_is_deleted() -> None:
     assert plan.removal({"10-a.conflist": OURS_ALONE}) == [Delete("10-a.conflist", OURS_ALONE)]
 
 
 @pytest.mark.parametrize("content", [GKE, UNREADABLE])
-def test_a_name_in_the_way_of_a_list_of_our_own_is_named_and_nothing_is_done(content: bytes | OSError) -> None:
+def test_foreign_file_with_the_own_conflists_name_is_an_error_without_steps(content: bytes | OSError) -> None:
     first = "10-a-istio-cni.conflist"
     listing: Listing = {"10-a.conf": OVN_CONF, first: content}
     if content == GKE:  # it is what the runtime takes
@@ -497,13 +497,13 @@ def test_a_name_in_the_way_of_a_list_of_our_own_is_named_and_nothing_is_done(con
         plan.plan(listing, ENTRY, "10-a.conf")
 
 
-def test_a_list_of_our_own_that_others_have_broken_is_made_anew() -> None:
+def test_broken_own_conflist_is_rewritten() -> None:
     made = installed({"10-a.conf": OVN_CONF})
     for broken in (b"", BROKEN):
         assert installed({**made, "10-a-istio-cni.conflist": broken}) == made
 
 
-def test_what_was_renamed_away_keeps_nothing_of_ours() -> None:
+def test_file_renamed_by_cilium_loses_our_entry() -> None:
     """Whoever renames it back, perhaps when the plugin is no longer there, has what the network's owner wrote."""
     listing: Listing = {
         "05-cilium.conflist": CALICO,
@@ -518,7 +518,7 @@ def test_what_was_renamed_away_keeps_nothing_of_ours() -> None:
     assert removed(listing) == left
 
 
-def test_a_networks_configuration_is_not_replaced_by_that_of_the_plugin_alone() -> None:
+def test_network_configuration_is_not_replaced_by_a_standalone_one() -> None:
     with pytest.raises(NameInTheWayError, match="saw a network's configuration by this name: set cniConfFileName"):
         plan.plan_standalone({"10-a.conf": OVN_CONF}, ENTRY, "10-a.conf")
     for content in (conflist.standalone({**ENTRY, "agentSocket": "/old"}), BROKEN, UNREADABLE):

@@ -61,17 +61,17 @@ def check_splice_and_remove(content: bytes) -> None:
 
 
 @realistic
-def test_realistic_lists_come_out_as_they_went_in(content: bytes) -> None:
+def test_splice_then_remove_restores_realistic_conflists(content: bytes) -> None:
     check_splice_and_remove(content)
 
 
 @given(generated.lists())
-def test_any_list_comes_out_as_it_went_in(content: bytes) -> None:
+def test_splice_then_remove_restores_any_conflist(content: bytes) -> None:
     check_splice_and_remove(content)
 
 
 @given(with_ours)
-def test_entries_of_ours_wherever_they_are_become_one_at_the_end_and_others_keep_their_text(content: bytes) -> None:
+def test_splice_moves_our_entry_to_the_end_once_and_keeps_foreign_text(content: bytes) -> None:
     spliced = conflist.splice(content, ENTRY)
 
     assert values(spliced)["plugins"][-1] == ENTRY
@@ -82,7 +82,7 @@ def test_entries_of_ours_wherever_they_are_become_one_at_the_end_and_others_keep
 
 
 @given(with_ours)
-def test_every_entry_of_ours_is_taken_out_and_others_keep_their_text(content: bytes) -> None:
+def test_remove_deletes_every_entry_of_ours_and_keeps_foreign_text(content: bytes) -> None:
     removed = conflist.remove(content)
 
     assert plugin_texts(removed) == plugin_texts(content)
@@ -124,12 +124,12 @@ def test_the_entry_is_written_in_the_style_of_the_file(content: str, written: st
         ('[{"type":"a"} , {"type":"istio-cni"}\n,\t{"type":"b"}]', '[{"type":"a"} \n,\t{"type":"b"}]'),
     ],
 )
-def test_an_entry_takes_one_comma_along_and_leaves_the_blanks_of_others(plugins: str, left: str) -> None:
+def test_removed_entry_takes_one_comma_and_keeps_foreign_whitespace(plugins: str, left: str) -> None:
     around = '{"name":"x","plugins":%s}'
     assert conflist.remove((around % plugins).encode()) == (around % left).encode()
 
 
-def test_an_entry_that_differs_only_in_a_type_of_pythons_is_repaired() -> None:
+def test_entry_that_differs_only_in_json_type_is_repaired() -> None:
     one, true = {"type": "istio-cni", "v": 1}, {"type": "istio-cni", "v": True}
     spliced = conflist.splice(b'{"name":"x","plugins":[{"type":"a"}]}', one)
 
@@ -137,7 +137,7 @@ def test_an_entry_that_differs_only_in_a_type_of_pythons_is_repaired() -> None:
     assert values(conflist.splice(spliced, true))["plugins"][-1]["v"] is True
 
 
-def test_the_type_is_read_as_go_reads_it() -> None:
+def test_type_key_is_matched_as_in_go() -> None:
     assert conflist.has_entry(b'{"name":"x","plugins":[{"type":"a"},{"Type":"istio-cni"}]}')
     assert not conflist.has_entry(b'{"name":"x","plugins":[{"type":"a"},{"type":"b","Type":"istio-cni"}]}')
 
@@ -173,7 +173,7 @@ def test_an_entry_of_another_type_is_refused() -> None:
         (b'{"name":"x","plugins":[{"type":"a"}],"v":' + b"[" * 5000 + b"]" * 5000 + b"}", "nested less deeply"),
     ],
 )
-def test_what_is_no_conflist_is_refused_with_what_was_seen_and_expected(content: bytes, message: str) -> None:
+def test_invalid_conflist_is_rejected_with_seen_and_expected(content: bytes, message: str) -> None:
     for operation in (
         conflist.check_list,
         conflist.remove,

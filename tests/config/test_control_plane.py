@@ -121,7 +121,7 @@ def test_an_unvalidated_name_that_nothing_reads_is_noted() -> None:
     )
 
 
-def test_without_a_word_it_is_enabled_and_asks_for_nothing_else() -> None:
+def test_empty_spec_is_enabled_and_sets_nothing() -> None:
     assert read("spec: {}") == read("kind: x") == ControlPlaneSpec(enabled=True, namespace=None)
     assert not read("spec: {cni: {enabled: false}}").enabled
 
@@ -158,21 +158,21 @@ def test_without_a_word_it_is_enabled_and_asks_for_nothing_else() -> None:
         ("values: 7", "spec.values: saw 7, expected a mapping"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_path(spec: str, said: str) -> None:
+def test_problem_has_the_path_of_its_field(spec: str, said: str) -> None:
     found = problems(yaml.safe_load(f"spec: {{{spec}}}"))
     assert [each.startswith(said) for each in found] == [True], found
 
 
-def test_all_that_is_wrong_is_named_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     found = problems(yaml.safe_load("spec: {cni: {enabled: 1}, values: {cni: {logLevel: loud, tagg: x}}}"))
     paths = {each.partition(":")[0] for each in found}
     assert paths == {"spec.cni.enabled", "spec.values.cni.logLevel", "spec.values.cni.tagg"}
 
 
-def test_every_value_of_2019_is_known_by_its_name() -> None:
+def test_every_value_of_the_2019_chart_keeps_its_name() -> None:
     assert set(IN_2019.split()) <= set(resource_values())
 
 
-def test_each_default_is_allowed_and_changes_nothing() -> None:
+def test_every_default_is_valid_and_changes_nothing() -> None:
     found = read_control_plane({"spec": {"values": {"cni": {k: v.default for k, v in resource_values().items()}}}})
     assert replace(parse_settings(), **found.settings) == parse_settings()

@@ -30,7 +30,7 @@ def test_without_a_resource_the_charts_settings_are_in_force() -> None:
     assert resolve_desired_state(BASE, [], CHARTS) == CHARTS
 
 
-def test_what_a_running_agent_can_change_is_laid_over_the_charts_settings() -> None:
+def test_live_settings_of_the_resource_override_the_charts() -> None:
     asked = resource(
         excludeNamespaces=["a", "b"], logLevel="debug", cniConfFileName="10-x.conflist", redirectBackend="nft"
     )
@@ -43,7 +43,7 @@ def test_what_a_running_agent_can_change_is_laid_over_the_charts_settings() -> N
     assert (made.installed, made.reason, made.problems) == (True, "", ())
 
 
-def test_one_that_is_deleted_counts_no_more_where_another_stays() -> None:
+def test_resource_being_deleted_is_not_active_if_another_exists() -> None:
     going, stays = resource("old", 1, going=True, logLevel="debug"), resource("young", 2, logLevel="info")
     made = resolve_desired_state(BASE, [going, stays], CHARTS)
     assert (made.installed, made.settings.log_level) == (True, LogLevel.INFO)
@@ -51,7 +51,7 @@ def test_one_that_is_deleted_counts_no_more_where_another_stays() -> None:
     assert find_active_control_plane([going]) == going
 
 
-def test_one_that_wants_the_agents_elsewhere_changes_nothing() -> None:
+def test_resource_with_another_agent_namespace_changes_nothing() -> None:
     base = parse_settings({"daemonset": "istio-system/istio-cni-node"})
     asked = resource(logLevel="debug")
     asked["spec"]["cni"] = {"components": {"cni": {"namespace": "kube-system"}}, "enabled": False}
@@ -60,18 +60,18 @@ def test_one_that_wants_the_agents_elsewhere_changes_nothing() -> None:
     assert str(made.problems[0]).startswith("spec.cni.components.cni.namespace: saw kube-system, expected istio-system")
 
 
-def test_what_leaves_the_resource_goes_back_to_the_charts() -> None:
+def test_removed_setting_returns_to_the_charts_value() -> None:
     made = resolve_desired_state(BASE, [resource(excludeNamespaces=["a"])], CHARTS)
     assert resolve_desired_state(BASE, [resource(logLevel="info")], made).settings.exclude_namespaces == (
         "of-the-chart",
     )
 
 
-def test_what_needs_another_pod_waits_for_it() -> None:
+def test_settings_that_need_a_new_pod_do_not_apply_live() -> None:
     assert resolve_desired_state(BASE, [resource(cniBinDir="/other/bin")], CHARTS).settings == BASE
 
 
-def test_the_oldest_counts_for_everything() -> None:
+def test_oldest_resource_sets_everything() -> None:
     young, old = resource("a-young", 2, logLevel="debug"), resource("old", 1, excludeNamespaces=["of-old"])
     made = resolve_desired_state(BASE, [young, old], CHARTS)
     assert made.control_plane is not None
@@ -83,7 +83,7 @@ def test_the_oldest_counts_for_everything() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"logLevel": "loud"}, {"excludeNamespace": ["a"]}, {"excludeNamespaces": ["A"]}])
-def test_a_wrong_resource_changes_nothing(wrong: dict[str, Any]) -> None:
+def test_invalid_resource_changes_nothing(wrong: dict[str, Any]) -> None:
     good = resolve_desired_state(BASE, [resource(excludeNamespaces=["good"])], CHARTS)
     made = resolve_desired_state(BASE, [resource(**wrong)], good)
     assert (made.settings, made.installed, made.control_plane) == (good.settings, True, good.control_plane)
@@ -101,14 +101,14 @@ def test_enabled_false_takes_the_plugin_out_and_true_puts_it_back() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{}, {"logLevel": "loud"}])
-def test_one_that_is_being_deleted_takes_the_plugin_out(wrong: dict[str, Any]) -> None:
+def test_resource_being_deleted_uninstalls_the_plugin(wrong: dict[str, Any]) -> None:
     good = resolve_desired_state(BASE, [resource(excludeNamespaces=["good"])], CHARTS)
     made = resolve_desired_state(BASE, [resource(going=True, **wrong)], good)
     assert (made.installed, made.settings) == (False, good.settings)
     assert made.control_plane == good.control_plane
 
 
-def test_and_it_stays_out_when_that_is_gone_until_there_is_another() -> None:
+def test_plugin_stays_uninstalled_until_another_resource_exists() -> None:
     good = resolve_desired_state(BASE, [resource()], CHARTS)
     gone = resolve_desired_state(BASE, [], good)
     assert (gone.installed, gone.reason) == (False, "IstioControlPlane istio-system/mesh is deleted")
@@ -116,7 +116,7 @@ def test_and_it_stays_out_when_that_is_gone_until_there_is_another() -> None:
     assert resolve_desired_state(BASE, [resource("other")], gone).installed
 
 
-def test_when_the_oldest_goes_the_next_one_counts() -> None:
+def test_next_oldest_resource_becomes_active_when_the_oldest_is_deleted() -> None:
     both = [resource("old"), resource("young", 2, excludeNamespaces=["of-young"])]
     made = resolve_desired_state(BASE, both[1:], resolve_desired_state(BASE, both, CHARTS))
     assert (made.installed, made.settings.exclude_namespaces) == (True, ("of-young",))

@@ -22,7 +22,7 @@ MADE = generate()
 
 
 @pytest.mark.parametrize("path", MADE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_is_committed_is_what_is_made(path: Path) -> None:
+def test_generated_files_are_up_to_date(path: Path) -> None:
     assert path.read_text() == MADE[path], "run `make generate`"
 
 

@@ -27,7 +27,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(each.variable, raising=False)
 
 
-def test_without_flags_and_environment_all_have_their_defaults() -> None:
+def test_settings_default_without_flags_and_environment() -> None:
     assert parsed() == parse_settings()
     assert parsed().exclude_namespaces == ("istio-system", "kube-system")
     assert parsed().log_level is LogLevel.WARN
@@ -62,9 +62,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("each", declarations(), ids=lambda each: each.name)
-def test_each_setting_is_a_flag_and_a_variable_and_the_flag_wins(
-    each: Setting, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flag_overrides_environment_for_every_setting(each: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     name = each.name
     text, value = VALUES[name]
     flag = "--" + name.replace("_", "-")

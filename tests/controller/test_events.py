@@ -77,18 +77,18 @@ def written(fleet: Fleet | None, faults: Sequence[Fault], generation: int) -> di
         (of(READY, removal="x"), of(UPDATING, generation=2), ["RolloutStarted"]),
     ],
 )
-def test_what_is_told(before: Mapping[str, Any], after: Mapping[str, Any], told: list[str]) -> None:
+def test_status_changes_make_events(before: Mapping[str, Any], after: Mapping[str, Any], told: list[str]) -> None:
     found = list(events(before, after, going=False))
     assert [each.reason for each in found] == told
     bad = {"NodeUnhealthy", "InvalidSettings", "WrongNamespace", "Superseded"}
     assert [each.warning for each in found] == [each in bad for each in told]
 
 
-def test_that_a_deleted_resource_may_go_is_told_elsewhere() -> None:
+def test_release_of_a_deleted_resource_makes_no_event_here() -> None:
     assert [*events(of(UPDATING, removal="x"), of(READY, removal="x"), going=True)] == []
 
 
-def test_messages_say_of_which_generation_and_node_they_are() -> None:
+def test_messages_name_the_generation_or_the_node() -> None:
     (rolled_out,) = events(NOTHING, of(READY, generation=4), going=False)
     assert rolled_out.message == "generation 4: 1 of 1 nodes redirect pods with these settings"
     (unhealthy,) = events(of(READY), of(FAILED), going=False)

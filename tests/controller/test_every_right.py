@@ -77,7 +77,7 @@ def is_bound(stage: Stage) -> bool:
     return any(each.role_ref.name == PSP for each in stage.rbac.list_namespaced_role_binding(NAMESPACE).items)
 
 
-async def test_each_right_is_used(empty_stage: Stage, controller: Run, tmp_path: Path) -> None:
+async def test_every_right_is_used(empty_stage: Stage, controller: Run, tmp_path: Path) -> None:
     stage = empty_stage
     chart = stage.install_chart({"controller": {"mayBind": [PSP]}})
     stage.cluster.kubectl("delete", "clusterrole", PSP, "--ignore-not-found")

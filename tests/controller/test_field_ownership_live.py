@@ -111,9 +111,7 @@ def test_an_upgrade_meets_no_conflict_where_the_resource_sets_nothing_of_the_dae
         assert container(stage)["resources"] == {"limits": {"cpu": "1"}}
 
 
-def test_what_the_resource_sets_is_the_controllers_alone_and_goes_back_with_its_owner(
-    empty_stage: Stage, controller: Run
-) -> None:
+def test_controller_owns_what_the_resource_sets_and_hands_it_back(empty_stage: Stage, controller: Run) -> None:
     stage = empty_stage
     applied(stage)
     with controller():
@@ -136,7 +134,7 @@ def test_what_the_resource_sets_is_the_controllers_alone_and_goes_back_with_its_
         assert env["CNI_BIN_DIR"] == "/y/cni/bin"
 
 
-def test_what_is_given_back_is_never_gone_in_between(empty_stage: Stage, controller: Run) -> None:
+def test_field_is_never_missing_while_handed_back(empty_stage: Stage, controller: Run) -> None:
     stage = empty_stage
     applied(stage)
     with controller():
@@ -149,7 +147,7 @@ def test_what_is_given_back_is_never_gone_in_between(empty_stage: Stage, control
 
 
 @pytest.mark.parametrize("with_resource", [True, False])
-def test_what_a_former_release_owned_too_much_is_given_back_without_a_restart_of_agents(
+def test_excess_fields_of_a_former_release_are_handed_back_without_restarting_agents(
     empty_stage: Stage, controller: Run, *, with_resource: bool
 ) -> None:
     stage = empty_stage

@@ -39,12 +39,12 @@ WAIT, PARK, RELEASE = Move
         ({"succeeded": True, "unanswered": LEFT, "pods": PODS, "now": LATE}, Step(RELEASE)),
     ],
 )
-def test_each_step(seen: dict[str, Any], expected: Step) -> None:
+def test_next_step_of_the_uninstall(seen: dict[str, Any], expected: Step) -> None:
     quiet: dict[str, Any] = {"now": NOW, "succeeded": False, "unanswered": (), "parked": False, "pods": ()}
     assert step(**quiet | {"deleted": NOW, "deadline": DEADLINE} | seen) == expected
 
 
-def test_nodes_that_may_still_have_something_are_those_that_have_not_said_removed() -> None:
+def test_nodes_not_reported_as_removed_count_as_remaining() -> None:
     reports = {
         "installed": report(),
         "not": report(state="NotInstalled"),

@@ -40,7 +40,7 @@ def parked(stage: Stage) -> bool:
     return selector(stage) == {"kubernetes.io/os": "linux", "cni.istio.io/parked": "true"}
 
 
-def test_all_nodes_answer_the_daemonset_is_parked_and_the_resource_goes(stage: Stage, controller: Run) -> None:
+def test_resource_is_released_after_all_nodes_report_and_the_daemonset_is_parked(stage: Stage, controller: Run) -> None:
     with controller():
         healthy(stage)
         stage.delete()
@@ -96,7 +96,7 @@ def test_the_uninstall_goes_on_with_the_next_controller(stage: Stage, controller
     assert [reason for reason, _ in stage.events("mesh")].count("UninstallStarted") == 1
 
 
-def test_nodes_that_are_gone_are_not_waited_for(stage: Stage, controller: Run) -> None:
+def test_deleted_nodes_do_not_delay_the_uninstall(stage: Stage, controller: Run) -> None:
     with controller():
         healthy(stage)
         stage.core.delete_node("node2")
@@ -107,7 +107,7 @@ def test_nodes_that_are_gone_are_not_waited_for(stage: Stage, controller: Run) -
         until(stage.is_gone, SOON, "the resource is gone")
 
 
-def test_disabled_it_is_taken_out_and_the_agents_stay(stage: Stage, controller: Run) -> None:
+def test_enabled_false_uninstalls_the_plugin_and_keeps_the_agents(stage: Stage, controller: Run) -> None:
     with controller():
         healthy(stage)
         off = stage.apply({"cni": {"enabled": False}})

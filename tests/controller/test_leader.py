@@ -59,7 +59,7 @@ def path(request: Mapping[str, Any]) -> str:
     return f"{of['resource']}/{of.get('name', '')}"
 
 
-def test_the_second_waits_and_takes_over_when_the_first_was_killed(stage: Stage, controller: Run) -> None:
+def test_standby_takes_over_after_the_leader_is_killed(stage: Stage, controller: Run) -> None:
     stage.add_node("node1")
     stage.add_agent("node1")
     first, second = controller("first"), controller("second")
@@ -79,7 +79,7 @@ def test_the_second_waits_and_takes_over_when_the_first_was_killed(stage: Stage,
     assert out_of_turn(stage, first, second) == []
 
 
-def test_one_that_ends_in_order_gives_the_lease_back(stage: Stage, controller: Run) -> None:
+def test_stopped_leader_releases_the_lease(stage: Stage, controller: Run) -> None:
     first = controller("first")
     with first:
         assert stage.holder()
@@ -92,7 +92,7 @@ def test_one_that_ends_in_order_gives_the_lease_back(stage: Stage, controller: R
         assert stage.holder()
 
 
-def test_one_that_loses_the_lease_ends_at_once(stage: Stage, controller: Run) -> None:
+def test_leader_exits_when_it_loses_the_lease(stage: Stage, controller: Run) -> None:
     first = controller("first")
     with first:
         now: dict[str, object] = {"spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 3600}}
@@ -105,9 +105,7 @@ def test_one_that_loses_the_lease_ends_at_once(stage: Stage, controller: Run) ->
     assert stage.writes(done) == []
 
 
-def test_one_that_was_stopped_for_longer_than_its_lease_writes_nothing_once_another_has_it(
-    stage: Stage, controller: Run
-) -> None:
+def test_suspended_leader_writes_nothing_after_its_lease_is_taken(stage: Stage, controller: Run) -> None:
     stage.add_node("node1")
     first, second = controller("first"), controller("second")
     with first:
@@ -143,7 +141,7 @@ def test_a_lease_that_is_not_renewed_runs_out_though_nobody_asks_for_it(stage: S
     lease.run_out(stop)
 
 
-def test_without_an_api_server_it_ends_within_the_deadline(stage: Stage, controller: Run) -> None:
+def test_leader_exits_within_the_deadline_if_the_api_server_is_unreachable(stage: Stage, controller: Run) -> None:
     first = controller("first")
     with first:
         stage.cluster.kill_apiserver()

@@ -39,19 +39,19 @@ CONDITION = {"type": "Ready", "status": "False", "reason": "FailedMount", "messa
 JUST_NOW, THEN = "2026-05-01T12:00:00Z", "2026-05-01T11:00:00Z"
 
 
-def test_an_agent_that_does_not_start_is_spoken_for() -> None:
+def test_agent_that_does_not_start_gets_a_condition() -> None:
     assert said() == [("12", CONDITION | {"lastTransitionTime": JUST_NOW})]
     assert said(report=None) == [("", CONDITION | {"lastTransitionTime": JUST_NOW})]
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.UNKNOWN])
-def test_so_is_one_that_is_not_there(state: State) -> None:
+def test_missing_agent_gets_a_condition(state: State) -> None:
     verdict = NodeHealth("node1", state, "NoAgent", "is the node up?")
     assert [each["reason"] for _, each in said(verdict, pod=None)] == ["NoAgent"]
 
 
 @pytest.mark.parametrize("state", [State.UPDATING, State.REPAIRING, State.READY])
-def test_nothing_is_said_while_patience_lasts_or_all_is_well(state: State) -> None:
+def test_no_condition_during_patience_or_on_a_healthy_node(state: State) -> None:
     assert said(replace_state(state)) == []
 
 
@@ -59,17 +59,17 @@ def replace_state(state: State) -> NodeHealth:
     return FAILED._replace(state=state)
 
 
-def test_an_agent_that_runs_speaks_for_itself() -> None:
+def test_running_agent_reports_its_own_condition() -> None:
     assert said(pod=RUNNING) == []
     assert said(pod=replace(POD, ready=True)) == []
 
 
 @pytest.mark.parametrize(("seconds", "count"), [(0, 0), (9, 0), (10, 1)])
-def test_what_has_just_been_written_is_left_alone(seconds: int, count: int) -> None:
+def test_recent_report_is_not_replaced(seconds: int, count: int) -> None:
     assert len(said(report=replace(REPORT, written=NOW - timedelta(seconds=seconds)))) == count
 
 
-def test_the_same_is_said_once_and_since_when_stays() -> None:
+def test_unchanged_condition_is_written_once_and_keeps_its_time() -> None:
     assert said(report=SAID) == []
     assert said(report=replace(SAID, message="another")) == [("12", CONDITION | {"lastTransitionTime": THEN})]
 
@@ -83,13 +83,13 @@ def test_the_same_is_said_once_and_since_when_stays() -> None:
         ("FailedMount", "ImagePullBackOff", 10),
     ],
 )
-def test_what_the_kubelet_says_in_turns_is_written_now_and_then(before: str, now: str, after: int) -> None:
+def test_alternating_kubelet_reasons_are_written_rarely(before: str, now: str, after: int) -> None:
     for seconds, count in ((after - 1, 0), (after, 1)):
         told = replace(SAID, reason=before, message="before", written=NOW - timedelta(seconds=seconds))
         assert len(said(FAILED._replace(reason=now), report=told)) == count
 
 
-def test_that_it_contradicts_the_agents_own_word_is_known() -> None:
+def test_patch_says_whether_it_contradicts_the_agents_report() -> None:
     for report, expected in ((REPORT, True), (replace(REPORT, ready=False), False), (SAID, None), (None, False)):
         world = World([], None, {"node1": NODE}, {"node1": report} if report else {}, {"node1": POD})
         assert [each.contradicts for each in condition_patches(world, [FAILED], NOW)] == (
@@ -97,23 +97,23 @@ def test_that_it_contradicts_the_agents_own_word_is_known() -> None:
         )
 
 
-def test_where_no_agent_is_to_be_any_more_nothing_is_failed_any_more() -> None:
+def test_failed_condition_becomes_removed_when_no_agent_is_desired() -> None:
     for verdict in (None, replace_state(State.READY)):
         assert [(each["reason"], each["status"]) for _, each in said(verdict, None, SAID)] == [("Removed", "False")]
     assert said(None, None, REPORT) == [], "that an agent has said something stays"
     assert said(replace_state(State.UPDATING), None, SAID) == []
 
 
-def test_a_node_that_is_gone_is_not_spoken_of() -> None:
+def test_deleted_node_gets_no_condition() -> None:
     world = World([], None, {}, {}, {}, unreported={"node1": SAID})
     assert [*condition_patches(world, [FAILED], NOW)] == []
 
 
 @pytest.mark.parametrize("reason", ["", "no word", "Ünicode", "-"])
-def test_a_reason_that_the_definition_refuses_is_replaced(reason: str) -> None:
+def test_reason_that_the_definition_rejects_is_replaced(reason: str) -> None:
     assert [each["reason"] for _, each in said(FAILED._replace(reason=reason))] == ["NotReady"]
 
 
-def test_a_message_is_no_longer_than_the_definition_has_it() -> None:
+def test_message_is_truncated_to_the_definitions_limit() -> None:
     ((_, condition),) = said(FAILED._replace(message="x" * 40000))
     assert len(condition["message"]) == 32768

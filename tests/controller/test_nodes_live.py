@@ -67,7 +67,7 @@ def test_a_taint_is_taken_off_where_no_plugin_is_to_be(stage: Stage, controller:
         until(lambda: KEY not in stage.taints("node1"), SOON, "the taint is off")
 
 
-def test_nodes_that_run_no_daemonset_are_neither_tainted_nor_waited_for(empty_stage: Stage, controller: Run) -> None:
+def test_nodes_without_daemonsets_are_neither_tainted_nor_awaited(empty_stage: Stage, controller: Run) -> None:
     stage = empty_stage
     fargate, virtual = {"eks.amazonaws.com/compute-type": "fargate"}, {"type": "virtual-kubelet"}
     left_out = [{"key": key, "operator": "NotIn", "values": [value]} for key, value in (fargate | virtual).items()]
@@ -167,7 +167,7 @@ async def test_the_condition_of_an_agent_that_runs_after_all_is_left_alone(stage
     assert stage.ready("node1") == ("False", "Said")
 
 
-def test_what_is_refused_on_many_nodes_keeps_it_from_none(empty_stage: Stage, controller: Run) -> None:
+def test_refusals_on_many_nodes_do_not_delay_the_others(empty_stage: Stage, controller: Run) -> None:
     stage = empty_stage
     stage.install_chart()
     rights = stage.rbac.read_cluster_role("istio-cni-controller").rules or []

@@ -69,7 +69,7 @@ def planned(seen: World) -> plan.Plan:
         ([WRONG, resource("b", created=2)], "mesh"),
     ],
 )
-def test_the_oldest_that_stays_counts(resources: list[Mapping[str, Any]], counts: str | None) -> None:
+def test_oldest_resource_not_being_deleted_is_active(resources: list[Mapping[str, Any]], counts: str | None) -> None:
     made = planned(world(*resources))
     assert (made.active["metadata"]["name"] if made.active else None) == counts
     for each in resources:
@@ -78,7 +78,7 @@ def test_the_oldest_that_stays_counts(resources: list[Mapping[str, Any]], counts
         assert reasons == ([fault.reason for fault in made.faults] if itself else ["Superseded"])
 
 
-def test_one_that_is_younger_is_told_which_one_counts() -> None:
+def test_younger_resource_names_the_active_one() -> None:
     made = planned(world(resource("old"), resource("young", created=2)))
     (fault,) = plan.faults_of(resource("young", created=2), made)
     assert fault.message.startswith("IstioControlPlane mesh/old takes precedence, as it is older")
@@ -99,7 +99,7 @@ def test_one_that_is_younger_is_told_which_one_counts() -> None:
         ([GOING], CHARTS_OWN, False, "the resource is deleted"),
     ],
 )
-def test_whether_the_plugin_is_to_be_there(
+def test_plan_says_whether_the_plugin_is_installed(
     resources: list[Mapping[str, Any]], seen: Mapping[str, Any] | None, installed: bool, removal: str
 ) -> None:
     made = planned(world(*resources, daemonset=seen))
@@ -118,7 +118,7 @@ def test_whether_the_plugin_is_to_be_there(
         (GOING, None, []),
     ],
 )  # fmt: skip
-def test_why_a_resource_cannot_be_carried_out(
+def test_plan_names_the_faults_of_a_resource(
     of: Mapping[str, Any], seen: Mapping[str, Any] | None, faults: list[tuple[str, str]]
 ) -> None:
     made = planned(world(of, daemonset=seen))
@@ -164,7 +164,7 @@ def tag_and_selector(seen: Mapping[str, Any] | None, wished: Wish | None) -> tup
         ([GOING], None, True, None),
     ],
 )
-def test_how_the_daemonset_is_to_be(
+def test_plan_makes_the_desired_daemonset(
     resources: list[Mapping[str, Any]],
     seen: Mapping[str, Any] | None,
     park: bool,
@@ -183,9 +183,7 @@ def test_a_daemonset_of_another_chart_is_left_as_it_is_and_named() -> None:
 @pytest.mark.parametrize(
     ("of", "expected"), [(GOOD, ["linux"]), (DISABLED, ["linux", "reported"]), (GOING, ["linux", "reported"])]
 )
-def test_nodes_that_have_something_are_judged_until_they_have_lost_it(
-    of: Mapping[str, Any], expected: list[str]
-) -> None:
+def test_nodes_with_the_plugin_are_judged_until_it_is_removed(of: Mapping[str, Any], expected: list[str]) -> None:
     nodes = {name: node(name, labels=WINDOWS) for name in ("windows", "reported")} | {"linux": node("linux")}
     reports = {name: report(name, state=REMOVED) for name in ("reported", "gone")}
     observed = world(of, nodes=nodes, reports=reports, pods={})
@@ -224,7 +222,7 @@ def test_an_agent_that_runs_counts_on_a_node_where_none_would_start() -> None:
         ),
     ],
 )  # fmt: skip
-def test_each_node_is_judged_by_what_is_its_own(observed: World, since: Any, state: State, reason: str) -> None:
+def test_each_node_is_judged_by_its_own_objects(observed: World, since: Any, state: State, reason: str) -> None:
     unwell_since = {} if since is None else {NODE: since}
     (verdict,) = plan.fleet(observed, planned(observed), unwell_since, NOW).verdicts
     assert (verdict.node, verdict.state, verdict.reason) == (NODE, state, reason)

@@ -51,14 +51,14 @@ def test_the_values_that_need_other_pods_are_taken_over_and_no_others() -> None:
     assert pod_template.overriding(None) == {}
 
 
-def test_without_a_resource_and_of_values_that_need_no_other_pods_nothing_but_the_note_is_owned() -> None:
+def test_controller_owns_only_its_annotation_without_a_resource_or_pod_values() -> None:
     for of in (None, asks(**OF_OTHERS)):
         wished = wish(daemonset(), of, parked=False)
         assert (wished.own, wished.returned) == ({NOTE: "{}"}, {})
         assert "spec" not in wished.manifest(daemonset())
 
 
-def test_what_a_resource_asks_for_is_owned_and_nothing_besides() -> None:
+def test_controller_owns_only_the_fields_that_the_resource_sets() -> None:
     made = template(asks(**ASKED))
     assert made.keys() == {"metadata", "spec"}
     assert made["spec"].keys() == {"containers", "volumes"}
@@ -72,7 +72,7 @@ def test_what_a_resource_asks_for_is_owned_and_nothing_besides() -> None:
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_each_value_alone_is_owned_alone(name: str) -> None:
+def test_each_value_owns_only_its_own_fields(name: str) -> None:
     wished = wish(daemonset(), asks(**{name: ASKED[name]}), parked=False)
     others = wish(daemonset(), asks(**{key: value for key, value in ASKED.items() if key != name}), parked=False)
     both = wished.own.keys() & others.own.keys() - {NOTE}
@@ -81,7 +81,7 @@ def test_each_value_alone_is_owned_alone(name: str) -> None:
     assert bool(image) is (name in ("hub", "tag"))
 
 
-def test_what_leaves_the_resource_goes_back_to_the_charts_value_and_owner() -> None:
+def test_removed_value_returns_to_the_charts_value_and_owner() -> None:
     chart = samples.owner("helm", [CHARTS_NOTE])
     seen = daemonset(wish(daemonset(), asks(**ASKED), parked=False))
     seen["metadata"]["managedFields"].append(chart)
@@ -102,7 +102,7 @@ def test_what_leaves_the_resource_goes_back_to_the_charts_value_and_owner() -> N
     assert not kept & wished.returned.keys()
 
 
-def test_who_has_applied_the_chart_gets_it_rather_than_who_has_updated_it() -> None:
+def test_applying_manager_gets_the_field_before_an_updating_one() -> None:
     seen = daemonset(wish(daemonset(), asks(tag="2"), parked=False))
     for operation in ("Update", "Apply"):
         seen["metadata"]["managedFields"].append(samples.owner("helm", [CHARTS_NOTE], operation))
@@ -112,7 +112,7 @@ def test_who_has_applied_the_chart_gets_it_rather_than_who_has_updated_it() -> N
     assert "f:spec" not in by_operation["Update"]["fieldsV1"]
 
 
-def test_the_object_says_whose_it_is_and_what_was_laid_over_it() -> None:
+def test_object_to_apply_has_its_identity_and_the_resource_values() -> None:
     made = wish(daemonset(), asks(tag="2", hub="h"), parked=False).manifest(daemonset())
     assert made.keys() == {"apiVersion", "kind", "metadata", "spec"}
     assert (made["apiVersion"], made["kind"]) == ("apps/v1", "DaemonSet")
@@ -152,9 +152,7 @@ def test_parked_no_node_fits_and_then_again_those_that_did() -> None:
 
 @pytest.mark.parametrize("of", [None, asks(**ASKED)], ids=["chart", "resource"])
 @pytest.mark.parametrize("parked", [False, True])
-def test_nothing_is_to_be_written_where_all_is_there_and_something_where_anything_is_not(
-    of: ControlPlaneSpec | None, parked: bool
-) -> None:
+def test_write_is_needed_only_if_the_daemonset_differs(of: ControlPlaneSpec | None, parked: bool) -> None:
     wished = wish(daemonset(), of, parked=parked)
     assert not is_fulfilled(daemonset(), wished)
     seen = daemonset(wished)
@@ -165,7 +163,7 @@ def test_nothing_is_to_be_written_where_all_is_there_and_something_where_anythin
     assert len(wished.own) == 1 + parked + (10 if of else 0)
 
 
-def test_what_is_owned_and_not_asked_for_is_something_to_be_written() -> None:
+def test_owned_field_that_the_resource_lacks_needs_a_write() -> None:
     seen = daemonset(wish(daemonset(), asks(**ASKED), parked=False))
     wished = wish(seen, None, parked=False)
     assert pod_template.owns_more(seen, wished)
@@ -173,7 +171,7 @@ def test_what_is_owned_and_not_asked_for_is_something_to_be_written() -> None:
 
 
 @pytest.mark.parametrize("path", ["containers", "volumes", "nodeSelector"])
-def test_a_daemonset_without_a_list_that_is_asked_for_lacks_it(path: str) -> None:
+def test_daemonset_without_a_desired_list_differs(path: str) -> None:
     wished = wish(daemonset(), asks(**ASKED), parked=True)
     seen = daemonset(wished)
     del seen["spec"]["template"]["spec"][path]
@@ -192,7 +190,9 @@ def test_a_daemonset_without_a_list_that_is_asked_for_lacks_it(path: str) -> Non
         (json.dumps({key: value for key, value in CHARTS.items() if key not in ("hub", "tag")}), "'{", ["hub", "tag"]),
     ],
 )
-def test_of_another_charts_daemonset_it_says_what_is_missing(chart: str | None, seen: str, missing: list[str]) -> None:
+def test_daemonset_of_another_chart_is_an_error_that_names_what_is_missing(
+    chart: str | None, seen: str, missing: list[str]
+) -> None:
     with pytest.raises(RolloutError) as error:
         wish(daemonset(chart=chart), None, parked=False)
     said = str(error.value)
@@ -211,7 +211,7 @@ def test_of_another_charts_daemonset_it_says_what_is_missing(chart: str | None, 
         ({RESOURCE_VALUES: '{"tag": "2"}'}, True, ""),
     ],
 )
-def test_what_its_annotations_say(
+def test_annotations_hold_resource_values_and_template_generation(
     annotations: Mapping[str, str] | None, is_of_a_resource: bool, generation: str
 ) -> None:
     seen = {"metadata": {"annotations": annotations} if annotations is not None else {}}

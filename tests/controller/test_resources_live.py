@@ -62,7 +62,7 @@ def test_the_younger_of_two_is_superseded_until_the_older_goes(stage: Stage, con
         stage.becomes("UPDATING", "younger")
 
 
-def test_a_wrong_one_is_reported_with_every_path_and_changes_nothing(stage: Stage, controller: Run) -> None:
+def test_invalid_resource_is_reported_with_every_path_and_changes_nothing(stage: Stage, controller: Run) -> None:
     stage.add_node("node1")
     stage.add_agent("node1")
     with controller():
@@ -87,7 +87,7 @@ def test_a_wrong_one_is_reported_with_every_path_and_changes_nothing(stage: Stag
         stage.becomes("HEALTHY")
 
 
-def test_an_unvalidated_name_that_nothing_has_is_named_and_fails_nothing(stage: Stage, controller: Run) -> None:
+def test_unknown_unvalidated_name_is_a_note_and_not_an_error(stage: Stage, controller: Run) -> None:
     stage.add_node("node1")
     stage.add_agent("node1")
     with controller():
@@ -107,7 +107,7 @@ def test_an_unvalidated_name_that_nothing_has_is_named_and_fails_nothing(stage: 
         until(lambda: "no effect" not in stage.cni()["statusString"], SOON, "it is no longer said")
 
 
-def test_another_namespace_than_the_charts_is_refused_with_what_to_do(stage: Stage, controller: Run) -> None:
+def test_another_agent_namespace_is_rejected_with_a_remedy(stage: Stage, controller: Run) -> None:
     with controller():
         stage.apply({"cni": {"components": {"cni": {"namespace": "kube-system"}}}})
         said = stage.becomes("ERROR")
@@ -192,7 +192,7 @@ NOT_ALLOWED = {
 
 
 @pytest.mark.parametrize("what", NOT_ALLOWED)
-def test_what_the_chart_does_not_allow_is_said_with_what_to_do_and_the_resource_can_go(
+def test_disallowed_value_is_reported_with_a_remedy_and_the_resource_can_be_deleted(
     stage: Stage, controller: Run, what: str
 ) -> None:
     asked, saw, remedy = NOT_ALLOWED[what]
@@ -228,7 +228,7 @@ def test_a_quantity_that_the_api_server_writes_otherwise_is_applied_once(stage: 
         assert [each for each in stage.writes(done) if "daemonsets" in each] == []
 
 
-def test_what_is_refused_holds_up_neither_the_status_nor_the_end(stage: Stage, controller: Run) -> None:
+def test_refused_write_delays_neither_status_nor_uninstall(stage: Stage, controller: Run) -> None:
     with controller(deadline=2):
         stage.apply({"values": {"cni": {"podAnnotations": {"not a key": "x"}}}})
         said = stage.becomes("ERROR")["error"]

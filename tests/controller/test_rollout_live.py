@@ -100,9 +100,7 @@ def test_agents_are_replaced_no_more_at_a_time_than_the_chart_says(
 
 
 @pytest.mark.parametrize("most", [1, "25%"])
-def test_nodes_that_were_not_ready_before_hold_up_no_roll_out(
-    empty_stage: Stage, controller: Run, most: int | str
-) -> None:
+def test_nodes_unready_before_the_rollout_do_not_block_it(empty_stage: Stage, controller: Run, most: int | str) -> None:
     stage, wrong = empty_stage, ("wrong1", "wrong2")
     stage.install_chart({"tag": "0", "maxUnavailable": most})
     for node in (*NODES, *wrong):

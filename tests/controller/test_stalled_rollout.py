@@ -72,7 +72,7 @@ def found(most: int | str, *pods: AgentPod | None, **changed: Any) -> tuple[list
         (3, (STUCK, OLD, OLD), ([], False)),  # Kubernetes goes on itself
     ],
 )
-def test_nodes_that_were_not_ready_before_are_passed(
+def test_nodes_unready_before_the_rollout_are_passed(
     most: int | str, pods: tuple[AgentPod | None, ...], expected: tuple[list[str], bool]
 ) -> None:
     assert found(most, *pods) == expected
@@ -82,14 +82,14 @@ def test_a_node_that_has_never_reported_may_be_the_new_templates_fault() -> None
     assert found(1, STUCK, OLD, reports={}) == ([], True)
 
 
-def test_nothing_is_replaced_where_there_is_no_daemonset_or_none_that_runs() -> None:
+def test_no_agent_is_replaced_without_a_running_daemonset() -> None:
     assert found(1, STUCK, OLD, daemonset=None) == ([], False)
     parked = daemonset()
     parked["spec"]["template"]["spec"]["nodeSelector"] = {"cni.istio.io/parked": "true"}
     assert found(1, STUCK, OLD, daemonset=parked) == ([], False)
 
 
-def test_nothing_is_replaced_where_somebody_else_deletes_the_agents() -> None:
+def test_no_agent_is_replaced_with_update_strategy_on_delete() -> None:
     by_hand = daemonset()
     by_hand["spec"]["updateStrategy"] = {"type": "OnDelete"}
     by_hand["status"] = {"desiredNumberScheduled": 2, "updatedNumberScheduled": 1, "numberUnavailable": 1}

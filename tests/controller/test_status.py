@@ -36,7 +36,7 @@ def test_a_node_that_is_mended_is_reconciling_and_one_on_its_way_is_updating() -
     )
 
 
-def test_nothing_is_written_where_nothing_has_changed() -> None:
+def test_unchanged_status_makes_an_empty_patch() -> None:
     first = status(RESOURCE, fleet(State.READY), (), NOW, {})
     assert patch(status(RESOURCE, fleet(State.READY), (), datetime(2026, 1, 2, tzinfo=UTC), first), first) == {}
 
@@ -51,7 +51,7 @@ def reconciled(made: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("installed", [True, False])
 @pytest.mark.parametrize("state", State)
-def test_what_has_no_effect_is_said_and_changes_nothing_else(installed: bool, state: State) -> None:
+def test_notes_are_added_and_change_nothing_else(installed: bool, state: State) -> None:
     of = Fleet(installed, fleet(state).verdicts, "1", "it is off")
     made, plain = status(RESOURCE, of, (), NOW, {}, notes=NOTES), status(RESOURCE, of, (), NOW, {})
     sentence, plain_sentence = [each["status"]["cni"].pop("statusString") for each in (made, plain)]
@@ -60,6 +60,6 @@ def test_what_has_no_effect_is_said_and_changes_nothing_else(installed: bool, st
     assert made == plain
 
 
-def test_of_a_resource_that_is_not_carried_out_its_faults_alone_are_said() -> None:
+def test_status_of_a_resource_that_is_not_applied_has_only_its_faults() -> None:
     faults = (Fault("DaemonSetNotFound", "there is none"),)
     assert status(RESOURCE, None, faults, NOW, {}, notes=NOTES) == status(RESOURCE, None, faults, NOW, {})

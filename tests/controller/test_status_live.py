@@ -25,7 +25,7 @@ def all_ready(stage: Stage) -> None:
         stage.report(node, resource)
 
 
-def test_it_goes_from_updating_to_healthy_to_error_and_back(stage: Stage, controller: Run) -> None:
+def test_status_goes_from_updating_to_healthy_to_error_and_back(stage: Stage, controller: Run) -> None:
     for node in NODES:
         stage.add_node(node)
         stage.add_agent(node)
@@ -59,7 +59,7 @@ def test_it_goes_from_updating_to_healthy_to_error_and_back(stage: Stage, contro
     assert reasons == ["RolloutStarted", "RolloutCompleted", "NodeUnhealthy", "Recovered"]
 
 
-def test_nothing_is_written_while_nothing_changes(stage: Stage, controller: Run) -> None:
+def test_unchanged_status_is_not_written(stage: Stage, controller: Run) -> None:
     for node in NODES:
         stage.add_node(node)
         stage.add_agent(node)
@@ -93,7 +93,7 @@ def look_again(stage: Stage, controller: Controller) -> None:
     until(lambda: compared() > before + 1, SOON, "it has looked again, and after that once more")
 
 
-def test_what_a_person_sees_by_kubectl(stage: Stage, controller: Run) -> None:
+def test_kubectl_prints_the_status_columns(stage: Stage, controller: Run) -> None:
     stage.add_node("node1")
     stage.add_agent("node1")
     with controller():

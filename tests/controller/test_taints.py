@@ -33,7 +33,7 @@ OFF, ON = [OTHER], [OTHER, TAINT]
         (report(), pod(going=True), None),
     ],
 )
-def test_it_stays_until_report_and_pod_are_ready(
+def test_taint_stays_until_report_and_pod_are_ready(
     of: Report | None, its_pod: AgentPod | None, left: list[dict[str, Any]] | None
 ) -> None:
     for put in (True, False):
@@ -57,13 +57,13 @@ def test_new_nodes_that_have_said_nothing_get_it_where_it_is_asked_for(
     assert taints(of, given, None, NOW, wanted=wanted, put=put) == made
 
 
-def test_another_effect_of_its_key_is_it_and_another_key_is_not() -> None:
+def test_taint_is_recognized_by_key_with_any_effect() -> None:
     assert taints(node(taints=(TAINT | {"effect": "NoExecute"},)), report(), pod(), NOW, wanted=True, put=True) == []
     others = node(taints=(OTHER | {"key": f"{KEY}-yet"},))
     assert taints(others, report(), pod(), NOW, wanted=False, put=True) is None
 
 
-def test_what_was_done_is_told_with_its_reason() -> None:
+def test_taint_change_makes_an_event_with_its_reason() -> None:
     told = {(put, wanted): event(put=put, wanted=wanted) for put in (True, False) for wanted in (True, False)}
     assert [told[True, True].reason, told[False, True].reason] == ["IstioCNINotReady", "IstioCNIReady"]
     assert "is not ready on this new node" in told[True, True].message

@@ -54,7 +54,9 @@ def meshed_pod(stage: Stage, node: str, **more: str) -> str:
     return str(made.metadata.uid)
 
 
-async def test_they_install_obey_report_and_leave_together(stage: Stage, controller: Run, tmp_path: Path) -> None:
+async def test_agents_and_controller_install_apply_report_and_uninstall(
+    stage: Stage, controller: Run, tmp_path: Path
+) -> None:
     for node in NODES:
         stage.add_node(node)
         stage.add_agent(node)

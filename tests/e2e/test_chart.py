@@ -193,7 +193,7 @@ def test_pods_are_deleted_where_the_chart_allows_it_and_the_resource_asks_for_it
     installed.ready()
 
 
-def test_an_upgrade_to_the_same_starts_nothing_again(installed: Release) -> None:
+def test_upgrade_to_the_same_release_restarts_no_agent(installed: Release) -> None:
     def running() -> list[object]:
         pods = installed.get("pods")["items"]
         return [(pod["metadata"]["name"], pod["status"]["containerStatuses"]) for pod in pods]
@@ -207,7 +207,7 @@ def test_an_upgrade_to_the_same_starts_nothing_again(installed: Release) -> None
     assert (running(), asked_for()) == before
 
 
-def test_what_the_resource_says_of_the_daemonset_stays_through_upgrade_and_rollback(installed: Release) -> None:
+def test_resource_fields_of_the_daemonset_survive_upgrade_and_rollback(installed: Release) -> None:
     def agents() -> dict[str, str]:
         pods = installed.get("pods", AGENTS[1])["items"]
         return {pod["metadata"]["uid"]: pod["metadata"].get("annotations", {}).get("team", "") for pod in pods}

@@ -88,7 +88,7 @@ def test_programs_get_a_list(file: str, output: str) -> None:
     assert (plain["decision"], plain["row"], plain["parameters"]) == ("pass", "never-injected", [])
 
 
-def test_rules_are_those_that_the_agent_would_write(file: str) -> None:
+def test_rules_are_those_that_the_agent_writes(file: str) -> None:
     redirect = Redirect(include_inbound_ports=(Port(8080),), exclude_outbound_ports=(Port(22), Port(5432)))
     done = install_cni("explain", "-f", file, "-o", "rules")
     assert f"# shop/web: redirect\n{nft.listing(ruleset(redirect))}" in done.stdout
@@ -139,7 +139,7 @@ spec: {containers: [{name: istio-proxy, args: [proxy, "r\\nflush ruleset"]}, {na
 """
 
 
-def test_what_a_file_says_never_becomes_a_rule() -> None:
+def test_text_of_a_manifest_never_becomes_a_rule() -> None:
     done = install_cni("explain", "-f", "-", "-o", "rules", given=HOSTILE)
     assert done.returncode == 0, done.stderr
     assert "# default/x\\nflush ruleset: redirect\n" in done.stdout
@@ -185,14 +185,14 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", ["kubeconfig", "context"])
-def test_it_takes_the_same_options_to_log_in_as_status(name: str) -> None:
+def test_explain_takes_the_login_options_of_status(name: str) -> None:
     taken = [{each.name: each for each in main.commands[of].params}[name] for of in ("explain", "trace", "status")]
     said = [(each.opts, each.help, each.envvar, vars(each.type)) for each in taken if isinstance(each, click.Option)]
     assert said == [said[0]] * 3
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_explained_is_said_in_a_line(case: str) -> None:
+def test_unexplainable_input_is_a_one_line_error(case: str) -> None:
     words, given, status, said = BAD[case]
     done = install_cni("explain", *words, given=given)
     assert (done.returncode, done.stdout) == (status, "")
@@ -224,7 +224,7 @@ def test_a_packet_is_walked_through_the_rules(file: str) -> None:
         (("--to", "[fd00::1]:443"), "IPv6 is not redirected for this pod"),
     ],
 )
-def test_where_a_packet_arrives(file: str, words: tuple[str, ...], ends: str) -> None:
+def test_trace_reports_where_a_packet_arrives(file: str, words: tuple[str, ...], ends: str) -> None:
     done = install_cni("trace", "shop/web", "-f", file, "--pod-ip", "10.0.0.5", *words)
     assert done.returncode == 0, done.stderr
     assert ends in done.stdout

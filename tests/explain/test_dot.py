@@ -65,7 +65,7 @@ class Graph:
 
 @settings(max_examples=20)
 @given(large)
-def test_each_path_is_drawn_to_where_it_goes(redirect: Any) -> None:
+def test_each_flow_is_drawn_to_its_end(redirect: Any) -> None:
     drawn, graph = build_picture(explained(redirect)), Graph(explained(redirect))
     assert drawn.flows
     for flows, source, across in (
@@ -79,13 +79,13 @@ def test_each_path_is_drawn_to_where_it_goes(redirect: Any) -> None:
             assert {("from", source), ("to", target)} in ends, flow
 
 
-def test_lines_look_as_in_the_other_drawing() -> None:
+def test_dot_uses_the_styles_of_svg() -> None:
     graph = Graph(explained(TABLE["everything at once"]))
     looks = {(edge["color"], edge["style"]) for edge in graph.edges}
     assert looks == {(STYLES[way].colour, STROKES[way]) for way in Way}
 
 
-def test_what_the_sidecar_sends_begins_at_its_outbound_ports() -> None:
+def test_sidecar_flows_begin_at_its_outbound_ports() -> None:
     graph = Graph(explained(TABLE["everything at once"]))
     words = {graph.nodes[label]["label"].split(r"\n")[0]: graph.ends(label) for label in graph.labels()}
     assert words["Sent by the sidecar"] == {("from", "15001"), ("from", "15053"), ("to", "network")}
@@ -104,7 +104,7 @@ def test_a_pod_that_is_not_redirected_has_one_path(decision: str, end: str) -> N
 @settings(max_examples=20)
 @given(st.text(max_size=60), st.text(max_size=60))
 @example('&lt;"]; x -> y', "\\N\\n\\")
-def test_whatever_a_manifest_says_is_text(name: str, warning: str) -> None:
+def test_manifest_text_is_quoted_in_dot(name: str, warning: str) -> None:
     texts = ElementTree.fromstring(  # noqa: S314 - our own
         graphviz(render_dot([build_picture(explained(None, name=name, warnings=(warning,)))]), "svg")
     )
@@ -128,5 +128,5 @@ def test_pods_stand_apart_in_one_graph() -> None:
 
 
 @pytest.mark.parametrize("redirect", [*TABLE.values(), None], ids=[*TABLE, "pass"])
-def test_graphviz_draws_it(redirect: Any) -> None:
+def test_graphviz_renders_the_output(redirect: Any) -> None:
     assert b"</svg>" in graphviz(render_dot([build_picture(explained(redirect, warnings=("beware",)))]), "svg")

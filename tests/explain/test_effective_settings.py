@@ -31,7 +31,7 @@ def by_whom(made: EffectiveSettings) -> dict[str, str]:
     return {each.key: each.by for each in made.deciding if each.by != DEFAULT}
 
 
-def test_nobody_has_set_the_defaults() -> None:
+def test_defaults_have_no_origin() -> None:
     assert by_whom(EffectiveSettings()) == {}
     assert EffectiveSettings().settings.exclude_namespaces == ("istio-system", "kube-system")
 

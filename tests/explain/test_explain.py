@@ -69,7 +69,7 @@ def test_each_parameter_has_its_value_and_origin() -> None:
     assert values["families"][1] == "addresses"
 
 
-def test_where_the_plugin_is_not_chained_no_order_of_addresses_is_known() -> None:
+def test_address_order_is_unknown_if_the_plugin_is_not_chained() -> None:
     """The ADD has no prevResult then: IPv6 may be the pod's first family, and is redirected."""
     manifest = {
         "metadata": {"name": "web", "annotations": INJECTED},
@@ -82,7 +82,7 @@ def test_where_the_plugin_is_not_chained_no_order_of_addresses_is_known() -> Non
     assert families == [(Family.V4,), (Family.V4, Family.V6)]
 
 
-def test_a_value_that_is_not_allowed_is_an_error_that_names_it() -> None:
+def test_disallowed_value_is_an_error_that_names_the_setting() -> None:
     made = explained(says={"includeInboundPorts": "http"})
     assert (made.decision, made.row, made.redirect) == ("error", "invalid", None)
     assert "includeInboundPorts: saw 'http', expected * or ports" in made.reason
@@ -167,7 +167,7 @@ WARNINGS: dict[str, tuple[Explanation, str]] = {
 
 
 @pytest.mark.parametrize("case", WARNINGS)
-def test_what_would_surprise_is_warned_of_once(case: str) -> None:
+def test_each_surprise_makes_one_warning(case: str) -> None:
     made, said = WARNINGS[case]
     assert [said in warning for warning in made.warnings].count(True) == 1, made.warnings
 
@@ -201,7 +201,7 @@ def test_what_would_surprise_is_warned_of_once(case: str) -> None:
         "with NET_ADMIN",
     ],
 )
-def test_what_is_well_is_not_warned_of(made: Explanation) -> None:
+def test_healthy_pod_has_no_warning(made: Explanation) -> None:
     assert made.decision == "redirect"
     assert made.warnings == ()
 

@@ -61,14 +61,14 @@ OBJECTS = {
 
 @pytest.mark.parametrize("case", OBJECTS)
 @pytest.mark.parametrize("written", [json.dumps, yaml.safe_dump], ids=["JSON", "YAML"])
-def test_no_command_prints_what_a_file_may_say_as_it_is(case: str, written: object) -> None:
+def test_commands_escape_text_of_manifests(case: str, written: object) -> None:
     given = written(OBJECTS[case])  # type: ignore[operator]
     for words in (("explain",), ("trace", "a/b", "--to=10.0.0.1:80"), ("manifest", "generate", "--helm=/bin/true")):
         is_harmless(install_cni(*words, "-f", "-", given=given))
 
 
 @pytest.mark.parametrize("output", ["table", "json", "yaml", "rules", "dot", "svg"])
-def test_no_output_does(output: str) -> None:
+def test_every_output_format_escapes_text_of_manifests(output: str) -> None:
     given = "\n---\n".join(map(json.dumps, (pod(), excluded())))
     done = install_cni("explain", "-f", "-", "-o", output, "--pod-ip=10.0.0.1", given=f"# two\n{given}")
     assert (done.returncode, done.stderr) == (1, "")
@@ -169,7 +169,7 @@ def served(answer: object, folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("answer", [evil, refuses, no_json])
-def test_nor_does_what_a_cluster_says(tmp_path: Path, answer: object) -> None:
+def test_commands_escape_text_of_the_cluster(tmp_path: Path, answer: object) -> None:
     with served(answer, tmp_path) as kubeconfig:
         cluster = ("--kubeconfig", str(kubeconfig))
         for output in ("table", "json", "yaml", "rules", "dot", "svg") if answer is evil else ("table",):

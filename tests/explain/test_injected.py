@@ -189,7 +189,7 @@ def explained(file: str) -> dict[str, Explanation]:
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in FOLDER.iterdir()))
-def test_it_is_treated_as_it_was_meant(file: str) -> None:
+def test_injected_pod_is_treated_as_istio_intends(file: str) -> None:
     made = explained(file)
     assert {name: each.row for name, each in made.items()} == {n: each.row for n, each in EXPECTED[file].items()}
     for name, expected in EXPECTED[file].items():

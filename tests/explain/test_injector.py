@@ -55,7 +55,7 @@ def told(manifest: dict[str, Any], *words: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("init", [(VALIDATION, NATIVE), (VALIDATION,)], ids=["native", "classic"])
-def test_annotations_of_a_cronjob_on_its_job_are_found_and_what_follows_is_said(
+def test_misplaced_cronjob_annotations_are_a_warning_with_their_consequence(
     init: tuple[dict[str, Any], ...],
 ) -> None:
     containers = (APP,) if NATIVE in init else (APP, PROXY)
@@ -111,7 +111,7 @@ def test_a_pod_that_would_not_be_redirected_with_it_is_not(manifest: dict[str, A
     assert (explained["decision"], explained["warnings"]) == ("pass", [])
 
 
-def test_in_mode_none_nothing_is_said_of_what_the_injector_writes() -> None:
+def test_mode_none_has_no_warning_about_injector_annotations() -> None:
     mode = {"sidecar.istio.io/interceptionMode": "NONE"}
     everything = dict.fromkeys(INJECTORS, "15020") | WRITTEN | mode
     for init, containers in (((NATIVE,), (APP,)), ((), (APP, PROXY))):
@@ -142,7 +142,7 @@ def test_families_that_addresses_decide_are_not_guessed(proxy: dict[str, Any], g
         assert value == known[0][0]
 
 
-def test_without_a_chain_the_order_of_addresses_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_order_is_irrelevant_if_the_plugin_is_not_chained(monkeypatch: pytest.MonkeyPatch) -> None:
     given = json.dumps(pod(APP, PROXY, annotations=WRITTEN))
     monkeypatch.setenv("CHAINED", "false")
     text = " ".join(install_cni("explain", "-f", "-", given=given).stdout.split())
@@ -159,7 +159,7 @@ def test_a_setting_that_decides_needs_no_address() -> None:
         assert families(told(pod(APP, DUAL, annotations=WRITTEN), "--ipv6", when)) == (value, "setting")
 
 
-def test_rules_picture_and_trace_say_that_addresses_decide() -> None:
+def test_rules_picture_and_trace_note_that_addresses_decide() -> None:
     given = json.dumps(pod(APP, PROXY, annotations=WRITTEN))
     depends = "depends on the pod's addresses"
     for output in ("rules", "dot", "svg"):

@@ -96,7 +96,7 @@ def flow_of(redirect: Redirect, flows: Flows, packet: Packet) -> Flow:
 
 
 @given(small)
-def test_packets_go_where_the_picture_says(redirect: Redirect) -> None:
+def test_picture_matches_the_packets_paths(redirect: Redirect) -> None:
     rules, flows = ruleset(redirect), find_flows(redirect)
     for packet in packets(redirect):
         flow, walked = flow_of(redirect, flows, packet), walk(rules, packet)
@@ -148,7 +148,7 @@ def test_a_pod_that_is_not_redirected_has_one_path(decision: str, way: Way) -> N
 
 
 @pytest.mark.parametrize("redirect", TABLE.values(), ids=TABLE)
-def test_in_words_it_leaves_nothing_out(redirect: Redirect) -> None:
+def test_text_of_the_picture_has_every_flow(redirect: Redirect) -> None:
     words = " ".join(build_picture(explained(redirect, warnings=("beware",))).sentences)
     flows = find_flows(redirect)
     for flow in (*flows.inbound, *flows.outbound):

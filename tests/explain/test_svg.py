@@ -81,7 +81,7 @@ def test_every_redirect_is_drawn_tidily(redirect: Redirect) -> None:
 
 @given(st.text(max_size=90), st.text(max_size=300), st.text(max_size=600))
 @example("<script>alert(1)</script>", "\0\x1b[31m\u202e\ud800", "]]> & \"quoted\" 'text'")
-def test_whatever_a_manifest_says_is_text_in_its_box(name: str, reason: str, warning: str) -> None:
+def test_manifest_text_is_escaped_and_stays_in_its_box(name: str, reason: str, warning: str) -> None:
     drawn = draw(explained(None, name=name, reason=reason, warnings=(warning,)))
     assert_tidy(drawn)
     assert {each.tag.removeprefix(SVG) for each in drawn.root.iter()} <= {
@@ -91,7 +91,7 @@ def test_whatever_a_manifest_says_is_text_in_its_box(name: str, reason: str, war
 
 
 @each_drawing
-def test_it_is_rendered_whole_on_its_own_background(explanation: Explanation) -> None:
+def test_svg_renders_whole_on_its_own_background(explanation: Explanation) -> None:
     drawn = draw(explanation)
     image = drawn.image()
     assert image.size == (int(drawn.root.attrib["width"]), int(drawn.root.attrib["height"]))
@@ -130,7 +130,7 @@ def test_lines_have_the_colours_of_the_legend() -> None:
     assert len(set(samples.values())) == len(Way)
 
 
-def test_lines_can_be_told_without_colours() -> None:
+def test_lines_differ_without_colours() -> None:
     """Through is unbroken, round is dashed, dropped is dotted."""
     drawn = draw(explained(TABLE["everything at once"]))
     image = drawn.image().convert("L")
@@ -165,7 +165,7 @@ def longest_stroke(image: Image.Image, left: float, right: float, y: float) -> i
 
 
 @each_drawing
-def test_texts_stand_out_from_their_boxes(explanation: Explanation) -> None:
+def test_text_has_contrast_in_its_box(explanation: Explanation) -> None:
     """At least 4.5 to 1, as WCAG asks for."""
     for box in draw(explanation).boxes:
         for text in box.texts:
@@ -181,7 +181,7 @@ def luminance(colour: str) -> float:
 
 
 @each_drawing
-def test_it_is_said_in_words_and_needs_nothing_from_elsewhere(explanation: Explanation) -> None:
+def test_svg_has_a_text_description_and_no_external_reference(explanation: Explanation) -> None:
     drawn = draw(explanation)
     described = drawn.root.find(f"{SVG}desc")
     assert drawn.root.attrib["role"] == "img"
@@ -199,7 +199,7 @@ def test_a_long_list_is_cut_short_and_whole_under_the_pointer() -> None:
 
 
 @given(st.lists(st.integers(1, 65535).map(str), min_size=1, max_size=200), st.integers(60, 400), st.integers(1, 3))
-def test_a_list_cut_short_says_how_many_are_left_out(values: list[str], room: int, lines: int) -> None:
+def test_truncated_list_counts_the_omitted_values(values: list[str], room: int, lines: int) -> None:
     font = Font(12, mono=True)
     written = fit_list(values, room, font, lines)
     text = " ".join(written)

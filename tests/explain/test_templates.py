@@ -123,7 +123,7 @@ def test_the_template_is_found_with_its_own_annotations(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["Argo Rollout", "DeploymentConfig", "Knative Service", "a kind of nobody"])
-def test_explain_and_trace_decide_about_it(case: str) -> None:
+def test_explain_and_trace_read_every_pod_template(case: str) -> None:
     given = json.dumps(ONE[case])
     done = install_cni("explain", "-f", "-", given=given)
     assert (done.returncode, done.stderr) == (0, "")
@@ -194,7 +194,7 @@ data: {{template: "spec: {{containers: []}}"}}
 """
 
 
-def test_what_helm_renders_is_read_with_its_empty_documents() -> None:
+def test_empty_documents_of_helm_are_skipped() -> None:
     done = install_cni("explain", "-f", "-", given=HELM)
     assert (done.returncode, done.stderr) == (0, "skipped: ConfigMap web holds no pods\n")
     assert done.stdout.startswith("shop/web (Rollout): REDIRECT")
@@ -265,7 +265,7 @@ def test_a_kind_of_kubernetes_own_needs_its_template_where_it_belongs(api: str |
         found_in({**wrong, "spec": {}})
 
 
-def test_a_mistake_in_a_template_is_named_by_its_line_and_path() -> None:
+def test_template_error_has_line_and_path() -> None:
     inside = "template:\n    metadata:\n      annotations:\n        b: 1\n    spec: {containers: []}\n"
     text = f"kind: Rollout\nmetadata: {{name: a}}\nspec:\n  {inside}"
     with pytest.raises(ManifestError, match=r"line 7: spec.template.metadata.annotations.b: saw 1"):
@@ -279,7 +279,7 @@ def deep(levels: int) -> dict[str, Any]:
     return thing("example.org/v1", "Widget", spec)
 
 
-def test_it_is_looked_for_down_to_a_depth() -> None:
+def test_template_search_is_bounded_in_depth() -> None:
     assert [type(each) for each in found_in(deep(DEEPEST_TEMPLATE - 1), deep(DEEPEST_TEMPLATE))] == [Found, Other]
     done = install_cni("explain", "-f", "-", given=json.dumps(deep(300)))
     assert done.returncode == 1

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.pure
 
 @pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 @pytest.mark.parametrize("name", ROWS)
-def test_it_ends_where_real_packets_arrive(name: str, mode: Mode) -> None:
+def test_trace_ends_where_real_packets_arrive(name: str, mode: Mode) -> None:
     rules = ruleset(ROWS[name].redirect(mode))
     wrong = {
         probe: way.port
@@ -28,7 +28,7 @@ def test_it_ends_where_real_packets_arrive(name: str, mode: Mode) -> None:
     assert wrong == {}
 
 
-def test_it_shows_the_rules_that_the_packet_meets_in_their_order() -> None:
+def test_trace_lists_the_rules_in_the_packets_order() -> None:
     rules = ruleset(Redirect())
     way = walk(rules, packet(Probe(Family.V4, 443, APPLICATION, Place.PEER)))
     assert (way.outcome, way.port) == (Outcome.REDIRECTED, 15001)
@@ -40,14 +40,14 @@ def test_it_shows_the_rules_that_the_packet_meets_in_their_order() -> None:
     assert not way.steps[1].fits
 
 
-def test_what_the_sidecar_sends_to_the_pod_itself_comes_in_again_under_tproxy() -> None:
+def test_sidecar_call_to_its_own_pod_is_inbound_again_with_tproxy() -> None:
     way = walk(ruleset(Redirect(mode=Mode.TPROXY)), packet(Probe(Family.V4, 80, PROXY_AS_ROOT, Place.POD)))
     assert (way.outcome, way.port) == (Outcome.TPROXIED, 15006)
     assert [step.chain for step in way.steps if step.fits][-1] == "ISTIO_TPROXY"
     assert way.steps[-1].kind is Kind.MANGLE
 
 
-def test_what_nat_redirects_comes_in_by_loopback_and_is_left_alone_there() -> None:
+def test_redirected_packet_returns_through_lo_and_skips_nat() -> None:
     way = walk(ruleset(Redirect(mode=Mode.TPROXY)), packet(Probe(Family.V4, 80, PROXY, Place.POD)))
     assert (way.outcome, way.port) == (Outcome.REDIRECTED, 15006)
     *_, not_to_loopback, left_alone, not_marked = way.steps

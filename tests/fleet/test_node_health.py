@@ -84,7 +84,7 @@ def missing(volume: str, path: str) -> PodWarning:
         (None, unready("ContainerCreating"), "ContainerCreating", UPDATING, FAILED),
     ],
 )
-def test_a_node_that_is_to_have_the_plugin(
+def test_verdict_on_a_node_that_gets_the_plugin(
     of: Report | None, its_pod: AgentPod | None, reason: str, soon: State, late: State
 ) -> None:
     said = judged(INSTALL, of, its_pod)
@@ -108,7 +108,7 @@ def test_a_node_that_is_to_have_the_plugin(
         (None, unready("Pending"), "Pending", REMOVING, FAILED),
     ],
 )
-def test_a_node_that_is_to_lose_the_plugin(
+def test_verdict_on_a_node_that_loses_the_plugin(
     of: Report | None, its_pod: AgentPod | None, reason: str, soon: State, late: State
 ) -> None:
     said = judged(REMOVE, of, its_pod)
@@ -125,7 +125,7 @@ def test_a_node_that_is_to_lose_the_plugin(
 )  # fmt: skip
 @pytest.mark.parametrize("of", [report(), None], ids=["reported", "unknown"])
 @pytest.mark.parametrize("asked", [INSTALL, REMOVE], ids=["install", "removal"])
-def test_what_does_not_come_by_itself_has_failed_at_once(asked: Desired, of: Report | None, reason: str) -> None:
+def test_permanent_failure_has_no_patience(asked: Desired, of: Report | None, reason: str) -> None:
     assert {(each.state, each.reason) for each in judged(asked, of, unready(reason))} == {(FAILED, reason)}
 
 
@@ -166,7 +166,7 @@ def test_a_mount_that_fails_for_another_reason_may_succeed_a_moment_later() -> N
     ]  # fmt: skip
 
 
-def test_where_the_resource_is_wrong_anybodys_settings_do_and_an_unknown_template_is_the_current_one() -> None:
+def test_invalid_resource_accepts_any_settings_and_an_unknown_template_is_current() -> None:
     wrong = Desired(installed=True, settings=None, template=TEMPLATE, any_settings=True)
     assert judged(wrong, report(settings=OLD), pod())[-1].state is READY
     unknown = Desired(installed=True, settings=SETTINGS, template="")
@@ -183,7 +183,7 @@ def test_patience_counts_from_what_the_agent_says_if_it_does(its_pod: AgentPod) 
     assert judge(unknown, INSTALL, NOW, LONG_AGO).state is FAILED
 
 
-def test_an_agent_that_gives_no_reason_is_said_to_give_none() -> None:
+def test_report_without_a_reason_has_a_default_message() -> None:
     mute = report(ready=False, reason="", message="")
     assert judged(INSTALL, mute, pod())[0][2:] == ("NotReady", "its agent does not say why")
 
@@ -209,7 +209,9 @@ PULL = PodWarning("Failed", "Error: ErrImagePull")
         (unready("Unschedulable", "0/3"), None, "Unschedulable", "is not ready: 0/3; make room on the node: the pod's class"),
     ],
 )  # fmt: skip
-def test_why_a_pod_does_not_run(its_pod: AgentPod, warned: PodWarning | None, reason: str, said: str) -> None:
+def test_pod_warning_has_reason_and_remedy(
+    its_pod: AgentPod, warned: PodWarning | None, reason: str, said: str
+) -> None:
     found = explain_pod(its_pod, warned)
     assert found.reason == reason
     assert found.message.startswith(f"the agent's pod {POD} ")
@@ -224,9 +226,7 @@ def test_why_a_pod_does_not_run(its_pod: AgentPod, warned: PodWarning | None, re
         (missing("cni-conf-dir", "/a/net.d"), "cniConfDir /a/net.d", "network configuration"),
     ],
 )
-def test_of_a_directory_that_is_missing_it_says_which_value_names_it(
-    reason: str, warned: PodWarning, value: str, what: str
-) -> None:
+def test_missing_directory_names_its_value(reason: str, warned: PodWarning, value: str, what: str) -> None:
     found = explain_pod(unready(reason), warned)
     assert found.reason == "FailedMount"
     assert found.message.startswith(
@@ -235,7 +235,7 @@ def test_of_a_directory_that_is_missing_it_says_which_value_names_it(
     assert f"Set spec.values.cni.{value.partition(' ')[0]}, or the chart's platform, to where that is" in found.message
 
 
-def test_what_another_warning_says_of_a_directory_is_not_taken_for_one_that_is_missing() -> None:
+def test_other_mount_warning_is_not_a_missing_directory() -> None:
     other = missing("cni-bin-dir", "/a/bin")._replace(reason="FailedSync")
     assert explain_pod(unready("ContainerCreating"), other).reason == "FailedSync"
 
@@ -247,7 +247,7 @@ def test_a_pod_of_which_nothing_is_said_has_a_reason_all_the_same() -> None:
 @pytest.mark.parametrize(
     "reason", ["ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName"]
 )
-def test_of_an_image_it_says_which_values_name_it(reason: str) -> None:
+def test_image_failure_names_its_values(reason: str) -> None:
     found = explain_pod(unready(reason, "no such image"), PodWarning("Failed", "Error: ErrImagePull"))
     assert found.reason == reason
     assert found.message.startswith(f"the agent's pod {POD} is not ready: no such image; check hub, tag and pullPol")

@@ -19,14 +19,14 @@ def starts_on(template: dict[str, Any]) -> set[str]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_nodes_that_a_pod_starts_on(case: str) -> None:
+def test_selection_agrees_on_where_a_pod_starts(case: str) -> None:
     template, expected = CASES[case]
     assert starts_on(template) == expected
     assert not selection.read(template).unclear
 
 
 @pytest.mark.parametrize("case", UNCLEAR)
-def test_what_is_not_understood_selects_nothing_and_is_named(case: str) -> None:
+def test_unknown_affinity_selects_nothing_and_is_named(case: str) -> None:
     template, expected = UNCLEAR[case]
     assert starts_on(template) == expected
     assert selection.read(template).unclear
@@ -40,11 +40,11 @@ def test_what_is_not_understood_selects_nothing_and_is_named(case: str) -> None:
         TOLERANT | {"affinity": {"nodeAffinity": {}}},
     ],
 )
-def test_what_is_null_or_empty_says_nothing(template: dict[str, Any]) -> None:
+def test_null_and_empty_fields_select_as_if_absent(template: dict[str, Any]) -> None:
     assert starts_on(template) == ALL
 
 
-def test_required_terms_that_are_none_select_nothing() -> None:
+def test_empty_required_terms_select_nothing() -> None:
     assert starts_on(requiring()) == set()
     assert starts_on(requiring({"matchExpressions": None, "matchFields": []})) == set()
 
@@ -77,6 +77,6 @@ def test_a_pod_that_runs_ends_only_by_what_evicts_it(
 @pytest.mark.parametrize(
     "template", [{"nodeSelector": ["a"]}, {"affinity": ["a"]}, {"affinity": {"nodeAffinity": "a"}}, 1]
 )
-def test_what_is_no_pod_template_is_refused(template: Any) -> None:
+def test_invalid_pod_template_is_rejected(template: Any) -> None:
     with pytest.raises((LookupError, TypeError, AttributeError)):
         selection.read(template)

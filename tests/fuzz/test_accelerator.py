@@ -24,14 +24,14 @@ MISTAKES = {
 }
 
 
-def test_nothing_comes_of_new_inputs(tmp_path: Path) -> None:
+def test_new_inputs_find_no_fault(tmp_path: Path) -> None:
     done = fuzz(compiled(tmp_path), RUNS, tmp_path / "found")
     assert done.returncode == 0, done.stderr[-4000:]
     assert inputs(done) >= RUNS
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_is_found(tmp_path: Path, case: str) -> None:
+def test_planted_mistake_is_found(tmp_path: Path, case: str) -> None:
     for name in ("plugin/frozen", "tests/fuzz"):
         shutil.copytree(TREE / name, tmp_path / name, ignore=shutil.ignore_patterns("corpus", "__pycache__"))
     source = tmp_path / "plugin" / "frozen" / "accelerator.c"

@@ -22,7 +22,7 @@ AT_LEAST = 5_000  # inputs in that time, on the slowest machine
 
 
 @pytest.mark.parametrize("path", sorted(CORPUS.iterdir()), ids=lambda path: path.name)
-def test_nothing_comes_of_what_was_found_before(path: Path) -> None:
+def test_former_findings_stay_fixed(path: Path) -> None:
     once(path.read_bytes())
 
 
@@ -32,7 +32,7 @@ def fuzz(tree: Path, seconds: int) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(SECONDS * 6)
-def test_nothing_comes_of_new_inputs() -> None:
+def test_new_inputs_find_no_fault() -> None:
     done = fuzz(TREE, SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     inputs = re.search(r"fuzz: (\d+) inputs", done.stdout)
@@ -41,7 +41,7 @@ def test_nothing_comes_of_new_inputs() -> None:
 
 
 @pytest.mark.timeout(SECONDS * 10)
-def test_a_mistake_is_found_and_shown(tmp_path: Path) -> None:
+def test_planted_mistake_is_found_and_printed(tmp_path: Path) -> None:
     """An interface's name may hold a newline here; mostly it takes some seconds until a rule does."""
     shutil.copytree(TREE / "plugin", tmp_path / "plugin")
     shutil.copytree(TREE / "tests" / "fuzz", tmp_path / "tests" / "fuzz")

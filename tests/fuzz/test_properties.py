@@ -120,37 +120,37 @@ def suppress_refusal(refusals: list[str]) -> Iterator[None]:
 @pytest.mark.parametrize("key", KEYS)
 @settings(max_examples=150, derandomize=True)
 @given(text=ODD)
-def test_annotations(key: str, text: str) -> None:
+def test_annotations_parse_or_fail_cleanly(key: str, text: str) -> None:
     once(line(f"annotation {key}", text))
 
 
 @settings(max_examples=200, derandomize=True)
 @given(name=st.sampled_from(ENV), text=ODD)
-def test_env(name: str, text: str) -> None:
+def test_environment_parses_or_fails_cleanly(name: str, text: str) -> None:
     once(line(f"env {name}", text))
 
 
 @settings(max_examples=200, derandomize=True)
 @given(key=st.sampled_from(["uid", "gid", "port"]), value=JSON)
-def test_ids_and_ports(key: str, value: Any) -> None:
+def test_ids_and_ports_parse_or_fail_cleanly(key: str, value: Any) -> None:
     once(f"{key}={json.dumps(value)}".encode())
 
 
 @settings(max_examples=300, derandomize=True)
 @given(manifest=st.dictionaries(st.sampled_from(["metadata", "spec"]), MANIFESTS))
-def test_manifests(manifest: dict[str, Any]) -> None:
+def test_manifests_parse_or_fail_cleanly(manifest: dict[str, Any]) -> None:
     once(b"manifest=" + json.dumps(manifest).encode())
 
 
 @settings(max_examples=300, derandomize=True)
 @given(config=CONFIGS)
-def test_what_the_runtime_writes_to_stdin(config: dict[str, Any]) -> None:
+def test_stdin_parses_or_fails_cleanly(config: dict[str, Any]) -> None:
     once(b"".join(k + b"=" + v + b"\n" for k, v in RUNTIME.items()) + b"\n" + json.dumps(config).encode())
 
 
 @settings(max_examples=200, derandomize=True)
 @given(text=ODD)
-def test_what_the_runtime_says_in_CNI_ARGS(text: str) -> None:  # noqa: N802 - the variable's name
+def test_cni_args_parse_or_fail_cleanly(text: str) -> None:
     given = RUNTIME | {
         b"CNI_ARGS": b"K8S_POD_NAME=" + text.encode("utf-8", "surrogateescape" if "\udcff" in text else "replace")
     }
@@ -167,7 +167,7 @@ def test_what_the_runtime_says_in_CNI_ARGS(text: str) -> None:  # noqa: N802 - t
     stdin=st.binary(),
 )
 @example(variables={b"CNI_ARGS": b"a=b;c=d"}, stdin=b"\0\0\0")
-def test_what_is_framed_is_read_back_as_it_was(variables: dict[bytes, bytes], stdin: bytes) -> None:
+def test_framed_message_round_trips(variables: dict[bytes, bytes], stdin: bytes) -> None:
     assert wire.split(wire.join(variables, stdin)) == (variables, stdin)
 
 
@@ -185,7 +185,7 @@ def test_a_refusal_names_key_and_value_and_what_is_allowed(key: str) -> None:
     assert str(refused.value).endswith(r"('80\n443' is none)")
 
 
-def test_of_equal_keys_the_last_one_counts_everywhere() -> None:
+def test_last_duplicate_key_wins_in_every_parser() -> None:
     config = (
         b'{"cniVersion":"9","cniVersion":"1.0.0","prevResult":{"a":1},"prevResult":{"ips":[{"address":"10.0.0.1/8"}]}}'
     )
@@ -195,7 +195,7 @@ def test_of_equal_keys_the_last_one_counts_everywhere() -> None:
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
-def test_nesting_is_refused_as_any_other_input(opening: str, closing: str) -> None:
+def test_deep_nesting_is_rejected(opening: str, closing: str) -> None:
     refusals: list[str] = []
     for depth in range(900, 1100):
         with suppress_refusal(refusals):
@@ -213,7 +213,7 @@ def test_an_address_of_prevResult_that_is_none_is_refused(address: str) -> None:
     assert refused.value.msg.isprintable()
 
 
-def test_a_scope_of_an_address_gets_nowhere() -> None:
+def test_address_scope_is_dropped() -> None:
     asked = request(json.dumps({"cniVersion": "1.0.0", "prevResult": {"ips": [{"address": "fd00::1%\n/64"}]}}).encode())
     assert [str(each) for each in _addresses(asked)] == ["fd00::1"]
 

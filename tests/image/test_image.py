@@ -107,7 +107,7 @@ def python(root: Path, program: str, *arguments: str) -> str:
     return run(root, "/usr/bin/python3.11", "-I", "-c", program, *arguments)
 
 
-def test_it_has_its_name_and_starts_the_agent() -> None:
+def test_image_has_its_name_and_starts_the_agent() -> None:
     with tarfile.open(archive()) as opened:
         assert contents.names(opened) == [NAME]
         started = contents.config(opened)["config"]
@@ -115,16 +115,16 @@ def test_it_has_its_name_and_starts_the_agent() -> None:
     assert {each.partition("=")[0] for each in started.get("Env", [])} <= {"PATH"}
 
 
-def test_it_says_its_release_and_its_settings(root: Path) -> None:
+def test_image_prints_its_version_and_options(root: Path) -> None:
     assert run(root, "/usr/local/bin/install-cni", "--version") == f"install-cni, version {RELEASE}\n"
     assert "--cni-bin-dir" in run(root, "/usr/local/bin/install-cni", "run", "--help")
 
 
-def test_it_is_small(paths: list[Path]) -> None:
+def test_image_size_is_bounded(paths: list[Path]) -> None:
     assert sum(path.lstat().st_size for path in paths if path.is_file()) <= LARGEST
 
 
-def test_each_program_in_it_is_known(root: Path, paths: list[Path]) -> None:
+def test_image_has_only_known_programs(root: Path, paths: list[Path]) -> None:
     executable = {
         path.relative_to(root)
         for path in paths
@@ -138,13 +138,13 @@ def test_each_program_in_it_is_known(root: Path, paths: list[Path]) -> None:
     assert {str(path.parent) for path in executable - unknown} == {*PROGRAMS}
 
 
-def test_nothing_installs_packages_in_it(root: Path) -> None:
+def test_image_has_no_package_manager(root: Path) -> None:
     absent = ("pip", "setuptools", "wheel", "ensurepip", "distutils", "venv")
     found = [path for name in absent for path in root.glob(f"usr/**/python3.11/**/{name}")]
     assert not [path for path in found if path.is_dir()]
 
 
-def test_nobody_gains_rights_by_its_files(paths: list[Path]) -> None:
+def test_image_files_are_roots_without_setuid_or_world_write(paths: list[Path]) -> None:
     for path in paths:
         seen = path.lstat()
         assert (seen.st_uid, seen.st_gid) == (0, 0), path
@@ -153,7 +153,7 @@ def test_nobody_gains_rights_by_its_files(paths: list[Path]) -> None:
         assert path.name == "tmp" or path.is_symlink() or not seen.st_mode & stat.S_IWOTH, path
 
 
-def test_nothing_of_the_machine_that_built_it_is_in_it(root: Path, paths: list[Path]) -> None:
+def test_image_has_no_trace_of_the_build_machine(root: Path, paths: list[Path]) -> None:
     certificate = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
     known = {*certificate.findall(Path(certifi.where()).read_bytes())}
     texts = settings()
@@ -167,7 +167,7 @@ def test_nothing_of_the_machine_that_built_it_is_in_it(root: Path, paths: list[P
     assert {path.name for path in (root / "etc").iterdir()} == {"group", "os-release", "passwd", "protocols"}
 
 
-def test_each_debian_package_in_it_has_its_record_and_licence(root: Path) -> None:
+def test_image_has_record_and_licence_of_each_debian_package(root: Path) -> None:
     records = [*(root / "var/lib/dpkg/status.d").iterdir()]
     assert {"iptables", "libc6", "libnftables1", "libssl3", "python3.11-minimal"} <= {path.name for path in records}
     for record in records:
@@ -175,31 +175,31 @@ def test_each_debian_package_in_it_has_its_record_and_licence(root: Path) -> Non
         assert (root / "usr/share/doc" / record.name / "copyright").stat().st_size
 
 
-def test_all_that_is_linked_is_there(root: Path) -> None:
+def test_image_has_every_linked_library(root: Path) -> None:
     assert python(root, LINKED_WITH) == ""
 
 
-def test_every_module_of_ours_can_be_imported(root: Path) -> None:
+def test_image_imports_every_module(root: Path) -> None:
     python(root, IMPORT_ALL)
 
 
-def test_no_module_is_compiled_when_it_is_imported(root: Path) -> None:
+def test_image_has_compiled_modules(root: Path) -> None:
     cached = python(root, CACHED).split()
     assert len(cached) > 300
     assert not [path for path in cached if not (root / path.lstrip("/")).is_file()]
 
 
 @pytest.mark.parametrize("backend", Backend)
-def test_every_backend_redirects_all_that_can_be_redirected(root: Path, backend: Backend) -> None:
+def test_every_backend_in_the_image_has_all_features(root: Path, backend: Backend) -> None:
     assert python(root, TRY_BACKEND, backend.value) == "{}\n"
 
 
-def test_it_explains_a_pod(root: Path) -> None:
+def test_image_explains_a_pod(root: Path) -> None:
     said = run(root, "/usr/local/bin/install-cni", "explain", "-f", "-", "-o", "json", stdin=json.dumps(POD))
     assert '"redirect"' in said
 
 
-def test_the_plugin_in_it_runs_where_nothing_else_is(root: Path, tmp_path: Path) -> None:
+def test_plugin_of_the_image_runs_in_an_empty_root(root: Path, tmp_path: Path) -> None:
     shutil.copy2(root / "opt/istio-cni/istio-cni", tmp_path)
     ended = subprocess.run(
         ["/usr/sbin/chroot", str(tmp_path), "/istio-cni"],

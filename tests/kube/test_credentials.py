@@ -41,7 +41,7 @@ def service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_in_a_pod_the_address_is_the_environments_and_each_call_reads_the_token(service_account: Path) -> None:
+def test_service_account_credentials_use_the_environments_address_and_reread_the_token(service_account: Path) -> None:
     info = credentials(None)
     assert (info.server, info.token, info.ca_path) == (
         "https://[fd00::1]:443",

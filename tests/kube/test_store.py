@@ -33,7 +33,7 @@ def test_a_new_version_without_a_change_of_what_is_kept_is_no_change() -> None:
     assert not kept.observe(seen("a", 2, "x"))
 
 
-def test_an_object_deleted_during_a_list_does_not_come_back_with_it() -> None:
+def test_list_does_not_restore_an_object_deleted_meanwhile() -> None:
     kept = store()
     kept.observe(seen("a", 1))
     before = kept.versions()
@@ -45,7 +45,7 @@ def test_an_object_deleted_during_a_list_does_not_come_back_with_it() -> None:
     assert kept.observe(seen("a", 7)), "another of its name is another"
 
 
-def test_what_a_list_lacks_is_removed_unless_it_came_after_the_request() -> None:
+def test_list_removes_what_it_lacks_unless_observed_after_the_request() -> None:
     kept = store()
     kept.observe(seen("gone", 1))
     before = kept.versions()
@@ -54,7 +54,7 @@ def test_what_a_list_lacks_is_removed_unless_it_came_after_the_request() -> None
     assert [*kept.items] == ["late"]
 
 
-def test_a_list_replaces_what_was_known_before_its_request_also_with_an_older_version() -> None:
+def test_list_replaces_earlier_state_even_with_an_older_version() -> None:
     """After etcd was restored from a backup, versions start again from an earlier one."""
     kept = store()
     kept.observe(seen("a", 100, "lost"))

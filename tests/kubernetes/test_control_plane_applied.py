@@ -101,7 +101,7 @@ async def test_defaults_of_the_resource_apply_to_the_next_pod(
     assert running.log.stat().st_size == written, "the agent itself logs no more than that"
 
 
-def test_a_wrong_resource_leaves_the_last_good_settings_and_is_reported(
+def test_invalid_resource_keeps_the_last_good_settings_and_is_reported(
     cluster: Cluster, node: Node, running: AgentProcess
 ) -> None:
     control_plane(cluster, excludeNamespaces=["good"])

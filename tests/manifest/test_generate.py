@@ -79,7 +79,7 @@ def test_objects_come_in_the_order_of_their_dependencies(generate: Generate) -> 
     assert kinds[-1] == "IstioControlPlane"
 
 
-def test_the_hosted_settings_of_the_guide_read_as_they_are_written_there(generate: Generate) -> None:
+def test_settings_of_the_2019_guide_parse(generate: Generate) -> None:
     made = generate(
         "--set", "cni.enabled=true", "--set", "cni.components.cni.namespace=kube-system",
         "--set", "values.cni.cniBinDir=/var/lib/cni/bin", "--set", "values.cni.cniConfDir=/var/run/multus/cni/net.d",

@@ -24,7 +24,7 @@ def build(given: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_what_is_given_is_taken(tmp_path: Path) -> None:
+def test_given_program_is_used(tmp_path: Path) -> None:
     for program in KUBE.programs:
         (tmp_path / program.name).symlink_to(KUBE.folder / program.name)
     done = build(tmp_path)
@@ -32,7 +32,7 @@ def test_what_is_given_is_taken(tmp_path: Path) -> None:
     assert done.stdout.endswith(f": taken from {tmp_path}\n")
 
 
-def test_what_is_missing_or_no_such_program_is_named(tmp_path: Path) -> None:
+def test_missing_or_unusable_program_is_named(tmp_path: Path) -> None:
     (tmp_path / "kubectl").write_text("#!/bin/sh\necho of something else\n")
     (tmp_path / "kubectl").chmod(0o755)
     done = build(tmp_path)

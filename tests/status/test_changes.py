@@ -20,23 +20,23 @@ FAILED = summarize(
 )
 
 
-def test_a_first_glance_says_all_but_the_healthy_nodes() -> None:
+def test_first_status_lists_all_but_the_healthy_nodes() -> None:
     assert changes(None, WELL) == [WELL.summary, "istio-system/istio: HEALTHY, generation 2"]
     assert changes(None, FAILED)[-1] == "node-2: Failed: NoConflist: a b"
 
 
-def test_what_is_as_it_was_is_not_said_again() -> None:
+def test_unchanged_status_makes_no_line() -> None:
     assert changes(FAILED, FAILED) == []
     more_pods = summarize(answers(reports=instead(REPORTS, report("node-2", pods={"redirected": 13}))))
     assert changes(WELL, more_pods) == []
 
 
-def test_a_node_that_fails_and_one_that_mends_are_a_line_each() -> None:
+def test_node_failure_and_recovery_are_a_line_each() -> None:
     assert changes(WELL, FAILED) == [FAILED.summary, "node-2: Failed: NoConflist: a b"]
     assert changes(FAILED, WELL) == [WELL.summary, "node-2: Ready, 0.1.0, nft, 10-calico.conflist"]
 
 
-def test_a_repair_and_a_node_that_goes_are_said() -> None:
+def test_repair_and_removed_node_are_a_line_each() -> None:
     repaired = summarize(
         answers(
             nodes=[node(each) for each in NAMES[:2]],
@@ -49,13 +49,13 @@ def test_a_repair_and_a_node_that_goes_are_said() -> None:
     ]
 
 
-def test_what_is_wrong_in_the_cluster_comes_and_goes_with_a_line() -> None:
+def test_finding_and_its_resolution_are_a_line_each() -> None:
     alone = summarize(answers(controllers=[]))
     assert any(each.startswith("error: no Deployment istio-cni-controller") for each in changes(WELL, alone))
     assert any(each.startswith("resolved: no Deployment istio-cni-controller") for each in changes(alone, WELL))
 
 
-def test_a_control_plane_that_changes_is_said() -> None:
+def test_control_plane_change_is_a_line() -> None:
     going = summarize(answers(planes=[plane(deletionTimestamp=ago(), status="UPDATING")]))
     assert "istio-system/istio: UPDATING, generation 2, is being deleted" in changes(WELL, going)
     gone = summarize(answers(planes=[], reports=[report(each, settings=None) for each in NAMES]))

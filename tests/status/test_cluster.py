@@ -43,7 +43,7 @@ def test_a_cluster_without_fault_is_healthy(world: World) -> None:
     assert "node-1   Ready" in done.stdout
 
 
-def test_nodes_that_run_no_daemonset_are_not_missed(world: World) -> None:
+def test_nodes_without_daemonsets_are_not_reported(world: World) -> None:
     kinds = {"eks.amazonaws.com/compute-type": "fargate", "type": "virtual-kubelet"}
     for number, (key, value) in enumerate(kinds.items()):
         labels = {"kubernetes.io/os": "linux", key: value}
@@ -83,7 +83,7 @@ def test_programs_read_json_and_yaml(world: World) -> None:
     assert json.loads(one.stdout)["nodes"][0]["pod"] == "istio-cni-node-node-1"
 
 
-def test_what_kubernetes_says_of_nodes_and_pods_is_seen(world: World) -> None:
+def test_pod_reason_and_missing_agent_are_shown(world: World) -> None:
     world.pod_is("node-1", ready=False, waiting="ImagePullBackOff")
     world.cluster.kubectl(
         "delete", "pod", "istio-cni-node-node-2", f"--namespace={NAMESPACE}", "--grace-period=0", "--force"
@@ -153,7 +153,7 @@ def test_missing_definitions_are_named_and_how_to_apply_them(empty: World) -> No
     assert "kubectl apply --server-side --force-conflicts --filename crds/" in done.stdout
 
 
-def test_a_namespace_that_is_given_is_the_only_one_that_is_asked(world: World) -> None:
+def test_given_namespace_is_the_only_one_read(world: World) -> None:
     done = world.status("-n", "default")
     assert done.returncode == 1
     assert "namespace default has no DaemonSet istio-cni-node" in done.stdout
@@ -161,7 +161,7 @@ def test_a_namespace_that_is_given_is_the_only_one_that_is_asked(world: World) -
     assert world.status("-n", NAMESPACE).returncode == 0
 
 
-def test_an_api_server_that_is_not_there_is_an_error_in_a_line(world: World) -> None:
+def test_unreachable_api_server_is_a_one_line_error(world: World) -> None:
     nobody = world.cluster.kubeconfig("nobody", token=NOBODYS, port=1)
     for options in ((), ("-w",), ("--wait", "--timeout", "5s")):
         done = world.status(*options, kubeconfig=nobody)
@@ -171,7 +171,7 @@ def test_an_api_server_that_is_not_there_is_an_error_in_a_line(world: World) -> 
         assert done.stderr.count("\n") == 1
 
 
-def test_refused_credentials_are_an_error_in_a_line(world: World) -> None:
+def test_rejected_credentials_are_a_one_line_error(world: World) -> None:
     done = world.status(kubeconfig=world.cluster.kubeconfig("stranger", token=NOBODYS))
     assert (done.returncode, done.stdout) == (2, "")
     assert "401, the credentials are refused" in done.stderr
@@ -186,7 +186,7 @@ class _LogInPage(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-def test_what_is_no_api_server_is_an_error_in_a_line(tmp_path: Path) -> None:
+def test_non_kubernetes_server_is_a_one_line_error(tmp_path: Path) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _LogInPage)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     path = tmp_path / "kubeconfig"
@@ -214,7 +214,7 @@ def run(*options: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment(**more))
 
 
-def test_without_any_credentials_it_says_what_it_needs() -> None:
+def test_missing_credentials_are_an_error_that_names_the_options() -> None:
     done = run()
     assert done.returncode == 2
     assert "no /nonexistent/.kube/config and not in a pod, expected a kubeconfig" in done.stderr
@@ -250,7 +250,7 @@ def test_the_kubeconfig_is_found_as_kubectl_finds_it(world: World, tmp_path: Pat
     assert "other" in done.stderr
 
 
-def test_in_a_pod_its_service_account_asks(world: World, tmp_path: Path) -> None:
+def test_service_account_is_used_in_a_pod(world: World, tmp_path: Path) -> None:
     world.cluster.service_account("default", "inside")
     (tmp_path / "token").write_text(world.cluster.token("default", "inside"))
     (tmp_path / "ca.crt").write_text(world.cluster.certificate.read_text())

@@ -161,7 +161,7 @@ def test_programs_get_a_document_for_each_change(world: World) -> None:
         assert [json.loads(each)["health"] for each in running.text.splitlines()] == ["Healthy", "Degraded"]
 
 
-def test_an_api_server_that_goes_and_comes_is_said_once_each(world: World) -> None:
+def test_outage_and_recovery_are_reported_once_each(world: World) -> None:
     with in_a_pipe(world, "-w") as running:
         running.says("Healthy: 2 nodes")
         world.cluster.kill_apiserver()
@@ -173,7 +173,7 @@ def test_an_api_server_that_goes_and_comes_is_said_once_each(world: World) -> No
         assert sum("https://127.0.0.1" in each for each in running.lines) == 1
 
 
-def test_who_may_list_and_not_watch_sees_changes_later_and_asks_seldom(world: World) -> None:
+def test_list_without_watch_right_polls_slowly(world: World) -> None:
     resources = (
         "nodes,pods,daemonsets.apps,deployments.apps,istiocontrolplanes.install.istio.io,istiocninodes.cni.istio.io"
     )
@@ -187,7 +187,7 @@ def test_who_may_list_and_not_watch_sees_changes_later_and_asks_seldom(world: Wo
     assert len(asked) < 40
 
 
-def test_a_script_waits_until_all_is_well(world: World) -> None:
+def test_wait_ends_when_everything_is_healthy(world: World) -> None:
     world.report("node-1", ready="False", reason="Starting", message="soon")
     with in_a_pipe(world, "--wait", "--timeout", "2m") as running:
         running.says("node-1: Failed: Starting: soon")
@@ -196,7 +196,7 @@ def test_a_script_waits_until_all_is_well(world: World) -> None:
         assert running.lines[-2].startswith("Healthy: ")
 
 
-def test_a_script_does_not_wait_longer_than_it_says(world: World) -> None:
+def test_wait_ends_at_its_timeout(world: World) -> None:
     world.report("node-1", ready="False", reason="Starting", message="never")
     done = world.status("--wait", "--timeout", "2s")
     assert done.returncode == 1
@@ -265,7 +265,7 @@ def test_a_rollout_has_a_bar_that_grows_in_place_until_ctrl_c(world: World) -> N
         assert all(each.count("\n") < 40 for each in terminal.screens)
 
 
-def test_what_does_not_fit_on_the_screen_is_counted(world: World) -> None:
+def test_lines_beyond_the_screen_are_counted(world: World) -> None:
     with on_a_terminal(world, "-w", lines=8) as terminal:
         until(lambda: bool(terminal.screens), SOON, "it is drawn")
         assert re.search(r"\(\d+ more lines: install-cni status \| less\)", terminal.screens[0])
@@ -280,7 +280,7 @@ def test_a_terminal_is_left_as_it_was_when_it_is_terminated(world: World) -> Non
         assert LEAVES in terminal.text
 
 
-def test_a_script_on_a_terminal_ends_with_the_last_glance(world: World) -> None:
+def test_wait_on_a_terminal_leaves_the_last_status(world: World) -> None:
     with on_a_terminal(world, "--wait") as terminal:
         assert terminal.end() == 0
         assert "Healthy: 2 nodes" in terminal.text.partition(LEAVES)[2]
@@ -308,7 +308,7 @@ class _Until:
         raise AssertionError(why)
 
 
-def test_an_agent_that_does_not_come_up_has_failed_after_its_time_though_nothing_else_happens(
+def test_agent_that_does_not_start_fails_after_patience_without_an_event(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.report("node-1", ready="False", reason="NotServing", message="soon")

@@ -93,18 +93,18 @@ GOLDENS = {
 
 
 @pytest.mark.parametrize("name", GOLDENS)
-def test_the_text_is_as_it_was_reviewed(name: str) -> None:
+def test_text_matches_the_golden(name: str) -> None:
     assert GOLDENS[name] == (FOLDER / name).read_text()
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_line_is_wider_than_the_terminal_but_for_what_is_to_be_copied(name: str) -> None:
+def test_only_commands_exceed_the_terminal_width(name: str) -> None:
     for width in ("80", "140"):
         for line in GOLDENS[f"{name}.{width}"].splitlines():
             assert len(line) <= int(width) or line.startswith(("    kubectl ", "    helm ")), line
 
 
-def test_all_nodes_are_written_where_all_are_asked_for() -> None:
+def test_wide_output_lists_all_nodes() -> None:
     whole = written(summarize(CASES["large"]), NOW, Style(), wide=True)
     assert all(f"\n{each} " in whole for each in MANY)
     assert GOLDENS["large.80"].count("\n") < 100

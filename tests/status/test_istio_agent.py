@@ -26,7 +26,7 @@ def about_it(found: ClusterStatus) -> Finding:
 
 
 @pytest.mark.parametrize("older", [True, False], ids=["before ours", "after ours"])
-def test_beside_ours_it_is_named_and_nothing_of_it_counts_as_ours(older: bool) -> None:
+def test_istio_agent_beside_ours_is_an_error_and_not_counted(older: bool) -> None:
     theirs = istios_daemonset(creationTimestamp=ago(days=90 if older else 1))
     found = summarize(answers(daemonsets=[theirs, daemonset()]))
     said = about_it(found)
@@ -37,7 +37,7 @@ def test_beside_ours_it_is_named_and_nothing_of_it_counts_as_ours(older: bool) -
     assert (found.health, len(found.healthy)) == (Health.DEGRADED, 3)
 
 
-def test_alone_it_is_named_with_how_to_replace_it_in_place() -> None:
+def test_istio_agent_alone_is_named_with_how_to_replace_it() -> None:
     found = summarize(
         answers(daemonsets=[istios_daemonset(helm="my-cni")], planes=[], reports=[], pods=[], controllers=[])
     )
@@ -60,23 +60,23 @@ def test_alone_it_is_named_with_how_to_replace_it_in_place() -> None:
     ],
     ids=["helm", "Sail operator", "istioctl", "without labels"],
 )
-def test_each_way_to_install_it_has_its_remedy(how: dict[str, Any], remedy: str) -> None:
+def test_each_installer_of_istios_agent_has_its_remedy(how: dict[str, Any], remedy: str) -> None:
     found = summarize(answers(daemonsets=[istios_daemonset(**how), daemonset()]))
     assert remedy in about_it(found).remedy
 
 
-def test_a_release_of_ours_over_one_of_istios_is_ours() -> None:
+def test_our_release_over_istios_is_ours() -> None:
     left = istios_daemonset()["metadata"]["labels"]
     over: Object = daemonset(labels=left, annotations={"cni.istio.io/chart-values": "{}"})
     assert summarize(answers(daemonsets=[over])).health is Health.HEALTHY
 
 
-def test_two_releases_of_ours_are_still_that() -> None:
+def test_two_releases_of_this_chart_are_not_istios() -> None:
     found = summarize(answers(daemonsets=[daemonset(), daemonset(namespace="other")]))
     assert any("exists more than once" in each.message for each in found.findings)
 
 
-def test_a_real_api_servers_list_tells_them_apart(world: World) -> None:
+def test_listed_daemonsets_distinguish_istios_from_ours(world: World) -> None:
     world.apply(istios_daemonset())
     read = json.loads(world.status("-o", "json").stdout)
     assert read["daemonSet"]["namespace"] == NAMESPACE
@@ -87,7 +87,7 @@ def test_a_real_api_servers_list_tells_them_apart(world: World) -> None:
     assert "Istio's own CNI node agent is installed in kube-system" in watched.stdout
 
 
-def test_alone_at_a_real_api_server_it_is_not_taken_for_ours(empty: World) -> None:
+def test_istio_agent_at_a_real_api_server_is_not_ours(empty: World) -> None:
     empty.apply(istios_daemonset())
     done = empty.status()
     assert done.returncode == 1

@@ -91,7 +91,7 @@ def say_everything(found: Answers) -> None:
 
 @pytest.mark.parametrize("null", [False, True], ids=["missing", "null"])
 @pytest.mark.parametrize("part", [each.name for each in fields(REST) if each.name != "namespace"])
-def test_no_field_is_needed(part: str, null: bool) -> None:
+def test_every_field_is_optional(part: str, null: bool) -> None:
     things: list[Any] = list(getattr(REST, part))
     for at, thing in enumerate(things[:2]):  # the others are alike
         for path in paths(thing):
@@ -104,7 +104,7 @@ def test_no_field_is_needed(part: str, null: bool) -> None:
                     pytest.fail(f"{path}: {error!r}")
 
 
-def test_an_object_of_a_name_alone_is_read() -> None:
+def test_object_with_only_a_name_is_read() -> None:
     bare: dict[str, Any] = {
         part.name: [{"metadata": {"name": "x", "namespace": NAMESPACE}}] for part in fields(REST)[:-1]
     }

@@ -74,13 +74,13 @@ LEFT: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("changed", LEFT.values(), ids=LEFT)
-def test_no_command_has_an_empty_namespace(changed: dict[str, Any]) -> None:
+def test_remedies_never_have_an_empty_namespace(changed: dict[str, Any]) -> None:
     for pods in ([], PODS, [pod(each, "CrashLoopBackOff", "0/1") for each in NAMES]):
         assert "--namespace  " not in shown(summarize(answers(**changed | {"pods": pods})))
 
 
 @pytest.mark.parametrize("changed", [*LEFT.values()][:3], ids=[*LEFT][:3])
-def test_without_a_daemonset_the_last_report_is_said_to_be_the_last_and_how_to_make_sure(
+def test_missing_daemonset_marks_reports_as_last_and_has_a_remedy(
     changed: dict[str, Any],
 ) -> None:
     it = the(summarize(answers(**changed | {"reports": instead(REPORTS, report("node-2", plugin=PLUGIN))})))
@@ -93,7 +93,7 @@ def test_without_a_daemonset_the_last_report_is_said_to_be_the_last_and_how_to_m
     )
 
 
-def test_a_node_whose_agent_was_taken_away_too_early_has_a_command_with_the_daemonsets_image() -> None:
+def test_node_that_lost_its_agent_early_has_a_command_with_the_image() -> None:
     found = summarize(
         answers(planes=[], reports=[report("node-1", plugin=PLUGIN), *REMOVED[1:]], daemonsets=[PARKED], pods=[])
     )
@@ -107,13 +107,13 @@ def test_a_node_whose_agent_was_taken_away_too_early_has_a_command_with_the_daem
     assert f"\n    {it.remedy.partition(': ')[2]}\n" in shown(found)
 
 
-def test_a_directory_that_no_report_names_is_to_be_filled_in() -> None:
+def test_command_has_a_placeholder_for_an_unknown_directory() -> None:
     it = the(summarize(answers(daemonsets=[], pods=[], controllers=[])))
     assert "its cniBinDir for CNI_BIN_DIR" in it.remedy
     assert it.remedy.endswith("--from=/etc/cni/net.d --from=CNI_BIN_DIR")
 
 
-def test_a_namespace_without_the_daemonset_is_no_cluster_without_it() -> None:
+def test_namespace_without_the_daemonset_is_not_found_rather_than_not_installed() -> None:
     found = summarize(Answers(nodes=NODES, reports=REPORTS, planes=[plane()], namespace="shop"))
     assert found.health is Health.DEGRADED
     assert found.summary == "Not found: namespace shop has no DaemonSet istio-cni-node."
@@ -145,11 +145,11 @@ SINCE: list[tuple[str, dict[str, Any], bool]] = [
 
 
 @pytest.mark.parametrize(("changed", "is_known"), [each[1:] for each in SINCE], ids=[each[0] for each in SINCE])
-def test_since_when_a_node_is_so_is_said_where_its_condition_says_it(changed: dict[str, Any], is_known: bool) -> None:
+def test_since_comes_from_the_agents_condition(changed: dict[str, Any], is_known: bool) -> None:
     assert (the(summarize(answers(**changed))).since is not None) == is_known
 
 
-def test_a_plugin_that_went_with_its_resource_says_so_and_how_it_comes_back() -> None:
+def test_uninstall_with_the_resource_says_how_to_reinstall() -> None:
     for daemonsets in ([PARKED], [daemonset()]):
         found = summarize(answers(planes=[], reports=REMOVED, daemonsets=daemonsets))
         assert found.health is Health.HEALTHY
@@ -162,7 +162,7 @@ def test_a_plugin_that_went_with_its_resource_says_so_and_how_it_comes_back() ->
     assert not summarize(going).findings
 
 
-def test_a_controller_that_does_not_run_is_looked_up_by_its_pods() -> None:
+def test_stopped_controller_has_a_remedy_that_names_its_pods() -> None:
     (only,) = wrong(summarize(answers(controllers=[controller(0)])))
     assert only.remedy.endswith(
         "kubectl --namespace istio-system describe pods --selector k8s-app=istio-cni-controller"
@@ -199,7 +199,7 @@ BROKEN = "/etc/cni/net.d/10-calico.conflist is no valid network configuration: r
         (report("node-2", ready="False", reason="NotInstalled", message="why not"), "why not"),
     ],
 )
-def test_a_node_that_is_not_ready_is_said_to_be_that_with_what_may_be_the_cause(it: Object, said: str) -> None:
+def test_unready_node_quotes_the_report_as_possible_cause(it: Object, said: str) -> None:
     found = the(summarize(answers(nodes=instead(NODES, node("node-2", "NotReady")), reports=instead(REPORTS, it))))
     assert (found.state, found.reason) == (State.UNKNOWN, "NodeNotReady")
     assert found.message == "Kubernetes reports this node as not ready" + (
@@ -216,7 +216,7 @@ def flawed(*names: str, reason: str = "InvalidConflist", message: str = BROKEN) 
     )
 
 
-def test_what_is_wrong_on_a_node_that_redirects_is_a_finding() -> None:
+def test_warning_on_a_redirecting_node_is_a_finding() -> None:
     found = summarize(flawed("node-1", "node-2"))
     assert found.health is Health.DEGRADED
     assert found.summary == "Degraded: 1 thing in the cluster is wrong."
@@ -229,12 +229,12 @@ def test_what_is_wrong_on_a_node_that_redirects_is_a_finding() -> None:
 @pytest.mark.parametrize(
     ("number", "others"), [(3, " and node-3"), (4, ", node-3 and 1 more node"), (60, " 57 more nodes")]
 )
-def test_nodes_of_which_the_same_is_wrong_are_counted(number: int, others: str) -> None:
+def test_nodes_with_the_same_warning_are_grouped(number: int, others: str) -> None:
     (only,) = wrong(summarize(flawed(*(f"node-{each}" for each in range(1, number + 1)))))
     assert others in only.message.removesuffix(f": {BROKEN}")
 
 
-def test_what_is_wrong_on_many_nodes_in_as_many_words_does_not_fill_the_screen() -> None:
+def test_distinct_node_warnings_are_limited() -> None:
     names = [f"node-{each:03}" for each in range(100)]
     many = flawed(*names)
     each_its_own = [
@@ -247,7 +247,7 @@ def test_what_is_wrong_on_many_nodes_in_as_many_words_does_not_fill_the_screen()
     assert len(found) == 11
 
 
-def test_what_is_wrong_with_the_resource_is_not_said_again_for_each_node() -> None:
+def test_resource_problem_is_not_repeated_per_node() -> None:
     invalid = flawed(*NAMES, reason="InvalidSettings", message="the IstioControlPlane is wrong: spec.x")
     assert [each.message for each in wrong(summarize(replace(invalid, planes=[plane(cni={"logLevl": "info"})])))] == [
         "istio-system/istio: spec.values.cni.logLevl: no such value; is logLevel meant?"
@@ -263,14 +263,14 @@ def test_what_is_wrong_with_the_resource_is_not_said_again_for_each_node() -> No
     ("done", "total", "said"),
     [(0, 1, "0 of 1 nodes are done"), (1, 3, "1 of 3 nodes is done"), (2, 3, "2 of 3 nodes are done")],
 )
-def test_how_many_nodes_are_done_is_a_sentence(done: int, total: int, said: str) -> None:
+def test_progress_is_a_sentence(done: int, total: int, said: str) -> None:
     names = NAMES[:total]
     reports = [report(each, settings=("istio", 3 if at < done else 2)) for at, each in enumerate(names)]
     found = summarize(answers(planes=[plane(generation=3)], nodes=NODES[:total], pods=PODS[:total], reports=reports))
     assert found.summary == f"Updating: {said}."
 
 
-def test_a_pipe_is_told_why_a_control_plane_is_not_healthy() -> None:
+def test_pipe_output_explains_an_unhealthy_control_plane() -> None:
     ill = summarize(answers(planes=[plane(status="ERROR", said={"error": "spec.x: wrong"})]))
     assert "istio-system/istio: ERROR, generation 2: spec.x: wrong" in changes(None, ill)
     moving = summarize(answers(planes=[plane(status="UPDATING", said={"statusString": "1 of 3 nodes has it"})]))

@@ -44,7 +44,7 @@ def test_an_age_is_written_as_kubectl_does(since: dict[str, int], said: str) -> 
 
 
 @pytest.mark.parametrize("text", [None, "", "yesterday", 5])
-def test_what_is_no_time_is_none(text: object) -> None:
+def test_invalid_time_is_none(text: object) -> None:
     assert parse_rfc3339(text) is None
 
 
@@ -100,7 +100,7 @@ def test_colours_take_no_room() -> None:
     assert "\x1b[1;31myyyyyyyyy\x1b[0m   " in coloured
 
 
-def test_what_would_drive_a_terminal_is_escaped() -> None:
+def test_terminal_control_sequences_are_escaped() -> None:
     (_, row), wrapped = table((Column("A"),), [[Cell("x\x1b[2Jy")]], Style(80)), Style(80).wrapped("m\x07\u202en\nl")
     assert row == r"x\x1b[2Jy"
     assert wrapped == [r"m\x07\u202en l"]

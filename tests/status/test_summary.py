@@ -247,7 +247,7 @@ def test_nodes_are_named_failed_before_unknown_before_updating_before_ready() ->
     assert found.summary == "Degraded: 3 of 3 nodes (1 Failed, 1 Unknown, 1 Updating)."
 
 
-def test_a_change_on_its_way_has_its_progress() -> None:
+def test_change_has_its_progress() -> None:
     found = summarize(
         answers(planes=[plane(generation=3)], reports=instead(REPORTS, report("node-1", settings=("istio", 3))))
     )
@@ -265,7 +265,7 @@ def test_a_change_on_its_way_has_its_progress() -> None:
     ],
     ids=["the controller has not seen it", "nor the DaemonSet's", "a pod is old"],
 )
-def test_what_has_not_reached_all_parts_is_on_its_way(changed: dict[str, Any]) -> None:
+def test_change_that_has_not_reached_everything_is_progressing(changed: dict[str, Any]) -> None:
     found = summarize(answers(**changed))
     assert found.health is Health.PROGRESSING
     assert found.progress
@@ -275,7 +275,7 @@ def test_what_has_not_reached_all_parts_is_on_its_way(changed: dict[str, Any]) -
 @pytest.mark.parametrize(
     "first", [plane(enabled=False), plane(deletionTimestamp=ago(seconds=20))], ids=["disabled", "deleted"]
 )
-def test_an_uninstall_has_its_progress_and_ends_well(first: Any) -> None:
+def test_uninstall_has_its_progress_and_ends_removed(first: Any) -> None:
     removed = [report(each, state="Removed", ready="False", reason="Removed") for each in NAMES]
     found = summarize(answers(planes=[first], reports=[*REPORTS[:2], removed[2]]))
     assert found.progress
@@ -286,7 +286,7 @@ def test_an_uninstall_has_its_progress_and_ends_well(first: Any) -> None:
     assert ended.summary == "Removed: the plugin is removed from all nodes, as istio-system/istio asks."
 
 
-def test_agents_that_have_not_said_anything_or_could_not_take_it_out_are_not_done_in_an_uninstall() -> None:
+def test_silent_or_failed_agents_are_not_done_in_an_uninstall() -> None:
     reports = [
         report("node-1", state="NotInstalled", ready="False", reason="NotInstalled"),
         report("node-2", state="Removed"),
@@ -306,7 +306,7 @@ def test_a_daemonset_that_is_deleted_takes_the_plugin_out() -> None:
     assert (found.progress.kind, found.progress.done) == ("Uninstall", 1)
 
 
-def test_a_node_that_still_has_the_plugin_and_no_agent_to_take_it_out_is_named() -> None:
+def test_node_with_the_plugin_and_no_agent_is_named() -> None:
     removed = [report(each, state="Removed") for each in NAMES[1:]]
     parked = daemonset(0, selector={"cni.istio.io/parked": "true"})
     found = summarize(answers(planes=[], reports=[report("node-1"), *removed], daemonsets=[parked], pods=[]))
@@ -329,7 +329,7 @@ def test_a_cluster_without_agents_is_not_installed_and_says_how() -> None:
     assert not found.nodes
 
 
-def test_what_an_uninstall_by_force_has_left_is_named() -> None:
+def test_leftovers_of_a_forced_uninstall_are_named() -> None:
     found = summarize(Answers(nodes=NODES, reports=[report("node-1"), report("node-2", state="Removed")]))
     assert the_unhealthy_node(found).name == "node-1"
 
@@ -344,7 +344,7 @@ def test_the_older_resource_is_active_and_the_younger_is_told_what_differs() -> 
     ]
 
 
-def test_a_younger_resource_that_wants_it_out_contradicts() -> None:
+def test_younger_resource_with_enabled_false_conflicts() -> None:
     found = summarize(answers(planes=[plane(), plane("young", created=ago(hours=1), enabled=False)]))
     assert found.planes[1].conflicts == ("enabled",)
     assert not found.progress
@@ -355,34 +355,34 @@ def test_a_problem_of_a_resource_is_named_once() -> None:
     assert len(wrong(found)) == 1
 
 
-def test_a_younger_resource_that_says_the_same_is_worth_a_note() -> None:
+def test_younger_resource_with_equal_values_is_a_note() -> None:
     found = summarize(answers(planes=[plane(), plane("young", created=ago(hours=1))]))
     assert found.health is Health.HEALTHY
     assert [each.severity for each in found.findings] == [Severity.INFO]
 
 
-def test_a_wrong_resource_is_named_with_the_path_and_the_nodes_stay_healthy() -> None:
+def test_invalid_resource_is_named_with_its_path_and_nodes_stay_healthy() -> None:
     found = summarize(answers(planes=[plane(cni={"logLevl": "info"}, generation=3, status="ERROR")]))
     assert wrong(found) == ["istio-system/istio: spec.values.cni.logLevl: no such value; is logLevel meant?"]
     assert "last good" in found.findings[0].remedy
     assert not found.unhealthy
 
 
-def test_agents_that_took_the_plugin_out_with_the_last_resource_are_done_without_a_controller_too() -> None:
+def test_agents_that_removed_the_plugin_are_done_without_a_controller() -> None:
     removed = [report(each, state="Removed", ready="False", reason="Removed") for each in NAMES]
     found = summarize(answers(planes=[], controllers=[], reports=removed))
     assert (found.health, found.progress) == (Health.HEALTHY, None)
     assert found.summary == "Removed: the plugin is removed from all nodes; no IstioControlPlane asks for it."
 
 
-def test_what_the_controller_says_of_nodes_is_left_to_the_nodes() -> None:
+def test_controllers_node_faults_are_shown_at_the_nodes() -> None:
     degraded = {"type": "Degraded", "status": "True", "reason": "NodesFailed"}
     first = plane(status="ERROR", said={"error": "node-2"}, conditions=[degraded])
     assert wrong(summarize(answers(planes=[first]))) == ["istio-system/istio: the controller reports: node-2"]
     assert not wrong(summarize(answers(planes=[first], reports=instead(REPORTS, report("node-2", ready="False")))))
 
 
-def test_what_the_controller_says_is_wrong_is_said() -> None:
+def test_controllers_error_is_a_finding() -> None:
     found = summarize(answers(planes=[plane(status="ERROR", said={"error": "spec.x: wrong"})]))
     assert wrong(found) == ["istio-system/istio: the controller reports: spec.x: wrong"]
 
@@ -399,13 +399,13 @@ def test_what_the_controller_says_is_wrong_is_said() -> None:
         ),
     ],
 )
-def test_a_part_that_is_missing_is_wrong(changed: dict[str, Any], said: str) -> None:
+def test_missing_part_is_a_finding(changed: dict[str, Any], said: str) -> None:
     found = summarize(answers(**changed))
     assert found.health is Health.DEGRADED
     assert any(said in each for each in wrong(found)), wrong(found)
 
 
-def test_a_deleted_resource_that_nobody_ends_says_how_to_let_it_go() -> None:
+def test_stuck_deletion_has_a_remedy() -> None:
     found = summarize(
         answers(planes=[plane(deletionTimestamp=ago(minutes=9))], daemonsets=[], pods=[], reports=[], controllers=[])
     )
@@ -418,7 +418,7 @@ def refused(resource: str) -> Unavailable:
     return Unavailable(resource, Cause.FORBIDDEN, f'403: {resource} is forbidden: User "jane" cannot list resource')
 
 
-def test_what_may_not_be_asked_makes_it_unknown_and_names_what_to_ask_for() -> None:
+def test_missing_right_makes_health_unknown_and_names_the_right() -> None:
     found = summarize(answers(nodes=refused("nodes"), pods=refused("pods")))
     assert found.health is Health.UNKNOWN
     (only,) = found.findings
@@ -428,19 +428,19 @@ def test_what_may_not_be_asked_makes_it_unknown_and_names_what_to_ask_for() -> N
     assert [each.name for each in found.nodes] == [*NAMES]
 
 
-def test_what_is_seen_to_be_wrong_wins_over_what_may_not_be_asked() -> None:
+def test_observed_fault_outweighs_a_missing_right() -> None:
     failing = instead(REPORTS, report("node-2", ready="False"))
     assert summarize(answers(nodes=refused("nodes"), reports=failing)).health is Health.DEGRADED
 
 
 @pytest.mark.parametrize("part", ["planes", "reports", "nodes", "daemonsets", "pods", "controllers"])
-def test_no_part_that_may_not_be_asked_makes_a_node_unhealthy(part: str) -> None:
+def test_missing_right_makes_no_node_unhealthy(part: str) -> None:
     found = summarize(answers(**{part: refused(part)}))
     assert found.health is Health.UNKNOWN
     assert not found.unhealthy
 
 
-def test_what_a_backend_lacks_and_mixed_releases_are_worth_a_note() -> None:
+def test_missing_features_and_mixed_releases_are_notes() -> None:
     lacking = {"name": "iptables-legacy", "missing": [{"feature": "tproxy", "reason": "no module"}]}
     found = summarize(answers(reports=instead(REPORTS, report("node-1", backend=lacking, version="0.0.9"))))
     assert found.health is Health.HEALTHY
@@ -450,7 +450,7 @@ def test_what_a_backend_lacks_and_mixed_releases_are_worth_a_note() -> None:
     ]
 
 
-def test_a_report_that_says_nothing_yet_is_read() -> None:
+def test_empty_report_is_read() -> None:
     found = summarize(answers(reports=[*REPORTS[:2], {"metadata": {"name": "node-3"}}]))
     assert (the_unhealthy_node(found).state, the_unhealthy_node(found).reason) == (State.UNKNOWN, "NoReport")
 
@@ -476,7 +476,7 @@ def notes(found: ClusterStatus) -> list[str]:
     return [each.message for each in found.findings if each.severity is Severity.INFO]
 
 
-def test_a_roll_out_that_a_node_holds_up_says_which_and_why_and_how_to_pass_it() -> None:
+def test_blocked_rollout_names_the_node_the_reason_and_the_remedy() -> None:
     rolled = daemonset(updated=1, unavailable=1)
     found = summarize(answers(daemonsets=[rolled], reports=instead(REPORTS, MISSING), pods=WAITING))
     (said,) = notes(found)
@@ -495,7 +495,7 @@ def test_a_roll_out_that_a_node_holds_up_says_which_and_why_and_how_to_pass_it()
         (3, 1, 1, False), (1, 0, 1, False),
     ],
 )  # fmt: skip
-def test_a_roll_out_is_held_up_where_as_many_nodes_as_may_be_have_no_ready_agent(
+def test_rollout_is_blocked_at_max_unavailable(
     updated: int, unavailable: int, at_most: int | str, held_up: bool
 ) -> None:
     rolled = daemonset(updated=updated, unavailable=unavailable, at_most=at_most)
@@ -520,9 +520,7 @@ ROLLOUT_BLOCKED = {"type": "Degraded", "status": "True", "reason": "RolloutBlock
         (NEWER, {"controllers": Unavailable("deployments.apps", Cause.FORBIDDEN, "")}, True),
     ],
 )
-def test_a_roll_out_that_the_controller_lets_pass_a_node_waits_for_nobody(
-    first: dict[str, Any], known: dict[str, Any], waits: bool
-) -> None:
+def test_rollout_that_passes_a_node_waits_for_none(first: dict[str, Any], known: dict[str, Any], waits: bool) -> None:
     rolled = daemonset(updated=1, unavailable=1)
     others = [report(each, settings=None) for each in NAMES] if known == {"planes": []} else REPORTS
     reports = instead(others, MISSING)
@@ -533,7 +531,7 @@ def test_a_roll_out_that_the_controller_lets_pass_a_node_waits_for_nobody(
     assert ("cni.maxUnavailable" in said.remedy) is (waits or known == {"planes": []})
 
 
-def test_a_roll_out_waits_by_name_only_for_the_nodes_that_it_does_not_pass() -> None:
+def test_rollout_names_only_the_nodes_that_it_waits_for() -> None:
     rolled = daemonset(updated=2, unavailable=2, at_most=2)
     broken = report("node-2", ready="False", reason="NotInstalled", message="no conflist")
     pods = [NEWER, pod("node-2", "Running", "0/1"), WAITING[2]]
@@ -543,14 +541,14 @@ def test_a_roll_out_waits_by_name_only_for_the_nodes_that_it_does_not_pass() -> 
     assert said.startswith("the rollout waits for node-2 (NotInstalled: no conflist), with 1 agent still")
 
 
-def test_a_roll_out_waits_for_nobody_by_name_where_no_agent_waits_for_its_turn() -> None:
+def test_rollout_names_no_node_when_no_agent_is_outdated() -> None:
     rolled = daemonset(updated=1, unavailable=1)
     pods = [pod("node-1", "ContainerCreating", "0/1"), pod("node-2"), pod("node-3")]
     assert notes(summarize(answers(daemonsets=[rolled], reports=instead(REPORTS, MISSING), pods=pods))) == []
 
 
 @pytest.mark.parametrize("gone", [True, False])
-def test_a_plugin_file_that_had_to_stay_is_named_also_after_the_uninstall(gone: bool) -> None:
+def test_plugin_file_in_use_is_named_after_the_uninstall(gone: bool) -> None:
     stays = report(
         "node-2", state="Removed", ready="False", reason="Removed", settings=None,
         message="taken out: as asked. /opt/cni/bin/istio-cni stays, as it is named in /etc/cni/net.d/00-multus.conf",
@@ -563,7 +561,7 @@ def test_a_plugin_file_that_had_to_stay_is_named_also_after_the_uninstall(gone: 
     assert any("node-2: " in each and "00-multus.conf" in each for each in wrong(found)), wrong(found)
 
 
-def test_other_meshes_in_the_chain_are_worth_knowing_and_no_fault() -> None:
+def test_other_meshes_in_the_chain_are_a_note() -> None:
     conflist = {
         "directory": "/etc/cni/net.d",
         "file": "10-calico.conflist",
