@@ -1,1 +1,1 @@
-"""The node agent: its parts, wired, and what it reports."""
+"""The node agent: its parts, their wiring, and its reports."""

@@ -1,4 +1,4 @@
-"""Choosing this node's backend: the agent tries each at its start and when the setting changes, and takes one (F15, F16)."""
+"""Choosing this node's backend: the agent tries each one at its start and when the setting changes (F15, F16)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _log = logging.getLogger(__name__)
 
 
 async def choose_backend(in_force: InForce, workers: Executor) -> None:
-    """Try the backends, all at once; until that is done, about a tenth of a second, the one before stays in force.
+    """Try all backends in parallel; the previous choice stays in force meanwhile, about a tenth of a second.
 
     Args:
-        in_force: names the only backend to try, whatever it lacks, or none: then the one that lacks least is taken.
+        in_force: may name the only backend to try; otherwise the one that lacks the fewest features is chosen.
         workers: threads that may enter a netns.
     """
     loop, wanted = asyncio.get_running_loop(), in_force.settings.redirect_backend

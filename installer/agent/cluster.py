@@ -1,4 +1,4 @@
-"""The agent's side of the cluster: the desired state it follows, the status it reports, what it does to pods."""
+"""The agent's view of the cluster: the desired state it applies, the status it reports, its actions on pods."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Cluster:
-    """The cluster's wishes and the node's answers."""
+    """Reads the desired state from the cluster and reports the node's status."""
 
     def __init__(
         self,
@@ -43,25 +43,25 @@ class Cluster:
         """Prepare; `run` begins.
 
         Args:
-            settings: the chart's.
-            in_force: told whether it is known what the cluster asks for.
-            apply: told what the node is to be like, each time that it changes.
-            observe: what is to be reported, as it is now.
+            settings: the chart's settings.
+            in_force: records whether the cluster's desired state is known.
+            apply: called with the desired state each time it changes.
+            observe: returns the current state to report.
         """
         self._settings = settings
         self._in_force = in_force
         self._apply = apply
         self._api = ApiClient(settings.kubeconfig)
-        self._control_planes = ControlPlanes(self._api, settings.kubeconfig, self._hear)
+        self._control_planes = ControlPlanes(self._api, settings.kubeconfig, self._update)
         self._events = EventRecorder(self._api, DAEMONSET, settings.node_name)
         planes = self._control_planes
         self._node = NodeResource(settings.node_name, self._api, self._events, observe, nodes=lambda: planes.nodes)
         self._desired = in_force.desired = load(settings)
         in_force.is_known = self._has_read = False
-        self._handlers: dict[str, str] = {}  # by the name of their RuntimeClass
+        self._handlers: dict[str, str] = {}  # by RuntimeClass name
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Hear and report until told to stop."""
+        """Watch the resources and report the status until `stop` is set."""
         async with asyncio.TaskGroup() as tasks:
             reporting = tasks.create_task(self._node.run())
             await self._control_planes.run(stop)
@@ -72,7 +72,7 @@ class Cluster:
         await self._api.close()
 
     async def why_to_take_out(self, until: float) -> str:
-        """Ask until some time whether an agent that is told to stop is to take out what it has installed; empty: it is not."""
+        """Return why a stopping agent should uninstall; empty if it should not. Give up at the loop time `until`."""
         if self._settings.daemonset is None:
             return ""
         settings = self._desired.settings
@@ -82,13 +82,13 @@ class Cluster:
         return await why_to_take_out(self._api, whose, until, remedy)
 
     async def report(self, until: float) -> None:
-        """Report once more, if that can be done until some time."""
+        """Report once more, unless that takes longer than the loop time `until`."""
         with suppress(ApiError, TimeoutError):
             async with asyncio.timeout_at(until):
                 await self._node.write()
 
     async def tell(self, pod: Pod, reason: str, note: str, *, warning: bool) -> str:
-        """Write an Event about a pod; returns why that was not done."""
+        """Write an Event about a pod; return the error, or an empty text."""
         about = {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
         try:
             await self._events.record(about, reason, note, warning=warning)
@@ -97,9 +97,9 @@ class Cluster:
         return ""
 
     async def handler_of(self, runtime_class: str) -> str:
-        """Return the name of the runtime's handler that a RuntimeClass stands for; empty if that cannot be told.
+        """Return the runtime handler of a RuntimeClass; empty if it is unknown.
 
-        A handler never changes (`validation.ValidateRuntimeClassUpdate`), so that each class is asked for once.
+        A handler is immutable (`validation.ValidateRuntimeClassUpdate`), so each class is requested once.
         """
         if runtime_class not in self._handlers:
             with suppress(ApiError):
@@ -109,7 +109,7 @@ class Cluster:
         return self._handlers.get(runtime_class, "")
 
     async def confirm(self, pod: Pod) -> str:
-        """Make sure that a pod is still what is known of it, with the same addresses; returns why that is not so."""
+        """Check that a pod still runs with the same uid and addresses; return the difference, or an empty text."""
         try:
             found = await self._api.get(f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}")
             now = Pod.from_manifest(found) if found else None
@@ -119,7 +119,7 @@ class Cluster:
         return "" if same else "the API server does not know it any more as it was"
 
     async def delete_pod(self, pod: Pod) -> str:
-        """Delete a pod that something else replaces by a new one; returns why that was not done."""
+        """Delete a pod that a controller will recreate; return why that was not possible, or an empty text."""
         path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
         try:
             found = await self._api.get(path)
@@ -133,13 +133,13 @@ class Cluster:
             return f"{error}{may}"
         return ""
 
-    def _hear(self) -> None:
-        """Take up what the resources say now."""
+    def _update(self) -> None:
+        """Apply the resources as they are now."""
         self._in_force.is_known = True
         if not self._control_planes.known:
-            return  # there is no such kind
+            return  # the kind is not installed
         resources, last = self._control_planes.resources, self._desired
-        # Without any resource so far, nothing proves that one was deleted: the checkpoint may be of an earlier release.
+        # Before the first resource nothing proves a deletion: the checkpoint may be of an earlier release.
         before = last if self._has_read or resources else DesiredState(self._settings)
         self._has_read = True
         self._desired = resolve_desired_state(self._settings, resources, before)

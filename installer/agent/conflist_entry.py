@@ -1,4 +1,4 @@
-"""The plugin's entry in cniConfDir: in the configuration that the runtime takes, in a list of its own, or by itself."""
+"""The plugin's entry in cniConfDir: in the configuration that the runtime reads, in a list of its own, or standalone."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 
     from installer.config.settings import Settings
 
-STANDALONE = "istio-cni.conf"  # where the plugin has a configuration of its own and no other name is set
-PATIENCE = 2.0  # seconds for a program that has a file open for writing: few write longer, and NFS cannot tell
-GONE = 30.0  # seconds for which a list of our own stays without its source, where one is wanted: primaries restart
+STANDALONE = "istio-cni.conf"  # the standalone configuration, unless the setting names another file
+PATIENCE = 2.0  # seconds to wait for a writer of a file: few write longer, and NFS cannot tell
+GONE = 30.0  # seconds that our own list outlives its source, where one is wanted: primaries restart
 
 _log = logging.getLogger(__name__)
 
 
 class Installed(NamedTuple):
-    """The file of cniConfDir that has the entry, and in which form."""
+    """The file of cniConfDir that holds the entry, and its form."""
 
     conflist: str
     form: Form
 
 
 class ConflistEntry:
-    """Keeps the entry in place. For one thread.
+    """Maintains the entry. Not thread-safe.
 
     Attributes:
-        installed: where the entry is, if the last pass found nothing to change; None otherwise.
-        linked: the files of cniConfDir to which symbolic links there lead.
+        installed: the location of the entry, if the last pass found nothing to change; None otherwise.
+        linked: the files of cniConfDir that symbolic links in it point to.
         meshes: the types of other meshes' plugins in the same chain.
-        skipped: files in cniConfDir that are no valid network configuration, each with the reason.
+        skipped: files in cniConfDir that are not a valid network configuration, each with the reason.
     """
 
     def __init__(self, repairs: Repairs) -> None:
@@ -53,27 +53,27 @@ class ConflistEntry:
         self.linked: frozenset[str] = frozenset()
         self.meshes: tuple[str, ...] = ()
         self.skipped: tuple[tuple[str, str], ...] = ()
-        self._busy_since: float | None = None  # another program has a file open for writing that is to be changed
-        self._gone_since: float | None = None  # the source of a list of our own is gone
-        self._own: bytes | None = None  # what was written into the list of our own
-        self._following = RateLimiter(REPAIRS)  # of a list of our own after its source
+        self._busy_since: float | None = None  # since when another program holds the file to change open for writing
+        self._gone_since: float | None = None  # since when the source of our own list is missing
+        self._own: bytes | None = None  # the content last written into our own list
+        self._following = RateLimiter(REPAIRS)  # updates of our own list from its source
         self._follow_at: float | None = None
         self._warned: set[tuple[str, str, int]] = set()
 
     @property
     def next_check(self) -> float | None:
-        """When there is something to check though nothing happens until then, on the monotonic clock; None: never."""
+        """The monotonic time of the next check that needs no event; None: no check is due."""
         moments = (self._follow_at, None if self._gone_since is None else self._gone_since + GONE)
         return min((each for each in moments if each is not None), default=None)
 
     def keep(self, settings: Settings) -> bool:
-        """Compare cniConfDir with what it should be, and change it.
+        """Compare cniConfDir with the desired state, and correct it.
 
         Returns:
             Whether something was changed.
 
         Raises:
-            NotNowError: if something has to happen before.
+            NotNowError: if something else has to happen first.
             OutdatedError: if another program has changed a file meanwhile.
             OSError: if a file could not be read or written.
         """
@@ -107,7 +107,7 @@ class ConflistEntry:
             return True
         if steps:
             act, path = partial(self._write, folder, steps, to), folder.path / to.name
-            if to.is_own and self._own is not None and listing.get(to.name) == self._own:  # nobody has undone anything
+            if to.is_own and self._own is not None and listing.get(to.name) == self._own:  # not a repair
                 return self._follow(act, path, to.source)
             self._repairs.change(path, act, lambda: plan.undone(listing, to, wanted))
             return True
@@ -143,7 +143,7 @@ class ConflistEntry:
                 self._own = step.content
 
     def _carry_out(self, folder: Directory, steps: Sequence[plan.Step]) -> None:
-        """Change cniConfDir; wait for a while for who has a file of it open for writing."""
+        """Change cniConfDir; wait up to `PATIENCE` for a program that has a file of it open for writing."""
         now = time.monotonic()
         try:
             conf_dir.carry_out(folder, steps, patient=now < (self._busy_since or now) + PATIENCE)
@@ -152,7 +152,7 @@ class ConflistEntry:
             raise
 
     def _follow(self, act: Callable[[], None], path: Path, source: str) -> bool:
-        """Have a list of our own follow its source, now or when the rate limit allows it."""
+        """Update our own list from its source, now or when the rate limit allows it."""
         now = time.monotonic()
         wait = self._following.wait(now)
         self._follow_at = now + wait if wait else None
@@ -164,20 +164,20 @@ class ConflistEntry:
         return True
 
     def _waits(self, *, gone: bool) -> bool:
-        """Say whether a list of our own stays without its source: for a while, as primaries delete theirs when they start."""
+        """Tell whether our own list stays without its source: briefly, as primaries delete theirs at their start."""
         now = time.monotonic()
         self._gone_since = (self._gone_since or now) if gone else None
         return self._gone_since is not None and now < self._gone_since + GONE
 
     def _name_meshes(self, path: Path, found: tuple[str, ...]) -> None:
-        """Log once which other meshes redirect pods of this node as well."""
+        """Log once which other meshes also redirect pods of this node."""
         if found and found != self.meshes:
             names = ", ".join(f"{each} ({OTHERS[each]})" for each in found)
             _log.warning("another mesh's plugin is in the same chain", extra={"file": str(path), "plugins": names})
         self.meshes = found
 
     def _skip(self, folder: Directory, skipped: Mapping[str, str], listing: plan.Listing) -> None:
-        """Warn of each file that no runtime can read, once as long as it stays as it is (F13)."""
+        """Warn once about each version of a file that no runtime can read (F13)."""
         self.skipped = tuple(skipped.items())
         seen = set()
         for name, reason in skipped.items():

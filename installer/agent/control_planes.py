@@ -1,6 +1,6 @@
-"""The cluster's IstioControlPlanes, as a node agent observes them: it reads, and writes on none (D5).
+"""The cluster's IstioControlPlanes, as a node agent observes them: read-only (D5).
 
-A cluster may do without the kind: then the chart's settings are all that counts.
+A cluster without the kind uses the chart's settings alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _METADATA = ("namespace", "name", "uid", "generation", "creationTimestamp", "del
 
 
 class ControlPlanes:
-    """All of the cluster's, as far as they matter to a node."""
+    """The cluster's IstioControlPlanes, reduced to what a node needs."""
 
     def __init__(
         self, api: ApiClient, kubeconfig: Path | None, on_change: Callable[[], None], *, list_every: float = LIST_EVERY
@@ -30,20 +30,20 @@ class ControlPlanes:
         """Prepare; `run` begins.
 
         Args:
-            api: lists them.
+            api: the client that lists them.
             kubeconfig: for the watch.
-            on_change: called when they are known, when what they ask for has changed since, and when there is no such kind.
-            list_every: seconds between two lists, and at most as much again by chance.
+            on_change: called when they are known, when their desired state changes, and when the kind is missing.
+            list_every: seconds between two lists, plus a random delay of up to as many.
         """
         selection = Selection(ApiResource(GROUP, VERSION, PLURAL), is_optional=True)
         self._informer = Informer(api, kubeconfig, selection, _trim, self._refresh, list_every=list_every)
         self._on_change = on_change
-        self.known = False  # whether they have been observed, so that there is such a kind
+        self.known = False  # whether they have been listed, so that the kind exists
         self.resources: list[Mapping[str, Any]] = []  # without their status
-        self.nodes = 0  # how many nodes the controller has counted, at most; 0: not known yet
+        self.nodes = 0  # the largest node count of a controller; 0: unknown
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Observe them until told to stop. Nothing that the API server does or does not do ends it."""
+        """Observe them until `stop` is set. No failure of the API server ends it."""
         await self._informer.run(stop)
 
     def _refresh(self) -> None:
@@ -58,7 +58,7 @@ class ControlPlanes:
 
 
 class _Trimmed(NamedTuple):
-    """What is kept of one: what it asks for, and how many nodes its controller has counted."""
+    """Reduce a resource to its desired state and its controller's node count."""
 
     resource: Mapping[str, Any]
     nodes: int

@@ -1,4 +1,4 @@
-"""Answering on the health address: where another program listens there, the agent serves pods all the same and tries again."""
+"""Serving the health address: if another program listens there, the agent still serves pods and tries again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class HealthEndpoint:
-    """The health server on its address; `unavailable` says why nobody can ask, and is empty if anybody can."""
+    """The health server on its address; `unavailable` holds the reason if it does not listen, and is empty if it does."""
 
     def __init__(self, health: Health, address: HostPort | None) -> None:
         self._health = health
@@ -28,7 +28,7 @@ class HealthEndpoint:
         self.unavailable = ""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Listen as soon as that is possible; without an address do nothing."""
+        """Listen as soon as the address is free; do nothing without an address."""
         address = self._address
         while address and not stop.is_set():
             try:

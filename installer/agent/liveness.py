@@ -1,10 +1,10 @@
-"""Ending an agent whose event loop stands still, so that the kubelet starts it anew, or that does not come to its end.
+"""Ending an agent whose event loop hangs, so that the kubelet restarts it, or whose shutdown hangs.
 
-No livenessProbe does that: whoever listens on the health address before the agent would be asked in its place, and an agent
-that serves pods be killed (F37).
+A livenessProbe cannot do that: if another program takes the health address first, the kubelet would probe that program and
+kill an agent that serves pods (F37).
 
-An agent that was stopped for as long (SIGSTOP, a frozen cgroup) may end too when it goes on: what it knows is stale by then,
-and the one that starts anew loses nothing. A suspended machine does not count, as its monotonic clock stands still.
+An agent that was stopped for as long (SIGSTOP, a frozen cgroup) may also exit when it resumes: its state is stale by then,
+and a restart loses nothing. A suspended machine does not count, as its monotonic clock stops.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from installer.aio import wait
 if TYPE_CHECKING:
     import asyncio
 
-STUCK = 60.0  # seconds in which the loop does not turn once; a busy node is no reason to start again
+STUCK = 60.0  # seconds without one turn of the loop; long enough that a busy node causes no restart
 
 
 async def end_if_stuck(told: asyncio.Event, seconds: float = STUCK, stop_within: float = 0.0) -> None:
-    """Until told to stop, have a thread outside Python write all tracebacks to stderr and end the process if it is stuck.
+    """Until `told` is set, have a thread outside Python write all tracebacks to stderr and end the process if it hangs.
 
     Args:
-        told: set when it is told to stop.
-        seconds: in which the loop has to turn.
-        stop_within: seconds after that in which it has to end, whatever hangs: a thread, a disk, an API server; 0: as it likes.
+        told: set when the agent has to stop.
+        seconds: within which the loop has to turn.
+        stop_within: seconds from then to the end of the process, whatever hangs (a thread, a disk, an API server); 0: no limit.
     """
     try:
         while not told.is_set():

@@ -1,4 +1,4 @@
-"""The node agent's composition root: it makes and wires the parts, starts and stops them in their order (D6, D7)."""
+"""The node agent's composition root: it builds and wires the parts, and starts and stops them in order (D6, D7)."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ if TYPE_CHECKING:
     from installer.config.settings import Settings
     from installer.fleet.state import NodeState
 
-NETNS_WORKERS = 8  # threads; more pods than that at once wait for their turn (F29)
-REPAIR_WORKERS = 2  # threads that look into what runs already: no ADD waits for these
+NETNS_WORKERS = 8  # threads; further pods wait for their turn (F29)
+REPAIR_WORKERS = 2  # threads that inspect running pods: no ADD waits for these
 
 _log = logging.getLogger(__name__)
 
 
 def run(settings: Settings) -> None:
-    """Run the agent in the foreground until SIGTERM or SIGINT. What it has installed stays (D7)."""
+    """Run the agent in the foreground until SIGTERM or SIGINT. The installation stays (D7)."""
     keep_little()
     raise_limit()
     with logs.to_stderr(settings.log_level) as lines:
@@ -63,7 +63,7 @@ async def _run(settings: Settings, lines: logs.Handler) -> None:
 
 
 class Agent:
-    """One agent and its parts; belongs to the event loop in which it is made."""
+    """One agent and its parts; bound to the event loop that creates it."""
 
     def __init__(self, settings: Settings, lines: logs.Handler) -> None:
         self._settings = settings
@@ -102,14 +102,14 @@ class Agent:
         self._health = HealthEndpoint(Health(self._readiness.conditions, metrics.registry), settings.health_address)
 
     def _join_cluster(self) -> None:
-        from installer.agent.cluster import Cluster  # noqa: PLC0415 - it loads kopf, which a folder of pods needs not
+        from installer.agent.cluster import Cluster  # noqa: PLC0415 - loads kopf, which a folder of pods does not need
         from installer.agent.pod_events import PodEvents  # noqa: PLC0415
 
         self._cluster = Cluster(self._settings, self._in_force, self._apply, self._observe)
         self._pod_events = PodEvents(self._verdicts, self._in_force, self._cluster)
 
     async def run(self) -> None:
-        """Start the parts in the order of D6: socket, plugin file, conflist last; stop them in the opposite one."""
+        """Start the parts in the order of D6 (socket, plugin file, conflist); stop them in reverse order."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
@@ -151,21 +151,21 @@ class Agent:
         parts.create_task(self._readiness.announce(told))
 
     async def _serve(self) -> None:
-        """Serve; a node that cannot redirect serves all the same, and says so (STATUS)."""
+        """Serve; a node that cannot redirect serves too, and reports that (STATUS)."""
         await choose_backend(self._in_force, self._workers)
         await self._serving.run(self._stop, self._told, self._reconciler.wake)
 
     def _on_signal(self) -> None:
-        """End in order; upon a second signal end at once."""
+        """Shut down in order; on a second signal exit at once."""
         if self._told.is_set():
             self._stop.set()
         self._told.set()
 
     async def _end(self, limit: asyncio.Timeout) -> None:
-        """Wait for the end, and take the installation out before it if no agent comes after this one (D7).
+        """Wait for the stop; then uninstall if no agent follows this one (D7).
 
         Args:
-            limit: of all parts; what has not ended by then is left.
+            limit: the timeout of all parts; what has not ended by then is abandoned.
         """
         await self._told.wait()
         now = asyncio.get_running_loop().time()
@@ -175,13 +175,13 @@ class Agent:
             self._apply(replace(self._in_force.desired, installed=False, reason=reason))
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(now + shutdown.TAKEN_OUT):
-                    while not self._in_force.state.removed:  # noqa: ASYNC110 - it works in a thread of its own
+                    while not self._in_force.state.removed:  # noqa: ASYNC110 - the reconciler works in its own thread
                         await asyncio.sleep(0.02)
             await self._cluster.report(now + shutdown.REPORTED)
         self._stop.set()
 
     def _apply(self, desired: DesiredState) -> None:
-        """Put a desired state in force: requests see it at once, the node's files as soon as the reconciler has run."""
+        """Put a desired state in force: for requests at once, for the node's files at the reconciler's next pass."""
         before, self._in_force.desired = self._in_force.desired, desired
         logs.switch(desired.settings.log_level)
         if desired.settings.redirect_backend != before.settings.redirect_backend:

@@ -1,4 +1,4 @@
-"""Having glibc keep no memory that the agent does not use: it comes in bursts, a list of pods, many pods at once."""
+"""Making glibc return unused memory: the agent allocates in bursts, for a list of pods or many pods at once."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 from installer.aio import wait
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3)
-ARENAS = 2  # by default eight a processor, one for each of our threads, and each keeps what its largest burst took
+ARENAS = 2  # the default is eight a processor, one for each of our threads; each retains its largest burst
 THRESHOLD = (
     1 << 20
-)  # bytes; by default they grow with what is freed, up to 32 MiB; at 64 KiB each ADD takes 2 ms longer
+)  # bytes; by default both grow with freed blocks, up to 32 MiB; with 64 KiB each ADD takes 2 ms longer
 
 LOOK_EVERY = 10.0  # seconds
-STILL = 1 << 20  # bytes that it differs by from one look to the next where nothing happens
-GROWTH = 8 << 20  # bytes of resident memory since memory was last given back, upon which it is given back again
+STILL = 1 << 20  # bytes by which an idle agent's memory differs between two checks
+GROWTH = 8 << 20  # bytes of growth since the last release that trigger the next one
 
 _log = logging.getLogger(__name__)
 
 
 def keep_little() -> None:
-    """Set it, before anything large is imported: after 110 pods at once 5 of 63 MiB. Does nothing on other C libraries."""
+    """Configure malloc before any large import: saves 5 of 63 MiB after 110 concurrent pods. Does nothing without glibc."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:
@@ -36,14 +36,14 @@ def keep_little() -> None:
 
 
 async def keep_giving_back(stop: asyncio.Event) -> None:
-    """Give memory back after each burst, until told to stop.
+    """Return memory after each burst, until told to stop.
 
-    A pod may be 1.5 MB, and as many objects while it is parsed. Those of them that refer to one another stay until Python's
-    collector next looks at all it has, which takes it hours here, and what is free between others' pieces glibc keeps.
+    A pod may have 1.5 MB, and as much in objects while it is parsed. Objects in reference cycles stay until Python's
+    next full collection, which is hours away here, and glibc retains free memory between blocks in use.
     """
-    gc.freeze()  # what is there from the start is not looked at again: a collection then takes a millisecond or two
+    gc.freeze()  # exclude the objects of the start: a collection then takes a millisecond or two
     least = before = _resident()
-    goes_on = False  # memory was given back in a burst, which holds more of it until its end
+    goes_on = False  # memory was returned during a burst, which holds more of it until its end
     while not stop.is_set():
         now = _resident()
         least = min(least, now)

@@ -1,6 +1,6 @@
-"""What /metrics tells, in Prometheus' names.
+"""The agent's metrics, as /metrics serves them.
 
-Counts of events are kept here; the state of the node is asked for at each scrape, so that it cannot be out of date.
+Counters live here; the node's state is read at each scrape, so that it is never stale.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,11 +23,11 @@ class PodCounts(NamedTuple):
     """Numbers of pods.
 
     Attributes:
-        known: those of the node that the agent knows.
-        redirected: those of them whose netns holds a redirect, whoever wrote it.
-        unredirected: those of them that run, should be redirected, and for which no redirect has been seen.
+        known: pods of this node that the agent knows.
+        redirected: of those, pods whose netns holds a redirect, whoever wrote it.
+        unredirected: of those, running mesh pods for which no redirect has been seen.
         unreadable: results of the container runtime that do not parse.
-        outcomes: what became of running pods without a redirect, so far, by the Event's reason.
+        outcomes: running pods without a redirect, so far, by the reason of their Event.
     """
 
     known: int
@@ -59,9 +59,9 @@ class Metrics:
 
         Args:
             version: of this agent.
-            in_force: knows the state of the node's files, and the backends.
-            pods: the numbers of this node's pods, now.
-            log_lines: the numbers of log lines that were not written, so far.
+            in_force: holds the state of the node's files and the backends.
+            pods: returns the current pod numbers.
+            log_lines: returns the numbers of log lines not written so far.
         """
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
@@ -123,7 +123,7 @@ class Metrics:
 
 
 class _Now(Collector):
-    """The state at the moment of the scrape."""
+    """Collects the state at each scrape."""
 
     def __init__(
         self,

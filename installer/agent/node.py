@@ -1,8 +1,8 @@
 """This node's installation: the plugin file in cniBinDir, and its entry in the configuration that the runtime takes.
 
-One pass compares what is there with what is desired, and acts on the difference (D8); our own writes are recognised by their
-content. In the order of D6: the plugin file first, the entry last, when the agent serves; and the other way round where the
-plugin is to be out of the node.
+One pass compares the current state with the desired one and acts on the difference (D8); it recognises our own writes by
+their content. It follows the order of D6: the plugin file first, the entry last, once the agent serves. It removes both in
+reverse order.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _log = logging.getLogger(__name__)
 
 
 class UnusableError(NotNowError):
-    """The plugin file cannot be executed: no entry names it, and what others write is no reason for a pass at once."""
+    """The plugin file cannot be executed: no entry names it, and events trigger no immediate pass."""
 
 
 class Node:
-    """The installation, and what is known of it from one pass to the next. For one thread."""
+    """The installation, and its state between passes. Not thread-safe."""
 
     def __init__(self, desired: Callable[[], DesiredState], serving: Callable[[], bool]) -> None:
         """Prepare.
 
         Args:
-            desired: what the node is to be like, now.
-            serving: tells whether the agent answers on its socket.
+            desired: returns the current desired state.
+            serving: returns whether the agent answers on its socket.
         """
         self._desired_now = desired
         self._serving = serving
@@ -62,33 +62,33 @@ class Node:
 
     @property
     def linked(self) -> frozenset[str]:
-        """The files of cniConfDir to which symbolic links there lead."""
+        """The files of cniConfDir that symbolic links in it point to."""
         return self._entry.linked
 
     @property
     def next_check(self) -> float | None:
-        """When the next pass is due though nothing happens until then, on the monotonic clock; None: never."""
+        """The monotonic time of the next pass that needs no event; None: none is due."""
         cooldown = self._repairs.cooldown_left
         moments = (self._entry.next_check, time.monotonic() + cooldown if cooldown else None)
         return min((each for each in moments if each is not None), default=None)
 
     def reconcile_once(self, *, full: bool) -> bool:
-        """Compare the node with what is desired, and make it so; `state` says what came of it.
+        """Compare the node with the desired state and correct it; `state` holds the outcome.
 
         Args:
-            full: read the plugin file too, and sweep what killed agents left beside it.
+            full: also read the plugin file and delete leftovers of killed agents beside it.
 
         Returns:
-            Whether something was changed. Only a pass that changes nothing says that the node is installed.
+            Whether something was changed. Only a pass that changes nothing reports the node as installed.
 
         Raises:
-            NotNowError: if something has to happen before.
+            NotNowError: if something else has to happen first.
             OutdatedError: if another program has changed a file meanwhile.
             OSError: if a file could not be read or written.
         """
         desired = self._desired_now()
         if desired.by_value != self._desired.by_value:
-            self._repairs.was_installed = False  # what is changed now is no repair
+            self._repairs.was_installed = False  # this change is not a repair
         self._desired = desired
         if not desired.installed:
             self._repairs.end_conflict()
@@ -101,10 +101,10 @@ class Node:
             self.state = replace(state, meshes=entry.meshes, skipped=entry.skipped)
 
     def report(self, reason: str) -> NodeState:
-        """Return the state after a pass; during a conflict the node is not installed, also between two writes of the other.
+        """Return the state after a pass; during a conflict the node counts as not installed, even between two foreign writes.
 
         Args:
-            reason: why the pass did not come to its end; empty if it did.
+            reason: why the pass did not finish; empty if it did.
         """
         if reason := self._repairs.conflict or reason:
             state = replace(self.state, installed=False, removed=False, conflict=bool(self._repairs.conflict))
@@ -140,16 +140,16 @@ class Node:
             return changes
 
     def _withdraw_entry(self, reason: str) -> None:
-        """Take out an entry whose plugin cannot be executed: with it no pod starts or stops on this node.
+        """Remove an entry whose plugin cannot be executed: with it no pod starts or stops on this node.
 
-        A mesh pod that starts meanwhile waits in its validation container, or is found while it runs.
+        A mesh pod that starts meanwhile waits in its validation container, or pod repair finds it.
         """
-        self._repairs.was_installed = False  # what is changed afterwards is no repair
+        self._repairs.was_installed = False  # later changes are not repairs
         for step in take_entry_out(self.settings):
             _log.warning(step.text, extra={"file": str(step.path), "reason": reason})
 
     def _keep_out(self) -> bool:
-        """Take out what is there: the entry first, the plugin file last."""
+        """Uninstall: the entry first, the plugin file last."""
         done, stays = False, ""
         for step in take_out(self.settings):
             if step.stays:

@@ -1,7 +1,7 @@
-"""This node's IstioCNINode, written by its agent, if that runs, and only when something has changed (D5).
+"""This node's IstioCNINode: its agent alone writes it, and only when something has changed (D5).
 
-Server-side apply: what others write on it, such as its owner, stays. An Event on the Node tells of each turn for the better or
-the worse. What keeps changing is written less and less often, as it is by then: 5,000 nodes may be in the same trouble.
+Server-side apply preserves the fields of others, such as its owner. An Event on the Node reports each change for the better
+or the worse. A state that flaps is written less and less often: 5,000 nodes may have the same trouble.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from installer.kube.event_recorder import EventRecorder
     from installer.ratelimit.limiter import Limits
 
-LOOK_EVERY = 1.0  # seconds between two looks whether something has changed
-# That a resource is applied is written after a while by chance, as all nodes have heard of it at once.
+LOOK_EVERY = 1.0  # seconds between two checks for a change
+# All nodes observe a resource at the same time, so each reports it after a random delay.
 SPREAD = 10.0  # seconds at most, in a cluster that is not large
-IN_A_SECOND = 200  # nodes, in a large one
+IN_A_SECOND = 200  # nodes, in a large cluster
 COUNTS_EVERY = 600.0  # seconds between two writes for the sake of counts alone
-OF_THE_RESOURCE = {"controlPlane", INVALID_SETTINGS}  # what all nodes hear of at once
-AGAIN_EVERY = 1800.0  # seconds after which it is written though nothing has changed: somebody may have deleted it
+OF_THE_RESOURCE = {"controlPlane", INVALID_SETTINGS}  # reasons that reach all nodes at once
+AGAIN_EVERY = 1800.0  # seconds after which it is written without a change: somebody may have deleted it
 LONGEST_PAUSE = 60.0  # seconds between two tries, before it is stretched
 
 _log = logging.getLogger(__name__)
 
 
 class NodeResource:
-    """Keeps the IstioCNINode as the node is."""
+    """Keeps the IstioCNINode up to date."""
 
     def __init__(
         self,
@@ -58,13 +58,13 @@ class NodeResource:
         """Prepare; `run` begins.
 
         Args:
-            node_name: the node's, and the object's.
-            api: where it is written.
-            events: tells of its turns.
+            node_name: the name of the node and of the object.
+            api: the client that writes it.
+            events: records the changes of its state.
             observe: what is to be reported, as it is now.
-            nodes: how many the cluster has, as far as that is known.
-            spread: seconds at most, by chance, before it is written that a resource is applied; more in a large cluster.
-            limits: how often it is written for one reason: that a resource is applied, or what has become of the node.
+            nodes: returns how many nodes the cluster has, as far as known.
+            spread: the longest random delay, in seconds, before an applied resource is reported; more in a large cluster.
+            limits: how often it is written for each cause: an applied resource, or the node's state.
         """
         self._node_name = node_name
         self._api = api
@@ -79,16 +79,16 @@ class NodeResource:
         self._written_at = -COUNTS_EVERY
         self._node_uid = ""
         self._made = False
-        self._has_counted = False  # whether what is written counts this agent's own pods
+        self._has_counted = False  # whether the written status holds this agent's own counts
         self._was_well = False
         self._reason = ""
 
     async def run(self) -> None:
-        """Keep it so until cancelled. Nothing that the API server does or does not do ends it."""
+        """Keep it up to date until cancelled. No failure of the API server ends it."""
         backoff, loop = Backoff(1.0, LONGEST_PAUSE), asyncio.get_running_loop()
         while True:
             changed = self._changed()
-            applies = bool(changed & OF_THE_RESOURCE)  # which people wait for: it does not come behind what flips
+            applies = bool(changed & OF_THE_RESOURCE)  # people wait for this: it does not queue behind flapping states
             if not changed or self._limiters[applies].wait(loop.time()):
                 await asyncio.sleep(LOOK_EVERY)
                 continue
@@ -105,14 +105,14 @@ class NodeResource:
 
     @property
     def spread(self) -> float:
-        """Seconds over which the nodes report a change that all have heard of at once; a start is spread as it is."""
+        """Seconds over which nodes spread the report of a change that reaches all at once; starts are spread already."""
         return max(self._spread, self._nodes() / IN_A_SECOND)
 
     async def write(self) -> None:
-        """Write it as it is now.
+        """Write the current status.
 
         Raises:
-            ApiError: if that was not done.
+            ApiError: if the write failed.
         """
         if not self._made:
             await self._make()
@@ -126,14 +126,14 @@ class NodeResource:
         self._written, self._written_at = now, asyncio.get_running_loop().time()
         self._has_counted = seen.redirected is not None
         before, ready = _ready(last), _ready(now)
-        # An agent that starts is not ready for one reason after the other.
+        # A starting agent is not ready for one reason after another.
         same = ("status", "reason") if self._was_well else ("status",)
         self._was_well = self._was_well or ready["status"] == "True"
         if any(before.get(each) != ready[each] for each in same):
             await self._tell(ready, first=not last)
 
     def _changed(self) -> set[str]:
-        """Name what is to be written: fields that have changed, but counts only now and then, once there are any."""
+        """Name the fields to write: those that have changed, but counts only now and then, once there are any."""
         seen = self._observe()
         now = build_status(seen, self._written, datetime.now(UTC))
         changed = {key for key in now.keys() | self._written.keys() if now.get(key) != self._written.get(key)}
@@ -148,7 +148,7 @@ class NodeResource:
         return changed if is_first or ago >= COUNTS_EVERY else changed - counts
 
     async def _make(self) -> None:
-        """Have the object be there, owned by its Node, and take up what the agent before has written."""
+        """Make sure that the object exists and its Node owns it, and read the previous agent's status."""
         found = await self._api.get(self._path)
         self._written = (found or {}).get("status") or {}
         node = await self._api.get(f"/api/v1/nodes/{self._node_name}")
@@ -165,17 +165,17 @@ class NodeResource:
         return {"apiVersion": NODES_VERSION, "kind": NODES_KIND, "metadata": {"name": self._node_name}}
 
     async def _tell(self, ready: Mapping[str, Any], *, first: bool) -> None:
-        """Tell of a turn; that the resource is wrong its controller tells, once for all nodes."""
+        """Record an Event of a state change; the controller reports an invalid resource, once for all nodes."""
         reason = ready["reason"]
-        if reason == INVALID_SETTINGS or (first and ready["status"] != "True"):  # it has only just started
+        if reason == INVALID_SETTINGS or (first and ready["status"] != "True"):  # the agent has just started
             return
         await self._tell_event(reason, ready["message"], warning=reason not in (REDIRECTING, "Removed"))
 
     async def _tell_left_behind(self) -> None:
-        """Tell once of what stays where cniConfDir or cniBinDir was changed.
+        """Report once the installation that stays behind when cniConfDir or cniBinDir has changed.
 
-        Nobody takes it out by himself: the agent before cannot know whether the runtime has stopped to read it, and this one
-        has no access. An entry that is taken away while it is read lets pods slip out of the mesh, a plugin file lets none
+        Nothing removes it automatically: the previous agent cannot know whether the runtime still reads it, and this one
+        has no access. Without an entry that is still read, pods bypass the mesh; without its plugin file none can
         start or stop (F6, F7).
         """
         settings = self._observe().desired.settings
@@ -200,7 +200,7 @@ class NodeResource:
         return cleaning_command(self._node_name, image, left)
 
     async def _tell_event(self, reason: str, note: str, *, warning: bool) -> None:
-        """Write an Event on the Node; that this fails is no reason to write the status again."""
+        """Write an Event on the Node; a failure does not cause another write of the status."""
         if not self._node_uid:
             return
         node = {"apiVersion": "v1", "kind": "Node", "name": self._node_name, "uid": self._node_uid}

@@ -1,4 +1,4 @@
-"""The status of this node's IstioCNINode: what the plugin is like here, for `kubectl get istiocninodes`. Pure."""
+"""The status of this node's IstioCNINode, for `kubectl get istiocninodes`. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from installer.fleet.state import Condition, NodeState
     from plugin.backend import Capability
 
-LONGEST_REASON = 1024  # characters, as the definition has it
+LONGEST_REASON = 1024  # characters, as in the CRD
 
-INVALID_SETTINGS = "InvalidSettings"  # a reason of a condition that is True all the same
+INVALID_SETTINGS = "InvalidSettings"  # a reason of a condition that is True
 _REASONS = {
     "installed": "NotInstalled",
     "serving": "NotServing",
@@ -33,20 +33,20 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Observed:
-    """What an agent knows of itself and its node, at one moment.
+    """What an agent knows about itself and its node at one moment.
 
     Attributes:
         version: the agent's release.
-        desired: what the node is to be like.
-        node: what its files are like.
-        tried: what each backend can do.
-        chosen: the one that is used.
-        conditions: what readiness asks for, by the names that /readyz gives them.
-        redirected: how many of the node's pods hold a redirect; None: they have not been counted yet.
-        repaired: how many of them were given their redirect while they ran.
-        unredirected_pods: those that are to be redirected and are not, each with why.
-        unasked: why the agent cannot answer about health; empty if it can.
-        unredirected: how many these are; `unredirected_pods` names the first ones.
+        desired: the desired state.
+        node: the state of the node's files.
+        tried: the capability of each backend.
+        chosen: the backend in use.
+        conditions: the readiness conditions, named as in /readyz.
+        redirected: how many of the node's pods hold a redirect; None: not counted yet.
+        repaired: how many of those were redirected while they ran.
+        unredirected_pods: the first mesh pods without a redirect, each with the reason.
+        unasked: why the health address does not answer; empty if it does.
+        unredirected: how many mesh pods run without a redirect.
     """
 
     version: str
@@ -63,15 +63,15 @@ class Observed:
 
 
 def build_status(observed: Observed, last: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """Write the status.
+    """Build the status.
 
     Args:
         observed: what is known.
-        last: the status before: a condition that is as it was keeps its lastTransitionTime.
-        now: in UTC.
+        last: the previous status: an unchanged condition keeps its lastTransitionTime.
+        now: the current time, in UTC.
 
     Returns:
-        As charts/istio-cni/crds/istiocninode.yaml describes it.
+        The status that charts/istio-cni/crds/istiocninode.yaml describes.
     """
     settings, node = observed.desired.settings, observed.node
     state = "Removed" if node.removed else "Installed" if node.installed else "NotInstalled"
@@ -93,7 +93,7 @@ def build_status(observed: Observed, last: Mapping[str, Any], now: datetime) -> 
         made["plugin"] = {"path": str(settings.cni_bin_dir / PLUGIN), "sha256": node.digest}
     elif node.stays:
         made["plugin"] = {"path": str(settings.cni_bin_dir / PLUGIN)} | ({"sha256": node.digest} if node.digest else {})
-    elif not node.removed:  # where it was in last, and may still be: whoever comes after has to know
+    elif not node.removed:  # the last location, where it may still be: the next agent has to know
         made |= {key: last[key] for key in ("conflist", "plugin") if key in last}
     if observed.tried:
         made["backend"] = _backend(observed.chosen)
@@ -104,11 +104,11 @@ def build_status(observed: Observed, last: Mapping[str, Any], now: datetime) -> 
 
 
 def left_behind(last: Mapping[str, Any], settings: Settings) -> tuple[Path, ...]:
-    """Name the directories in which the agent before has installed something, and which this one does not look after.
+    """Name the directories of the previous agent's installation that this agent does not manage.
 
     Args:
-        last: the status that the agent before has written.
-        settings: this one's: cniConfDir or cniBinDir was changed.
+        last: the status that the previous agent wrote.
+        settings: this agent's: cniConfDir or cniBinDir has changed.
     """
     directory, plugin = last.get("conflist", {}).get("directory"), last.get("plugin", {}).get("path")
     before = (
@@ -138,7 +138,7 @@ def _ready(observed: Observed, last: Mapping[str, Any], now: datetime) -> dict[s
 
 
 def _notes(observed: Observed) -> Iterator[tuple[str, str]]:
-    """Say what is not as it should be, and does not keep the agent from redirecting pods: in a word, and for people."""
+    """List the warnings that do not prevent redirection, each as a reason and a message."""
     directory = observed.desired.settings.cni_conf_dir
     for name, reason in () if observed.node.removed else observed.node.skipped:
         said = f"{directory / name} is no valid network configuration: {reason}; repair it or take it away"
@@ -156,7 +156,7 @@ def _notes(observed: Observed) -> Iterator[tuple[str, str]]:
 
 
 def _pods(observed: Observed, last: Mapping[str, Any]) -> dict[str, int]:
-    """Count them; an agent that has not done so yet says what the one before it has counted."""
+    """Return the pod counts; until its first count an agent reports the previous agent's."""
     counted = {"redirected": observed.redirected or 0, "unredirected": observed.unredirected}
     if observed.redirected is None:
         counted |= {key: number for key, number in last.get("pods", {}).items() if key in counted}

@@ -1,4 +1,4 @@
-"""What the agent does with the outcome of each request: count it, log it, and warn once of what a pod's owner should know."""
+"""Handling the outcome of each request: count it, log it, and warn once of what a pod's owner should know."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from installer.agent.metrics import Metrics
     from plugin.handler import Outcome
 
-MOST = 4096  # warnings remembered, the oldest forgotten first; more than ten times as many as a node's pods
+MOST = 4096  # warnings on record, oldest dropped first; more than ten times the pods of a node
 
 _log = logging.getLogger(__name__)
 
@@ -23,8 +23,8 @@ class Outcomes:
         """Prepare.
 
         Args:
-            metrics: count each.
-            on_redirected: told of each ADD that was answered with a redirect.
+            metrics: count each outcome.
+            on_redirected: called for each ADD that was answered with a redirect.
         """
         self._metrics = metrics
         self._on_redirected = on_redirected
@@ -52,13 +52,13 @@ class Outcomes:
 
 
 class Warnings:
-    """Logs a warning about a pod once, at the default level, though nothing has failed."""
+    """Logs each warning about a pod once, at the default level, although nothing has failed."""
 
     def __init__(self) -> None:
         self._logged: dict[tuple[str, str, str, str], None] = {}  # the oldest first
 
     def log(self, outcome: Outcome) -> None:
-        """Log what is worth knowing of a pod that passed or was redirected."""
+        """Log the warnings about a pod that passed or was redirected."""
         for message, reason in _warnings(outcome):
             pod = (message, outcome.namespace, outcome.pod, outcome.pod_uid or "")
             if pod in self._logged:

@@ -1,4 +1,4 @@
-"""Events on pods that do not come up for a reason that only this agent sees (F21, F22)."""
+"""Events on pods that do not start for a reason that only this agent can see (F21, F22)."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class Cluster(Protocol):
     """Where Events are written."""
 
     async def tell(self, pod: Pod, reason: str, note: str, *, warning: bool) -> str:
-        """Write an Event about a pod; returns why that was not done."""
+        """Write an Event about a pod; return the error, or an empty text."""
 
 
 class PodWarning(NamedTuple):
-    """What is wrong with a pod: the Event's reason, and its note, which says what helps."""
+    """A problem of a pod: the Event's reason, and its note with the remedy."""
 
     reason: str
     note: str
 
 
 def pod_warnings(judged: Judged) -> Iterator[PodWarning]:
-    """Find what keeps a pod from coming up, or its sidecar from being of use."""
+    """Find what prevents a pod from starting, or its sidecar from receiving traffic."""
     pod = judged.pod
     if judged.only_excluded:
         yield PodWarning("InjectedButExcluded", of_excluded(pod))
@@ -55,9 +55,9 @@ class PodEvents:
         """Prepare; `run` begins.
 
         Args:
-            verdicts: those on the node's pods.
-            in_force: nothing is written before it is known.
-            cluster: where Events are written.
+            verdicts: the verdicts on the node's pods.
+            in_force: what is in force; no Event is written before it is known.
+            cluster: writes the Events.
         """
         self._verdicts = verdicts
         self._in_force = in_force

@@ -29,8 +29,8 @@ class Readiness:
 
         Args:
             in_force: what is in force.
-            serving: whether the plugin is answered.
-            pods: the node's.
+            serving: returns whether the agent answers the plugin.
+            pods: the node's pods.
             pod_repair: knows whether the runtime loads the plugin's entry.
         """
         self._in_force = in_force
@@ -39,7 +39,7 @@ class Readiness:
         self._pod_repair = pod_repair
 
     def conditions(self) -> list[Condition]:
-        """Return them as they are now."""
+        """Return the current conditions."""
         capability = self._in_force.capability
         return [
             Condition("installed", self._in_force.state.reason, self._in_force.desired.reason),
@@ -50,7 +50,7 @@ class Readiness:
         ]
 
     async def announce(self, told: asyncio.Event) -> None:
-        """Say once on stdout that the agent is ready, unless it is told to stop before."""
+        """Print once on stdout that the agent is ready, unless it has to stop before."""
         ready, stop = asyncio.create_task(self._until_ready()), asyncio.create_task(told.wait())
         done, waiting = await asyncio.wait((ready, stop), return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:

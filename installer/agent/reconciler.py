@@ -1,4 +1,4 @@
-"""When the node is reconciled: upon each change there, and at the latest when the next check is due (D8).
+"""When the node is reconciled: on each change, and at the latest when the next check is due (D8).
 
 Level-triggered: an event and a new desired state say "check again" and nothing else.
 """
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
     from installer.config.desired import DesiredState
     from installer.fleet.state import NodeState
 
-RESYNC = 60.0  # seconds after which all is compared, the plugin file's content too, whatever events say (F10)
-UNWATCHED_RESYNC = 1.0  # seconds, on a node that has no inotify left
+RESYNC = 60.0  # seconds between full comparisons, including the plugin file's content (F10)
+UNWATCHED_RESYNC = 1.0  # seconds, on a node without free inotify instances or watches
 FIRST_RETRY, LONGEST_RETRY = 0.1, 30.0  # seconds, doubling, after an error
-SHORTEST = 0.01  # seconds between two passes at least, however many events there are
-SHORTEST_UNUSABLE = 1.0  # seconds likewise, while the plugin file cannot be executed
-MOST_OUTDATED = 500  # plans in a row before it is reported: at least five seconds
+SHORTEST = 0.01  # seconds between two passes, at least
+SHORTEST_UNUSABLE = 1.0  # the same, while the plugin file cannot be executed
+MOST_OUTDATED = 500  # consecutive plans before it is reported: at least five seconds
 
 _log = logging.getLogger(__name__)
 
 
 class _Pass(NamedTuple):
-    """What came of a pass, and when the next one is due.
+    """The outcome of a pass, and when the next one is due.
 
     Attributes:
         reason: why the node is not as desired; empty if it is.
-        not_before: seconds, whatever happens.
-        within: seconds, though nothing happens.
+        not_before: seconds before the next pass, whatever happens.
+        within: seconds to the next pass without an event.
     """
 
     reason: str = ""
@@ -64,31 +64,31 @@ class Reconciler:
         """Prepare.
 
         Args:
-            desired: what the node is to be like, now; call `wake` when that changes.
-            serving: tells whether the agent answers on its socket; call `wake` when that changes.
-            on_change: told each new state, in the reconciler's thread.
+            desired: returns the current desired state; call `wake` when it changes.
+            serving: returns whether the agent answers on its socket; call `wake` when that changes.
+            on_change: called with each new state, in the reconciler's thread.
         """
         self._node = Node(desired, serving)
         self._on_change = on_change
         self._reported = self._node.state
-        self._failures = 0  # errors in a row
-        self._outdated = 0  # plans in a row that were out of date before they were carried out
+        self._failures = 0  # consecutive errors
+        self._outdated = 0  # consecutive plans that were outdated before they were applied
         self._woken = threading.Event()
         self._closing = threading.Event()
 
     @property
     def state(self) -> NodeState:
-        """What the last pass found and did."""
+        """The result of the last pass."""
         return self._reported
 
     def wake(self) -> None:
-        """Have it check again now; from any thread."""
+        """Trigger a check now; callable from any thread."""
         self._woken.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep the node as desired until told to stop. What is installed stays (D7).
+        """Keep the node as desired until told to stop. The installation stays (D7).
 
-        All work is done in a thread of its own, which events wake directly: neither a busy event loop nor the work of
+        The work runs in a thread of its own, which events wake directly: neither a busy event loop nor the work of
         other threads comes between a change on the node and its repair.
         """
         with ThreadPoolExecutor(1, "reconcile") as thread:
@@ -126,7 +126,7 @@ class Reconciler:
             if self._node.reconcile_once(full=full):
                 self._woken.set()
         except ConflictError as error:
-            return _Pass(str(error), error.wait, error.wait)  # events are no reason for a pass before
+            return _Pass(str(error), error.wait, error.wait)  # events trigger no earlier pass
         except UnusableError as error:
             return _Pass(str(error), not_before=SHORTEST_UNUSABLE)
         except NotNowError as error:
@@ -140,7 +140,7 @@ class Reconciler:
         except OSError as error:
             self._failures = min(failures + 1, 10)
             return _Pass(explain(error), within=min(LONGEST_RETRY, FIRST_RETRY * 2**failures))
-        except Exception as error:  # noqa: BLE001 - whatever a directory holds, the agent goes on serving pods
+        except Exception as error:  # noqa: BLE001 - whatever a directory holds, the agent continues to serve pods
             _log.exception("reconciling the node failed")
             return _Pass(f"{type(error).__name__}: {error}", within=LONGEST_RETRY)
         return _Pass()

@@ -1,4 +1,4 @@
-"""Exiting where a running pod's netns is hidden from this container and the next one would see it (F41)."""
+"""Exiting when a running pod's netns is hidden from this container but visible to the next one (F41)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ async def exit_to_see_mounts(in_force: InForce, pod_repair: PodRepair, started: 
     """Set `told` when a restart of the container would help.
 
     Args:
-        in_force: without the setting `mounts` nothing is between the node's mounts and this process. While the plugin is not
-            installed the agent stays: more pods would start without their redirect.
-        pod_repair: knows since when a netns is hidden.
+        in_force: without the setting `mounts` this process sees the node's mounts directly. While the plugin is not
+            installed the agent stays: otherwise more pods would start without their redirect.
+        pod_repair: tells since when a netns is hidden.
         started: when this agent started, in seconds since 1970.
-        told: ends the agent.
+        told: stops the agent.
     """
     socket, mounts = in_force.settings.agent_socket, in_force.settings.mounts
     while mounts and not told.is_set():

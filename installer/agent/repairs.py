@@ -1,4 +1,4 @@
-"""Repairs of what others undo: counted, rate-limited, and named as a conflict where another program keeps at it (F9)."""
+"""Repairs of what others undo: counted, rate-limited, and reported as a conflict if another program keeps undoing it (F9)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 class NotNowError(Exception):
-    """The node cannot be made as desired until something else happens; the message says why."""
+    """The desired state cannot be reached until something else happens; the message says why."""
 
 
 class ConflictError(NotNowError):
@@ -32,9 +32,9 @@ class Repairs:
     """The repairs of one node.
 
     Attributes:
-        was_installed: all was in place, so that a change from now on is a repair.
+        was_installed: the installation was complete, so that a change from now on is a repair.
         count: repairs, so far.
-        last: the last one; None: never.
+        last: the time of the last repair; None: never.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Repairs:
         Args:
             path: the file.
             act: makes the change.
-            undone: says what others do to the file; asked in a conflict alone.
+            undone: describes what others do to the file; called only in a conflict.
 
         Raises:
             ConflictError: if it has to wait.
@@ -73,10 +73,10 @@ class Repairs:
 
     @property
     def conflict(self) -> str:
-        """What another program keeps undoing; empty: no conflict.
+        """Describe the conflict; empty: there is none.
 
-        From the first repair that had to wait to the end of the cooldown it says the same: what is put in place between two
-        writes of the other is there for a moment, and the runtime has started pods without it.
+        The text stays the same from the first repair that had to wait to the end of the cooldown: what is restored between two
+        foreign writes lasts only a moment, and the runtime may start pods without it.
         """
         if not self.cooldown_left:
             self._conflict = ""
@@ -84,9 +84,9 @@ class Repairs:
 
     @property
     def cooldown_left(self) -> float:
-        """After how many seconds the conflict is over if the other program stops now; 0: it is, or there was none."""
+        """Return the seconds until the conflict is over if the other program stops now; 0: it is over, or there was none."""
         return self._limiter.cooldown_left(time.monotonic()) if self._conflict else 0.0
 
     def end_conflict(self) -> None:
-        """Forget a conflict: nothing is to be installed."""
+        """Clear the conflict: nothing has to be installed."""
         self._conflict = ""

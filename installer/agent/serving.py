@@ -1,4 +1,4 @@
-"""Serving the plugin: the socket and its lock are taken, kept, and made anew when somebody takes them away."""
+"""Serving the plugin: take the socket and its lock, hold them, and recreate them when somebody deletes them."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 
     from plugin.server import Server
 
-RETRY = 1.0  # seconds between two tries at what this node refuses for now
+RETRY = 1.0  # seconds between two attempts at what the node refuses for now
 NOT_SERVING = "saw its socket or its lock file deleted or replaced, expected its own: it makes them anew"
 
 _log = logging.getLogger(__name__)
 
 
 class Serving:
-    """Serves on one socket; belongs to the event loop in which it is made."""
+    """Serves on one socket; bound to the event loop that creates it."""
 
     def __init__(self, socket: Path, server: Server) -> None:
         self._socket = socket
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._lock: int | None = None
-        self._is_missing = asyncio.Event()  # the socket or its lock may have been taken away
+        self._is_missing = asyncio.Event()  # the socket or its lock may have been deleted
         self._has_served, self._not_serving = False, "not started yet"
 
     @property
     def reason(self) -> str | None:
-        """Why the plugin is not answered; None if it is."""
+        """Why the agent does not answer the plugin; None if it does."""
         return None if self.is_serving() else self._not_serving or NOT_SERVING
 
     def is_serving(self) -> bool:
-        """Whether the plugin is answered, by this agent alone; if not, `run` mends that. From any thread."""
+        """Whether this agent alone answers the plugin; if not, `run` repairs that. Callable from any thread."""
         if self._is_locked() and self._server.serving:
             return True
         self._loop.call_soon_threadsafe(self._is_missing.set)
@@ -51,10 +51,10 @@ class Serving:
         """Wait until no other agent serves on this socket, as during an upgrade.
 
         Returns:
-            False if told to stop before.
+            False if told to stop meanwhile.
 
         Raises:
-            ForeignDirectoryError: if the socket's directory is another program's.
+            ForeignDirectoryError: if the socket's directory belongs to another program.
         """
         waiting = False
         while not told.is_set():
@@ -70,12 +70,12 @@ class Serving:
         return False
 
     async def run(self, stop: asyncio.Event, told: asyncio.Event, on_change: Callable[[], None]) -> None:
-        """Serve until told to stop.
+        """Serve until `stop` is set.
 
         Args:
             stop: ends it.
-            told: set where the agent has to end, as only a new container can serve again.
-            on_change: called when it begins or ceases to serve.
+            told: set if the agent has to exit, because only a new container can serve again.
+            on_change: called when it starts or stops serving.
         """
         while not stop.is_set():
             self._is_missing.clear()

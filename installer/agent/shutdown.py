@@ -1,9 +1,9 @@
-"""What an agent does with its installation when it is told to stop, and how long that may take (D7).
+"""What an agent does with its installation when it stops, and how long that may take (D7).
 
-Stopping is not uninstalling: a node whose agent is replaced keeps everything. Taking it out needs proof (F36): the API server
-itself says of the object that it was asked for that the DaemonSet is not there, is being deleted, or does not select this
-Node. A refusal, an error or the answer of something in front of the API server proves nothing: then everything stays, pods
-that may be meshed wait for the next agent (D9), and the log says how to clean the node.
+Stopping is not uninstalling: a node whose agent is replaced keeps everything. Uninstalling needs proof (F36): the API server
+itself answers that the requested DaemonSet does not exist, is being deleted, or does not select this
+Node. A refusal, an error or the answer of a proxy in front of the API server proves nothing: everything stays, pods
+that may be in the mesh wait for the next agent (D9), and the log says how to clean the node.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from installer.fleet.selection import Selection
     from installer.kube.client import ApiClient
 
-# Seconds from SIGTERM to the end of the process, of the 30 that the kubelet gives; and by when each step on the way has ended.
-# What a step leaves of its time is the next one's.
+# Seconds from SIGTERM to the end of the process, of the 30 that the kubelet grants; and the deadline of each step.
+# The next step gets what a step leaves of its time.
 STOP_WITHIN = 25.0
 ASKED, TAKEN_OUT, REPORTED, DRAINED = (STOP_WITHIN * share for share in (0.4, 0.7, 0.8, 0.9))
 
-TRIES, BETWEEN = 4, 1.0  # questions, seconds: an API server that has just started refuses what it grants soon after
+TRIES, BETWEEN = 4, 1.0  # requests, seconds: an API server that has just started refuses what it grants soon after
 
 _log = logging.getLogger(__name__)
 
 
 class Whose(NamedTuple):
-    """Whose agent asks: the DaemonSet that runs it, the node, and the uid of its pod; empty: not known."""
+    """The requesting agent: its DaemonSet, its node, and the uid of its pod; empty: unknown."""
 
     daemonset: DaemonSet
     node_name: str
@@ -48,7 +48,7 @@ class _UnclearError(Exception):
 
 
 class _Answer(NamedTuple):
-    """Why to take everything out, empty if not; and whether that is so for good, so that nobody need be asked again."""
+    """Why to uninstall, empty if not to; and whether that is final, so that no second request is needed."""
 
     why: str = ""
     final: bool = False
@@ -58,13 +58,13 @@ async def why_to_take_out(api: ApiClient, whose: Whose, until: float, remedy: st
     """Ask whether the DaemonSet still wants an agent on this node.
 
     Args:
-        api: where to ask.
-        whose: about whom.
-        until: the event loop's time by which to give up.
+        api: the client for the requests.
+        whose: the agent.
+        until: the event loop's time at which to give up.
         remedy: how to clean the node by hand, for the log.
 
     Returns:
-        Why it does not; empty if it does, or if nobody can tell. It is asked twice, but for a deletion, which nothing undoes.
+        Why it does not; empty if it does, or if that is unclear. It asks twice, except about a deletion, which is final.
     """
     unclear, before = "the API server did not answer in time", ""
     with suppress(TimeoutError):
@@ -118,7 +118,7 @@ async def _of_daemonset(api: ApiClient, whose: Whose) -> _Answer:
 
 
 def _of_selection(selected: Selection, named: str, node_name: str, labels: Mapping[str, str]) -> _Answer:
-    """Judge by what selects nodes. Taints do not count: who taints a node for a while uninstalls nothing."""
+    """Judge by the node selectors. Taints do not count: a temporary taint uninstalls nothing."""
     missing = selected.lacks(labels)
     if missing == PARKED:
         return _Answer("its IstioControlPlane was deleted; apply one with spec.cni.enabled true to have it again")
@@ -135,10 +135,10 @@ def _of_selection(selected: Selection, named: str, node_name: str, labels: Mappi
 
 
 async def _require_own_cluster(api: ApiClient, whose: Whose) -> None:
-    """See that the API server is that of this agent: one whose etcd is empty, or restored, says of everything that it is gone.
+    """Check that the API server knows this agent: one whose etcd is empty or restored reports everything as missing.
 
     Raises:
-        _UnclearError: if it does not know the agent's pod; or, where that is not known by its uid, the Node.
+        _UnclearError: if it does not know the agent's pod; or the Node, if the pod's uid is unknown.
     """
     if not whose.pod_uid:
         node = await api.get(f"/api/v1/nodes/{whose.node_name}")

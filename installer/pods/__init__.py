@@ -1,1 +1,1 @@
-"""This node's pods: where they are known from, and the verdict on each."""
+"""This node's pods: their source, and the verdict on each."""

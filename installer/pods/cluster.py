@@ -1,4 +1,4 @@
-"""This node's pods, from the cluster: an informer knows them, and one that it has not observed yet is requested by name."""
+"""This node's pods, from the cluster: an informer caches them; a pod it has not observed yet is requested by name."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class NodePods:
         """Prepare; `run` begins.
 
         Args:
-            node_name: the node.
-            kubeconfig: as `credentials` takes it.
-            list_every: seconds between two lists, and at most as much again by chance.
+            node_name: the name of the node.
+            kubeconfig: as for `credentials`.
+            list_every: seconds between two lists, plus a random delay of up to as many.
         """
         self._node_name = node_name
         self._api = ApiClient(kubeconfig)
@@ -42,17 +42,17 @@ class NodePods:
 
     @property
     def known(self) -> bool:
-        """Whether all of this node's pods have been observed, once; it stays so when the API server is gone (F30)."""
+        """Whether all of this node's pods have been observed once; an outage of the API server does not reset it (F30)."""
         return self._informer.known
 
     @property
     def reason(self) -> str:
-        """Why they have not; empty if they have."""
+        """Why they have not been observed; empty if they have."""
         return "" if self.known else self._informer.reason
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of pods."""
         return len(self._informer.objects)
 
     def __iter__(self) -> Iterator[Pod]:
@@ -60,17 +60,17 @@ class NodePods:
         return iter([pod for pod in self._informer.objects.values() if pod])
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Observe the pods until told to stop. Nothing that the API server does or does not do ends it."""
+        """Observe the pods until `stop` is set. No failure of the API server ends it."""
         try:
             await self._informer.run(stop)
         finally:
             await self._api.close()
 
     async def find(self, namespace: str, name: str, uid: str | None, *, fresh: bool = False) -> Pod | None:
-        """Find one pod, as `plugin.pod.PodSource` says.
+        """Find one pod, as `plugin.pod.PodSource` specifies.
 
-        Without a uid the pod that we know may be an earlier one of the name, so that the API server is asked first. What
-        we know counts instead in an outage alone (F30), and says so; a server that refuses us is none.
+        Without a uid the cached pod may be an earlier one of that name, so the API server is queried first. The
+        cached pod counts only in an outage (F30), marked as maybe stale; a refusal is not an outage.
         """
         known = self.cached(namespace, name, uid)
         if known and uid is not None and not fresh:
@@ -82,12 +82,12 @@ class NodePods:
                 return replace(known, maybe_stale=True)
             raise
         if pod is None or not pod.has_uid(uid):
-            return None  # another of its name is there by now: names are unique, so this one is gone
+            return None  # another pod of that name exists now: names are unique, so this one is gone
         self._doubt_node_name(pod)
         return pod
 
     def cached(self, namespace: str, name: str, uid: str | None) -> Pod | None:
-        """Return what is known of a pod, as `plugin.pod.PodSource` says."""
+        """Return the cached pod, as `plugin.pod.PodSource` specifies."""
         known = [pod for pod in self if (pod.namespace, pod.name) == (namespace, name) and pod.has_uid(uid)]
         return max(reversed(known), key=lambda pod: pod.is_injected, default=None)
 
@@ -101,7 +101,7 @@ class NodePods:
             raise PodsUnavailable(f"the API server's {namespace}/{name} is not understood: {error}") from error
 
     def _doubt_node_name(self, pod: Pod) -> None:
-        """Say once that the runtime here runs pods that are another node's: then the informer knows the wrong ones."""
+        """Log once that this runtime starts pods of another node: the informer then observes the wrong ones."""
         if pod.node_name != self._node_name and not self._warned_of_node:
             self._warned_of_node = True
             _log.error(
@@ -115,12 +115,12 @@ class NodePods:
 
 
 def _selector(node_name: str) -> str:
-    """Select the pods of a node that have not ended: one that has needs no network, and stays until somebody deletes it."""
+    """Select the node's pods that have not ended: an ended pod needs no network, and stays until it is deleted."""
     return f"spec.nodeName={node_name},status.phase!=Succeeded,status.phase!=Failed"
 
 
 def _trim(manifest: Mapping[str, Any]) -> Pod | None:
-    """Keep what decisions need of a pod; None if it cannot be parsed: a request for it by name says why."""
+    """Reduce a pod to what decisions need; None if it cannot be parsed: a request for it by name returns the reason."""
     try:
         return Pod.from_manifest(manifest).trimmed()
     except ManifestError as error:

@@ -1,8 +1,8 @@
 """Pods from a folder of manifests, for a node without a cluster: `--pods-from DIR`.
 
-A Deployment, a Job or a list is taken wherever a Pod is: its template stands for the pods whose names begin with its own.
-The folder is watched, and it is looked at whenever a pod is asked for, so that a pod may be started as soon as its
-manifest is written; only files that have changed since are read again.
+A Deployment, a Job or a list is accepted like a Pod: its template matches the pods whose names begin with its own.
+The folder is watched, and also checked on each lookup, so that a pod may be started as soon as its
+manifest is written; only changed files are read again.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from plugin.pod import Pod
 
 SUFFIXES = (".yaml", ".yml", ".json")
-LOOK_EVERY = 5.0  # seconds, should the watch miss something
+LOOK_EVERY = 5.0  # seconds, in case the watch misses something
 
 _log = logging.getLogger(__name__)
 
 
 class _Known(NamedTuple):
-    """A pod of a file, or the template of pods whose names begin with its name."""
+    """A pod in a file, or the template of pods whose names begin with its name."""
 
     pod: Pod
     is_template: bool
 
     def fits(self, namespace: str, name: str, uid: str | None) -> bool:
-        """Whether it is the pod that was asked for. One without a uid stands for any pod of its name."""
+        """Whether it is the requested pod. A manifest without a uid matches any pod of its name."""
         if self.pod.namespace != namespace:
             return False
         if self.is_template:
@@ -48,7 +48,7 @@ class _Known(NamedTuple):
 
 
 class _File(NamedTuple):
-    """A file as it was read: what tells it from a later version, and its pods or why it has none."""
+    """A file as last read: what distinguishes it from a later version, and its pods or why it has none."""
 
     version: tuple[int, ...]
     pods: tuple[_Known, ...]
@@ -70,20 +70,20 @@ class ManifestPods:
 
     @property
     def reason(self) -> str:
-        """Why it could not."""
+        """Why it could not be read; empty if it could."""
         return self._reason
 
     @property
     def count(self) -> int:
-        """The number of pods in the folder when it was last looked at."""
+        """The number of pods in the folder at the last check."""
         return sum(len(file.pods) for file in self._files.values())
 
     def __iter__(self) -> Iterator[Pod]:
-        """Go through them; a template is one pod."""
+        """Iterate over the pods; a template counts as one."""
         return (known.pod for file in self._files.values() for known in file.pods)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look at the folder when something in it changes, until told to stop."""
+        """Check the folder when something in it changes, until `stop` is set."""
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
@@ -100,7 +100,7 @@ class ManifestPods:
             watcher.close()
 
     async def find(self, namespace: str, name: str, uid: str | None, *, fresh: bool = False) -> Pod | None:  # noqa: ARG002 - it is always
-        """Find a pod as its manifest is now; one without a uid stands for any pod of its name.
+        """Find a pod in the current manifests; one without a uid matches any pod of its name.
 
         Raises:
             PodsUnavailable: if the folder cannot be read, or a file in it cannot and the pod is in no other.
@@ -109,21 +109,21 @@ class ManifestPods:
         if self._reason:
             raise PodsUnavailable(self._reason)
         fitting = [known for file in self._files.values() for known in file.pods if known.fits(namespace, name, uid)]
-        if fitting:  # a pod itself before a template, and web-api's template before web's
+        if fitting:  # a pod precedes a template, and web-api's template precedes web's
             return max(fitting, key=lambda known: (not known.is_template, len(known.pod.name))).pod
         if errors := [file.error for file in self._files.values() if file.error]:
             raise PodsUnavailable(f"it may be in a file that cannot be read: {errors[0]}")
         return None
 
     def cached(self, namespace: str, name: str, uid: str | None) -> Pod | None:
-        """Return a pod whose manifest has this uid: one without stands for any pod of its name, which proves nothing."""
+        """Return a pod whose manifest has this uid: one without a uid matches any pod of its name, which proves nothing."""
         fitting = (
             known.pod for file in self._files.values() for known in file.pods if known.fits(namespace, name, uid)
         )
         return next((pod for pod in fitting if uid and pod.uid), None)
 
     def _look(self) -> None:
-        """Look at the folder; with names as text, as it is done for each pod."""
+        """Check the folder; names stay text, as this runs for each pod."""
         try:
             with os.scandir(self._folder) as entries:
                 found = sorted((each for each in entries if each.name.endswith(SUFFIXES)), key=lambda each: each.name)
@@ -137,7 +137,7 @@ class ManifestPods:
         """Read a file, if it has changed.
 
         Returns:
-            None if it is gone, or was never a file.
+            None if it is gone, or is not a file.
         """
         try:
             seen = entry.stat()

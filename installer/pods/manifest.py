@@ -19,7 +19,7 @@ _STEP = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
 
 
 class Found(NamedTuple):
-    """A pod: as it was written, and as the decision needs it; and the handler of its RuntimeClass, where that is known."""
+    """A pod as written and as the decision needs it, with the handler of its RuntimeClass where known."""
 
     written: PodManifest
     pod: Pod
@@ -27,11 +27,11 @@ class Found(NamedTuple):
 
 
 def read(data: bytes, *, is_json: bool) -> Iterator[Found | Other]:
-    """Find the pods in a file, and what holds none.
+    """Find the pods in a file, and the objects without any.
 
     Args:
-        data: what the file holds.
-        is_json: whether it is JSON; YAML otherwise, of one document or several (it takes no tabs).
+        data: the file's content.
+        is_json: whether it is JSON; otherwise YAML of one or several documents (which allows no tabs).
 
     Raises:
         ManifestError: with the line, what was seen and what was expected.
@@ -62,7 +62,7 @@ def _found(document: object, line: Callable[[str], int]) -> Iterator[Found | Oth
 
 
 def _line(node: yaml.Node, error: str) -> int:
-    """Find the line that an error's path leads to, as far as it leads."""
+    """Find the line of an error's path, or of its longest prefix that exists."""
     for key, index in _STEP.findall(error.partition(":")[0]):
         following: yaml.Node | None = None
         if isinstance(node, yaml.MappingNode):

@@ -1,6 +1,6 @@
-"""Pods in manifests of any kind: a Pod itself, the pod templates of what makes pods, lists and bundles of both.
+"""Pods in manifests of any kind: Pods, pod templates of workloads, lists and bundles of both.
 
-A template is known by its shape, wherever in an object it is: a mapping with `metadata` and a `spec` that lists `containers`.
+A template is recognised by its shape anywhere in an object: a mapping with `metadata` and a `spec` that lists `containers`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _Path: TypeAlias = "tuple[str | int, ...]"
 
-# Where Kubernetes' own kinds need their template: one that is not there is a mistake, and not another kind.
+# The path of the template in Kubernetes' own kinds: a missing one is an error, not another kind.
 TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
     "PodTemplate": ("template",),
@@ -24,7 +24,7 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
     ("DaemonSet", "Deployment", "Job", "ReplicaSet", "ReplicationController", "StatefulSet"), ("spec", "template")
 )
 DEEPEST_TEMPLATE = 32  # levels: a Deployment in a composition in a list needs a dozen
-# API groups whose kinds hold no pods, besides those without a dot and Istio's: Kubernetes' own, and what comes beside them.
+# API groups whose kinds hold no pods, besides those without a dot and Istio's: Kubernetes' own, and common add-ons.
 WITHOUT_PODS = frozenset(
     f"{name}.k8s.io"
     for name in (
@@ -44,16 +44,16 @@ WITHOUT_PODS = frozenset(
 
 
 class PodManifest(NamedTuple):
-    """A pod's manifest, and the object that it is in.
+    """A pod's manifest, and the object that contains it.
 
-    The pods of a template have names of their own when they run; here it is called by that of what makes them.
+    A template's pods get their own names when they run; here it has the name of its workload.
 
     Attributes:
-        manifest: of the pod.
-        kind: of the object.
-        path: of the template in the object, such as `spec.template`; empty for a Pod.
+        manifest: the pod's manifest.
+        kind: the object's kind.
+        path: the template's path in the object, such as `spec.template`; empty for a Pod.
         is_one_of_several: whether the object has other templates as well.
-        injected_at: the path of a `metadata` that has the injector's annotation, where that is not the template's own but one
+        injected_at: the path of a `metadata` with the injector's annotation that is not the template's own but one
             on the way to it; empty otherwise.
     """
 
@@ -73,10 +73,10 @@ class Other(NamedTuple):
     """An object without a pod template.
 
     Attributes:
-        kind: of the object.
-        name: of the object.
+        kind: the object's kind.
+        name: the object's name.
         is_known: whether its kind is known to hold no pods, such as a Service.
-        refers_to: kind and name of the object whose template it says it uses; empty if it says none.
+        refers_to: kind and name of the object whose template it references; empty if it references none.
     """
 
     kind: str
@@ -86,10 +86,10 @@ class Other(NamedTuple):
 
 
 def pods(document: object) -> Iterator[PodManifest | Other]:
-    """Find the pods in a document, as JSON or YAML parse it. An empty one holds nothing.
+    """Find the pods in a document, as parsed from JSON or YAML. An empty one holds nothing.
 
     Raises:
-        ManifestError: if it is no Kubernetes object, or its template is not where it should be.
+        ManifestError: if it is not a Kubernetes object, or its template is not in the expected place.
     """
     if document is not None:
         for each in objects(document):
@@ -114,7 +114,7 @@ def _pods_of(document: object) -> Iterator[PodManifest | Other]:
 
 
 def _search(document: Mapping[str, Any], maker: Mapping[str, Any], value: object, path: _Path) -> Iterator[PodManifest]:
-    """Find the templates in a value at a path of a document; `maker` is the innermost object that it is in."""
+    """Find the templates in a value at a path of a document; `maker` is the innermost object around it."""
     if len(path) > DEEPEST_TEMPLATE:
         return
     if isinstance(value, list):
@@ -122,11 +122,11 @@ def _search(document: Mapping[str, Any], maker: Mapping[str, Any], value: object
             yield from _search(document, maker, each, (*path, index))
     if not isinstance(value, dict):
         return
-    # An object in another one has a name of its own, but for a template that is written as a Pod.
+    # A nested object has a name of its own, except a template written as a Pod.
     is_object = isinstance(value.get("kind"), str) and isinstance(value.get("metadata"), dict)
     if is_object and not str(path[-1] if path else "").lower().endswith("template"):
         maker = value
-    # The containers of what is no pod itself are for others' pods, such as a SidecarSet's.
+    # Containers of an object that is no pod belong to other pods, such as those of a SidecarSet.
     if _is_template(value) and (value is not maker or value.get("kind") == "Pod"):
         yield _made(document, maker, path)
         return
@@ -148,7 +148,7 @@ def _other(document: Mapping[str, Any], kind: str) -> Other:
 
 
 def _reference(document: Mapping[str, Any]) -> str:
-    """Read whose template it uses, as an Argo Rollout says it."""
+    """Read the reference to another object's template, as in an Argo Rollout."""
     reference = _mapping(_mapping(document.get("spec")).get("workloadRef"))
     return f"{reference.get('kind')} {reference.get('name')}" if reference.get("name") else ""
 
@@ -168,7 +168,7 @@ def _check(document: Mapping[str, Any], path: _Path) -> None:
 
 
 def _made(document: Mapping[str, Any], maker: Mapping[str, Any], path: _Path) -> PodManifest:
-    """Make the manifest of the pod that a template describes: name and namespace are its maker's."""
+    """Build the manifest of a template's pod, with the name and namespace of its workload."""
     template = _at(document, path)
     if maker is template:  # a Pod in another object
         return PodManifest(_called(template), "Pod", _text(path))
@@ -192,7 +192,7 @@ def _injected_at(document: Mapping[str, Any], path: _Path) -> str:
 
 
 def _called(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Call what has no name yet by the beginning of the one that it gets (`generateName`)."""
+    """Use the prefix of the generated name (`generateName`) if there is no name yet."""
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or metadata.get("name") or not isinstance(metadata.get("generateName"), str):
         return document

@@ -1,8 +1,8 @@
-"""Runtimes that give a pod a network stack of its own, so that rules in its netns have no effect (F42). Pure.
+"""Runtimes that give a pod its own network stack, so that rules in its netns have no effect (F42). Pure.
 
-gVisor takes the pod's addresses off its interface and sends frames by a packet socket; Kata Containers and Firecracker hand
-frames over to a virtual machine by tc or macvtap. Neither way passes the netfilter hooks of the netns. A RuntimeClass tells
-them by the name of its handler, which the runtime's configuration chooses, and all documentation calls by the runtime's name.
+gVisor removes the pod's addresses from its interface and sends frames through a packet socket; Kata Containers and Firecracker
+pass frames to a virtual machine with tc or macvtap. Neither path traverses the netfilter hooks of the netns. A RuntimeClass
+names a handler; the runtime's configuration chooses that name, and all documentation uses the runtime's own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from plugin.pod import Pod
 
-# How a word of the handler's name, or of the RuntimeClass's own, begins.
+# Prefixes of a word in the name of the handler or of the RuntimeClass.
 _RUNTIMES = {
     "gvisor": "gVisor",
     "runsc": "gVisor",
@@ -24,7 +24,7 @@ _RUNTIMES = {
 
 
 def own_network_stack(name: str) -> str:
-    """Name the runtime that a handler, or a RuntimeClass, is called after, if it has a network stack of its own.
+    """Name the runtime behind the name of a handler or RuntimeClass, if it has its own network stack.
 
     Args:
         name: such as `runsc` or `kata-qemu`.
@@ -40,7 +40,7 @@ def own_network_stack(name: str) -> str:
 
 
 def without_effect(pod: Pod, runtime: str) -> str:
-    """Say what is wrong with a mesh pod that such a runtime runs, and what helps."""
+    """Describe the problem of a mesh pod under such a runtime, and the remedy."""
     return (
         f"its runtime class {pod.runtime_class} runs it by {runtime}, which has a network stack of its own: the redirect in "
         "its network namespace has no effect, and its traffic bypasses the sidecar. Run it with the node's default runtime, "

@@ -1,4 +1,4 @@
-"""Where an agent knows its node's pods from: the cluster, or a folder of manifests."""
+"""The source of a node's pods: the cluster, or a folder of manifests."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ class KnownPods(PodSource, Protocol):
     """The pods of one node."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep knowing them until told to stop."""
+        """Follow the pods until `stop` is set."""
 
     @property
     def known(self) -> bool:
-        """Whether all of them are known."""
+        """Whether all pods are known."""
 
     @property
     def reason(self) -> str:
-        """Why they are not."""
+        """Why they are not known; empty if they are."""
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of pods."""
 
     def __iter__(self) -> Iterator[Pod]:
         """Go through them."""
 
 
 def open_pod_source(settings: Settings) -> KnownPods:
-    """Make the source that the settings ask for; only a cluster needs kopf, which takes long to load."""
+    """Build the source that the settings select; only a cluster needs kopf, which loads slowly."""
     if settings.pods_from:
         from installer.pods.folder import ManifestPods  # noqa: PLC0415
 

@@ -1,6 +1,6 @@
 """The verdicts on the node's mesh pods, for Events, counts and repair: each reached once for a pod and policy.
 
-Beside the event loop: a tenant's annotations may take tens of milliseconds to parse (F37), and a node has a hundred pods whose
+Runs beside the event loop: a tenant's annotations may take tens of milliseconds to parse (F37), and a node has 100 pods whose
 status changes all the time.
 """
 
@@ -27,7 +27,7 @@ Key = tuple[str, str, str]  # a pod's namespace, name and uid
 
 
 class Judged(NamedTuple):
-    """A pod, the policy and the verdict on it; `only_excluded`: it would be redirected in a namespace that is not excluded."""
+    """A pod, the policy and the verdict; `only_excluded`: only its excluded namespace prevents its redirect."""
 
     pod: Pod
     policy: Policy
@@ -36,14 +36,14 @@ class Judged(NamedTuple):
 
 
 class Verdicts:
-    """The verdicts on one node's mesh pods; belongs to one event loop."""
+    """The verdicts on one node's mesh pods; bound to one event loop."""
 
     def __init__(self, pods: Iterable[Pod], policy: Callable[[], Policy]) -> None:
         """Prepare.
 
         Args:
-            pods: those of the node, now.
-            policy: the one in force, now.
+            pods: returns the node's current pods.
+            policy: returns the policy in force.
         """
         self._pods = pods
         self._policy = policy
@@ -52,11 +52,11 @@ class Verdicts:
         self.count = 0  # verdicts reached, so far
 
     def __iter__(self) -> Iterator[Judged]:
-        """Go through the mesh pods as of the last update."""
+        """Iterate over the mesh pods as of the last update."""
         return iter(self._judged.values())
 
     async def update(self) -> None:
-        """Judge the pods that are new or have changed, one at a time, and forget those that are gone."""
+        """Judge new and changed pods, one at a time, and drop deleted ones."""
         async with self._updating:
             before, judged = self._judged, {}
             for pod in self._pods:
@@ -74,7 +74,7 @@ class Verdicts:
 
 
 def judge(pod: Pod, policy: Policy) -> Judged:
-    """Reach the verdict on a pod by the addresses that the API server has of it."""
+    """Reach the verdict on a pod with the addresses that the API server reports."""
     addresses = tuple(addresses_of(pod))
     found = verdict(pod, addresses, policy)
     if not isinstance(found, Pass) or not found.is_excluded:
@@ -84,12 +84,12 @@ def judge(pod: Pod, policy: Policy) -> Judged:
 
 
 def addresses_of(pod: Pod) -> Iterator[Address]:
-    """Read the addresses that the API server has of a pod; skip what is no address."""
+    """Read the pod's addresses from its status; skip anything that is no address."""
     for text in pod.ips:
         with suppress(ValueError):
             yield ipaddress.ip_address(text)
 
 
 def key_of(pod: Pod) -> Key:
-    """Return what tells a pod from every other."""
+    """Return the key that identifies a pod."""
     return pod.namespace, pod.name, pod.uid

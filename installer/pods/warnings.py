@@ -1,4 +1,4 @@
-"""What a platform engineer would want to know about a pod before it surprises them, each with what to do about it. Pure."""
+"""Warnings about a pod that a platform engineer wants before an incident, each with a remedy. Pure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 NOT_INSTALLED = "not-installed"  # the row of pods in a cluster whose nodes have no plugin
 VALIDATION = "istio-validation"
 OF_THE_MESH = (INIT, VALIDATION, "enable-core-dump", PROXY)  # they need no network
-# What an injector writes on each pod by the mesh's own settings, so that its user need not have asked for it.
+# What an injector writes on each pod from the mesh's settings, not at its user's request.
 INJECTORS = tuple(TRAFFIC + name for name in TRAFFIC_NAMES if not name.endswith("Interfaces"))
 AMBIENT_REDIRECTION, DATAPLANE_MODE = "ambient.istio.io/redirection", "istio.io/dataplane-mode"
 
 
 def of_pass(pod: Pod, manifest: Mapping[str, Any], passed: Pass) -> Iterator[str]:
-    """Say what is worth knowing about a pod that is left alone."""
+    """List the warnings about a pod that is left alone."""
     if passed.is_excluded and pod.is_injected:
         yield of_excluded(pod)
     if passed.row == NOT_INSTALLED and pod.is_injected:
@@ -54,14 +54,14 @@ def of_pass(pod: Pod, manifest: Mapping[str, Any], passed: Pass) -> Iterator[str
 
 
 def _ignored(manifest: Mapping[str, Any], expected: Collection[str]) -> Iterator[str]:
-    """Name what a pod that is left alone asks for, but for what an injector writes even there."""
+    """Name the settings of a pod that is left alone, except those that an injector writes even there."""
     return (
         key for key in _annotations(manifest) if (key.startswith(TRAFFIC) or key == REROUTE) and key not in expected
     )
 
 
 def of_uninjected(pod: Pod, written: PodManifest) -> str:
-    """Say what follows where the sidecar is there, and the injector's annotation is not, and what to do."""
+    """Describe the effect of a sidecar without the injector's annotation, and the remedy."""
     there = [name for name in (PROXY, VALIDATION) if any(each.name == name for each in _all(pod))]
     where = f"{written.path}.metadata.annotations".removeprefix(".")
     if _is_placeholder(written.manifest):
@@ -92,7 +92,7 @@ def _all(pod: Pod) -> Iterable[Container]:
 
 
 def _is_placeholder(manifest: Mapping[str, Any]) -> bool:
-    """Whether the sidecar's image is left to the injector, as users write it who change something of the sidecar."""
+    """Whether the injector has to fill in the sidecar's image, as in a pod that customises the sidecar."""
     spec = _mapping(manifest.get("spec"))
     listed = (spec.get(kind) for kind in ("containers", "initContainers"))
     proxies = (each for found in listed for each in found or () if each.get("name") == PROXY)
@@ -106,7 +106,7 @@ def _asks_for_ambient(manifest: Mapping[str, Any]) -> str:
 
 
 def of_excluded(pod: Pod) -> str:
-    """Say what is wrong with a pod that was injected in a namespace that is left alone (F22)."""
+    """Describe the problem of a pod that was injected in an excluded namespace (F22)."""
     return (
         f"the pod was injected, but its namespace {pod.namespace} is excluded: its sidecar gets no traffic. Take the "
         "namespace out of excludeNamespaces, or switch injection off for it"
@@ -116,13 +116,13 @@ def of_excluded(pod: Pod) -> str:
 def of_redirect(
     pod: Pod, redirect: Redirect, addresses: tuple[Address, ...], *, knows_families: bool = True
 ) -> Iterator[str]:
-    """Say what is worth knowing about a pod that is redirected.
+    """List the warnings about a redirected pod.
 
     Args:
         pod: the pod.
         redirect: how it is redirected.
-        addresses: its own, as far as they are known.
-        knows_families: whether the families do not depend on addresses that are not known.
+        addresses: the pod's addresses, as far as known.
+        knows_families: whether the families are certain without further addresses.
     """
     for each in early_containers(pod, redirect):
         yield of_early(each, redirect.uid)
@@ -140,18 +140,18 @@ def of_redirect(
 
 
 def of_runtime(pod: Pod, handler: str) -> Iterator[str]:
-    """Say that a redirect has no effect, if the pod's runtime is known to have a network stack of its own (F42).
+    """Warn that a redirect has no effect if the pod's runtime has its own network stack (F42).
 
     Args:
-        pod: that is redirected.
-        handler: of its RuntimeClass; empty: not known, so that the class's own name has to tell.
+        pod: the redirected pod.
+        handler: of its RuntimeClass; empty: unknown, so that the class's name has to do.
     """
     if runtime := own_network_stack(handler or pod.runtime_class):
         yield without_effect(pod, runtime)
 
 
 def of_manifest(manifest: Mapping[str, Any], redirect: Redirect) -> Iterator[str]:
-    """Say what only the whole manifest tells: unknown keys, whose network it is, if a sidecar under TPROXY may listen."""
+    """List the warnings that need the whole manifest: unknown keys, host network, the sidecar's rights under TPROXY."""
     yield from _unknown(manifest)
     spec = _mapping(manifest.get("spec"))
     if spec.get("hostNetwork") is True:
@@ -167,7 +167,7 @@ def of_manifest(manifest: Mapping[str, Any], redirect: Redirect) -> Iterator[str
 
 
 def early_containers(pod: Pod, redirect: Redirect) -> Iterator[str]:
-    """Name the application's init containers that run before the sidecar is up, and are redirected (F21)."""
+    """Name the application's init containers that run redirected before the sidecar is up (F21)."""
     if redirect.include_outbound == () and not redirect.include_outbound_ports:
         return
     for each in pod.init_containers:
@@ -178,7 +178,7 @@ def early_containers(pod: Pod, redirect: Redirect) -> Iterator[str]:
 
 
 def of_early(name: str, uid: int) -> str:
-    """Say what is wrong with such an init container, and what helps."""
+    """Describe the problem of such an init container, and the remedy."""
     return (
         f"init container {name} runs before the sidecar is up, and its outbound TCP is redirected there: it has "
         f"no network. Let what it needs go round by {TRAFFIC}excludeOutboundIPRanges or "
@@ -212,7 +212,7 @@ def _without_effect(pod: Pod, redirect: Redirect, *, knows_families: bool) -> It
 
 
 def _both(redirect: Redirect) -> Iterator[str]:
-    """Name what is both included and excluded: which of the two wins is not for people to remember."""
+    """Name what is both included and excluded, and say which of the two wins."""
     if both := set(redirect.include_outbound_ports) & set(redirect.exclude_outbound_ports):
         yield f"outbound port {_listed(sorted(both))} is both included and excluded: it is left alone"
     included = redirect.include_inbound_ports
@@ -227,9 +227,9 @@ def _both(redirect: Redirect) -> Iterator[str]:
 
 
 def _identity(pod: Pod, redirect: Redirect) -> Iterator[str]:
-    """The sidecar's own traffic is known by uid and gid; so is that of whoever has them, too."""
+    """The rules recognise the sidecar's traffic by uid and gid, and so that of any other process with these ids."""
     proxy = pod.proxy
-    # As root in the mesh's group, as injectors write it for TPROXY, it is known all the same.
+    # Root in the mesh's group, as injectors write for TPROXY, is recognised by its gid.
     if proxy and _user(proxy, pod) == 0 and _group(proxy, pod) != redirect.gid:
         yield (
             f"{PROXY} runs as root, which counts as uid {SIDECAR}: its own traffic is redirected to itself. Set its "
@@ -241,7 +241,7 @@ def _identity(pod: Pod, redirect: Redirect) -> Iterator[str]:
 
 
 def _taken_for_sidecar(container: Container, pod: Pod, redirect: Redirect) -> str:
-    """Say which id makes the rules take a container's traffic for the sidecar's own; empty if none does."""
+    """Name the id by which the rules mistake a container's traffic for the sidecar's; empty if there is none."""
     if _user(container, pod) == redirect.uid:
         return f"uid {redirect.uid}"
     return f"gid {redirect.gid}" if _group(container, pod) == redirect.gid else ""
@@ -260,7 +260,7 @@ def _annotations(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
-    """Take what a file may hold where a mapping belongs; `Pod.from_manifest` checks what the decision needs alone."""
+    """Return a mapping for whatever a file holds in its place; `Pod.from_manifest` checks only what the decision needs."""
     return value if isinstance(value, dict) else {}
 
 

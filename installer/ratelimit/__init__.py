@@ -1,1 +1,1 @@
-"""Rate limits on what repeats: repairs, reports, Events, log lines."""
+"""Rate limits on repeated actions: repairs, reports, Events, log lines."""

@@ -1,4 +1,4 @@
-"""Bounds on what anybody can make an agent log or record, by repetition or with ever new pods (F37).
+"""Bounds on what anybody can make an agent log or record, through repetition or ever new pods (F37).
 
 What exceeds its limit is suppressed and counted; the next of its kind that passes carries the count.
 """
@@ -12,11 +12,11 @@ from installer.ratelimit.limiter import Limits, RateLimiter
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
-MOST = 4096  # kinds that are remembered; the one that passed longest ago is forgotten first
+MOST = 4096  # tracked kinds; the least recently passed is evicted first
 
-# Log lines. The same of one pod: the kubelet retries for ever to start a pod whose annotations are invalid.
+# Log lines. One message about one pod: the kubelet retries a pod with invalid annotations for ever.
 SAME_LINES = Limits(sustained=1 / 600, burst=5.0, first_pause=60.0, longest_pause=600.0, cooldown=3600.0)
-# One message about the pods of one namespace: tenants use up their own lines. A node starts 110 pods at once.
+# One message about the pods of one namespace: tenants use up only their own lines. A node may start 110 pods at once.
 LINES = Limits(sustained=1.0, burst=256.0, first_pause=1.0, longest_pause=10.0, cooldown=60.0)
 # One level about all pods of a node, in however many namespaces.
 ALL_LINES = Limits(sustained=5.0, burst=1024.0, first_pause=0.25, longest_pause=0.5, cooldown=10.0)
@@ -26,14 +26,14 @@ ALL_EVENTS = Limits(sustained=1.0, burst=256.0, first_pause=1.0, longest_pause=5
 
 
 class RateLimiters:
-    """A rate limiter for each kind of act."""
+    """A rate limiter for each kind of action."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._limiters: dict[Hashable, RateLimiter] = {}  # what passed longest ago first
+        self._limiters: dict[Hashable, RateLimiter] = {}  # least recently passed first
 
     def is_due(self, kind: Hashable, now: float) -> bool:
-        """Tell whether one more may pass now."""
+        """Whether one more may pass now."""
         limiter = self._limiters.get(kind)
         return limiter is None or not limiter.wait(now)
 
@@ -47,21 +47,21 @@ class RateLimiters:
 
 
 class Gate(NamedTuple):
-    """One bound that an act has to pass: a set of limiters, and the act's kind there."""
+    """One bound that an action has to pass: a set of limiters, and the action's kind in it."""
 
     limiters: RateLimiters
     kind: Hashable
 
 
 class SuppressedCounts:
-    """Counts, by kind, of what was suppressed since the last of that kind passed."""
+    """Counts per kind of what was suppressed since the last of that kind passed."""
 
     def __init__(self) -> None:
         self._counts: dict[Hashable, int] = {}
         self.total = 0
 
     def add(self, kind: Hashable, count: int = 1) -> None:
-        """Count what was suppressed; kinds beyond those remembered are counted together, as None."""
+        """Count a suppressed action; kinds beyond the tracked ones share the key None."""
         kept = kind if kind in self._counts or len(self._counts) < MOST else None
         self._counts[kept] = self._counts.get(kept, 0) + count
         self.total += count
@@ -77,11 +77,11 @@ class SuppressedCounts:
 
 
 def passes(gates: Iterable[Gate], now: float) -> bool:
-    """Tell whether an act passes all of its bounds now; `done` counts it."""
+    """Whether an action passes all of its bounds now; `done` counts it."""
     return all(gate.limiters.is_due(gate.kind, now) for gate in gates)
 
 
 def done(gates: Iterable[Gate], now: float) -> None:
-    """Count an act that was done."""
+    """Count an action that was done."""
     for gate in gates:
         gate.limiters.done(gate.kind, now)

@@ -8,11 +8,11 @@ class Limits(NamedTuple):
     """Rates and times, in seconds.
 
     Attributes:
-        sustained: acts a second that never wait.
-        burst: acts that pass at once before the first pause.
-        first_pause: between two acts beyond the burst; each pause is twice the one before.
-        longest_pause: between two acts, at most.
-        cooldown: without an act, after which acts pass at once again.
+        sustained: actions per second that never wait.
+        burst: actions that pass at once before the first pause.
+        first_pause: between two actions beyond the burst; each pause is twice the previous one.
+        longest_pause: the longest pause between two actions.
+        cooldown: the time without an action after which actions pass at once again.
     """
 
     sustained: float
@@ -23,18 +23,18 @@ class Limits(NamedTuple):
 
 
 REPAIRS = Limits(sustained=5.0, burst=10.0, first_pause=0.2, longest_pause=5.0, cooldown=10.0)
-# In the end one in two minutes: 5,000 nodes whose state flaps write 42 a second.
+# Eventually one in two minutes: 5,000 nodes with a flapping state write 42 per second.
 REPORTS = Limits(sustained=1 / 60, burst=5.0, first_pause=10.0, longest_pause=120.0, cooldown=300.0)
-# Each replaces all agents: the third within ten minutes waits.
+# Each rollout replaces all agents: the third within ten minutes waits.
 ROLLOUTS = Limits(sustained=1 / 600, burst=2.0, first_pause=10.0, longest_pause=120.0, cooldown=300.0)
-# Of Events with the same words about the same object: three, then one in ten minutes; and one in ten minutes from the first.
+# Events with the same text about the same object: three, then one in ten minutes; and one in ten minutes from the start.
 EVENTS = Limits(sustained=1 / 600, burst=2.0, first_pause=600.0, longest_pause=600.0, cooldown=3600.0)
 SPACED_EVENTS = EVENTS._replace(burst=0.0, cooldown=600.0)
 
 
 @dataclass
 class RateLimiter:
-    """Lets acts pass at once up to a sustained rate, and spaces them further and further apart beyond it.
+    """Passes actions at once up to a sustained rate, and spaces them further and further apart beyond it.
 
     Times are seconds of a monotonic clock.
     """
@@ -46,17 +46,17 @@ class RateLimiter:
         self._last = self._pause = 0.0
 
     def wait(self, now: float) -> float:
-        """Return how many seconds the next act has to wait; 0: none."""
+        """Return the seconds that the next action has to wait; 0: none."""
         self._settle(now)
         return max(0.0, self._last + self._pause - now)
 
     def cooldown_left(self, now: float) -> float:
-        """Return after how many seconds without an act they are no longer spaced; 0: they are not."""
+        """Return the seconds without an action after which the spacing ends; 0: there is none."""
         self._settle(now)
         return self._last + self.limits.cooldown - now if self._pause else 0.0
 
     def is_over(self, now: float) -> bool:
-        """Whether there was no act for so long that this one is as good as new."""
+        """Whether it has been idle for so long that it behaves like a new one."""
         return now - self._last >= self.limits.cooldown
 
     def done(self, now: float) -> None:

@@ -1,1 +1,1 @@
-"""Running pods without redirect rules: found, proven, repaired."""
+"""Finding, proving and repairing running pods without redirect rules."""

@@ -1,4 +1,4 @@
-"""A look into a running pod's netns: whether it holds a redirect, and one written there if that is asked for; on a worker."""
+"""Inspecting a running pod's netns for a redirect, and writing one there on request; on a worker thread."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class Look(NamedTuple):
-    """What is done in a pod's netns: looked whether it is redirected as planned, and that written if it has no redirect.
+    """One inspection of a pod's netns: check the redirect against the plan, and write it if it is missing.
 
-    Without a plan, what the pod asks for does not validate.
+    Without a plan the pod's annotations are invalid.
     """
 
     known: Known
@@ -32,11 +32,11 @@ class Look(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a look has found: a redirect; or that the netns lacked it, and has it now; or why nobody knows.
+    """The result of an inspection: a redirect; a redirect that was missing and is now written; or why it is unknown.
 
     `told` says what was written, or what bypasses it.
-    `refused` says why the redirect could not be. `hidden` is when the netns was mounted where this
-    process does not see it, in seconds since 1970; 0: it was not that.
+    `refused` says why the redirect could not be written. `hidden` is when the netns was mounted where this
+    process does not see it, in seconds since 1970; 0: it is not hidden.
     """
 
     redirected: bool = False
@@ -48,7 +48,7 @@ class Found(NamedTuple):
 
 
 def looked(look: Look, files: NetnsFiles, capability: Capability) -> Found:
-    """Look into a pod's netns, and redirect its traffic if that is asked for."""
+    """Inspect a pod's netns, and redirect its traffic on request."""
     try:
         with files.proven(look.known) as fd:
             return _in_netns(fd, look, capability)
@@ -81,7 +81,7 @@ def _in_netns(fd: NetnsFd, look: Look, capability: Capability) -> Found:
 
 
 def _bypassed(fd: NetnsFd, plan: Plan, held: Collection[Family]) -> str:
-    """Say what bypasses the sidecar of a pod whose netns redirects some families, and not all that should be."""
+    """Describe what bypasses the sidecar of a pod whose netns redirects only some of the required families."""
     addresses = in_order(plan.said, global_addresses(fd))
     families = set(plan.redirect_by(addresses).families) - set(held)
     missed = [each for each in addresses or () if any(each.version == family.version for family in families)]

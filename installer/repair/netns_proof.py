@@ -1,7 +1,7 @@
-"""Whose netns is whose: proven by its addresses before anything is written into it, never guessed by a name (D14, F35).
+"""Proving which netns is a pod's, by its addresses and before any write, never by a name alone (D14, F35).
 
-A path that a runtime or a plugin names is a place to look at first, and no proof: `/proc/4711/ns/net` ends in `net`, and so
-does what `ip netns add net` makes. What a pod is known to have, its addresses, must be there.
+A path from a runtime or a plugin is a candidate, not a proof: `/proc/4711/ns/net` ends in `net`, and so
+does what `ip netns add net` creates. The netns must hold the pod's known addresses.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
     from plugin.values import Address
 
-MOST = 4096  # files that are gone through
+MOST = 4096  # files examined at most
 LINK, TARGET = "/var/run/", "/run/"  # the first is a link to the second on every node that has both
 
 
 class UnprovenError(Exception):
-    """It cannot be told which netns is a pod's; the message says why."""
+    """The pod's netns cannot be determined; the message says why."""
 
 
 class HiddenError(UnprovenError):
-    """The node has mounted the netns where this process does not see it (F41)."""
+    """The node mounted the netns where this process does not see it (F41)."""
 
     def __init__(self, path: str, since: float) -> None:
-        """Make it.
+        """Build the error.
 
         Args:
             path: of the netns, on the node.
-            since: when its file was put there, in seconds since 1970; 0: whether it is the pod's is not known.
+            since: when its file was created, in seconds since 1970; 0: it is unknown whether the netns is the pod's.
         """
         super().__init__(
             f"the agent cannot see its network namespace: {path} was mounted on the node after the agent's container had "
@@ -49,14 +49,14 @@ class HiddenError(UnprovenError):
 
 
 class Known(NamedTuple):
-    """What is known of a pod's netns.
+    """What is known about a pod's netns.
 
     Attributes:
-        names: of files that runtime or plugins name for it.
-        by_runtime: that which the runtime itself names; empty: none.
-        addresses: that the pod has.
-        others: names of files that are named for other pods.
-        elsewhere: a path that runtime or plugins name for it outside the runtime's directory; empty: none.
+        names: the file names that runtime or plugins report for it.
+        by_runtime: the file name that the runtime itself reports; empty: none.
+        addresses: the pod's addresses.
+        others: the file names reported for other pods.
+        elsewhere: a path that runtime or plugins report for it outside the runtime's directory; empty: none.
     """
 
     names: tuple[str, ...]
@@ -73,19 +73,19 @@ class NetnsFiles:
         """Prepare.
 
         Args:
-            path: where it is on the node.
-            mount: where this process finds it.
+            path: its path on the node.
+            mount: its path for this process.
         """
         self._path = _real(os.path.normpath(path))
         self._mount = mount
 
     def name_of(self, path: str) -> str:
-        """Return the name that a path on the node has in this directory; empty if it is none of its files."""
+        """Return the file name of a node path in this directory; empty if the path is outside it."""
         folder, _, name = path.rpartition("/")
         return name if name not in ("", ".", "..") and _real(folder) == self._path else ""
 
     def began(self, name: str) -> float | None:
-        """Return when a netns was put there, in seconds since 1970; None if there is none of this name."""
+        """Return when a netns was created there, in seconds since 1970; None if the name does not exist."""
         try:
             return (self._mount / name).lstat().st_mtime
         except OSError:
@@ -93,13 +93,13 @@ class NetnsFiles:
 
     @contextmanager
     def proven(self, known: Known) -> Iterator[NetnsFd]:
-        """Open the netns of a pod; on a worker.
+        """Open the netns of a pod; on a worker thread.
 
         Raises:
-            UnprovenError: if it cannot be told which it is.
+            UnprovenError: if it cannot be determined.
         """
         names = [name for name in known.names if self.began(name) is not None]
-        if known.names and not names:  # whoever has its addresses by now is another pod
+        if known.names and not names:  # another pod may have its addresses by now
             raise UnprovenError(f"{self._path}/{', '.join(known.names)}, which its network's result names, is gone")
         if not names and not known.addresses:
             raise UnprovenError("neither the runtime nor the API server says which addresses it has")
@@ -115,7 +115,7 @@ class NetnsFiles:
                 os.close(fd)
 
     def _others(self, known: Known) -> list[str]:
-        """Name those that nobody names for another pod."""
+        """List the files that are not reported for another pod."""
         try:
             with os.scandir(self._mount) as entries:
                 names = [each.name for each in entries if each.name not in known.others]
@@ -126,7 +126,7 @@ class NetnsFiles:
         return names
 
     def _fitting(self, name: str, known: Known) -> NetnsFd | None:
-        """Open a netns if it is the pod's by all that is known."""
+        """Open a netns if all known facts match the pod."""
         try:
             fd = NetnsFd(os.open(self._mount / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK))
         except OSError:
@@ -137,7 +137,7 @@ class NetnsFiles:
         return None
 
     def _hidden(self, names: Collection[str], known: Known) -> HiddenError | None:
-        """Find a netns that is only the file over which the node mounts it: an empty one."""
+        """Find a netns of which only the empty mount-point file is visible here."""
         for name in names or self._others(known):
             with suppress(OSError):
                 seen = (self._mount / name).lstat()
@@ -169,7 +169,7 @@ def _fits(fd: NetnsFd, name: str, known: Known) -> bool:
 
 
 def _are_same(fds: Collection[NetnsFd]) -> bool:
-    """Whether all are one netns by several names."""
+    """Whether all are the same netns under several names."""
     return len({(seen.st_dev, seen.st_ino) for seen in map(os.fstat, fds)}) == 1
 
 

@@ -1,4 +1,4 @@
-"""The node's sandboxes as the runtime keeps them, and the ADDs that this agent has answered with a redirect."""
+"""The node's sandboxes as the runtime records them, and the ADDs that this agent answered with a redirect."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ if TYPE_CHECKING:
     from plugin.handler import Outcome
     from plugin.pod import Pod
 
-MOST_ADDED = 4096  # ADDs that are remembered: a node has a few hundred pods
+MOST_ADDED = 4096  # recorded ADDs: a node has a few hundred pods
 
 _log = logging.getLogger(__name__)
 
 
 class NodeSandboxes:
-    """Keeps an index of them; belongs to one event loop."""
+    """Maintains an index of them; bound to one event loop."""
 
     def __init__(self, sandboxes: Sandboxes, files: NetnsFiles) -> None:
         """Prepare.
 
         Args:
-            sandboxes: what the runtime keeps.
-            files: its netns files.
+            sandboxes: the runtime's records.
+            files: the runtime's netns files.
         """
         self._sandboxes = sandboxes
         self._files = files
-        self._added: dict[str, Key] = {}  # by container id: the pod whose ADD was redirected
+        self._added: dict[str, Key] = {}  # container id to the pod whose ADD was redirected
         self._indexed: Sequence[Sandbox] = ()
-        self._reason = ""  # why they cannot be read
+        self._reason = ""  # why the records cannot be read
         self.index = self._index(())
 
     @property
     def unreadable(self) -> int:
-        """How many results of the runtime do not parse."""
+        """The number of runtime results that do not parse."""
         return len(self._sandboxes.unreadable)
 
     def add(self, outcome: Outcome) -> None:
-        """Take note of an ADD that was answered with a redirect."""
+        """Record an ADD that was answered with a redirect."""
         self._added[outcome.container_id] = outcome.namespace, outcome.pod, outcome.pod_uid or ""
         while len(self._added) > MOST_ADDED:
             del self._added[next(iter(self._added))]
 
     def was_added(self, pod: Pod, container_id: str) -> bool:
-        """Whether a pod's ADD was answered with a redirect: that of a sandbox or, where none is known, any."""
+        """Whether a pod's ADD was answered with a redirect: the ADD of this sandbox or, if none is known, any."""
         name = pod.namespace, pod.name
         if container_id:
             return self._added.get(container_id, ())[:2] == name
         return any(each[:2] == name and bool(each[2]) and pod.has_uid(each[2]) for each in self._added.values())
 
     async def update(self) -> None:
-        """Bring the index up to date; where the runtime's results cannot be read, it stays as it is."""
+        """Update the index; if the runtime's results cannot be read, it stays unchanged."""
         try:
             self.index = await asyncio.to_thread(self._read)
             self._reason = ""

@@ -1,8 +1,8 @@
 """Running pods that should be redirected and are not: found, reported, and redirected if asked for (F1, F2, F18, F35).
 
-A mesh pod is redirected if its ADD was answered with a redirect, or if its netns holds one: what is there counts, not how its
-containers fare. A netns is written into only if it is proven to be the pod's (`installer.repair.netns_proof`). A pod that runs
-for a while without either is counted and named, whatever the reason.
+A mesh pod is redirected if its ADD was answered with a redirect, or if its netns holds one: rules count, not the state of its
+containers. Rules are written only into a netns proven to be the pod's (`installer.repair.netns_proof`). A pod that runs
+for a while without either is counted and reported, whatever the reason.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from plugin.values import Address
 
 CHECK_EVERY = 2.0  # seconds between two checks for new sandboxes
-SOON = 0.2  # seconds between them until all pods have been counted once: the node's status waits for that
-AGAIN = 30.0  # seconds before what failed is tried again
-PATIENCE = 30.0  # seconds that a pod may run before it counts that no redirect has been seen
-DEADLINE = 10.0  # seconds for one netns: its pod decides what is in it (F37)
-DELETE_EVERY = 10.0  # seconds between two pods of a node that are deleted: not all of an application at once
+SOON = 0.2  # seconds between two checks until the first full count, which the node's status waits for
+AGAIN = 30.0  # seconds before a failed inspection is retried
+PATIENCE = 30.0  # seconds that a pod may run before it counts as unredirected
+DEADLINE = 10.0  # seconds for one netns, whose content the pod decides (F37)
+DELETE_EVERY = 10.0  # seconds between two deletions on a node, so that no application loses all its pods at once
 
 _log = logging.getLogger(__name__)
 
@@ -55,27 +55,27 @@ class Pods(Protocol):
 
     @property
     def known(self) -> bool:
-        """Whether all of them are known."""
+        """Whether all pods are known."""
 
 
 class Cluster(Protocol):
-    """What is done to pods at the API server; each returns why it was not done, or an empty text."""
+    """Actions on pods at the API server; each returns why it failed, or an empty text."""
 
     async def tell(self, pod: Pod, reason: str, note: str, *, warning: bool) -> str:
         """Write an Event about a pod."""
 
     async def delete_pod(self, pod: Pod) -> str:
-        """Have a pod start anew."""
+        """Delete a pod, so that its controller recreates it."""
 
     async def confirm(self, pod: Pod) -> str:
-        """Make sure that a pod is still what is known of it, with the same addresses."""
+        """Check that a pod still runs with the same uid and addresses."""
 
     async def handler_of(self, runtime_class: str) -> str:
-        """Return the name of the runtime's handler that a RuntimeClass stands for; empty if that is not known."""
+        """Return the runtime handler of a RuntimeClass; empty if it is unknown."""
 
 
 class PodRepair:
-    """Looks after the pods that run; belongs to one event loop."""
+    """Checks and repairs running pods; bound to one event loop."""
 
     def __init__(
         self,
@@ -91,13 +91,13 @@ class PodRepair:
         """Prepare; `run` begins.
 
         Args:
-            pods: those of the node.
-            verdicts: those on them.
+            pods: the node's pods.
+            verdicts: the verdicts on them.
             in_force: what is in force; nothing is done before it is known.
             workers: threads that may enter a netns, and that no ADD waits for.
-            sandboxes: what the runtime keeps of them.
+            sandboxes: the runtime's records of them.
             files: the runtime's netns files.
-            cluster: None: there is none, so that nothing is reported and nothing deleted.
+            cluster: None: there is no cluster, so nothing is reported or deleted.
         """
         self._pods = pods
         self._verdicts = verdicts
@@ -110,45 +110,45 @@ class PodRepair:
         self._runtime = RuntimeEntry(in_force)
         self._decided_by: object = None
         self._busy: set[Key] = set()  # pods whose netns is being inspected
-        self._delete_from = 0.0  # the time before which none is deleted
+        self._delete_from = 0.0  # the earliest time of the next deletion
         self._has_counted = False
-        self.outcomes: Counter[str] = Counter()  # of running pods without a redirect, by their reason
-        self.repaired = 0  # pods that were given their redirect while they ran
+        self.outcomes: Counter[str] = Counter()  # running pods without a redirect, by reason
+        self.repaired = 0  # pods that were redirected while they ran
 
     @property
     def notes(self) -> list[str]:
-        """The running pods that should be redirected and are not, each with why: the first ten."""
+        """The first ten running mesh pods without a redirect, each with the reason."""
         return self._running.notes
 
     @property
     def unredirected(self) -> int:
-        """How many running pods should be redirected and are not, as far as is known."""
+        """The number of running mesh pods without a redirect, as far as known."""
         return sum(bool(each.note) for each in self._running)
 
     @property
     def redirected(self) -> int | None:
-        """How many pods hold a redirect, whoever wrote it; None until all have been inspected once."""
+        """The number of pods that hold a redirect, whoever wrote it; None until all have been inspected once."""
         return sum(each.redirected for each in self._running) if self._has_counted else None
 
     @property
     def unreadable(self) -> int:
-        """How many results of the runtime do not parse."""
+        """The number of runtime results that do not parse."""
         return self._sandboxes.unreadable
 
     @property
     def hidden_since(self) -> float | None:
-        """When the latest netns was mounted that cannot be seen from here, and would be repaired; None: there is none."""
+        """When the latest hidden netns that needs a repair was mounted; None: there is none."""
         if self._in_force.settings.repair_mode is not RepairMode.REDIRECT or not self._in_force.desired.installed:
             return None
         return max((each.hidden for each in self._running if each.hidden), default=None)
 
     @property
     def runtime(self) -> str | None:
-        """Why the runtime is known not to load the plugin's entry; None if it is not (F23)."""
+        """The evidence that the runtime does not load the plugin's entry; None without any (F23)."""
         return self._runtime.reason
 
     def add(self, outcome: Added) -> None:
-        """Take note of an ADD that was answered with a redirect."""
+        """Record an ADD that was answered with a redirect."""
         self._sandboxes.add(outcome)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -182,7 +182,7 @@ class PodRepair:
         return now.policy, now.settings.repair_mode, now.desired.installed, now.capability
 
     def _goes_on(self) -> bool:
-        """Whether what is in force is as it was when this round began: each inspection may take its time."""
+        """Whether the settings in force are the same as at the start of this round, as an inspection may take seconds."""
         return self._deciding() == self._decided_by and self._in_force.is_known
 
     async def _check_pod(self, running: RunningPod) -> None:
@@ -209,21 +209,21 @@ class PodRepair:
                 _log.warning("traffic of a running pod bypasses its sidecar", extra=extra)
             running.settle(container_id, redirected=True)
             return
-        running.again = now + min(AGAIN, now - running.first)  # at first often: it may be about to be known
+        running.again = now + min(AGAIN, now - running.first)  # frequent at first: the missing facts may arrive soon
         if not self._in_force.desired.installed:
-            running.note = ""  # none is to be redirected
+            running.note = ""  # no redirect is required
         elif not found.unknown or now - running.since >= PATIENCE:
             await self._report(running, container_id, await self._outcome(running, sandbox, found, mode))
 
     async def _own_stack(self, pod: Pod) -> str:
-        """Name the runtime if it gives the pod a network stack of its own (F42)."""
+        """Name the runtime if it gives the pod its own network stack (F42)."""
         if not pod.runtime_class or not self._in_force.desired.installed:
             return ""
         handler = await self._cluster.handler_of(pod.runtime_class) if self._cluster else ""
         return own_network_stack(handler or pod.runtime_class)
 
     async def _inspect(self, running: RunningPod, sandbox: Sandbox | None) -> Found:
-        """Inspect a pod's netns, and write into it if that is asked for; within a time, whatever is in it."""
+        """Inspect a pod's netns, and repair it on request; bounded in time, whatever it holds."""
         pod, in_force = running.pod, self._in_force
         known = self._sandboxes.index.known(pod)
         if isinstance(known, Doubt):

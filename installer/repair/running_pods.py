@@ -1,4 +1,4 @@
-"""The node's mesh pods that run, the verdict on each, and what is known of its redirect."""
+"""The node's running mesh pods, the verdict on each, and what is known about its redirect."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from plugin.redirect import Redirect
     from plugin.values import InvalidValue
 
-NAMED = 10  # pods at most in the node's status
+NAMED = 10  # pods listed in the node's status
 
 
 @dataclass
 class RunningPod:
-    """A mesh pod that runs, or has a sandbox at least.
+    """A mesh pod that runs, or at least has a sandbox.
 
     Attributes:
-        pod: as it is now.
-        verdict: how it is to be redirected, or what is wrong with what it asks for.
-        first: when it was first seen.
-        since: when it was first seen to run.
-        redirected: whether a redirect of it has been seen: its ADD was answered with one, or its netns holds one.
+        pod: the pod as last observed.
+        verdict: its redirect, or why its annotations are invalid.
+        first: when it was first observed.
+        since: when it was first observed running.
+        redirected: whether its ADD was answered with a redirect, or its netns holds one.
         settled: the container id of the sandbox that needs no further inspection; None: not settled.
-        again: it is not inspected once more before that.
-        note: what is wrong with it; empty: nothing is, or not for long enough.
-        hidden: when its netns was mounted where this process does not see it; 0: it sees it, or does not know.
-        reported: reason and message of the outcome that was reported last.
+        again: the earliest time of its next inspection.
+        note: its problem; empty: none, or not for long enough.
+        hidden: when its netns was mounted where this process does not see it; 0: visible or unknown.
+        reported: reason and message of the last reported outcome.
     """
 
     pod: Pod
@@ -48,30 +48,30 @@ class RunningPod:
     reported: tuple[str, str] = ("", "")
 
     def settle(self, container_id: str, *, redirected: bool) -> None:
-        """Take note that a sandbox needs no further inspection."""
+        """Record that a sandbox needs no further inspection."""
         self.settled, self.redirected, self.hidden = container_id, redirected, 0.0
         if redirected:
             self.note = ""
 
 
 class RunningPods:
-    """The running mesh pods of one node; belongs to one event loop."""
+    """The running mesh pods of one node; bound to one event loop."""
 
     def __init__(self) -> None:
         self._running: dict[Key, RunningPod] = {}
 
     def __iter__(self) -> Iterator[RunningPod]:
-        """Go through them as they are now, whatever comes meanwhile."""
+        """Iterate over a snapshot of them."""
         return iter([*self._running.values()])
 
     @property
     def notes(self) -> list[str]:
-        """Those that should be redirected and are not, each with why: the first ten."""
+        """The first ten mesh pods without a redirect, each with the reason."""
         notes = sorted(each.note for each in self if each.note)
         return [*notes[:NAMED], *([f"and {len(notes) - NAMED} pods more"] if len(notes) > NAMED else [])]
 
     def inspect_again(self) -> None:
-        """Have all inspected once more: the settings have changed. What is known of them stays."""
+        """Schedule an inspection of all of them, as the settings have changed; keep their state."""
         for each in self:
             each.settled, each.again = None, 0.0
 
@@ -80,12 +80,12 @@ class RunningPods:
         self._running = {}
 
     def update(self, verdicts: Iterable[Judged], now: float, has_sandbox: Callable[[Pod], bool]) -> None:
-        """Bring up to date which of them run, or have a sandbox at least.
+        """Update which of them run, or at least have a sandbox.
 
         Args:
-            verdicts: those on the node's mesh pods.
-            now: on the loop's clock.
-            has_sandbox: whether the runtime keeps one of a pod.
+            verdicts: the verdicts on the node's mesh pods.
+            now: the loop's time.
+            has_sandbox: returns whether the runtime records a sandbox of a pod.
         """
         before, self._running = self._running, {}
         for pod, _, verdict, _ in verdicts:

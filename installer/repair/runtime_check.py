@@ -1,7 +1,7 @@
-"""Whether the container runtime loads the configuration with our entry, by the sandboxes that it has set up since (F23). Pure.
+"""Whether the container runtime loads the configuration with our entry, judged by its later sandboxes (F23). Pure.
 
-A directory that is there and holds a valid conflist may be one that no runtime reads. What tells is the configuration that
-libcni keeps beside each result.
+A directory with a valid conflist may be one that no runtime reads. The evidence is the configuration that
+libcni saves beside each result.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from installer.fleet.state import NodeState
 
-LOADED_WITHIN = 5.0  # seconds for the runtime to load what has changed
-LONGEST_ADD = 60.0  # seconds: a sandbox whose beginning is unknown began that long before its ADD had succeeded
-IN_A_ROW = 2  # sandboxes that tell; one may be another program's doing
+LOADED_WITHIN = 5.0  # seconds for the runtime to load a change
+LONGEST_ADD = 60.0  # seconds: a sandbox of unknown start is assumed to begin that long before its ADD succeeded
+IN_A_ROW = 2  # consecutive sandboxes needed as evidence; one may be another program's doing
 NAMED = 3  # pods at most, in a reason
 
 
 class Setup(NamedTuple):
-    """One sandbox: whose, by which network, when it began (seconds since 1970), whether through our entry (None: unknown)."""
+    """One sandbox: its pod, network, start (seconds since 1970), and whether it used our entry (None: unknown)."""
 
     container_id: str
     pod: str
@@ -36,40 +36,40 @@ class RuntimeCheck:
         self._state: tuple[object, ...] | None = None
         self._since = 0.0
         self._now = 0.0
-        self._seen: tuple[Sequence[Setup], float] = (), 0.0  # what has been gone through: there may be thousands
-        self._ahead: frozenset[str] = frozenset()  # container ids: begun on a clock that was set back since
-        self._without: dict[str, Setup] = {}  # by container id: those since the last that went through our entry
+        self._seen: tuple[Sequence[Setup], float] = (), 0.0  # the sandboxes already examined: there may be thousands
+        self._ahead: frozenset[str] = frozenset()  # container ids of sandboxes begun before the clock was set back
+        self._without: dict[str, Setup] = {}  # by container id: those since the last that used our entry
 
     @property
     def without_entry(self) -> list[Setup]:
-        """The sandboxes in a row, up to now, that did not go through our entry though it was in place; the first come first."""
+        """The latest consecutive sandboxes that did not use our entry though it was in place; oldest first."""
         return sorted(self._without.values(), key=lambda each: each.began)
 
     def see(self, setups: Sequence[Setup], node: NodeState, written: float | None, now: float) -> None:
-        """Take note of what there is.
+        """Record the current sandboxes.
 
         Args:
             setups: the node's sandboxes.
-            node: what its files are like.
+            node: the state of the node's files.
             written: when the file with our entry was last written, in seconds since 1970; None: there is none.
             now: in seconds since 1970.
         """
-        if setups is not self._seen[0] or now < self._now:  # else none can be ahead that was not before
+        if setups is not self._seen[0] or now < self._now:  # otherwise no further sandbox can be ahead of the clock
             ahead = (each.container_id for each in setups if each.began > now or each.container_id in self._ahead)
             self._ahead = frozenset(ahead)
         self._now = now
         if not node.installed or written is None:
-            if self._state:  # until an agent that starts has looked at the files, those of the one before are there
+            if self._state:  # before its first pass a new agent finds its predecessor's files
                 self._begin(now)
             return
         state = node.conflist, node.form, node.repairs
         before, self._state = self._state, state
-        if before not in (None, state):  # what was there for a moment may have been loaded in that
+        if before not in (None, state):  # a short-lived state may have been loaded meanwhile
             self._begin(now)
         if self._since > now:  # the clock was set back
             self._begin(now)
         if before is None or self._since < written <= now:
-            self._since = min(written, now)  # written by ourselves, as settings changed: what was seen stays true
+            self._since = min(written, now)  # our own write after a change of settings: the evidence stays valid
         if (setups, self._since) == self._seen:
             return
         self._seen = setups, self._since
@@ -83,10 +83,10 @@ class RuntimeCheck:
         self._since, self._without = since, {}
 
     def reason(self, path: str) -> str | None:
-        """Say that the runtime does not load our entry, and what to do; None if nothing says so.
+        """Report that the runtime does not load our entry, and the remedy; None without evidence.
 
         Args:
-            path: of the file with our entry, on the node.
+            path: the file with our entry, on the node.
         """
         found = self.without_entry
         if len(found) < IN_A_ROW:

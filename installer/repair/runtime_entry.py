@@ -1,4 +1,4 @@
-"""Keeps the check whether the runtime loads the plugin's entry up to date, and logs when its answer changes (F23)."""
+"""Keeps the check whether the runtime loads the plugin's entry up to date, and logs changes of its result (F23)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RuntimeEntry:
 
     @property
     def reason(self) -> str | None:
-        """Why the runtime is known not to load the entry; None if it is not."""
+        """The evidence that the runtime does not load the entry; None without any."""
         return self._check.reason(str(self._in_force.settings.cni_conf_dir / (self._in_force.state.conflist or "")))
 
     @property
@@ -40,9 +40,9 @@ class RuntimeEntry:
         return bool(self._check.without_entry)
 
     def update(self, setups: Sequence[Setup]) -> None:
-        """Take note of the node's sandboxes."""
+        """Record the node's sandboxes."""
         before = self.reason
-        if self._in_force.settings.chained:  # else others decide where the entry goes
+        if self._in_force.settings.chained:  # otherwise others decide where the entry goes
             self._check.see(setups, self._in_force.state, self._written(), time.time())
         now = self.reason
         if now and not before:
@@ -51,7 +51,7 @@ class RuntimeEntry:
             _log.warning("the container runtime is no longer known to ignore the plugin's entry")
 
     def _written(self) -> float | None:
-        """Return when the file with the entry was last written or put in place, in seconds since 1970."""
+        """Return when the file with the entry was last written or renamed into place, in seconds since 1970."""
         conflist = self._in_force.state.conflist
         if not conflist:
             return None

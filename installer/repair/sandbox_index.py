@@ -1,4 +1,4 @@
-"""What runtime and API server say of each pod's netns, put together; `installer.repair.netns_proof` proves whether it is so."""
+"""What runtime and API server report about each pod's netns, combined; `installer.repair.netns_proof` verifies it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Doubt(NamedTuple):
-    """Why it is not worth looking for a pod's netns."""
+    """Why a pod's netns cannot be searched for."""
 
     reason: str
 
@@ -35,13 +35,13 @@ class SandboxIndex:
         was_added: Callable[[str], bool],
         unreadable: Callable[[], Sequence[str]],
     ) -> None:
-        """Go through them; takes a while where there are thousands.
+        """Build the index; slow if there are thousands.
 
         Args:
-            sandboxes: what the runtime keeps.
-            files: its netns files.
-            was_added: whether we have redirected the pod of a container id.
-            unreadable: what the runtime keeps and is not understood, now.
+            sandboxes: the runtime's records.
+            files: the runtime's netns files.
+            was_added: returns whether this agent redirected the pod of a container id.
+            unreadable: the runtime's records that do not parse, now.
         """
         self._files = files
         self._unreadable = unreadable
@@ -60,11 +60,11 @@ class SandboxIndex:
             self.setups.append(Setup(each.container_id, f"{each.namespace}/{each.name}", each.network, began, by_entry))
 
     def of(self, pod: Pod) -> Sandbox | None:
-        """Return a pod's latest sandbox, as far as the runtime keeps it; one whose uid is not said may be another pod's."""
+        """Return a pod's latest recorded sandbox; one without a uid may be another pod's."""
         return next((each for each in reversed(self._of.get((pod.namespace, pod.name), ())) if _is_of(each, pod)), None)
 
     def known(self, pod: Pod) -> Known | Doubt:
-        """Gather what is known of a pod's netns, if nothing speaks against it."""
+        """Collect the known facts about a pod's netns, unless they contradict each other."""
         sandbox, told = self.of(pod), tuple(addresses_of(pod))
         if sandbox is None:
             return Known((), "", told, self._others(pod)) if told else Doubt(self._nothing_known())
@@ -83,7 +83,7 @@ class SandboxIndex:
         return Known(names, self._files.name_of(sandbox.netns), addresses, others, elsewhere)
 
     def _others(self, pod: Pod) -> frozenset[str]:
-        """Name the files that are named for other pods."""
+        """List the files that are reported for other pods."""
         return frozenset(name for name, named in self._named.items() if not any(_is_of(each, pod) for each in named))
 
     def _names(self, sandbox: Sandbox) -> list[str]:

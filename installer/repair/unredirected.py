@@ -1,4 +1,4 @@
-"""What becomes of a running mesh pod that has no redirect, and what is said of it. Pure."""
+"""The outcome of a running mesh pod without a redirect, and its message. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WITHOUT = "it runs without its redirect"
 
 
 class Outcome(NamedTuple):
-    """What became of it: in a word, as an Event has it, and for people; whether it is settled."""
+    """The outcome: the Event's reason, a message for people, and whether it is settled."""
 
     reason: str
     message: str
@@ -26,12 +26,12 @@ class Outcome(NamedTuple):
 
 
 def outcome(found: Found, sandbox: Sandbox | None, invalid: InvalidValue | None) -> Outcome | None:
-    """Say what became of a pod that was looked into; None: it may be deleted, or named.
+    """Build the outcome of an inspected pod; None: it may be deleted or reported.
 
     Args:
-        found: in its netns.
-        sandbox: its latest, as far as the runtime keeps it.
-        invalid: what is wrong with what the pod asks for; None: nothing is.
+        found: the result of the inspection.
+        sandbox: its latest sandbox on record.
+        invalid: why the pod's annotations are invalid; None: they are valid.
     """
     why = why_without(sandbox)
     if found.repaired:
@@ -47,12 +47,12 @@ def outcome(found: Found, sandbox: Sandbox | None, invalid: InvalidValue | None)
 
 
 def left(sandbox: Sandbox | None) -> Outcome:
-    """Say that a pod is left as it is."""
+    """Build the outcome of a pod that is left unchanged."""
     return Outcome("NotRedirected", f"{WITHOUT}{why_without(sandbox)}; delete it, so that it starts anew")
 
 
 def deleted(sandbox: Sandbox | None, refused: str) -> Outcome:
-    """Say that a pod is deleted, or why it is not."""
+    """Build the outcome of a deletion, or of its failure."""
     if refused:
         said = f"{WITHOUT}{why_without(sandbox)}, and cannot be deleted: {refused}"
         return Outcome("NotRedirected", said, settled=False)
@@ -60,13 +60,13 @@ def deleted(sandbox: Sandbox | None, refused: str) -> Outcome:
 
 
 def held_back(sandbox: Sandbox | None) -> Outcome:
-    """Say that a pod is not deleted, as the next one would be no better."""
+    """Build the outcome of a pod that is not deleted because its replacement would lack a redirect too."""
     said = "the one in its place may start without it too, as the container runtime does not load the plugin's entry"
     return Outcome("NotRedirected", f"{WITHOUT}{why_without(sandbox)}, and is not deleted: {said}", settled=False)
 
 
 def why_without(sandbox: Sandbox | None) -> str:
-    """Say what is known of why a pod has none; nothing is known without its result."""
+    """Explain why a pod has no redirect, as far as its result shows; empty without a result."""
     if sandbox is None or sandbox.has_entry is None:
         return ""
     if sandbox.has_entry:

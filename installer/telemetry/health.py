@@ -1,12 +1,12 @@
-"""Health over HTTP: /healthz (the event loop runs), /readyz (the node is ready, or why not), /metrics.
+"""Health over HTTP: /healthz (the event loop runs), /readyz (whether the node is ready, and why not), /metrics.
 
-Every program on the node may connect, and with a setting others. So it takes one request a connection, of a few kilobytes
-and in a few seconds, and a bounded number of them; the oldest without a request makes room for the next (F37). A probe
+Every program on the node may connect, and others with a setting. So it accepts one request per connection, of some kilobytes
+and within a few seconds, and a bounded number of connections; the oldest without a request yields to the next (F37). A probe
 sends its whole request at once: the kernel holds a connection back until it has sent something (TCP_DEFER_ACCEPT, tcp(7)),
-and what is a whole request by then is answered before any other connection is looked at.
+and a complete request is answered before any other connection is handled.
 
-No library does that: aiohttp and uvicorn stand on asyncio's servers, which take connections without bound and, out of
-descriptors, log a traceback a turn; uvicorn's limit answers 503 to probes too; http.server has a thread a connection.
+No library does that: aiohttp and uvicorn build on asyncio's servers, which accept connections without bound and, out of
+descriptors, log a traceback per turn; uvicorn's limit answers 503 to probes too; http.server uses a thread per connection.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
     from installer.fleet.state import Condition
 
-MOST = 128  # connections, or a quarter of those for which there are descriptors
-BACKLOG = 4096  # connections that wait in the kernel; it may hold fewer
-AT_A_TIME = 16  # connections that are accepted before the loop does something else
+MOST = 128  # connections, or a quarter of the available descriptors
+BACKLOG = 4096  # connections queued in the kernel, which may hold fewer
+AT_A_TIME = 16  # connections accepted per turn of the loop
 SLOWEST = 3.0  # seconds from the connection to the end of the answer
-LARGEST = 8192  # bytes of a request, and of what follows it
-CROWD, METRICS_FOR = 4, 1.0  # connections at once among which they are shown as they were so many seconds ago at most
+LARGEST = 8192  # bytes of a request and anything after it
+CROWD, METRICS_FOR = 4, 1.0  # from that many concurrent connections on, metrics may be that many seconds old
 
 _TEXT = "text/plain; charset=utf-8"
 _REQUEST = re.compile(rb"(GET|HEAD) (/[^ ?\r\n]*)(?:\?[^ \r\n]*)? HTTP/1\.[01]\r?\n")
@@ -66,22 +66,22 @@ class Health:
         """Prepare; `start` listens.
 
         Args:
-            conditions: returns what readiness depends on, as it is now.
-            registry: of the metrics.
+            conditions: returns the current readiness conditions.
+            registry: the metrics' registry.
         """
         self._conditions = conditions
         self._registry = registry
         self._listener: Listener | None = None
-        self._shown = b"", float("-inf")  # the metrics, and when they were generated
+        self._shown = b"", float("-inf")  # the cached metrics, and when they were generated
 
     async def start(self, address: HostPort) -> HostPort:
         """Listen.
 
         Returns:
-            The address: with the port that the kernel chose, if 0 was given.
+            The address, with the port that the kernel chose if 0 was given.
 
         Raises:
-            OSError: if the address is in use, or is none of this node.
+            OSError: if the address is in use, or does not belong to this node.
         """
         found = await asyncio.get_running_loop().getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -118,9 +118,7 @@ class Health:
                 heard()
                 await loop.sock_sendall(connection, self._answer(received))
                 connection.shutdown(socket.SHUT_WR)
-                connection.recv(
-                    LARGEST
-                )  # with unread bytes the kernel would reset the connection, and the answer be lost
+                connection.recv(LARGEST)  # with unread bytes the kernel would reset the connection and lose the answer
         except (TimeoutError, OSError):
             return  # the client has gone, or is too slow
 
@@ -148,7 +146,7 @@ class Health:
                 return _Answer(HTTPStatus.NOT_FOUND, b"expected /healthz, /readyz or /metrics\n")
 
     def _metrics(self) -> bytes:
-        """Write them; many who ask at the same time get the same ones, as it takes milliseconds that pods wait for."""
+        """Generate the metrics; concurrent scrapes share a copy, as it takes milliseconds that pods would wait for."""
         now = asyncio.get_running_loop().time()
         crowded = self._listener is not None and self._listener.count >= CROWD
         if not crowded or now >= self._shown[1] + METRICS_FOR:

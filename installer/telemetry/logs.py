@@ -1,12 +1,12 @@
 """Structured logs: one JSON object per line on stderr, for the node's journal and `kubectl logs`.
 
-Fields: `time` (UTC, RFC 3339), `level`, `logger`, `message`, and what the message is about, with the same names everywhere:
+Fields: `time` (UTC, RFC 3339), `level`, `logger`, `message`, and the message's subject, with the same names everywhere:
 `file` (a path), `reason`, `namespace`, `pod`, `command` (of CNI), `seconds`.
 
-A log that cannot be written fails nothing and blocks nothing (F24): while stderr is closed or nobody reads it, lines are
+A log that cannot be written neither fails nor blocks anything (F24): while stderr is closed or nobody reads it, lines are
 dropped and counted.
 
-Whatever a tenant has pods do, the lines about them stay few (`installer.ratelimit.flood`). Suppressed lines are counted, as
+Whatever a tenant's pods do, the lines about them stay few (`installer.ratelimit.flood`). Suppressed lines are counted, as
 `suppressed` in the next line of the same message and namespace, or in a line of its own within a minute.
 """
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 STDERR = 2
 _PIPE_BUF = 4096  # bytes that a pipe takes without blocking once poll calls it writable
-LONGEST_FIELD = 4096  # characters; of a longer one both ends are written
+LONGEST_FIELD = 4096  # characters; a longer field is logged with both ends
 SUMMARY_EVERY = 60.0  # seconds
 _KOPF = ("settings", "k8s_skip", "k8s_ref")  # fields that kopf adds to its records for its own loggers
 _LEVELS = {
@@ -55,7 +55,7 @@ _NAMES = {
 
 
 class _Kind(NamedTuple):
-    """What a line is about: its message, and namespace and name of a pod; empty: none."""
+    """The subject of a line: its message, and namespace and name of a pod; empty: none."""
 
     message: str
     namespace: str = ""
@@ -83,7 +83,7 @@ class Handler(logging.Handler):
         self._fd = fd
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
-        self._in_line = False  # the last line was cut off
+        self._in_line = False  # the last line was truncated
 
     @property
     def suppressed(self) -> int:
@@ -92,7 +92,7 @@ class Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line; or count it as suppressed or as dropped."""
-        if record.levelno > logging.DEBUG:  # whoever sets debug wants all lines
+        if record.levelno > logging.DEBUG:  # the debug level asks for all lines
             of, now = _Kind.of(record), time.monotonic()
             kind = of._replace(pod="")
             gates: tuple[Gate, ...] = (Gate(self._of_kind, kind),)
@@ -108,7 +108,7 @@ class Handler(logging.Handler):
         self._write(record)
 
     def summarize(self) -> None:
-        """Write how many lines were suppressed and not reported yet."""
+        """Log how many lines were suppressed and not reported yet."""
         self.acquire()
         try:
             for kind, count in self._suppressed.take_all():
@@ -125,7 +125,7 @@ class Handler(logging.Handler):
             self.release()
 
     async def keep_summarizing(self, stop: asyncio.Event) -> None:
-        """Do so every minute, until told to stop."""
+        """Log the suppressed lines every minute, until told to stop."""
         while not stop.is_set():
             await wait(stop, SUMMARY_EVERY)
             self.summarize()
@@ -146,7 +146,7 @@ class Handler(logging.Handler):
 
 
 class _Formatter(JsonFormatter):
-    """Puts the fields that every line has first."""
+    """Puts the common fields first."""
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
         log_data["time"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -180,7 +180,7 @@ def switch(level: LogLevel) -> None:
 
 @contextlib.contextmanager
 def to_stderr(level: LogLevel) -> Iterator[Handler]:
-    """Log to stderr within a block."""
+    """Log to stderr for the duration of a block."""
     handler = set_up(level)
     try:
         yield handler
@@ -190,7 +190,7 @@ def to_stderr(level: LogLevel) -> Iterator[Handler]:
 
 
 def _open_standard_streams() -> None:
-    """Occupy the descriptors 0 to 2: were stderr closed, the next file opened would get its number, and our logs."""
+    """Occupy the descriptors 0 to 2: if stderr were closed, the next opened file would get its number, and our logs."""
     for fd in range(3):
         try:
             os.fstat(fd)

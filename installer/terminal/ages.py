@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def age(since: datetime, now: datetime) -> str:
-    """Write how long ago something was, as kubectl does (`HumanDuration` of k8s.io/apimachinery)."""
+    """Format an age as kubectl does (`HumanDuration` of k8s.io/apimachinery)."""
     seconds = max(int((now - since).total_seconds()), 0)
     minutes, hours = seconds // 60, seconds // 3600
     days = hours // 24

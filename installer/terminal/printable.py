@@ -1,4 +1,4 @@
-"""Escapes text for a terminal, so that nobody else's text can control it, or pass for a line of ours.
+"""Escapes text for a terminal, so that foreign text cannot control it or imitate our own lines.
 
 Names, kinds and reasons come from files, objects and programs; they may hold escape sequences, C1 controls and bidirectional
 overrides. All output for people goes through `say`; output with its own escaping (JSON, YAML, SVG), or with our colours around
@@ -11,12 +11,12 @@ import click
 
 
 def printable(text: str) -> str:
-    r"""Escape what would break a line, or control a terminal: `\\x1b` is written as such."""
+    r"""Escape what would break a line or control a terminal, such as `\\x1b`."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def printable_lines(text: str) -> str:
-    """Escape likewise, but keep line breaks and tabs."""
+    """Escape the same, but keep line breaks and tabs."""
     return "".join(each if each in "\n\t" else printable(each) for each in text)
 
 
@@ -26,7 +26,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def write(text: str) -> None:
-    """Write text that is escaped already."""
+    """Write text that is already escaped."""
     click.echo(text, nl=False, color=True)  # noqa: TID251 - likewise
 
 

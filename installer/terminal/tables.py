@@ -33,8 +33,8 @@ class Style:
     """What the output can show.
 
     Attributes:
-        width: columns of the terminal; None: a pipe, whose lines have any length.
-        colours: whether it shows colours.
+        width: columns of the terminal; None: a pipe, without a line length.
+        colours: whether it supports colours.
         bar: two characters, for the done and the open part of a progress bar; empty: no bar.
     """
 
@@ -43,11 +43,11 @@ class Style:
     bar: str = ""
 
     def paint(self, text: str, colour: Colour) -> str:
-        """Colour a text, where there are colours."""
+        """Colour a text, if the output supports colours."""
         return f"\x1b[{colour.value}m{text}\x1b[0m" if self.colours and colour.value and text else text
 
     def wrapped(self, text: str, first: str = "", following: str = "", colour: Colour = Colour.PLAIN) -> list[str]:
-        """Wrap a text to lines that fit; a word is never broken, as it may have to be copied."""
+        """Wrap a text to the width; never break a word, which somebody may have to copy."""
         clean = printable(" ".join(text.split()))
         if self.width is None:
             return [self.paint(f"{first}{clean}", colour)]
@@ -70,20 +70,20 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column: its title, and its rank when columns are dropped for want of room, the highest first; 0: never."""
+    """A column: its title, and its rank for dropping when the width is too small, highest first; 0: never dropped."""
 
     title: str
     leave: int = 0
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], style: Style, *, whole: bool = False) -> list[str]:
-    """Write a table: a line of titles, then one a row.
+    """Format a table: a line of titles, then one line per row.
 
     Args:
         columns: at least one.
         rows: each with a cell for each column.
-        style: of the output; columns are dropped until the rest fits, then the first is cut.
-        whole: whether to write everything, whatever the width is.
+        style: the output's style; columns are dropped until the rest fits, then the first is cut.
+        whole: whether to write everything, whatever the width.
     """
     shown = list(range(len(columns)))
     widths = [max(len(_clean(row[at])) for row in [_titles(columns), *rows]) for at in shown]
