@@ -1,4 +1,4 @@
-"""The lock of the agent that serves on a socket: one agent a node, also during an upgrade."""
+"""The lock of the agent that serves on a socket: one agent per node, also during an upgrade."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class AlreadyRunningError(Exception):
 def lock(socket_path: Path) -> int:
     """Take the lock of the agent that serves on a socket, beside it.
 
-    It is held until the descriptor is closed or the process ends, however it ends.
+    It is held until the descriptor is closed or the process ends for any reason.
 
     Returns:
         The descriptor of the lock file.
 
     Raises:
         AlreadyRunningError: if another process holds it.
-        OSError: if the file or its directory cannot be made.
+        OSError: if the file or its directory cannot be created.
     """
     path = lock_file(socket_path)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with contextlib.ExitStack() as opened:  # one that stayed open would hold the lock against our next try
+        with contextlib.ExitStack() as opened:  # a leaked descriptor would block our next attempt
             opened.callback(os.close, fd)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,8 +40,8 @@ def lock(socket_path: Path) -> int:
                 raise AlreadyRunningError(
                     f"{path}: saw an agent running on this node (process {holder}), expected none: stop it first"
                 ) from None
-            if _is_still(fd, path):  # else an uninstall took the file away between our open and our lock
-                with contextlib.suppress(OSError):  # the number is for people: a full file system keeps no pod waiting
+            if _is_still(fd, path):  # otherwise an uninstall deleted the file between our open and our lock
+                with contextlib.suppress(OSError):  # the number is informational: a full file system must delay no pod
                     os.truncate(fd, 0)
                     os.pwrite(fd, b"%d\n" % os.getpid(), 0)
                 opened.pop_all()
@@ -49,7 +49,7 @@ def lock(socket_path: Path) -> int:
 
 
 def is_locked(fd: int, socket_path: Path) -> bool:
-    """Tell whether a lock that was taken is still the one of its socket: its file may have been deleted."""
+    """Whether a held lock is still that of its socket: its file may have been deleted."""
     return _is_still(fd, lock_file(socket_path))
 
 

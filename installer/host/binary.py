@@ -16,24 +16,24 @@ class PluginFile:
     """Compares the file in place with the image's; reads its 10 MB only when its inode may have changed."""
 
     def __init__(self, source: Path) -> None:
-        """Take the image's file as what should be in place."""
+        """Use the image's file as the desired one."""
         self._source = source
         self._wanted: tuple[_Stamp, str] | None = None
         self._verified: _Stamp | None = None
-        self._tried: _Key | None = None  # the file of which it is known what came of its trial
-        self._fault: NotExecutableError | None = None  # what came of it
+        self._tried: _Key | None = None  # the file whose trial result is known
+        self._fault: NotExecutableError | None = None  # the result
 
     @property
     def digest(self) -> str:
-        """The SHA-256 that the file in place was found to have; empty before the first comparison."""
+        """The SHA-256 of the installed file; empty before the first comparison."""
         return self._wanted[1] if self._wanted else ""
 
     def is_right(self, folder: Directory, *, full: bool) -> bool:
-        """Tell whether the file in cniBinDir is as it should be.
+        """Whether the file in cniBinDir is the desired one.
 
         Args:
             folder: cniBinDir.
-            full: read it, whatever its inode says.
+            full: read it even if its inode is unchanged.
 
         Raises:
             OSError: if one of the files cannot be read.
@@ -51,15 +51,15 @@ class PluginFile:
         return True
 
     def fault(self, folder: Directory) -> NotExecutableError | None:
-        """Return why the file in place cannot be executed, as far as that is known of it and of how it is mounted."""
+        """Return why the installed file cannot be executed, if a trial or its mount has shown that."""
         return self._fault if self._key(folder) == self._tried else None
 
     def try_out(self, folder: Directory) -> None:
-        """Make sure that the file in place can be executed; one that can is run once, as long as it stays as it is.
+        """Check that the installed file can be executed; an unchanged one that can is run only once.
 
         Raises:
             NotExecutableError: if it cannot.
-            OSError: if that cannot be said now.
+            OSError: if that cannot be determined now.
         """
         key = self._key(folder)
         if key == self._tried and self._fault is None:
@@ -69,16 +69,16 @@ class PluginFile:
             try_out(folder)
         except NotExecutableError as error:
             if not key[0] or self._key(folder) != key:
-                return  # another program has changed it meanwhile: the next look mends that
+                return  # another program has changed it meanwhile: the next check repairs that
             self._tried, self._fault = key, error
             raise
         self._tried = key
 
     def put(self, folder: Directory) -> None:
-        """Put the file in place by a rename: the old one runs on where it runs, and none is missing in between (F7).
+        """Install the file with a rename: running copies continue, and the file is never missing (F7).
 
         Raises:
-            NotExecutableError: if the file system keeps no permissions, such as vfat; to write it again would change nothing.
+            NotExecutableError: if the file system stores no permissions, such as vfat; another write would change nothing.
             OSError: if it cannot be read or written.
         """
         folder.write(PLUGIN, pieces(self._source), EXECUTABLE)

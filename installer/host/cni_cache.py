@@ -1,8 +1,8 @@
-"""The pods' sandboxes of this node, from what libcni keeps of each ADD that has succeeded.
+"""The pod sandboxes of this node, from libcni's record of each ADD that succeeded.
 
-libcni writes a file for each network of a pod (its `libcni/api.go`, `cacheAdd`) after the last plugin of the list: a pod that
-is in there has been started, with the configuration that is kept beside the result. Nothing here says whose netns is whose:
-that is proven in `installer.repair.netns_proof`.
+libcni writes a file for each network of a pod (`libcni/api.go`, `cacheAdd`) after the last plugin of the list: a pod that
+has one was started, with the configuration saved beside the result. This proves no netns to be a pod's:
+`installer.repair.netns_proof` does that.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from plugin.values import Address
 
 KIND = "cniCacheV1"
-INTERFACE = "eth0"  # by which runtimes connect a pod to the cluster; those of other networks are Multus'
-# Bytes of a file. It holds the pod's annotations, of which the API server admits 256 KiB, each byte as six in JSON at most, its
+INTERFACE = "eth0"  # the interface to the cluster network; others belong to Multus
+# Bytes of a file. It holds the pod's annotations, of which the API server admits 256 KiB, each byte at most six in JSON, its
 # ports, and the conflist (1 MiB at most) in Base64: 5 MiB. Most have a few thousand bytes.
 LARGEST = 8 << 20
-RESYNC = 600.0  # seconds after which each file is compared, whatever the directory says
-FRESH = 10.0  # seconds after a change for which a file is compared at each look: libcni writes in place
-CLOCK = 1.0  # seconds; a directory whose time is nearer than that may have changed once more without its time telling
-DELEGATING = "multus"  # how the types of plugins begin that run configurations which are not in their own
+RESYNC = 600.0  # seconds after which each file is compared even if the directory is unchanged
+FRESH = 10.0  # seconds after a change during which each check compares the file: libcni writes in place
+CLOCK = 1.0  # seconds; a directory with a more recent mtime may change again within the same mtime
+DELEGATING = "multus"  # type prefix of plugins that run configurations stored elsewhere
 
 _NOT_UNDERSTOOD = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
@@ -42,19 +42,19 @@ _log = logging.getLogger(__name__)
 
 
 class Sandbox(NamedTuple):
-    """A pod's sandbox, as runtime and plugins have described it.
+    """A pod's sandbox, as runtime and plugins describe it.
 
     Attributes:
-        container_id: its own, of which a pod gets a new one with each sandbox.
-        namespace: the pod's.
-        name: the pod's.
-        uid: the pod's, empty where the runtime does not say.
-        netns: the path of its netns on the node by the runtime's word, empty where it does not say (libcni before 1.2).
-        sandbox: the same by a plugin's word, in the result; empty where it does not say.
-        addresses: in the result's order.
+        container_id: its id; a pod gets a new one with each sandbox.
+        namespace: the pod's namespace.
+        name: the pod's name.
+        uid: the pod's uid; empty if the runtime does not report it.
+        netns: the node path of its netns as the runtime reports it; empty if it does not (libcni before 1.2).
+        sandbox: the same path as a plugin's result reports it; empty if it does not.
+        addresses: the addresses, in the result's order.
         network: the name of the configuration.
-        has_entry: whether our entry was in that; None: that cannot be told.
-        written: when its ADD had succeeded, in seconds since 1970.
+        has_entry: whether that configuration holds our entry; None: unknown.
+        written: when its ADD succeeded, in seconds since 1970.
     """
 
     container_id: str
@@ -70,7 +70,7 @@ class Sandbox(NamedTuple):
 
 
 class _File(NamedTuple):
-    """A file as it was last read: what tells a later version, and what came of it."""
+    """A file as last read: what distinguishes a later version, and the parsed result."""
 
     version: tuple[int, ...]
     sandbox: Sandbox | None = None
@@ -78,7 +78,7 @@ class _File(NamedTuple):
 
 
 class Sandboxes:
-    """Those of the node; a file is read once for each time that it is written."""
+    """The node's sandboxes; each version of a file is read once."""
 
     def __init__(self, cache: Path) -> None:
         """Prepare.
@@ -88,8 +88,10 @@ class Sandboxes:
         """
         self._results = cache / "results"
         self._files: dict[str, _File] = {}
-        self._fresh: dict[str, float] = {}  # those that may still be written to: until when, on the monotonic clock
-        self._untold: set[str] = set()  # those that are not understood, and of which nobody has been told yet
+        self._fresh: dict[
+            str, float
+        ] = {}  # files that may still be written to, with the monotonic time until which that holds
+        self._untold: set[str] = set()  # files that do not parse and are not logged yet
         self._told: dict[str, str] = {}
         self._list: tuple[Sandbox, ...] = ()
         self._changed = False
@@ -98,14 +100,14 @@ class Sandboxes:
 
     @property
     def unreadable(self) -> list[str]:
-        """The results that are not understood, each with the reason."""
+        """The results that do not parse, each with the reason."""
         return [f"{self._results / name}: {reason}" for name, reason in sorted(self._told.items())]
 
     def look(self) -> tuple[Sandbox, ...]:
-        """Return those that there are, and of earlier ones those whose files nobody has taken away, as after a reboot.
+        """Return the current sandboxes, and earlier ones whose files are still there, such as after a reboot.
 
-        The directory is gone through only when something has come to it or gone (a node may have thousands of results), and as
-        long as nothing has changed it is the same tuple: then a look costs a call of stat.
+        The directory is listed only when a file was added or deleted (a node may have thousands of results), and while
+        nothing changes the same tuple is returned: a check then costs one call of stat.
 
         Raises:
             OSError: if the folder cannot be read.
@@ -126,7 +128,7 @@ class Sandboxes:
                     self._compare(name, partial(entry.stat, follow_symlinks=False))
                 self._directory = directory if abs(now - seen.st_mtime) > CLOCK else None
                 self._next_resync = clock + RESYNC
-        except FileNotFoundError:  # no pod has been started yet
+        except FileNotFoundError:  # no pod was started yet
             for name in [*self._files]:
                 self._put(name, None)
             self._directory = None
@@ -140,7 +142,7 @@ class Sandboxes:
     def _compare(self, name: str, look_at: Callable[[], os.stat_result]) -> None:
         try:
             seen = look_at()
-        except OSError:  # gone since
+        except OSError:  # deleted since
             self._put(name, None)
             return
         version = (seen.st_ino, seen.st_size, seen.st_mtime_ns)
@@ -172,7 +174,7 @@ class Sandboxes:
             return _File(version, error=f"it is not as libcni writes it: {type(error).__name__}: {error!s:.120}")
 
     def _tell(self, clock: float) -> None:
-        """Tell of each that is not understood, once nobody writes it any more."""
+        """Log each file that does not parse, once it is no longer being written."""
         for name in [name for name in self._untold if self._fresh.get(name, 0.0) - FRESH < clock - CLOCK]:
             self._untold.remove(name)
             self._told[name] = self._files[name].error
@@ -185,7 +187,7 @@ def _sandbox(kept: Mapping[str, Any], written: float) -> Sandbox | None:
         return None
     of = dict(kept.get("cniArgs") or ())
     if not of.get("K8S_POD_NAMESPACE") or not of.get("K8S_POD_NAME"):
-        return None  # a container that is no pod's
+        return None  # a container that belongs to no pod
     result = kept.get("result")
     return Sandbox(
         container_id=_text(kept.get("containerId")),
@@ -208,7 +210,7 @@ def _sandboxes(result: object) -> Iterator[str]:
 
 
 def _addresses(result: object) -> Iterator[Address]:
-    """Read a result's addresses: `ips` since 0.3.0, `ip4` and `ip6` before. What is none proves nothing, and is left out."""
+    """Read a result's addresses: `ips` since 0.3.0, `ip4` and `ip6` before. Skip invalid ones, which prove nothing."""
     values = _members(result)
     texts = [_members(each).get("address") for each in _items(values.get("ips"))]
     texts += [_members(values.get(old)).get("ip") for old in ("ip4", "ip6")]
@@ -219,9 +221,9 @@ def _addresses(result: object) -> Iterator[Address]:
             continue
 
 
-@lru_cache(maxsize=8)  # pods of one network have the same
+@lru_cache(maxsize=8)  # pods of one network share it
 def _has_entry(config: str) -> bool | None:
-    """Look for our entry in a configuration, at any depth (Multus copies it into `delegates`)."""
+    """Find our entry in a configuration, at any depth (Multus copies it into `delegates`)."""
     try:
         left: list[Any] = [json.loads(base64.b64decode(config, validate=True))]
     except (binascii.Error, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The edge of `confdir`: reads cniConfDir for it, and carries its steps out."""
+"""The I/O of `installer.cniconfig.plan`: reads cniConfDir and applies the planned steps."""
 
 import logging
 import stat
@@ -15,12 +15,12 @@ _log = logging.getLogger(__name__)
 
 
 def of_interest(name: str) -> bool:
-    """Tell whether a change of a file in cniConfDir is a reason to look again."""
+    """Whether a change of this file in cniConfDir requires another check."""
     return name.endswith(CONF_SUFFIXES) or exchange.is_aside(name)
 
 
 def listing(folder: Directory) -> dict[str, bytes | OSError]:
-    """Read what libcni would read, and what was renamed: by name, the content, or why there is none."""
+    """Read the files that libcni reads, and those we renamed: name to content, or to the reason without one."""
     found: dict[str, bytes | OSError] = {}
     for name in folder.names():
         if name.endswith((*CONF_SUFFIXES, LIST + AWAY)) and not folder.is_directory(name):
@@ -46,17 +46,17 @@ def links(folder: Directory, found: Listing) -> dict[str, str | None]:
 
 
 def carry_out(folder: Directory, steps: Sequence[Step], *, patient: bool = True) -> None:
-    """Carry out steps in their order, each durable before the next.
+    """Apply steps in order, each durable before the next.
 
     Args:
         folder: cniConfDir.
-        steps: what is to be done.
+        steps: the planned steps.
         patient: change no file that another program has open for writing.
 
     Raises:
-        BusyError: if one has.
-        OutdatedError: if a file is no longer what it was when they were planned.
-        OSError: if a file could not be changed. The steps before it are done, and the directory parses.
+        BusyError: if another program has one open.
+        OutdatedError: if a file has changed since the steps were planned.
+        OSError: if a file could not be changed. The preceding steps are applied, and the directory parses.
     """
     for step in steps:
         if isinstance(step, Delete):
@@ -66,10 +66,10 @@ def carry_out(folder: Directory, steps: Sequence[Step], *, patient: bool = True)
 
 
 def sweep(folder: Directory, *, patient: bool = True) -> list[str]:
-    """Take away what killed agents left, and put back what is not theirs to take.
+    """Delete leftovers of killed agents, and restore files that must not be deleted.
 
     Returns:
-        The names of what was taken away.
+        The names of the deleted files.
     """
     return [*exchange.settle(folder, patient=patient), *folder.sweep()]
 

@@ -1,14 +1,14 @@
 """Changing files that other programs write too, so that none of their contents is lost (F33).
 
-A primary CNI may write its conflist, in place or by rename, at any moment: also between our last look at it and our rename,
-which would then replace a content that nobody has read. So the new file and the one in place change places in one step
-(renameat2(2), RENAME_EXCHANGE). What came out is compared, and goes back if it is not what was planned upon. Likewise, what
-this second exchange takes out must be what the first one put in, or it is newer. No check and its act have a disk between them.
+A primary CNI may write its conflist, in place or with a rename, at any moment: even between our last check and our rename,
+which would then replace unread content. So the new file and the one in place are exchanged atomically
+(renameat2(2), RENAME_EXCHANGE). The replaced file is compared, and exchanged back if it is not the expected one. Likewise, what
+this second exchange takes out must be what the first one put in, or it is newer. No disk write parts a check from its action.
 
-The file that was taken out keeps a name until nobody needs it. By digests, the name says what was planned upon and what was
-put in place, so that whoever comes after a killed agent knows what to do with it (`settle`, F8).
+The replaced file keeps a name until nobody needs it. The name holds the digests of the expected content and of the
+new one, so that the successor of a killed agent knows what to do with it (`settle`, F8).
 
-Where the file system cannot exchange, the file is compared right before an ordinary rename.
+If the file system does not support the exchange, the file is compared right before an ordinary rename.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ if TYPE_CHECKING:
 
 _NOREPLACE, _EXCHANGE = 1, 2  # renameat2(2)
 _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)  # file system, kernel, seccomp filter
-_NOTHING = "none"  # in place of a digest: there was no file, or there is to be none
+_NOTHING = "none"  # instead of a digest: there was no file, or the file is to be deleted
 _ASIDE = re.compile(rf"\.(.+)\.([0-9a-f]{{16}}|{_NOTHING})-([0-9a-f]{{16}}|{_NOTHING}){re.escape(ASIDE)}")
-_ROUNDS = 100  # of writes by others, each within microseconds of the one before
-_KEPT = 60.0  # seconds for which a file that was taken out is kept while somebody has it open for writing
+_ROUNDS = 100  # consecutive foreign writes, each within microseconds of the last
+_KEPT = 60.0  # seconds to keep a replaced file while somebody has it open for writing
 
 _log = logging.getLogger(__name__)
 
 
 class OutdatedError(Exception):
-    """Somebody has changed a file since the steps were planned: they must be planned anew."""
+    """A file has changed since the steps were planned: they must be planned again."""
 
 
 class BusyError(OutdatedError):
-    """Somebody has the file open for writing: what it is going to hold is not known yet."""
+    """Somebody has the file open for writing: its next content is unknown."""
 
 
 class _Aside(NamedTuple):
-    """A file that stands aside: the one that is about to be put in place, or that was taken out of it.
+    """A file set aside: one about to be put in place, or one that was replaced.
 
     Attributes:
-        name: of the file in whose place it goes or was.
-        seen: the digest of what that held when the change was planned.
-        wanted: the digest of what it is to hold.
+        name: the file whose place it takes or had.
+        seen: the digest of that file's content when the change was planned.
+        wanted: the digest of its new content.
     """
 
     name: str
@@ -66,7 +66,7 @@ class _Aside(NamedTuple):
 
 
 def is_aside(name: str) -> bool:
-    """Tell whether a file is one that a change has put aside."""
+    """Whether a file was set aside by a change."""
     return _ASIDE.fullmatch(name) is not None
 
 
@@ -80,20 +80,20 @@ def write(
     source: tuple[str, bytes] | None = None,
     patient: bool = True,
 ) -> None:
-    """Put a content into a file, durably, with owner, permissions and attributes of another.
+    """Write a content into a file, durably, with the owner, permissions and attributes of another.
 
     Args:
-        folder: where.
-        name: of the file.
-        content: what it is to hold.
-        seen: what it holds as far as is known; None: it is not there, or cannot be read.
-        like: whose owner, permissions and attributes it gets if there is none in place.
-        source: another file from which the content is made, and what that held.
-        patient: change nothing as long as another program has the file open for writing.
+        folder: the directory.
+        name: the file's name.
+        content: the new content.
+        seen: its last known content; None: it does not exist or cannot be read.
+        like: the file whose owner, permissions and attributes a new file gets.
+        source: another file that the content derives from, and its content.
+        patient: change nothing while another program has the file open for writing.
 
     Raises:
-        BusyError: if one has.
-        OutdatedError: if the file is not as it was seen, or its source is not; it stays as it is.
+        BusyError: if another program has it open.
+        OutdatedError: if the file or its source has changed; the file stays unchanged.
         OSError: if it could not be written.
     """
     with folder.naming(name):
@@ -101,7 +101,7 @@ def write(
             _create(folder, name, content, like, source)
             return
         with _held(folder, name, seen, patient=patient) as there:
-            there.release()  # nobody is to wait for our disk
+            there.release()  # let nobody wait for our disk
             aside = _prepare(folder, _Aside(name, _digest(seen), _digest(content)), content, there)
             with Inode(folder, aside) as ours:
                 try:
@@ -118,12 +118,12 @@ def write(
 
 
 def delete(folder: Directory, name: str, seen: bytes, *, patient: bool = True) -> None:
-    """Take a file away, durably, as long as it holds what was seen.
+    """Delete a file, durably, provided that it holds the expected content.
 
     Raises:
         BusyError: if another program has it open for writing.
-        OutdatedError: if the file is not as it was seen; it stays.
-        OSError: if it could not be taken away.
+        OutdatedError: if the file has changed; it stays.
+        OSError: if it could not be deleted.
     """
     with folder.naming(name), _held(folder, name, seen, patient=patient) as there:
         aside = str(_Aside(name, _digest(seen), _NOTHING))
@@ -132,12 +132,12 @@ def delete(folder: Directory, name: str, seen: bytes, *, patient: bool = True) -
 
 
 def settle(folder: Directory, *, patient: bool = True) -> list[str]:
-    """Do away with what stands aside: of a killed agent, or open for writing when it was taken out.
+    """Resolve files set aside: by a killed agent, or because they were open for writing when replaced.
 
-    A content that nobody has planned upon goes back in its place, unless there is a newer one.
+    Unexpected content is put back in its place, unless there is a newer one.
 
     Args:
-        folder: where.
+        folder: the directory.
         patient: leave what another program still has open for writing.
 
     Returns:
@@ -148,7 +148,7 @@ def settle(folder: Directory, *, patient: bool = True) -> list[str]:
 
 
 def _create(folder: Directory, name: str, content: bytes, like: Inode | None, source: tuple[str, bytes] | None) -> None:
-    """Make a file where there is none, or one that nobody can read."""
+    """Create a file where there is none, or only an unreadable one."""
     aside = _prepare(folder, _Aside(name, _NOTHING, _digest(content)), content, like)
     try:
         _require_source(folder, source)
@@ -166,7 +166,7 @@ def _create(folder: Directory, name: str, content: bytes, like: Inode | None, so
 
 
 def _prepare(folder: Directory, aside: _Aside, content: bytes, like: Inode | None) -> str:
-    """Have the new file on the disk, whole, under the name that says what it is for."""
+    """Write the complete new file to the disk, under the name that records its purpose."""
     attributes = like.attributes() if like else {}
     temporary = folder.prepare(aside.name, (content,), like.access if like else PRIVATE, attributes)
     os.rename(temporary, str(aside), src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
@@ -174,7 +174,7 @@ def _prepare(folder: Directory, aside: _Aside, content: bytes, like: Inode | Non
 
 
 def _held(folder: Directory, name: str, seen: bytes, *, patient: bool) -> Inode:
-    """Open a file that is as it was seen."""
+    """Open a file that still has the expected content."""
     try:
         there = Inode(folder, name)
     except (FileNotFoundError, UnreadableError):
@@ -188,7 +188,7 @@ def _held(folder: Directory, name: str, seen: bytes, *, patient: bool) -> Inode:
 
 
 def _require(folder: Directory, there: Inode, name: str, seen: bytes, *, patient: bool) -> None:
-    """Make sure that a file is what its name means, as it was seen, and in nobody's hand."""
+    """Check that the name still means this file, that it is unchanged, and that nobody has it open for writing."""
     if there.is_being_written() and patient:
         raise BusyError(f"{folder.path / name}: saw another program that has it open for writing, expected none")
     if not (there.content == seen and there.is_at(name) and there.is_unchanged()):
@@ -196,7 +196,7 @@ def _require(folder: Directory, there: Inode, name: str, seen: bytes, *, patient
 
 
 def _require_source(folder: Directory, source: tuple[str, bytes] | None) -> None:
-    """Make sure that what a file is made from is as it was seen."""
+    """Check that the source of a file is unchanged."""
     if source is None:
         return
     name, content = source
@@ -207,7 +207,7 @@ def _require_source(folder: Directory, source: tuple[str, bytes] | None) -> None
 
 
 def _exchange_or_replace(folder: Directory, aside: str, name: str) -> bool:
-    """Put the new file in place; tell whether the old one stands aside now, or is gone."""
+    """Put the new file in place; return whether the old one is now set aside, rather than gone."""
     try:
         renameat2(folder, aside, name, _EXCHANGE)
     except FileNotFoundError:
@@ -221,9 +221,9 @@ def _exchange_or_replace(folder: Directory, aside: str, name: str) -> bool:
 
 
 def _finish(folder: Directory, there: Inode, aside: str, name: str, ours: Inode | None, *, patient: bool) -> None:
-    """Delete what was taken out if it is what was planned upon, and put it back if not.
+    """Delete the replaced file if it is the expected one; otherwise put it back.
 
-    It is looked at twice: at once, and when the change is on the disk, by when whoever was about to open it has come.
+    It is checked twice: at once, and once the change is on the disk, by when a concurrent writer has opened it.
     """
     busy = False
     for settled in (False, True):
@@ -235,23 +235,23 @@ def _finish(folder: Directory, there: Inode, aside: str, name: str, ours: Inode 
             raise _outdated(folder, name)
         if not settled:
             folder.sync()
-    if not busy:  # or else it stands aside until it is closed: see `settle`
+    if not busy:  # otherwise it stays aside until it is closed: see `settle`
         _unlink(folder, aside)
 
 
 def _put_back(folder: Directory, aside: str, name: str, ours: Inode | None) -> None:
-    """Put a file that was taken out back in its place, or the newest of those that came there since.
+    """Put a replaced file back in its place, or the newest of those that arrived there since.
 
     Args:
-        folder: where.
-        aside: the name of the file that was taken out.
+        folder: the directory.
+        aside: the name of the replaced file.
         name: the name of its place.
-        ours: what was put there instead; None: nothing.
+        ours: our content in its place; None: nothing.
     """
     if ours is None:
         try:
             _rename_to_free(folder, aside, name)
-        except FileExistsError:  # made anew since
+        except FileExistsError:  # created again since
             _unlink(folder, aside)
         return
     put: Inode | None = ours
@@ -273,7 +273,7 @@ def _put_back(folder: Directory, aside: str, name: str, ours: Inode | None) -> N
 
 def _settle(folder: Directory, aside: _Aside, *, patient: bool) -> bool:
     left = _open(folder, str(aside))
-    if left is None:  # nothing that anybody could read
+    if left is None:  # nothing readable
         _unlink(folder, str(aside))
         return True
     with left:
@@ -313,7 +313,7 @@ def _unlink(folder: Directory, name: str) -> None:
 
 
 def _rename_to_free(folder: Directory, old: str, new: str) -> None:
-    """Rename, but to a free name alone.
+    """Rename, but only to a free name.
 
     Raises:
         FileExistsError: if it is not free.
@@ -328,7 +328,7 @@ def _rename_to_free(folder: Directory, old: str, new: str) -> None:
 
 
 def renameat2(folder: Directory, old: str, new: str, flags: int) -> None:
-    """Call what Python has no name for, within a directory."""
+    """Rename within a directory, with flags that Python does not offer."""
     if _libc().renameat2(folder.fd, os.fsencode(old), folder.fd, os.fsencode(new), flags):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(folder.path / new))

@@ -1,8 +1,8 @@
 """Files on the node: read within bounds, written atomically and durably (F8).
 
-A new content becomes visible by one rename within the directory, which the container runtime notices (F14), and is on
-the disk before that: a reader sees the old file or the new one, also after a power cut. A killed agent leaves a
-temporary file at most, whose name no runtime reads, and which the next run sweeps away.
+New content becomes visible with one rename within the directory, which the container runtime notices (F14), and is on
+the disk before that: a reader sees the old file or the new one, even after a power cut. A killed agent leaves at most a
+temporary file, whose name no runtime reads, and which the next run deletes.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from typing import NamedTuple, Self
 LARGEST = 1 << 20  # bytes: a conflist has some kilobytes
 TEMPORARY = ".istio-cni-tmp"  # never .conf, .conflist or .json, which a runtime would read (F8)
 MOST_LINKS = 40  # in one path, as the kernel has it
-ASIDE = ".istio-cni-aside"  # likewise: a file that changes places with another, see `exchange`
+ASIDE = ".istio-cni-aside"  # likewise: a file that is exchanged with another, see `exchange`
 _PIECE = 1 << 20
 _ACL = "system.posix_acl_access"
 
@@ -42,11 +42,11 @@ _REMEDIES = {
 
 
 class UnreadableError(OSError):
-    """A file of others that cannot be read as a configuration; the message says why."""
+    """A foreign file that cannot be read as a configuration; the message says why."""
 
 
 class Access(NamedTuple):
-    """Who may do what with a file: permission bits, owner, group."""
+    """The access to a file: permission bits, owner, group."""
 
     mode: int
     uid: int = 0
@@ -54,7 +54,7 @@ class Access(NamedTuple):
 
     @classmethod
     def of(cls, seen: os.stat_result) -> Self:
-        """Take it from what stat(2) says."""
+        """Read it from a stat(2) result."""
         return cls(stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid)
 
 
@@ -63,14 +63,14 @@ EXECUTABLE = Access(0o755)
 
 
 def within(root: Path, path: Path) -> Path:
-    """Find a path of the node's where its file system is mounted: links that are absolute lead back into that.
+    """Resolve a node path below the mount of the node's file system: absolute links stay below it.
 
     Args:
         root: where it is mounted.
         path: absolute, on the node.
 
     Raises:
-        OSError: if links lead in circles.
+        OSError: if links form a loop.
     """
     found, left, links = root, [*reversed(path.parts[1:])], 0
     while left:
@@ -90,24 +90,24 @@ def within(root: Path, path: Path) -> Path:
 
 
 def explain(error: OSError) -> str:
-    """Say what was seen and what to do about it, for /readyz, the log and the terminal."""
+    """Describe an error and its remedy, for /readyz, the log and the terminal."""
     remedy = _REMEDIES.get(error.errno or 0)
     seen = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return f"{seen}; {remedy}" if remedy else seen
 
 
 class Directory:
-    """An open directory: what is done with its files is done in this one, even if its path comes to mean another."""
+    """An open directory: all operations apply to it, even if its path later means another one."""
 
     def __init__(self, path: Path, mount: Path | None = None) -> None:
         """Open it.
 
         Args:
-            path: where it is on the node, as messages name it.
-            mount: where this process finds it, if elsewhere.
+            path: its path on the node, for messages.
+            mount: its path for this process, if different.
 
         Raises:
-            OSError: if there is none.
+            OSError: if it does not exist.
         """
         self.path = path
         self._elsewhere = mount not in (None, path)
@@ -126,10 +126,10 @@ class Directory:
         os.close(self.fd)
 
     def below(self, name: str) -> Self:
-        """Open a directory of this one; symbolic links mean what they mean on the node.
+        """Open a subdirectory; symbolic links resolve as on the node.
 
         Raises:
-            NotADirectoryError: if it is none, or a link to what this process does not see.
+            NotADirectoryError: if it is no directory, or a link to a path that this process does not see.
             OSError: if it cannot be opened.
         """
         found = self.follow(name)
@@ -140,29 +140,29 @@ class Directory:
         return made
 
     def names(self) -> list[str]:
-        """List the names in it, sorted as libcni sorts them: byte by byte."""
+        """List its names in libcni's order: byte by byte."""
         return sorted(os.listdir(self.fd), key=os.fsencode)  # noqa: PTH208 - of the open directory
 
     def stat(self, name: str) -> os.stat_result | None:
-        """Look at a file itself, not at what a symbolic link points to; None if there is none."""
+        """Return the lstat(2) of a file, without following a symbolic link; None if it does not exist."""
         try:
             return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def is_directory(self, name: str) -> bool:
-        """Tell whether a name is a directory itself, not a symbolic link to one."""
+        """Whether a name is a directory itself, not a symbolic link to one."""
         seen = self.stat(name)
         return seen is not None and stat.S_ISDIR(seen.st_mode)
 
     def follow(self, name: str) -> PurePath | None:
-        """Follow symbolic links to what a name means, as long as they stay in this directory, which they may name absolutely.
+        """Resolve the symbolic links of a name while they stay in this directory, which they may name absolutely.
 
         Returns:
-            The path from here, without links; there need not be anything. None if they lead out.
+            The relative path without links, which need not exist. None if the links lead outside.
 
         Raises:
-            UnreadableError: if they lead in circles.
+            UnreadableError: if they form a loop.
         """
         found, left, links = PurePath(), [name], 0
         while left:
@@ -188,10 +188,10 @@ class Directory:
         return found
 
     def open(self, name: str) -> int:
-        """Open a small file for reading; symbolic links mean what they mean on the node.
+        """Open a small file for reading; symbolic links resolve as on the node.
 
         Raises:
-            UnreadableError: if it is no small regular file; with EXDEV if it is a link to what this process does not see.
+            UnreadableError: if it is no small regular file; with EXDEV if it links to a path hidden from this process.
             OSError: if it cannot be opened.
         """
         found = self.follow(name)
@@ -208,7 +208,7 @@ class Directory:
 
         Raises:
             UnreadableError: if it is no regular file (a FIFO would block), too large, or cannot be read (F13).
-            FileNotFoundError: if it has gone in the meantime.
+            FileNotFoundError: if it was deleted meanwhile.
         """
         try:
             fd = self.open(name)
@@ -237,10 +237,10 @@ class Directory:
                 yield piece
 
     def write(self, name: str, content: Iterable[bytes], access: Access) -> None:
-        """Put a file in place, new or instead of the one that is there, whatever that holds: one of our own.
+        """Write one of our own files, replacing any present one whatever it holds.
 
         Raises:
-            OSError: if it could not be written; then what was there is there still, and nothing else.
+            OSError: if it could not be written; then the directory is unchanged.
         """
         with self.naming(name):
             temporary = self.prepare(name, content, access)
@@ -254,16 +254,16 @@ class Directory:
     def prepare(
         self, name: str, content: Iterable[bytes], access: Access, attributes: Mapping[str, bytes] | None = None
     ) -> str:
-        """Write the file that is to become another, whole and on the disk, under a name that no runtime reads.
+        """Write a complete temporary file to the disk, under a name that no runtime reads.
 
         Args:
-            name: what it is to become.
-            content: what it holds, in pieces.
-            access: who may do what with it.
-            attributes: its extended attributes, as far as the file system takes them; None: those that it gets by itself.
+            name: its later name.
+            content: its content, in pieces.
+            access: its permissions and owner.
+            attributes: its extended attributes, as far as the file system supports them; None: the default ones.
 
         Returns:
-            The name that it has.
+            Its temporary name.
         """
         temporary = f".{name}{TEMPORARY}"
         fd = self._create(temporary)
@@ -272,7 +272,7 @@ class Directory:
                 for piece in content:
                     _write_all(fd, piece)
                 os.fchown(fd, access.uid, access.gid)
-                os.fchmod(fd, access.mode)  # after fchown, which takes special bits away
+                os.fchmod(fd, access.mode)  # after fchown, which clears special bits
                 if attributes is not None:
                     _set_attributes(fd, self.path / name, attributes)
                 os.fsync(fd)
@@ -284,12 +284,12 @@ class Directory:
         return temporary
 
     def sync(self) -> None:
-        """Have what was done with its names on the disk."""
+        """Flush changes of its names to the disk."""
         os.fsync(self.fd)
 
     @contextlib.contextmanager
     def naming(self, name: str) -> Iterator[None]:
-        """Let an error of a block name the whole path of a file, as calls relative to a directory do not."""
+        """Make errors in a block name the file's full path, which calls relative to a directory do not."""
         try:
             yield
         except OSError as error:
@@ -298,24 +298,24 @@ class Directory:
             raise
 
     def _give_up(self, temporary: str) -> None:
-        with contextlib.suppress(OSError):  # the sweep does it later
+        with contextlib.suppress(OSError):  # the next sweep deletes it
             os.unlink(temporary, dir_fd=self.fd)
 
     def _create(self, temporary: str) -> int:
         try:
             return os.open(temporary, _CREATE, 0o600, dir_fd=self.fd)
-        except FileExistsError:  # of an agent that was killed: only one writes here
+        except FileExistsError:  # left by a killed agent: only one agent writes here
             os.unlink(temporary, dir_fd=self.fd)
             return os.open(temporary, _CREATE, 0o600, dir_fd=self.fd)
 
     def delete(self, name: str) -> bool:
-        """Take a file away, durably.
+        """Delete a file, durably.
 
         Returns:
-            Whether there was one.
+            Whether it existed.
 
         Raises:
-            OSError: if it could not be taken away.
+            OSError: if it could not be deleted.
         """
         with self.naming(name):
             try:
@@ -326,16 +326,16 @@ class Directory:
             return True
 
     def sweep(self) -> list[str]:
-        """Take away what killed agents left of their writes.
+        """Delete unfinished writes of killed agents.
 
         Returns:
-            The names.
+            The deleted names.
         """
         return [name for name in self.names() if _is_unfinished(name) and self.delete(name)]
 
 
 def is_temporary(name: str) -> bool:
-    """Tell whether a file is of an unfinished change of ours."""
+    """Whether a file belongs to an unfinished change of an agent."""
     return name.startswith(".") and name.endswith((TEMPORARY, ASIDE))
 
 
@@ -360,16 +360,16 @@ def open_small(name: str, folder_fd: int, *, follow: bool = False) -> int:
     """Open a file of a directory for reading, if it is a small regular one.
 
     Args:
-        name: of the file.
-        folder_fd: the directory.
+        name: the file's name.
+        folder_fd: the open directory.
         follow: whether it may be a symbolic link.
 
     Raises:
-        UnreadableError: if it is none.
+        UnreadableError: if it is not one.
         OSError: if it cannot be opened.
     """
     seen = os.stat(name, dir_fd=folder_fd, follow_symlinks=follow)
-    _require_regular(seen)  # before the open: opening a device can do something
+    _require_regular(seen)  # before the open: opening a device may have side effects
     fd = os.open(name, _READ if follow else _READ | os.O_NOFOLLOW, dir_fd=folder_fd)
     try:
         _require_regular(os.fstat(fd))
@@ -380,7 +380,7 @@ def open_small(name: str, folder_fd: int, *, follow: bool = False) -> int:
 
 
 def read_small(fd: int) -> bytes:
-    """Read a file whole, from its beginning.
+    """Read a whole file from its beginning.
 
     Raises:
         UnreadableError: if it is larger than `LARGEST`.
@@ -408,7 +408,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _set_attributes(fd: int, path: Path, attributes: Mapping[str, bytes]) -> None:
-    """Give a file the extended attributes of the one that it replaces, and no ACL that the directory has given it."""
+    """Copy the extended attributes of the replaced file, and drop an ACL inherited from the directory."""
     for name, value in attributes.items():
         try:
             os.setxattr(fd, name, value)
@@ -418,5 +418,5 @@ def _set_attributes(fd: int, path: Path, attributes: Mapping[str, bytes]) -> Non
                 extra={"file": str(path), "attribute": name, "reason": error.strerror},
             )
     if _ACL not in attributes:
-        with contextlib.suppress(OSError):  # there is none, or no file system that has any
+        with contextlib.suppress(OSError):  # none is set, or the file system has none
             os.removexattr(fd, _ACL)

@@ -1,4 +1,4 @@
-"""What is in force on this node: one holder, which the agent's composition root writes and its parts read."""
+"""What is in force on this node: one holder, written by the agent's composition root and read by its parts."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class InForce:
     """What is in force, as it is now.
 
     Attributes:
-        desired: what the node is to be like.
-        is_known: whether that is what the cluster asks for: its resources have been read, or there are none to read.
-        capability: what the backend can do that redirects pods.
-        tried: what each backend can do that was tried.
-        state: what the node's files are like.
+        desired: the desired state.
+        is_known: whether it reflects the cluster: its resources have been read, or there is no cluster.
+        capability: the capability of the chosen backend.
+        tried: the capability of each backend that was tried.
+        state: the state of the node's files.
     """
 
     desired: DesiredState
@@ -46,7 +46,7 @@ class InForce:
 
     @property
     def policy(self) -> Policy:
-        """What they say about pods; the same object as long as the settings are: each request asks for it."""
+        """The policy of the settings; the same object while they are unchanged, as each request reads it."""
         settings = self.desired.settings
         if self._policy is None or self._policy[0] is not settings:
             self._policy = settings, policy(settings)

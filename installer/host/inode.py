@@ -1,9 +1,9 @@
-"""A file held open: what it holds, and whether another program writes to it, whatever its name comes to mean (F33).
+"""An open file: its content, and whether another program writes to it, even if its name later means another (F33).
 
-A look at a file cannot tell whether somebody is about to write to it. A read lease can (fcntl(2), F_SETLEASE): the kernel
-refuses it as long as anybody has the file open for writing, and while it is held, whoever opens the file to write waits and
-breaks it, which its holder sees. A lease costs microseconds and ends with its holder. Some file systems have none, and only
-root's files can be leased without CAP_LEASE: there, what the file holds is all that there is to go by.
+Reading a file does not reveal whether somebody is about to write to it. A read lease does (fcntl(2), F_SETLEASE): the kernel
+refuses it while anybody has the file open for writing, and while it is held, a process that opens the file to write waits and
+breaks it, which its holder can see. A lease costs microseconds and ends with its holder. Some file systems have none, and only
+root's files can be leased without CAP_LEASE: there, only the content can be compared.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _BOUND_TO_CONTENT = ("security.ima", "security.evm")  # hashes: wrong for any ot
 
 
 class Inode:
-    """A small regular file, open for reading, with its content as it was then."""
+    """A small regular file, open for reading, with its content at that time."""
 
     def __init__(self, folder: Directory, name: str, *, follow: bool = False) -> None:
         """Open and read it.
 
         Args:
-            folder: where.
-            name: of the file.
-            follow: it may be a symbolic link to the file.
+            folder: its directory.
+            name: the file's name.
+            follow: whether it may be a symbolic link to the file.
 
         Raises:
             UnreadableError: if it is no small regular file.
@@ -61,18 +61,18 @@ class Inode:
         self.close()
 
     def close(self) -> None:
-        """Close it, and let those write to it who wait for that."""
+        """Close it, and admit waiting writers."""
         os.close(self._fd)
 
     def is_at(self, name: str) -> bool:
-        """Tell whether a name in the directory means this file."""
+        """Whether a name in the directory means this file."""
         try:
             return os.path.samestat(os.fstat(self._fd), os.stat(name, dir_fd=self._folder.fd, follow_symlinks=False))
         except OSError:
             return False
 
     def is_being_written(self) -> bool:
-        """Tell whether another program has it open for writing, or waits until it may; hold off those who come."""
+        """Whether another program has it open for writing or waits to; hold off later writers."""
         if self._leased:
             return fcntl.fcntl(self._fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK
         try:
@@ -84,14 +84,14 @@ class Inode:
         return False
 
     def is_unchanged(self) -> bool:
-        """Tell whether content, owner and permissions are as they were when it was opened."""
+        """Whether content, owner and permissions are unchanged since it was opened."""
         try:
             return self._access() == self.access and read_small(self._fd) == self.content
         except UnreadableError:  # it has grown too large
             return False
 
     def release(self) -> None:
-        """Let those write to it who wait for that."""
+        """Admit waiting writers."""
         if self._leased:
             fcntl.fcntl(self._fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
             self._leased = False
@@ -102,16 +102,16 @@ class Inode:
         with suppress(OSError):
             for name in os.listxattr(self._fd):
                 if name not in _BOUND_TO_CONTENT:
-                    with suppress(OSError):  # one that we may not read, or that has gone
+                    with suppress(OSError):  # one that we may not read, or that was removed
                         found[name] = os.getxattr(self._fd, name)
         return found
 
     def modified(self) -> int:
-        """Return when it was written to last, in nanoseconds since 1970."""
+        """Return the time of the last write, in nanoseconds since 1970."""
         return os.fstat(self._fd).st_mtime_ns
 
     def renamed(self) -> float:
-        """Return when its name was changed last, on the clock of time.time()."""
+        """Return the time of the last inode change (ctime), on the clock of time.time()."""
         return os.fstat(self._fd).st_ctime
 
     def _access(self) -> Access:

@@ -1,11 +1,11 @@
-"""Watching directories, so that the reconciler looks again as soon as something there has changed (D8).
+"""Watching directories, so that the reconciler checks again as soon as something in them has changed (D8).
 
 This uses watchdog's inotify binding (`InotifyFD`) and not its documented `Observer`, for two reasons. The observer delays a
-rename out of a directory, and all that comes after it, by half a second, to see whether it can pair it. And it hands each
-event through three threads, where the binding calls back from the one that reads it. As the binding is no documented
-interface, `pyproject.toml` pins watchdog's minor release, and tests/host/test_inotify.py holds what is used of it.
+rename out of a directory, and all later events, by half a second, to find the matching event. And it passes each
+event through three threads, whereas the binding calls back from the one that reads it. As the binding is no documented
+interface, `pyproject.toml` pins watchdog's minor release, and tests/host/test_inotify.py checks what is used of it.
 
-An event says "look again" and no more. Reads make no event here, or our own would wake us for ever.
+An event only says "check again". Reads cause no event here, otherwise our own would wake us for ever.
 """
 
 import logging
@@ -21,7 +21,7 @@ from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEv
 
 _log = logging.getLogger(__name__)
 
-# The way to a directory: it comes, goes, is renamed or replaced, at any height.
+# The path of a directory: any part may be created, deleted, renamed or replaced.
 _NAMES = Mask(
     InotifyConstants.IN_CREATE
     | InotifyConstants.IN_MOVE
@@ -29,24 +29,24 @@ _NAMES = Mask(
     | InotifyConstants.IN_DELETE_SELF
     | InotifyConstants.IN_MOVE_SELF
     | InotifyConstants.IN_ONLYDIR
-    | InotifyConstants.IN_MASK_ADD  # two of ours may watch the same directory
+    | InotifyConstants.IN_MASK_ADD  # two watches of ours may share a directory
 )
-# Whole writes alone: a file that is being written in place is looked at when it is closed, not half-written (F14).
+# Complete writes only: a file written in place is checked when it is closed, not half-written (F14).
 _CONTENTS = Mask(_NAMES | InotifyConstants.IN_CLOSE_WRITE | InotifyConstants.IN_ATTRIB)
 
 
 class Watcher:
-    """Watches directories that may come, go, be renamed, be replaced or be mounted over, at any height of their paths.
+    """Watches directories, any part of whose paths may be created, deleted, renamed, replaced or mounted over.
 
-    What the node has no room for now (inotify instances or watches, open files) is tried again by each `refresh`.
+    Each `refresh` retries what failed for lack of inotify instances, watches or open files.
     """
 
     def __init__(self, directories: Mapping[Path, Callable[[str], bool]], wake: Callable[[], None]) -> None:
         """Prepare to watch; the first `refresh` begins.
 
         Args:
-            directories: for each, tells which names of files are of interest.
-            wake: called for each change, from a thread of the watcher's own.
+            directories: for each, a predicate of the relevant file names.
+            wake: called for each change, from the watcher's own thread.
         """
         self._watches: dict[Path, list[_Watch]] = {}
         for directory, of_interest in directories.items():
@@ -58,17 +58,17 @@ class Watcher:
                     watch = _Watch(path, _NAMES, below.__contains__, wake)
                 self._watches.setdefault(path, []).append(watch)
         self._wake = wake
-        self._missing = ""  # why not all is watched, as it was told
+        self._missing = ""  # why not everything is watched, as last logged
         self._inotify: InotifyFD | None = None
         self._mounts: _Mounts | None = None
 
     def refresh(self) -> bool:
-        """Watch what the paths mean now. Called before the directories are read, so that no change is missed.
+        """Watch the directories that the paths mean now. Call it before reading them, so that no change is missed.
 
-        From the top downwards: what comes into being below a directory that is watched already makes an event.
+        It works from the top down: anything created below a watched directory causes an event.
 
         Returns:
-            False if the node has no room for it now: changes may be missed.
+            False if the node lacks resources for it now: changes may be missed.
         """
         missing = ""
         try:
@@ -111,13 +111,13 @@ def _started() -> InotifyFD:
 
 
 class _Mounts(threading.Thread):
-    """Tells of mounts that change what directories are, of which inotify says nothing: proc_pid_mountinfo(5), poll(2)."""
+    """Detects mounts over directories, which inotify does not report: proc_pid_mountinfo(5), poll(2)."""
 
     def __init__(self, paths: Collection[Path], wake: Callable[[], None]) -> None:
         """Begin.
 
         Raises:
-            OSError: if no file can be opened any more.
+            OSError: if no further file can be opened.
         """
         super().__init__(name="mounts", daemon=True)
         self._paths = paths
@@ -132,7 +132,7 @@ class _Mounts(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Compare what the paths mean whenever something is mounted, remounted or unmounted anywhere."""
+        """Compare the directories behind the paths after each mount, remount or unmount anywhere."""
         poll = select.poll()
         poll.register(self._file, select.POLLPRI)
         poll.register(self._stopped, select.POLLIN)
@@ -152,7 +152,7 @@ class _Mounts(threading.Thread):
 
     @staticmethod
     def _meaning(path: Path) -> tuple[int, int, int] | None:
-        """Which directory it is, and whether it can be written to."""
+        """The identity of a directory, and whether it is writable."""
         try:
             seen = path.stat()
             return seen.st_dev, seen.st_ino, os.statvfs(path).f_flag & os.ST_RDONLY
@@ -182,7 +182,7 @@ class _Watch:
             try:
                 descriptor = inotify.add_callback(os.fsencode(self._path), self._mask, self, CallbackId(id(self)))
             except (FileNotFoundError, NotADirectoryError):
-                return  # gone since: the directory above has made an event
+                return  # deleted since: its parent has caused an event
             self._watched = descriptor, now
 
     def _identity(self) -> tuple[int, int] | None:
@@ -197,11 +197,11 @@ class _Watch:
         if name and not self._of_interest(name):
             return
         if event.is_create and not event.is_directory and not self._is_link(name):
-            return  # it is being written: looked at when it is closed
+            return  # still being written: checked when it is closed
         self._wake()
 
     def _is_link(self, name: str) -> bool:
-        """Tell whether a new file came into being whole: a symbolic or a hard link is never closed."""
+        """Whether a new file is complete from the start: a symbolic or hard link is never closed."""
         try:
             seen = (self._path / name).lstat()
         except OSError:

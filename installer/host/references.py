@@ -2,9 +2,9 @@
 
 Others copy our entry: Multus into `delegates` of its own configuration, an administrator into a file of a subdirectory. A
 runtime that reads such a copy and finds no plugin file starts and stops no pod. So the file is deleted only when no
-configuration names it; where that cannot be known, as a file is broken or cannot be read, it stays.
+configuration names it; if that is unclear because a file is broken or unreadable, it stays.
 
-What is not in this directory is not seen: NetworkAttachmentDefinitions of the API, and other directories that a plugin reads.
+Anything outside this directory is not searched: NetworkAttachmentDefinitions of the API, and other directories of plugins.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ _ESCAPE = re.compile(rb"\\+u00([0-7][0-9a-fA-F])")  # more than one backslash: o
 
 
 class Reference(NamedTuple):
-    """A file that names the plugin, by its path below cniConfDir; `doubt` says why it may, where that cannot be known."""
+    """A file that names the plugin, by its path below cniConfDir; `doubt` says why it may, if that is unclear."""
 
     file: str
     doubt: str = ""
 
 
 class _EndlessError(Exception):
-    """There is more than can be looked through; the message says what."""
+    """The search exceeds its bounds; the message says which."""
 
 
 class _Left:
-    """How much more may be looked at."""
+    """The remaining search budget."""
 
     def __init__(self) -> None:
         self.names, self.bytes = MOST_NAMES, MOST_BYTES
         self._seen: set[tuple[int, int]] = set()
 
     def is_new(self, seen: os.stat_result) -> bool:
-        """Tell whether a directory was not looked into yet: a link may lead back to it."""
+        """Whether a directory has not been searched yet: a link may lead back to it."""
         key = seen.st_dev, seen.st_ino
         if key in self._seen:
             return False
@@ -67,10 +67,10 @@ class _Left:
 
 
 def references(folder: Directory) -> list[Reference]:
-    """Find the files of a directory and of those below it that name the plugin, or may.
+    """Find the files in a directory and its subdirectories that name the plugin, or may do so.
 
     Args:
-        folder: cniConfDir, out of which our own entries have been taken.
+        folder: cniConfDir, after the removal of our own entries.
     """
     found: list[Reference] = []
     try:
@@ -81,12 +81,12 @@ def references(folder: Directory) -> list[Reference]:
 
 
 def why_it_stays(plugin: Path, folder: Path, found: Sequence[Reference]) -> str:
-    """Say which files keep the plugin file in place, and what to do.
+    """Describe which files require the plugin file, and the remedy.
 
     Args:
         plugin: the plugin file.
         folder: cniConfDir.
-        found: at least one, in the order in which they are named.
+        found: at least one, in the order of the message.
     """
     files = ", ".join(f"{folder / each.file}{f' ({each.doubt})' if each.doubt else ''}" for each in found[:NAMED])
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
@@ -99,18 +99,18 @@ def why_it_stays(plugin: Path, folder: Path, found: Sequence[Reference]) -> str:
 
 
 def names_plugin(content: bytes, embedded: int = EMBEDDED) -> bool:
-    """Tell whether a configuration names the plugin: as a value anywhere in it, or anywhere at all where it is broken.
+    """Whether a configuration names the plugin: as any value, or anywhere in the text if it does not parse.
 
-    The name of a network does not count. Nor does what a runtime would make of the file: the rest of it may be mended.
+    The name of a network does not count. Whether a runtime would accept the file does not matter: it may be repaired.
 
     Args:
-        content: of the file.
-        embedded: how many texts of JSON in strings of JSON are still read, one in the other.
+        content: the file's content.
+        embedded: how many further levels of JSON in JSON strings are read.
     """
     if PLUGIN.encode() not in _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), content):
         return False
     try:
-        # As pairs: of equal keys another reader may take another one.
+        # As pairs: other readers may pick another one of equal keys.
         value = json.loads(content.decode("utf-8", "surrogateescape"), object_pairs_hook=_Object)
     except (ValueError, RecursionError):
         return True
@@ -122,7 +122,7 @@ class _Object(list[tuple[str, Any]]):
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Go through the strings of a value but for the names of networks; without recursion, as it may be nested deeply."""
+    """Iterate over the strings of a value except network names; without recursion, as it may be nested deeply."""
     left = [value]
     while left:
         match left.pop():
@@ -143,7 +143,7 @@ def _is_named(text: str, embedded: int) -> bool:
 
 
 def _in(folder: Directory, prefix: str, left: _Left, depth: int = 0) -> Iterator[Reference]:
-    """Look through an open directory, `depth` directories below cniConfDir."""
+    """Search an open directory, `depth` levels below cniConfDir."""
     if not left.is_new(os.fstat(folder.fd)):
         return
     if depth > DEPTH:

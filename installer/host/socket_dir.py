@@ -1,4 +1,4 @@
-"""The directory of the agent's socket: one that is ours alone, so that no other's is changed or taken away."""
+"""The directory of the agent's socket: the agent's alone, so that no foreign one is changed or deleted."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from installer.host.restart import restart_record
 if TYPE_CHECKING:
     from pathlib import Path
 
-OWN = "istio-cni"  # the name of a directory that is ours whatever it holds: of an earlier release, or of Istio's own agent
-MADE = 0o700  # the mode of one that we make; the kubelet makes them with 0755
+OWN = "istio-cni"  # a directory of this name is ours whatever it holds: of an earlier release, or of Istio's own agent
+MADE = 0o700  # the mode of one that we create; the kubelet creates them with 0755
 
 
 class ForeignDirectoryError(Exception):
-    """The directory of agentSocket is another program's, or others may write to it; the message says why."""
+    """The directory of agentSocket belongs to another program, or others may write to it; the message says why."""
 
 
 def require_own(socket: Path) -> None:
-    """Make sure that a socket's directory is ours, or that there is none yet. One by our name is closed to all but root.
+    """Check that a socket's directory is ours or does not exist yet. Restrict one of our name to root.
 
     Raises:
         ForeignDirectoryError: if it is not.
-        OSError: if it cannot be looked at.
+        OSError: if it cannot be examined.
     """
     directory = socket.parent
     try:
@@ -58,7 +58,7 @@ def require_own(socket: Path) -> None:
 
 
 def is_deleted(socket: Path) -> bool:
-    """Tell whether a socket's directory has been deleted from under the mount by which this process sees it."""
+    """Whether a socket's directory was deleted underneath this process's mount of it."""
     try:
         return socket.parent.stat().st_nlink == 0
     except OSError:

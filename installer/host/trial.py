@@ -1,9 +1,9 @@
-"""Whether the plugin file can be executed where it stands: that it holds the right bytes does not tell (F41).
+"""Whether the plugin file can be executed in its place, which its bytes do not prove (F41).
 
-It is asked for its VERSION, as the runtime may do, through the agent's own mount of cniBinDir. That has the flags which the
-node's mount had when the agent's container was made; a later remount on the node (`mount -o remount,noexec`) does not reach
-it, and is not seen before the agent's pod is restarted. Nor is what holds for the runtime's process alone: its own seccomp
-filter, a policy for its SELinux domain, or that it looks for plugins in another directory.
+It is executed for VERSION, as a runtime may do, through the agent's own mount of cniBinDir. That has the flags which the
+node's mount had when the agent's container was created; a later remount on the node (`mount -o remount,noexec`) does not reach
+it, and stays undetected until the agent's pod restarts. So does what affects the runtime's process alone: its own seccomp
+filter, a policy for its SELinux domain, or another plugin directory.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ PATIENCE = 10.0  # seconds; it takes some milliseconds
 _ASKED = b'{"cniVersion": "1.0.0"}'
 _REFUSED = (errno.EACCES, errno.EPERM)
 _NOT_FOR_HERE = (errno.ENOEXEC, errno.ENOENT, errno.ELIBBAD, errno.EINVAL)  # of execve, for a file that is there
-# An instruction that this processor lacks, a system call that is filtered. Any other signal may be the moment's doing, such as
-# SIGKILL or SIGSEGV where there is no memory left.
+# An instruction that this processor lacks, a filtered system call. Any other signal may be transient, such as
+# SIGKILL or SIGSEGV when memory runs out.
 _OF_THE_NODE = (signal.SIGILL, signal.SIGSYS)
 
 
 class NotExecutableError(Exception):
-    """The plugin file cannot be executed: a runtime could start and stop no pod. The message says why, and what to do."""
+    """The plugin file cannot be executed: a runtime could start and stop no pod. The message holds reason and remedy."""
 
 
 def is_noexec(folder: Directory) -> bool:
-    """Tell whether a directory is mounted so that nothing in it can be executed."""
+    """Whether a directory is mounted noexec."""
     return bool(os.fstatvfs(folder.fd).f_flag & os.ST_NOEXEC)
 
 
 def try_out(folder: Directory) -> None:
-    """Ask the plugin file for its VERSION.
+    """Execute the plugin file for VERSION.
 
     Args:
         folder: cniBinDir, with the plugin file in it.
 
     Raises:
-        NotExecutableError: if it cannot be executed, or does not answer as a plugin does.
-        OSError: if that cannot be said now, as nothing can be started or it has not ended in time.
+        NotExecutableError: if it cannot be executed, or does not answer like a plugin.
+        OSError: if that cannot be determined now: no process can be started, or it did not end in time.
     """
     path = folder.path / PLUGIN
     if is_noexec(folder):
@@ -55,7 +55,7 @@ def try_out(folder: Directory) -> None:
             "agent's pod on this node, or set cniBinDir to the directory in which the runtime executes plugins"
         )
     try:
-        # By our own descriptor: the directory that was looked at, whatever its path means by now.
+        # Through our own descriptor: the examined directory, whatever its path means by now.
         ended = subprocess.run(
             [f"/proc/{os.getpid()}/fd/{folder.fd}/{PLUGIN}"],
             env={"CNI_COMMAND": "VERSION"},

@@ -1,7 +1,7 @@
-"""Taking everything out of the node again: the conflist entry first, the plugin file last (D7, F6).
+"""Uninstalling from the node: the conflist entry first, the plugin file last (D7, F6).
 
-In that order, and no further where a step fails: an entry without its plugin file would let no pod start or stop. For the
-same reason the plugin file stays where another configuration names it (F34).
+In that order, and stopping at a failed step: with an entry but no plugin file no pod could start or stop. For the
+same reason the plugin file stays if another configuration names it (F34).
 """
 
 import contextlib
@@ -22,19 +22,19 @@ from installer.host.files import Directory, explain, within
 from installer.host.references import Reference, references, why_it_stays
 from installer.host.restart import restart_record
 
-_ATTEMPTS = 10  # at planning anew, when other programs change the directory at the same time
+_ATTEMPTS = 10  # plans, when other programs change the directory concurrently
 _PAUSE = 0.1  # seconds between two of them
 
 
 class Done(NamedTuple):
-    """What was done, or could not be done, in a line."""
+    """One line about what was done or could not be done."""
 
     text: str
     failed: bool = False
 
 
 class Step(NamedTuple):
-    """What was done to a file; `stays`: it was not, and the text says why and what to do."""
+    """What was done to a file; `stays`: nothing, and the text holds reason and remedy."""
 
     path: Path
     text: str
@@ -42,23 +42,23 @@ class Step(NamedTuple):
 
 
 def uninstall(settings: Settings) -> Iterator[Done]:
-    """Take out what the agent has put in; needs no agent, may be run again, tolerates what is gone already.
+    """Remove everything the agent installed; needs no agent, may run again, tolerates missing parts.
 
     Yields:
-        What was done, step by step. It ends with the first step that failed.
+        The steps done. The first failed step is the last.
     """
     yield from _said_of(_all(settings))
 
 
 def uninstall_from(root: Path, directories: Collection[Path]) -> Iterator[Done]:
-    """Take out what agents have left in directories that none looks after any more, and nothing else; one may run.
+    """Remove leftovers in directories that no agent manages any more, and nothing else; an agent may run.
 
     Args:
-        root: where the node's file system is.
-        directories: they may be cniConfDir, cniBinDir or both, of any agent before.
+        root: the mount of the node's file system.
+        directories: cniConfDir, cniBinDir or both, of any earlier agent.
 
     Yields:
-        What was done, step by step. It ends with the first step that failed.
+        The steps done. The first failed step is the last.
     """
     yield from _said_of(_left_in(root, directories))
 
@@ -94,7 +94,7 @@ def _all(settings: Settings) -> Iterator[Step]:
     held = None
     try:
         if lock_file(settings.agent_socket).exists():
-            held = lock(settings.agent_socket)  # an agent would put back what we take out
+            held = lock(settings.agent_socket)  # a running agent would restore what we remove
         yield from take_out(settings)
         yield from _socket(settings.agent_socket)
     finally:
@@ -103,10 +103,10 @@ def _all(settings: Settings) -> Iterator[Step]:
 
 
 def take_out(settings: Settings) -> Iterator[Step]:
-    """Take out the conflist entry and the plugin file, of which the agent itself has no need.
+    """Remove the conflist entry and the plugin file; a running agent needs neither.
 
     Yields:
-        Each file that was changed, when it is, and what was done to it; the plugin file also where it stays.
+        Each changed file, as it is changed, and the change; also the plugin file if it stays.
 
     Raises:
         OutdatedError: if another program keeps changing cniConfDir.
@@ -117,7 +117,7 @@ def take_out(settings: Settings) -> Iterator[Step]:
 
 
 def take_entry_out(settings: Settings) -> Iterator[Step]:
-    """Take out the conflist entry alone; as `take_out` else."""
+    """Remove only the conflist entry; otherwise as `take_out`."""
     yield from _entry(settings.cni_conf_dir, settings.conf_dir_mount)
 
 
@@ -150,12 +150,12 @@ def _said(step: plan.Step) -> str:
 
 
 def _plugin(path: Path, mount: Path, configurations: Mapping[Path, Path]) -> Iterator[Step]:
-    """Take the plugin file away, if no configuration names it.
+    """Delete the plugin file, if no configuration names it.
 
     Args:
-        path: cniBinDir.
-        mount: where it is found.
-        configurations: the directories that may hold one, likewise.
+        path: cniBinDir on the node.
+        mount: its path for this process.
+        configurations: the directories of configurations, likewise.
     """
     try:
         folder = Directory(path, mount)
@@ -183,7 +183,7 @@ def _references(path: Path, mount: Path) -> list[Reference]:
 
 
 def _socket(socket: Path) -> Iterator[Step]:
-    """Take away what an agent leaves beside its socket, for the next one."""
+    """Delete what an agent leaves beside its socket for the next one."""
     found = False
     kept = checkpoint_file(socket), earlier_checkpoint_file(socket), restart_record(socket)
     for path in (socket, lock_file(socket), *kept):
@@ -191,6 +191,6 @@ def _socket(socket: Path) -> Iterator[Step]:
             found = True
             path.unlink(missing_ok=True)
             yield Step(path, "deleted")
-    if found:  # a directory in which no agent has been is another's
+    if found:  # a directory without traces of an agent is not ours
         with contextlib.suppress(OSError):  # shared with others, or a mount
             socket.parent.rmdir()
