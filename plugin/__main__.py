@@ -1,4 +1,4 @@
-"""`python -m plugin`: the reference that the frozen executable is held against."""
+"""`python -m plugin`: the reference for tests of the frozen executable."""
 
 from plugin.client import run
 

@@ -1,4 +1,4 @@
-"""Programming a pod's netns and looking whether it is as it should be; runs on a worker thread, in milliseconds."""
+"""Programming and checking a pod's netns; runs on a worker thread, in milliseconds."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ SESSIONS: Mapping[Backend, Callable[[], Session]] = {
 
 
 class ApplyError(Exception):
-    """The netns could not be programmed, or read; it is as it was before. The message says what was refused."""
+    """The netns could not be programmed or read, and is unchanged. The message says what was refused."""
 
 
 class Applied(NamedTuple):
-    """A netns is programmed.
+    """A programmed netns.
 
     Attributes:
-        free: what is left to do once the runtime has its answer, as it takes longer than all the rest (D4).
-        notes: what does not work in this netns although its rules are in place.
+        free: slow clean-up to run after the answer to the runtime, as it takes longer than all the rest (D4).
+        notes: what does not work in this netns in spite of its rules.
     """
 
     free: Callable[[], None]
@@ -50,11 +50,11 @@ def apply(fd: NetnsFd, redirect: Redirect, backend: Backend) -> Applied:
 
     Args:
         fd: the pod's netns.
-        redirect: what to redirect.
-        backend: by what.
+        redirect: the redirect.
+        backend: the backend to use.
 
     Raises:
-        ApplyError: if a rule was refused or is not there.
+        ApplyError: if a rule was refused or is missing.
     """
     rules = ruleset(redirect)
     try:
@@ -74,10 +74,10 @@ def apply(fd: NetnsFd, redirect: Redirect, backend: Backend) -> Applied:
 
 
 def check(fd: NetnsFd, redirect: Redirect, backend: Backend) -> str | None:
-    """Look whether a pod's netns holds its redirect.
+    """Compare a pod's netns with its redirect.
 
     Returns:
-        The first difference in words, None if there is none.
+        The first difference in words; None if there is none.
 
     Raises:
         ApplyError: if the netns cannot be read.
@@ -94,7 +94,7 @@ def check(fd: NetnsFd, redirect: Redirect, backend: Backend) -> str | None:
 
 
 def _prepare(kernel: Rtnetlink, rules: Ruleset, undo: ExitStack, *, redirects_v6: bool) -> tuple[str, ...]:
-    """Add what the rules need; where IPv6 is off, they are written all the same: nothing may bypass them once it is on."""
+    """Add the routes and addresses that the rules need; rules are written even while IPv6 is off, lest traffic bypass later."""
     refused = ""
     try:
         if kernel.add_pass_through_address():

@@ -1,4 +1,4 @@
-"""Through what the rules reach the kernel, and what it can do on this node."""
+"""The backends that program rules, and their capabilities on this node."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Backend(Enum):
-    """What programs the rules, in the order of preference."""
+    """The backends, in order of preference."""
 
     NFT = "nft"
     IPTABLES_NFT = "iptables-nft"
@@ -24,32 +24,32 @@ class Backend(Enum):
 
 
 class RefusedError(Exception):
-    """The kernel or a tool refused rules: what it said, and the numbered lines around the one that failed."""
+    """The kernel or a tool refused rules: its message, and the numbered lines around the failing one."""
 
 
 class Session(Protocol):
-    """A backend at work in the netns that this thread is in."""
+    """A backend in the current thread's netns."""
 
     def replace(self, rules: Ruleset) -> None:
-        """Make the netns hold these rules, all or none, whatever of ours it held before.
+        """Make the netns hold these rules, all or none, replacing any earlier ones of ours.
 
         Raises:
-            RefusedError: then it holds none of ours, or what it held before.
+            RefusedError: the netns then holds none of our rules, or its earlier ones.
         """
 
     def remove(self, rules: Ruleset) -> None:
-        """Take them out; others' stay."""
+        """Remove our rules; leave others'."""
 
     def difference(self, rules: Ruleset) -> str | None:
-        """Read the netns back and name the first difference in words; None if there is none."""
+        """Read the netns back and describe the first difference; None if there is none."""
 
     def close(self) -> None:
-        """Let go of it; may be called again. It can take longer than all the rest: answer before."""
+        """Release it; idempotent. It can take longer than all the rest: answer the runtime first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What a backend was seen to do on this node: it lacks the features in `missing`, each for a reason in words."""
+    """The observed capability of a backend on this node: `missing` maps each missing feature to its reason."""
 
     backend: Backend
     missing: Mapping[Feature, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Capability:
         return self.missing.get(Feature.NAT)
 
     def lacks(self, redirect: Redirect) -> str | None:
-        """Say what a pod's redirect asks for and is not there; None if all is."""
+        """Describe a feature that a pod's redirect needs and the node lacks; None if there is none."""
         for feature in redirect.features:
             if feature in self.missing:
                 return f"this node has no {feature.value} by {self.backend.value}: {self.missing[feature]}"
@@ -72,5 +72,5 @@ class Capability:
 
 
 def choose(found: Sequence[Capability]) -> Capability:
-    """Choose among what was tried, in the order of preference: the first of those that lack least."""
+    """Choose the first backend, in order of preference, that lacks the fewest features."""
     return min(found, key=lambda each: (each.unusable is not None, len(each.missing)))

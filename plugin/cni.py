@@ -1,4 +1,4 @@
-"""The CNI protocol, as the container runtime speaks it to a plugin (CNI spec 0.1.0 to 1.1.0).
+"""The CNI protocol between container runtime and plugin (CNI spec 0.1.0 to 1.1.0).
 
 The client imports this only on its rare paths, and frozen: hence no dataclass, whose import costs more than all else.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-ASKED = ("ADD", "CHECK", "STATUS")  # what the client asks the agent; it answers DEL, GC and VERSION by itself
+ASKED = ("ADD", "CHECK", "STATUS")  # forwarded to the agent; the client answers DEL, GC and VERSION itself
 SINCE = {"CHECK": "0.4.0", "STATUS": "1.1.0", "GC": "1.1.0"}
 POD_ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
 
@@ -30,7 +30,7 @@ _POD_UID = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 
 
 class Code(enum.IntEnum):
-    """Error codes: below 100 the specification's (CNI spec 1.1, section 'Error'), from 100 on ours."""
+    """Error codes: below 100 from the specification (CNI spec 1.1, section 'Error'), from 100 on our own."""
 
     INCOMPATIBLE_VERSION = 1
     INVALID_ENVIRONMENT = 4
@@ -51,7 +51,7 @@ class CniError(Exception):
         self.code, self.msg, self.details = code, msg, details
 
     def encode(self, cni_version: str = NEWEST) -> bytes:
-        """Write the error as the runtime reads it from stdout."""
+        """Format the error as the runtime reads it from stdout."""
         error: dict[str, Any] = {"cniVersion": cni_version, "code": int(self.code), "msg": f"istio-cni: {self.msg}"}
         if self.details:
             error["details"] = self.details
@@ -59,10 +59,10 @@ class CniError(Exception):
 
 
 class Request(NamedTuple):
-    """One call of the plugin by the runtime.
+    """One runtime call of the plugin.
 
-    `addresses` are the pod's in prevResult's order, as text with a prefix length; `annotations` are None where the
-    runtime does not hand them over; `prev_result` holds prevResult's own characters, so that nothing of it is lost.
+    `addresses` are the pod's, in prevResult's order, as text with a prefix length; `annotations` are None if the
+    runtime does not pass them; `prev_result` holds prevResult verbatim, so that nothing of it is lost.
     """
 
     command: str
@@ -78,7 +78,7 @@ class Request(NamedTuple):
 
     @classmethod
     def parse(cls, environment: Mapping[bytes, bytes], stdin: bytes) -> Request:
-        """Check all that the runtime handed over and bring it into types.
+        """Validate the runtime's input and parse it into types.
 
         Args:
             environment: the CNI_* variables.
@@ -114,7 +114,7 @@ class Request(NamedTuple):
         )
 
     def result(self) -> bytes:
-        """Write what a chained plugin that adds nothing answers: prevResult as it came (CNI spec 1.1, section 2)."""
+        """Build the answer of a chained plugin that adds nothing: prevResult verbatim (CNI spec 1.1, section 2)."""
         if self.command != "ADD":
             return b""
         if self.prev_result is None:
@@ -123,7 +123,7 @@ class Request(NamedTuple):
 
 
 def version_asked(stdin: bytes) -> str:
-    """Tell in which version VERSION is to be answered: the one asked for, or our newest where we do not know it.
+    """Return the version for the answer to VERSION: the requested one, or our newest if that is unknown.
 
     Raises:
         CniError: code 6, if stdin is neither empty nor a JSON object.
@@ -209,7 +209,7 @@ def _config(stdin: bytes) -> tuple[str, dict[str, Any]]:
 def _raw_prev_result(text: str) -> str | None:
     try:
         return jsontext.raw_member(text, "prevResult")
-    except ValueError as error:  # it was read, but nested just so deep that it cannot be found again from here
+    except ValueError as error:  # it parsed, but its nesting is too deep to locate a member from this stack depth
         raise CniError(Code.DECODING_FAILURE, f"prevResult: {error}") from error
 
 
@@ -243,9 +243,9 @@ def _annotations(values: Mapping[str, Any]) -> Mapping[str, str] | None:
         return None
     annotations = runtime[POD_ANNOTATIONS]
     if annotations is None:
-        return {}  # containerd's word for a pod without annotations
+        return {}  # how containerd denotes a pod without annotations
     if not annotations and annotations != {}:
-        return None  # such as [] or "": it says nothing
+        return None  # such as [] or "": no information
     if not isinstance(annotations, dict) or not all(isinstance(value, str) for value in annotations.values()):
         raise CniError(
             Code.INVALID_CONFIG,

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from plugin.values import Address
 
 Verdict: TypeAlias = "Redirect | Pass | InvalidValue"
-"""How a pod is redirected, why it is left alone, or what is wrong with what it asks for: then its ADD fails."""
+"""How a pod is redirected, why it is left alone, or why its annotations are invalid, which fails its ADD."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a node's settings say about pods.
+    """The part of a node's settings that concerns pods.
 
     Attributes:
         excluded: the namespaces whose pods are left alone.
-        defaults: the parameters that a pod does not set.
+        defaults: the parameters for pods that do not set them.
     """
 
     excluded: tuple[str, ...] = ()
@@ -39,22 +39,22 @@ def verdict(pod: Pod, addresses: tuple[Address, ...] | None, policy: Policy) -> 
 
     Args:
         pod: the pod.
-        addresses: its addresses, in prevResult's order; None: none can be known yet.
-        policy: of this node.
+        addresses: its addresses, in prevResult's order; None: unknown so far.
+        policy: this node's policy.
     """
     if pod.namespace in policy.excluded:
         return excluded(pod.namespace)
     try:
         return decide(pod, addresses, policy.defaults)
     except InvalidValue as error:
-        return error.with_traceback(None)  # else who keeps the verdict keeps the pod's texts
+        return error.with_traceback(None)  # otherwise the verdict would keep the pod's texts in memory
 
 
 def decide(pod: Pod, addresses: tuple[Address, ...] | None, defaults: Defaults) -> Redirect | Pass:
-    """Go through the rows that need the pod itself; arguments as for `verdict`.
+    """Evaluate the rows that need the pod itself; arguments as for `verdict`.
 
     Raises:
-        InvalidValue: if a parameter of a pod to redirect does not validate.
+        InvalidValue: if a parameter of a redirected pod is invalid.
     """
     proxy = pod.proxy
     inject = pod.labels.get(INJECT, pod.annotations.get(INJECT))  # the label wins
@@ -78,14 +78,14 @@ def decide(pod: Pod, addresses: tuple[Address, ...] | None, defaults: Defaults) 
 def weigh(
     pod: Pod, handed_over: Mapping[str, str] | None, addresses: tuple[Address, ...] | None, policy: Policy
 ) -> tuple[Verdict, str]:
-    """Reach the verdict on a pod that the runtime may describe otherwise: a pass needs both descriptions to agree.
+    """Reach the verdict on a pod from two descriptions that may differ: a pass needs both to agree.
 
-    The API server's pod says how it is redirected, as for `explain`, repair and the counts: it follows an edit, whereas the
-    runtime's annotations stay those of the sandbox. Where it says pass, the runtime's annotations count.
+    The API server's pod decides how it is redirected, as for `explain`, repair and the counts: it reflects edits, whereas the
+    runtime's annotations stay those of the sandbox. If it says pass, the runtime's annotations decide.
 
     Args:
         pod: as the API server has it, by its uid.
-        handed_over: its annotations as the runtime hands them over; None if it does not.
+        handed_over: its annotations as the runtime passes them; None if it does not.
         addresses: as for `verdict`.
         policy: as for `verdict`.
 
@@ -106,7 +106,7 @@ def weigh(
 
 
 def differing(pod: Pod, handed_over: Mapping[str, str]) -> list[str]:
-    """Name the annotations in which a pod differs from what the runtime hands over, of those that are read."""
+    """List the relevant annotations that differ between a pod and the runtime's data."""
     other = of_the_mesh(handed_over)
     return sorted(key for key in pod.annotations.keys() | other if pod.annotations.get(key) != other.get(key))
 

@@ -1,7 +1,7 @@
-"""File descriptors: enough of them, and those below 1,024 for the work (F37).
+"""File descriptors: raise their limit, and reserve those below 1,024 for the work (F37).
 
-libnftables waits with select(2), whose sets end there: for a socket with a larger number glibc ends the whole process. So
-connections, of which anybody can make many, are moved up, and what the work opens finds a low number.
+libnftables waits with select(2), whose sets end there: for a larger number glibc aborts the whole process. So
+connections, of which anybody can open many, are moved to higher numbers, which leaves low ones for the work.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import os
 import resource
 
 SELECTABLE = 1024  # FD_SETSIZE of select(2)
-ENOUGH = 8192  # what we ask for
-FOR_THE_WORK = 256  # kept free where the limit is too small for connections to be moved up
+ENOUGH = 8192  # the requested limit
+FOR_THE_WORK = 256  # reserved if the limit is too small to move connections up
 
 
 def raise_limit() -> None:
-    """Allow this process as many as it may need, as far as its hard limit goes; a limit that is larger stays."""
+    """Raise this process's limit to `ENOUGH`, or to its hard limit; leave a larger one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -24,24 +24,24 @@ def raise_limit() -> None:
 
 
 def room() -> int:
-    """Say how many descriptors all connections together may hold."""
+    """Return how many descriptors all connections together may hold."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = ENOUGH if soft == resource.RLIM_INFINITY else soft
     return max(limit - SELECTABLE, min(limit, SELECTABLE) - FOR_THE_WORK, FOR_THE_WORK // 8)
 
 
 def moved_up(fd: int) -> int:
-    """Give a connection's descriptor a number that the work does not need; where there is none, it stays as it is."""
+    """Move a connection's descriptor to a number that the work does not need; leave it if there is none."""
     try:
         high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, SELECTABLE)
-    except OSError:  # the limit is lower: `room` keeps enough free
+    except OSError:  # the limit is lower: `room` reserves enough
         return fd
     os.close(fd)
     return high
 
 
 def low_ones_are_left() -> bool:
-    """Whether what is opened next can be waited for with select(2)."""
+    """Whether select(2) can wait for the next opened descriptor."""
     lowest = os.dup(2)
     os.close(lowest)
-    return lowest < SELECTABLE - FOR_THE_WORK // 8  # other threads open some at the same time
+    return lowest < SELECTABLE - FOR_THE_WORK // 8  # other threads open some concurrently

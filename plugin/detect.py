@@ -1,4 +1,4 @@
-"""What a pod's netns has: a mesh's redirect, whoever wrote it, and addresses; bounded, whatever it holds (F18, F37)."""
+"""Detecting the content of a pod's netns within bounds: any mesh's redirect, and addresses (F18, F37)."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from plugin.netns import NetnsFd
     from plugin.values import Address
 
-TABLE = "istio-"  # how the names of nftables tables for the mesh begin: ours, and those of Istio's own agent
-CHAIN = "ISTIO_"  # and of chains, by whatever backend: ours, istio-init's, and those of Istio's own agent
+TABLE = "istio-"  # prefix of the mesh's nftables tables: ours, and those of Istio's own agent
+CHAIN = "ISTIO_"  # prefix of chains in any backend: ours, istio-init's, and those of Istio's own agent
 WELL_KNOWN = ("ISTIO_OUTPUT", "ISTIO_REDIRECT", "ISTIO_IN_REDIRECT", "ISTIO_INBOUND")
-MOST = 4096  # tables, or chains, that are looked through; kube-proxy in a pod's netns would have fewer
+MOST = 4096  # examined tables or chains; kube-proxy in a pod's netns would have fewer
 MOST_ADDRESSES = 256
 
 
 def holds_redirect(fd: NetnsFd, families: Collection[Family]) -> bool:
-    """Look whether a pod's netns has a redirect of any of these families; errors as `redirected` says."""
+    """Return whether a pod's netns has a redirect of any of these families; errors as for `redirected`."""
     return bool(redirected(fd, families))
 
 
 def redirected(fd: NetnsFd, families: Collection[Family]) -> frozenset[Family]:
-    """Look which of these families a pod's netns redirects, by whichever backend and whoever wrote it (F18).
+    """Return which of these families a pod's netns redirects, with any backend and written by anybody (F18).
 
-    How it redirects is not compared: what a pod was started with stays, whatever has been set since.
+    The rules are not compared: a pod keeps those that it started with, whatever the settings are now.
 
     Raises:
-        ApplyError: if the netns cannot be read, or holds more than is looked through.
+        ApplyError: if the netns cannot be read, or holds more than is examined.
     """
     try:
         with netns.entered(fd):
@@ -52,10 +52,10 @@ def redirected(fd: NetnsFd, families: Collection[Family]) -> frozenset[Family]:
 
 
 def addresses(fd: NetnsFd) -> frozenset[Address]:
-    """Read which addresses a netns has, its `lo` aside.
+    """Read the addresses of a netns, except those on `lo`.
 
     Raises:
-        ApplyError: if it cannot be read, or has more than are looked through.
+        ApplyError: if they cannot be read, or are more than `MOST_ADDRESSES`.
     """
     try:
         with netns.entered(fd), Rtnetlink() as kernel:
@@ -68,7 +68,7 @@ def addresses(fd: NetnsFd) -> frozenset[Address]:
 
 
 def global_addresses(fd: NetnsFd) -> tuple[Address, ...]:
-    """Read the addresses by which others reach a netns, those on its `lo` too: the first so many of each family.
+    """Read the first addresses of each family by which others reach a netns, including those on `lo`.
 
     Raises:
         ApplyError: if they cannot be read.
@@ -77,7 +77,7 @@ def global_addresses(fd: NetnsFd) -> tuple[Address, ...]:
     try:
         with netns.entered(fd):
             for family in (Family.V6, Family.V4):
-                with Rtnetlink() as kernel:  # a dump that was not read to its end goes with its socket
+                with Rtnetlink() as kernel:  # closing the socket discards an unfinished dump
                     found += kernel.global_addresses(family, MOST_ADDRESSES)
         return tuple(found)
     except OSError as error:
@@ -95,7 +95,7 @@ def _by_looking_through() -> set[Family]:
         for families, name in kernel.tables(MOST):
             if name.startswith(TABLE):
                 found.update(families)
-    with Nfnetlink() as kernel:  # a dump that was not read to its end goes with its socket
+    with Nfnetlink() as kernel:  # closing the socket discards an unfinished dump
         for families, name in kernel.chains(MOST):
             if name.startswith(CHAIN):
                 found.update(families)

@@ -1,4 +1,4 @@
-"""What the client does where no agent answers: let pass what is certainly outside the mesh, explain the rest (D1, D9)."""
+"""The client without an agent: pass pods that are certainly outside the mesh, explain the rest (D1, D9)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def agent_socket(stdin: bytes) -> bytes | None:
     try:
         path = jsontext.loads(stdin.decode()).get("agentSocket")
     except (ValueError, AttributeError):
-        return None  # the agent says what is wrong with it
+        return None  # the agent reports the error
     return path.encode() if isinstance(path, str) and path.startswith("/") else None
 
 
@@ -23,10 +23,10 @@ def answer(environment: Mapping[bytes, bytes], stdin: bytes) -> bytes | None:
     """Answer for a pod that needs no agent.
 
     Returns:
-        The result for stdout, or None: this pod may be meshed and has to wait for the agent.
+        The result for stdout, or None: this pod may be in the mesh and has to wait for the agent.
 
     Raises:
-        CniError: if what the runtime handed over is wrong, agent or not.
+        CniError: if the runtime's input is invalid, with or without an agent.
     """
     request = cni.Request.parse(environment, stdin)
     if request.command == "STATUS":
@@ -36,7 +36,7 @@ def answer(environment: Mapping[bytes, bytes], stdin: bytes) -> bytes | None:
 
 
 def agent_unreachable(path: bytes, seen: OSError, waited: float) -> cni.CniError:
-    """Say what to do about an agent that never answered, in an error upon which the runtime tries again."""
+    """Build the error for an agent that did not answer: the runtime retries, and the message holds the remedy."""
     return cni.CniError(
         cni.Code.TRY_AGAIN_LATER,
         f"the istio-cni agent did not answer on {path.decode('utf-8', 'replace')} within {waited:.0f} s "

@@ -1,4 +1,4 @@
-"""Which families of a pod are redirected, and why: by its addresses, and by where its sidecar listens (F38). Pure."""
+"""Which families of a pod are redirected, and why: depends on its addresses and where its sidecar listens (F38). Pure."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ NAMES = {(Family.V4,): "IPv4", (Family.V4, Family.V6): "IPv4 and IPv6"}
 
 
 def in_order(said: Iterable[Address], there: Iterable[Address]) -> tuple[Address, ...] | None:
-    """Put a pod's addresses together, that of its first family first; link-local ones do not count.
+    """Combine a pod's addresses, the first family first; link-local ones do not count.
 
-    Where the order is not known, the pod may be an IPv6 pod: any IPv6 address then comes first, so that it is redirected.
+    If the order is unknown, the pod may be an IPv6 pod: any IPv6 address then comes first, so that it is redirected.
 
     Args:
-        said: in prevResult's order.
-        there: those that its netns has now, in any order.
+        said: prevResult's addresses, in its order.
+        there: the current addresses of its netns, in any order.
 
     Returns:
         All of them, or None if none is known.
@@ -39,16 +39,16 @@ def in_order(said: Iterable[Address], there: Iterable[Address]) -> tuple[Address
 
 
 def is_due(addresses: tuple[Address, ...] | None, ipv6: Ipv6) -> bool:
-    """Whether IPv6 that is redirected must be: an address is there, or the setting asks for it. Else it is a precaution."""
+    """Whether IPv6 must be redirected, for an address or the setting; otherwise its redirect is a precaution."""
     return ipv6 is Ipv6.ALWAYS or any(each.version == Family.V6.version for each in _usable(addresses or ()))
 
 
 def why(redirect: Redirect, addresses: tuple[Address, ...] | None, ipv6: Ipv6) -> str:
-    """Say which families are redirected, and what decided that.
+    """Describe which families are redirected, and why.
 
     Args:
         redirect: how the pod is redirected.
-        addresses: by which that was decided; None: none was known.
+        addresses: the addresses that decided it; None: none was known.
         ipv6: the agent's setting.
     """
     return f"{NAMES[redirect.families]}, as {_reason(redirect, addresses, ipv6)}"

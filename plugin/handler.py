@@ -1,4 +1,4 @@
-"""What one request of a client gets: parse, decide, redirect, answer. It knows neither sockets nor Kubernetes."""
+"""Handling one request of a client: parse, decide, redirect, answer. It knows neither sockets nor Kubernetes."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-LARGE_RULES = 100  # rules, from which on a pod waits for its like alone; usual are 20 to 40
-LARGE_TEXT = 8192  # characters, which are read in a few milliseconds
+LARGE_RULES = 100  # rules, from which on a pod queues only with similar ones; 20 to 40 are usual
+LARGE_TEXT = 8192  # characters, which take a few milliseconds to parse
 
-MOST_TO_FREE = 32  # sockets or contexts of libnftables, of a megabyte each, that wait to be freed
+MOST_TO_FREE = 32  # sockets or libnftables contexts, of a megabyte each, queued to be freed
 
 _MESHED = "it is a meshed pod"
 
@@ -56,12 +56,12 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one request, for log and metrics.
+    """The outcome of one request, for log and metrics.
 
-    `outcome` is redirect, pass, error or abandoned; `row` the short name of the decision table's row, where one decided;
-    `code` that of CNI, 0 for success; `bypassing` the number of the pod's addresses whose traffic bypasses its sidecar;
-    `families` those that are redirected, `ipv6_off` whether the pod's IPv6 does not work through its sidecar; `mismatch` what
-    the runtime and the API server say differently about the pod.
+    `outcome` is redirect, pass, error or abandoned; `row` the short name of the deciding row of the decision table, if any;
+    `code` the CNI error code, 0 for success; `bypassing` the number of the pod's addresses whose traffic bypasses its sidecar;
+    `families` the redirected ones; `ipv6_off` whether the pod's IPv6 does not work through its sidecar; `mismatch` how
+    the runtime and the API server contradict each other about the pod.
     """
 
     command: str
@@ -92,30 +92,30 @@ class _Done(NamedTuple):
 
 
 class _Decided(NamedTuple):
-    """What becomes of a pod: it passes, or the plan of its redirect; and how runtime and API server contradict each other."""
+    """The decision on a pod: a pass or the plan of its redirect, and how runtime and API server contradict each other."""
 
     then: Plan | Pass
     mismatch: str = ""
 
 
 class InForce(Protocol):
-    """What is in force on this node, as it is now."""
+    """What is currently in force on this node."""
 
     @property
     def policy(self) -> Policy:
-        """What the settings say about pods."""
+        """The settings that concern pods."""
 
     @property
     def capability(self) -> Capability:
-        """What the chosen backend can do; STATUS fails if that is nothing."""
+        """The capability of the chosen backend; STATUS fails without any."""
 
 
 class _NobodyWaits(Exception):  # noqa: N818 - no mistake
-    """The pod's turn has come, and nobody waits for it any more: its netns is left as it is."""
+    """The client gave up before the pod's turn: its netns is left unchanged."""
 
 
 class Handler:
-    """Answers requests; one for the agent's whole life."""
+    """Answers requests; one instance per agent."""
 
     def __init__(
         self,
@@ -127,15 +127,15 @@ class Handler:
         in_force: InForce,
         observe: Callable[[Outcome], None],
     ) -> None:
-        """Wire it.
+        """Set it up.
 
         Args:
-            pods: where the node's pods are known from.
+            pods: the source of the node's pods.
             workers: threads that enter a pod's netns; nothing else may run on them.
-            large: the same, for what takes many times as long as usual: the others' pods never wait for it.
-            freeing: a thread that frees what they took, for which the kernel lets it wait 15 ms: no pod waits for that.
-            in_force: asked at each request.
-            observe: told what became of each request.
+            large: the same, for work that takes many times as long as usual: other pods never wait for it.
+            freeing: a thread that frees their resources, which takes 15 ms in the kernel: no pod waits for that.
+            in_force: read at each request.
+            observe: called with the outcome of each request.
         """
         self._pods = pods
         self._workers = workers
@@ -152,10 +152,10 @@ class Handler:
         Args:
             payload: the CNI_* variables and stdin, as `wire.join` packs them.
             descriptor: the netns.
-            wanted: whether somebody still waits for the answer; asked on a worker, when the pod's turn has come.
+            wanted: returns whether a client still waits for the answer; called on a worker, at the pod's turn.
 
         Returns:
-            None if nobody waited any more: then nothing was done, and nobody may take the pod for set up.
+            None if no client waits any more: nothing was done, and the pod must not count as set up.
         """
         started = time.perf_counter()
         request, answer = None, None
@@ -165,7 +165,7 @@ class Handler:
             answer = (0, request.result())
         except _NobodyWaits:
             done = _Done("abandoned", None, "the plugin gave up before the pod's turn came: nothing was done")
-        except Exception as error:  # noqa: BLE001 - whatever it is: the runtime gets an error, and the agent goes on (F32)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the runtime gets an error and the agent continues (F32)
             failure = _as_cni_error(error)
             done = _Done("error", None, failure.msg, failure.code)
             answer = (1, failure.encode(request.cni_version) if request else failure.encode())
@@ -210,17 +210,17 @@ class Handler:
     def _program_and_tell(
         self, turn: Callable[[], Programmed], loop: asyncio.AbstractEventLoop, programmed: asyncio.Future[Programmed]
     ) -> None:
-        """Redirect a pod, on a worker, and have what that took freed: once the loop is told, as it takes long (D4)."""
+        """Redirect a pod on a worker, and free its resources after notifying the loop, as that is slow (D4)."""
         try:
             done = turn()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the waiting request's
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the waiting request
             loop.call_soon_threadsafe(programmed.set_exception, error)
         else:
             loop.call_soon_threadsafe(programmed.set_result, done)
             self._free(done.free)
 
     def _free(self, free: Callable[[], None]) -> None:
-        """Free what a pod took, on the thread for that; where many wait there already, on this one, as each holds memory."""
+        """Free a pod's resources on the freeing thread; if many are queued, on this one, as each holds memory."""
         if self._room_to_free.acquire(blocking=False):
             self._freeing.submit(free).add_done_callback(lambda _: self._room_to_free.release())
         else:
@@ -236,9 +236,9 @@ class Handler:
         return self._large if rule_count(redirect) > LARGE_RULES else self._workers
 
     async def _off_loop(self, size: int, work: Callable[[], _T]) -> _T:
-        """Do what takes longer the more there is to read: much of it where nobody's pod, probe or signal waits for it.
+        """Run work that grows with its input: a lot of it off the loop, so that no pod, probe or signal waits.
 
-        One at a time: each thread that computes may keep the interpreter from the loop for 5 ms at each of its turns.
+        One at a time: each computing thread may hold the interpreter for 5 ms per turn.
         """
         if size <= LARGE_TEXT:
             return work()
@@ -246,11 +246,11 @@ class Handler:
             return await asyncio.to_thread(work)
 
     async def _decide(self, request: Request, addresses: tuple[Address, ...]) -> _Decided:
-        """Reach the verdict, without the pod where that is enough.
+        """Reach the verdict, without a lookup of the pod if possible.
 
         Raises:
-            CniError: if the pod cannot be had.
-            InvalidValue: if what it asks for does not validate.
+            CniError: if the pod cannot be looked up.
+            InvalidValue: if its annotations are invalid.
         """
         policy = self._in_force.policy
         passes = outside_mesh(request.namespace, request.pod, policy.excluded, request.annotations)
@@ -272,21 +272,21 @@ class Handler:
         return known is not None and known.is_injected
 
     async def _find(self, request: Request) -> Pod:
-        """Find the pod that the request is about.
+        """Find the pod of a request.
 
         Raises:
-            CniError: code 11, if it cannot be had, or cannot be told from another one of its name.
+            CniError: code 11, if it cannot be looked up, or not be distinguished from another of its name.
         """
         pod, handed_over = await self._ask(request), request.annotations
         if handed_over is not None and STATUS in handed_over and not pod.is_injected:
-            pod = await self._ask(request, fresh=True)  # little is kept of what counts as outside the mesh
+            pod = await self._ask(request, fresh=True)  # the cache holds little of a pod outside the mesh
         if request.pod_uid is None and pod.uid:
             self._require_agreement(pod, handed_over)
         return pod
 
     @staticmethod
     def _require_agreement(pod: Pod, handed_over: Mapping[str, str] | None) -> None:
-        """Hold a pod that was found by its name alone against what the runtime says of the one that it starts."""
+        """Compare a pod that was found by name alone with the runtime's data about the one that it starts."""
         if handed_over is None:
             seen = "nothing but its name, which an earlier pod may have had" if pod.maybe_stale else ""
         else:
@@ -338,14 +338,14 @@ def _outcome(request: Request | None, done: _Done, seconds: float) -> Outcome:
 
 
 def _if_wanted(wanted: Callable[[], bool], work: Callable[[], _T]) -> _T:
-    """Do the work of a pod whose turn has come; a client that has given up has asked again, or its pod is given up."""
+    """Do the work of a pod at its turn, unless its client has given up: it has retried, or its pod is gone."""
     if not wanted():
         raise _NobodyWaits
     return work()
 
 
 def _pod_netns(descriptor: int | None) -> NetnsFd:
-    """Take what came as CNI_NETNS for a pod's network namespace, or refuse it before any rule is touched (F25).
+    """Check that CNI_NETNS is a pod's network namespace, before any rule is touched (F25).
 
     Raises:
         CniError: code 4.

@@ -1,6 +1,6 @@
 """A ruleset as iptables-restore text, in the form in which iptables-save lists it; the same for legacy and nft variant.
 
-The rules in built-in chains bear a comment, so that they can be told from those of others.
+The rules in built-in chains bear a comment that distinguishes them from others'.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ Own = dict[Kind, dict[str, list[str]]]  # by table and chain: the arguments of e
 
 
 def transaction(ruleset: Ruleset, family: Family, saved: str) -> str:
-    """Write what makes a netns hold this ruleset, for `iptables-restore --noflush`; nobody else's rules are touched.
+    """Render the input of `iptables-restore --noflush` for this ruleset; no foreign rules are touched.
 
-    Lines for built-in chains are left out: the nft variant takes 30 ms over them.
+    It omits lines for built-in chains: they cost the nft variant 30 ms.
 
     Args:
-        ruleset: what it shall hold.
-        family: v4 and v6 are written apart.
-        saved: what it holds now, as iptables-save lists it.
+        ruleset: the rules to install.
+        family: v4 and v6 are rendered separately.
+        saved: the current rules, as iptables-save lists them.
     """
     wanted, there = _wanted(ruleset, family), own(saved)
     tables = ((kind, wanted.get(kind, {}), there.get(kind, {})) for kind in Kind)
@@ -69,22 +69,22 @@ def transaction(ruleset: Ruleset, family: Family, saved: str) -> str:
 
 
 def removal(saved: str) -> str:
-    """Write what takes all out that is ours."""
+    """Render the removal of all our rules."""
     return "".join("\n".join(_changes(kind, {}, there)) + "\n" for kind, there in own(saved).items())
 
 
 def listing(ruleset: Ruleset, family: Family) -> str:
-    """Write the ruleset as `own_listing` shows what was saved."""
+    """Render the ruleset in the form of `own_listing`."""
     return _listed(_wanted(ruleset, family))
 
 
 def own_listing(saved: str) -> str:
-    """Reduce what iptables-save lists to what is ours, sorted by chain (the two variants list them differently)."""
+    """Reduce an iptables-save listing to our rules, sorted by chain (the two variants list them differently)."""
     return _listed(own(saved))
 
 
 def own(saved: str) -> Own:
-    """Find what is ours in what iptables-save lists."""
+    """Find our rules in an iptables-save listing."""
     found: Own = {}
     chains: dict[str, list[str]] = {}
     for line in saved.splitlines():
@@ -102,7 +102,7 @@ def own(saved: str) -> Own:
 
 
 def arguments(rule: Rule, family: Family, *, built_in: bool = False) -> str:
-    """Write one rule's arguments, those after the chain's name."""
+    """Render one rule's arguments after the chain's name."""
     comment = [COMMENT] if built_in else []
     return " ".join([*_matches(rule), *comment, "-j", _target(rule.target, family)])
 
@@ -117,7 +117,7 @@ def _rules(chain: Chain, family: Family) -> list[str]:
 
 
 def _changes(kind: Kind, wanted: Mapping[str, list[str]], there: Mapping[str, list[str]]) -> Iterator[str]:
-    """Declaring a chain empties it, if it is there; the rules in built-in chains are taken out one by one."""
+    """Declaring a chain flushes an existing one; rules in built-in chains are deleted one by one."""
     yield f"*{kind.value}"
     for name in dict.fromkeys((*wanted, *there)):
         if name in CHAINS:
@@ -191,7 +191,7 @@ def _mark(mark: Mark) -> str:
 
 
 def _range(cidr: Cidr | None) -> str | None:
-    """Write a range as the C library does, which iptables-save lists with: its length always, but not if it holds all."""
+    """Render a range as iptables-save does through the C library: always with a length, but omit the range of all."""
     if cidr is None or not cidr.prefixlen:
         return None
     family = socket.AF_INET if cidr.version == 4 else socket.AF_INET6

@@ -1,4 +1,4 @@
-"""Where IPv6 is off in the netns that this thread is in: read from the kernel, so that no message guesses a cause."""
+"""Where IPv6 is off in the current thread's netns, read from the kernel, so that no message guesses a cause."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMED = 8  # interfaces at most
 
 
 def off() -> str:
-    """Say what keeps IPv6 off, in the words of sysctl(8) or of the kernel's command line; empty if nothing is seen to."""
+    """Name the sysctl or kernel parameter that keeps IPv6 off; empty if none is found."""
     try:
         names = {each.name for each in CONF.iterdir()}
     except FileNotFoundError:
@@ -27,7 +27,7 @@ def off() -> str:
 
 
 def absent() -> str:
-    """Say why this node's kernel has no IPv6 at all; empty if it has."""
+    """Explain why this node's kernel has no IPv6 at all; empty if it has."""
     if CONF.parent.exists():
         return ""
     if _read(AT_BOOT) == "1":

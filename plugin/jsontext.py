@@ -1,8 +1,8 @@
-"""JSON text with positions, so that what others wrote can be handed on and kept character for character (F12).
+"""JSON text with positions, so that foreign text can be passed on and preserved character by character (F12).
 
-As strict as Go's encoding/json, by which the runtimes read the same text: no NaN, no number beyond a float64, no
-control character in a string, no byte order mark, nothing after the value; of equal keys the last one counts. Light on
-purpose: the frozen client imports this too, where `json` has no C scanner and its Python one takes more than JSON.
+As strict as Go's encoding/json, with which the runtimes parse the same text: no NaN, no number beyond a float64, no
+control character in a string, no byte order mark, nothing after the value; the last of equal keys wins. Lightweight on
+purpose: the frozen client imports this too, where `json` has no C scanner and its Python one accepts more than JSON.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 SPACE = " \t\r\n"
 
 _SPACES = re.compile(f"[{SPACE}]*")
-# Backslashes stand in strings alone, and after an odd number of them `u` begins an escape.
+# Backslashes occur only in strings, and after an odd number of them `u` begins an escape.
 _BAD_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\u(?![0-9A-Fa-f]{4})")
 
 
 class JsonError(ValueError):
-    """Text that is not JSON: where, what was seen there and what was expected."""
+    """Text that is not JSON: the position, what was seen and what was expected."""
 
     def __init__(self, text: str, position: int, expected: str) -> None:
         line = text.count("\n", 0, position) + 1
@@ -45,7 +45,7 @@ class Member(NamedTuple):
 
 
 class Element(NamedTuple):
-    """An element of an array; `text[start:end]` is how it is written."""
+    """An element of an array; `text[start:end]` is its text."""
 
     value: Any
     start: int
@@ -85,12 +85,12 @@ def elements(text: str, start: int = 0) -> list[Element]:
 
 
 def raw_member(text: str, key: str) -> str | None:
-    """Give the value of `key` in the object that `text` is, as it is written there; None if there is no such key."""
+    """Return the text of the value of `key` in the object `text`; None if there is no such key."""
     return next((text[each.start : each.end] for each in reversed(members(text)) if each.key == key), None)
 
 
 def skip_space(text: str, position: int) -> int:
-    """Give the position of the first character from `position` on that is no blank of JSON's."""
+    """Return the position of the first character from `position` on that is not JSON whitespace."""
     found = _SPACES.match(text, position)
     return found.end() if found else position
 
@@ -136,7 +136,7 @@ def _decode(text: str, start: int) -> tuple[Any, int]:
         raise JsonError(text, error.pos, _expected(error.msg)) from error
     except RecursionError as error:
         raise JsonError(text, start, "a value that is nested less deeply") from error
-    except ValueError as error:  # a number's: the decoder does not say where it stands
+    except ValueError as error:  # from a number: the decoder does not report its position
         raise JsonError(text, start, f"JSON's numbers alone, but {error}") from error
 
 
@@ -152,7 +152,7 @@ def _integer(digits: str) -> int:
 
 
 def _float(digits: str) -> float:
-    if not digits.isascii():  # json's Python scanner takes the digits of every script
+    if not digits.isascii():  # json's Python scanner accepts the digits of every script
         raise ValueError(f"{digits:.40} is written in other digits")
     number = float(digits)
     if number in (float("inf"), float("-inf")):

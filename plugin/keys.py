@@ -1,6 +1,6 @@
-"""The names by which a pod says what it wants: every annotation, label and env that is read. No other is kept.
+"""The annotations, labels and env that configure a pod: every one that is read. No other is stored.
 
-Light on purpose: the client imports this on its rare paths.
+Lightweight on purpose: the client imports this on its rare paths.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 PROXY = "istio-proxy"
 INIT = "istio-init"
 
-INJECT = "sidecar.istio.io/inject"  # an annotation, and a label, which wins
-STATUS = "sidecar.istio.io/status"  # written by the injector; that it is there is all that counts
+INJECT = "sidecar.istio.io/inject"  # an annotation and a label; the label wins
+STATUS = "sidecar.istio.io/status"  # written by the injector; only its presence counts
 INTERCEPTION_MODE = "sidecar.istio.io/interceptionMode"
 TRAFFIC = "traffic.sidecar.istio.io/"
 TRAFFIC_NAMES = (
@@ -38,12 +38,12 @@ ENV = frozenset({DISABLE_ENVOY, DNS_CAPTURE, DROP_INVALID, DUAL_STACK})
 
 STATIC_POD_IDS = ("kubernetes.io/config.mirror", "kubernetes.io/config.hash")
 
-# Characters of a value that are kept: of a list, and of a word such as true. None that means anything has as many.
+# Stored characters of a value: of a list, and of a word such as true. No valid value is longer.
 LONGEST_LIST, LONGEST_WORD = 1 << 16, 128
 
 
 def of_the_mesh(annotations: Mapping[str, str]) -> dict[str, str]:
-    """Keep of a pod's annotations what the decision reads: of one that was never injected, whether it opts out."""
+    """Reduce a pod's annotations to what the decision reads; for a pod that was never injected, whether it opts out."""
     kept = {INJECT: annotations[INJECT][:LONGEST_WORD]} if INJECT in annotations else {}
     if STATUS in annotations:
         kept |= {key: annotations[key][: LONGEST_LIST + 1] for key in PARAMETERS if key in annotations}

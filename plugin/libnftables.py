@@ -1,4 +1,4 @@
-"""libnftables by ctypes (libnftables(3)): the one thing in this package that is not the standard library's."""
+"""libnftables through ctypes (libnftables(3)): this package's only dependency outside the standard library."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def _library() -> ctypes.CDLL:
 
 
 class Context:
-    """A context of libnftables. It belongs to the netns in which it was made, and to one thread at a time.
+    """A libnftables context. It is bound to the netns that it was created in, and to one thread at a time.
 
-    Freeing it after a change waits 7 to 20 ms in the kernel: answer the runtime before `close`.
+    Freeing it after a change takes 7 to 20 ms in the kernel: answer the runtime before `close`.
     """
 
     def __init__(self) -> None:
         self._library = _library()
-        if not low_ones_are_left():  # it would end this process (F37)
+        if not low_ones_are_left():  # it would abort this process (F37)
             raise RefusedError(f"no file descriptor below {SELECTABLE} is free: the agent holds too many files open")
         self._context = ctypes.c_void_p(self._library.nft_ctx_new(ctypes.c_uint32(0)))
         if not self._context:
@@ -49,17 +49,17 @@ class Context:
         """Run commands as one transaction.
 
         Returns:
-            What they list.
+            Their output.
 
         Raises:
-            RefusedError: then none of them has had an effect.
+            RefusedError: none of them had an effect.
         """
         if self._library.nft_run_cmd_from_buffer(self._context, commands.encode()):
             return self._run_file(commands)
         return self._output()
 
     def _run_file(self, commands: str) -> str:
-        """Run what was refused once more, from a file: libnftables 1.0.6 names the line that failed only then."""
+        """Run refused commands again from a file: libnftables 1.0.6 names the failing line only then."""
         self._said()  # and forgotten
         file = os.memfd_create("commands")
         try:
@@ -82,14 +82,14 @@ class Context:
         return said.decode("utf-8", "replace").strip()
 
     def close(self) -> None:
-        """Free it; may be called again."""
+        """Free it; idempotent."""
         if self._context:
             self._library.nft_ctx_free(self._context)
             self._context = ctypes.c_void_p()
 
 
 def _explained(commands: str, said: str, path: str) -> str:
-    """Put numbered lines around the failing one, which libnftables names as `PATH:LINE:COLUMN-…`."""
+    """Add numbered lines around the failing one, which libnftables reports as `PATH:LINE:COLUMN-…`."""
     message, _, _ = said.partition("\n")
     where, _, what = message.removeprefix(f"{path}:").partition(":")
     if not where.isdecimal():

@@ -1,12 +1,12 @@
-"""Rules as numbered lines, for people: the first difference of two listings, the lines around one that failed."""
+"""Rules as numbered lines, for people: the first difference of two listings, the lines around a failing one."""
 
 from __future__ import annotations
 
-AROUND = 3  # lines shown before and after the one that failed
+AROUND = 3  # lines shown before and after the failing one
 
 
 def difference(expected: str, seen: str) -> str | None:
-    """Name the first difference between two listings, in words; None if they are the same but for blanks."""
+    """Describe the first difference between two listings; None if they differ only in blanks."""
     wanted, there = _significant(expected), _significant(seen)
     for number, (line, other) in enumerate(zip(wanted, there, strict=False), 1):
         if line != other:
@@ -19,7 +19,7 @@ def difference(expected: str, seen: str) -> str | None:
 
 
 def excerpt(text: str, failing: int) -> str:
-    """Show the lines around one, numbered from 1, with a mark at that one."""
+    """Show the lines around one, numbered from 1, and mark it."""
     lines = text.splitlines()
     shown = range(max(1, failing - AROUND), min(len(lines), failing + AROUND) + 1)
     return "\n".join(f"{'>' if number == failing else ' '} {number}: {lines[number - 1].strip()}" for number in shown)

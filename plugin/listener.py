@@ -1,4 +1,4 @@
-"""Taking connections from whoever makes them: a bounded number at a time, each served in a task of its own (F32, F37)."""
+"""Accepting connections from anybody: a bounded number at a time, each served in its own task (F32, F37)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 BREATH = 0.05  # seconds before another try when the kernel has no descriptor or memory for a connection
-SAY_EVERY = 60.0  # seconds between two lines about that
-FIRST_SECONDS = 0.02  # that a connection has to speak before it may have to make room
+SAY_EVERY = 60.0  # seconds between two log lines about that
+FIRST_SECONDS = 0.02  # seconds that a connection gets to send something before it may be closed for a newer one
 
 _log = logging.getLogger(__name__)
 
@@ -31,20 +31,24 @@ class Listener:
         """Prepare; `start` begins.
 
         Args:
-            listening: a listening socket, non-blocking; it is closed by `stop`.
-            serve: what to do with each connection, which is closed afterwards. It is given something to call once it is
+            listening: a non-blocking listening socket; `stop` closes it.
+            serve: handles each connection, which is closed afterwards. It receives a callback to call once it is
                 clear what the connection is for: until then the connection may have to make room for a newer one.
-            most: how many are served at the same time, at least 2; the others wait in the kernel's queue.
-            unheard: how many of them may be those that have not said what they want. The oldest of these is closed when
-                there are more: whoever connects and is silent is in nobody's way.
-            at_a_time: how many are taken before those that were taken get on.
+            most: the number of concurrent connections, at least 2; others wait in the kernel's queue.
+            unheard: how many of them may have sent no request yet. The oldest of these is closed when
+                there are more, so that silent clients block nobody.
+            at_a_time: how many are accepted before the accepted ones proceed.
         """
         self._listening = listening
         self._serve = serve
         self._most, self._at_a_time = most, at_a_time
-        self._unheard = min(unheard, most - 1)  # one place is left to whoever comes next: it has the oldest make room
+        self._unheard = min(
+            unheard, most - 1
+        )  # one place is left for the next connection, which replaces the oldest silent one
         self._tasks: dict[asyncio.Task[None], socket.socket] = {}
-        self._silent: dict[socket.socket, tuple[asyncio.Task[None], float]] = {}  # and since when; the oldest first
+        self._silent: dict[
+            socket.socket, tuple[asyncio.Task[None], float]
+        ] = {}  # task and start time; the oldest first
         self._room = asyncio.Event()
         self._room.set()
         self._said = float("-inf")
@@ -52,20 +56,20 @@ class Listener:
 
     @property
     def serving(self) -> bool:
-        """Whether connections are taken."""
+        """Whether it accepts connections."""
         return self._accepting is not None and not self._accepting.done()
 
     @property
     def count(self) -> int:
-        """How many connections there are."""
+        """The number of connections."""
         return len(self._tasks)
 
     def start(self) -> None:
-        """Begin to take connections."""
+        """Start accepting connections."""
         self._accepting = asyncio.create_task(self._accept(), name="accept")
 
     async def stop(self) -> None:
-        """Take no more, close those that have not said what they want, and let the others come to their end."""
+        """Stop accepting, close connections without a request, and let the others finish."""
         if self._accepting:
             self._accepting.cancel()
             await asyncio.wait([self._accepting])
@@ -96,7 +100,7 @@ class Listener:
                 await asyncio.sleep(0)
 
     async def _let_speak(self) -> None:
-        """Where the next connection takes the place of the oldest silent one, wait until that has had time to speak."""
+        """Before the next connection replaces the oldest silent one, wait until that has had its time."""
         loop = asyncio.get_running_loop()
         while len(self._silent) >= self._unheard:
             _, since = next(iter(self._silent.values()))
@@ -105,7 +109,7 @@ class Listener:
             await asyncio.sleep(left)
 
     def _take(self, taken: socket.socket) -> None:
-        """Serve a connection, and make room for it."""
+        """Serve a connection, and make room for it if needed."""
         family, kind = taken.family, taken.type
         connection = socket.socket(family, kind, fileno=moved_up(taken.detach()))
         connection.setblocking(False)

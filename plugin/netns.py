@@ -23,7 +23,7 @@ _thread = threading.local()
 
 
 def is_network_namespace(fd: int) -> bool:
-    """Whether a descriptor is a network namespace's, and not that of a file of any other kind."""
+    """Whether a descriptor refers to a network namespace rather than any other file."""
     try:
         return fcntl.ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNET
     except OSError:
@@ -31,13 +31,13 @@ def is_network_namespace(fd: int) -> bool:
 
 
 def is_own(fd: NetnsFd) -> bool:
-    """Whether it is the network namespace of this process: on a node, the host's (F25)."""
+    """Whether it is this process's network namespace: on a node, the host's (F25)."""
     return os.path.sameopenfile(fd, _home())
 
 
 @contextmanager
 def entered(fd: NetnsFd) -> Iterator[None]:
-    """Run a block in a network namespace, on this thread alone, which must not be the main one.
+    """Run a block in a network namespace, on this thread only, which must not be the main one.
 
     Raises:
         OSError: if it cannot be entered.
@@ -55,10 +55,10 @@ def entered(fd: NetnsFd) -> Iterator[None]:
 
 @contextmanager
 def scratch() -> Iterator[NetnsFd]:
-    """Make an empty network namespace, for as long as a block runs; the thread stays where it is.
+    """Create an empty network namespace for the duration of a block; the thread stays in its own.
 
     Raises:
-        OSError: if the kernel makes none.
+        OSError: if the kernel cannot create one.
     """
     before = _here()
     if _libc().unshare(CLONE_NEWNET):
@@ -85,13 +85,13 @@ def _libc() -> ctypes.CDLL:
 
 
 def _setns(fd: NetnsFd) -> None:
-    """Call setns(2), which Python has since 3.12."""
+    """Call setns(2), which Python wraps since 3.12."""
     if _libc().setns(fd, CLONE_NEWNET):
         raise _error("setns")
 
 
 def _here() -> NetnsFd:
-    """The network namespace that this thread is in: within a block of `entered` that one, else the process'."""
+    """This thread's network namespace: that of an `entered` block, otherwise the process's."""
     here: NetnsFd = getattr(_thread, "netns", None) or _home()
     return here
 
@@ -100,7 +100,7 @@ def _go_back(before: NetnsFd) -> None:
     try:
         _setns(before)
         _thread.netns = before
-    except OSError as error:  # what this thread did next would happen in a pod: an agent that starts anew is safe
+    except OSError as error:  # this thread's next action would happen in a pod: restarting the agent is safe
         sys.stderr.write(f"a thread cannot leave a pod's network namespace, the agent ends: {error}\n")
         os._exit(70)
 

@@ -1,6 +1,6 @@
-"""The nf_tables of the netns that this thread is in, by nfnetlink: questions by name or up to a bound, and batches (F37).
+"""The nf_tables of the current thread's netns, through nfnetlink: lookups by name, bounded dumps, and batches (F37).
 
-A pod with NET_ADMIN decides how much is in its netns. libnftables reads all of it, in one call that nothing can cut short.
+A pod with NET_ADMIN decides how much is in its netns. libnftables reads all of it, in one call that cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NFTA_CHAIN_NAME = 3
 NFPROTO_UNSPEC, NFPROTO_INET = 0, 1  # of all families; IPv4 and IPv6 in one
 NFPROTO: Mapping[Family, int] = {Family.V4: 2, Family.V6: 10}
 GENERIC_HEADER = 4  # bytes of struct nfgenmsg
-RECEIVED = 1 << 16  # bytes; a dump comes in pieces of at most half of that, each made when it is asked for
+RECEIVED = 1 << 16  # bytes; a dump arrives in pieces of at most half of that, each produced on request
 APPEND, DUMP_INTERRUPTED, NESTED = 0x800, 0x10, 0x8000  # netlink(7)
 LAST = 2  # the sequence number of a batch's last message, which alone is acknowledged
 
@@ -38,7 +38,7 @@ _ABSENT = (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EINVAL, errno.EOPNOT
 
 
 def is_there() -> bool:
-    """Say whether this kernel has netfilter's netlink at all: without it nobody has written anything by nftables."""
+    """Return whether this kernel has netfilter's netlink: without it there are no nftables rules."""
     try:
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER).close()
     except OSError as error:
@@ -49,18 +49,18 @@ def is_there() -> bool:
 
 
 class TooManyError(Exception):
-    """A netns holds more than is looked through; the message says what and how many."""
+    """A netns holds more than is examined; the message says what and how many."""
 
 
 class Message(NamedTuple):
-    """A message from the kernel, or for it: NEW…, GET… or DEL…, and its body, which begins with struct nfgenmsg."""
+    """A message from or to the kernel: NEW…, GET… or DEL…, and its body, which begins with struct nfgenmsg."""
 
     kind: int
     body: bytes
 
 
 class Nfnetlink:
-    """A conversation with the kernel about one netns, that of the thread that opened it."""
+    """A netlink socket for one netns, that of the thread that opened it."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
@@ -74,14 +74,14 @@ class Nfnetlink:
         self.close()
 
     def close(self) -> None:
-        """End it; may be called again. After a change the kernel takes 7 to 20 ms for this: answer before (D4)."""
+        """Close it; idempotent. After a change this takes 7 to 20 ms in the kernel: answer the runtime first (D4)."""
         self._socket.close()
 
     def has_chain(self, family: Family, table: str, chain: str) -> bool:
-        """Say whether a chain is there; the kernel finds it by its hash, however many there are.
+        """Return whether a chain exists; the kernel finds it by its hash, however many there are.
 
         Raises:
-            OSError: if the kernel does not say.
+            OSError: if the kernel returns an error.
         """
         names = string(NFTA_CHAIN_TABLE, table) + string(NFTA_CHAIN_NAME, chain)
         self._send(GETCHAIN, REQUEST, NFPROTO[family], names)
@@ -94,31 +94,31 @@ class Nfnetlink:
         raise OSError(code, f"looking for chain {chain}: {os.strerror(code)}")
 
     def tables(self, most: int) -> Iterator[tuple[tuple[Family, ...], str]]:
-        """Name the tables of all families, each with those that it is about; errors as `chains` says."""
+        """List the tables of all families, each with the families it covers; errors as for `chains`."""
         return self._names(GETTABLE, NFTA_TABLE_NAME, most, "tables")
 
     def chains(self, most: int) -> Iterator[tuple[tuple[Family, ...], str]]:
-        """Name the chains of all tables, each with the families that it is about.
+        """List the chains of all tables, each with the families it covers.
 
         Args:
-            most: how many are read.
+            most: the largest number to read.
 
         Raises:
             TooManyError: if there are more.
-            OSError: if the kernel does not say.
+            OSError: if the kernel returns an error.
         """
         return self._names(GETCHAIN, NFTA_CHAIN_NAME, most, "chains")
 
     def dump(self, question: int, family: int = NFPROTO_UNSPEC, limits: bytes = b"") -> Iterator[Message]:
-        """Go through what the kernel lists. A list that is not read to its end goes with the socket.
+        """Iterate over a dump of the kernel. Closing the socket discards an unfinished one.
 
         Args:
             question: GETTABLE, GETCHAIN or GETRULE.
             family: by its NFPROTO number.
-            limits: attributes; the rules of one table are told by its family and name.
+            limits: filter attributes; the rules of one table are selected by its family and name.
 
         Raises:
-            OSError: if the kernel does not say; EINTR if something changed meanwhile, so that the list may be none.
+            OSError: if the kernel returns an error; EINTR if something changed meanwhile, so that the dump may be inconsistent.
         """
         self._send(question, REQUEST | DUMP, family, limits)
         while True:
@@ -133,12 +133,12 @@ class Nfnetlink:
                 yield message
 
     def commit(self, batch: bytes) -> None:
-        """Have the kernel carry out what `batch` made, all of it or nothing.
+        """Send a transaction made by `batch`: the kernel applies all of it or nothing.
 
         Raises:
-            OSError: the first refusal. Which message it was about is not said: libnftables says it of a line.
+            OSError: the first refusal, without the refused message: libnftables names its line.
         """
-        self._socket.send(batch)  # the kernel has carried it out, and queued its answers, when this returns
+        self._socket.send(batch)  # the kernel has applied it, and queued its answers, when this returns
         acknowledged = False
         while not acknowledged:
             for message, _, sequence in self._messages(socket.MSG_DONTWAIT):
@@ -165,7 +165,7 @@ class Nfnetlink:
         self._socket.send(_encoded(kind, flags, struct.pack("BBH", family, 0, 0) + attributes))
 
     def _messages(self, flags: int = 0) -> Iterator[tuple[Message, int, int]]:
-        """Receive once: messages, each with its flags and sequence number."""
+        """Receive once: return the messages, each with its flags and sequence number."""
         received = self._socket.recv(RECEIVED, flags)
         while received:
             length, kind, marks, sequence = struct.unpack_from("IHHI", received)
@@ -174,7 +174,7 @@ class Nfnetlink:
 
 
 def batch(messages: Sequence[Message]) -> bytes:
-    """Make a transaction of messages."""
+    """Build a transaction of messages."""
     begin = struct.pack(">BBH", 0, 0, NFNL_SUBSYS_NFTABLES)
     *most, last = messages
     flags = {NEWTABLE: CREATE, NEWCHAIN: CREATE, NEWRULE: CREATE | APPEND}
@@ -186,7 +186,7 @@ def batch(messages: Sequence[Message]) -> bytes:
 
 
 def attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
-    """Go through the attributes of a message's body: the number of each, and all of its bytes with head and padding."""
+    """Iterate over the attributes of a message body: the type of each, and its bytes with header and padding."""
     data = body[GENERIC_HEADER:]
     while len(data) >= 4:
         length, kind = struct.unpack_from("HH", data)
@@ -201,14 +201,14 @@ def _code(body: bytes) -> int:
 
 
 def string(kind: int, value: str) -> bytes:
-    """Write an attribute that is a text."""
+    """Encode a string attribute."""
     data = value.encode() + b"\0"
     attribute = struct.pack("HH", 4 + len(data), kind) + data
     return attribute + bytes(-len(attribute) % 4)
 
 
 def text(body: bytes, wanted: int) -> str:
-    """Read an attribute of a message that is a text; empty if it is not there."""
+    """Decode a string attribute of a message; empty if it is missing."""
     for kind, data in attributes(body):
         if kind == wanted:
             return data[4 : struct.unpack_from("H", data)[0]].rstrip(b"\0").decode("utf-8", "replace")
@@ -216,7 +216,7 @@ def text(body: bytes, wanted: int) -> str:
 
 
 def aligned(length: int) -> int:
-    """Round up to where the next message or attribute begins."""
+    """Round up to the start of the next message or attribute."""
     return (length + 3) & ~3
 
 

@@ -1,4 +1,4 @@
-"""A ruleset as nft text, in the form in which nft lists it: what is read back can be compared line by line (F17)."""
+"""A ruleset as nft text, in nft's own listing format, so that the rules read back compare line by line (F17)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from plugin.values import Cidr
 
 TABLE = "istio-cni"
-PRIORITIES: Mapping[Kind, int] = {Kind.RAW: -300, Kind.MANGLE: -150, Kind.NAT: -100}  # as iptables' tables have them
+PRIORITIES: Mapping[Kind, int] = {Kind.RAW: -300, Kind.MANGLE: -150, Kind.NAT: -100}  # as in iptables' tables
 
 _NUMBERS = ((Protocol.TCP.value, socket.IPPROTO_TCP), (Protocol.UDP.value, socket.IPPROTO_UDP))
 STATES: Mapping[State, str] = {
@@ -47,18 +47,18 @@ WORDS: Mapping[Target, str] = {
     RestoreMark(): "meta mark set ct mark",
 }
 
-_listings: WeakKeyDictionary[Ruleset, str] = WeakKeyDictionary()  # each for as long as its ruleset is kept
+_listings: WeakKeyDictionary[Ruleset, str] = WeakKeyDictionary()  # each as long as its ruleset exists
 
 
 def transaction(ruleset: Ruleset) -> str:
-    """Write the commands that make the netns hold this ruleset: one transaction, the same however often it is applied."""
+    """Render the commands that install this ruleset: one idempotent transaction."""
     return removal(ruleset) + listing(ruleset)
 
 
 def removal(ruleset: Ruleset) -> str:
-    """Write the commands that take all out that is ours, in the families of a ruleset; nobody else's tables are touched.
+    """Render the removal of all our tables in the families of a ruleset; no foreign tables are touched.
 
-    Own tables are declared, so that deleting them cannot fail, and deleted.
+    It declares our tables, so that deleting them cannot fail, and deletes them.
     """
     families = dict.fromkeys(table.family for table in ruleset.tables)
     names = [f"{family.value} {table_name(kind)}" for family in families for kind in Kind]
@@ -66,7 +66,7 @@ def removal(ruleset: Ruleset) -> str:
 
 
 def listing(ruleset: Ruleset) -> str:
-    """Write the ruleset as nft lists it: priorities, marks and ids as numbers, no names of services."""
+    """Render the ruleset as nft lists it: priorities, marks and ids as numbers, no service names."""
     text = _listings.get(ruleset)
     if text is None:
         text = _listings[ruleset] = "".join(line + "\n" for table in ruleset.tables for line in _table(table))
@@ -74,10 +74,10 @@ def listing(ruleset: Ruleset) -> str:
 
 
 def own_listing(listed: str) -> str:
-    """Name protocols in what nft has listed as `listing` does.
+    """Replace protocol numbers in an nft listing with the names that `listing` uses.
 
-    By itself the library names those that it finds in /etc/protocols, which not every host and image has: it is told to
-    give numbers.
+    By default the library names those in /etc/protocols, which not every host and image has, so it is configured to
+    list numbers.
     """
     for name, number in _NUMBERS:
         listed = listed.replace(f"meta l4proto {number:d} ", f"meta l4proto {name} ")
@@ -85,12 +85,12 @@ def own_listing(listed: str) -> str:
 
 
 def list_command(table: Table) -> str:
-    """Write the command that lists one table; libnftables 1.0.6 finds only one table's content a run."""
+    """Render the command that lists one table; libnftables 1.0.6 returns only one table's content per run."""
     return f"list table {table.family.value} {table_name(table.kind)}\n"
 
 
 def table_name(kind: Kind) -> str:
-    """Name a table of ours, which each family has."""
+    """Name our table of a kind, the same in each family."""
     return f"{TABLE}-{kind.value}"
 
 
@@ -115,17 +115,17 @@ def _chain(chain: Chain, table: Table) -> Iterator[str]:
 
 
 def _type(hook: Hook, kind: Kind) -> str:
-    """A chain of type route has the kernel route a packet anew whose mark has changed, as it does after mangle OUTPUT."""
+    """A chain of type route makes the kernel reroute a packet whose mark has changed, as after mangle OUTPUT."""
     if kind is Kind.NAT:
         return "nat"
     return "route" if (kind, hook) == (Kind.MANGLE, Hook.OUTPUT) else "filter"
 
 
 def lines(rule: Rule, family: Family) -> Iterator[str]:
-    """Write one rule, in one line or two."""
+    """Render one rule, in one line or two."""
     matches = list(_matches(rule, family.value))
     yield " ".join([*matches, _statement(rule.target)])
-    if isinstance(rule.target, TproxyTo):  # nft goes on where nobody listens, iptables drops
+    if isinstance(rule.target, TproxyTo):  # without a listener nft continues, whereas iptables drops
         yield " ".join([*matches, "drop"])
 
 
@@ -178,7 +178,7 @@ def _mark(mark: Mark) -> str:
 
 
 def _range(cidr: Cidr | None) -> str | None:
-    """Write a range as the C library does, which nft lists with: ::ffff:10.0.0.0/104, a single address without length."""
+    """Render a range as nft does through the C library: ::ffff:10.0.0.0/104, a single address without a length."""
     if cidr is None:
         return None
     family = socket.AF_INET if cidr.version == 4 else socket.AF_INET6
