@@ -1,1 +1,1 @@
-"""Network configurations as libcni reads them, and our entry in them. Pure."""
+"""Network configurations as libcni reads them, and the plugin's entry in them. Pure."""

@@ -1,6 +1,6 @@
-"""Conflist surgery: our entry into a CNI network configuration and out again, every other byte as it was (F10 to F12).
+"""Conflist surgery: adds our entry to a CNI network configuration and removes it, keeping every other byte (F10 to F12).
 
-Bytes in, bytes out, nothing else. `installer.cniconfig.netconf` says what is accepted.
+Bytes in, bytes out, no I/O. `installer.cniconfig.netconf` defines what is accepted.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from plugin.jsontext import Element
 
 
-_read = lru_cache(maxsize=8)(NetworkList.parse)  # one look at a directory asks several things of each file
+_read = lru_cache(maxsize=8)(NetworkList.parse)  # one pass over a directory parses each file several times
 
 
 def check_list(content: bytes) -> None:
-    """Make sure that a `.conflist` is one that a runtime takes.
+    """Check that a runtime accepts a `.conflist`.
 
     Raises:
         InvalidConfigError: it says what was seen and what was expected.
@@ -32,7 +32,7 @@ def check_list(content: bytes) -> None:
 
 
 def check_conf(content: bytes) -> None:
-    """Make sure that a `.conf` or `.json` is a single plugin's configuration that a runtime takes.
+    """Check that a runtime accepts a `.conf` or `.json` as a single plugin's configuration.
 
     Raises:
         InvalidConfigError: it says what was seen and what was expected.
@@ -41,18 +41,18 @@ def check_conf(content: bytes) -> None:
 
 
 def splice(content: bytes, entry: Mapping[str, Any]) -> bytes:
-    """Put our entry into a list: once, last, equal to `entry`, in the style of the plugin before it.
+    """Add our entry to a list: once, last, equal to `entry`, formatted like the plugin before it.
 
     Args:
-        content: a conflist; entries of ours that are double, changed or not last are taken out of it.
-        entry: our entry, of type `istio-cni`; its keys are written in this order.
+        content: a conflist; duplicate, changed or misplaced entries of ours are removed.
+        entry: our entry, of type `istio-cni`; its keys are written in their order.
 
     Returns:
-        The new bytes, or the same where the entry is already as it should be.
+        The new bytes; the same bytes if the entry is already correct.
 
     Raises:
         InvalidConfigError: if `content` is no conflist.
-        ValueError: if `entry` is not of our type.
+        ValueError: if the type of `entry` is not ours.
     """
     if entry.get("type") != PLUGIN_TYPE:
         raise ValueError(f"entry: saw type {entry.get('type')!r}, expected {PLUGIN_TYPE!r}")
@@ -70,7 +70,7 @@ def splice(content: bytes, entry: Mapping[str, Any]) -> bytes:
 
 
 def remove(content: bytes) -> bytes:
-    """Take every entry of ours out of a list. After `splice` this gives the bytes from before it.
+    """Remove every entry of ours from a list. After `splice` this restores the original bytes.
 
     Raises:
         InvalidConfigError: if `content` is no conflist.
@@ -80,7 +80,7 @@ def remove(content: bytes) -> bytes:
 
 
 def is_spliced(content: bytes, entry: Mapping[str, Any]) -> bool:
-    """Tell whether our entry is in the list as it should be: once, last and equal (F10).
+    """Return whether our entry is correct: in the list once, last and equal (F10).
 
     Raises:
         InvalidConfigError: if `content` is no conflist.
@@ -89,7 +89,7 @@ def is_spliced(content: bytes, entry: Mapping[str, Any]) -> bool:
 
 
 def has_entry(content: bytes) -> bool:
-    """Tell whether a list has an entry of ours, right or wrong.
+    """Return whether a list has an entry of ours, correct or not.
 
     Raises:
         InvalidConfigError: if `content` is no conflist.
@@ -99,7 +99,7 @@ def has_entry(content: bytes) -> bool:
 
 
 def has_others(content: bytes) -> bool:
-    """Tell whether a list has a plugin that is not ours.
+    """Return whether a list has a plugin other than ours.
 
     Raises:
         InvalidConfigError: if `content` is no conflist.
@@ -108,12 +108,12 @@ def has_others(content: bytes) -> bool:
 
 
 def standalone(entry: Mapping[str, Any]) -> bytes:
-    """Make a configuration of our plugin by itself, for a Multus that runs it beside the others."""
+    """Make a configuration of our plugin alone, for Multus, which runs it beside the others."""
     return encoded(json.dumps({**entry, "cniVersion": "0.3.1", "name": PLUGIN_TYPE}, sort_keys=True) + "\n")
 
 
 def is_standalone(content: bytes) -> bool:
-    """Tell whether a configuration is one that `standalone` has made, with whatever settings."""
+    """Return whether `standalone` made a configuration, with any settings."""
     try:
         value = jsontext.loads(content.decode("utf-8", "surrogateescape"))
     except jsontext.JsonError:
@@ -122,14 +122,14 @@ def is_standalone(content: bytes) -> bool:
 
 
 def own_list(content: bytes, source: str, name: str, entry: Mapping[str, Any]) -> bytes:
-    """Make a list of our own that does what a configuration of others does, and runs our plugin after it (D11).
+    """Make a list of our own: another program's configuration, followed by our plugin (D11).
 
-    A marker, which libcni reads past, says which file it is and from which it was made: under another name the same content
-    is somebody's copy, and not ours.
+    A marker, which libcni ignores, names the file and its source: under another name the same content
+    is another program's copy.
 
     Args:
-        content: of the file from which it is made, a list or a single plugin's configuration.
-        source: that file's name.
+        content: the source file's: a list, or a single plugin's configuration.
+        source: the source file's name.
         name: the name of the list.
         entry: our entry.
 
@@ -143,7 +143,7 @@ def own_list(content: bytes, source: str, name: str, entry: Mapping[str, Any]) -
 
 
 def source_of(content: bytes, name: str) -> str | None:
-    """Tell from which file a list of our own was made; None if it is somebody else's.
+    """Return the source file of a list of our own; None if the list is another program's.
 
     Raises:
         InvalidConfigError: if `content` is no conflist.
@@ -156,10 +156,10 @@ def source_of(content: bytes, name: str) -> str | None:
 
 
 def converted_from(content: bytes) -> bytes | None:
-    """Give what `NN-x.conf` held before an agent of an earlier build made the list `NN-x.conf.conflist` of it.
+    """Return the content of `NN-x.conf` from before an earlier build of the agent turned it into `NN-x.conf.conflist`.
 
     Returns:
-        None where it is not such a list, byte for byte, with our entry in it.
+        None unless it is such a list, byte for byte, with our entry.
 
     Raises:
         InvalidConfigError: if `content` is no conflist.
@@ -177,7 +177,7 @@ def converted_from(content: bytes) -> bytes | None:
 
 
 def delegates_to_us(content: bytes) -> bool:
-    """Tell whether a configuration has our entry inside of a plugin, as in Multus' `delegates` that were copied (F34)."""
+    """Return whether a configuration has our entry inside a plugin, as in the `delegates` that Multus copies (F34)."""
     value = jsontext.loads(content.decode("utf-8", "surrogateescape"))
     plugins = value.get("plugins", [value])
     left = [inner for plugin in plugins for inner in plugin.values()]
@@ -193,21 +193,21 @@ def delegates_to_us(content: bytes) -> bool:
 
 
 def _as_list(content: bytes, file: str) -> str:
-    """Write a single plugin's configuration as the list that libcni makes of it; without a name it has the file's (CRI-O)."""
+    """Write a single plugin's configuration as the list that libcni makes of it; its name defaults to the file's (CRI-O)."""
     conf = NetworkConf.parse(content)
     head = f'"cniVersion": {conf.raw_version}, ' if conf.raw_version else ""
     return f'{{{head}"name": {conf.raw_name or json.dumps(file)}, "plugins": [{conf.text}]}}\n'
 
 
 class _Style(NamedTuple):
-    """How a plugin of a list is written.
+    """The formatting of a plugin in a list.
 
     Attributes:
-        gap: the blanks before it.
+        gap: the whitespace before it.
         colon: between key and value.
         comma: between two members.
-        indent: one level; empty: all members are on one line.
-        line: begins each line but the first: the line break, and the plugin's own indentation.
+        indent: one level of indentation; empty: all members are on one line.
+        line: the start of each line but the first: the line break and the plugin's own indentation.
     """
 
     gap: str
@@ -218,7 +218,7 @@ class _Style(NamedTuple):
 
 
 def _written_like(text: str, model: Element, entry: Mapping[str, Any]) -> str:
-    """Write our entry, and the blanks before it, as the plugin `model` is written."""
+    """Write our entry, and the whitespace before it, formatted like the plugin `model`."""
     style = _style_of(text, model)
     written = json.dumps(entry, indent=style.indent or None, separators=(style.comma, style.colon))
     return style.gap + written.replace("\n", style.line)
@@ -238,7 +238,7 @@ def _style_of(text: str, model: Element) -> _Style:
 
 
 def _edited(text: str, edits: Sequence[tuple[int, int, str]]) -> str:
-    """Replace each `text[start:end]`, the later ones first so that the others' positions hold."""
+    """Replace each `text[start:end]`, from the last to the first, so that earlier positions stay valid."""
     for start, end, new in sorted(edits, reverse=True):
         text = text[:start] + new + text[end:]
     return text

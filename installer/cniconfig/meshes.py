@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
 OTHERS = {"linkerd-cni": "Linkerd", "kuma-cni": "Kuma", "consul-cni": "Consul"}  # by their plugins' types
 ISTIOS = "Istio's own CNI node agent"
-MOST_PIECES = 256  # of a plugin file that is looked through, of a megabyte each: Istio's has 36 to 141
-ISTIOS_PLUGIN = b"istio.io/istio/cni"  # a path of Go's, which stands in its plugin file
+MOST_PIECES = 256  # of a plugin file to search, of a megabyte each: Istio's has 36 to 141
+ISTIOS_PLUGIN = b"istio.io/istio/cni"  # a Go import path, which its plugin file contains
 
 
 def other_meshes(content: bytes) -> tuple[str, ...]:
-    """Return the types of other meshes' plugins in a network configuration; none where it does not parse."""
+    """Return the types of other meshes' plugins in a network configuration; none if it does not parse."""
     found = {each.get("type") for each in _plugins(content)}
     return tuple(name for name in OTHERS if name in found)
 
 
 def has_istios_entry(content: bytes) -> bool:
-    """Tell whether a list has an entry of Istio's own agent: of our type, and without what each entry of ours names."""
+    """Return whether a list has an entry of Istio's own agent: of our type, but without the keys of every entry of ours."""
     return any(each.get("type") == PLUGIN_TYPE and "agentSocket" not in each for each in _plugins(content))
 
 
 def is_istios_plugin(pieces: Iterable[bytes]) -> bool:
-    """Tell whether a plugin file is that of Istio's own agent."""
+    """Return whether a plugin file is that of Istio's own agent."""
     before = b""
     for piece in islice(pieces, MOST_PIECES):
         if ISTIOS_PLUGIN in before + piece:

@@ -1,6 +1,6 @@
-"""Network configurations as libcni reads them, which is how the runtimes do.
+"""Network configurations as libcni, and so each runtime, reads them.
 
-A list's keys are read exactly, a single plugin's without regard to case, and bytes that are no UTF-8 let pass inside strings.
+A list's keys are case-sensitive, a single plugin's are not. Strings may contain bytes that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from plugin.jsontext import Element, Member
 
 PLUGIN_TYPE = "istio-cni"
-MARKER = "istioCNI"  # the key of a list of our own, see `conflist.own_list`; libcni reads past what it does not know
+MARKER = "istioCNI"  # the key of a list of our own, see `conflist.own_list`; libcni ignores unknown keys
 
 
 class InvalidConfigError(ValueError):
-    """A file that libcni does not take for a network configuration, or that cannot be changed safely."""
+    """A file that libcni rejects as a network configuration, or that cannot be changed safely."""
 
 
 @dataclass(frozen=True)
 class NetworkList:
-    """A conflist; `text[start:end]` is its array of plugins, brackets included, and `marker` what it has under `MARKER`."""
+    """A conflist; `text[start:end]` is its array of plugins, brackets included, and `marker` its value under `MARKER`."""
 
     text: str
     name: str
@@ -42,7 +42,7 @@ class NetworkList:
     def parse(cls, content: bytes) -> NetworkList:
         """Read a list as libcni does (`NetworkConfFromBytes`)."""
         text = _text_of_object(content)
-        found = {each.key: each for each in jsontext.members(text)}  # of equal keys the last one, as in Go
+        found = {each.key: each for each in jsontext.members(text)}  # the last of duplicate keys wins, as in Go
         _require_string(found.get("name"), "name")
         version = found.get("cniVersion")
         if version:
@@ -67,12 +67,12 @@ class NetworkList:
         )
 
     def is_spliced(self, entry: Mapping[str, Any]) -> bool:
-        """Tell whether our entry is in it once, last and equal (F10)."""
+        """Return whether our entry is in it once, last and equal (F10)."""
         ours = [each for each in self.plugins if each not in self.others]
         return ours == [self.plugins[-1]] and canonical(ours[0].value) == canonical(entry)
 
     def cuts(self) -> list[tuple[int, int, str]]:
-        """The edits that take our entries out, each with one comma, and leave others' blanks alone."""
+        """The edits that remove our entries, each with one comma, and keep all other whitespace."""
         if not self.others:
             return [(self.plugins[0].start, self.plugins[-1].end, "")]
         cuts = []
@@ -89,7 +89,7 @@ class NetworkList:
 
 @dataclass(frozen=True)
 class NetworkConf:
-    """A single plugin's configuration; `raw_*` are its values as written, None where there is none."""
+    """A single plugin's configuration; `raw_*` are its values as written, None if absent."""
 
     text: str
     raw_name: str | None
@@ -97,7 +97,7 @@ class NetworkConf:
 
     @classmethod
     def parse(cls, content: bytes) -> NetworkConf:
-        """Read a plugin's configuration as libcni does (`ConfFromBytes`): of its keys the type alone has to be there."""
+        """Read a plugin's configuration as libcni does (`ConfFromBytes`): only its type is required."""
         text = _text_of_object(content)
         members = jsontext.members(text)
         if any(each.key == "plugins" for each in members) and not go_field(members, "type"):
@@ -117,7 +117,7 @@ class NetworkConf:
 
 
 def _text_of_object(content: bytes) -> str:
-    # Go takes bytes that are no UTF-8 inside strings, and so does the runtime: they have to come out as they went in.
+    # Go, and so the runtime, accepts bytes that are not UTF-8 inside strings: they must come out unchanged.
     text = content.decode("utf-8", "surrogateescape")
     if not text.strip(jsontext.SPACE):
         raise InvalidConfigError("saw an empty file, expected a JSON object")
@@ -131,19 +131,19 @@ def _text_of_object(content: bytes) -> str:
 
 
 def encoded(text: str) -> bytes:
-    """Turn text back into the bytes that it came from."""
+    """Encode text as the bytes that it was decoded from."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def go_field(members: Sequence[Member], name: str) -> Member | None:
-    """The member that Go puts into a struct's string: the last, in whatever case, unless it stumbles over another."""
+    """Return the member that Go decodes into a struct's string: the last, in any case; another of a wrong type is an error."""
     found = [each for each in members if each.key.casefold() == name.casefold() and each.value is not None]
     wrong = [each for each in found if not isinstance(each.value, str)]
     return [None, *found, *wrong][-1]
 
 
 def _type_in_list(text: str, plugin: Element) -> Member | None:
-    # libcni writes each plugin of a list anew, keys sorted, before it reads it into the struct.
+    # libcni marshals each plugin of a list again, keys sorted, before it decodes it into the struct.
     return go_field(sorted(jsontext.members(text, plugin.start), key=lambda each: each.key), "type")
 
 
@@ -169,5 +169,5 @@ def _short(value: object) -> str:
 
 
 def canonical(value: object) -> str:
-    """Write a value so that equal ones are equal."""
-    return json.dumps(value, sort_keys=True)  # unlike ==, tells true from 1 and 1 from 1.0
+    """Write a value canonically: equal values have equal texts."""
+    return json.dumps(value, sort_keys=True)  # unlike ==, distinguishes true from 1 and 1 from 1.0

@@ -1,15 +1,15 @@
-"""Which configuration the runtime takes, where our entry goes for that, and the steps that bring it in and out.
+"""Which configuration the runtime uses, where our entry belongs, and the steps that add and remove it.
 
-Pure: a listing in, steps out. After each step the directory has the same network's configuration first in the order of
-names, and whoever starts again from there comes to the same end (F8).
+Pure: a listing in, steps out. After each step the same network's configuration is first in the directory's order of
+names, and a restart from there reaches the same end (F8).
 
-- A list of others gets our entry (`conflist.splice`), and gives it back.
-- A single plugin's `NN-x.conf` is never changed (D11). A list of our own is made from it, which comes right before it in the
-  order: it follows each change, and goes when the `.conf` goes or another configuration of others comes first. The same is
-  done with a list that cannot be edited where it is, as it is a link, and with any where `owned` asks for it.
-- Our entry is taken out of all other files, so that nothing stale waits for a later switch, and a plugin that delegates to
-  them does not run ours twice. But where there is no configuration to take, lists of others stay as they are: the one that is
-  missing may be back in a moment.
+- A foreign list gets our entry (`conflist.splice`) and loses it again.
+- A single plugin's `NN-x.conf` is never changed (D11). A list of our own is made from it and sorts right before it in the
+  order: it follows each change, and is deleted when the `.conf` is or another foreign configuration sorts first. The same is
+  done for a list that cannot be edited in place because it is a link, and for any list if `owned` is set.
+- Our entry is removed from all other files, so that no stale entry waits for a later switch, and a plugin that delegates to
+  them does not run ours twice. But if no configuration is usable, foreign lists stay unchanged: the one that is
+  missing may return at any moment.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 
 LIST = ".conflist"
 SINGLE = (".conf", ".json")
-OWN = "-istio-cni.conflist"  # after a name without its ending: "-" comes before "." in the order, whatever the name
-AWAY = ".cilium_bak"  # after the names of others' files, which Cilium renames: no runtime reads them as long as they have it
-OUT_OF_SIGHT = errno.EXDEV  # of a listing's errors: the runtime may well read the file
+OWN = "-istio-cni.conflist"  # appended to a name without its suffix: "-" sorts before ".", whatever the name
+AWAY = ".cilium_bak"  # appended by Cilium to the names of foreign files: no runtime reads them under such a name
+OUT_OF_SIGHT = errno.EXDEV  # the error of a file that the agent cannot read but the runtime may
 
 Listing: TypeAlias = "Mapping[str, bytes | OSError]"
-"""The regular files of a directory by name: what each holds, or why it cannot be read."""
+"""The regular files of a directory by name: each one's content, or why it cannot be read."""
 
 Links: TypeAlias = "Mapping[str, str | None]"
-"""The symbolic links among them: the file of the same directory that is meant; None: another place."""
+"""The symbolic links among them: the target in the same directory; None: a target elsewhere."""
 
 NO_LINKS: Links = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Write:
-    """Put `content` into the file `name`, whole, by rename.
+    """Replace the file `name` with `content` atomically, by rename.
 
-    `seen` is what the file held when this was planned, None if it was not there or could not be read: a file that holds
-    something else by now was changed meanwhile, and the plan is out of date. Likewise if it is made from another file, the
-    `source`, and that has changed: its name, and what it held.
+    `seen` is the file's content at planning time, None if it was missing or unreadable: if the content differs by now, the
+    plan is outdated. Likewise if the file is made from another one and that has changed:
+    `source` is its name and its content at planning time.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Write:
 
 @dataclass(frozen=True)
 class Delete:
-    """Take the file `name` away, as long as it holds what was `seen` when this was planned."""
+    """Delete the file `name`, provided that its content is still `seen`, that at planning time."""
 
     name: str
     seen: bytes
@@ -70,10 +70,10 @@ Step: TypeAlias = Write | Delete
 
 @dataclass(frozen=True)
 class Choice:
-    """The configuration of others that the runtime takes.
+    """The foreign configuration that the runtime uses.
 
-    `name` is None where there is none, and only then `reason` says why; `skipped` has each file of the directory that
-    is meant as a configuration and is none, with what is wrong with it.
+    `name` is None if there is none, and only then `reason` says why; `skipped` maps each file that
+    is named like a configuration but is invalid to what is wrong with it.
     """
 
     name: str | None
@@ -83,11 +83,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Place:
-    """Where our entry goes.
+    """The place of our entry.
 
     Attributes:
-        name: of the file that the runtime is to take.
-        source: the configuration of others that it is, or was made from.
+        name: the file that the runtime is meant to use.
+        source: the foreign configuration that it is, or is made from.
     """
 
     name: str
@@ -100,15 +100,15 @@ class Place:
 
 
 class NameInTheWayError(ValueError):
-    """Another's file stands where a list of our own would have to be."""
+    """A foreign file has the name that a list of our own needs."""
 
 
 def choose(listing: Listing, conf_file_name: str | None = None) -> Choice:
-    """Find the configuration that the runtime would take without us.
+    """Find the configuration that the runtime would use without us.
 
-    That is the first that parses, in byte order of the names (libcni's `ConfFiles`). CRI-O skips those before it that do not
-    parse; containerd then takes none at all, until they are repaired. Where Multus has copied our
-    entry into its own configuration, that is complete, and the list that it has copied is taken.
+    That is the first valid one, in byte order of the names (libcni's `ConfFiles`). CRI-O skips invalid ones before it;
+    containerd then uses none at all until they are repaired. If Multus has copied our
+    entry into its own configuration, that is complete, and the list that it copied is the choice.
 
     Args:
         listing: the directory.
@@ -145,17 +145,17 @@ def place(
     links: Links = NO_LINKS,
     waits: bool = False,
 ) -> Place | None:
-    """Say where our entry goes.
+    """Find the place of our entry.
 
     Args:
         listing: the directory.
         conf_file_name: the setting `cniConfFileName`.
-        owned: a list of our own is wanted whatever there is, by this name where that comes first.
+        owned: always use a list of our own, by this name if that sorts first.
         links: those among the files.
         waits: a list of our own stays though its source is gone.
 
     Returns:
-        None where there is no configuration to take.
+        None if no configuration is usable.
 
     Raises:
         NameInTheWayError: a file has to be moved away by hand first.
@@ -163,7 +163,7 @@ def place(
     chosen = choose(_converted_back(listing), conf_file_name).name
     for name, source in _own(listing).items():
         if not conf_file_name and any(_order(each) < _order(name) for each in _hidden(listing)):
-            continue  # who knows what the runtime takes
+            continue  # which file the runtime uses is unknown
         stays = waits if source not in listing else not _is_valid(listing, source)
         if (
             stays
@@ -187,7 +187,7 @@ def plan(
     links: Links = NO_LINKS,
     waits: bool = False,
 ) -> list[Step]:
-    """Say what leads from the directory as it is to the one in which the runtime runs our plugin.
+    """Plan the steps after which the runtime runs our plugin.
 
     Args:
         listing: the directory.
@@ -198,13 +198,13 @@ def plan(
         waits: likewise.
 
     Returns:
-        The steps in order; none where all is as it should be.
+        The steps in order; none if the directory is up to date.
 
     Raises:
         NameInTheWayError: a file has to be moved away by hand first.
     """
     if choose(listing, conf_file_name).name is None and [*_hidden(listing)]:
-        return []  # who knows what the runtime takes
+        return []  # which file the runtime uses is unknown
     to = place(listing, conf_file_name, owned=owned, links=links, waits=waits)
     own = [name for name in _own(listing) if to is None or name != to.name]
     gone: list[Step] = [Delete(name, _content(listing, name)) for name in [*own, *_own_away(listing)]]
@@ -218,7 +218,7 @@ def plan(
 
 
 def undone(listing: Listing, to: Place, entry: Mapping[str, Any]) -> str:
-    """Say what others have done where `plan` has steps to go.
+    """Describe what another program did to a directory for which `plan` has steps.
 
     Args:
         listing: the directory.
@@ -226,7 +226,7 @@ def undone(listing: Listing, to: Place, entry: Mapping[str, Any]) -> str:
         entry: our entry.
 
     Returns:
-        What they do, in words: `changes …`.
+        What it does, as a predicate: `changes …`.
     """
     if to.is_own:
         return f"{'changes' if to.name in listing else 'deletes'} the plugin's own configuration"
@@ -241,7 +241,7 @@ def undone(listing: Listing, to: Place, entry: Mapping[str, Any]) -> str:
 
 
 def plan_standalone(listing: Listing, entry: Mapping[str, Any], name: str, links: Links = NO_LINKS) -> list[Step]:
-    """Say what leads to the directory in which our plugin has a configuration of its own, and is in nobody else's.
+    """Plan the steps after which our plugin has a configuration of its own, and no entry in a foreign one.
 
     Args:
         listing: the directory.
@@ -250,9 +250,9 @@ def plan_standalone(listing: Listing, entry: Mapping[str, Any], name: str, links
         links: those among the files.
 
     Raises:
-        NameInTheWayError: the file is somebody else's.
+        NameInTheWayError: the file is another program's.
     """
-    if _is_valid(listing, name):  # ours is no network of its own
+    if _is_valid(listing, name):  # our own is not a network's configuration
         raise NameInTheWayError(
             f"the plugin's own configuration would be {name}; saw a network's configuration by this name: set cniConfFileName "
             "to another one"
@@ -262,7 +262,7 @@ def plan_standalone(listing: Listing, entry: Mapping[str, Any], name: str, links
 
 
 def removal(listing: Listing, links: Links = NO_LINKS) -> list[Step]:
-    """Say what takes our entry out of every list of the directory, and each list of our own out of the directory (F6, F11)."""
+    """Plan the steps that remove our entry from every list, and delete each list of our own (F6, F11)."""
     own: list[Step] = [Delete(name, _content(listing, name)) for name in [*_own(listing), *_own_away(listing)]]
     steps = [*_turned_back(listing), *own]
     for name in _lists_of_others(listing):
@@ -271,7 +271,7 @@ def removal(listing: Listing, links: Links = NO_LINKS) -> list[Step]:
 
 
 def _entry_in(listing: Listing, to: Place, entry: Mapping[str, Any], links: Links) -> list[Step]:
-    """Make the file that the runtime is to take what it is to be."""
+    """Bring the file that the runtime is meant to use to its desired content."""
     before = _converted_back(listing)
     if to.is_own and _is_valid(before, to.source):
         wanted = conflist.own_list(_content(before, to.source), to.source, to.name, entry)
@@ -279,7 +279,7 @@ def _entry_in(listing: Listing, to: Place, entry: Mapping[str, Any], links: Link
         there = listing.get(to.name)
         seen = there if isinstance(there, bytes) else None
         return [] if wanted == seen else [Write(to.name, wanted, seen, (read, _content(listing, read)))]
-    content = _content(listing, to.name)  # if it is our own, its source is gone or broken for now
+    content = _content(listing, to.name)  # if it is our own, its source is missing or broken for now
     wanted = conflist.splice(content, entry)
     return [] if wanted == content else [Write(_edited(links, to.name) or to.name, wanted, content)]
 
@@ -297,7 +297,7 @@ def _own_away(listing: Listing) -> list[str]:
 
 
 def _own_name(listing: Listing, source: str, preferred: str | None, links: Links) -> str:
-    """Choose the name of a list of our own: before its source in the order, and behind all that comes before that."""
+    """Choose the name of a list of our own: it sorts before its source, and after every file before that."""
     own = _own(listing)
     computed = source[: source.rindex(".")] + OWN
     for name in [preferred, computed] if preferred else [computed]:
@@ -314,7 +314,7 @@ def _own_name(listing: Listing, source: str, preferred: str | None, links: Links
 
 
 def _edited(links: Links, name: str) -> str | None:
-    """Say which file is changed to change a configuration; None: none may be."""
+    """Return the file to edit in order to change a configuration; None: no file may be edited."""
     meant = links.get(name, name)
     return None if meant is None or name.endswith(SINGLE) or meant.endswith(SINGLE) else meant
 
@@ -325,7 +325,7 @@ def _converted_name(name: str) -> str | None:
 
 
 def _converted(listing: Listing) -> Mapping[str, bytes]:
-    """Find the lists that an agent of an earlier build has put in the place of single configurations: what these held."""
+    """Find the lists with which an earlier build of the agent replaced single configurations: the content of these."""
     found = {}
     for name in _configurations(listing):
         single = _converted_name(name)
@@ -337,7 +337,7 @@ def _converted(listing: Listing) -> Mapping[str, bytes]:
 
 
 def _converted_back(listing: Listing) -> Listing:
-    """Say what the directory is like without these lists."""
+    """Return the directory's listing without these lists."""
     converted = _converted(listing)
     singles = {name.removesuffix(LIST): original for name, original in converted.items()}
     return singles | {name: content for name, content in listing.items() if name not in converted}
@@ -376,10 +376,10 @@ def _take_out(listing: Listing, links: Links, name: str) -> list[Step]:
     if not conflist.has_entry(content) or edited is None:
         return []
     if edited != name and edited.endswith(LIST) and _is_valid(listing, edited):
-        return []  # done by that name
+        return []  # the steps are planned under that name
     if conflist.has_others(content):
         return [Write(edited, conflist.remove(content), content)]
-    return [Delete(name, content)] if edited == name else []  # nothing would be left of it that a runtime takes
+    return [Delete(name, content)] if edited == name else []  # a runtime would reject what is left of it
 
 
 def _write(listing: Listing, name: str, content: bytes) -> list[Step]:
@@ -403,13 +403,13 @@ def _lists(listing: Listing) -> list[str]:
 
 
 def _hidden(listing: Listing) -> list[str]:
-    """Find the files that the runtime may read and we cannot."""
+    """Find the files that the runtime may be able to read, but not the agent."""
     found = ((name, listing[name]) for name in _configurations(listing))
     return [name for name, content in found if isinstance(content, OSError) and content.errno == OUT_OF_SIGHT]
 
 
 def _order(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")  # as Go sorts: by bytes
+    return name.encode("utf-8", "surrogateescape")  # Go sorts by bytes
 
 
 def _has_entry(listing: Listing, name: str) -> bool:
@@ -425,12 +425,12 @@ def _is_valid(listing: Listing, name: str) -> bool:
 
 
 def _is_broken(listing: Listing, name: str) -> bool:
-    """Tell whether a file is no configuration, though it can be read."""
+    """Return whether a file is readable, but no valid configuration."""
     return isinstance(listing[name], bytes) and not _is_valid(listing, name)
 
 
 def _content(listing: Listing, name: str) -> bytes:
-    """Give what a file holds, if a runtime takes it."""
+    """Return the content of a file, if a runtime accepts it."""
     content = listing[name]
     if isinstance(content, OSError):
         raise InvalidConfigError(f"saw an unreadable file ({content.strerror or content}), expected a configuration")

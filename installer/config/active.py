@@ -1,6 +1,6 @@
-"""Which of several IstioControlPlanes counts: the oldest that stays, for everything. Pure.
+"""Which of several IstioControlPlanes is active: the oldest that is not being deleted, for all settings. Pure.
 
-Agents and controller decide it alike, from what each of them sees, and need not tell one another.
+Agents and controller apply the same rule to what each observes, so they need not communicate.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def find_active_control_plane(resources: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Find the resource that counts; one that is being deleted counts until it is gone, if there is no other.
+    """Find the active resource; one that is being deleted stays active until it is gone, if there is no other.
 
     Args:
         resources: IstioControlPlanes, as the API server has them.
@@ -24,7 +24,7 @@ def find_active_control_plane(resources: Iterable[Mapping[str, Any]]) -> Mapping
 
 
 def is_being_deleted(resource: Mapping[str, Any]) -> bool:
-    """Tell whether a resource is being deleted."""
+    """Return whether a resource is being deleted."""
     return bool(resource["metadata"].get("deletionTimestamp"))
 
 

@@ -1,6 +1,6 @@
-"""The values of the chart that are no setting of the agent: of the DaemonSet, the controller and what comes with them. Pure.
+"""The chart's values that are not settings of the agent: those of the DaemonSet, the controller and related objects. Pure.
 
-Those of the DaemonSet are values of an IstioControlPlane, too.
+Those of the DaemonSet are also values of an IstioControlPlane.
 """
 
 from __future__ import annotations

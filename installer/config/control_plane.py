@@ -1,7 +1,7 @@
-"""What an IstioControlPlane asks for (D10). Pure.
+"""Parses an IstioControlPlane (D10). Pure.
 
-`unvalidatedValues.cni` wins over `values.cni`, whose `hub` and `tag` default to those of the spec. An invalid resource asks
-for nothing: whoever follows it keeps what the last valid one asked for.
+`unvalidatedValues.cni` overrides `values.cni`, whose `hub` and `tag` default to those of the spec. An invalid resource sets
+nothing: agents and controller keep the last valid settings.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ GROUP, VERSION, KIND, PLURAL = "install.istio.io", "v1alpha2", "IstioControlPlan
 
 
 class InvalidControlPlaneError(ValueError):
-    """A resource that asks for what is not allowed.
+    """A resource with values that are not allowed.
 
     Attributes:
-        problems: all that is wrong with it, each with the path of the field.
+        problems: everything that is wrong with it, each with the path of the field.
     """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -33,14 +33,14 @@ class InvalidControlPlaneError(ValueError):
 
 @dataclass(frozen=True)
 class ControlPlaneSpec:
-    """What a resource asks for.
+    """A parsed resource.
 
     Attributes:
-        enabled: whether the nodes have the plugin.
-        namespace: of agents and controller; None: the resource does not say.
-        given: the values that it sets, by their keys, as they are written.
-        settings: of these the settings that a running agent takes up, by their names.
-        notes: what of it has no effect, each in a sentence.
+        enabled: whether the plugin is installed on the nodes.
+        namespace: of agents and controller; None: not set.
+        given: the values that it sets, by key, as written.
+        settings: those of them that a running agent applies, by the settings' names.
+        notes: its fields without effect, each in a sentence.
     """
 
     enabled: bool
@@ -80,7 +80,7 @@ def read_control_plane(resource: Mapping[str, Any]) -> ControlPlaneSpec:
 
 
 def _convert(given: Mapping[str, Any], unvalidated: Mapping[str, Any], settings: dict[str, Any]) -> Iterator[Problem]:
-    """Convert what a running agent takes up; name what is of the right type and all the same not allowed."""
+    """Convert the values that a running agent applies; report those of the right type that are not allowed."""
     for name, declared in resource_values().items():
         if name in given and isinstance(declared, Setting) and declared.live:
             try:

@@ -1,7 +1,7 @@
-"""What a value is declared with. Pure.
+"""The declaration of a value. Pure.
 
-From declarations come flags and environment variables, and `make generate` writes from them the chart's schema and values, its
-ConfigMap, the definition of the resource and the tables of the documentation; a test fails where these differ.
+Declarations define flags and environment variables; from them, `make generate` writes the chart's schema and values, its
+ConfigMap, the resource's definition and the tables of the documentation. A test fails if these are out of date.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ class Value:
     """A value of the chart, or of an IstioControlPlane, or of both.
 
     Attributes:
-        key: its name in chart and resource, those of the chart of 2019 and ours in the same manner.
-        kind: how it is written.
+        key: its name in chart and resource; those of the chart of 2019 and ours alike.
+        kind: its type and syntax.
         default: as in YAML.
-        doc: what it is for: sentences, with names between backticks.
+        doc: its purpose: sentences, with names in backticks.
         in_chart: whether `values.cni` of the chart has it.
         in_resource: whether `values.cni` of the resource has it.
-        by_platform: whether the chart's presets may have another default.
-        chart: how the chart's schema differs from the kind's.
-        values: of a value that is an object, what is in it.
+        by_platform: whether the chart's presets may override the default.
+        chart: the chart's overrides of the kind's schema.
+        values: the members of a value that is an object.
     """
 
     key: str
@@ -44,14 +44,14 @@ class Value:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting(Value):
-    """A value that the node agent is given, as a flag or an environment variable.
+    """A value that the node agent takes as a flag or an environment variable.
 
     Attributes:
         name: its name in Python.
-        metavar: what stands for the value in `--help`.
-        live: whether a running agent takes up what an IstioControlPlane says; what does not needs new pods.
-        decides: whether it decides about pods, so that `explain` and `trace` take it.
-        shown_default: the default, where it cannot be written down.
+        metavar: the placeholder for the value in `--help`.
+        live: whether a running agent applies an IstioControlPlane's value; if not, the value needs new pods.
+        decides: whether it affects the verdict on pods, so that `explain` and `trace` take it.
+        shown_default: the text to show for a default that is computed.
     """
 
     name: str
@@ -72,25 +72,25 @@ class Setting(Value):
 
     @property
     def default_text(self) -> str:
-        """The default, as a flag or an environment variable has it."""
+        """The default, as the text of a flag or an environment variable."""
         return encode(self.default)
 
     @property
     def in_config_map(self) -> bool:
-        """Whether the chart puts it into the agents' ConfigMap; what the controller changes is in the DaemonSet."""
+        """Whether the chart puts it in the agents' ConfigMap; values that the controller changes are in the DaemonSet."""
         return self.in_chart and (self.live or not self.in_resource)
 
 
 def declare(
     kind: Kind, default: object, metavar: str, *, in_chart: bool = False, in_resource: bool = False, **others: Any
 ) -> Any:
-    """Declare a field of `Settings`, as `Setting` describes it; what is live is a value of chart and resource."""
+    """Declare a field of `Settings`, described as a `Setting`; a live one is a value of chart and resource."""
     in_resource |= others.get("live", False)
     where = {"in_chart": in_chart or in_resource, "in_resource": in_resource}
     return field(metadata={"kind": kind, "default": default, "metavar": metavar, **where, **others})
 
 
 def key_of(name: str) -> str:
-    """Return the name in chart and resource of a setting: `cniBinDir` of `cni_bin_dir`."""
+    """Return a setting's name in chart and resource: `cniBinDir` for `cni_bin_dir`."""
     first, *others = name.split("_")
     return first + "".join(part.upper() if part == "cni" else part.capitalize() for part in others)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ControlPlaneRef(NamedTuple):
-    """An IstioControlPlane, and which generation of what it says."""
+    """An IstioControlPlane and its generation."""
 
     namespace: str
     name: str
@@ -32,11 +32,11 @@ class DesiredState:
 
     Attributes:
         settings: those in force.
-        installed: whether the plugin belongs on the node.
-        reason: why it does not; empty if it does.
-        control_plane: whose settings they are; None: the chart's.
-        problems: of the active control plane, which asks for nothing while it has some.
-        changes: the values that it has changed, as it writes them, by the setting's name.
+        installed: whether the plugin is installed on the node.
+        reason: why it is not; empty if it is.
+        control_plane: the source of the settings; None: the chart.
+        problems: those of the active control plane, which sets nothing while it has any.
+        changes: the values that it overrides, as written, by the setting's name.
     """
 
     settings: Settings
@@ -48,20 +48,20 @@ class DesiredState:
 
     @property
     def by_value(self) -> tuple[Settings, bool]:
-        """What makes a difference on the node."""
+        """The part that matters to the node."""
         return self.settings, self.installed
 
 
 def resolve_desired_state(base: Settings, resources: Iterable[Mapping[str, Any]], last: DesiredState) -> DesiredState:
-    """Resolve what the resources ask for now.
+    """Resolve the resources to the desired state.
 
-    An invalid resource changes nothing: what the last valid one asked for stays. A resource that is deleted, or is suddenly
-    missing, takes the plugin with it (D7).
+    An invalid resource changes nothing: the last valid settings stay in force. Deleting the resource, or losing
+    it in any other way, uninstalls the plugin (D7).
 
     Args:
         base: the chart's settings.
         resources: all IstioControlPlanes.
-        last: what was resolved last.
+        last: the previous result.
     """
     active = find_active_control_plane(resources)
     if active is None:
@@ -84,7 +84,7 @@ def resolve_desired_state(base: Settings, resources: Iterable[Mapping[str, Any]]
 
 
 def _elsewhere(base: Settings, asked: ControlPlaneSpec) -> Problem | None:
-    """Say what is wrong with a resource that wants the agents in another namespace than the chart's."""
+    """Return the problem of a resource that sets another namespace for the agents than the chart's."""
     if base.daemonset is None or asked.namespace in (None, base.daemonset.namespace):
         return None
     seen = f"saw {asked.namespace}, expected {base.daemonset.namespace}, where the chart has put the agents"

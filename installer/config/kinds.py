@@ -1,7 +1,7 @@
-"""The kinds of values that settings have: how each is written, what is allowed, and what the code gets. Pure.
+"""The kinds of values that settings have: syntax, allowed values, and conversion for the code. Pure.
 
-A kind is a JSON schema and a function. The schema is that of the value in the chart and in an IstioControlPlane. A flag or an
-environment variable is text, from which `decode` first makes such a value: each value is checked in one way, whoever gives it.
+A kind is a JSON schema and a function. The schema describes the value in the chart and in an IstioControlPlane. A flag or an
+environment variable is text, which `decode` first turns into such a value: each value is checked once, whatever its source.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ TYPES = {
 
 
 class SettingError(ValueError):
-    """A value that a setting cannot have: the message says what was seen and what was expected."""
+    """An invalid value of a setting: the message says what was seen and what was expected."""
 
 
 class Flaw(NamedTuple):
     """What is wrong with a value.
 
     Attributes:
-        place: where in the value: the keys and indices that lead there.
+        place: the keys and indices that lead to the fault.
         message: what was seen and what was expected.
-        unknown: the name that does not exist, if that is what is wrong.
-        known: the names that do.
+        unknown: the unknown name, if that is the fault.
+        known: the known names.
     """
 
     place: tuple[str | int, ...]
@@ -52,9 +52,9 @@ class Kind:
     """A kind of value.
 
     Attributes:
-        schema: the value's JSON schema; a `description` in it says what is expected, a pattern is for the whole text.
-        convert: makes what the code uses from a value that the schema allows; raises SettingError for what no schema can say.
-        decode: makes a value from the text of a flag or an environment variable.
+        schema: the value's JSON schema; its `description` says what is expected, a pattern matches the whole text.
+        convert: converts an allowed value for the code; raises SettingError for faults that no schema can express.
+        decode: parses the text of a flag or an environment variable into a value.
     """
 
     schema: Mapping[str, Any] = field(hash=False)
@@ -62,11 +62,11 @@ class Kind:
     decode: Callable[[str], Any] = lambda text: text
 
     def flaws(self, value: object, *, types_alone: bool = False) -> Iterator[Flaw]:
-        """Find what is wrong with a value, the first at each place.
+        """Find the faults of a value, the first at each place.
 
         Args:
             value: as parsed from JSON or YAML.
-            types_alone: whether a value may be another one than the listed ones.
+            types_alone: whether to check types only, and accept values that are not listed.
         """
         found: dict[tuple[str | int, ...], Flaw] = {}
         for error in self._validator.iter_errors(value):
@@ -76,7 +76,7 @@ class Kind:
         yield from found.values()
 
     def parse(self, value: object) -> object:
-        """Make what the code uses of a value.
+        """Convert a value for the code.
 
         Raises:
             SettingError: for a value that is not allowed.
@@ -86,7 +86,7 @@ class Kind:
         return self.convert(value)
 
     def parse_text(self, text: str) -> object:
-        """Make what the code uses of the text of a flag or an environment variable.
+        """Convert the text of a flag or an environment variable for the code.
 
         Raises:
             SettingError: for a value that is not allowed.
@@ -101,20 +101,20 @@ class Kind:
 
 
 def encode(value: object) -> str:
-    """Write a value as the text of a flag or an environment variable: lists with commas, booleans as JSON has them."""
+    """Write a value as the text of a flag or an environment variable: lists with commas, booleans as in JSON."""
     if isinstance(value, bool):
         return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def text(expected: str, pattern: str = "", convert: Callable[[str], object] = str, longest: int | None = None) -> Kind:
-    """Make the kind of a text.
+    """Make the kind for a text.
 
     Args:
-        expected: what a text has to be, for errors.
-        pattern: of the whole text, without alternatives at the top: for RE2, ECMAScript and Python alike; empty: any.
-        convert: makes what the code uses of it.
-        longest: in characters.
+        expected: the expected text, for errors.
+        pattern: matches the whole text, without top-level alternatives, alike in RE2, ECMAScript and Python; empty: any text.
+        convert: converts it for the code.
+        longest: maximum length in characters.
     """
     schema: dict[str, Any] = {"type": "string", "description": expected}
     if pattern:
@@ -125,12 +125,12 @@ def text(expected: str, pattern: str = "", convert: Callable[[str], object] = st
 
 
 def choice(values: Iterable[Enum], *, none: str = "", ignores_case: bool = False) -> Kind:
-    """Make the kind of one of the values of an enumeration.
+    """Make the kind for one value of an enumeration.
 
     Args:
         values: the enumeration, or some of it.
-        none: one more choice, before the others, which is None to the code.
-        ignores_case: whether flags and environment variables may be written in upper case.
+        none: an additional first choice, which is None to the code.
+        ignores_case: whether flags and environment variables may be in upper case.
     """
     made = {none: None} if none else {}
     allowed: dict[str, Enum | None] = made | {str(each.value): each for each in values}
@@ -146,18 +146,18 @@ def choice(values: Iterable[Enum], *, none: str = "", ignores_case: bool = False
 
 
 def boolean() -> Kind:
-    """Make the kind of true and false."""
+    """Make the kind for true and false."""
     return Kind({"type": "boolean"}, decode=lambda text: {"true": True, "false": False}.get(text.lower(), text))
 
 
 def names(expected: str, pattern: str, longest: int, most: int) -> Kind:
-    """Make the kind of a list of names, with commas between them in text; the code gets a tuple without repetitions.
+    """Make the kind for a list of names, separated by commas in text; the code gets a tuple without duplicates.
 
     Args:
-        expected: what a name has to be, for errors.
-        pattern: of a name.
-        longest: in characters, of a name.
-        most: how many there may be.
+        expected: the expected name, for errors.
+        pattern: matches a name.
+        longest: maximum length of a name in characters.
+        most: maximum number of names.
     """
     item = {"type": "string", "maxLength": longest, "pattern": f"^{pattern}$", "description": expected}
     schema = {"type": "array", "maxItems": most, "items": item, "description": f"at most {most} names"}
@@ -169,7 +169,7 @@ def names(expected: str, pattern: str, longest: int, most: int) -> Kind:
 
 
 def _whole(schema: Any) -> Any:
-    """End patterns as Python has to: `$` would let a line end follow."""
+    """End patterns as Python requires: `$` would allow a trailing line break."""
     if not isinstance(schema, dict):
         return schema
     made = {key: _whole(value) for key, value in schema.items()}
@@ -193,5 +193,5 @@ def _flaws(error: ValidationError) -> Iterator[Flaw]:
 
 
 def saw(value: object) -> str:
-    """Begin a message with what was seen."""
+    """Return the start of a message: what was seen."""
     return "saw an empty value" if value == "" else f"saw {value!r:.80}"

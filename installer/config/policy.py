@@ -1,4 +1,4 @@
-"""What a node's settings say about pods. Pure."""
+"""The policy on pods that a node's settings make. Pure."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 
 def policy(settings: Settings) -> Policy:
-    """Take from settings what they say about pods."""
+    """Return the policy that these settings make."""
     return Policy(settings.exclude_namespaces, Defaults(settings.inbound_ports_default, settings.ipv6))

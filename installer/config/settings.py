@@ -1,6 +1,6 @@
-"""The node agent's settings, each declared once, here. Pure.
+"""The node agent's settings, each declared once. Pure.
 
-A flag (`--cni-bin-dir`) wins over the environment (`CNI_BIN_DIR`), the environment over the default.
+A flag (`--cni-bin-dir`) overrides the environment (`CNI_BIN_DIR`), which overrides the default.
 """
 
 import os
@@ -34,7 +34,7 @@ from installer.config.value_types import (
 from plugin.backend import Backend
 from plugin.parameters import InboundPorts, Ipv6
 
-PLUGIN = PLUGIN_TYPE  # the runtime looks in cniBinDir for a file that is named as the entry's type
+PLUGIN = PLUGIN_TYPE  # the runtime looks in cniBinDir for a file named like the entry's type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +234,7 @@ class Settings:
 
 @cache
 def declarations() -> tuple[Setting, ...]:
-    """Return what is declared of each setting, in order."""
+    """Return the declarations of all settings, in order."""
     return tuple(Setting(name=each.name, key=key_of(each.name), **each.metadata) for each in fields(Settings))
 
 
@@ -242,13 +242,13 @@ DECIDING = tuple(each.name for each in declarations() if each.decides)  # about 
 
 
 def parse_settings(given: Mapping[str, str] | None = None) -> Settings:
-    """Make the settings from text.
+    """Parse the settings from text.
 
     Args:
-        given: texts by the settings' names; what is missing takes its default.
+        given: texts by the settings' names; a missing setting has its default.
 
     Raises:
-        SettingError: for a value that a setting cannot have, or a name that no setting has.
+        SettingError: for an invalid value or an unknown name.
     """
     texts = dict(given or {})
     values: dict[str, Any] = {}
@@ -267,8 +267,8 @@ def parse_settings(given: Mapping[str, str] | None = None) -> Settings:
 def build_entry(these: Settings) -> dict[str, object]:
     """Build the plugin's entry in the conflist.
 
-    `agentSocket` is the first key in sorted order, in which libcni hands the entry on: the plugin's client relies on
-    it. The capability has the runtime hand over the pod's annotations.
+    `agentSocket` is the first key in sorted order, in which libcni passes the entry on: the plugin's client relies on
+    it. The capability makes the runtime pass the pod's annotations.
     """
     return {
         "agentSocket": str(these.agent_socket),

@@ -1,4 +1,4 @@
-"""The types of settings' values, and how each is written. Pure."""
+"""The types of settings' values and their kinds. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CONTROL = r"\x00-\x1f"
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255  # bytes, on Linux
 PORT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
 _HOST = r"\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
-LONGEST_SOCKET_PATH = 100  # bytes: the kernel takes 107, and the agent first listens on a longer name beside it
+LONGEST_SOCKET_PATH = 100  # bytes: the kernel allows 107, and the agent first listens on a longer name beside it
 OWN_LIST = "02-istio-cni.conflist"
 CONF_SUFFIXES = (".conflist", ".conf", ".json")  # the names that libcni reads
 
@@ -24,7 +24,7 @@ HUB = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[a-z0-9._-]+)*/?"
 DIRECTORY = rf"(/[^/:{_CONTROL}]+)+/?"
 _FILE_NAME = rf"[^./{_CONTROL}][^/{_CONTROL}]*"
 
-# Directories in which others have sockets.
+# Directories with other programs' sockets.
 _TAKEN = (
     "calico|cilium|containerd|cri-dockerd|crio|dbus|docker|k3s|k8s|libvirt|lock|log|multus|netns|openvswitch|rke2|runc|secrets|"
     "systemd|udev|user|ztunnel"
@@ -63,7 +63,7 @@ class DaemonSet(NamedTuple):
 
 
 def directory(*, optional: bool = False) -> Kind:
-    """Make the kind of a directory's path; empty is None to the code."""
+    """Make the kind for a directory's path; an empty one is None to the code."""
     expected = "the absolute path of a directory, and not /"
     if optional:
         return text(expected, f"({DIRECTORY})?", lambda value: Path(value) if value else None, _LONGEST_PATH)
@@ -71,13 +71,13 @@ def directory(*, optional: bool = False) -> Kind:
 
 
 def file(*, optional: bool = False) -> Kind:
-    """Make the kind of a file's path; empty is None to the code."""
+    """Make the kind for a file's path; an empty one is None to the code."""
     pattern = rf"[^\x00]{'*' if optional else '+'}"
     return text("the path of a file", pattern, lambda value: Path(value).absolute() if value else None)
 
 
 def conf_file_name(suffixes: tuple[str, ...], example: str, empty: str | None) -> Kind:
-    """Make the kind of the name of a network configuration file; `empty` is what the code gets for an empty one."""
+    """Make the kind for the name of a network configuration file; the code gets `empty` for an empty one."""
     expected = f"a file name without a directory that ends in {', '.join(suffixes)}, such as {example}"
     ends = "|".join(each.removeprefix(".") for each in suffixes)
     end = rf"\.({ends})" if len(suffixes) > 1 else rf"\.{ends}"
@@ -85,13 +85,13 @@ def conf_file_name(suffixes: tuple[str, ...], example: str, empty: str | None) -
 
 
 def socket() -> Kind:
-    """Make the kind of a path that the plugin's client finds without a JSON parser, and that the kernel takes."""
+    """Make the kind for a socket path that the plugin's client finds without a JSON parser and that the kernel allows."""
     expected = f'an absolute path of at most {LONGEST_SOCKET_PATH} bytes, of printable ASCII without any of " \\ < > &'
     return text(expected, r"/[ !#-%'-;=?-\[\]-~]*[ !#-%'-.0-;=?-\[\]-~]", Path, LONGEST_SOCKET_PATH)
 
 
 def daemonset_name() -> Kind:
-    """Make the kind of a DaemonSet's name with its namespace; empty is None to the code."""
+    """Make the kind for a DaemonSet's name with its namespace; an empty one is None to the code."""
 
     def convert(value: str) -> DaemonSet | None:
         return DaemonSet(*value.split("/")) if value else None
@@ -100,18 +100,18 @@ def daemonset_name() -> Kind:
 
 
 class HostPort(NamedTuple):
-    """Where to listen: a host name or address without brackets, and a TCP port; 0 lets the kernel choose one."""
+    """The address to listen on: a host name or address without brackets, and a TCP port; 0 lets the kernel choose one."""
 
     host: str
     port: int
 
 
 def host_port(ports: str = PORT, *, optional: bool = True) -> Kind:
-    """Make the kind of an address to listen on.
+    """Make the kind for an address to listen on.
 
     Args:
-        ports: the pattern of the port.
-        optional: whether it may be empty, which is None to the code.
+        ports: matches the port.
+        optional: whether it may be empty; then it is None to the code.
     """
     pattern = f"({_HOST}):({ports})"
     expected = "HOST:PORT with a port of at most 65535, such as 127.0.0.1:15014 or [::]:15014"

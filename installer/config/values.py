@@ -1,4 +1,4 @@
-"""The values of chart and IstioControlPlane: which there are, and what is wrong with those that are given. Pure."""
+"""The values of chart and IstioControlPlane, and their validation. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Problem(NamedTuple):
-    """What is wrong with a value: where, and what was seen and expected."""
+    """A fault of a value: its path, and what was seen and expected."""
 
     path: str
     message: str
@@ -38,13 +38,13 @@ def resource_values() -> Mapping[str, Value]:
 
 
 def find_problems(path: str, given: Mapping[str, Any], *, known_alone: bool, types_alone: bool) -> Iterator[Problem]:
-    """Find what is wrong with values.
+    """Validate values.
 
     Args:
-        path: of the block that holds them.
+        path: the path of their block.
         given: the block, as parsed.
-        known_alone: whether a name that no value has is wrong; the nearest one is named.
-        types_alone: whether a value may be another one than the listed ones.
+        known_alone: whether an unknown name is an error, which names the nearest known one.
+        types_alone: whether to check types only, and accept values that are not listed.
     """
     known = resource_values()
     for name, value in given.items():
@@ -60,11 +60,11 @@ def find_problems(path: str, given: Mapping[str, Any], *, known_alone: bool, typ
 
 
 def without_effect(unvalidated: Mapping[str, Any], known: Collection[str]) -> Iterator[str]:
-    """Name the unvalidated values that nothing reads, each in a sentence: they are not wrong, but they do nothing.
+    """Name the unvalidated values that nothing reads, each in a sentence: they are no error, but have no effect.
 
     Args:
         unvalidated: the block `spec.unvalidatedValues.cni`, as parsed.
-        known: the names that are read.
+        known: the known names.
     """
     for name in unvalidated:
         if name not in known:
@@ -72,7 +72,7 @@ def without_effect(unvalidated: Mapping[str, Any], known: Collection[str]) -> It
 
 
 def no_such_value(name: str, known: Collection[str]) -> str:
-    """Say that a name is none of those that are known, and which of them is the nearest."""
+    """Return the message about an unknown name, with the nearest known one."""
     near = difflib.get_close_matches(name, known, 1)
     return "no such value; " + (f"is {near[0]} meant?" if near else f"expected one of {', '.join(sorted(known))}")
 

@@ -1,5 +1,5 @@
 """The controller, `install-cni controller`: status, DaemonSet, finalizer, taints (D5, D7, D10).
 
-Pure: `facts` (what is read from objects), `nodes` (how each node is), `status`, `rollout`, `removal`, `taints`, `psp`,
-`events`. Edges: `api`, `lease`, `watches`, `loop`; `command` wires them.
+Pure: `plan`, `status`, `events`, `taints`, `finalizer`, `node_lifecycle`, `pod_template`, `field_ownership` and
+`stalled_rollout`. Edges: `client`, `watches`, `rollout`, `role_binding`, `reconciler`; `main` wires them.
 """

@@ -1,4 +1,4 @@
-"""What the controller reads from the API server and writes there: paths, field managers and preconditions."""
+"""The controller's requests to the API server: paths, field managers and preconditions."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _log = logging.getLogger(__name__)
 
 
 class NotLeadingError(Exception):
-    """The lease may have run out: another controller may act, so this one must not."""
+    """The lease may have expired: another controller may act, so this one must not."""
 
 
 class Api:
     """The controller's requests, each of at most PATIENCE seconds.
 
-    All raise `ApiError` for what was not done. What changes an object holds the version that it was decided upon, so that the
-    API server refuses what is outdated, as from a controller that has lost leadership.
+    All raise `ApiError` on failure. A change carries the version of the object that it is based on, so that the
+    API server refuses an outdated one, such as from a controller that has lost leadership.
     """
 
     def __init__(self, kubeconfig: Path | None, namespace: str, leads: Callable[[], bool]) -> None:
@@ -82,7 +82,7 @@ class Api:
         return self._client.list_objects(self._pods, {"labelSelector": POD_LABELS} | selector)
 
     def daemonset(self) -> AsyncIterator[dict[str, Any]]:
-        """List the DaemonSet; nothing if it does not exist."""
+        """List the DaemonSet; empty if it does not exist."""
         return self._client.list_objects(self._daemonsets, {"fieldSelector": f"metadata.name={DAEMONSET}"})
 
     async def latest_warning(self, pod_uid: str) -> PodWarning | None:
@@ -111,7 +111,7 @@ class Api:
                 raise
 
     async def apply_daemonset(self, wished: Wish, seen: Mapping[str, Any]) -> dict[str, Any]:
-        """Apply our fields of the DaemonSet, if it is still as it was seen, hand over others, and return it as it is then."""
+        """Apply our fields of the DaemonSet if it is unchanged, hand over others, and return the result."""
         self._may_write()
         path, version = f"{self._daemonsets}/{DAEMONSET}", seen["metadata"]["resourceVersion"]
         written: dict[str, Any] = await self._client.apply(path, _at(version, wished.manifest(seen)))
@@ -123,13 +123,13 @@ class Api:
         return handed
 
     async def replace(self, pod: AgentPod) -> dict[str, Any] | None:
-        """Delete an agent's pod, for its DaemonSet to make another, and return it while it ends; None if it is gone."""
+        """Delete an agent's pod, which its DaemonSet replaces, and return the terminating pod; None if it is gone."""
         self._may_write()
         seen: dict[str, Any] = await self._client.delete(f"{self._pods}/{pod.name}", pod.uid)
         return seen if seen.get("kind") == "Pod" and "deletionTimestamp" in seen["metadata"] else None
 
     async def write_status(self, resource: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Patch the status of a resource, if it is still as it was read, and return it as it is then; None if it is gone."""
+        """Patch the status of a resource if it is unchanged, and return the result; None if it is gone."""
         self._may_write()
         metadata = resource["metadata"]
         path = f"{_RESOURCES}/namespaces/{metadata['namespace']}/{PLURAL}/{metadata['name']}/status"
@@ -144,10 +144,10 @@ class Api:
         return written
 
     async def patch_condition(self, patch: ConditionPatch) -> dict[str, Any] | None:
-        """Write a condition into an IstioCNINode, which is created if need be, and return that as it is then.
+        """Write a condition into an IstioCNINode, creating it if necessary, and return the result.
 
         Returns:
-            None if nothing was written, as the agent runs after all: what was known of its pod was outdated.
+            None if nothing was written because the agent runs after all: the observed pod was outdated.
         """
         self._may_write()
         name, version = patch.node.name, patch.version
@@ -163,20 +163,20 @@ class Api:
         return written
 
     async def taint(self, node: str, version: str, taints: list[dict[str, Any]]) -> dict[str, Any]:
-        """Replace the taints of a node, if it is still as it was at `version`, and return it as it is then."""
+        """Replace the taints of a node if it is still at `version`, and return the result."""
         self._may_write()
         patch = _at(version, {"metadata": {}, "spec": {"taints": taints}})
         written: dict[str, Any] = await self._client.merge(f"/api/v1/nodes/{node}", patch)
         return written
 
     async def record(self, regarding: Mapping[str, str], event: Event) -> None:
-        """Write an Event, unless the same was written a short time ago, and the same into the log.
+        """Write an Event and log it, unless the same one was written recently.
 
-        An Event that is refused holds up nothing.
+        A refused Event delays nothing.
 
         Args:
             regarding: the object: apiVersion, kind, name, uid and, where it has one, namespace.
-            event: what has happened.
+            event: the Event.
         """
         self._may_write()
         try:
@@ -192,7 +192,7 @@ class Api:
 
 
 def _at(version: str, patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Make a patch one of this version of the object alone."""
+    """Restrict a patch to this version of the object."""
     return dict(patch) | {"metadata": patch["metadata"] | {"resourceVersion": version}}
 
 

@@ -25,7 +25,7 @@ def events(before: Mapping[str, Any], after: Mapping[str, Any], *, going: bool) 
     Args:
         before: the former status; empty: there was none.
         after: the new status.
-        going: whether the resource is being deleted; `finalizer.uninstall` has the Event of its end.
+        going: whether the resource is being deleted; `finalizer.uninstall` makes the final Event.
     """
     new = _component(after)
     fault = _reconciled(after)

@@ -1,4 +1,4 @@
-"""Whose the fields of an object are, as the API server keeps it in `metadata.managedFields`, and how one is handed over. Pure.
+"""Field ownership in an object's `metadata.managedFields`, and its transfer. Pure.
 
 A field is the path to it in the steps of fieldsV1 (Kubernetes, "Server-Side Apply"): `f:NAME` into a mapping, and
 `k:{"name":"NAME"}` to the item of a list that has this name.
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 Field: TypeAlias = tuple[str, ...]
 
-_ATOMIC = frozenset({"nodeSelector"})  # mappings that have one owner as a whole
+_ATOMIC = frozenset({"nodeSelector"})  # mappings with a single owner
 _ITEM, _ITSELF, _NAME = "k:", ".", "f:name"
 
 
 def fields(of: Mapping[str, Any]) -> dict[Field, Any]:
-    """Return the values of an object by field. Lists hold what has a name; mappings that are empty have no field."""
+    """Return the values of an object by field. List items have names; empty mappings have no field."""
     return dict(_fields(of, ()))
 
 
 def made_of(values: Mapping[Field, Any]) -> dict[str, Any]:
-    """Make the object that has these fields, and the names of the items that they are in."""
+    """Make the object that has these fields, and the names of the list items that contain them."""
     made: dict[str, Any] = {}
     for field, value in values.items():
         at: Any = made
@@ -45,7 +45,7 @@ def made_of(values: Mapping[Field, Any]) -> dict[str, Any]:
 
 
 def value(of: Mapping[str, Any], field: Field) -> Any:
-    """Return the value that a field has in an object; None: it is not there."""
+    """Return the value of a field in an object; None: the field is missing."""
     at: Any = of
     for step in field:
         if step.startswith(_ITEM):
@@ -58,26 +58,26 @@ def value(of: Mapping[str, Any], field: Field) -> Any:
 
 
 def applied_by(of: Mapping[str, Any], manager: str) -> set[Field]:
-    """Return the fields of an object that a manager has applied on the server's side."""
+    """Return the fields of an object that a manager owns by server-side apply."""
     return {field for each in _entries(of) if _is_applier(each, manager) for field in _owned(each["fieldsV1"], ())}
 
 
 def handed_over(
     of: Mapping[str, Any], passed: Iterable[Field], *, manager: str, to_owner_of: Field
 ) -> list[dict[str, Any]]:
-    """Take fields from a manager that has applied them, and give them to who owns another field.
+    """Transfer fields from a manager that applied them to the owner of another field.
 
-    No value changes, and none is without an owner in between. Who has applied that field comes before who has updated it: a
-    former way of installing may have left the latter.
+    No value changes, and no field is ever without an owner. A manager that applied that field precedes one that updated it: a
+    former installation method may have left the latter.
 
     Args:
         of: the object.
-        passed: the fields.
-        manager: who applied them.
-        to_owner_of: the field whose owner gets them; where nobody owns it, nobody gets them, and anybody may write them.
+        passed: the fields to transfer.
+        manager: the manager that applied them.
+        to_owner_of: the field whose owner gets them; without an owner, nobody gets them, and anybody may write them.
 
     Returns:
-        The object's managedFields as they are to be.
+        The object's new managedFields.
     """
     entries = deepcopy(_entries(of))
     theirs = [

@@ -1,7 +1,7 @@
 """The uninstall of a deleted resource: the state machine of the finalizer (D7). Pure.
 
-Agents remove what they have installed and report that; then the DaemonSet is parked and its pods end; then the finalizer is
-removed. What is not done by the deadline is named, and left.
+Agents remove their installation and report it; then the DaemonSet is parked and its pods terminate; then the finalizer is
+removed. Nodes that are not done by the deadline are named and skipped.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ FINALIZER = "cni.istio.io/uninstall"
 class Move(Enum):
     """The next step."""
 
-    WAIT = "wait"  # for those that are named
+    WAIT = "wait"  # for the named nodes or pods
     PARK = "park the DaemonSet"
-    RELEASE = "take the finalizer off"
+    RELEASE = "remove the finalizer"
 
 
 class Step(NamedTuple):
-    """The next step, and the nodes that have not answered, or the pods that have not ended."""
+    """The next step, and the nodes that have not reported or the pods that have not terminated."""
 
     move: Move
     names: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Step(NamedTuple):
 
 
 class Uninstall(NamedTuple):
-    """What is done about a deleted resource now: park the DaemonSet, release the resource, create Events."""
+    """The actions for a deleted resource: park the DaemonSet, release the resource, create Events."""
 
     park: bool
     release: bool
@@ -52,14 +52,14 @@ class Uninstall(NamedTuple):
 def uninstall(
     resource: Mapping[str, Any], world: World, made: Plan, *, deadline: timedelta, refused: bool, now: datetime
 ) -> Uninstall:
-    """Decide what is done about a deleted resource.
+    """Decide on the actions for a deleted resource.
 
     Args:
         resource: the IstioControlPlane.
-        world: what is seen.
+        world: the observed state.
         made: the plan.
-        deadline: how long the uninstall may take.
-        refused: whether the API server has refused to have the DaemonSet parked.
+        deadline: the maximum duration of the uninstall.
+        refused: whether the API server refused to park the DaemonSet.
         now: the time.
     """
     deleted = times.parse_rfc3339(resource["metadata"]["deletionTimestamp"]) or now
@@ -91,8 +91,8 @@ def unanswered(nodes: Collection[str], reports: Mapping[str, Report], pods: Mapp
 
     Args:
         nodes: all nodes of the cluster.
-        reports: the agents' reports, by node. One of a node that is gone is ignored.
-        pods: the agents' pods, by node. One that has run and not reported may have installed something.
+        reports: the agents' reports, by node. Those of deleted nodes are ignored.
+        pods: the agents' pods, by node. One that ran without reporting may have installed something.
     """
     left = {name for name, report in reports.items() if report.state != REMOVED}
     left |= {name for name, pod in pods.items() if pod.started and name not in reports}
@@ -114,11 +114,11 @@ def step(
     Args:
         deleted: when the resource was deleted.
         now: the time.
-        deadline: how long all may take.
-        succeeded: whether another resource is active, so that nothing is uninstalled with this one.
+        deadline: the maximum duration of all steps.
+        succeeded: whether another resource is active, so that this one uninstalls nothing.
         unanswered: the nodes that may still have the plugin.
-        parked: whether the DaemonSet has been parked, or is not there.
-        pods: the agents' pods that have not ended.
+        parked: whether the DaemonSet is parked or missing.
+        pods: the agents' pods that have not terminated.
     """
     overdue = now - deleted >= deadline
     if succeeded:

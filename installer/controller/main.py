@@ -1,4 +1,4 @@
-"""The controller as a process: the leader acts, and exits at once when it loses its leadership."""
+"""The controller as a process: the leader acts, and exits immediately when it loses leadership."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run(options: Options, kubeconfig: Path | None, health_address: HostPort | No
             return asyncio.run(controller.run(health_address))
         except* NotLeadingError:
             status = controller.lost("a write came too late")
-        except* Exception as errors:  # noqa: BLE001 - the log says it, in the form of all lines
+        except* Exception as errors:  # noqa: BLE001 - logged in the format of all lines
             _log.exception("exiting after an error", extra={"reason": _why(errors)})
             status = 1
         return status
@@ -65,7 +65,7 @@ class Controller:
 
         Raises:
             ConfigException: if there are no credentials.
-            ManifestError: if the kubeconfig is none, or stands for more than any is.
+            ManifestError: if the kubeconfig is invalid or too large.
             OSError: if it cannot be read.
         """
         self._identity = f"{socket.gethostname()}_{uuid.uuid4()}"
@@ -118,7 +118,7 @@ class Controller:
         await asyncio.to_thread(self._lease.release)
 
     async def _watch(self) -> None:
-        """Watch once all kinds can be listed: kopf would not notice a definition that is added later."""
+        """Start the watches once all kinds can be listed: kopf would not notice a definition that is added later."""
         known, ended = asyncio.create_task(self._loop.all_heard.wait()), asyncio.create_task(self._stop.wait())
         await asyncio.wait((known, ended), return_when=asyncio.FIRST_COMPLETED)
         known.cancel()
@@ -130,8 +130,8 @@ class Controller:
         try:
             how(self._stop_lease)
         except LeaseLostError as error:
-            os._exit(self.lost(str(error)))  # at once, whatever is under way: another acts from now on
-        except Exception:  # noqa: BLE001 - whatever it is, nobody renews the lease any more
+            os._exit(self.lost(str(error)))  # immediately, whatever is running: another controller may act from now on
+        except Exception:  # noqa: BLE001 - after any error, nothing renews the lease any more
             _log.exception("the lease is no longer renewed; exiting")
             os._exit(LOST)
 
@@ -148,7 +148,7 @@ class Controller:
 
 
 def _why(errors: BaseExceptionGroup[Exception]) -> str:
-    """Return the innermost error, in words."""
+    """Describe the innermost error."""
     bottom: BaseException = errors
     while isinstance(bottom, BaseExceptionGroup):
         bottom = bottom.exceptions[0]

@@ -1,4 +1,4 @@
-"""Makes the condition in the IstioCNINode of a node whose agent does not run, and so cannot report itself (F23). Pure.
+"""Makes the condition in the IstioCNINode of a node whose agent does not run, and so cannot report (F23). Pure.
 
 An agent writes its whole status when it starts, and so replaces the condition.
 """
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from installer.fleet.node_health import NodeHealth
     from installer.fleet.objects import Node, Report
 
-JUST_NOW = timedelta(seconds=10)  # a pod's state is observed later than its agent's report
-AGAIN = timedelta(minutes=10)  # between two messages of the same cause
+JUST_NOW = timedelta(seconds=10)  # a pod's state arrives later than its agent's report
+AGAIN = timedelta(minutes=10)  # between two messages with the same cause
 _NOBODY = ("Removed", "no agent runs on this node, and none has reported from it")
-_REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")  # as the definition has it
+_REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")  # as in the definition
 
 
 class ConditionPatch(NamedTuple):
@@ -32,9 +32,9 @@ class ConditionPatch(NamedTuple):
 
     Attributes:
         node: the node.
-        version: the resourceVersion of the IstioCNINode that it is based on; empty: there is none.
+        version: the resourceVersion of the IstioCNINode that it is based on; empty: the IstioCNINode does not exist.
         condition: the new Ready condition.
-        contradicts: whether the agent has reported the node as ready.
+        contradicts: whether the agent reported the node as ready.
     """
 
     node: Node
@@ -44,14 +44,14 @@ class ConditionPatch(NamedTuple):
 
 
 def condition_patches(world: World, verdicts: Iterable[NodeHealth], now: datetime) -> Iterator[ConditionPatch]:
-    """Find the IstioCNINodes whose condition has to be written.
+    """Find the IstioCNINodes whose condition needs an update.
 
-    A report that was just written is left alone, as its agent's pod may have changed unobserved; and for longer if it has the
-    same cause, for which the kubelet gives several reasons in turns.
+    A recent report is kept, because its agent's pod may have changed unobserved; and for longer if it has the
+    same cause, for which the kubelet alternates between several reasons.
 
     Args:
-        world: what is seen.
-        verdicts: on the nodes that are to have the plugin, or are to lose it.
+        world: the observed state.
+        verdicts: those on the nodes that get or lose the plugin.
         now: the time.
     """
     said = dict.fromkeys(world.unreported, _NOBODY)

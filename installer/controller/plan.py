@@ -30,7 +30,7 @@ class World:
 
     Attributes:
         resources: the IstioControlPlanes.
-        daemonset: the agents'; None: it is not there.
+        daemonset: the agents'; None: it does not exist.
         nodes: the Nodes.
         reports: the agents' reports, by node.
         pods: the agents' pods, by node.
@@ -53,10 +53,10 @@ class Plan:
 
     Attributes:
         active: the active control plane; None: there is none.
-        spec: its settings; None: there are none, or they are invalid.
-        faults: why it cannot be carried out.
-        installed: whether nodes have the plugin.
-        removal: why they do not; empty if they do.
+        spec: its settings; None: missing or invalid.
+        faults: why it cannot be applied.
+        installed: whether the plugin is installed on nodes.
+        removal: why it is not; empty if it is.
     """
 
     active: Mapping[str, Any] | None
@@ -66,12 +66,12 @@ class Plan:
     removal: str
 
     def is_active(self, resource: Mapping[str, Any]) -> bool:
-        """Say whether an IstioControlPlane is the active one."""
+        """Return whether an IstioControlPlane is the active one."""
         return self.active is not None and self.active["metadata"]["uid"] == resource["metadata"]["uid"]
 
 
 class StatusChange(NamedTuple):
-    """What is written about an IstioControlPlane: a merge patch of its status, then Events."""
+    """The writes about an IstioControlPlane: a merge patch of its status, then Events."""
 
     resource: Mapping[str, Any]
     patch: dict[str, Any]
@@ -79,7 +79,7 @@ class StatusChange(NamedTuple):
 
 
 def plan(world: World, namespace: str) -> Plan:
-    """Plan, for a controller in this namespace."""
+    """Make the plan of a controller in this namespace."""
     active = find_active_control_plane(world.resources)
     if active is None:
         parked = world.daemonset is None or pod_template.is_parked(world.daemonset)
@@ -106,7 +106,7 @@ def daemonset(world: World, made: Plan, *, park: bool) -> pod_template.Wish | No
         park: whether to park it now.
 
     Returns:
-        None if nothing has to be written.
+        None if no write is needed.
 
     Raises:
         RolloutError: if the DaemonSet is not one of this chart's.
@@ -121,9 +121,9 @@ def daemonset(world: World, made: Plan, *, park: bool) -> pod_template.Wish | No
     elif is_being_deleted(made.active):
         if not park or pod_template.is_parked(seen):
             return None
-        wished = pod_template.wish(seen, None, parked=True)  # what the resource asked for may be why it is refused
+        wished = pod_template.wish(seen, None, parked=True)  # the resource's values may be the reason for the refusal
     elif made.spec is None or made.faults:
-        return None  # it stays as the last good resource had it
+        return None  # it keeps the values of the last valid resource
     else:
         wished = pod_template.wish(seen, made.spec, parked=False)
     return None if pod_template.is_fulfilled(seen, wished) else wished
@@ -135,7 +135,7 @@ def fleet(world: World, made: Plan, unhealthy_since: Mapping[str, datetime], now
     Args:
         world: what is seen.
         made: the plan.
-        unhealthy_since: since when nodes have been unhealthy; those that are missing were healthy until now.
+        unhealthy_since: when nodes became unhealthy; missing nodes were healthy until now.
         now: the time.
     """
     desired = _desired(world, made)
@@ -154,11 +154,11 @@ def fleet(world: World, made: Plan, unhealthy_since: Mapping[str, datetime], now
 def unhealthy_since(
     before: Mapping[str, datetime], verdicts: Iterable[NodeHealth], now: datetime
 ) -> dict[str, datetime]:
-    """Return since when nodes have been unhealthy, by name. One that waits for the rolling update loses no patience.
+    """Return since when nodes have been unhealthy, by name. Waiting for the rolling update does not count.
 
     Args:
-        before: the same, of the last time.
-        verdicts: now.
+        before: the previous result.
+        verdicts: the current verdicts.
         now: the time.
     """
     unhealthy = (each for each in verdicts if not each.state.is_healthy and each.reason != WAITING_FOR_UPDATE)
@@ -166,17 +166,17 @@ def unhealthy_since(
 
 
 def concerned(world: World, made: Plan) -> list[str]:
-    """Return the nodes that get the plugin, or lose it, sorted."""
+    """Return the nodes that get or lose the plugin, sorted."""
     agents = with_agents(world)
     return sorted(agents | ({*world.nodes} & {*world.reports} if not made.installed else set()))
 
 
 def with_agents(world: World, *, besides: Iterable[Mapping[str, str]] = ()) -> set[str]:
-    """Name the nodes that have an agent, or get one; parked, the DaemonSet counts as if it were not (F40).
+    """Name the nodes that have or get an agent; a parked DaemonSet is treated as not parked (F40).
 
     Args:
         world: what is seen.
-        besides: taints that all nodes are assumed to have besides their own.
+        besides: taints to assume on all nodes besides their own.
     """
     if world.daemonset is None:
         return set()
@@ -195,7 +195,7 @@ def status_changes(
         world: what is seen.
         made: the plan.
         judged: the nodes.
-        faults: why the active one could not be carried out, besides what the plan says.
+        faults: why the active one could not be applied, besides those of the plan.
         now: the time.
     """
     for resource in world.resources:

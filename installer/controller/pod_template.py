@@ -1,8 +1,8 @@
-"""What the resource makes of the DaemonSet: the values that need other pods, laid over the chart's own. Pure.
+"""The DaemonSet's desired pod template: the resource's values that need new pods, over the chart's own. Pure.
 
-The chart writes down what it says by itself (annotation CHART_VALUES). Of the DaemonSet the controller owns the fields that
-the governing resource sets, and no others (F39): whoever applies the chart owns the rest. A field that leaves the resource
-first gets the chart's value, and then the owner of that annotation, so that it is there all the time.
+The chart records its own values in the annotation CHART_VALUES. The controller owns only those of the DaemonSet's fields that
+the active resource sets (F39): whoever applies the chart owns the rest. A field that is removed from the resource
+first gets the chart's value, and then the owner of that annotation, so that it is never missing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _DIRECTORIES = {
 }
 
 
-_OF_CHART = ("f:metadata", "f:annotations", f"f:{CHART_VALUES}")  # who owns this applies the chart
+_OF_CHART = ("f:metadata", "f:annotations", f"f:{CHART_VALUES}")  # the owner of this field applies the chart
 _SELECTOR = ("f:spec", "f:template", "f:spec", "f:nodeSelector")
 
 
@@ -47,56 +47,56 @@ class RolloutError(ValueError):
 
 
 class Wish(NamedTuple):
-    """How the DaemonSet is to be.
+    """The desired fields of the DaemonSet.
 
     Attributes:
-        own: the values of the fields that are to be the controller's.
-        returned: of those that are to be it no longer, the values that the chart has for them.
+        own: the values of the fields that the controller owns.
+        returned: the chart's values of the fields to hand back.
     """
 
     own: Mapping[Field, Any]
     returned: Mapping[Field, Any]
 
     def manifest(self, daemonset: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the object to be applied, on the server's side, with force; what is returned has to be handed over then."""
+        """Make the object for a forced server-side apply; the caller then hands back the returned fields."""
         names = {key: daemonset["metadata"][key] for key in ("name", "namespace")}
-        # In one order, that of the chart: in another the API server would put the items of lists into that.
+        # In the chart's order: the API server would reorder list items to any other.
         made = field_ownership.made_of(dict(sorted({**self.own, **self.returned}.items())))
         return {"apiVersion": "apps/v1", "kind": "DaemonSet", **made, "metadata": made["metadata"] | names}
 
     def handed_over(self, written: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the managedFields that give back what is returned, of the DaemonSet as it was written."""
+        """Return the managedFields that hand back the returned fields of the written DaemonSet."""
         return field_ownership.handed_over(written, self.returned, manager=CONTROLLER, to_owner_of=_OF_CHART)
 
 
 def overriding(wanted: ControlPlaneSpec | None) -> dict[str, Any]:
-    """Return the values that a resource lays over the chart's; none for no resource."""
+    """Return the values with which a resource overrides the chart's; empty without a resource."""
     if wanted is None:
         return {}
     values = {key: wanted.given[key] for key in (*_FROM_DAEMONSET, *_DIRECTORIES) if key in wanted.given}
     if "tag" in values:
-        values["tag"] = str(values["tag"])  # of digits alone it is a number in YAML
+        values["tag"] = str(values["tag"])  # YAML reads a tag of digits alone as a number
         if not values["tag"]:
             del values["tag"]  # the chart's
     return values
 
 
 def wish(daemonset: Mapping[str, Any], wanted: ControlPlaneSpec | None, *, parked: bool) -> Wish:
-    """Say how the DaemonSet is to be.
+    """Compute the desired fields of the DaemonSet.
 
     Args:
-        daemonset: as it is.
-        wanted: what the governing resource asks for; None: what the chart says.
-        parked: whether it is to have no pods.
+        daemonset: its current state.
+        wanted: the values of the active resource; None: the chart's apply.
+        parked: whether to park it, so that it has no pods.
 
     Raises:
-        RolloutError: if it does not say what the chart says.
+        RolloutError: if it does not record the chart's values.
     """
     values, asked = _chart_values(daemonset), overriding(wanted)
     image = {key: values[key] for key in ("hub", "tag")} if asked.keys() & {"hub", "tag"} else {}
     own = field_ownership.fields(_spec(image | asked))
     own[("f:metadata", "f:annotations", f"f:{RESOURCE_VALUES}")] = json.dumps(asked, sort_keys=True)
-    # The selector is one value: the chart's goes on standing in it.
+    # The selector is one value: it keeps the chart's labels.
     charts = field_ownership.fields(_spec(values)) | {_SELECTOR: _nodes_of(daemonset)}
     if parked:
         own[_SELECTOR] = charts[_SELECTOR] | PARKED
@@ -105,34 +105,34 @@ def wish(daemonset: Mapping[str, Any], wanted: ControlPlaneSpec | None, *, parke
 
 
 def is_fulfilled(daemonset: Mapping[str, Any], wished: Wish) -> bool:
-    """Say whether a DaemonSet is as it is wished to be, so that nothing is to be written."""
+    """Return whether a DaemonSet has its desired fields, so that no write is needed."""
     holds = all(field_ownership.value(daemonset, field) == value for field, value in wished.own.items())
     return holds and not wished.returned and not owns_more(daemonset, wished)
 
 
 def owns_more(daemonset: Mapping[str, Any], wished: Wish) -> bool:
-    """Say whether the controller owns fields that it is not to own, as releases before F39 left them."""
+    """Return whether the controller owns excess fields, as releases before F39 left them."""
     return not _owned(daemonset) <= wished.own.keys()
 
 
 def is_parked(daemonset: Mapping[str, Any]) -> bool:
-    """Say whether it is kept from having pods."""
+    """Return whether it is parked."""
     return PARKED.items() <= _selector(daemonset).items()
 
 
 def unparked(daemonset: Mapping[str, Any]) -> Selection:
-    """Return which nodes have a pod, or would if the DaemonSet were not parked."""
+    """Return the nodes that have a pod, or would if the DaemonSet were not parked."""
     return selection.read({**pod_spec(daemonset), "nodeSelector": _nodes_of(daemonset)})
 
 
 def is_of_a_resource(daemonset: Mapping[str, Any]) -> bool:
-    """Say whether a resource's values are in it."""
+    """Return whether it has a resource's values."""
     written = (daemonset["metadata"].get("annotations") or {}).get(RESOURCE_VALUES)
     return written not in (None, "", "{}")
 
 
 def others(daemonset: Mapping[str, Any]) -> str:
-    """Name who but us has written on it last."""
+    """Name the last other manager that wrote to it."""
     entries = [
         each
         for each in daemonset["metadata"].get("managedFields") or ()
@@ -148,7 +148,7 @@ def _selector(daemonset: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def _nodes_of(daemonset: Mapping[str, Any]) -> dict[str, str]:
-    """Return the selector by which it has pods when it is not parked."""
+    """Return its selector without parking."""
     return {key: value for key, value in _selector(daemonset).items() if key not in PARKED}
 
 
@@ -174,7 +174,7 @@ def _owned(daemonset: Mapping[str, Any]) -> set[Field]:
 
 
 def _spec(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Make of values what they are in the DaemonSet; of hub and tag there are both or none."""
+    """Convert values to fields of the DaemonSet; hub and tag are both present or both absent."""
     container: dict[str, Any] = {"name": CONTAINER}
     if "tag" in values:
         container["image"] = _image(str(values["hub"]), str(values["tag"]))
@@ -190,6 +190,6 @@ def _spec(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _image(hub: str, tag: str) -> str:
-    """Name the image: as the chart does (istio-cni.image)."""
+    """Name the image like the chart does (istio-cni.image)."""
     name = f"{hub.removesuffix('/')}/install-cni" if hub else "install-cni"
     return f"{name}{tag}" if tag.startswith("@") else f"{name}:{tag}"

@@ -1,4 +1,4 @@
-"""The controller's loop: it compares the observed with the desired state, level-triggered (D8). An event only wakes it."""
+"""The controller's loop: compares the observed with the desired state, level-triggered (D8). Events only wake it."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from installer.controller.watches import Observed, Removals
     from installer.fleet.node_health import PodWarning
 
-DEBOUNCE = 0.2  # seconds, in which a burst of events gathers
-TICK = 10.0  # seconds: patience ends without an event
+DEBOUNCE = 0.2  # seconds in which to gather a burst of events
+TICK = 10.0  # seconds: the end of patience makes no event
 COMPARE_EVERY = 600.0  # seconds between lists of everything
 NODES_PER_STATUS = (
     500  # each status is sent to every agent: with 5,000 nodes one is written every 10 s, not every second
 )
 WARNED_EVERY = timedelta(seconds=10)
 WARNINGS_AT_ONCE = 10
-NODES_AT_ONCE = 50  # that are written on before all is looked at again
+NODES_AT_ONCE = 50  # to write before the next look at everything
 REFUSED_AGAIN = timedelta(minutes=1)
-AGENT = "deletion of an agent's pod"  # what is written, see `_write_on_nodes`
-LONGEST_PAUSE = 30.0  # seconds between two tries
+AGENT = "deletion of an agent's pod"  # the name of a write, see `_write_on_nodes`
+LONGEST_PAUSE = 30.0  # seconds between two attempts
 
 _log = logging.getLogger(__name__)
 
@@ -73,21 +73,21 @@ class Loop:
             Kind.POD: Store(objects.agent_pod),
         }
         self._woken = asyncio.Event()
-        self._unhealthy_since: dict[str, datetime] | None = None  # None: not judged since the start
+        self._unhealthy_since: dict[str, datetime] | None = None  # None: not judged yet
         self._warnings: dict[str, tuple[datetime, PodWarning | None]] = {}
         self._role_binding = RoleBindingKeeper(api, options.namespace)
         self._status_due = 0.0
-        self._refused: dict[tuple[str, str], datetime] = {}  # what, on which node: until when it is not tried again
+        self._refused: dict[tuple[str, str], datetime] = {}  # name of the write and node: the time of the next attempt
         self._roller = Roller(api)
         self.all_heard = asyncio.Event()
 
     def observe(self, event: Observed) -> None:
-        """Keep what the API server said, and wake if it is new."""
+        """Keep an observed object, and wake if it is new."""
         if self._caches[event.kind].observe(event.manifest, deleted=event.deleted):
             self._woken.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Go on until told to stop."""
+        """Run until `stop` is set."""
         ended = asyncio.create_task(stop.wait())
         compared, backoff = 0.0, Backoff(1.0, LONGEST_PAUSE)
         loop = asyncio.get_running_loop()
@@ -124,7 +124,7 @@ class Loop:
 
     @property
     def known(self) -> bool:
-        """Whether all objects have been heard of, once."""
+        """Whether all objects have been observed once."""
         return self.all_heard.is_set()
 
     def _world(self) -> World:
@@ -145,7 +145,7 @@ class Loop:
         world = self._world()
         made = plan.plan(world, self._options.namespace)
         faults = [*await self._roll_out(world, made, now), *await self._role_binding.keep(made)]
-        # Nodes are judged by the DaemonSet as it is now; of a resource that has come meanwhile nothing is planned yet.
+        # Nodes are judged by the current DaemonSet; the plan does not include a resource created meanwhile.
         world = replace(self._world(), resources=world.resources)
         judged = await self._pass_by(world, made, self._judge(world, made, now), now)
         await self._taint(world, made, now)
@@ -154,7 +154,7 @@ class Loop:
         self._metrics.reconciled()
 
     async def _ask_for_warnings(self, now: datetime) -> None:
-        """Read the Events of pods that do not start where the pod's status does not say why (a missing directory)."""
+        """Read the Events of pods that do not start and whose status does not say why (a missing directory)."""
         waiting = {
             pod.uid for pod in self._caches[Kind.POD].items.values() if pod.node and not pod.ready and pod.is_mute
         }
@@ -182,7 +182,7 @@ class Loop:
         return faults
 
     async def _pass_by(self, world: World, made: Plan, judged: status.Fleet, now: datetime) -> status.Fleet:
-        """Replace agents that wait for nodes which were not ready before, unless the API server refuses that."""
+        """Replace agents that wait for nodes that were not ready before, unless the API server refuses."""
         names = plan.concerned(world, made) if made.installed else []
         found = stalled_rollout.following(world, names, now)
         chosen = {pod.node: pod for pod in found.agents}
@@ -196,7 +196,7 @@ class Loop:
         return judged if found.waits or refused else replace(judged, held_up_by=0)
 
     async def _taint(self, world: World, made: Plan, now: datetime) -> None:
-        # An agent that does not come to a tainted node would never have the taint taken off.
+        # Without an agent on a tainted node, nothing would ever remove the taint.
         wanted = plan.with_agents(world, besides=[taints.TAINT]) if made.installed else set()
         wished = {
             name: taints.taints(
@@ -221,7 +221,7 @@ class Loop:
             await self._api.record(about, taints.event(put=len(its) > len(node.taints), wanted=name in wanted))
 
     async def _patch_conditions(self, world: World, judged: status.Fleet, now: datetime) -> None:
-        """Write into IstioCNINodes why agents do not run."""
+        """Write to IstioCNINodes why agents do not run."""
         asked = (
             (each.node.name, partial(self._api.patch_condition, each))
             for each in node_lifecycle.condition_patches(world, judged.verdicts, now)
@@ -232,15 +232,15 @@ class Loop:
     async def _write_on_nodes(
         self, what: str, asked: Iterable[tuple[str, Callable[[], Awaitable[dict[str, Any] | None]]]], now: datetime
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Write to some nodes now, and to the others in the next rounds; what is refused is tried again later.
+        """Write to some nodes now, and to the others in the next rounds; a refused write is retried later.
 
         Args:
-            what: is written, for the log.
-            asked: by the node's name, what asks the API server; it returns None if there is nothing to be written after all.
+            what: the name of the write, for the log.
+            asked: the requests by the node's name; a request returns None if no write was needed after all.
             now: the time.
 
         Yields:
-            What was written, by the node's name.
+            The written object, by the node's name.
         """
         tried, self._refused = 0, {each: until for each, until in self._refused.items() if until > now}
         for name, ask in asked:
@@ -277,7 +277,7 @@ class Loop:
                     raise
                 continue
             self._status_due = loop.time() + max(1.0, len(world.nodes) / NODES_PER_STATUS)
-            if seen is None:  # gone, and the watch did not say so: its handler waits
+            if seen is None:  # gone without an event of the watch: its handler waits
                 self._caches[Kind.RESOURCE].observe(resource, deleted=True)
                 self._removals.release(resource["metadata"]["uid"])
                 continue
@@ -288,7 +288,7 @@ class Loop:
 
     def _judge(self, world: World, made: Plan, now: datetime) -> status.Fleet:
         if self._unhealthy_since is None:
-            # What was said to be wrong before we started has had its time.
+            # Patience is over for failures reported before this start.
             before = ((made.active or {}).get("status") or {}).get("status") or {}
             old = (before.get("cni") or {}).get("status") == status.ERROR
             self._unhealthy_since = dict.fromkeys(world.nodes, now - PATIENCE) if old else {}
@@ -310,7 +310,7 @@ def _about(resource: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _either(ended: asyncio.Task[bool], event: asyncio.Event | None, seconds: float) -> None:
-    """Wait for an event, but not longer than this, nor past the end."""
+    """Wait for an event, at most this long, or until the stop."""
     waiting = [asyncio.create_task(event.wait())] if event else []
     await asyncio.wait([ended, *waiting], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     for each in waiting:

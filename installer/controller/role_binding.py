@@ -1,6 +1,6 @@
-"""The RoleBinding that `psp_cluster_role` asks for, where the chart has made none for that role.
+"""The RoleBinding for `psp_cluster_role`, if the chart made none for that role.
 
-The chart's own is left alone: its roleRef cannot be changed, and helm would fail over one that was.
+The chart's own stays unchanged: its roleRef is immutable, and helm would fail on a replaced one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class RoleBindingKeeper:
-    """Keeps our RoleBinding as the active control plane asks for it; it knows the roles of the chart's and of ours."""
+    """Keeps our RoleBinding as the active control plane sets it; caches the roles of the chart's and ours."""
 
     def __init__(self, api: Api, namespace: str) -> None:
         self._api = api
@@ -27,17 +27,17 @@ class RoleBindingKeeper:
         self._bound: tuple[str, str] | None = None  # None: not read yet
 
     def forget(self) -> None:
-        """Read both from the API server again, the next time."""
+        """Read both from the API server again next time."""
         self._bound = None
 
     async def keep(self, made: Plan) -> list[Fault]:
         """Create or delete our RoleBinding.
 
         Returns:
-            Why that was refused; empty if it was not.
+            The faults if that was refused; empty otherwise.
         """
         if made.active is not None and (made.spec is None or made.faults):
-            return []  # it stays as the last good resource had it
+            return []  # it keeps the role of the last valid resource
         role = str(made.spec.given.get("psp_cluster_role", "")) if made.spec else ""
         if self._bound is None or role not in (*self._bound, ""):
             self._bound = await self._role_of(CHARTS_ROLE_BINDING), await self._role_of(OWN_ROLE_BINDING)

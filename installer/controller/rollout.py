@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Applied(NamedTuple):
-    """What was applied, and what the API server made of it: its status may change, and annotations of others."""
+    """The applied object, and the API server's result: its status and foreign annotations may change."""
 
     wanted: pod_template.Wish
     generation: int
@@ -43,15 +43,15 @@ class Roller:
 
         Args:
             world: what is seen.
-            made: what is to be.
-            park: whether it is time to park the DaemonSet.
+            made: the plan.
+            park: whether to park the DaemonSet now.
             clock: seconds of a monotonic clock.
 
         Returns:
-            The DaemonSet if it was written, as it is now; and why it could not be.
+            The DaemonSet as written, if it was; and the faults that prevented it.
 
         Raises:
-            ApiError: if the API server is to be asked again soon.
+            ApiError: if the request should be retried soon.
         """
         seen = world.daemonset
         try:
@@ -60,7 +60,7 @@ class Roller:
             return None, [Fault("ChartValuesNotFound", str(error))] if made.active else []
         if wished is None or seen is None:
             return None, self._contested(world, clock)
-        # What was applied and is written otherwise, such as 1000m for 1, is not applied for ever.
+        # A value that the API server normalizes, such as 1000m to 1, is not applied forever.
         if self._applied == _applied(wished, seen):
             return None, []
         again = self._applied is not None and self._applied.wanted == wished
@@ -69,7 +69,7 @@ class Roller:
         try:
             written = await self._api.apply_daemonset(wished, seen)
         except ApiError as error:
-            if error.status in (404, 409):  # it is gone, or has changed meanwhile, and the watch is about to say so
+            if error.status in (404, 409):  # it is gone or has changed meanwhile, and the watch will report it
                 return None, []
             if error.is_transient:
                 raise
@@ -82,7 +82,7 @@ class Roller:
         return written, self._contested(world, clock)
 
     def _contested(self, world: World, clock: float) -> list[Fault]:
-        """Name who reverts what was applied, while that goes on."""
+        """Name the manager that keeps reverting the applied fields."""
         if not self._limiter.cooldown_left(clock) or world.daemonset is None:
             return []
         metadata = world.daemonset["metadata"]

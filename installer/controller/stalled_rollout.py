@@ -23,22 +23,24 @@ if TYPE_CHECKING:
     from installer.controller.plan import World
     from installer.fleet.objects import AgentPod, Report
 
-PATIENCE = timedelta(seconds=30)  # for a new agent to become ready, and for an old one to end after its time
+PATIENCE = timedelta(
+    seconds=30
+)  # for a new agent to become ready, and for an old one to terminate after its grace period
 
 
 class Next(NamedTuple):
-    """The agents to delete now, and whether the rollout waits for a node all the same."""
+    """The agents to delete now, and whether the rollout still waits for a node."""
 
     agents: Sequence[AgentPod]
     waits: bool
 
 
 def following(world: World, nodes: Iterable[str], now: datetime) -> Next:
-    """Find the agents to delete now, so that new ones replace them.
+    """Find the agents to delete now, so that the DaemonSet replaces them.
 
     Args:
         world: what is seen.
-        nodes: those that get an agent.
+        nodes: the nodes that get an agent.
         now: the time.
     """
     daemonset = world.daemonset

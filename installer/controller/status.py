@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from installer.config.values import Problem
     from installer.fleet.node_health import NodeHealth
 
-MOST_NAMED = 10  # nodes that are named
+MOST_NAMED = 10  # nodes to name
 LONGEST = 8192  # characters of a message
 
 NONE, UPDATING, HEALTHY, ERROR, RECONCILING = "NONE", "UPDATING", "HEALTHY", "ERROR", "RECONCILING"
@@ -37,9 +37,9 @@ class Fleet:
     Attributes:
         installed: whether they have the plugin.
         verdicts: the health of each, by name.
-        version: the releases that they run, with commas between them.
+        version: the releases that they run, separated by commas.
         removal: why they do not have the plugin; empty if they do.
-        held_up_by: how many nodes may be without a ready agent while agents are replaced, if as many are; 0: fewer are.
+        held_up_by: maxUnavailable, if as many nodes are without a ready agent during a rollout; 0: fewer are.
     """
 
     installed: bool
@@ -50,7 +50,7 @@ class Fleet:
 
 
 class _Value(NamedTuple):
-    """What is said of a condition."""
+    """Status, reason and message of a condition."""
 
     status: str
     reason: str
@@ -70,12 +70,12 @@ _WELL = _Value("False", "AsExpected", "no action required")
 
 
 def invalid(problems: Sequence[Problem]) -> Fault:
-    """Make the fault of an invalid resource: all its problems, each with its path."""
+    """Make the fault for an invalid resource: all its problems, each with its path."""
     return Fault("Invalid", "; ".join(map(str, problems)))
 
 
 def superseded(older: Mapping[str, Any]) -> Fault:
-    """Make the fault of a resource that is not active."""
+    """Make the fault for a resource that is not active."""
     name = f"{older['metadata']['namespace']}/{older['metadata']['name']}"
     return Fault(
         "Superseded",
@@ -100,8 +100,8 @@ def status(
         fleet: the nodes; None: this resource is not active.
         faults: why it is not applied.
         now: the time.
-        previous: the status that it has; empty: none.
-        notes: settings that have no effect, each in a sentence; they are added where the others are applied.
+        previous: its current status; empty: none.
+        notes: settings without effect, each in a sentence; added if the others are applied.
 
     Returns:
         The status, equal to the previous one if nothing has changed.
@@ -133,9 +133,9 @@ def status(
 
 
 def patch(written: Mapping[str, Any], previous: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the merge patch (RFC 7386) that brings one status to another: empty if there is nothing to be written.
+    """Make the merge patch (RFC 7386) from one status to another; empty if no write is needed.
 
-    What others have written beside it, such as the status of other components, stays.
+    Other writers' fields, such as the status of other components, stay.
     """
     gone = {key: None for key in ("nodes", "unhealthyNodes") if key not in written}
     return _difference(dict(written) | gone, previous)
@@ -189,7 +189,7 @@ def _installed(fleet: Fleet) -> _Said:
 
 
 def _held_up(fleet: Fleet) -> str:
-    """Say that the rollout waits for nodes that are not well, where it does."""
+    """Describe the nodes that the rollout waits for, if it does."""
     waiting = sum(each.reason == WAITING_FOR_UPDATE for each in fleet.verdicts)
     if not waiting or not fleet.held_up_by:
         return ""

@@ -24,7 +24,7 @@ def taints(
     """Decide on the taints of a node.
 
     Args:
-        node: as it is.
+        node: its current state.
         report: its agent's report; None: there is none.
         pod: its agent's.
         now: the time.

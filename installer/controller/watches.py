@@ -1,6 +1,6 @@
-"""The controller's watches, with kopf (D5), and the finalizer, with kopf's full handlers, on IstioControlPlanes alone.
+"""The controller's watches (kopf, D5), and the finalizer of IstioControlPlanes, the only kind with kopf's full handlers.
 
-Nodes and pods are not written on (F20): they have `on.event` alone.
+Nodes and pods have `on.event` alone, which writes nothing to them (F20).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-PREFIX = NODES[0]  # of the annotations in which kopf keeps what it has handled
+PREFIX = NODES[0]  # of the annotations in which kopf records what it handled
 
 
 class Kind(Enum):
-    """What is watched: group, version, plural."""
+    """A watched kind: group, version, plural."""
 
     RESOURCE = (GROUP, VERSION, PLURAL)
     REPORT = NODES
@@ -39,7 +39,7 @@ class Kind(Enum):
 
 
 class Observed(NamedTuple):
-    """An event of a watch: the object as it is, or as it was when it was deleted."""
+    """An event of a watch: the object's current state, or its last one if deleted."""
 
     kind: Kind
     manifest: Mapping[str, Any]
@@ -47,43 +47,43 @@ class Observed(NamedTuple):
 
 
 class Removals:
-    """Which deleted resources may go: kopf's handlers wait, the reconciler releases."""
+    """The releases of deleted resources: kopf's handlers wait, the reconciler releases."""
 
     def __init__(self) -> None:
         self._futures: dict[str, Future[None]] = {}
         self._lock = threading.Lock()
 
     def of(self, uid: str) -> Future[None]:
-        """Return the future that is done when the resource of this uid may go."""
+        """Return the future that completes when the resource of this uid is released."""
         with self._lock:
             return self._futures.setdefault(uid, Future())
 
     def release(self, uid: str) -> None:
-        """Let a resource go; may be repeated."""
-        with suppress(Exception):  # it was released before
+        """Release a resource; idempotent."""
+        with suppress(Exception):  # already released
             self.of(uid).set_result(None)
 
     def end(self) -> None:
-        """Cancel all waiting: the controller ends, and the next one goes on."""
+        """Cancel all waiting: the controller exits, and the next leader continues."""
         with self._lock:
             for each in self._futures.values():
                 each.cancel()
 
     def forget(self, uid: str) -> None:
-        """Drop a resource that is gone."""
+        """Forget a deleted resource."""
         with self._lock:
             self._futures.pop(uid, None)
 
 
 class _ByGeneration(kopf.AnnotationsDiffBaseStorage):
-    """Remembers of a resource which generation was handled, not all that it says: an annotation has less room than that."""
+    """Records only the handled generation of a resource: its whole content would not fit in an annotation."""
 
     def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:  # noqa: ARG002
         return kopf.BodyEssence(spec={"generation": body["metadata"].get("generation", 0)})
 
 
 class Watches:
-    """Observes all that the controller needs to know."""
+    """Observes everything that the controller needs."""
 
     def __init__(
         self, kubeconfig: Path | None, namespace: str, observe: Callable[[Observed], None], removals: Removals
@@ -93,12 +93,12 @@ class Watches:
         Args:
             kubeconfig: as `credentials` takes it.
             namespace: of the DaemonSet and its pods.
-            observe: takes each event, in the event loop that `run` is called in.
-            removals: which deleted resources may go.
+            observe: receives each event, in the event loop that calls `run`.
+            removals: the releases of deleted resources.
         """
         self._observe = observe
         self._removals = removals
-        # What is in the whole cluster and what is in this namespace, where no right beyond it is needed.
+        # One operator for the whole cluster, and one for this namespace, which needs no rights beyond it.
         clusterwide = (self._watch(each) for each in (Kind.RESOURCE, Kind.REPORT, Kind.NODE))
         namespaced = (
             self._watch(Kind.DAEMONSET, field_selector=f"metadata.name={DAEMONSET}"),
@@ -110,7 +110,7 @@ class Watches:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Observe until told to stop.
+        """Observe until `stop` is set.
 
         Raises:
             Exception: whatever ended kopf: refused credentials, a missing right, a mistake.
@@ -135,9 +135,9 @@ class Watches:
         )
 
     def _handle_resources(self, registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings) -> None:
-        """Have kopf put the finalizer on each resource, and take it off when the resource may go.
+        """Make kopf add the finalizer to each resource, and remove it after the release.
 
-        The reconciler acts upon what a resource says, level-triggered: it observes resources as everything else.
+        The reconciler acts on the resource's content, level-triggered: it observes resources like every other kind.
         """
         settings.persistence.finalizer = FINALIZER
         settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=PREFIX, v1=False)

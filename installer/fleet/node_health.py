@@ -1,7 +1,7 @@
-"""Judges a node: the one judge of controller and `install-cni status`, which adds remedies. Pure.
+"""Judges a node, for both the controller and `install-cni status`, which adds remedies. Pure.
 
-Rules are tried in order, and the first that applies says what is wrong. What changes, starts or is repaired has a minute
-(PATIENCE) before the node counts as failed, or as unknown where nobody reports from it.
+Rules are tried in order, and the first that applies gives the verdict. A node that changes, starts or repairs has a minute
+(PATIENCE) before it counts as failed, or as unknown if no agent reports from it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ FAILED_MOUNT = "FailedMount"
 
 IMAGE = {"ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName"}
 CRASH = {"Completed", "CrashLoopBackOff", "Error", "OOMKilled"}
-_HOPELESS = (IMAGE | CRASH) - {"Completed"} | {  # the kubelet's reasons that do not pass without somebody's help
+_HOPELESS = (IMAGE | CRASH) - {"Completed"} | {  # the kubelet's reasons that do not resolve without intervention
     "CreateContainerConfigError", "CreateContainerError", "RunContainerError",
 }  # fmt: skip
-_OF_NO_POD = {NODE_NOT_READY, NO_AGENT, NO_REPORT, REMOVED}  # reasons that say nothing of the pod that is there now
+_OF_NO_POD = {NODE_NOT_READY, NO_AGENT, NO_REPORT, REMOVED}  # reasons that say nothing about the current pod
 _NO_DIRECTORY = re.compile(
     r'volume "(?P<volume>[^"]+)"\s*: hostPath type check failed: (?P<path>\S+) is not a directory'
 )
@@ -42,10 +42,10 @@ _DIRECTORIES = {"cni-bin-dir": ("cniBinDir", "plugins"), "cni-conf-dir": ("cniCo
 class State(Enum):
     """The state of a node, the worst first."""
 
-    FAILED = "Failed"  # its agent cannot run, or cannot do what is desired
+    FAILED = "Failed"  # its agent cannot run, or cannot reach the desired state
     UNKNOWN = "Unknown"  # no agent runs there, or none has reported
     REMOVING = "Removing"  # the plugin is being removed
-    REPAIRING = "Repairing"  # it was ready, and something is being put back
+    REPAIRING = "Repairing"  # it was ready, and its agent is restoring the installation
     UPDATING = "Updating"  # a change has not reached it yet
     READY = "Ready"  # as desired
     REMOVED = "Removed"  # the plugin is removed, as desired
@@ -62,7 +62,7 @@ class State(Enum):
 
     @property
     def is_lost(self) -> bool:
-        """Whether a node in this state needs somebody's help."""
+        """Whether a node in this state needs intervention."""
         return self in (State.FAILED, State.UNKNOWN)
 
 
@@ -74,7 +74,7 @@ class Desired:
         installed: whether the plugin is installed.
         settings: the settings in force; None: the chart's.
         template: the generation of the DaemonSet's pod template; empty: unknown.
-        any_settings: whether any settings will do, as the active control plane is invalid or unknown.
+        any_settings: whether any settings are accepted, because the active control plane is invalid or unknown.
         since: when this was last changed; None: unknown.
     """
 
@@ -98,10 +98,10 @@ class Observation:
 
     Attributes:
         name: the node's name.
-        report: the agent's, or what the controller has written in its place; None: nothing.
+        report: the agent's, or the controller's in its place; None: there is none.
         pod: the agent's; None: there is none.
         node: the Node; None: unknown.
-        warning: the latest warning about the pod; None: there is none, or nobody has asked.
+        warning: the latest warning about the pod; None: there is none, or it was not read.
         reports_known: whether reports could be read.
         pods_known: whether pods could be read.
     """
@@ -126,14 +126,14 @@ class NodeHealth(NamedTuple):
 
 @dataclass(frozen=True)
 class _Case:
-    """An observation and the desired state, with what the rules ask about them."""
+    """An observation and the desired state, with the predicates that the rules use."""
 
     seen: Observation
     desired: Desired
 
     @property
     def reported(self) -> Report | None:
-        """What an agent has reported: the controller's own words have no state."""
+        """The agent's own report: one that the controller wrote has no state."""
         return self.seen.report if self.seen.report and self.seen.report.state else None
 
     @property
@@ -158,7 +158,7 @@ class _Case:
 
     @property
     def agent_explains(self) -> bool:
-        """Whether an agent that runs says why it is not ready; Removed was said before it started."""
+        """Whether a running agent reports why it is not ready; Removed was reported before it started."""
         report, pod = self.reported, self.seen.pod
         return (
             pod is not None and pod.runs and report is not None and report.ready is False and report.reason != REMOVED
@@ -177,7 +177,7 @@ class _Case:
 
     @property
     def is_current(self) -> bool:
-        """Whether the pod is of the current template, as far as that is known."""
+        """Whether the pod is of the current template, if that is known."""
         pod, template = self.seen.pod, self.desired.template
         return not self.seen.pods_known or (
             pod is not None and (not (template and pod.template) or pod.template == template)
@@ -190,14 +190,14 @@ class _Case:
 
     @property
     def soon(self) -> State:
-        """The state while patience lasts."""
+        """The state during patience."""
         if not self.desired.installed:
             return State.REMOVING
         return State.REPAIRING if self.has_settings and self.is_current and not self.is_removed else State.UPDATING
 
     @property
     def changed(self) -> datetime | None:
-        """When something last changed that may take its time, by the objects' own times; None: they do not tell."""
+        """When something last changed that takes time to complete, by the objects' own times; None: unknown."""
         node, pod = self.seen.node, self.seen.pod
         times = [None if self.desired.installed else self.desired.since, pod.changed or pod.created if pod else None]
         if node:
@@ -206,7 +206,7 @@ class _Case:
 
 
 class _Trouble(NamedTuple):
-    """Why a node is not as desired; while patience lasts it is in the state of `_Case.soon`, unless another is named."""
+    """Why a node is not as desired; during patience its state is `_Case.soon`, unless another is given."""
 
     reason: str
     message: str
@@ -228,8 +228,8 @@ def judge(seen: Observation, desired: Desired, now: datetime, unhealthy_since: d
         seen: what is known of it.
         desired: its desired state.
         now: the time.
-        unhealthy_since: since when the caller has seen it unhealthy; None: the caller does not know, and the objects' own times
-            count; where they do not tell, patience is over.
+        unhealthy_since: when the caller first observed it as unhealthy; None: unknown, then the objects' own times
+            count; if these are unknown too, patience is over.
     """
     case = _Case(seen, desired)
     if not desired.installed and (case.is_removed or (case.has_no_report and seen.pod is None)):
@@ -244,12 +244,12 @@ def judge(seen: Observation, desired: Desired, now: datetime, unhealthy_since: d
 
 
 def explain_pod(pod: AgentPod, warning: PodWarning | None, report: Report | None = None) -> PodWarning:
-    """Say why an agent's pod is not ready, and what to do.
+    """Explain why an agent's pod is not ready, and what to do.
 
     Args:
         pod: the agent's.
         warning: the latest Event about it.
-        report: its node's, which has the controller's words where the Event is not known.
+        report: its node's, which has the controller's message if the Event is unknown.
     """
     missing = missing_directory(warning)
     if missing and missing["volume"] in _DIRECTORIES:
@@ -277,12 +277,12 @@ def explain_pod(pod: AgentPod, warning: PodWarning | None, report: Report | None
 
 
 def missing_directory(warning: PodWarning | None) -> re.Match[str] | None:
-    """Find the volume and the path of a directory that a pod mounts and the node does not have."""
+    """Find the volume and the path of a directory that a pod mounts but that is missing on the node."""
     return _NO_DIRECTORY.search(warning.message) if warning and warning.reason == FAILED_MOUNT else None
 
 
 def cause(reason: str) -> str:
-    """Return one reason for all those that the kubelet reports in turns for the same cause."""
+    """Return one reason for all those that the kubelet alternates between for the same cause."""
     return next((min(each) for each in (IMAGE, CRASH) if reason in each), reason)
 
 
@@ -316,7 +316,7 @@ def _pods_words(case: _Case) -> _Trouble:
     pod, warning = case.seen.pod, case.seen.warning
     assert pod is not None  # noqa: S101 - likewise
     reason, message = explain_pod(pod, warning, case.seen.report)
-    # On a new node the primary CNI may be about to make the directory.
+    # On a new node the primary CNI may be about to create the directory.
     at_once = reason in _HOPELESS or (case.reported is not None and missing_directory(warning) is not None)
     return _Trouble(reason, message, patience=AT_ONCE if at_once else PATIENCE)
 
@@ -337,7 +337,7 @@ def _removed_before(case: _Case) -> _Trouble:
 
 
 def _desired_since(case: _Case) -> datetime | None:
-    """Return since when an agent could have done what is desired, if that is known."""
+    """Return since when an agent could have reached the desired state, if known."""
     return max(case.desired.since, case.changed or case.desired.since) if case.desired.since else None
 
 

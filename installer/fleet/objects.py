@@ -1,6 +1,6 @@
-"""Reads what controller and `status` need of Nodes, IstioCNINodes and agents' pods: little, as there may be thousands. Pure.
+"""Reads the fields of Nodes, IstioCNINodes and agents' pods that controller and `status` need; there may be thousands. Pure.
 
-Any object that the API server can hold is read; what is missing reads as unknown.
+Any object that the API server can hold is accepted; missing fields read as unknown.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 CONTAINER = "install-cni"
 _MUTE = ("", "ContainerCreating", "Pending", "PodInitializing")
-_RUNS = "NotReady"  # of a pod whose agent runs: the agent's own report says why
+_RUNS = "NotReady"  # the reason for a pod whose agent runs: the agent's own report says why
 TEMPLATE_GENERATION = "pod-template-generation"  # a label that the DaemonSet controller puts on each pod
 
 
 @dataclass(frozen=True)
 class Node:
-    """A Node; `version` is its resourceVersion, for changes that must not be based on something outdated.
+    """A Node; `version` is its resourceVersion, a precondition of changes.
 
     A new version alone is no change: each kubelet writes its Node's status every few minutes.
     """
@@ -34,8 +34,8 @@ class Node:
     version: str = field(compare=False)
     labels: Mapping[str, str]
     taints: tuple[Mapping[str, Any], ...]
-    ready: bool = True  # unless Kubernetes says that it is not
-    changed: datetime | None = None  # when `ready` became what it is; None: unknown
+    ready: bool = True  # unless Kubernetes reports otherwise
+    changed: datetime | None = None  # when `ready` last changed; None: unknown
 
 
 class Settings(NamedTuple):
@@ -56,11 +56,11 @@ class Report:
         ready: whether the node redirects pods; None: unknown.
         reason: why, for programs.
         message: why, and what to do, for people.
-        since: when `ready` became what it is; None: unknown.
-        settings: whose settings are in force; None: the chart's.
+        since: when `ready` last changed; None: unknown.
+        settings: the control plane whose settings are in force; None: the chart's.
         written: when it was last changed; None: unknown.
         resource_version: its resourceVersion.
-        by_controller: whether the controller has written reason and message, in place of an agent that does not run.
+        by_controller: whether the controller wrote reason and message, in place of an agent that does not run.
     """
 
     node: str
@@ -87,12 +87,12 @@ class AgentPod:
         created: its creation time.
         ready: whether it is Ready.
         going: whether it is terminating.
-        template: the generation of the pod template that it was made from; empty: unknown.
+        template: the generation of its pod template; empty: unknown.
         reason: why it is not ready, for programs; empty: it is, or the reason is unknown.
         message: the same for people.
         started: whether the agent's process has ever run in it.
         ends: the deadline of its termination; None: it is not terminating.
-        changed: when `ready` became what it is; None: unknown.
+        changed: when `ready` last changed; None: unknown.
     """
 
     name: str
@@ -115,7 +115,7 @@ class AgentPod:
 
     @property
     def runs(self) -> bool:
-        """Whether the agent's process runs, and so reports itself."""
+        """Whether the agent's process runs, and so reports for itself."""
         return self.ready or self.reason == _RUNS
 
 
@@ -189,13 +189,13 @@ def condition(manifest: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 
 def pod_spec(daemonset: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the spec of the pods that a DaemonSet makes; empty if it has none."""
+    """Return the spec of a DaemonSet's pods; empty if it has none."""
     found: Mapping[str, Any] = ((daemonset.get("spec") or {}).get("template") or {}).get("spec") or {}
     return found
 
 
 def spec_changed(manifest: Mapping[str, Any]) -> datetime | None:
-    """Return when an object was deleted, or else its spec last changed, by who has written it; None: unknown."""
+    """Return when an object was deleted, or else when its spec last changed by managedFields; None: unknown."""
     metadata = manifest["metadata"]
     times = (
         parse_rfc3339(each.get("time")) for each in metadata.get("managedFields") or () if not each.get("subresource")
@@ -208,7 +208,7 @@ def _created(metadata: Mapping[str, Any]) -> datetime:
 
 
 def _is_controllers(entry: Mapping[str, Any]) -> bool:
-    """Say whether an entry of managedFields is that by which the controller owns a condition."""
+    """Return whether an entry of managedFields is the one with which the controller owns a condition."""
     owned = (entry.get("fieldsV1") or {}).get("f:status") or {}
     return entry.get("manager") == CONTROLLER and "f:conditions" in owned
 
@@ -219,7 +219,7 @@ def _has_started(container: Mapping[str, Any]) -> bool:
 
 
 def _trouble(status: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[str, str]:
-    """Find why a pod does not run: its container waits or has terminated, or it is unscheduled or evicted."""
+    """Find why a pod does not run: its container is waiting or terminated, or it is unscheduled or evicted."""
     for each in status.get("containerStatuses") or ():
         if each.get("name") != CONTAINER:
             continue

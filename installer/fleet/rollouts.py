@@ -1,7 +1,7 @@
 """The rolling update of the agents, as Kubernetes' DaemonSet controller limits it. Pure.
 
-At most `maxUnavailable` nodes may be without a ready agent. A node counts whatever the reason, also if its agent was not ready
-before, so a pool of nodes that cannot become ready blocks the update of all others, unless the controller passes them
+At most `maxUnavailable` nodes may be without a ready agent. A node counts for any reason, even if its agent was not ready
+before; so a pool of nodes that cannot become ready blocks the update of all others, unless the controller passes them
 (`installer.controller.stalled_rollout`).
 """
 
@@ -33,13 +33,13 @@ def most_unavailable(daemonset: Mapping[str, Any]) -> int:
 
 
 def template_generation(daemonset: Mapping[str, Any]) -> str:
-    """Return the generation of the template that new pods are made of, which each has as a label; empty: unknown."""
+    """Return the generation of the current pod template, which each new pod has as a label; empty: unknown."""
     annotations = daemonset["metadata"].get("annotations") or {}
     return str(annotations.get("deprecated.daemonset.template.generation", ""))
 
 
 def is_held_up(daemonset: Mapping[str, Any]) -> bool:
-    """Say whether agents wait to be replaced until others are ready; with `OnDelete`, they wait to be deleted."""
+    """Return whether outdated agents wait until others are ready; with `OnDelete`, they wait to be deleted."""
     if _strategy(daemonset).get("type") == "OnDelete":
         return False
     status = daemonset.get("status") or {}
@@ -48,7 +48,7 @@ def is_held_up(daemonset: Mapping[str, Any]) -> bool:
 
 
 def is_older(trouble: datetime, agent: datetime) -> bool:
-    """Say whether a node was certainly not ready before its agent's pod was created: the template is not the cause."""
+    """Return whether a node was certainly not ready before its agent's pod was created: the template is not the cause."""
     return trouble < agent - SKEW
 
 

@@ -65,7 +65,7 @@ class Selection(NamedTuple):
         return {key: value for key, value in self.labels.items() if labels.get(key) != value}
 
     def is_for(self, name: str, labels: Mapping[str, str]) -> bool:
-        """Say whether nodeSelector, affinity and nodeName select a node; a pod on any other node is deleted."""
+        """Return whether nodeSelector, affinity and nodeName select a node; a pod on any other node is deleted."""
         if self.node_name not in ("", name) or self.lacks(labels):
             return False
         named = {_NAME: name}
@@ -82,12 +82,12 @@ class Selection(NamedTuple):
         return Runs(starts=not repelled & {"NoSchedule", "NoExecute"}, stays="NoExecute" not in repelled)
 
     def has_agent(self, node: Node, pod: AgentPod | None, besides: Iterable[Mapping[str, Any]] = ()) -> bool:
-        """Say whether a node has an agent, or gets one.
+        """Return whether a node has an agent, or gets one.
 
         Args:
             node: the Node.
-            pod: the agent's that is there; None: there is none.
-            besides: taints that the node is taken to have besides its own.
+            pod: the agent's pod on it; None: there is none.
+            besides: taints to assume besides the node's own.
         """
         runs = self.runs_on(node.name, node.labels, (*node.taints, *besides))
         return runs.starts or (runs.stays and pod is not None and not pod.going)
@@ -97,13 +97,13 @@ class Selection(NamedTuple):
 
 
 def read(template: Mapping[str, Any]) -> Selection:
-    """Read which nodes a DaemonSet selects.
+    """Parse the node selection of a DaemonSet.
 
     Args:
         template: `spec.template.spec` of the DaemonSet.
 
     Raises:
-        LookupError, TypeError, AttributeError: if it is no pod's spec; the API server hands out none such.
+        LookupError, TypeError, AttributeError: if it is not a pod's spec, which the API server never returns.
     """
     labels = {str(key): str(value) for key, value in (template.get("nodeSelector") or {}).items()}
     required = ((template.get("affinity") or {}).get("nodeAffinity") or {}).get(_REQUIRED)
@@ -112,7 +112,7 @@ def read(template: Mapping[str, Any]) -> Selection:
     if required is not None:
         made = [_term(each) for each in required.get("nodeSelectorTerms") or ()]
         unclear = [why for term in made if (why := _why_unclear(term))]
-        # An empty term selects nothing, nor does one that is not understood.
+        # An empty or unknown term selects nothing.
         terms = tuple(term for term in made if any(term) and not _why_unclear(term))
     tolerations = (*(template.get("tolerations") or ()), *_given(host_network=template.get("hostNetwork") is True))
     return Selection(labels, terms, str(template.get("nodeName") or ""), tolerations, "; ".join(unclear))
@@ -141,7 +141,7 @@ def _term(given: Mapping[str, Any]) -> Term:
 
 
 def _why_unclear(term: Term) -> str:
-    """Name the requirements that Kubernetes rejects; empty: it accepts all of them."""
+    """Name the requirements that Kubernetes rejects; empty: none."""
     wrong = [each for each in term.labels if not _is_of_a_label(each)]
     wrong += [each for each in term.fields if not _is_of_the_name(each)]
     return ", ".join(f"{each.key} {each.operator} [{', '.join(each.values)}]" for each in wrong)
@@ -176,7 +176,7 @@ def _holds(required: Requirement, labels: Mapping[str, str]) -> bool:
 
 
 def _number(text: str) -> int | None:
-    """Read what Go's `strconv.ParseInt` takes of what a label may be; not so many digits that reading them takes long."""
+    """Parse a label's value like Go's `strconv.ParseInt`, with a bounded number of digits."""
     if not _NUMBER.fullmatch(text) or len(text) > 63:
         return None
     number = int(text)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Condition(NamedTuple):
-    """A condition of readiness: `reason` says why it is not met, and is None if it is; `detail` says how it is met."""
+    """A condition of readiness: `reason` says why it is not met, None if it is; `detail` says how it is met."""
 
     name: str
     reason: str | None
@@ -36,21 +36,21 @@ class Repair(NamedTuple):
 
 @dataclass(frozen=True)
 class NodeState:
-    """What the last look saw and did.
+    """The result of the last reconciliation.
 
     Attributes:
         installed: the plugin file and its entry are in place.
-        removed: they are not, and are not to be.
+        removed: they are not in place, as desired.
         conflict: another program keeps undoing the installation (F9): `installed` is false also between two of its writes.
-        stays: why the plugin file is still there though all else is removed, and what to do (F34); empty if it is not.
-        reason: why the node is not as it should be; None if it is.
-        conflist: the name of the file in cniConfDir that has the entry.
-        form: how that file has it.
-        digest: the SHA-256 of the plugin file, in hexadecimal digits; empty if it was not compared yet.
-        repairs: times that others had undone the installation and it was repaired.
-        last_repair: the last time; None: never.
+        stays: why the plugin file remains after everything else is removed, and what to do (F34); empty if it does not.
+        reason: why the node is not in its desired state; None if it is.
+        conflist: the name of the file in cniConfDir with the entry.
+        form: the form of the entry in that file.
+        digest: the SHA-256 of the plugin file, in hexadecimal digits; empty if not compared yet.
+        repairs: the number of repairs after other programs changed the installation.
+        last_repair: the last repair; None: there was none.
         meshes: the types of other meshes' plugins in that file.
-        skipped: files in cniConfDir that are no valid network configuration, each with the reason.
+        skipped: files in cniConfDir that are not valid network configurations, each with the reason.
     """
 
     installed: bool = False

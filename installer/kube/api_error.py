@@ -1,4 +1,4 @@
-"""What an answer of the API server means that is no success. Pure."""
+"""Interprets the API server's error responses. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from plugin.pod import PodsUnavailable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LONGEST_RETRY_AFTER = (
-    60.0  # seconds for which a server, or a proxy in front of it, is left alone because it asks for it
-)
-LONGEST_MESSAGE = 500  # characters that are quoted of an answer
+LONGEST_RETRY_AFTER = 60.0  # seconds: the longest Retry-After of a server, or of a proxy in front of it, that is obeyed
+LONGEST_MESSAGE = 500  # characters of a response to quote
 
 _WHAT_TO_DO = {
     401: "the credentials are refused: is the service account's token expired or revoked?",
@@ -23,14 +21,14 @@ _WHAT_TO_DO = {
 
 
 class ApiError(PodsUnavailable):
-    """The API server did not do what it was asked.
+    """The API server did not carry out a request.
 
     Attributes:
-        status: HTTP status of the answer; 0 if there was none.
-        retry_after: seconds for which the server asks to be left alone.
-        is_outage: whether it could not be reached or could not answer. A refusal is no outage, nor is an untrusted certificate.
-        is_not_found: whether the API server itself says that the object or kind does not exist, and not a load balancer.
-        is_transient: whether the same request may succeed soon; what is refused for good holds up nothing else.
+        status: HTTP status of the response; 0 if there was none.
+        retry_after: seconds to wait before the next request, as the server asks.
+        is_outage: whether it was unreachable or could not answer. A refusal is no outage, nor is an untrusted certificate.
+        is_not_found: whether the API server itself, rather than a load balancer, says that the object or kind does not exist.
+        is_transient: whether the same request may succeed soon; a permanent refusal delays nothing else.
     """
 
     def __init__(
@@ -49,18 +47,18 @@ class ApiError(PodsUnavailable):
 
 
 class Answer(NamedTuple):
-    """An HTTP answer of status 300 or more."""
+    """An HTTP response of status 300 or more."""
 
     status: int
     headers: Mapping[str, str]
     text: str
 
     def error(self, server: str, path: str) -> ApiError:
-        """Make the error of this answer.
+        """Make the error for this response.
 
         Args:
             server: URL of the API server, for the message.
-            path: that was requested.
+            path: the requested path.
         """
         return ApiError(
             f"{server} answered {self.status}: {self._explained()}",
@@ -80,10 +78,10 @@ class Answer(NamedTuple):
         return min(float(text), LONGEST_RETRY_AFTER) if text.isascii() and text.isdecimal() else 0.0
 
     def _is_of_the_api_server(self, path: str) -> bool:
-        """Tell whether a 404 is the API server's own, and about what was requested (F36).
+        """Return whether a 404 is the API server's own and concerns what was requested (F36).
 
-        About an object it sends a Status that names it; about a kind that it does not serve a line of text, with the header
-        that each of its answers has.
+        For an object it sends a Status that names it; for a kind that it does not serve, a line of text with the header
+        that each of its responses has.
         """
         asked = named_in(path)
         if not self._is_json:
@@ -108,9 +106,9 @@ class Answer(NamedTuple):
 
 
 def named_in(path: str) -> tuple[str, str, str] | None:
-    """Read from a path which object it names: group, plural and name; None if it names several.
+    """Parse the object that a path names: group, plural and name; None if it names several.
 
-    Paths are /api/v1/... of the core group and /apis/GROUP/VERSION/..., then namespaces/NAME/ where the kind has them.
+    Paths are /api/v1/... for the core group and /apis/GROUP/VERSION/..., then namespaces/NAME/ for namespaced kinds.
     """
     _, api, *parts = path.split("/")
     group = parts.pop(0) if api == "apis" else ""

@@ -1,4 +1,4 @@
-"""How long to wait before the next try at an API server that does not do what it is asked. Pure, but for chance."""
+"""The delay before the next attempt after a failed request to the API server. Pure, except for randomness."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ FIRST, LONGEST = 0.5, 15.0  # seconds
 
 
 class Backoff:
-    """Pauses that double, each stretched by chance up to twofold, as other nodes wait as well.
+    """Delays that double, each with random jitter up to twofold, because other nodes wait as well.
 
-    A pause is never shorter than the server asks for in Retry-After (429, 503).
+    A delay is never shorter than the server's Retry-After (429, 503).
     """
 
     def __init__(self, first: float = FIRST, longest: float = LONGEST) -> None:
-        """Start with the shortest pause.
+        """Start with the shortest delay.
 
         Args:
             first: seconds after the first failure.
-            longest: seconds that no pause exceeds before it is stretched.
+            longest: upper bound of a delay in seconds, before jitter.
         """
         self._first = self._following = first
         self._longest = longest
@@ -29,10 +29,10 @@ class Backoff:
         return spread(max(pause, retry_after))
 
     def reset(self) -> None:
-        """Start again with the shortest pause, after a success."""
+        """Return to the shortest delay, after a success."""
         self._following = self._first
 
 
 def spread(seconds: float) -> float:
-    """Return a time by chance between this one and twice as long, so that not all nodes act at once."""
+    """Return a random time between this one and twice as long, so that not all nodes act at once."""
     return seconds * random.uniform(1, 2)  # noqa: S311 - not for secrets

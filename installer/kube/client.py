@@ -1,7 +1,7 @@
-"""The API client of agent, controller and `teardown`: asynchronous, one request at a time, in plain mappings.
+"""The API client of agent, controller and `teardown`: asynchronous, one request at a time, plain mappings.
 
-Credentials are read again for each request (F4). `status` and `explain` have people's kubeconfigs, which log in with programs
-and proxies: the package `kubernetes` does that for them (`installer.status.access`), and for the Lease, which has threads
+Credentials are read again for each request (F4). `status` and `explain` use people's kubeconfigs, with credential plugins
+and proxies: the package `kubernetes` handles these (`installer.status.access`), and the Lease, which has threads
 of its own.
 """
 
@@ -25,14 +25,12 @@ if TYPE_CHECKING:
 
     from installer.kube.kopf import kopf
 
-PATIENCE = (
-    30.0  # seconds for one request: giving up sooner and asking again keeps a busy server from doing anything else
-)
-PODS_PATIENCE = 5.0  # seconds for a pod that is requested by name: the runtime waits for it
+PATIENCE = 30.0  # seconds for one request: shorter timeouts with retries would overload a busy server
+PODS_PATIENCE = 5.0  # seconds for a pod requested by name: the runtime waits for it
 CONNECTIONS = 8  # at once
-PAGE = 500  # objects of a list in one answer: 5,000 whole Nodes at once are hundreds of megabytes
+PAGE = 500  # objects in one page of a list: 5,000 whole Nodes at once are hundreds of megabytes
 JSON = "application/json"
-METADATA = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"  # of a list of objects, their metadata alone
+METADATA = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"  # a list of the objects' metadata alone
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 
 _LOST = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError)
@@ -40,7 +38,7 @@ _MISTRUSTED = (aiohttp.ClientSSLError, ssl.SSLError)
 
 
 class Request(NamedTuple):
-    """One request: what is asked of the API server, and how many seconds it may take."""
+    """One request to the API server, and its timeout in seconds."""
 
     method: str
     path: str
@@ -58,7 +56,7 @@ class ApiClient:
 
         Args:
             kubeconfig: as `credentials` takes it.
-            field_manager: who owns the fields that this client writes.
+            field_manager: the owner of the fields that this client writes.
             patience: seconds for one request.
         """
         self._kubeconfig = kubeconfig
@@ -73,10 +71,10 @@ class ApiClient:
         """Read one object, or one page of a list.
 
         Returns:
-            The answer, parsed; None if the API server says that the object or kind does not exist.
+            The response, parsed; None if the API server says that the object or kind does not exist.
 
         Raises:
-            ApiError: for everything else, such as the 404 of something in front of it (F36), and for a request that takes
+            ApiError: for every other failure, such as the 404 of a proxy in front of it (F36), and for a request that takes
                 longer than `patience` seconds.
         """
         request = Request("GET", path, query, {"Accept": accept}, None, patience or self._patience)
@@ -93,20 +91,20 @@ class ApiClient:
     async def list_objects(
         self, path: str, query: Mapping[str, str] | None = None, accept: str = JSON, page: int = PAGE
     ) -> AsyncIterator[dict[str, Any]]:
-        """Yield the objects of a list, as they are now, a page at a time.
+        """Yield the current objects of a list, a page at a time.
 
         Raises:
-            ApiError: if it cannot be read to its end; 404 if the kind does not exist, 410 if the next page has expired.
+            ApiError: if it cannot be read completely; 404 if the kind does not exist, 410 if the next page has expired.
         """
         asked = {**(query or {}), "limit": str(page)}
         while True:
             answer = await self._request(Request("GET", path, asked, {"Accept": accept}, None, self._patience))
             try:
-                items: list[dict[str, Any]] = answer["items"] or []  # of none the API server makes null
+                items: list[dict[str, Any]] = answer["items"] or []  # the API server writes an empty list as null
                 following = answer["metadata"].get("continue")
             except (LookupError, TypeError, AttributeError) as error:
                 raise ApiError(f"saw {answer!s:.120}, expected a list at {path}") from error
-            del answer  # while the next page is read this one need not be kept
+            del answer  # frees this page before the next one is read
             for each in items:
                 yield each
             if not following:
@@ -114,7 +112,7 @@ class ApiClient:
             asked["continue"] = following
 
     async def apply(self, path: str, wanted: Mapping[str, Any], *, force: bool = True) -> Any:
-        """Make an object, or its status, as wanted, with server-side apply: the fields of others stay as they are.
+        """Apply an object, or its status, with server-side apply: other managers' fields stay unchanged.
 
         Raises:
             ApiError: if that was not done.
@@ -139,15 +137,15 @@ class ApiClient:
         return await self._write("POST", path, wanted, self._manager)
 
     async def delete(self, path: str, uid: str = "", propagation: str = "") -> Any:
-        """Delete an object, unless another one has taken its name.
+        """Delete an object, unless its name now belongs to another one.
 
         Args:
-            path: of the object.
-            uid: of the object; empty: whichever has the name.
-            propagation: what becomes of its dependents, such as `Foreground`; empty: the kind's default.
+            path: the object's path.
+            uid: the object's uid; empty: any object of this name.
+            propagation: the deletion of its dependents, such as `Foreground`; empty: the kind's default.
 
         Returns:
-            The object as it ends, or a Status.
+            The object that is being deleted, or a Status.
 
         Raises:
             ApiError: if that was not done.
@@ -180,7 +178,7 @@ class ApiClient:
         try:
             session = await self._connected(info)
             limit = aiohttp.ClientTimeout(total=asked.patience)
-            # An API server redirects nobody; whoever does is another, and gets no token.
+            # An API server never redirects; another server that does must not get the token.
             async with session.request(asked.method, url, **given, timeout=limit, allow_redirects=False) as answer:
                 if answer.status >= 300:
                     text = await answer.text()
@@ -194,9 +192,9 @@ class ApiClient:
             raise ApiError(reason, is_outage=is_outage) from error
 
     async def _connected(self, info: kopf.ConnectionInfo) -> aiohttp.ClientSession:
-        """Keep the session while all but the token stays as it was: a TLS context costs more than a request.
+        """Keep the session while only the token changes: a TLS context costs more than a request.
 
-        A certificate authority whose file is replaced is read again.
+        A replaced file of a certificate authority is read again.
         """
         connect_with = dataclasses.replace(info, token=None), _authority_version(info)
         if self._session is None or connect_with != self._connected_with:

@@ -1,6 +1,6 @@
-"""The credentials for the API server: of the pod's service account, or of a kubeconfig.
+"""The credentials for the API server: the pod's service account or a kubeconfig.
 
-They are read again and again, as the kubelet replaces a projected token long before it expires (F4).
+They are read repeatedly, because the kubelet replaces a projected token long before it expires (F4).
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-FRESH = timedelta(minutes=1)  # after which kopf reads them again, before its next request
+FRESH = timedelta(minutes=1)  # the age after which kopf reads them again, before its next request
 
 
 class CredentialsError(Exception):
-    """There are no credentials: the message says what was seen, what was expected and what to do."""
+    """No credentials are available: the message says what was seen, what was expected and what to do."""
 
 
 def credentials(kubeconfig: Path | None) -> kopf.ConnectionInfo:
-    """Read how to reach the API server, as it is now.
+    """Read the current address and credentials of the API server.
 
     Args:
         kubeconfig: a file; None for the service account of the pod that this process runs in.
 
     Raises:
-        CredentialsError: if there is nothing to read, or it is not what it should be.
+        CredentialsError: if they are missing or invalid.
     """
     try:
         return _from_kubeconfig(kubeconfig) if kubeconfig else _from_service_account(SERVICE_ACCOUNT, os.environ)
@@ -43,10 +43,10 @@ def credentials(kubeconfig: Path | None) -> kopf.ConnectionInfo:
 
 
 class Login:
-    """Logs kopf in with the credentials as they are now.
+    """Logs kopf in with the current credentials.
 
-    While they stay the same kopf gets the same object: it refuses what the API server has refused, and ends instead of
-    trying the same at full speed.
+    While they are unchanged, kopf gets the same object: it rejects credentials that the API server rejected, and ends
+    rather than retry them at full speed.
     """
 
     def __init__(self, kubeconfig: Path | None) -> None:
@@ -69,9 +69,9 @@ class Login:
 
 
 def _from_service_account(folder: Path, environment: Mapping[str, str]) -> kopf.ConnectionInfo:
-    """Read what the kubelet puts into each pod.
+    """Read the service account that the kubelet mounts in each pod.
 
-    The address is the environment's: pods serve the name kubernetes.default.svc, and they need this agent to start.
+    The address comes from the environment: pods resolve the name kubernetes.default.svc, and they need this agent to start.
     """
     host, port = (environment.get(f"KUBERNETES_SERVICE_{part}", "") for part in ("HOST", "PORT"))
     if not host or not port:
@@ -107,7 +107,7 @@ def _from_kubeconfig(path: Path) -> kopf.ConnectionInfo:
         )
 
     def file(holder: Mapping[str, Any], key: str) -> str | None:
-        # The data wins over the file, as in kubectl; kopf takes one of them.
+        # Data overrides the file, as in kubectl; kopf accepts only one of them.
         return str(path.parent / holder[key]) if holder.get(key) and not holder.get(f"{key}-data") else None
 
     token_file = file(user, "tokenFile")

@@ -1,7 +1,7 @@
-"""Writes Events (events.k8s.io/v1): the same about the same object now and then, and few about ever new ones.
+"""Writes Events (events.k8s.io/v1): rate-limited per object, and bounded in all however many objects there are.
 
-Whatever tenants have pods do, Events about them stay few, as all share API server and etcd (`installer.ratelimit.flood`).
-The next with the same reason in that namespace says how many were suppressed.
+Whatever tenants' pods do, Events about them stay few, because all share API server and etcd (`installer.ratelimit.flood`).
+The next Event with the same reason in that namespace counts the suppressed ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from installer.kube.client import ApiClient
     from installer.ratelimit.limiter import Limits
 
-LONGEST_NOTE = 1024  # characters that the API takes
+LONGEST_NOTE = 1024  # characters that the API allows
 
 
 class EventRecorder:
@@ -30,10 +30,10 @@ class EventRecorder:
         """Prepare.
 
         Args:
-            api: writes them.
+            api: the client that writes them.
             controller: the reporting controller.
-            instance: of that: the agent's node, the controller's pod.
-            same: how often the same may be recorded about the same object.
+            instance: its instance: the agent's node, the controller's pod.
+            same: the rate limit for the same Event about the same object.
         """
         self._api = api
         self._reported_by = {"reportingController": controller, "reportingInstance": instance}
@@ -41,13 +41,13 @@ class EventRecorder:
         self._suppressed = SuppressedCounts()
 
     async def record(self, regarding: Mapping[str, str], reason: str, note: str, *, warning: bool) -> bool:
-        """Write an Event, unless the same was recorded too often of late, or too much about objects of this kind.
+        """Write an Event, unless the same one, or Events about objects of this kind, exceed their rate limit.
 
         Args:
             regarding: the object: apiVersion, kind, name, uid and, where it has one, namespace.
-            reason: in a word.
-            note: for people.
-            warning: whether somebody should look at it.
+            reason: one word.
+            note: the message for people.
+            warning: whether it needs attention.
 
         Returns:
             Whether it was written.

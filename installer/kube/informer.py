@@ -1,7 +1,7 @@
-"""An informer: the objects of one kind as the API server has them, kept up to date by lists and a watch.
+"""An informer: the objects of one kind, kept up to date with lists and a watch.
 
-The watch tells of changes. kopf does not tell of objects that vanished while it was away, so all are listed too: at the start,
-after each gap of the watch, and now and then. Nothing that the API server does or does not do ends an informer.
+The watch reports changes. kopf does not report objects that were deleted during a gap, so all are listed too: at the start,
+after each gap of the watch, and periodically. No failure of the API server ends an informer.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from installer.kube.client import ApiClient
     from installer.kube.kopf import kopf
 
-LIST_EVERY = 600.0  # seconds between two lists, and at most as much again by chance
-UNDEFINED_EVERY = 60.0  # seconds after which to look again whether a kind is defined by now
-CATCH_UP = 5.0  # seconds for the watch to tell of what a list has shown
-# Objects in one answer of the watch's list. Whole pods are big, 1.5 MB at most, and take several times that while they are
+LIST_EVERY = 600.0  # seconds between two lists, plus random jitter up to the same again
+UNDEFINED_EVERY = 60.0  # seconds between checks whether a kind is defined by now
+CATCH_UP = 5.0  # seconds for the watch to report what a list has shown
+# Objects in one page of the watch's list. Whole pods are large, at most 1.5 MB, and take several times that while they are
 # parsed: with 200 of 1 MB each an agent has 119 MiB at most, and 168 with 25 in a page.
 PAGE = 10
-METADATA_PAGE = 25  # objects in one answer of a list of metadata
+METADATA_PAGE = 25  # objects in one page of a list of metadata
 
 _log = logging.getLogger(__name__)
 
@@ -39,13 +39,13 @@ _T = TypeVar("_T")
 
 
 class Selection(NamedTuple):
-    """Which objects: of a kind, in all namespaces.
+    """The objects to observe: those of a kind, in all namespaces.
 
     Attributes:
-        resource: of the objects.
-        field_selector: which of them, for the API server to choose (F19); empty: all.
-        in_lists: whether lists have whole objects; their metadata alone otherwise, and the watch has to tell of each.
-        is_optional: whether the kind may not be defined yet; then the watch waits for it, as kopf would not notice.
+        resource: the objects' kind.
+        field_selector: applied by the API server (F19); empty: all.
+        in_lists: whether lists return whole objects; otherwise only metadata, and the watch must report each object.
+        is_optional: whether the kind may be undefined yet; then the watch waits for it, because kopf would not notice.
     """
 
     resource: ApiResource
@@ -66,7 +66,7 @@ class Selection(NamedTuple):
 
 
 class Informer(Generic[_T]):
-    """Knows the objects of one kind. Belongs to one event loop."""
+    """Observes the objects of one kind. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -81,11 +81,11 @@ class Informer(Generic[_T]):
         """Prepare; `run` begins.
 
         Args:
-            api: lists.
+            api: the client for lists.
             kubeconfig: for the watch, as `credentials` takes it.
-            selection: which objects.
-            read: makes what is kept of an object, in the watch's thread as well.
-            on_change: called when all objects are known, after each change of what is kept, and when there is no such kind.
+            selection: the objects to observe.
+            read: extracts what is kept of an object; also runs in the watch's thread.
+            on_change: called when all objects are known, after each change of what is kept, and when the kind is undefined.
             list_every: seconds between two lists, and at most as much again by chance.
         """
         self._api = api
@@ -99,19 +99,17 @@ class Informer(Generic[_T]):
         if not selection.is_optional:
             self._defined.set()
         self._ended = ""
-        self.known = (
-            False  # whether all objects have been observed, once; it stays so when the API server is gone (F30)
-        )
-        self.undefined = False  # whether the API server has said that there is no such kind
+        self.known = False  # whether all objects have been observed once; stays true during an outage (F30)
+        self.undefined = False  # whether the API server says that the kind does not exist
         self.reason = "the API server has not answered yet"
 
     @property
     def objects(self) -> Mapping[str, _T]:
-        """What is kept of the objects, by uid, in the order in which they were observed first."""
+        """What is kept of the objects, by uid, in the order of their first observation."""
         return self._store.items
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Observe until told to stop."""
+        """Observe until `stop` is set."""
         async with asyncio.TaskGroup() as tasks:
             listing, watching = tasks.create_task(self._keep_listing()), tasks.create_task(self._keep_watching(stop))
             await stop.wait()
@@ -120,15 +118,15 @@ class Informer(Generic[_T]):
                 watching.cancel()
 
     async def _keep_watching(self, stop: asyncio.Event) -> None:
-        """Start the watch again when it ends; while it runs it survives cuts and outages by itself."""
+        """Restart the watch when it ends; while it runs, it survives disconnections and outages by itself."""
         await self._defined.wait()
         backoff, loop = Backoff(), asyncio.get_running_loop()
         while not stop.is_set():
             started = loop.time()
             try:
                 await self._operator.run(stop)
-                reason = "it did not tell of all objects"
-            except Exception as error:  # noqa: BLE001 - whatever ends kopf, the agent goes on
+                reason = "it did not report all objects"
+            except Exception as error:  # noqa: BLE001 - the agent continues, whatever ends kopf
                 reason = f"{type(error).__name__}: {error}" + (f" ({error.__cause__})" if error.__cause__ else "")
             if stop.is_set():
                 return
@@ -148,7 +146,7 @@ class Informer(Generic[_T]):
                 missing = await self._list()
                 self.reason = f"{missing} {self._selection.resource.plural} have not been observed. {self._ended}"
                 if missing and self.known:
-                    self._operator.end()  # its connection leads nowhere, or it has lost something: start again
+                    self._operator.end()  # its connection is dead, or it has lost events: restart it
                 pause = backoff.next() if missing else 0.0
                 if not missing:
                     self._know()
@@ -164,10 +162,10 @@ class Informer(Generic[_T]):
             await wait(self._list_now, pause or spread(self._list_every))
 
     async def _list(self) -> int:
-        """List all objects, and forget those that are gone.
+        """List all objects, and forget deleted ones.
 
         Returns:
-            How many of those that exist have not been observed yet.
+            The number of existing objects that have not been observed yet.
 
         Raises:
             ApiError: if they cannot be listed.
@@ -179,7 +177,7 @@ class Informer(Generic[_T]):
 
     async def _list_whole(self) -> int:
         before = self._store.versions()
-        # As of now: a list from a cache may lack what the watch has told.
+        # The latest state: a list from a cache may lack what the watch has reported.
         listed = self._api.list_objects(self._selection.path, self._selection.query)
         entries = [self._store.entry(each) async for each in listed]
         if self._store.replace(entries, before) and self.known:
@@ -207,7 +205,7 @@ class Informer(Generic[_T]):
             self._on_change()
 
     def _note_undefined(self) -> None:
-        """Keep what is known: that the kind is gone says nothing about the nodes."""
+        """Keep what is known: a deleted kind says nothing about the nodes."""
         if self._defined.is_set():
             self._operator.end()
         before, self.undefined = self.undefined, True
@@ -228,10 +226,10 @@ class Informer(Generic[_T]):
         entry, kind = event
         if kind == "DELETED":
             changed = self._store.remove(entry)
-        else:  # where lists tell nothing of an object, the watch has the order
+        else:  # lists have no content of objects, so the watch defines their order
             changed = self._store.keep(entry, force=not self._selection.in_lists)
         if kind is None and self.known:
-            self._list_now.set()  # the watch lists again after a gap, and does not tell what went in it
+            self._list_now.set()  # the watch lists again after a gap, and does not report what was deleted in it
         if changed and self.known:
             self._on_change()
         self._observed.set()

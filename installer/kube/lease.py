@@ -1,11 +1,11 @@
-"""One controller acts at a time: the one that holds the Lease, after the rules of client-go's leaderelection.
+"""Leader election: only the controller that holds the Lease acts, by the rules of client-go's leaderelection.
 
-The package `kubernetes` has an elector, which does not keep two controllers from acting: its unanswered request outlasts
+The elector of the package `kubernetes` does not keep two controllers from acting: its unanswered request outlasts
 the lease, an unreachable API server ends its thread silently, it cannot be stopped nor release the lease, and it measures
 with the wall clock.
 
-A candidate takes a lease over that has not changed for its duration, measured with the candidate's clock, so that clocks
-need not agree. Each write holds the resourceVersion that was read, so that only one of two candidates gets it.
+A candidate takes over a lease that has not changed for its duration, measured with the candidate's clock, so that clocks
+need not agree. Each write carries the resourceVersion that was read, so that only one of two candidates succeeds.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import threading
     from pathlib import Path
 
-DURATION = 15  # seconds after which another controller may take it
+DURATION = 15  # seconds after which another controller may take it over
 DEADLINE = 10.0  # seconds without a renewal after which the holder stops acting
-RETRY = 2.0  # seconds between tries
+RETRY = 2.0  # seconds between attempts
 PATIENCE = 3.0  # seconds for one request
 
 _log = logging.getLogger(__name__)
@@ -40,11 +40,11 @@ class LeaseLostError(Exception):
 
 
 def connect(kubeconfig: Path | None) -> client.ApiClient:
-    """Make a client with the credentials of a kubeconfig, or of the pod that this process runs in, read anew each minute (F4).
+    """Make a client with the credentials of a kubeconfig, or of this process's pod, read again each minute (F4).
 
     Raises:
         ConfigException: if there are no credentials.
-        ManifestError: if the kubeconfig is none, or stands for more than any is.
+        ManifestError: if the kubeconfig is invalid or too large.
         OSError: if it cannot be read.
     """
     settings = client.Configuration()
@@ -53,12 +53,12 @@ def connect(kubeconfig: Path | None) -> client.ApiClient:
         config.load_kube_config(str(kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
     else:
         config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-    settings.retries = False  # one try is one request, or it would outlast its time
+    settings.retries = False  # one attempt is one request; retries would exceed the deadline
     return client.ApiClient(settings)
 
 
 class Lease:
-    """A Lease. One thread calls `acquire`, then `hold`; another calls `run_out`; any may read `held`."""
+    """A Lease. One thread calls `acquire`, then `hold`; another calls `run_out`; any thread may read `held`."""
 
     def __init__(self, connection: client.ApiClient, namespace: str, identity: str) -> None:
         """Prepare.
@@ -66,13 +66,13 @@ class Lease:
         Args:
             connection: a client that does not retry.
             namespace: of the Lease.
-            identity: of this controller; unique.
+            identity: this controller's unique identity.
         """
         self._api = client.CoordinationV1Api(connection)
         self._namespace = namespace
         self._identity = identity
-        self._seen: dict[str, Any] | None = None  # as it was last read or written
-        self._changed = 0.0  # when that was observed, with our clock
+        self._seen: dict[str, Any] | None = None  # its last state read or written
+        self._changed = 0.0  # when that was observed, by our clock
         self._good_until = 0.0
         self._trouble = ""  # why the last renewal failed
         self.holder = ""
@@ -83,7 +83,7 @@ class Lease:
         return _now() < self._good_until
 
     def acquire(self, stop: threading.Event) -> bool:
-        """Try until this controller holds it; False if `stop` is set first."""
+        """Retry until this controller holds it; False if `stop` is set first."""
         while not stop.is_set():
             try:
                 if self._try():
@@ -95,7 +95,7 @@ class Lease:
         return False
 
     def hold(self, stop: threading.Event) -> None:
-        """Keep renewing it until `stop` is set.
+        """Renew it until `stop` is set.
 
         Raises:
             LeaseLostError: if another controller holds it.
@@ -108,13 +108,13 @@ class Lease:
             except (client.ApiException, HTTPError, OSError) as error:
                 self._trouble = f": {_why(error)}"
                 _log.warning("cannot renew the lease", extra={"reason": _why(error)})
-                self._seen = None  # the write may have arrived
+                self._seen = None  # the write may have succeeded
 
     def run_out(self, stop: threading.Event) -> None:
         """Wait until it expires, or until `stop` is set.
 
-        `hold` may be waiting for an answer, this process may have been suspended, and not every write checks `held` first:
-        those of kopf do not.
+        `hold` may be waiting for a response, this process may have been suspended, and not every write checks `held` first:
+        kopf's do not.
 
         Raises:
             LeaseLostError: if it has expired: from now on another controller may act.
@@ -124,7 +124,7 @@ class Lease:
                 raise LeaseLostError(f"not renewed for {DEADLINE:g} s{self._trouble}")
 
     def release(self) -> None:
-        """Release it, so that the next controller need not wait. Call this once nothing acts any more."""
+        """Release it, so that the next controller need not wait. Call this after everything that acts has stopped."""
         if not self.held or self._seen is None:
             return
         self._good_until = 0.0
@@ -204,7 +204,7 @@ class Lease:
 
 
 def _now() -> float:
-    """Return seconds that also count while the machine is suspended: another controller may hold the lease by then."""
+    """Return seconds of a clock that includes suspension of the machine: another controller may hold the lease by then."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

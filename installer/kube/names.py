@@ -1,4 +1,4 @@
-"""The names by which chart, agents, controller and `status` know objects of the cluster. Pure."""
+"""Names of objects that chart, agents, controller and `status` share. Pure."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ CONTROLLER = (
     "istio-cni-controller"  # the Deployment, its ServiceAccount, the Lease, and the field manager of what it writes
 )
 CHARTS_ROLE_BINDING, OWN_ROLE_BINDING = "istio-cni-node-psp", "istio-cni-node-psp-resource"  # of `psp_cluster_role`
-PARKED = {"cni.istio.io/parked": "true"}  # a node selector that no node fits: parked, the DaemonSet has no pods
+PARKED = {"cni.istio.io/parked": "true"}  # a node selector that matches no node: the DaemonSet has no pods while parked
 
 NODES = ("cni.istio.io", "v1alpha1", "istiocninodes")  # IstioCNINodes: group, version, plural
-REDIRECTING = "Redirecting"  # the reason of their condition Ready on a healthy node
-LONGEST_MESSAGE = 32768  # characters, of a condition of theirs
+REDIRECTING = "Redirecting"  # the reason of their Ready condition on a healthy node
+LONGEST_MESSAGE = 32768  # characters of their conditions
 NODES_KIND, NODES_VERSION = "IstioCNINode", "/".join(NODES[:2])
 
 
 def cleaning_command(node_name: str, image: str, directories: Iterable[str | PurePath]) -> str:
-    """Write the command that removes what is left on a node: the node has no tool of ours, but its kubelet can start one.
+    """Write the command that removes leftovers from a node: the node has no tool of ours, but its kubelet can start one.
 
     Args:
         node_name: the node.
-        image: of the agent; empty: unknown.
+        image: the agent's image; empty: unknown.
         directories: former values of cniConfDir and cniBinDir.
     """
     pod = ["kubectl", "debug", f"node/{node_name}", "--profile=general", f"--image={image or 'IMAGE'}"]

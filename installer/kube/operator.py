@@ -1,8 +1,8 @@
 """kopf, embedded: an operator in a thread and an event loop of its own (D5).
 
-In the caller's loop kopf would take over SIGTERM and SIGINT, and when it ends, for whatever reason, it cancels every task that
-was started after it, those of the plugin's requests too. It also ends all that it watches when it lacks the right to one kind,
-so that what must go on has an operator of its own.
+In the caller's loop kopf would take over SIGTERM and SIGINT, and when it ends, for any reason, it cancels every task that
+was started after it, including the plugin's requests. It also ends all its watches when it lacks the right to one kind,
+so watches that must continue have an operator of their own.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-SILENCE = 600.0  # seconds after which a connection is taken for dead; where nothing changes no bookmark comes either
-WORKER_SECONDS = 0.05  # for which kopf keeps the last event of an object, to wait for more
-FAREWELL = 0.25  # seconds for TLS connections to close in the background, as aiohttp asks for
+SILENCE = 600.0  # seconds after which a connection counts as dead; without changes there are no bookmarks either
+WORKER_SECONDS = 0.05  # for which kopf holds an object's last event, to batch further ones
+FAREWELL = 0.25  # seconds for TLS connections to close in the background, as aiohttp requires
 CONNECT_TIMEOUT, REQUEST_TIMEOUT = 15, 60  # seconds
 RETRIES = 6  # of a request, before kopf ends
 
@@ -31,7 +31,7 @@ logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # it wa
 
 
 class ApiResource(NamedTuple):
-    """A kind of objects as the API serves it; group is empty for the core's."""
+    """A kind of objects as the API serves it; the core group is empty."""
 
     group: str
     version: str
@@ -39,14 +39,14 @@ class ApiResource(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """What is watched, and what becomes of its events.
+    """A watch, and the handling of its events.
 
     Attributes:
         resource: of the objects.
-        read: makes what is kept of an event, in the operator's thread.
-        observe: takes that, in the event loop that `Operator.run` is called in.
-        field_selector: which objects, for the API server to choose (F19); empty: all.
-        label_selector: the same.
+        read: extracts what is kept of an event, in the operator's thread.
+        observe: receives it, in the event loop that calls `Operator.run`.
+        field_selector: applied by the API server (F19); empty: all.
+        label_selector: likewise.
     """
 
     resource: ApiResource
@@ -59,7 +59,7 @@ class Watch(NamedTuple):
 class Operator:
     """Watches kinds of objects.
 
-    Each has one handler, `on.event`: every other but the index writes finalizers and annotations on what it handles, on pods of
+    Each has one handler, `on.event`: all others except the index write finalizers and annotations on the objects: on pods of
     users (F20), or from each node on one object.
     """
 
@@ -76,9 +76,9 @@ class Operator:
 
         Args:
             kubeconfig: as `credentials` takes it.
-            watches: what is watched.
-            page: objects in one answer of a list.
-            namespace: where; None: in the whole cluster.
+            watches: the watches.
+            page: objects in one page of a list.
+            namespace: the namespace to watch; None: the whole cluster.
             configure: adds handlers and settings.
         """
         self._login = Login(kubeconfig)
@@ -103,7 +103,7 @@ class Operator:
                 runner.run(self._operate(caller, stop_flag))
 
         def end() -> None:
-            with suppress(RuntimeError):  # its loop is closed: it has ended already
+            with suppress(RuntimeError):  # its loop is closed: it has already ended
                 inner.call_soon_threadsafe(stop_flag.set)
 
         with ThreadPoolExecutor(1, "kopf") as thread:
@@ -137,7 +137,7 @@ class Operator:
         await kopf.operator(
             registry=registry,
             settings=settings,
-            standalone=True,  # peers would pause one another, and they are other nodes
+            standalone=True,  # peers, which are other nodes, would pause each other
             identity=_IDENTITY,
             stop_flag=stop_flag,
             **self._where,
@@ -162,7 +162,7 @@ class Operator:
         return settings
 
 
-# Without one kopf asks for the user's name, and the uid that the controller runs as in a pod has none.
+# Without one, kopf looks up the user's name, which the controller's uid in a pod does not have.
 _IDENTITY: Any = "istio-cni"
 
 

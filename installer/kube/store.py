@@ -1,6 +1,6 @@
 """The last observed state of each object of a kind. Pure.
 
-Lists are compared with what a watch has told, as a watch does not tell of objects that vanished while it was away. Versions of
+Lists are compared with what a watch has reported, because a watch does not report objects deleted during a gap. Versions of
 objects are compared as numbers, as the API's conventions allow, so that an older state never replaces a newer one.
 """
 
@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 class Entry(NamedTuple, Generic[_T]):
-    """What is kept of an object: its key, its version, and what was read of it."""
+    """The kept part of an object: its key, its version, and what was read from it."""
 
     key: str
     version: int
@@ -29,7 +29,7 @@ class Store(Generic[_T]):
         """Prepare.
 
         Args:
-            read: makes what is kept of an object.
+            read: extracts what is kept of an object.
             key: the field of its metadata that identifies it.
         """
         self._read = read
@@ -37,7 +37,7 @@ class Store(Generic[_T]):
         self._versions: dict[str, int] = {}
         self._deleted: dict[
             str, int
-        ] = {}  # versions of what was deleted since the last list: the next may still have it
+        ] = {}  # versions of objects deleted since the last list: the next list may still have them
         self.items: dict[str, _T] = {}
 
     def entry(self, manifest: Mapping[str, Any]) -> Entry[_T]:
@@ -46,7 +46,7 @@ class Store(Generic[_T]):
         return Entry(metadata[self._key], int(metadata.get("resourceVersion") or 0), self._read(manifest))
 
     def observe(self, manifest: Mapping[str, Any], *, deleted: bool = False) -> bool:
-        """Keep an object, or remove it; False if nothing of what is kept has changed."""
+        """Keep an object, or remove it; False if nothing that is kept has changed."""
         entry = self.entry(manifest)
         return self.remove(entry) if deleted else self.keep(entry)
 
@@ -55,7 +55,7 @@ class Store(Generic[_T]):
 
         Args:
             entry: the object.
-            force: whether it is known to be newer, whatever its version: etcd may have been restored from a backup.
+            force: whether it is known to be newer, regardless of its version: etcd may have been restored from a backup.
         """
         key, version, read = entry
         is_older = version < self._versions.get(key, 0) or version <= self._deleted.get(key, -1)
@@ -83,7 +83,7 @@ class Store(Generic[_T]):
 
         Args:
             listed: all objects.
-            before: what `versions` returned before they were requested: what was observed since stays.
+            before: what `versions` returned before the request: objects observed since then stay.
         """
         changed, keys = False, set()
         for entry in listed:

@@ -13,13 +13,13 @@ from installer.manifest.overlay import deep_merge
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-PLATFORM = "platform"  # the chart's value of that name; nobody but this command reads it in a resource
+PLATFORM = "platform"  # the chart's value of that name; only this command reads it in a resource
 OF_THE_SPEC = ("cni", "values", "unvalidatedValues", "hub", "tag", PLATFORM)
-SURE = 0.8  # of 1: how similar a name must be to one of ours to be taken for a typo
+SURE = 0.8  # of 1: the similarity to one of our names from which a name counts as a typo
 
 
-class Refused(Exception):  # noqa: N818 - wrong is the resource
-    """The resource asks for what cannot be: a line each, with the path of the field."""
+class Refused(Exception):  # noqa: N818 - the resource is at fault
+    """The resource is invalid: a line for each problem, with the path of the field."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -27,13 +27,13 @@ class Refused(Exception):  # noqa: N818 - wrong is the resource
 
 @dataclass(frozen=True)
 class Request:
-    """What the chart is to be rendered with.
+    """The input for rendering the chart.
 
     Attributes:
-        enabled: whether there is to be a CNI plugin at all.
+        enabled: whether to install a CNI plugin at all.
         namespace: of the release.
         values: the chart's.
-        notes: what of the resource has no effect, each in a sentence.
+        notes: the resource's fields without effect, each in a sentence.
     """
 
     enabled: bool
@@ -43,7 +43,7 @@ class Request:
 
 
 def request(resource: Mapping[str, Any], known: Collection[str]) -> Request:
-    """Make chart values of a resource.
+    """Convert a resource to chart values.
 
     Args:
         resource: with a namespace.
@@ -78,14 +78,14 @@ def request(resource: Mapping[str, Any], known: Collection[str]) -> Request:
 
 
 def settled(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Sort what `--set` has put at the top of a spec: the 2019 guide has CNI's values there, `--set cniBinDir=/x`.
+    """Move the values that `--set` put at the top of a spec, as the 2019 guide does: `--set cniBinDir=/x`.
 
     Args:
         before: the spec without `--set`.
         after: with it.
 
     Raises:
-        Refused: with each name that nothing has.
+        Refused: with each unknown name.
     """
     spec = {name: value for name, value in after.items() if name in before or name in OF_THE_SPEC}
     cni = {name: value for name, value in after.items() if name not in spec}
@@ -112,7 +112,7 @@ def _wrong(spec: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _misplaced(spec: Mapping[str, Any]) -> Iterator[str]:
-    """Find what looks like ours at the top of a spec; all else there is of the control plane's other parts."""
+    """Find names like ours at the top of a spec; all others there belong to other parts of the control plane."""
     meant = {name: name for name in OF_THE_SPEC} | {
         name: f"values.cni.{name}" for name in resource_values() if name not in OF_THE_SPEC
     }

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What both commands are told; each field is an option of theirs."""
+    """The options of the commands."""
 
     files: tuple[str, ...]
     sets: tuple[str, ...]
@@ -40,13 +40,13 @@ FAILURES = (ManifestError, ProgramError, Refused, OSError)
 
 
 def generate(options: Options) -> str:
-    """Make the manifests: YAML documents in the order in which they apply, the resource last.
+    """Make the manifests: YAML documents in the order to apply them, the resource last.
 
-    Of a resource that says `enabled: false` it is the resource itself and its definition: agents that are there obey it, and
-    where there are none, none are needed.
+    For a resource with `enabled: false`, these are only the resource and its definition: running agents apply it, and
+    without any, none are needed.
 
     Raises:
-        FAILURES: what was seen, what was expected and what to do.
+        FAILURES: with what was seen, what was expected and what to do.
     """
     program, folder = find("helm", options.helm), helm.chart(options.chart)
     resource = whole(_written(options, program), options.namespace)
@@ -67,7 +67,7 @@ def generate(options: Options) -> str:
 
 
 def difference(options: Options, kubectl: Path | None, where: list[str]) -> str:
-    """Compare what `generate` makes with the cluster.
+    """Compare the output of `generate` with the cluster.
 
     Raises:
         FAILURES: as `generate`.
@@ -77,7 +77,7 @@ def difference(options: Options, kubectl: Path | None, where: list[str]) -> str:
 
 
 def apply(options: Options, kubectl: Path | None, where: list[str]) -> Iterator[str]:
-    """Apply what `generate` makes, and yield what kubectl says of the objects.
+    """Apply the output of `generate`, and yield kubectl's output about the objects.
 
     Raises:
         FAILURES: as `generate`.
@@ -87,12 +87,12 @@ def apply(options: Options, kubectl: Path | None, where: list[str]) -> Iterator[
 
 
 def _for(cluster: Kubectl, options: Options) -> Options:
-    """Have the manifests be of the cluster's version, unless another is given."""
+    """Render the manifests for the cluster's version, unless another is given."""
     return options if options.kube_version else replace(options, kube_version=cluster.version())
 
 
 def _written(options: Options, program: Path) -> dict[str, Any]:
-    """Read the files, each over those before it, and `--set` over all."""
+    """Merge the files, later ones overriding earlier ones, then `--set`."""
     written: dict[str, Any] = {}
     for name in options.files:
         try:
@@ -112,13 +112,13 @@ def _written(options: Options, program: Path) -> dict[str, Any]:
 
 
 def _definition(manifests: str) -> str:
-    """Keep of manifests the definition of the resource, without which the API server does not take it."""
+    """Keep only the definition of the resource, without which the API server rejects the resource."""
     found = [each for each in objects(manifests) if each["metadata"]["name"] == f"{PLURAL}.{GROUP}"]
     return "".join(f"---\n{dump(each)}" for each in found)
 
 
 def _namespaces(manifests: str) -> str:
-    """Make the namespaces that manifests need, but those that every cluster has."""
+    """Make the namespaces that manifests need, except those that every cluster has."""
     needed = {each["metadata"].get("namespace") for each in objects(manifests)} - {None, "default", "kube-system"}
     made = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in sorted(needed)]
     return "".join(f"---\n{dump(each)}" for each in made)

@@ -84,14 +84,14 @@ _RESOURCE = (
 
 
 def _takes_a_resource(command: _Command) -> _Command:
-    """Give a command the options that say what is to be installed."""
+    """Give a command the options that define what to install."""
     for option in reversed(_RESOURCE):
         command = option(command)
     return command
 
 
 def _takes_a_cluster(command: _Command) -> _Command:
-    """Give a command the options that say which cluster it is about."""
+    """Give a command the options that select the cluster."""
     for option in (
         click.option("--context", metavar="NAME", help="Kubeconfig context."),
         click.option("--kubeconfig", metavar="FILE", help="Kubeconfig file, as kubectl takes it."),

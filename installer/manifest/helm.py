@@ -1,4 +1,4 @@
-"""Runs helm, which renders the chart and parses `--set`, so that both mean what they mean to helm."""
+"""Runs helm, which renders the chart and parses `--set`, so that both have helm's semantics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RELEASE = "istio-cni"
 _SCHEMA = "values.schema.json"
 _MARK = "values: "
-PLACES = (  # the chart: beside this module where the package is installed, else in the source tree
+PLACES = (  # the chart: beside this module in an installed package, else in the source tree
     Path(__file__).parent / "chart",
     Path(__file__).parents[2] / "charts" / "istio-cni",
 )
@@ -37,7 +37,7 @@ def chart(given: Path | None) -> Path:
 
 
 def names(folder: Path) -> frozenset[str]:
-    """Return the names that a chart has under `cni`, of its schema.
+    """Return the names under `cni` in a chart's schema.
 
     Raises:
         ProgramError: if it has none.
@@ -60,7 +60,7 @@ def render(
         folder: the chart's.
         namespace: of the release.
         values: the chart's.
-        kube_version: that of the cluster; None: the one that helm takes by itself.
+        kube_version: the cluster's; None: helm's default.
 
     Raises:
         ProgramError: with what helm says is wrong.

@@ -22,13 +22,13 @@ SLOWEST_DEFINITION = 60  # seconds until the API server serves it
 
 
 class Kubectl(NamedTuple):
-    """kubectl, and the options that choose a cluster."""
+    """kubectl, and the options that select a cluster."""
 
     program: Path
     options: Sequence[str]
 
     def version(self) -> str:
-        """Ask the cluster for its version of Kubernetes, such as v1.35.4.
+        """Read the cluster's version of Kubernetes, such as v1.35.4.
 
         Raises:
             ProgramError: with what kubectl says is wrong.
@@ -40,9 +40,9 @@ class Kubectl(NamedTuple):
             raise ProgramError(f"kubectl version: saw {said!r:.200}, expected serverVersion.gitVersion") from error
 
     def difference(self, objects: Sequence[Object]) -> str:
-        """Compare objects with the cluster's, as `kubectl diff` does; nothing is changed.
+        """Compare objects with the cluster's, like `kubectl diff`; nothing is changed.
 
-        Those whose namespace or definition is not there yet are new as a whole: the API server cannot be asked about them.
+        Objects whose namespace or definition does not exist yet are entirely new: the API server cannot compare them.
 
         Returns:
             Unified diffs; empty: applying them would change nothing.
@@ -60,10 +60,10 @@ class Kubectl(NamedTuple):
         )
 
     def apply(self, objects: Sequence[Object]) -> Iterator[str]:
-        """Apply objects, the custom resource definitions first: kubectl takes no object of a kind that is not served yet.
+        """Apply objects, the custom resource definitions first: kubectl rejects objects of a kind that is not served yet.
 
         Yields:
-            Lines of kubectl's, one for each object that it has applied.
+            Lines of kubectl's output, one for each applied object.
 
         Raises:
             ProgramError: with what kubectl says is wrong; it applies those that it can.
@@ -82,7 +82,7 @@ class Kubectl(NamedTuple):
         checked(ended)
 
     def _missing(self, names: set[str]) -> set[str]:
-        """Find which of these objects, each KIND/NAME, the cluster has not."""
+        """Find the objects, each KIND/NAME, that do not exist in the cluster."""
         said = checked(self._run("get", *sorted(names), "--ignore-not-found", "--output=name"))
         return names - set(said.split())
 
@@ -91,7 +91,7 @@ class Kubectl(NamedTuple):
 
 
 def _needs(each: Object, objects: Sequence[Object]) -> Iterator[str]:
-    """Name what must be there before an object: its namespace, and its definition if that is among the objects."""
+    """Name the prerequisites of an object: its namespace, and its definition if that is among the objects."""
     if namespace := each["metadata"].get("namespace"):
         yield f"namespace/{namespace}"
     group = each["apiVersion"].rpartition("/")[0]

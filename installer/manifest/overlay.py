@@ -1,4 +1,4 @@
-"""IstioControlPlanes as files have them, merged. Pure."""
+"""Parses and merges IstioControlPlanes of files. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 API_VERSION = f"{GROUP}/{VERSION}"
-NAME = "istio-cni"  # of a resource without a name, such as that of the 2019 guide
+NAME = "istio-cni"  # the default name of a resource, such as that of the 2019 guide
 KEPT = ("labels", "annotations")  # of a resource's metadata besides its name: the rest is the API server's
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -46,7 +46,7 @@ def _dumped(document: object, *, allow_unicode: bool) -> str:
 
 
 def objects(data: bytes | str) -> list[Mapping[str, Any]]:
-    """Read the objects of a file, YAML or JSON; those of a List one by one.
+    """Parse the objects of a file, YAML or JSON; the items of a List separately.
 
     Raises:
         ManifestError: with the line, what was seen and what was expected.
@@ -64,7 +64,7 @@ def control_plane(found: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], l
     """Find the one IstioControlPlane among objects.
 
     Returns:
-        What a person has written of it, {metadata, spec}, without what the API server adds; and the names of the others.
+        Its user-written part, {metadata, spec}, without what the API server adds; and the names of the other objects.
 
     Raises:
         ManifestError: if there is none, more than one, or one of another version.
@@ -87,7 +87,7 @@ def control_plane(found: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], l
 
 
 def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge a mapping into another as helm does: deep, replacing lists; null deletes."""
+    """Merge a mapping into another like helm: deep, replacing lists; null deletes."""
     result = dict(base)
     for key, value in over.items():
         if value is None:
@@ -107,7 +107,7 @@ def whole(written: Mapping[str, Any], namespace: str) -> dict[str, Any]:
 
 
 def named(each: Mapping[str, Any]) -> str:
-    """Name an object for a person: its kind and name."""
+    """Name an object for people: its kind and name."""
     metadata = each.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     return " ".join(str(part) for part in (each.get("kind", "an object without kind"), name) if part)

@@ -23,8 +23,8 @@ def find(name: str, given: Path | None) -> Path:
     """Find a program.
 
     Args:
-        name: of the program, and of the option that names its file.
-        given: that option's value, a path or the name of one on PATH; None: the first on PATH.
+        name: the program's name, and that of its option.
+        given: the option's value, a path or a name on PATH; None: the first on PATH.
 
     Raises:
         ProgramError: if it is not there.
@@ -45,7 +45,7 @@ def run(program: Path, arguments: list[str], stdin: str | None = None) -> subpro
     """Run a program in the user's environment.
 
     Raises:
-        ProgramError: if it cannot be run, or does not end in time.
+        ProgramError: if it cannot run, or does not end in time.
     """
     command = [str(program), *arguments]
     try:
@@ -60,7 +60,7 @@ def checked(ended: subprocess.CompletedProcess[str], fine: Collection[int] = (0,
     """Return what a program wrote; its warnings go to the user.
 
     Raises:
-        ProgramError: with what it says is wrong, if it has failed.
+        ProgramError: with its error output, if it failed.
     """
     if ended.returncode not in fine:
         said = (ended.stderr or ended.stdout).strip().removeprefix("Error: ")
