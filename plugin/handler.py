@@ -295,9 +295,9 @@ class Handler:
         if seen:
             raise CniError(
                 Code.TRY_AGAIN_LATER,
-                f"pod {pod.namespace}/{pod.name} may be part of the mesh, and which pod of that name it is cannot be told: "
+                f"pod {pod.namespace}/{pod.name} may be part of the mesh, and cannot be told from another pod of its name: "
                 f"saw {seen}, expected K8S_POD_UID, or the runtime's annotations and the API server's to agree. It is not "
-                "started yet; it is tried again",
+                "started yet; the runtime tries again",
             )
 
     async def _ask(self, request: Request, *, fresh: bool = False) -> Pod:
@@ -307,7 +307,7 @@ class Handler:
             raise CniError(
                 Code.TRY_AGAIN_LATER,
                 f"pod {request.namespace}/{request.pod} may be part of the mesh and cannot be looked up now, so it is not "
-                f"started yet; it is tried again: {error}",
+                f"started yet; the runtime tries again: {error}",
             ) from error
         if pod is None:
             raise CniError(

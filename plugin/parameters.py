@@ -1,4 +1,4 @@
-"""The parameters of a redirect, each with its value and where that came from: annotation, env, securityContext, default."""
+"""The parameters of a redirect, each with its value and its origin: annotation, env, securityContext or default."""
 
 from __future__ import annotations
 
@@ -30,19 +30,21 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-MOST_RULES = 2000  # of all tables and families: a tenth of a second for libnftables, and half a megabyte in the kernel
+MOST_RULES = (
+    2000  # in all tables and families: they take libnftables a tenth of a second, and the kernel half a megabyte
+)
 MODES = ", ".join(mode.value for mode in Mode) + " or NONE"
 
 
 class InboundPorts(Enum):
-    """The inbound ports of a pod without the annotation includeInboundPorts: those it declares, or all."""
+    """The inbound ports of a pod without the annotation includeInboundPorts: its declared ones, or all."""
 
     CONTAINER_PORTS = "containerPorts"
     ALL = "*"
 
 
 class Ipv6(Enum):
-    """When v6 rules are written: where the sidecar listens on v6, for every pod, for none."""
+    """When v6 rules are written: if the sidecar listens on v6, for every pod, or for none."""
 
     AUTO = "auto"
     ALWAYS = "always"
@@ -51,14 +53,14 @@ class Ipv6(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What the agent is told about pods that do not say themselves."""
+    """The defaults for pods that do not set a parameter themselves."""
 
     inbound_ports: InboundPorts = InboundPorts.CONTAINER_PORTS
     ipv6: Ipv6 = Ipv6.AUTO
 
 
 class Origin(Enum):
-    """Where a parameter's value came from."""
+    """The origin of a parameter's value."""
 
     ANNOTATION = "annotation"
     ENV = "env"
@@ -71,7 +73,7 @@ class Origin(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter: the field of `Redirect` that it is, the key by which a pod sets it, value and origin."""
+    """One parameter: its field of `Redirect`, the key with which a pod sets it, its value and origin."""
 
     field: str
     key: str
@@ -83,9 +85,9 @@ Found: TypeAlias = tuple[_T, Origin]
 
 
 def redirect(pod: Pod, proxy: Container, addresses: tuple[Address, ...] | None, defaults: Defaults) -> Redirect:
-    """Read how a pod that is to be redirected is redirected; arguments and errors are those of `parameters`.
+    """Build the redirect of a pod; arguments and errors as for `parameters`.
 
-    It may take a bounded number of rules in all: what its lists ask for adds up, and is multiplied by interfaces and families.
+    The total number of rules is bounded: the rules of all lists add up, multiplied by interfaces and families.
     """
     found = [*parameters(pod, proxy, addresses, defaults)]
     made = Redirect(**{each.field: each.value for each in found})
@@ -107,16 +109,16 @@ def _entries(parameter: Parameter) -> int:
 def parameters(
     pod: Pod, proxy: Container, addresses: tuple[Address, ...] | None, defaults: Defaults
 ) -> Iterator[Parameter]:
-    """Read the parameters of a pod that is to be redirected, one for each field of `Redirect`.
+    """Read the parameters of a redirected pod, one for each field of `Redirect`.
 
     Args:
         pod: the pod.
         proxy: its sidecar.
-        addresses: the pod's, in prevResult's order; None: none can be known yet.
-        defaults: for what the pod does not say.
+        addresses: the pod's addresses, in prevResult's order; None: unknown so far.
+        defaults: for what the pod does not set.
 
     Raises:
-        InvalidValue: for a value that is not allowed: never a redirect other than asked for.
+        InvalidValue: for an invalid value, rather than a redirect other than the requested one.
     """
 
     def annotation(field: str, key: str, parse: Callable[[str, str], object], absent: Found[object]) -> Parameter:
@@ -160,7 +162,7 @@ def _boolean_env(proxy: Container, name: str) -> bool:
 
 
 def _id(*ids: int | None) -> Found[int]:
-    """The first id that is given counts; 0 counts as the sidecar's own, as root's traffic cannot all be the proxy's."""
+    """The first given id counts; 0 is replaced by the sidecar's default, as not all of root's traffic is the proxy's."""
     given = next((each for each in ids if each is not None), 0)
     return (given, Origin.SECURITY_CONTEXT) if given else (SIDECAR, Origin.DEFAULT)
 
@@ -177,9 +179,9 @@ def _inbound_ports(pod: Pod, defaults: Defaults) -> Found[Ports]:
 
 
 def _families(proxy: Container, addresses: tuple[Address, ...] | None, ipv6: Ipv6) -> Found[tuple[Family, ...]]:
-    """V4 always; v6 where the proxy may listen on it: it is or may be the pod's first family, or the proxy is dual-stack.
+    """V4 always; v6 if the proxy may listen on it: it is or may be the pod's first family, or the proxy is dual-stack.
 
-    A dual-stack proxy gets it whether or not there is a v6 address: one that comes after the ADD, such as by a router's
+    A dual-stack proxy gets it even without a v6 address: one added after the ADD, such as from a router's
     advertisement, must not bypass it (F38).
     """
     dual_stack = _boolean_env(proxy, DUAL_STACK)

@@ -1,4 +1,4 @@
-"""A pod as far as the decision needs it: a few fields of its manifest, typed (F19: nothing else is kept)."""
+"""A pod, reduced to what the decision needs: a few typed fields of its manifest (F19: nothing else is stored)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # A tenant may declare as many containers, ports and env as fit into 1.5 MB: thousands.
 LONGEST_NAME = 253  # characters of an object's name
-MOST_CONTAINERS = 64  # of a kind, besides the mesh's own, whose names and ids are kept
+MOST_CONTAINERS = 64  # of each kind, besides the mesh's own, whose names and ids are stored
 
 _T = TypeVar("_T")
 _NO_ENV: Mapping[str, str] = {}
@@ -26,11 +26,11 @@ class ManifestError(ValueError):
 
 
 class PodsUnavailable(Exception):  # noqa: N818 - a state of the source, not a mistake
-    """The pods cannot be asked now; the message says why and what to do."""
+    """The pods cannot be looked up now; the message holds reason and remedy."""
 
 
 class PodSource(Protocol):
-    """Where the agent knows this node's pods from: the cluster, or a folder of manifests."""
+    """The source of this node's pods: the cluster, or a folder of manifests."""
 
     async def find(self, namespace: str, name: str, uid: str | None, *, fresh: bool = False) -> Pod | None:
         """Find one pod.
@@ -38,14 +38,14 @@ class PodSource(Protocol):
         Args:
             namespace: the pod's namespace.
             name: the pod's name.
-            uid: the runtime's `K8S_POD_UID`, which tells a pod from an earlier one of the same name; None if unknown.
+            uid: the runtime's `K8S_POD_UID`, which distinguishes a pod from an earlier one of the same name; None if unknown.
             fresh: request the complete pod from its origin, even if it is cached.
 
         Returns:
-            The pod, or None if the source is sure that there is none.
+            The pod, or None if it certainly does not exist.
 
         Raises:
-            PodsUnavailable: if the source cannot say.
+            PodsUnavailable: if the source cannot answer.
         """
 
     def cached(self, namespace: str, name: str, uid: str | None) -> Pod | None:
@@ -66,7 +66,7 @@ class Phase(Enum):
 class Container:
     """One container: ports are its declared TCP containerPorts.
 
-    Of the sidecar alone: its first two args, and the literal values of the env that are read.
+    Only the sidecar has its first two args, and the literal values of the relevant env.
     """
 
     name: str
@@ -83,16 +83,16 @@ class Pod:
     """One pod.
 
     Attributes:
-        annotations: those that `plugin.keys.of_the_mesh` keeps.
-        labels: `sidecar.istio.io/inject`, if it has that label.
-        containers: the sidecar and others, as many as are kept.
-        init_containers: the same, native sidecars and `istio-init` among them.
-        declared_ports: how many different TCP ports its containers declare, the sidecar apart.
-        at_once: how many containers run at the same time: all but those that end before the others start.
-        failing: the init containers whose last try failed.
+        annotations: those selected by `plugin.keys.of_the_mesh`.
+        labels: `sidecar.istio.io/inject`, if set.
+        containers: the sidecar and a bounded number of others.
+        init_containers: likewise, including native sidecars and `istio-init`.
+        declared_ports: how many different TCP ports its containers declare, except the sidecar.
+        at_once: how many containers run at the same time: all but those that end before others start.
+        failing: the init containers whose last run failed.
         maybe_stale: found by name alone during an outage: it may be an earlier pod of that name.
-        running: whether it has a network of its own, a container of it has started, and it neither ends nor has ended.
-        ips: its addresses as the API server has them.
+        running: whether it has its own network, a started container, and is neither terminating nor ended.
+        ips: its addresses as the API server reports them.
         runtime_class: its `spec.runtimeClassName`; none of the three decides anything.
     """
 
@@ -119,12 +119,12 @@ class Pod:
 
     @property
     def is_injected(self) -> bool:
-        """Whether an injector has made it part of the mesh."""
+        """Whether an injector has added it to the mesh."""
         return STATUS in self.annotations
 
     @property
     def proxy(self) -> Container | None:
-        """The sidecar, as a container or as a native one among the init containers."""
+        """The sidecar, as a container or as a native sidecar among the init containers."""
         return next((c for c in (*self.containers, *self.init_containers) if c.name == PROXY), None)
 
     def has_uid(self, uid: str | None) -> bool:
@@ -133,7 +133,7 @@ class Pod:
 
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> Pod:
-        """Trim a Pod manifest, as JSON or YAML parse to it, to what the decision needs.
+        """Reduce a parsed Pod manifest to what the decision needs.
 
         Raises:
             ManifestError: with the path of the field, what was seen and what was expected.
@@ -175,14 +175,14 @@ class Pod:
         )
 
     def is_decided_like(self, other: Pod) -> bool:
-        """Whether nothing by which is decided differs, addresses apart: a pod's status changes all the time."""
+        """Whether nothing relevant to the decision differs except addresses: a pod's status changes all the time."""
         return self is other or self._lasting() == other._lasting()
 
     def _lasting(self) -> Pod:
         return replace(self, phase=Phase.UNKNOWN, failing=(), running=False, ips=())
 
     def trimmed(self) -> Pod:
-        """Keep little more than who it is of a pod that no plugin redirects: most of a node's pods may be such."""
+        """Reduce a pod that is not redirected to little more than its identity: most of a node's pods may be such."""
         if self.is_injected and not self.host_network:
             return self
         annotations = {} if self.host_network else self.annotations
@@ -190,7 +190,7 @@ class Pod:
 
 
 def _containers(spec: Mapping[str, Any], kind: str, seen: set[int]) -> Iterator[Container]:
-    """Read them, each with the ports that none before it has declared: as many in all as may be redirected."""
+    """Read the containers, each with the ports that no earlier one declares, bounded by what may be redirected."""
     for index, item in enumerate(_get(spec, kind, list, [], path="spec")):
         path = f"spec.{kind}[{index}]"
         if not isinstance(item, dict):
@@ -210,7 +210,7 @@ def _containers(spec: Mapping[str, Any], kind: str, seen: set[int]) -> Iterator[
 
 
 def _kept(containers: list[Container]) -> tuple[Container, ...]:
-    """Choose those whose names, ids and ports count: the mesh's, those with ports, and the first of the others."""
+    """Choose the relevant containers: the mesh's, those with ports, and the first of the others."""
     if len(containers) <= MOST_CONTAINERS:
         return tuple(containers)
     first = {id(each) for each in containers[:MOST_CONTAINERS]}
@@ -225,7 +225,7 @@ def _phase(value: object) -> Phase:
 
 
 def _failing(status: Mapping[str, Any]) -> Iterator[str]:
-    """Name them. Nothing is decided by it, so that nothing that it may hold keeps a pod from starting."""
+    """Read the names. No decision depends on them, so malformed content must not prevent a pod from starting."""
     statuses = status.get("initContainerStatuses")
     for each in statuses if isinstance(statuses, list) else ():
         item = _mapping(each)
@@ -258,7 +258,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _env(container: Mapping[str, Any], path: str) -> Mapping[str, str]:
-    """Read the literal values; of equal names the last one counts, and hides the others also where it is no literal."""
+    """Read the literal values; the last of equal names wins, even if it is not a literal."""
     found: dict[str, str] = {}
     for index, item in enumerate(_get(container, "env", list, [], path=path)):
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):

@@ -1,6 +1,6 @@
-"""The rows of the decision table that need no pod, only what the runtime hands over: rows 1, 2 and 4.
+"""The rows of the decision table that need only the runtime's input, not the pod: rows 1, 2 and 4.
 
-They save the agent a look-up, and the client passes such pods on when no agent answers (F3). Light on purpose: the client
+They save the agent a lookup, and the client passes such pods when no agent answers (F3). Lightweight on purpose: the client
 imports this where a full Python would be too slow.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Pass(NamedTuple):
-    """The pod is left as it is: `row` is the short name of the table's row, `reason` says it to people."""
+    """The pod is left alone: `row` is the short name of the table's row, `reason` explains it to people."""
 
     row: str
     reason: str
@@ -32,23 +32,23 @@ NEVER_INJECTED = Pass("never-injected", f"never injected: it has no annotation {
 
 
 def excluded(namespace: str) -> Pass:
-    """Say why a pod in an excluded namespace is left alone."""
+    """Explain why a pod in an excluded namespace is left alone."""
     return Pass("excluded", f"namespace {namespace} is excluded")
 
 
 def outside_mesh(
     namespace: str, name: str, excluding: Collection[str], annotations: Mapping[str, str] | None
 ) -> Pass | None:
-    """Say why a pod is outside the mesh, if that is certain without the pod.
+    """Explain why a pod is outside the mesh, if that is certain without the pod itself.
 
     Args:
-        namespace: `K8S_POD_NAMESPACE`, empty if the runtime did not say.
-        name: `K8S_POD_NAME`, empty if the runtime did not say.
+        namespace: `K8S_POD_NAMESPACE`; empty if the runtime did not pass it.
+        name: `K8S_POD_NAME`; empty if the runtime did not pass it.
         excluding: the namespaces whose pods are left alone.
-        annotations: the pod's, if the runtime hands them over (`io.kubernetes.cri.pod-annotations`); None if not.
+        annotations: the pod's, if the runtime passes them (`io.kubernetes.cri.pod-annotations`); otherwise None.
 
     Returns:
-        The row that applies, or None: the pod itself must be looked at.
+        The row that applies, or None: the pod itself decides.
     """
     if not namespace or not name:
         return NOT_KUBERNETES

@@ -1,4 +1,4 @@
-"""What can this node redirect, and by what? Tried for real, in network namespaces made for it (F16)."""
+"""Probing what this node can redirect, and with which backend, in temporary network namespaces (F16)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from plugin.redirect import Family, Feature, Mode, Redirect
 
 
 def try_backend(backend: Backend) -> Capability:
-    """Redirect an empty netns in every way. It warms the backend for the first pod, too. Not for the main thread."""
+    """Redirect an empty netns in every way, which also warms up the backend. Not for the main thread."""
     missing: dict[Feature, str] = {}
 
     def lacks(feature: Feature, redirect: Redirect) -> bool:

@@ -1,6 +1,6 @@
-"""What is done in a pod's netns once its redirect is decided: the netns has the last word on its addresses (F38).
+"""Applying a decided redirect in a pod's netns, whose actual addresses take precedence (F38).
 
-Runs on a worker thread, as `plugin.apply` does.
+Runs on a worker thread, like `plugin.apply`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 class Plan(NamedTuple):
-    """A redirect as far as it can be decided outside the netns.
+    """A redirect, as far as it can be decided outside the netns.
 
     Attributes:
-        redirect: decided by `said`.
-        said: the addresses that prevResult brings, in its order.
-        decide: reaches the verdict by other addresses; None: none are known.
+        redirect: decided from `said`.
+        said: prevResult's addresses, in its order.
+        decide: returns the verdict for other addresses; None: none are known.
         ipv6: the agent's setting.
     """
 
@@ -41,10 +41,10 @@ class Plan(NamedTuple):
     ipv6: Ipv6
 
     def redirect_by(self, addresses: tuple[Address, ...] | None) -> Redirect:
-        """Return the redirect by other addresses: whether there is one does not depend on them.
+        """Return the redirect for other addresses, which do not affect whether there is one.
 
         Raises:
-            InvalidValue: if the pod asks for too many rules in the families of these addresses.
+            InvalidValue: if the pod needs too many rules in the families of these addresses.
         """
         verdict = self.decide(addresses)
         if isinstance(verdict, InvalidValue):
@@ -53,12 +53,12 @@ class Plan(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """A redirect by what the netns has.
+    """A redirect for the actual addresses of the netns.
 
     Attributes:
-        redirect: what is written.
+        redirect: the redirect to write.
         bypassed: the pod's addresses whose traffic bypasses its sidecar.
-        notes: which families are redirected and why, and what else is worth telling.
+        notes: which families are redirected and why, and other remarks.
         ipv6_off: whether IPv6 is off in the netns, so that it does not work through the sidecar.
     """
 
@@ -69,18 +69,18 @@ class Settled(NamedTuple):
 
 
 class Programmed(NamedTuple):
-    """What was written, and what is left to do once the runtime has its answer."""
+    """What was written, and the clean-up to run after the answer to the runtime."""
 
     settled: Settled
     free: Callable[[], None]
 
 
 def program(fd: NetnsFd, plan: Plan, capability: Capability) -> Programmed:
-    """Redirect a pod's traffic, as `plugin.apply` does, in the families that its netns asks for.
+    """Redirect a pod's traffic, as `plugin.apply` does, in the families that its netns requires.
 
     Raises:
-        ApplyError: if something that is due cannot be written.
-        InvalidValue: if the pod asks for too many rules in these families.
+        ApplyError: if a required rule cannot be written.
+        InvalidValue: if the pod needs too many rules in these families.
     """
     settled = settle(fd, plan, capability)
     applied = netns_rules.apply(fd, settled.redirect, capability.backend)
@@ -89,14 +89,14 @@ def program(fd: NetnsFd, plan: Plan, capability: Capability) -> Programmed:
 
 
 def check(fd: NetnsFd, plan: Plan, capability: Capability) -> str | None:
-    """Name the first difference between a netns and its pod's redirect; errors as `program` says."""
+    """Describe the first difference between a netns and its pod's redirect; errors as for `program`."""
     return netns_rules.check(fd, settle(fd, plan, capability).redirect, capability.backend)
 
 
 def settle(fd: NetnsFd, plan: Plan, capability: Capability) -> Settled:
-    """Decide with the addresses of the netns; errors as `program` says.
+    """Decide with the addresses of the netns; errors as for `program`.
 
-    They are read only where they can change something: where IPv6 is not redirected, or where that is not known to be due.
+    They are read only if they can change the result: IPv6 is not redirected, or not known to be required.
     """
     redirect, addresses = plan.redirect, plan.said or None
     if Family.V6 not in redirect.families or not is_due(addresses, plan.ipv6):

@@ -19,26 +19,26 @@ METRICS = Port(15020)
 
 
 class Family(Enum):
-    """An address family, by its name in nftables."""
+    """An address family, with its name in nftables."""
 
     V4 = "ip"
     V6 = "ip6"
 
     @property
     def version(self) -> int:
-        """4 or 6, as the standard library's addresses have it."""
+        """4 or 6, as in the standard library's address types."""
         return 4 if self is Family.V4 else 6
 
 
 class Mode(Enum):
-    """How inbound traffic reaches the sidecar: by address translation, or as it is, with the client's own address."""
+    """How inbound traffic reaches the sidecar: with address translation, or unchanged, with the client's own address."""
 
     REDIRECT = "REDIRECT"
     TPROXY = "TPROXY"
 
 
 class Feature(Enum):
-    """What a redirect may ask of kernel and backend, by the name that errors, /readyz and metrics give it."""
+    """What a redirect may require of kernel and backend, named as in errors, /readyz and metrics."""
 
     NAT = "nat"
     IPV6 = "ipv6"
@@ -68,7 +68,7 @@ class Redirect:
 
     @property
     def features(self) -> tuple[Feature, ...]:
-        """What it asks of kernel and backend."""
+        """The features it requires of kernel and backend."""
         asked = {
             Feature.NAT: True,
             Feature.IPV6: Family.V6 in self.families,
@@ -79,6 +79,6 @@ class Redirect:
         return tuple(feature for feature, is_asked in asked.items() if is_asked)
 
     def bypassing(self, addresses: Iterable[Address]) -> tuple[Address, ...]:
-        """Say which of a pod's addresses go round the sidecar, as no rules are written for their family."""
+        """Return which of a pod's addresses bypass the sidecar because their family has no rules."""
         versions = {family.version for family in self.families}
         return tuple(each for each in addresses if each.version not in versions and not each.is_link_local)

@@ -1,4 +1,4 @@
-"""Addresses and routes of the netns that this thread is in, by rtnetlink(7): what a redirect needs besides its rules."""
+"""Addresses and routes of the current thread's netns, through rtnetlink(7): what a redirect needs besides its rules."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ RT_SCOPE_LINK, RT_SCOPE_HOST = 253, 254
 IFF_UP = 1
 HEADER = 16  # bytes, of a message
 ROUTE_HEADER = RULE_HEADER = 12
-IPV6_OFF = (errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)  # for an interface; altogether
+IPV6_OFF = (errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)  # for an interface; entirely
 AF: Mapping[Family, int] = {Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
 
 
 class Ipv6OffError(OSError):
-    """The kernel refuses something as IPv6 is off for `lo`, or altogether."""
+    """The kernel refused a request because IPv6 is off for `lo`, or entirely."""
 
 
 class _Message(NamedTuple):
@@ -48,7 +48,7 @@ class _Message(NamedTuple):
 
 
 class Rtnetlink:
-    """A conversation with the kernel about one netns, that of the thread that opened it."""
+    """A netlink socket for one netns, that of the thread that opened it."""
 
     def __enter__(self) -> Self:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
@@ -63,10 +63,10 @@ class Rtnetlink:
         """Add ::6/128 to `lo`, the source of the proxy's inbound pass-through in IPv6 (127.0.0.6 needs none).
 
         Returns:
-            Whether it was added; False if it was there.
+            Whether it was added; False if it existed.
 
         Raises:
-            Ipv6OffError: where IPv6 is off.
+            Ipv6OffError: if IPv6 is off.
             OSError: if the kernel refuses it for another reason.
         """
         try:
@@ -77,13 +77,13 @@ class Rtnetlink:
             raise
 
     def delete_pass_through_address(self) -> None:
-        """Take ::6/128 off `lo` again."""
+        """Remove ::6/128 from `lo`."""
         self._change(DELADDR, 0, _pass_through_address(), "deleting ::6/128 from lo")
 
     def add(self, route: Route) -> None:
-        """Have marked packets delivered to the pod itself; once it is so, this does nothing.
+        """Deliver marked packets to the pod itself; idempotent.
 
-        Where IPv6 is off for `lo`, those that are not addressed to the pod are dropped: they must not go on unseen.
+        If IPv6 is off for `lo`, those not addressed to the pod are dropped, so that they do not bypass the sidecar.
 
         Raises:
             OSError: if the kernel refuses it.
@@ -100,7 +100,7 @@ class Rtnetlink:
         self._add(NEWRULE, _rule(route), f"adding the rule for mark {route.mark}")
 
     def delete(self, route: Route) -> None:
-        """Undo `add`, as far as it went."""
+        """Undo `add`, even a partial one."""
         for kind, body in ((DELRULE, _rule(route)), (DELROUTE, _route(route))):
             try:
                 self._change(kind, 0, body, f"deleting what leads to table {route.table}")
@@ -109,7 +109,7 @@ class Rtnetlink:
                     raise
 
     def missing(self, route: Route) -> str | None:
-        """Say what is not there of a route, in the words of ip(8); None if all is there."""
+        """Describe the missing part of a route as an ip(8) command; None if it is complete."""
         command = "ip rule" if route.family is Family.V4 else "ip -6 rule"
         if not any(_is_rule(each, route) for each in list(self._dump(GETRULE, route.family))):
             return f"{command}: fwmark {route.mark:#x} lookup {route.table} is not there"
@@ -118,21 +118,21 @@ class Rtnetlink:
         return None
 
     def addresses(self, most: int) -> Iterator[Address]:
-        """Go through the addresses of all interfaces but `lo`, as many as are asked for at most.
+        """Iterate over the addresses of all interfaces but `lo`, up to a limit.
 
         Raises:
-            OSError: if the kernel does not say.
+            OSError: if the kernel returns an error.
         """
         found = (each for each in self._dump(GETADDR) if _interface(each) != LO)
         return filter(None, map(_address, islice(found, most)))
 
     def global_addresses(self, family: Family, most: int) -> Iterator[Address]:
-        """Go through a family's addresses that are no link's or host's own, on `lo` too; arguments as `addresses` says."""
+        """Iterate over a family's addresses of neither link nor host scope, including `lo`; arguments as for `addresses`."""
         found = islice(self._dump(GETADDR, family), most)
         return filter(None, map(_address, (each for each in found if each.body[3] < RT_SCOPE_LINK)))
 
     def _add(self, kind: int, body: bytes, doing: str) -> bool:
-        """Add something; False if it was there."""
+        """Add something; False if it existed."""
         try:
             self._change(kind, CREATE | EXCL, body, doing)
         except FileExistsError:
@@ -202,7 +202,7 @@ def _interface(message: _Message) -> int:
 
 
 def _address(message: _Message) -> Address | None:
-    """Read an address: the interface's own, which on a point-to-point link is not that of its other end."""
+    """Decode an address: the interface's own, not the peer's of a point-to-point link."""
     lengths: Mapping[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
     data, found = message.body[ADDRESS_HEADER:], {}
     while len(data) >= 4:
@@ -218,7 +218,7 @@ def _attribute(kind: int, value: int) -> bytes:
 
 
 def _attributes(data: bytes) -> dict[int, int]:
-    """Read the attributes of four bytes, which are all that is asked for."""
+    """Decode the attributes of four bytes, the only relevant ones."""
     found = {}
     while len(data) >= 4:
         length, kind = struct.unpack_from("HH", data)

@@ -1,6 +1,6 @@
-"""How many rules a redirect takes, without making them: lists of a pod multiply, and what they make is bounded (F37).
+"""Counting a redirect's rules without rendering them: a pod's lists multiply, and their product is bounded (F37).
 
-It follows `plugin.rules` chain by chain; a test holds the two together over pods of every kind.
+It follows `plugin.rules` chain by chain; a test compares the two over pods of every kind.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from plugin.values import EVERYTHING
 if TYPE_CHECKING:
     from plugin.redirect import Cidrs, Family, Redirect
 
-NEVER_INBOUND = 4  # ports that the sidecar serves itself
+NEVER_INBOUND = 4  # ports that the sidecar itself serves
 
 
 def rule_count(redirect: Redirect) -> int:
@@ -48,7 +48,7 @@ def _nat(redirect: Redirect, family: Family) -> int:
 
 
 def _inbound(redirect: Redirect, taken: int) -> int:
-    """Count what takes TCP from outside, by so many rules each time."""
+    """Count the rules that take TCP from outside, given the rules for each port."""
     included = redirect.include_inbound_ports
     if included is EVERYTHING:
         return NEVER_INBOUND + len(redirect.exclude_inbound_ports) + taken

@@ -47,13 +47,15 @@ DNS, DNS_LISTENER = Port(53), Port(15053)
 PROXY_ZONE, APPLICATION_ZONE = Zone(1), Zone(2)
 INBOUND_MARK, OUTBOUND_MARK = Mark(1337), Mark(1338)
 ROUTING_TABLE = 133
-LARGEST_KEPT = 300  # rules of a ruleset that is kept for the next pod
+LARGEST_KEPT = 300  # rules of a cached ruleset, at most
 LO = "lo"
 LOOPBACK: Mapping[Family, Cidr] = {
     Family.V4: ipaddress.IPv4Network("127.0.0.1"),
     Family.V6: ipaddress.IPv6Network("::1"),
 }
-PASS_THROUGH: Mapping[Family, Cidr] = {  # what the proxy binds to when it hands inbound traffic to the application
+PASS_THROUGH: Mapping[
+    Family, Cidr
+] = {  # the address that the proxy binds to when it forwards inbound traffic to the application
     Family.V4: ipaddress.IPv4Network("127.0.0.6"),
     Family.V6: ipaddress.IPv6Network("::6"),
 }
@@ -67,11 +69,11 @@ INBOUND_CHAIN, OUTPUT_CHAIN = Jump("ISTIO_INBOUND"), Jump("ISTIO_OUTPUT")
 
 
 def ruleset(redirect: Redirect) -> Ruleset:
-    """Write the ruleset of a redirect."""
+    """Build the ruleset of a redirect."""
     return _kept(redirect) if rule_count(redirect) <= LARGEST_KEPT else _written(redirect)
 
 
-@lru_cache(maxsize=32)  # most pods of a node ask for the same few: that saves a burst a tenth of its time
+@lru_cache(maxsize=32)  # most pods of a node share a few: this saves a tenth of a burst's time
 def _kept(redirect: Redirect) -> Ruleset:
     return _written(redirect)
 
@@ -102,7 +104,7 @@ def _nat(redirect: Redirect, family: Family) -> Iterator[Chain]:
     leaving = list(_excluded_out(redirect))
     if (
         redirect.mode is Mode.TPROXY
-    ):  # what the sidecar hands to the application is no call of its own, and must not come back
+    ):  # traffic from the sidecar to the application is no outbound call, and must not return to the sidecar
         leaving.append(Rule(out_interface=LO, mark=INBOUND_MARK, target=RETURN))
     yield Chain("OUTPUT", (*leaving, Rule(target=OUTPUT_CHAIN)), Hook.OUTPUT)
 
@@ -128,7 +130,7 @@ def _mangle(redirect: Redirect, family: Family) -> Iterator[Chain]:
 
 
 def _raw(redirect: Redirect, family: Family) -> Iterator[Chain]:  # noqa: ARG001 - v4 and v6 alike
-    """Keep the proxy's own DNS queries apart from the application's, which may use the same port at the same time."""
+    """Separate the proxy's DNS queries from the application's, which may use the same port at the same time."""
     if not redirect.dns_capture:
         return
     own = (
@@ -145,7 +147,7 @@ def _raw(redirect: Redirect, family: Family) -> Iterator[Chain]:  # noqa: ARG001
 
 
 def _inbound(redirect: Redirect, taken: tuple[Rule, ...]) -> Iterator[Rule]:
-    """TCP from outside is taken, but for the ports that the sidecar serves itself and those that are excluded."""
+    """Redirect TCP from outside, except to the sidecar's own ports and excluded ones."""
     if redirect.include_inbound_ports == ():
         return
     for port in NEVER_INBOUND:
@@ -162,10 +164,10 @@ def _inbound(redirect: Redirect, taken: tuple[Rule, ...]) -> Iterator[Rule]:
 
 
 def _tproxied(redirect: Redirect) -> Iterator[Rule]:
-    """TCP that comes in, under TPROXY.
+    """Redirect inbound TCP under TPROXY.
 
-    An answer goes to who asked, who may be a virtual machine behind the pod. Over `lo`, what the sidecar sends to the pod
-    itself comes in again, whatever the inbound ports, and nothing else does.
+    An answer goes to its requester, possibly a virtual machine behind the pod. Over `lo`, what the sidecar sends to the pod
+    itself is inbound again, whatever the inbound ports, and nothing else is.
     """
     taken = (Rule(protocol=TCP, state=State.KNOWN, target=DIVERT), Rule(protocol=TCP, target=TO_TPROXY))
     yield Rule(state=State.REPLY, target=RETURN)
@@ -178,7 +180,7 @@ def _tproxied(redirect: Redirect) -> Iterator[Rule]:
 
 
 def _rerouted(redirect: Redirect, family: Family) -> Iterator[Rule]:
-    """What comes in from a virtual machine is outbound traffic, whatever its port."""
+    """Treat traffic from a virtual machine as outbound, whatever its port."""
     for name in redirect.reroute_interfaces:
         if redirect.include_outbound is EVERYTHING:
             yield Rule(in_interface=name, protocol=TCP, target=TO_OUTBOUND)
@@ -189,7 +191,7 @@ def _rerouted(redirect: Redirect, family: Family) -> Iterator[Rule]:
 
 
 def _output(redirect: Redirect, family: Family) -> Iterator[Rule]:
-    """What the pod sends, in the order of section 4: the first rule that fits decides."""
+    """Handle what the pod sends, in the order of section 4: the first matching rule decides."""
     for port in redirect.exclude_outbound_ports:
         yield Rule(protocol=TCP, port=port, target=RETURN)
         yield Rule(protocol=UDP, port=port, target=RETURN)
@@ -210,13 +212,13 @@ def _output(redirect: Redirect, family: Family) -> Iterator[Rule]:
 
 
 def _marked_output(redirect: Redirect, family: Family) -> Iterator[Rule]:
-    """TCP that the pod sends, under TPROXY: the sidecar's calls of the pod itself get the mark that lets them in again.
+    """Mark TCP that the pod sends, under TPROXY: the sidecar's calls of the pod itself get the inbound mark.
 
     By uid and by gid each on its own: injectors run the sidecar as root in the mesh's group, and nat, where the uid comes
     first, leaves its calls alone. Those of the uid, such as istio-validation's, nat redirects to a listener that need not be
     transparent.
-    A connection that the sidecar makes to the application with the client's address bears the inbound mark; so do
-    the application's answers, which find the sidecar by it.
+    A connection from the sidecar to the application with the client's address bears the inbound mark; so do
+    the application's answers, which reach the sidecar through it.
     """
     yield Rule(protocol=TCP, connection_mark=INBOUND_MARK, target=RestoreMark())
     yield Rule(mark=INBOUND_MARK, target=RETURN)
@@ -236,17 +238,17 @@ def _own_query() -> Rule:
 
 
 def _self_call(family: Family, target: Target) -> Rule:
-    """What the sidecar sends to the pod itself, as the application has called its own service."""
+    """Match what the sidecar sends to the pod itself because the application called its own service."""
     return Rule(out_interface=LO, not_destination=LOOPBACK[family], protocol=TCP, not_port=TUNNEL, target=target)
 
 
 def _by_owner(redirect: Redirect, family: Family) -> Iterator[Rule]:
-    """The sidecar's own traffic, by uid and then by gid, and the application's with itself.
+    """Handle the sidecar's own traffic, by uid and then by gid, and the application's with itself.
 
     An application that calls its own service goes out through the sidecar, which then sends to the pod's own
-    address over `lo`: only that comes in again.
+    address over `lo`: only that is inbound again.
     """
-    # A loopback range in the include list asks for the application's traffic with itself.
+    # A loopback range in the include list selects the application's traffic with itself.
     captures_loopback = redirect.include_outbound is not EVERYTHING and any(
         cidr.is_loopback for cidr in _of(family, redirect.include_outbound)
     )

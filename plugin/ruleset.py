@@ -1,7 +1,7 @@
-"""What a pod's netns holds for its redirect, as values: tables of chains of rules, from which a backend renders its text.
+"""The content of a pod's netns for its redirect, as values: tables of chains of rules, which a backend renders as text.
 
-Tables and chains have the names that the field knows from istio-init, so that people and tools recognise them.
-`plugin.rules` writes them.
+Tables and chains have the names known from istio-init, so that people and tools recognise them.
+`plugin.rules` builds them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Zone = NewType("Zone", int)  # of connection tracking: entries of two zones neve
 
 
 class Kind(Enum):
-    """A table by its name in iptables; the kernel takes a packet through them in this order."""
+    """A table, with its name in iptables; a packet traverses them in this order."""
 
     RAW = "raw"
     MANGLE = "mangle"
@@ -27,21 +27,21 @@ class Kind(Enum):
 
 
 class Hook(Enum):
-    """Where the kernel enters a chain."""
+    """The hook at which the kernel enters a chain."""
 
     PREROUTING = "prerouting"
     OUTPUT = "output"
 
 
 class Protocol(Enum):
-    """A transport protocol, by its name everywhere."""
+    """A transport protocol, with its usual name."""
 
     TCP = "tcp"
     UDP = "udp"
 
 
 class State(Enum):
-    """What connection tracking makes of a packet: of a known connection, of none that can be, from who did not begin it."""
+    """The connection tracking state of a packet: known connection, invalid, or from the replying side."""
 
     KNOWN = "known"
     INVALID = "invalid"
@@ -50,12 +50,12 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """Leave the packet as it is, as far as this chain goes."""
+    """Leave the packet unchanged in this chain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Leave the packet as it is, as far as this table goes."""
+    """Leave the packet unchanged in this table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +65,23 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """Go on in another chain, and come back from its end."""
+    """Continue in another chain, and return from its end."""
 
     chain: str
 
 
 @dataclass(frozen=True, slots=True)
 class RedirectTo:
-    """Deliver to this port of the pod itself; SO_ORIGINAL_DST tells the destination asked for. Ends the table."""
+    """Deliver to this port of the pod itself; SO_ORIGINAL_DST returns the original destination. Ends the table."""
 
     port: Port
 
 
 @dataclass(frozen=True, slots=True)
 class TproxyTo:
-    """Deliver to the transparent listener on this port, addresses as they are, and mark the packet; ends the table.
+    """Deliver to the transparent listener on this port with unchanged addresses, and mark the packet; ends the table.
 
-    Without a listener the packet is dropped: it must not go round.
+    Without a listener the packet is dropped: it must not bypass the sidecar.
     """
 
     port: Port
@@ -90,24 +90,24 @@ class TproxyTo:
 
 @dataclass(frozen=True, slots=True)
 class SetMark:
-    """Mark the packet, and go on."""
+    """Mark the packet, and continue."""
 
     mark: Mark
 
 
 @dataclass(frozen=True, slots=True)
 class SaveMark:
-    """Give the connection the packet's mark, and go on."""
+    """Copy the packet's mark to the connection, and continue."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreMark:
-    """Give the packet the connection's mark, and go on."""
+    """Copy the connection's mark to the packet, and continue."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetZone:
-    """Track the packet's connection in a zone, and go on; the first rule that says so counts."""
+    """Track the packet's connection in a zone, and continue; the first such rule counts."""
 
     zone: Zone
 
@@ -117,9 +117,9 @@ Target: TypeAlias = Return | Accept | Drop | Jump | RedirectTo | TproxyTo | SetM
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What happens to a packet that all the given matches fit.
+    """The target for a packet that meets all given matches.
 
-    Ports are those of `protocol`, which must be given with them; ids are of the process that sent the packet.
+    Ports belong to `protocol`, which must be given with them; ids are those of the sending process.
     """
 
     target: Target
@@ -144,7 +144,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Rules in order; with a hook, the kernel enters it there (then its name is the hook's, in capitals)."""
+    """Rules in order; with a hook, the kernel enters the chain there (its name is then the hook's, in capitals)."""
 
     name: str
     rules: tuple[Rule, ...]
@@ -153,7 +153,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The chains of one family and kind; each stands before those that jump to it."""
+    """The chains of one family and kind; each precedes those that jump to it."""
 
     family: Family
     kind: Kind
@@ -162,7 +162,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Packets of a family with this mark are delivered to the pod itself, wherever they are addressed.
+    """Delivers packets of a family with this mark to the pod itself, whatever their destination.
 
     `ip rule fwmark MARK lookup TABLE` and `ip route local default dev lo table TABLE`.
     """
@@ -174,7 +174,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Ruleset:
-    """All that a pod's netns holds: applied as a whole or not at all. Compared by identity, so that its text is kept."""
+    """Everything a pod's netns holds: applied as a whole or not at all. Compared by identity, so that its text is cached."""
 
     tables: tuple[Table, ...]
     routes: tuple[Route, ...] = ()

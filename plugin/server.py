@@ -30,29 +30,29 @@ BACKLOG = 4096  # the kernel may hold fewer
 MOST, UNHEARD = (
     1024,
     64,
-)  # requests at the same time, each with the descriptors of connection and netns; and those that are silent
-BUSY = 16  # requests at the same time, from which on a client is told at once that it has been heard
+)  # concurrent requests, each with the descriptors of connection and netns; and silent connections
+BUSY = 16  # concurrent requests, from which on each client gets WORKING at once
 SLOWEST_REQUEST = 5.0  # seconds for a client to send its request
-FIRST_WORD, LATER_WORDS = 0.3, 3.0  # seconds; well below what `plugin.client` waits for each
+FIRST_WORD, LATER_WORDS = 0.3, 3.0  # seconds; well below the timeouts of `plugin.client`
 _INT = struct.calcsize("i")
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED, unix(7)
 
 
 class Server:
-    """Listens on a Unix socket for the requests of `plugin.client`, one a connection."""
+    """Listens on a Unix socket for the requests of `plugin.client`, one per connection."""
 
     def __init__(self, path: Path, handle: Handle) -> None:
         self._path = path
         self._handle = handle
         self._listener: Listener | None = None
         self._at = (0, 0)  # device and inode of the socket file
-        self._ending: set[asyncio.Task[None]] = set()  # listeners whose socket was taken away
+        self._ending: set[asyncio.Task[None]] = set()  # listeners whose socket was deleted
         self._turn = asyncio.Lock()
         self._works: dict[object, _Work] = {}
 
     @property
     def serving(self) -> bool:
-        """Whether clients are answered: on the socket that the path means now, which may have been deleted or replaced."""
+        """Whether clients are answered on the socket that the path means now, which may have been deleted or replaced."""
         if self._listener is None or not self._listener.serving:
             return False
         try:
@@ -62,10 +62,10 @@ class Server:
         return (seen.st_dev, seen.st_ino) == self._at
 
     async def start(self) -> None:
-        """Listen on a socket that root alone may write to; again, where that has been deleted or replaced.
+        """Listen on a socket that only root may write to; recreate one that was deleted or replaced.
 
         Raises:
-            OSError: if the path cannot be listened on.
+            OSError: if it cannot listen on the path.
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -79,7 +79,7 @@ class Server:
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
         most = min(MOST, room() // 2)
-        unheard = min(UNHEARD, most // 2)  # with few descriptors too, the silent leave room for those that are served
+        unheard = min(UNHEARD, most // 2)  # even with few descriptors, silent connections leave room for requests
         self._listener = Listener(listening, self._serve, most=most, unheard=unheard, at_a_time=most)
         self._listener.start()
 
@@ -97,7 +97,7 @@ class Server:
         self._at = seen.st_dev, seen.st_ino
 
     async def stop(self) -> None:
-        """Stop accepting, and let what is under way come to its end. The path stays: a client waits for the next agent."""
+        """Stop accepting, and finish the requests in progress. The path stays: a client waits for the next agent."""
         if self._listener:
             await self._listener.stop()
         if self._ending:
@@ -126,9 +126,9 @@ class Server:
             request.close()
 
     async def _take_turn(self, connection: socket.socket) -> None:
-        """In a burst, let a client know that it is heard, and hear the others before the work begins.
+        """In a burst, send the client WORKING, and accept the others before the work begins.
 
-        A client that waits for its first word for a second tries again, which makes the burst larger.
+        A client without an answer for a second tries again, which makes the burst larger.
         """
         if self._listener and self._listener.count >= BUSY:
             await _send(connection, wire.frame(wire.WORKING, b""))
@@ -154,7 +154,7 @@ class Server:
             work.tell(reply)
 
     def _work_for(self, payload: bytes, netns: int | None) -> _Work:
-        """Begin the work for a request, or join what is done for the same one: a client may have asked before."""
+        """Begin the work for a request, or join that for the same one: the client may be retrying."""
         key = (payload, netns is not None and _identity(netns))
         if (work := self._works.get(key)) is None:
             clients: set[socket.socket] = set()
@@ -166,7 +166,7 @@ class Server:
 
 @dataclass(slots=True)
 class _Work:
-    """What is done for one request, and the connections of those that wait for it."""
+    """The work for one request, and the connections waiting for it."""
 
     task: asyncio.Future[Reply | None]
     clients: set[socket.socket]
@@ -180,7 +180,7 @@ class _Work:
 
 
 class _Incoming:
-    """A request as it comes in: its bytes and the one descriptor that may come with them."""
+    """A request being received: its bytes, and at most one descriptor."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -199,7 +199,7 @@ class _Incoming:
         """Receive one REQUEST.
 
         Raises:
-            WireError: if it is none.
+            WireError: if it is not a valid request.
         """
         await self._until(wire.HEAD)
         kind, length = wire.head(bytes(self._received[: wire.HEAD]), wire.LARGEST_REQUEST)
@@ -233,20 +233,20 @@ class _Incoming:
 
 
 async def _wait_for(work: asyncio.Future[Reply | None], connection: socket.socket) -> None:
-    """Wait for work, and let the client know that it is under way."""
+    """Wait for work, and report WORKING to the client meanwhile."""
     pause = FIRST_WORD
     while not (await asyncio.wait([work], timeout=pause))[0]:
         pause = LATER_WORDS
-        with contextlib.suppress(ConnectionError):  # the client gave up; work that has begun is finished all the same
+        with contextlib.suppress(ConnectionError):  # the client gave up; work that has begun is finished anyway
             await _send(connection, wire.frame(wire.WORKING, b""))
 
 
 def _has_gone(connection: socket.socket) -> bool:
-    """Whether the other side has closed the connection: then nobody waits for what would be sent. For any thread."""
+    """Whether the peer has closed the connection, so that nobody waits for an answer. Callable from any thread."""
     poll = select.poll()
     try:
         poll.register(connection, 0)
-    except (OSError, ValueError):  # it is closed on our side
+    except (OSError, ValueError):  # closed on our side
         return True
     return any(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))
 

@@ -1,4 +1,4 @@
-"""Rules by iptables-restore, v4 and v6 at the same time; save, restore, save: three rounds of processes."""
+"""Rules through iptables-restore, v4 and v6 in parallel; save, restore, save: three rounds of processes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ COMMANDS: Mapping[Family, str] = {Family.V4: "iptables", Family.V6: "ip6tables"}
 VARIANTS: Mapping[Backend, str] = {Backend.IPTABLES_NFT: "nft", Backend.IPTABLES_LEGACY: "legacy"}
 # The legacy variant takes a lock, on the node's one file by default (F16): the netns, which is ours alone, will do.
 ENVIRONMENT = {"XTABLES_LOCKFILE": "/proc/self/ns/net"}
-SECONDS = 10.0  # for one command
+SECONDS = 10.0  # for each command
 
 _LINE = re.compile(r"\bline:? ([0-9]+)")
 
 
 class IptablesSession:
-    """`plugin.backend.Session` by iptables, legacy or nft variant."""
+    """`plugin.backend.Session` through iptables, legacy or nft variant."""
 
     def __init__(self, backend: Backend) -> None:
         self._variant = VARIANTS[backend]
@@ -37,7 +37,7 @@ class IptablesSession:
         userns.libc()
 
     def replace(self, rules: Ruleset) -> None:
-        """Replace, as `Session` says. The tables are committed one by one, so a failure takes all of them out."""
+        """Replace, as `Session` specifies. Tables are committed one by one, so a failure removes all of them."""
         saved = self._save(_families(rules))
         try:
             self._restore({family: iptables.transaction(rules, family, there) for family, there in saved.items()})
@@ -46,19 +46,19 @@ class IptablesSession:
             raise
 
     def remove(self, rules: Ruleset) -> None:
-        """Remove, as `Session` says."""
+        """Remove, as `Session` specifies."""
         saved = self._save(_families(rules))
         self._restore({family: text for family, there in saved.items() if (text := iptables.removal(there))})
 
     def difference(self, rules: Ruleset) -> str | None:
-        """Read back, as `Session` says."""
+        """Read back, as `Session` specifies."""
         for family, saved in self._save(_families(rules)).items():
             if found := difference(iptables.listing(rules, family), iptables.own_listing(saved)):
                 return f"{COMMANDS[family]}: {found}"
         return None
 
     def close(self) -> None:
-        """Let go of the pod's user namespace: each command has ended."""
+        """Close the pod's user namespace: each command has ended."""
         if self._owner is not None:
             os.close(self._owner)
             self._owner = None
@@ -73,9 +73,9 @@ class IptablesSession:
         """Run a command for each family at the same time, with its text on stdin.
 
         Returns:
-            What each wrote.
+            The output of each.
         """
-        owner = self._owner if action == "restore" else None  # whoever only reads may be anywhere
+        owner = self._owner if action == "restore" else None  # reading works from any user namespace
         running = {
             family: _start([f"{FOLDER}/{COMMANDS[family]}-{self._variant}-{action}", *options], owner)
             for family in texts
@@ -112,7 +112,7 @@ def _start(command: list[str], owner: int | None) -> subprocess.Popen[str]:
 
 
 def _enter(owner: int) -> None:
-    """Be in the pod's user namespace, in the child before it runs the command; or end, and say on stderr what was refused."""
+    """Enter the pod's user namespace in the child, before it runs the command; on failure exit with the reason on stderr."""
     try:
         userns.enter(owner)
     except OSError as error:
@@ -129,6 +129,6 @@ def _finish(process: subprocess.Popen[str], text: str) -> tuple[str, str]:
 
 
 def _explained(command: str, said: str, text: str) -> str:
-    message = " ".join(said.split()) or "ended without a word"
+    message = " ".join(said.split()) or "ended without output"
     found = _LINE.search(message)
     return f"{command}: {message}" + (f"\n{excerpt(text, int(found[1]))}" if found else "")

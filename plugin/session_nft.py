@@ -1,4 +1,4 @@
-"""Rules by libnftables, in this process: one transaction, read back with the same context."""
+"""Rules through libnftables, in this process: one transaction, read back with the same context."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class NftSession:
         self._context = Context()
 
     def replace(self, rules: Ruleset) -> None:
-        """Replace, as `Session` says."""
+        """Replace, as `Session` specifies."""
         self._context.run(nft.transaction(rules))
 
     def remove(self, rules: Ruleset) -> None:
-        """Remove, as `Session` says."""
+        """Remove, as `Session` specifies."""
         self._context.run(nft.removal(rules))
 
     def difference(self, rules: Ruleset) -> str | None:
-        """Read back, as `Session` says."""
+        """Read back, as `Session` specifies."""
         listed = "".join(self._context.run(nft.list_command(each)) for each in rules.tables)
         return difference(nft.listing(rules), nft.own_listing(listed))
 
     def close(self) -> None:
-        """Free the context, for which the kernel waits 7 to 20 ms after a change (D4)."""
+        """Free the context, which takes 7 to 20 ms in the kernel after a change (D4)."""
         self._context.close()

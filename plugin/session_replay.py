@@ -1,4 +1,4 @@
-"""Rules as messages that were compiled before (`plugin.template`); libnftables puts into words what is not as it should be."""
+"""Rules as precompiled messages (`plugin.template`); libnftables describes any failure or difference."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
 
 
 class ReplaySession:
-    """`plugin.backend.Session` by nft, without libnftables as long as all is as it should be."""
+    """`plugin.backend.Session` through nft, without libnftables unless something fails or differs."""
 
     def __init__(self) -> None:
         self._kernel = Nfnetlink()
         self._libnftables: NftSession | None = None
 
     def replace(self, rules: Ruleset) -> None:
-        """Replace, as `Session` says."""
+        """Replace, as `Session` specifies."""
         if compiled := _template(rules):
             try:
                 self._kernel.commit(compiled.batch)
-            except OSError:  # libnftables succeeds, or says what was refused
+            except OSError:  # libnftables succeeds, or describes what was refused
                 template.forget(rules)
             else:
                 return
         self._in_words().replace(rules)
 
     def remove(self, rules: Ruleset) -> None:
-        """Remove, as `Session` says."""
+        """Remove, as `Session` specifies."""
         self._in_words().remove(rules)
 
     def difference(self, rules: Ruleset) -> str | None:
-        """Read back, as `Session` says: the same bytes are the same rules; of others, what nft lists is compared."""
+        """Read back, as `Session` specifies: equal bytes are equal rules; otherwise the nft listings are compared."""
         if (compiled := _template(rules)) and self._holds(compiled):
             return None
         return self._in_words().difference(rules)
@@ -54,7 +54,7 @@ class ReplaySession:
         return self._libnftables
 
     def close(self) -> None:
-        """Close what is open, for which the kernel waits 7 to 20 ms after a change (D4)."""
+        """Close what is open, which takes 7 to 20 ms in the kernel after a change (D4)."""
         self._kernel.close()
         if self._libnftables:
             self._libnftables.close()
@@ -63,5 +63,5 @@ class ReplaySession:
 def _template(rules: Ruleset) -> Template | None:
     try:
         return template.template_of(rules)
-    except (RefusedError, OSError):  # libnftables says in the pod's netns what is wrong with them
+    except (RefusedError, OSError):  # libnftables describes the error in the pod's netns
         return None

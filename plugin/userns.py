@@ -1,9 +1,9 @@
-"""The user namespace that owns a network namespace: of a pod with `hostUsers: false` it is not the node's (F43).
+"""The user namespace that owns a network namespace: with `hostUsers: false` it is not the node's (F43).
 
-iptables' owner match is taken only from a process in that user namespace (xt_owner.c: `current_user_ns() != net->user_ns`),
-and its ids are those of the pod, as they are in nftables, which asks nobody where it is. A process enters a user namespace
-only while it has one thread (setns(2)): never the agent, but what it runs. CAP_SYS_ADMIN in an ancestor is all that this
-takes; from then on the process has no right outside the pod's user namespace.
+iptables' owner match is accepted only from a process in that user namespace (xt_owner.c: `current_user_ns() != net->user_ns`),
+and its ids are the pod's. In nftables they are too, but any process may write them. A process can enter a user namespace
+only while it has one thread (setns(2)): never the agent, only its children. This requires only CAP_SYS_ADMIN in an
+ancestor; afterwards the process has no rights outside the pod's user namespace.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _THREADS_NETNS, _OWN = "/proc/thread-self/ns/net", Path("/proc/self/ns/user")
 
 
 def foreign_owner() -> int | None:
-    """Open the user namespace that owns the netns of this thread; None if it is this process' own.
+    """Open the user namespace that owns this thread's netns; None if it is this process's own.
 
     Raises:
-        OSError: if the kernel does not say, as where it is neither ours nor below ours.
+        OSError: if the kernel refuses, such as when it is neither ours nor a descendant of ours.
     """
     netns = os.open(_THREADS_NETNS, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -41,9 +41,9 @@ def foreign_owner() -> int | None:
 
 
 def enter(owner: int) -> None:
-    """Have this process, which has one thread, be root of a user namespace: as anybody else it would lose its rights at exec.
+    """Make this single-threaded process root of a user namespace: any other user would lose its rights at exec.
 
-    For the child between fork and exec: it calls the kernel and nothing that another thread may have locked.
+    For the child between fork and exec: it only makes system calls and touches nothing that another thread may have locked.
 
     Raises:
         OSError: if the kernel refuses, or the user namespace has no root.
@@ -61,5 +61,5 @@ def enter(owner: int) -> None:
 
 @cache
 def libc() -> ctypes.CDLL:
-    """Load it, before there is a child that needs it."""
+    """Load it before a child needs it."""
     return ctypes.CDLL(None, use_errno=True)

@@ -1,7 +1,7 @@
-"""The values that annotations and env hold, parsed into types; no text of a pod gets any further than this module.
+"""The values of annotations and env, parsed into types; no text of a pod passes beyond this module.
 
 Every parser takes the key, for its errors, and the text. Blanks around commas are fine, duplicates collapse, and the digits
-and letters are ASCII's.
+and letters are ASCII.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ INTERFACES = (
     "interface names of at most 15 of the characters A-Z a-z 0-9 _ . -, a letter first, with commas between them"
 )
 BOOLEAN = "true or false"
-MOST, MOST_INTERFACES = 1024, 16  # in a list: each interface of a virtual machine has a rule for each range (F32)
+MOST, MOST_INTERFACES = 1024, 16  # in a list: each interface of a virtual machine gets a rule for each range (F32)
 
 _PORT = re.compile(r"[0-9]{1,5}")
 _CIDR = re.compile(r"[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?")
@@ -53,7 +53,7 @@ _T = TypeVar("_T")
 
 
 class InvalidValue(ValueError):  # noqa: N818 - it is the value that is invalid
-    """A value that a key cannot have: key, what was seen, what is allowed."""
+    """An invalid value: its key, what was seen, what is allowed."""
 
     def __init__(self, key: str, seen: str, allowed: str) -> None:
         super().__init__(f"{key}: saw {seen!r:.120}, expected {allowed}")
@@ -90,7 +90,7 @@ def interfaces(key: str, text: str) -> tuple[Interface, ...]:
 
 
 def boolean(key: str, text: str) -> bool:
-    """Parse a boolean as Go's strconv.ParseBool does, which the sidecar reads the same env with; empty is false."""
+    """Parse a boolean like Go's strconv.ParseBool, with which the sidecar reads the same env; empty is false."""
     if not text:
         return False
     value = maybe_boolean(text)
@@ -100,7 +100,7 @@ def boolean(key: str, text: str) -> bool:
 
 
 def maybe_boolean(text: str | None) -> bool | None:
-    """Parse a boolean where anything else is no error: None."""
+    """Parse a boolean; return None for anything else, which is no error."""
     return _BOOLEANS.get(text or "")
 
 

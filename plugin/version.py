@@ -1,6 +1,6 @@
-"""The CNI versions that the plugin speaks, and how it says so without a JSON parser.
+"""The CNI versions that the plugin supports, and the answer to VERSION without a JSON parser.
 
-It imports nothing: runtimes ask for the versions often, and nobody waits for a parser then.
+It imports nothing: runtimes request the versions often, and need not wait for a parser to load.
 """
 
 SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
@@ -8,13 +8,13 @@ NEWEST = SUPPORTED_VERSIONS[-1]
 
 
 def info(version: str) -> bytes:
-    """Write the answer to VERSION, in one of the supported versions (CNI spec 1.1, section 2)."""
+    """Build the answer to VERSION, in one of the supported versions (CNI spec 1.1, section 2)."""
     supported = ", ".join(['"' + each + '"' for each in SUPPORTED_VERSIONS])
     return ('{"cniVersion": "' + version + '", "supportedVersions": [' + supported + "]}").encode()
 
 
 def asked(stdin: bytes) -> str | None:
-    """Tell which supported version is asked for, where it is asked as libcni does; None: the question must be parsed."""
+    """Return the requested supported version, if stdin has libcni's form; None: stdin must be parsed."""
     if not stdin:
         return NEWEST
     for version in SUPPORTED_VERSIONS:

@@ -1,14 +1,14 @@
-"""The framing between client and agent, version 1: bytes in, bytes out, any language can speak it.
+"""The framing between client and agent, version 1: bytes in, bytes out, usable from any language.
 
-A frame is a head of six bytes (version, kind, length of the payload as a big-endian u32) and the payload.
+A frame is a header of six bytes (version, kind, length of the payload as a big-endian u32) and the payload.
 
 REQUEST (client): the CNI_* variables as `NAME=value`, separated by NUL, then two NULs, then stdin as it came. The
     first byte carries the pod's netns as an open file descriptor (SCM_RIGHTS), so that no path is translated and
-    nothing can change between check and use. One request a connection.
-WORKING (agent): no payload. Sent while an answer takes its time, so that a client can tell busy from dead.
-RESULT (agent): one byte, the exit status, then what the client writes to stdout.
+    nothing can change between check and use. One request per connection.
+WORKING (agent): no payload. Sent while an answer is pending, so that a client can distinguish busy from dead.
+RESULT (agent): one byte with the exit status, then what the client writes to stdout.
 
-It imports nothing, as the client's start is on every pod's path.
+It imports nothing, as every pod waits for the client's start.
 """
 
 VERSION = 1
@@ -19,19 +19,19 @@ LARGEST_REQUEST = LARGEST_STDIN + (1 << 16)
 
 
 class WireError(Exception):
-    """The other side does not speak this protocol: the message says what was seen and what was expected."""
+    """The peer does not speak this protocol: the message says what was seen and what was expected."""
 
 
 def frame(kind: int, payload: bytes) -> bytes:
-    """Put the head before a payload."""
+    """Prepend the header to a payload."""
     return bytes((VERSION, kind)) + len(payload).to_bytes(4, "big") + payload
 
 
 def head(received: bytes, largest: int) -> tuple[int, int]:
-    """Read a head.
+    """Parse a header.
 
     Returns:
-        Kind, and length of the payload in bytes.
+        The kind, and the length of the payload in bytes.
 
     Raises:
         WireError: for another version, or a payload larger than `largest`.
@@ -48,11 +48,11 @@ def head(received: bytes, largest: int) -> tuple[int, int]:
 
 
 def join(environment: dict[bytes, bytes], stdin: bytes) -> bytes:
-    """Make the payload of a REQUEST."""
+    """Build the payload of a REQUEST."""
     return b"\0".join([k + b"=" + v for k, v in environment.items() if k.startswith(b"CNI_")]) + b"\0\0" + stdin
 
 
 def split(payload: bytes) -> tuple[dict[bytes, bytes], bytes]:
-    """Take the payload of a REQUEST apart, into the CNI_* variables and stdin."""
+    """Split the payload of a REQUEST into the CNI_* variables and stdin."""
     variables, _, stdin = payload.partition(b"\0\0")
     return dict(v.partition(b"=")[::2] for v in variables.split(b"\0")), stdin

@@ -1,6 +1,6 @@
-"""What iptables-legacy has in the netns that this thread is in, read within a bound (ip_tables.h, F37).
+"""The iptables-legacy rules in the current thread's netns, read within a bound (ip_tables.h, F37).
 
-iptables-legacy-save would read all of it, and make the table that it is asked for.
+iptables-legacy-save would read all of them, and create the requested table.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ LARGEST = 4 << 20  # bytes of a table: about 12,000 chains
 
 
 def has_chain(family: Family, table: str, prefix: str) -> bool:
-    """Say whether a table has a chain, or a jump to one, whose name begins so. A table that is not there is not made.
+    """Return whether a table has a chain, or a jump to one, with this name prefix. A missing table is not created.
 
     Raises:
-        TooManyError: if the table is larger than is looked through.
-        OSError: if the kernel does not say.
+        TooManyError: if the table exceeds the bound.
+        OSError: if the kernel returns an error.
     """
     try:
         there = Path("/proc/thread-self/net", NAMES[family]).read_text(encoding="ascii").split()
-    except FileNotFoundError:  # a kernel without it
+    except FileNotFoundError:  # a kernel without iptables-legacy
         return False
     return table in there and prefix.encode() in _entries(family, table)
 
@@ -57,7 +57,7 @@ def _entries(family: Family, table: str) -> bytes:
 
 
 def _getsockopt(raw: socket.socket, level: int, option: int, asked: bytes) -> bytes:
-    """Ask by a filled buffer, which Python's own getsockopt(2) does not."""
+    """Call getsockopt(2) with a filled buffer, which Python's own does not support."""
     buffer = ctypes.create_string_buffer(asked, len(asked))
     length = ctypes.c_uint(len(asked))
     if _libc().getsockopt(raw.fileno(), level, option, buffer, ctypes.byref(length)):

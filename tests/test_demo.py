@@ -33,7 +33,7 @@ def test_demo_shows_traffic_through_envoy() -> None:
         "istio-system/excluded: pass, because namespace istio-system is excluded",
         "{'inbound': 1, 'outbound': 1}",
         "ms after it was written",
-        "entry taken out",
+        "entry removed",
     ):
         assert said in done.stdout
     assert left() == before

@@ -78,7 +78,7 @@ class Cluster:
         settings = self._desired.settings
         whose = Whose(self._settings.daemonset, settings.node_name, settings.pod_uid)
         command = cleaning_command(settings.node_name, "", (settings.cni_conf_dir, settings.cni_bin_dir))
-        remedy = f"if no agent is to come back to this node, take it out with the agent's image for IMAGE: {command}"
+        remedy = f"if no agent returns to this node, uninstall with the agent's image as IMAGE: {command}"
         return await why_to_take_out(self._api, whose, until, remedy)
 
     async def report(self, until: float) -> None:
@@ -116,7 +116,7 @@ class Cluster:
         except (ApiError, ManifestError) as error:
             return f"its addresses cannot be confirmed: {error}"
         same = now is not None and now.running and (now.uid, now.ips) == (pod.uid, pod.ips)
-        return "" if same else "the API server does not know it any more as it was"
+        return "" if same else "its uid, addresses or state in the API server have changed"
 
     async def delete_pod(self, pod: Pod) -> str:
         """Delete a pod that a controller will recreate; return why that was not possible, or an empty text."""

@@ -67,7 +67,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "istio_cni_requests",
-            "Requests of the plugin that were answered.",
+            "Answered requests of the plugin.",
             ("command", "outcome"),
             registry=self.registry,
         )
@@ -151,7 +151,7 @@ class _Now(Collector):
             int(node.conflict),
         )
         yield CounterMetricFamily(
-            "istio_cni_repairs", "Times that others had undone the installation and it was repaired.", node.repairs
+            "istio_cni_repairs", "Repairs of the installation after another program had undone it.", node.repairs
         )
         yield GaugeMetricFamily(
             "istio_cni_last_repair_timestamp_seconds",
@@ -175,12 +175,12 @@ class _Now(Collector):
         )
         yield GaugeMetricFamily(
             "istio_cni_unreadable_results",
-            "Results that the container runtime keeps of its CNI plugins and that are not understood.",
+            "CNI results saved by the container runtime that do not parse.",
             pods.unreadable,
         )
         running = CounterMetricFamily(
             "istio_cni_running_pods_without_redirect",
-            "Running pods that had no redirect, by what became of them.",
+            "Running pods that had no redirect, by outcome.",
             labels=["outcome"],
         )
         for outcome, count in pods.outcomes.items():

@@ -183,9 +183,9 @@ class NodeResource:
             where = " and ".join(str(each) for each in left)
             now = f"{settings.cni_conf_dir} and {settings.cni_bin_dir}"
             said = (
-                f"what an agent before has installed in {where} stays, as the agent now looks after {now}. Once this node is "
-                f"ready and its container runtime reads these alone, and unless they are the same by other names, take it "
-                f"out by: {await self._cleaning(left, settings)}"
+                f"the installation of an earlier agent in {where} stays, as the agent now manages {now}. Once this node is "
+                f"ready and its container runtime reads only these, and unless they are the same under other names, remove "
+                f"it with: {await self._cleaning(left, settings)}"
             )
             _log.warning("the installation of an earlier agent stays", extra={"reason": said})
             await self._tell_event("StaleInstallation", said, warning=True)

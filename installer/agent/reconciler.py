@@ -136,7 +136,7 @@ class Reconciler:
             self._failures, self._outdated = failures, outdated + 1
             self._woken.set()
             if outdated >= MOST_OUTDATED:
-                return _Pass(f"{error}, again and again", not_before=1.0)
+                return _Pass(f"{error}, repeatedly", not_before=1.0)
         except OSError as error:
             self._failures = min(failures + 1, 10)
             return _Pass(explain(error), within=min(LONGEST_RETRY, FIRST_RETRY * 2**failures))

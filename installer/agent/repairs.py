@@ -58,8 +58,8 @@ class Repairs:
         now = time.monotonic()
         if self.was_installed and (wait := self._limiter.wait(now)):
             self._conflict = self._conflict or (
-                f"{path}: another program keeps undoing the installation: it {undone()}. It is repaired again and again, and "
-                f"pods that start in between bypass the mesh: find out who writes there, such as by auditctl -w {path} -p wa, "
+                f"{path}: another program keeps undoing the installation: it {undone()}. It is repaired repeatedly, and "
+                f"pods that start in between bypass the mesh: find the program with auditctl -w {path} -p wa, "
                 "and stop that"
             )
             raise ConflictError(self._conflict, wait)

@@ -79,7 +79,7 @@ async def why_to_take_out(api: ApiClient, whose: Whose, until: float, remedy: st
                 if not answer.why or answer.final or before:
                     return answer.why
                 before = answer.why
-                unclear = f"{answer.why}, expected to hear that twice in a row"
+                unclear = f"{answer.why}, expected the same answer twice in a row"
     message = "cannot tell whether the DaemonSet still targets this node; leaving the plugin installed"
     _log.warning(message, extra={"reason": unclear, "remedy": remedy})
     return ""

@@ -344,4 +344,4 @@ def _digest(content: bytes) -> str:
 
 
 def _outdated(folder: Directory, name: str) -> OutdatedError:
-    return OutdatedError(f"{folder.path / name}: changed by another program at this moment")
+    return OutdatedError(f"{folder.path / name}: changed by another program meanwhile")

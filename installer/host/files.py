@@ -29,14 +29,14 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _REMEDIES = {
-    errno.ENOENT: "make it, or correct the setting that names it",
+    errno.ENOENT: "create it, or correct the setting that names it",
     errno.ENOTDIR: "expected a directory: correct the setting that names it",
     errno.ENOSPC: "free some space on the node's disk",
     errno.EDQUOT: "free some space on the node's disk",
     errno.EROFS: "mount it writable into the agent's container",
     errno.EACCES: "the agent must run as root",
     errno.EPERM: "the agent must run as root, and the file must not be immutable (lsattr)",
-    errno.EISDIR: "expected a file: take the directory away",
+    errno.EISDIR: "expected a file: delete the directory",
     errno.EIO: "the node's disk fails",
 }
 

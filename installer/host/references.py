@@ -93,7 +93,7 @@ def why_it_stays(plugin: Path, folder: Path, found: Sequence[Reference]) -> str:
     named = "may be named" if all(each.doubt for each in found) else "is named"
     return (
         f"{plugin} stays, as it {named} in {files}{more}: a runtime that reads it there and finds no plugin file starts and "
-        f"stops no pod. Take {PLUGIN} out of {'that' if len(found) == 1 else 'those'} (Multus makes its copy anew when its pod "
+        f"stops no pod. Take {PLUGIN} out of {'that' if len(found) == 1 else 'those'} (Multus recreates its copy when its pod "
         "on this node is restarted), then run install-cni uninstall again"
     )
 

@@ -81,13 +81,13 @@ def _said_of(steps: Iterator[Step]) -> Iterator[Done]:
             done = True
             yield Done(step.text if step.stays else f"{step.path}: {step.text}", failed=step.stays)
         if not done:
-            yield Done("there was nothing to take out")
+            yield Done("nothing to remove")
     except AlreadyRunningError as error:
-        yield Done(f"nothing was taken out: {error}", failed=True)
+        yield Done(f"nothing was removed: {error}", failed=True)
     except OSError as error:
         yield Done(explain(error), failed=True)
     except OutdatedError as error:
-        yield Done(f"{error}, and again and again: stop that program first", failed=True)
+        yield Done(f"{error}, repeatedly: stop that program first", failed=True)
 
 
 def _all(settings: Settings) -> Iterator[Step]:
@@ -146,7 +146,7 @@ def _entry(path: Path, mount: Path) -> Iterator[Step]:
 def _said(step: plan.Step) -> str:
     if isinstance(step, plan.Delete):
         return "deleted"
-    return "put back as it was" if step.seen is None else "entry taken out"
+    return "restored" if step.seen is None else "entry removed"
 
 
 def _plugin(path: Path, mount: Path, configurations: Mapping[Path, Path]) -> Iterator[Step]:

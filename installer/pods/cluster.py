@@ -98,7 +98,7 @@ class NodePods:
         try:
             return Pod.from_manifest(manifest) if manifest else None
         except ManifestError as error:
-            raise PodsUnavailable(f"the API server's {namespace}/{name} is not understood: {error}") from error
+            raise PodsUnavailable(f"the API server's {namespace}/{name} cannot be parsed: {error}") from error
 
     def _doubt_node_name(self, pod: Pod) -> None:
         """Log once that this runtime starts pods of another node: the informer then observes the wrong ones."""

@@ -42,7 +42,7 @@ def own_network_stack(name: str) -> str:
 def without_effect(pod: Pod, runtime: str) -> str:
     """Describe the problem of a mesh pod under such a runtime, and the remedy."""
     return (
-        f"its runtime class {pod.runtime_class} runs it by {runtime}, which has a network stack of its own: the redirect in "
+        f"its runtime class {pod.runtime_class} runs it with {runtime}, which has a network stack of its own: the redirect in "
         "its network namespace has no effect, and its traffic bypasses the sidecar. Run it with the node's default runtime, "
         "or switch injection off for it"
     )

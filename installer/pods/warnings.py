@@ -80,7 +80,7 @@ def of_uninjected(pod: Pod, written: PodManifest) -> str:
             f"CronJob there. Move the annotations of the injector to {where}, or leave injection to the webhook"
         )
     else:
-        help_ = f"Inject the pod anew, or add the annotation to {where}"
+        help_ = f"Inject the pod again, or add the annotation to {where}"
     return (
         f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} there without the annotation {STATUS}: the pod counts as "
         f"never injected and is not redirected. {follows}. {help_}"
@@ -181,7 +181,7 @@ def of_early(name: str, uid: int) -> str:
     """Describe the problem of such an init container, and the remedy."""
     return (
         f"init container {name} runs before the sidecar is up, and its outbound TCP is redirected there: it has "
-        f"no network. Let what it needs go round by {TRAFFIC}excludeOutboundIPRanges or "
+        f"no network. Exclude what it needs with {TRAFFIC}excludeOutboundIPRanges or "
         f"{TRAFFIC}excludeOutboundPorts, run it as uid {uid}, or make the sidecar a native one (an init "
         "container before it, restartPolicy Always)"
     )

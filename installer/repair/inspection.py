@@ -87,7 +87,7 @@ def _bypassed(fd: NetnsFd, plan: Plan, held: Collection[Family]) -> str:
     missed = [each for each in addresses or () if any(each.version == family.version for family in families)]
     if not missed:
         return ""
-    return f"its network namespace does not redirect {', '.join(map(str, missed))}; delete it, so that it starts anew"
+    return f"its network namespace does not redirect {', '.join(map(str, missed))}; delete it to have it recreated"
 
 
 def _told(settled: Settled) -> str:

@@ -91,7 +91,7 @@ class SandboxIndex:
 
     def _nothing_known(self) -> str:
         unreadable = self._unreadable()
-        why = f"; {len(unreadable)} of its results are not understood, such as {unreadable[0]}" if unreadable else ""
+        why = f"; {len(unreadable)} of its results do not parse, such as {unreadable[0]}" if unreadable else ""
         return f"the runtime keeps no result that names it, and the API server no address of it{why}"
 
 

@@ -42,13 +42,13 @@ def outcome(found: Found, sandbox: Sandbox | None, invalid: InvalidValue | None)
     if found.refused:
         return Outcome("NotRedirected", f"{WITHOUT}{why}, and cannot be given it now: {found.refused}", settled=False)
     if invalid:
-        return Outcome("NotRedirected", f"{WITHOUT}{why}: {invalid}. Correct that, and let it start anew")
+        return Outcome("NotRedirected", f"{WITHOUT}{why}: {invalid}. Correct that, then recreate the pod")
     return None
 
 
 def left(sandbox: Sandbox | None) -> Outcome:
     """Build the outcome of a pod that is left unchanged."""
-    return Outcome("NotRedirected", f"{WITHOUT}{why_without(sandbox)}; delete it, so that it starts anew")
+    return Outcome("NotRedirected", f"{WITHOUT}{why_without(sandbox)}; delete it to have it recreated")
 
 
 def deleted(sandbox: Sandbox | None, refused: str) -> Outcome:
@@ -56,7 +56,7 @@ def deleted(sandbox: Sandbox | None, refused: str) -> Outcome:
     if refused:
         said = f"{WITHOUT}{why_without(sandbox)}, and cannot be deleted: {refused}"
         return Outcome("NotRedirected", said, settled=False)
-    return Outcome("Deleted", f"{WITHOUT}{why_without(sandbox)}; it is deleted, so that it starts anew")
+    return Outcome("Deleted", f"{WITHOUT}{why_without(sandbox)}; deleted, to have it recreated")
 
 
 def held_back(sandbox: Sandbox | None) -> Outcome:

@@ -166,4 +166,4 @@ def test_missing_requirements_are_reported_with_a_remedy(node: NodeOnDisk, missi
     (node.root / missing).rename(node.root / "away")
     with pytest.raises(FileNotFoundError) as error:
         node.install()
-    assert explain(error.value).startswith(f"{node.root / missing}: No such file or directory; make it, or correct")
+    assert explain(error.value).startswith(f"{node.root / missing}: No such file or directory; create it, or correct")

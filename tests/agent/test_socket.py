@@ -148,7 +148,7 @@ def test_a_directory_in_place_of_the_socket_makes_the_agent_not_ready_until_dele
     agent.ready()
     agent.socket.unlink()
     agent.socket.mkdir()
-    until(lambda: "take the directory away" in agent.get("/readyz")[1], 10, "it says what is in the way")
+    until(lambda: "delete the directory" in agent.get("/readyz")[1], 10, "it says what is in the way")
     agent.socket.rmdir()
     until(lambda: agent.get("/readyz")[0] == 200, 10, "it is ready again")
     assert accepts(agent.socket)

@@ -103,7 +103,7 @@ async def test_every_right_is_used(empty_stage: Stage, controller: Run, tmp_path
         with Netns(tmp_path / "netns") as netns:
             assert (await running.add(netns, "default", "nobody", "a-uid")).status == 1
         start_pod_of_a_runtime_class(stage, "node1")
-        named = "its runtime class locked-down runs it by gVisor"
+        named = "its runtime class locked-down runs it with gVisor"
         until(lambda: named in str(stage.istiocninode("node1")), SOON, "the handler of its runtime class is known")
         stage.core.delete_namespaced_pod("web-node1", "default", grace_period_seconds=0)
         stage.cluster.kubectl("delete", "runtimeclass", "locked-down")

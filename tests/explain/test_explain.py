@@ -147,7 +147,7 @@ WARNINGS: dict[str, tuple[Explanation, str]] = {
     **{
         f"RuntimeClass {name} of handler {handler or '(unknown)'}": (
             explained(runtime=(name, handler)),
-            f"its runtime class {name} runs it by {stack}, which has a network stack of its own",
+            f"its runtime class {name} runs it with {stack}, which has a network stack of its own",
         )
         for name, handler, stack in (
             ("gvisor", "", "gVisor"),

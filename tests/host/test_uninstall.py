@@ -29,7 +29,7 @@ def test_uninstall_removes_everything_and_says_so(node: NodeOnDisk) -> None:
     result = uninstall(node)
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
-        f"{node.conf}/10-primary.conflist: entry taken out",
+        f"{node.conf}/10-primary.conflist: entry removed",
         f"{node.conf}/.10-x.conflist.istio-cni-tmp: deleted",
         f"{node.bin}/.istio-cni.istio-cni-tmp: deleted",
         f"{node.plugin}: deleted",
@@ -55,7 +55,7 @@ def test_uninstall_succeeds_again_and_on_an_empty_node(node: NodeOnDisk) -> None
     node.install()
     assert uninstall(node).exit_code == 0
     again = uninstall(node)
-    assert (again.exit_code, again.stdout) == (0, "there was nothing to take out\n")
+    assert (again.exit_code, again.stdout) == (0, "nothing to remove\n")
     (node.conf / "10-primary.conflist").unlink()
     node.conf.rmdir()
     node.bin.rmdir()
@@ -120,7 +120,7 @@ def test_help_lists_every_setting(name: str) -> None:
     assert "HEALTH_ADDRESS" in text
 
 
-def test_links_are_resolved_below_the_mount(tmp_path: Path) -> None:
+def test_links_stay_in_mount(tmp_path: Path) -> None:
     root = tmp_path / "host"
     left = NodeOnDisk.make(root / "var" / "data" / "1")
     (left.conf / "10-primary.conf").write_bytes(SINGLE)

@@ -51,9 +51,9 @@ def test_a_pod_with_another_network_stack_is_counted_and_named(
         until(lambda name=name: bool(events(cluster, f"of-{name}")), SOON, "an Event tells of it")  # type: ignore[misc]
         ((reason, note),) = events(cluster, f"of-{name}")
         assert (reason, "the redirect in its network namespace has no effect" in note) == ("RedirectIneffective", True)
-        named = f"pod default/of-{name}: its runtime class {name} runs it by "
+        named = f"pod default/of-{name}: its runtime class {name} runs it with "
         until(lambda named=named: named in _said(cluster, node), SOON, "the report names it")  # type: ignore[misc]
-        assert f"its runtime class {name} runs it by " in str(explained(f"default/of-{name}", served)["warnings"])
+        assert f"its runtime class {name} runs it with " in str(explained(f"default/of-{name}", served)["warnings"])
     for name in USUAL:
         assert "its runtime class" not in str(explained(f"default/of-{name}", served)["warnings"])
     assert not any(f"of-{name}" in _said(cluster, node) for name in USUAL)
