@@ -1,7 +1,7 @@
-"""Reads YAML and JSON of others, within bounds and as the API server's clients do; errors name the line.
+"""Reads untrusted YAML and JSON within bounds, like the API server's clients; errors name the line.
 
-With aliases, 500 bytes of YAML can stand for gigabytes, unnoticed until the document is merged or written out. So what a
-document stands for is measured, event by event, before it is constructed. Pure, but for `read_file`.
+With aliases, 500 bytes of YAML can expand to gigabytes, unnoticed until the document is merged or written. So the expanded
+size of a document is measured, event by event, before it is constructed. Pure, except for `read_file`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LARGEST = 64 << 20  # bytes of a file: the pods of a large cluster, as kubectl writes them
-DEEPEST = 100  # levels: no object of Kubernetes has half of them
+DEEPEST = 100  # levels: no Kubernetes object has half as many
 MOST_REPEATED = 4 << 20  # characters that aliases may add to the written ones
 
 _CLoader = cast("type[yaml.SafeLoader]", getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -51,7 +51,7 @@ def read_file(name: str, largest: int = LARGEST) -> bytes:
 
 
 def check_file(name: str) -> None:
-    """Check that a YAML file is within bounds, for a library that reads it without any.
+    """Check that a YAML file is within bounds, for a library that has none.
 
     Raises:
         ManifestError: with the line, what was seen and what was expected.
@@ -78,7 +78,7 @@ def from_json(data: bytes) -> Any:
 
 
 def from_yaml(data: bytes | str) -> Iterator[Document]:
-    """Read the documents of a YAML file, one after the other; JSON is YAML, but for its tabs.
+    """Yield the documents of a YAML file; JSON is YAML, except for its tabs.
 
     Raises:
         ManifestError: with the line, what was seen and what was expected.
@@ -102,9 +102,9 @@ def from_yaml(data: bytes | str) -> Iterator[Document]:
 
 
 def objects(document: object) -> Iterator[object]:
-    """Yield an object of Kubernetes, or those of a list one by one, also of lists in lists.
+    """Yield a Kubernetes object, or the items of a list, also of nested lists.
 
-    The items of a PodList need not say what they are: they get its kind.
+    The items of a PodList need no kind: they get that of the list.
     """
     kind = document.get("kind") if isinstance(document, dict) else None
     if (
@@ -138,7 +138,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _Loader(_CLoader):  # type: ignore[misc, valid-type]
-    """YAML as the API server's clients read it: a date is text, such as a tag 2019-11-01, so is 1:30, and so is every key."""
+    """YAML as the API server's clients read it: dates, such as a tag 2019-11-01, and 1:30 are text, as is every key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         self.flatten_mapping(node)
@@ -158,7 +158,7 @@ class _Loader(_CLoader):  # type: ignore[misc, valid-type]
         return self._checked(super().construct_yaml_bool, node)
 
     def _checked(self, construct: Callable[[yaml.ScalarNode], Any], node: yaml.ScalarNode) -> Any:
-        """Construct a scalar whose tag may have been written by hand: then its text can be anything."""
+        """Construct a scalar; a hand-written tag may have any text."""
         try:
             return construct(node)
         except (LookupError, ValueError) as error:
@@ -174,7 +174,7 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-# The values of JSON and no others: nobody who reads the object expects a date, bytes or a set.
+# Only JSON's values: no reader of the object expects a date, bytes or a set.
 _Loader.yaml_constructors = {None: yaml.SafeLoader.yaml_constructors[None]} | {
     f"tag:yaml.org,2002:{kind}": getattr(_Loader, f"construct_yaml_{kind}")
     for kind in ("str", "int", "float", "bool", "null", "seq", "map")
@@ -183,10 +183,10 @@ _Loader.yaml_constructors = {None: yaml.SafeLoader.yaml_constructors[None]} | {
 
 @dataclass(slots=True)
 class _Open:
-    """An open mapping or sequence: what it stands for so far, in characters and levels, and its keys."""
+    """An open mapping or sequence: its expanded size so far, in characters and levels, and its keys."""
 
     anchor: str | None
-    keys: dict[str, int] | None  # of a mapping: the line of each
+    keys: dict[str, int] | None  # of a mapping: the line of each key
     size: int = 1
     depth: int = 1
     items: int = 0
@@ -194,10 +194,10 @@ class _Open:
 
 @dataclass(slots=True)
 class _Measure:
-    """What the documents stand for."""
+    """The expanded size of the documents."""
 
     open: list[_Open] = field(default_factory=list)
-    known: dict[str, tuple[int, int]] = field(default_factory=dict)  # size and depth of what an anchor names
+    known: dict[str, tuple[int, int]] = field(default_factory=dict)  # size and depth of each anchor's value
     repeated: int = 0
 
     def add(self, event: yaml.Event, size: int, depth: int) -> None:
@@ -227,7 +227,7 @@ class _Measure:
         self.add(event, ended.size, ended.depth)
 
     def alias(self, event: yaml.AliasEvent) -> None:
-        """Add what an alias stands for; the parser reports an unknown one."""
+        """Add the value of an alias; the parser reports an unknown one."""
         line = _line(event)
         if any(each.anchor == event.anchor for each in self.open):
             raise ManifestError(
@@ -242,11 +242,11 @@ class _Measure:
 
 
 def _measure(data: bytes | str) -> None:
-    """Check that YAML stands for no more than it may.
+    """Check that the expanded size of YAML is within bounds.
 
     Raises:
-        ManifestError: if it does, or has a key twice.
-        yaml.YAMLError: if it is no YAML.
+        ManifestError: if it is not, or a mapping has a duplicate key.
+        yaml.YAMLError: if it is not YAML.
     """
     measured = _Measure()
     for event in yaml.parse(data, Loader=_CLoader):

@@ -1,7 +1,7 @@
-"""Ends all agents in order: the DaemonSet first, while agents still have the rights to learn why they end (D7).
+"""Stops all agents in order: deletes the DaemonSet while agents still have the rights to learn why they are stopped (D7).
 
-`helm uninstall` and `kubectl delete -f` delete rights while agents end, and an agent that cannot ask leaves the plugin in place
-(F36). So the chart's pre-delete hook deletes the DaemonSet before everything else, and waits until its pods have ended. It does
+`helm uninstall` and `kubectl delete -f` delete rights while agents stop, and an agent without them leaves the plugin in place
+(F36). So the chart's pre-delete hook deletes the DaemonSet before everything else, and waits until its pods are gone. It does
 not wait for nodes that are down.
 """
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOOK_EVERY = 2.0  # seconds between two lists of the pods
-IN_A_SECOND = 500  # pods: many are listed less often
+IN_A_SECOND = 500  # pods: with more, lists are less frequent
 NAMED = 20  # nodes, in a message
 OURS = {"labelSelector": f"k8s-app={DAEMONSET}"}
 
 
 class AgentPod(NamedTuple):
-    """An agent's pod that has not ended."""
+    """An agent's pod that still exists."""
 
     name: str
     uid: str
@@ -36,7 +36,7 @@ class AgentPod(NamedTuple):
 
 
 class Progress:
-    """Decides how long to wait for pods: as long as they change. Pure."""
+    """Decides how long to wait for pods: as long as they make progress. Pure."""
 
     def __init__(self, deadline: float, now: float) -> None:
         """Begin.
@@ -50,7 +50,7 @@ class Progress:
         self._last: frozenset[AgentPod] = frozenset()
 
     def stalled(self, pods: Collection[AgentPod], now: float) -> bool:
-        """Observe the pods as they are now; True if they have not changed for too long."""
+        """Observe the current pods; True if they have not changed for too long."""
         seen = frozenset(pods)
         if seen != self._last:
             self._last, self._changed_at = seen, now
@@ -58,7 +58,7 @@ class Progress:
 
 
 async def teardown(namespace: str, kubeconfig: Path | None, deadline: float) -> int:
-    """Delete the DaemonSet and wait until its pods have ended.
+    """Delete the DaemonSet and wait until its pods are gone.
 
     Args:
         namespace: of the DaemonSet.
@@ -66,7 +66,7 @@ async def teardown(namespace: str, kubeconfig: Path | None, deadline: float) -> 
         deadline: seconds without progress after which to give up.
 
     Returns:
-        The exit status: 0 if all have ended but those on nodes whose kubelet does not answer; the output names these.
+        The exit status: 0 if all are gone except those on nodes whose kubelet does not answer; the output names these.
     """
     api = ApiClient(kubeconfig)
     try:
@@ -107,7 +107,7 @@ async def _teardown(api: ApiClient, namespace: str, deadline: float) -> int:
 
 
 async def _delete(api: ApiClient, namespace: str) -> bool:
-    """Delete the DaemonSet in the foreground, so that it stays until its pods have ended."""
+    """Delete the DaemonSet in the foreground, so that it stays until its pods are gone."""
     path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{DAEMONSET}"
     found = await api.get(path)
     if found is None:
@@ -126,7 +126,7 @@ async def _pods(api: ApiClient, namespace: str) -> list[AgentPod]:
 
 
 async def _give_up(api: ApiClient, namespace: str, pods: list[AgentPod], seen: str) -> int:
-    """Report what is left, and return whether the uninstall may go on without it."""
+    """Report the remaining pods, and return whether the uninstall may continue without them."""
     untold = sum(not each.is_going for each in pods)
     if untold:
         say(

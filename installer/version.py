@@ -1,8 +1,8 @@
-"""Which release of the agent this is. Nowhere else is it said: the distribution and the image take it from here."""
+"""The release of the agent: the only place that defines it; the distribution and the image read it from here."""
 
 RELEASE = "0.1.0"
 
 
 def release() -> str:
-    """Give the release of the agent that runs."""
+    """Return the release of the running agent."""
     return RELEASE

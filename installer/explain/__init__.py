@@ -1,1 +1,1 @@
-"""`install-cni explain`: what becomes of a pod's traffic, and why."""
+"""`install-cni explain`: how a pod's traffic is treated, and why."""

@@ -45,7 +45,7 @@ class Options:
     """The options of both commands: where the pod is, and which of the deciding settings the command line sets.
 
     Attributes:
-        given: values of settings, by name, which win over those in force.
+        given: values of settings, by name, which override those in force.
         kubeconfig: of the cluster to read.
         context: of the kubeconfig.
         namespace: the pod's, if its name has none.

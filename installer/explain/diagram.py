@@ -1,4 +1,4 @@
-"""The flows of a redirected pod, drawn as they are laid out."""
+"""Draws the flows of a redirected pod as laid out."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def draw(parent: Element, where: Layout, *, has_machines: bool) -> None:
 
 
 def _lines(parent: Element, where: Layout) -> None:
-    """Draw all lines but the sidecar's; boxes then cover them, so that a line runs through its label."""
+    """Draw all lines except the sidecar's; boxes then cover them, so that a line appears to run through its label."""
     network, application, sidecar = where.network.right, where.application.x, where.sidecar
     for label in where.inbound_bypass:
         _inbound_bypass(parent, where, label)
@@ -121,7 +121,7 @@ def _listener(sidecar: Element, listener: Listener, name_x: float, anchor: str) 
 
 
 def draw_place(parent: Element, place: Box, *names: str) -> None:
-    """Draw where traffic comes from or goes to."""
+    """Draw a source or destination of traffic."""
     group = box(parent, place, fill=PAPER, stroke=FRAME)
     y = place.middle.y + 5 - 9 * (len(names) - 1)
     for number, name in enumerate(names):

@@ -22,8 +22,8 @@ graph [rankdir=LR ranksep=0.4 nodesep=0.15 fontname="sans-serif" fontsize=12];
 node [shape=box style=rounded fontname="sans-serif" fontsize=11];"""
 STROKES = {Way.THROUGH: "solid", Way.BYPASSED: "dashed", Way.DROPPED: "dotted"}
 
-# Graphviz puts the start of an edge left of its end. So that the network's side stays apart from the application's,
-# whichever way traffic goes, each node has a rank, and an edge against them is written the other way round.
+# Graphviz puts the start of an edge left of its end. To keep the network's side apart from the application's
+# in both directions, each node has a rank, and an edge against the ranks is written reversed.
 NETWORK, LEFT_LABEL, SIDECAR, RIGHT_LABEL, APPLICATION = range(5)
 
 
@@ -37,7 +37,7 @@ class Link(NamedTuple):
 
 
 def render_dot(pictures: Iterable[Picture]) -> str:
-    """Write pods as one graph, each a cluster of its own."""
+    """Write pods as one graph, each as a cluster."""
     pods = (_pod(f"pod{number}_", picture) for number, picture in enumerate(pictures))
     return "\n".join([HEAD, *chain.from_iterable(pods), "}", ""])
 
@@ -128,6 +128,6 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _quoted(lines: Iterable[str]) -> str:
-    r"""Quote lines of text; `\n` is Graphviz' own word for the end of one, and `&` begins an entity."""
+    r"""Quote lines of text; `\n` is Graphviz' escape for a line break, and `&` begins an entity."""
     escapes = str.maketrans({"\\": r"\\", '"': r"\"", "&": "&amp;"})
     return '"' + r"\n".join(line.translate(escapes) for line in lines) + '"'

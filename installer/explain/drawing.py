@@ -1,7 +1,7 @@
-"""What a picture is drawn with, as SVG elements: boxes with text in them, lines with arrowheads.
+"""The elements of a picture in SVG: boxes with text, lines with arrowheads.
 
-Lines differ by colour and by stroke, so that they can be told without colours. Every text stands in a box that is wide
-enough for it; a box's tooltip says all of it.
+Lines differ by colour and by stroke, so that they are distinct without colours. Every text is in a box that is wide
+enough for it; a box's tooltip has the complete text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INK, MUTED, FRAME, PAPER, GROUND = "#16202c", "#55606e", "#b9c2cd", "#ffffff", "
 
 
 class Style(NamedTuple):
-    """How a way is drawn: colour, width and dashes of its lines, fill of its boxes."""
+    """The style of a way: colour, width and dashes of its lines, fill of its boxes."""
 
     colour: str
     width: float
@@ -67,19 +67,19 @@ class Box(NamedTuple):
 
 
 def element(parent: Element, tag: str, **attributes: object) -> Element:
-    """Add an element; an attribute's underscores are dashes, one at its end does not count."""
+    """Add an element; an attribute's underscores become dashes, a trailing one is dropped."""
     return ElementTree.SubElement(
         parent, tag, {key.strip("_").replace("_", "-"): _text(value) for key, value in attributes.items()}
     )
 
 
 def tooltip(parent: Element, text: str) -> None:
-    """Say what is under the pointer."""
+    """Add a tooltip."""
     element(parent, "title").text = text
 
 
 def box(parent: Element, place: Box, *, fill: str, stroke: str, dashes: str = "none", radius: float = 7) -> Element:
-    """Draw a box; what belongs into it is added to the group that is returned."""
+    """Draw a box; add its content to the returned group."""
     group = element(parent, "g", class_="box")
     element(
         group,
@@ -97,7 +97,7 @@ def box(parent: Element, place: Box, *, fill: str, stroke: str, dashes: str = "n
 
 
 def write(parent: Element, at: Point, text: str, font: Font, colour: str = INK, *, anchor: str = "start") -> None:
-    """Write a line of text; `at` is on its baseline, at its start, middle or end as `anchor` says."""
+    """Write a line of text; `at` is on its baseline, at its start, middle or end according to `anchor`."""
     element(
         parent,
         "text",
@@ -112,7 +112,7 @@ def write(parent: Element, at: Point, text: str, font: Font, colour: str = INK, 
 
 
 def line(parent: Element, way: Way, *points: Point) -> None:
-    """Draw a line without an end."""
+    """Draw a line without an arrowhead."""
     style = STYLES[way]
     element(
         parent,
@@ -127,7 +127,7 @@ def line(parent: Element, way: Way, *points: Point) -> None:
 
 
 def arrow(parent: Element, way: Way, *points: Point) -> None:
-    """Draw a line with an arrowhead at its end, which must be level or plumb."""
+    """Draw a line with an arrowhead; its last segment must be horizontal or vertical."""
     tip, before = points[-1], points[-2]
     towards = Point(_sign(tip.x - before.x), _sign(tip.y - before.y))
     neck = Point(tip.x - 11 * towards.x, tip.y - 11 * towards.y)

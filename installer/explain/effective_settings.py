@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 ENVIRONMENT = "the environment"
-# Besides them: whether the order of a pod's addresses is known, and the agents' namespace, which a resource has to agree with.
+# Besides them: whether the order of a pod's addresses is known, and the agents' namespace, which a resource must match.
 _FROM_THE_CHART = (*DECIDING, "chained", "daemonset")
 
 
 class Layer(NamedTuple):
-    """Environment variables as an agent gets them, and who sets them."""
+    """An agent's environment variables, and their origin."""
 
     by: str
     variables: Mapping[str, str]
 
 
 class Setting(NamedTuple):
-    """A setting that decides: its name in chart and resource, its value, and who set it (`default`: nobody)."""
+    """A setting that decides: its name in chart and resource, its value, and its origin (`default`: nobody set it)."""
 
     key: str
     value: Any
@@ -46,8 +46,8 @@ class EffectiveSettings:
     """The settings in force.
 
     Attributes:
-        settings: those in DECIDING matter.
-        by: who set a setting, by its name; defaults are missing.
+        settings: only those in DECIDING matter.
+        by: the origin of each setting, by its name, except defaults.
         out: why the plugin is not installed; empty if it is.
         warnings: why the agents' settings may differ, and what to do.
     """
@@ -59,12 +59,12 @@ class EffectiveSettings:
 
     @property
     def policy(self) -> Policy:
-        """The policy that follows from them."""
+        """The policy that they make."""
         return policy(self.settings)
 
     @property
     def backend(self) -> Backend:
-        """The backend in whose syntax rules are written."""
+        """The backend whose syntax the rules use."""
         return self.settings.redirect_backend or Backend.NFT
 
     @property
@@ -79,7 +79,7 @@ class EffectiveSettings:
 
 
 def layer_settings(layers: Iterable[Layer], warnings: Iterable[str] = ()) -> EffectiveSettings:
-    """Lay environment variables over the defaults, each layer over the previous ones; a default value has no origin."""
+    """Apply environment variables over the defaults, each layer over the previous ones; a default value has no origin."""
     values: dict[str, Any] = {}
     by: dict[str, str] = {}
     warned = [*warnings]
@@ -97,7 +97,7 @@ def layer_settings(layers: Iterable[Layer], warnings: Iterable[str] = ()) -> Eff
 
 
 def apply_control_planes(base: EffectiveSettings, resources: Iterable[Mapping[str, Any]]) -> EffectiveSettings:
-    """Lay the active IstioControlPlane over the chart's settings.
+    """Apply the active IstioControlPlane over the chart's settings.
 
     Args:
         base: the chart's.
@@ -119,7 +119,7 @@ def apply_control_planes(base: EffectiveSettings, resources: Iterable[Mapping[st
 
 
 def apply_options(base: EffectiveSettings, given: Mapping[str, Any]) -> EffectiveSettings:
-    """Lay the options of the command line over them: values by the settings' names."""
+    """Apply the options of the command line: values by the settings' names."""
     return replace(base, settings=replace(base.settings, **given), by={**base.by, **dict(_flags(given))})
 
 

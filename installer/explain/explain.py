@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from plugin.values import Address
 
 _V4, _V6 = ipaddress.ip_address("192.0.2.1"), ipaddress.ip_address("2001:db8::1")
-# What the families may depend on: any address of its kind stands for all.
+# The cases on which the families may depend: any address of a family represents all.
 ADDRESSES: Mapping[str, tuple[Address, ...]] = {
     "it has IPv4 alone": (_V4,),
     "IPv6 comes second": (_V4, _V6),
@@ -43,16 +43,16 @@ class Explanation:
     Attributes:
         namespace: the pod's.
         name: the pod's; of a template, the name of its object.
-        kind: of the object that the pod was in.
-        path: of the template in that object; empty for a Pod.
-        maker: kind, and path where that object has several templates, in brackets; empty for a Pod.
+        kind: the kind of the object that contains the pod.
+        path: the path of the template in that object; empty for a Pod.
+        maker: the kind, and the path if that object has several templates, in brackets; empty for a Pod.
         decision: `redirect`, `pass`, or `error` if its ADD fails.
         row: the short name of the decision table's row.
-        reason: the same for people.
+        reason: the same, for people.
         redirect: how it is redirected, if it is.
         parameters: each field of `redirect`, with its origin.
-        warnings: what may surprise, and what to do about it.
-        settings: those by which the agent decides, each with its origin.
+        warnings: surprising behaviour, and what to do about it.
+        settings: the settings that decide, each with its origin.
         by_addresses: how the families depend on unknown addresses of the pod; empty if they do not.
     """
 
@@ -75,9 +75,9 @@ def explain(found: Found, addresses: tuple[Address, ...], effective: EffectiveSe
     """Explain a pod.
 
     Args:
-        found: the pod, as written and as the decision needs it.
+        found: the pod, as written and as parsed for the decision.
         addresses: its addresses, in order; empty: those of its status.
-        effective: the settings by which the agent decides.
+        effective: the settings in force.
     """
     made, written = _explained(found, addresses, effective), found.written
     place = f"{written.kind}, {written.path}" if written.is_one_of_several else written.kind
@@ -121,12 +121,12 @@ def _explained(found: Found, addresses: tuple[Address, ...], effective: Effectiv
 
 
 def _as_known_to_the_add(addresses: tuple[Address, ...], effective: EffectiveSettings) -> tuple[Address, ...]:
-    """Put a pod's addresses in the order that its ADD sees: without a chain, no prevResult gives the order of families."""
+    """Sort a pod's addresses as its ADD does: without chaining, no prevResult defines the order of families."""
     return addresses if effective.settings.chained else in_order((), addresses) or ()
 
 
 def _is_redirected_once_injected(pod: Pod, effective: EffectiveSettings) -> bool:
-    """Tell whether only the injector's annotation is missing."""
+    """Return whether only the injector's annotation is missing."""
     injected = replace(pod, annotations={**pod.annotations, STATUS: ""})
     return not isinstance(verdict(injected, (), effective.policy), Pass)
 
@@ -147,7 +147,7 @@ def _by_addresses(pod: Pod, effective: EffectiveSettings) -> str:
 
 
 def _verdict(pod: Pod, addresses: tuple[Address, ...], effective: EffectiveSettings) -> Verdict:
-    """Reach the verdict; where the settings exclude a namespace, say whose they are."""
+    """Make the verdict; if the settings exclude the namespace, add their origin."""
     if effective.out:
         return Pass(warnings.NOT_INSTALLED, f"the plugin is not installed, so nothing is redirected: {effective.out}")
     made, by = verdict(pod, addresses, effective.policy), effective.by.get("exclude_namespaces", DEFAULT)
@@ -165,5 +165,5 @@ def status_addresses(manifest: Mapping[str, Any]) -> tuple[Address, ...]:
         try:
             found.append(ipaddress.ip_address(each["ip"]))
         except (ValueError, LookupError, TypeError):
-            continue  # the API server writes no such address, a file may
+            continue  # the API server never writes such an address, but a file may contain one
     return tuple(found)

@@ -1,7 +1,7 @@
-"""Where everything stands on the drawing of a redirected pod.
+"""Lays out the drawing of a redirected pod.
 
-What is inbound goes from left to right, what is outbound goes back; a label stands at the side from which its traffic
-comes. The sidecar is in the middle, what goes round it is above (inbound) and below (outbound).
+Inbound flows go from left to right, outbound flows go back; a label is at the side from which its traffic
+comes. The sidecar is in the middle; flows that bypass it are above (inbound) and below (outbound).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WIDTH, MARGIN, PAD = 1240, 24, 12
 VALUES = Font(12, mono=True)
 MOST_LINES = 2  # of values
 LINE = 17  # from one line of values to the next
-LOOP = 11  # from a label's middle to where its line leaves, if it comes back
+LOOP = 11  # from a label's middle to the start of its line, if the line returns
 _GAP, _BETWEEN, _HEADING, _NOTHING, _LISTENER = 12, 28, 30, 34, 84
 
 
@@ -41,11 +41,11 @@ class Column(NamedTuple):
 
 NETWORK, POD, APPLICATION = Column(24, 104), Column(148, 1068), Column(1096, 104)
 LEFT, SIDECAR, RIGHT = Column(172, 288), Column(500, 240), Column(780, 288)
-LONE = Column(456, 328)  # of the one flow of a pod that is not redirected
+LONE = Column(456, 328)  # the one flow of a pod that is not redirected
 
 
 class Label(NamedTuple):
-    """A flow's box, with the values that have room in it."""
+    """A flow's box, with the values that fit."""
 
     flow: Flow
     box: Box
@@ -53,26 +53,26 @@ class Label(NamedTuple):
 
     @property
     def y(self) -> float:
-        """Where the flow's line runs."""
+        """The height of the flow's line."""
         return self.box.middle.y
 
 
 class Listener(NamedTuple):
-    """A port of the sidecar, at the edge where its traffic arrives."""
+    """A port of the sidecar, at the edge at which its traffic arrives."""
 
     port: Port
     box: Box
 
     @property
     def y(self) -> float:
-        """Where its traffic's line goes on."""
+        """The point from which its traffic's line continues."""
         return self.box.middle.y
 
 
 class Layout(NamedTuple):
-    """All that is drawn of a redirected pod; `arriving` and `leaving` are what the sidecar itself sends.
+    """The layout of a redirected pod; `arriving` and `leaving` are the sidecar's own flows.
 
-    `nothing_inbound` and `nothing_outbound` are where it is said that nothing goes through the sidecar, if that is so.
+    `nothing_inbound` and `nothing_outbound` are the places of the notes that nothing goes through the sidecar, if so.
     """
 
     network: Box
@@ -95,7 +95,7 @@ class Layout(NamedTuple):
 
     @property
     def labels(self) -> Iterator[Label]:
-        """All labels, as a person reads them."""
+        """All labels, in reading order."""
         yield from (*self.inbound_bypass, *self.inbound, *self.own_call, *self.arriving)
         yield from (*self.outbound, *self.leaving, *self.outbound_bypass)
 
@@ -103,7 +103,7 @@ class Layout(NamedTuple):
 def lay_out(flows: Flows, top: float) -> Layout:
     """Lay out the flows of a pod, from `top` down."""
     first = top + 2 * _HEADING
-    # The ports that the sidecar answers are nearest to it, so that their line crosses no other.
+    # Ports that the sidecar answers are nearest to it, so that their line crosses no other.
     inbound_bypass = _stacked(
         LEFT, sorted(_not_through(flows.inbound), key=lambda each: each.end is End.SIDECAR), first
     )

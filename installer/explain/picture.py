@@ -30,7 +30,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One pod: `flows` if it is redirected, and if it is not, `all_traffic`, which has one flow then."""
+    """One pod: `flows` if it is redirected, otherwise `all_traffic` with one flow."""
 
     namespace: str
     name: str
@@ -42,7 +42,7 @@ class Picture:
 
     @property
     def sentences(self) -> Iterator[str]:
-        """The whole picture in words."""
+        """The whole picture as text."""
         yield f"Pod {self.namespace}/{self.name}, {self.verdict}"
         yield from (fact.text for fact in self.facts)
         if self.flows:
@@ -56,7 +56,7 @@ class Picture:
 
 
 def build_picture(explained: Explanation) -> Picture:
-    """Make the picture of a pod; what a file says of names may be any text, and is made harmless here."""
+    """Make the picture of a pod; names from a file may be any text, and are sanitized here."""
     redirect = explained.redirect
     return Picture(
         sanitize(explained.namespace),

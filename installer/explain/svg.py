@@ -1,4 +1,4 @@
-"""Renders the picture as SVG for any viewer: with a background, without anything to fetch, and with all of it in words."""
+"""Renders the picture as SVG for any viewer: with a background, without external references, and with a text description."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _not_redirected(parent: Element, flow: Flow, y: float) -> float:
 
 
 def _legend(parent: Element, flows: Flows, y: float) -> float:
-    """Draw the legend, of what there is."""
+    """Draw the legend of the ways that occur."""
     group, x = box(parent, Box(MARGIN, y, ROOM, 30), fill=PAPER, stroke=PAPER), float(MARGIN)
     ways = {flow.way for flow in flows.inbound + flows.outbound} | {Way.THROUGH}
     for way in (way for way in Way if way in ways):

@@ -1,4 +1,4 @@
-"""Explanations and walks as text: a table for people, JSON and YAML for programs, the rules in the backend's own words."""
+"""Explanations and walks as text: a table for people, JSON and YAML for programs, the rules in the backend's syntax."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def as_yaml(explanations: Sequence[Explanation]) -> str:
 
 
 def render_rules(explanations: Sequence[Explanation], backend: Backend) -> str:
-    """Write the rules of the redirected pods, as the backend gets them."""
+    """Write the rules of the redirected pods, as passed to the backend."""
     written = []
     for each in explanations:
-        # A name or reason with a line break must stay a comment, and not become a rule.
+        # A name or reason with a line break must stay a comment, not become a rule.
         title = printable(
             f"# {each.namespace}/{each.name}: {each.decision}{'' if each.redirect else f': {each.reason}'}"
         )
@@ -69,7 +69,7 @@ def render_rules(explanations: Sequence[Explanation], backend: Backend) -> str:
 
 
 def plain(explanation: Explanation) -> dict[str, Any]:
-    """Make plain JSON of an explanation; the keys stay the same from release to release."""
+    """Convert an explanation to plain JSON; the keys are stable across releases."""
     return {
         "namespace": explanation.namespace,
         "name": explanation.name,
@@ -88,12 +88,12 @@ def plain(explanation: Explanation) -> dict[str, Any]:
 
 
 def render_settings(explanation: Explanation) -> str:
-    """Write, for people, the settings that are not defaults, and who set them."""
+    """Write, for people, the settings that are not defaults, with their origins."""
     return "".join(f"{line}\n" for line in _rows([*_set(explanation)]))
 
 
 def render_walk(walk: Walk, backend: Backend, family: Family) -> str:
-    """Write the walk of a packet: each rule that it meets, `>` before those that match, and where it arrives."""
+    """Write the walk of a packet: each rule that it traverses, `>` before those that match, and where it arrives."""
     lines = [_step(step, backend, family) for step in walk.steps] or ["  no rule applies to it"]
     return "\n".join([*lines, f"The packet {ENDS[walk.outcome].format(port=walk.port)}.", ""])
 

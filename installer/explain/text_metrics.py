@@ -1,4 +1,4 @@
-"""Fits text into its room on a drawing, for a viewer with unknown fonts.
+"""Fits text into the available width of a drawing, for a viewer with unknown fonts.
 
 Widths are upper bounds for DejaVu Sans, the widest of the requested fonts: in any other, text has room to spare.
 """
@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SANS = {  # em, of a regular character
+_SANS = {  # em, the width of a regular character
     **dict.fromkeys(" '|,.:;·/\\ijlIJ-", 0.38),
     **dict.fromkeys("frt()[]!", 0.44),
     **dict.fromkeys('abcdeghknopqsuvxyz0123456789EFLPSTY$*?_`"{}', 0.65),
     **dict.fromkeys("ABCDGHKNOQRUVXZ&", 0.8),
 }
-_MONO = 0.605  # em, of any character
-_WIDEST = 1.02  # em, of M, W, @, and of all that is not ASCII
+_MONO = 0.605  # em, the width of any character
+_WIDEST = 1.02  # em, the width of M, W, @ and every non-ASCII character
 _BOLD = 1.15
 MOST_LISTED = 64
 
 
 class Font(NamedTuple):
-    """A font that the viewer is asked for; `size` in the drawing's units."""
+    """A requested font; `size` is in the drawing's units."""
 
     size: float
     bold: bool = False
@@ -38,7 +38,7 @@ class Font(NamedTuple):
         return "'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 
     def width(self, text: str) -> float:
-        """Return the greatest width of a text."""
+        """Return the upper bound of a text's width."""
         if self.mono:
             ems = sum(_MONO if character.isascii() else _WIDEST for character in text)
         else:
@@ -47,7 +47,7 @@ class Font(NamedTuple):
 
 
 def sanitize(text: str) -> str:
-    """Replace what is not visible as a character of its own: controls, bidirectional overrides, combining marks."""
+    """Replace characters without a glyph of their own: controls, bidirectional overrides, combining marks."""
     composed = unicodedata.normalize("NFC", text)
     return "".join(character if character.isprintable() and not _is_mark(character) else "�" for character in composed)
 
@@ -57,7 +57,7 @@ def _is_mark(character: str) -> bool:
 
 
 def truncate(text: str, room: float, font: Font) -> str:
-    """Truncate a text to its room."""
+    """Truncate a text to a width."""
     if font.width(text) <= room:
         return text
     while text and font.width(f"{text}…") > room:
@@ -82,7 +82,7 @@ def wrap(text: str, room: float, font: Font) -> list[str]:
 
 
 def fit_list(values: Sequence[str], room: float, font: Font, lines: int) -> list[str]:
-    """Write a list in a number of lines, with the count of values that do not fit: `22, 80, 443 and 61 more`."""
+    """Write a list in at most so many lines, with the count of values that do not fit: `22, 80, 443 and 61 more`."""
     for shown in range(min(len(values), MOST_LISTED), 0, -1):
         more = f" and {len(values) - shown} more" if shown < len(values) else ""
         written = wrap(", ".join(values[:shown]) + more, room, font)

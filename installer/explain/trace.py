@@ -1,6 +1,6 @@
-"""Walks one packet through a ruleset: each rule that it meets, and where it arrives. Pure; the kernel is not read.
+"""Walks one packet through a ruleset: each rule that it traverses, and where it arrives. Pure; reads nothing from the kernel.
 
-The packet is the first of its connection, which connection tracking does not know yet.
+The packet is the first of its connection, so connection tracking has no entry for it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from plugin.values import Address
 
 EPHEMERAL, NO_MARK = Port(40000), Mark(0)
-APPLICATION = Uid(1000)  # any uid and gid that are not the sidecar's will do
+APPLICATION = Uid(1000)  # any uid and gid other than the sidecar's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packet:
-    """A packet as the kernel sees it where it enters the first chain.
+    """A packet on entry to the first chain.
 
-    It comes in by `in_interface`, or a process in the pod sends it by `out_interface`: one of the two is given.
+    It arrives on `in_interface`, or a process in the pod sends it on `out_interface`: exactly one is set.
     """
 
     source: Address
@@ -75,7 +75,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A rule that the packet meets: its chain, and whether all of its matches apply."""
+    """A rule that the packet traverses: its chain, and whether all of its matches apply."""
 
     kind: Kind
     chain: str
@@ -85,15 +85,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """The whole walk: the rules in the order in which the packet meets them, its fate, and the port that it reaches."""
+    """The whole walk: the rules in the packet's order, its fate, and the port that it reaches."""
 
     steps: tuple[Step, ...]
     outcome: Outcome
     port: Port
 
 
-class _End(Exception):  # noqa: N818 - it is no error
-    """The packet leaves one table here, or the ruleset."""
+class _End(Exception):  # noqa: N818 - not an error
+    """The packet leaves a table, or the ruleset."""
 
     def __init__(self, outcome: Outcome | None = None, port: Port | None = None) -> None:
         super().__init__()
@@ -101,10 +101,10 @@ class _End(Exception):  # noqa: N818 - it is no error
 
 
 def walk(ruleset: Ruleset, packet: Packet) -> Walk:
-    """Take a packet through a ruleset.
+    """Walk a packet through a ruleset.
 
-    What leaves by `lo`, as all does that nat redirects on its way out, comes in again by it, but not through nat a second time:
-    the kernel asks nat once a connection.
+    A packet that leaves on `lo`, as do all that nat redirects on output, arrives on it again, but does not traverse nat twice:
+    the kernel consults nat once per connection.
     """
     way = _Way(ruleset, packet)
     if packet.in_interface:
@@ -123,7 +123,7 @@ def walk(ruleset: Ruleset, packet: Packet) -> Walk:
 
 @dataclass
 class _Way:
-    """The packet as it is now, and the rules that it has met."""
+    """The packet's current state, and the rules that it traversed."""
 
     ruleset: Ruleset
     packet: Packet
@@ -131,10 +131,10 @@ class _Way:
     connection_mark: Mark = NO_MARK
 
     def hook(self, hook: Hook, kinds: tuple[Kind, ...]) -> _End | None:
-        """Enter the tables at a hook, in the kernel's order.
+        """Traverse the tables of a hook, in the kernel's order.
 
         Returns:
-            The end of the packet's way, None if it goes on.
+            The packet's fate; None if it continues.
         """
         tables = {each.kind: each for each in self.ruleset.tables if each.family is self.packet.family}
         for kind in kinds:
@@ -201,7 +201,7 @@ class _Way:
             (rule.not_mark, packet.mark),
         )
         return (
-            rule.state is None  # the first packet of a connection is neither known nor invalid nor an answer
+            rule.state is None  # the first packet of a connection is neither established nor invalid nor a reply
             and all(value is None or value == seen for value, seen in wanted)
             and all(value is None or value != seen for value, seen in unwanted)
             and (rule.source is None or packet.source in rule.source)
@@ -217,10 +217,10 @@ def build_packet(
 
     Args:
         own: the pod's addresses.
-        to: where to; what is the pod's own, or loopback, goes over `lo`.
-        port: the destination's.
+        to: the destination; the pod's own addresses and loopback go over `lo`.
+        port: the destination port.
         uid: of the process.
-        gid: of the process; the same as the uid if not given.
+        gid: of the process; default: the uid.
     """
     itself = to in own or to.is_loopback
     source = to if itself else next((each for each in own if each.version == to.version), _unspecified(to))

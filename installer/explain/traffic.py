@@ -1,4 +1,4 @@
-"""The flows of a redirected pod: which traffic enters the sidecar where, and which bypasses it. Pure.
+"""The flows of a redirected pod: which traffic enters the sidecar at which port, and which bypasses it. Pure.
 
 A summary of the rules that `plugin.rules` makes.
 """
@@ -23,7 +23,7 @@ REDIRECTED = {Family.V4: "IPv4", Family.V6: "IPv6"}
 
 
 class Way(Enum):
-    """The fate of traffic, in the words of the legend."""
+    """The fate of traffic, as the legend names it."""
 
     THROUGH = "through the sidecar"
     BYPASSED = "bypasses the sidecar: not redirected"
@@ -31,7 +31,7 @@ class Way(Enum):
 
 
 class End(Enum):
-    """Where traffic that does not go through the sidecar ends."""
+    """The end of traffic that does not go through the sidecar."""
 
     ACROSS = "on the other side"
     SIDECAR = "answered by the sidecar"
@@ -43,12 +43,12 @@ class Flow:
     """Traffic that is treated alike.
 
     Attributes:
-        what: which traffic, in a few words.
-        values: the ports, IP ranges, interfaces or protocols that it is limited to, all of them.
+        what: a short description of the traffic.
+        values: all ports, IP ranges, interfaces or protocols to which it is limited.
         way: its fate.
-        port: the sidecar's port where it arrives, if it goes through the sidecar.
+        port: the sidecar's port at which it arrives, if it goes through the sidecar.
         end: where it ends, if it does not go through the sidecar.
-        order: its place among the flows of its direction, from 1: the first that matches decides. 0 if it stands alone.
+        order: its position among the flows of its direction, from 1: the first match decides. 0 if it is alone.
     """
 
     what: str
@@ -59,7 +59,7 @@ class Flow:
     order: int = 0
 
     def __str__(self) -> str:
-        """Return the flow in one line, for tooltips, and for those who cannot see the picture."""
+        """Return the flow in one line, for tooltips and for screen readers."""
         where = f", port {self.port}" if self.port else "" if self.end is End.ACROSS else f", {self.end.value}"
         return f"{self.what} ({', '.join(self.values)}): {self.way.value}{where}"
 
@@ -71,9 +71,9 @@ class Flows:
     Attributes:
         inbound: from the network to the application, in the order of the rules.
         outbound: from the application to the network, likewise.
-        own_call: what the sidecar sends to the pod's own address, if that comes in again.
-        arriving: what the sidecar hands to the application, by the source address that this sees; None if nothing can be.
-        leaving: what the sidecar sends to the network, by its uid and gid.
+        own_call: the sidecar's traffic to the pod's own address, if that is inbound again.
+        arriving: the sidecar's traffic to the application, by the source address that this sees; None if there is none.
+        leaving: the sidecar's traffic to the network, by its uid and gid.
         has_machines: whether there are virtual machines beside the application.
     """
 
@@ -86,7 +86,7 @@ class Flows:
 
 
 def find_flows(redirect: Redirect) -> Flows:
-    """Find the flows that the rules of a redirect make."""
+    """Return the flows that a redirect's rules make."""
     inbound, own_call = tuple(_numbered(_inbound(redirect))), _own_call(redirect)
     captures = own_call or any(flow.way is Way.THROUGH for flow in inbound)
     return Flows(
@@ -152,7 +152,7 @@ def _rest_outbound(redirect: Redirect) -> tuple[str, ...]:
 
 
 def _from_machines(redirect: Redirect) -> Iterator[Flow]:
-    """What comes in from a virtual machine behind the pod is outbound; no exclude counts for it."""
+    """Traffic from a virtual machine behind the pod is outbound; no exclusion applies to it."""
     if not redirect.reroute_interfaces:
         return
     everything = redirect.include_outbound is EVERYTHING
@@ -163,14 +163,14 @@ def _from_machines(redirect: Redirect) -> Iterator[Flow]:
 
 
 def _own_call(redirect: Redirect) -> Flow | None:
-    """An application that calls its own service goes out through the sidecar and comes in through it again."""
+    """A call of the application to its own service goes out and comes in through the sidecar."""
     if LO in redirect.exclude_interfaces:
         return None
     return _through("To the pod's own address", (LO, f"any port but {TUNNEL}"), INBOUND)
 
 
 def _loopback(redirect: Redirect) -> tuple[str, ...]:
-    """`lo` too, unless an included range asks for the application's traffic with itself, which a family decides."""
+    """Include `lo`, unless an included range covers the application's traffic to itself, which depends on the family."""
     captured = {cidr.version for cidr in _included(redirect) if cidr.is_loopback}
     left = [family for family in redirect.families if family.version not in captured]
     if len(left) == len(redirect.families):
