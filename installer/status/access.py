@@ -1,10 +1,10 @@
 """Reads from the API server for `install-cni status`: lists in pages, and watches that continue where a list ended.
 
-`install-cni explain` and `trace` use it, too.
+`install-cni explain` and `trace` use it as well.
 
 It uses the package `kubernetes`, as people's kubeconfigs use credential plugins (`exec`), proxies and several files, which
 `installer.kube.client` does not support; its import takes a third of a second, too much for a node agent and little for a
-command. Answers are compressed, and large parts that are not needed are dropped: a node's images, and who owns which field.
+command. Responses are compressed, and large unused parts are dropped: a node's images, and field ownership.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from installer.status.model import Object
 
 PAGE = 500  # objects
-PATIENCE = 10.0  # seconds to connect, and for each part of an answer
-WATCH = 300  # seconds after which the API server ends a watch, to be asked again
+PATIENCE = 10.0  # seconds to connect, and for each part of a response
+WATCH = 300  # seconds after which the API server ends a watch, which is then restarted
 
 
 class UnreachableError(Exception):
@@ -37,11 +37,11 @@ class UnreachableError(Exception):
 
 
 class ExpiredError(Exception):
-    """The list has to be read again: the API server no longer keeps what follows it (410)."""
+    """The list must be read again: the API server no longer has the changes since then (410)."""
 
 
 class NotWatchedError(Exception):
-    """The API server allows to list, but not to watch."""
+    """The API server allows the list, but not the watch."""
 
 
 class Source(NamedTuple):
@@ -49,7 +49,7 @@ class Source(NamedTuple):
 
     Attributes:
         resource: `<plural>` or `<plural>.<group>`, as kubectl takes it.
-        path: of the API.
+        path: the API path.
         query: selectors.
         namespace: the namespace; None: the whole cluster.
     """
@@ -102,13 +102,13 @@ class Event(NamedTuple):
 
 
 class Access:
-    """The API server, with somebody's credentials."""
+    """The API server, with the caller's credentials."""
 
     def __init__(self, kubeconfig: Path | None, context: str | None) -> None:
         """Read the credentials: the given file, or $KUBECONFIG, ~/.kube/config, the pod's service account.
 
         Raises:
-            UnreachableError: if there are none, or they cannot be read.
+            UnreachableError: if they are missing or unreadable.
         """
         self._configuration, self._where = _configuration(kubeconfig, context)
         self._http = client.ApiClient(self._configuration).rest_client.pool_manager
@@ -119,7 +119,7 @@ class Access:
         Raises:
             UnreachableError: if the API server does not answer, or not to these credentials.
         """
-        for limit in (PAGE, 0):  # a list whose next page has expired meanwhile is asked for at once, as kubectl does
+        for limit in (PAGE, 0):  # a list whose next page has expired is read again unpaged, like kubectl does
             found: list[Object] = []
             token = ""
             while True:
@@ -144,7 +144,7 @@ class Access:
         return Unavailable(source.resource, Cause.FAILED, "410: the list expired twice", source.namespace)
 
     def got(self, source: Source) -> Object | Unavailable:
-        """Get the one object that the source's path names; if it is not there, neither is its definition.
+        """Get the one object at the source's path; a missing object reads like a missing definition.
 
         Raises:
             UnreachableError: if the API server does not answer, or not to these credentials.
@@ -159,12 +159,12 @@ class Access:
             raise UnreachableError(f"{self._where}: {seen}") from error
 
     def watch(self, source: Source, version: str) -> Iterator[Event]:
-        """Yield what changes, until the API server ends the watch; then ask again from the last event's version.
+        """Yield changes; when the API server ends the watch, restart it from the last event's version.
 
         Raises:
             UnreachableError: if the API server does not answer, or ends in the middle.
-            ExpiredError: if the list has to be had again.
-            NotWatchedError: if it may not be watched.
+            ExpiredError: if the list must be read again.
+            NotWatchedError: if the watch is not allowed.
         """
         query = {**source.query, "watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true"}
         answer = self._ask(source, {**query, "timeoutSeconds": str(WATCH)}, reading=WATCH + PATIENCE)
@@ -206,7 +206,7 @@ class Access:
                 fields=query,
                 headers=headers,
                 timeout=urllib3.Timeout(connect=PATIENCE, read=reading),
-                # A busy API server (429) says when to ask again; one that is not there is said at once.
+                # A busy API server (429) says when to retry; an unreachable one is reported at once.
                 retries=urllib3.Retry(connect=0, read=0, other=0, status=3, raise_on_status=False),
                 preload_content=False,
             )
@@ -221,7 +221,7 @@ class Access:
 
 
 def _trimmed(thing: dict[str, Any]) -> Object:
-    """Drop the large parts of an object that are not needed: of managedFields, times and who owns conditions stay."""
+    """Drop the large unused parts of an object; of managedFields, times and the owners of conditions stay."""
     metadata, status = thing["metadata"], thing.get("status") or {}
     for entry in metadata.get("managedFields") or ():
         entry["fieldsV1"] = {"f:status": {"f:conditions": {}}} if _owns_conditions(entry) else {}
@@ -243,7 +243,7 @@ def _refused(source: Source, status: int, body: bytes) -> Unavailable:
 
 
 def _configuration(kubeconfig: Path | None, context: str | None) -> tuple[client.Configuration, str]:
-    """Read credentials, and say in words where they are from."""
+    """Read credentials, and describe their source."""
     made = client.Configuration()
     given = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
     there = [each for each in given.split(os.pathsep) if each and Path(each).exists()]
@@ -264,7 +264,7 @@ def _configuration(kubeconfig: Path | None, context: str | None) -> tuple[client
 
 
 def _plainly(error: BaseException) -> str:
-    """Say what urllib3 wraps: the operating system's words rather than objects and their addresses."""
+    """Return the error that urllib3 wraps: the operating system's message rather than objects and their addresses."""
     reason = getattr(error, "reason", None)
     said = reason if isinstance(reason, BaseException) else error
     text = " ".join(str(said).split())

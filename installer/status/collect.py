@@ -46,7 +46,7 @@ def namespace_of(daemonsets: Sequence[Object] | Unavailable) -> str | None:
 
 
 def without_namespace(daemonsets: Sequence[Object] | Unavailable) -> dict[str, Unavailable]:
-    """Make the answers for an unknown namespace: those for the DaemonSet itself."""
+    """Make the answers for an unknown namespace: each unavailable for the same reason as the DaemonSet."""
     if not isinstance(daemonsets, Unavailable):
         return {}
     asked = sources_in("default")

@@ -1,4 +1,4 @@
-"""Finds what is wrong with the cluster as a whole, what is unavailable, and what is worth knowing; and what to do. Pure."""
+"""Finds faults of the cluster as a whole, unavailable data and notes, each with its remedy. Pure."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from installer.status.model import AgentDaemonSet, Answers, ControlPlane, NodeStatus, Object
 
-NAMED = 3  # nodes of which the same is wrong; the others are counted
-APART = 10  # findings of one reason on nodes, each in other words; more are counted
-SETTINGS = "InvalidSettings"  # an agent's reason: the resource is wrong, and what was set before stays
+NAMED = 3  # nodes to name of those with the same fault; the others are counted
+APART = 10  # findings of one reason on nodes with different messages; more are counted
+SETTINGS = "InvalidSettings"  # an agent's reason: the resource is invalid, and the previous settings stay
 CRDS = "Apply the chart's: kubectl apply --server-side --force-conflicts --filename crds/"
 
 
@@ -34,7 +34,7 @@ def findings(
     *,
     out: bool,
 ) -> tuple[Finding, ...]:
-    """Find them, the wrong ones first.
+    """Find them, errors first.
 
     Args:
         answers: the objects, or why they are unavailable.
@@ -65,7 +65,7 @@ def _of_planes(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) -> I
                 f"{'The last good settings stay in force. ' if plane.active else ''}Correct it: {edit}",
             )
         if plane.active:
-            # Its reasons Nodes... are about nodes, which are named here themselves.
+            # Its reasons Nodes... concern nodes, which have their own findings here.
             if plane.status == "ERROR" and not plane.problems and not (ill and plane.degraded.startswith("Nodes")):
                 yield Finding(Severity.ERROR, f"{plane.title}: the controller reports: {plane.message or 'ERROR'}")
             continue
@@ -82,7 +82,7 @@ def _of_planes(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) -> I
 
 
 def _of_istios_agents(answers: Answers, agents: AgentDaemonSet | None) -> Iterator[Finding]:
-    """Name Istio's own agents: beside ours they overwrite the same plugin file and the same entry."""
+    """Report Istio's own agents: beside ours, both overwrite the same plugin file and the same entry."""
     for each in () if isinstance(answers.daemonsets, Unavailable) else istios(answers.daemonsets):
         said = f"Istio's own CNI node agent is installed in {title(each)}"
         if agents is None:
@@ -156,7 +156,7 @@ def _of_controller(
 
 
 def _of_warnings(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) -> Iterator[Finding]:
-    """Name what is wrong on nodes that redirect pods: once for all nodes with the same message."""
+    """Report faults of nodes that redirect pods: once for all nodes with the same message."""
     where: dict[str, dict[str, list[str]]] = {}
     for node in nodes:
         if node.warning and not (node.warning.reason == SETTINGS and _is_said(planes, node)):
@@ -177,7 +177,7 @@ def _of_warnings(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) ->
 
 
 def _is_said(planes: Sequence[ControlPlane], node: NodeStatus) -> bool:
-    """Say whether a finding about the resource covers this, or the node has not observed its correction yet."""
+    """Return whether a finding about the resource covers this, or the node has not observed its correction yet."""
     return node.state is not State.READY or any(
         each.active and (each.problems or each.status == "ERROR") for each in planes
     )
@@ -197,7 +197,7 @@ def _of_removal(
 def _of_rollout(
     answers: Answers, planes: Sequence[ControlPlane], agents: AgentDaemonSet | None, nodes: Sequence[NodeStatus]
 ) -> Iterator[Finding]:
-    """Name the nodes that block the rollout, or that the controller passes."""
+    """Report the nodes that block the rollout, or that the controller passes."""
     waiting = [each for each in nodes if each.reason == WAITING_FOR_UPDATE]
     unready = [
         each
@@ -215,7 +215,7 @@ def _of_rollout(
     passes = _is_available(answers.controllers) and not any(each.degraded == ROLLOUT_BLOCKED for each in counting)
     awaited = [each for each in unready if not (passes and each.was_unready)]
     if not awaited:
-        # Without an IstioControlPlane the controller cannot say that it may not.
+        # Without an IstioControlPlane the controller cannot report that it lacks the right.
         unsure = (
             "" if counting else f". Where their number stays, as before Kubernetes 1.30, let it pass them: {raised}"
         )
@@ -236,7 +236,7 @@ def _of_rollout(
 
 
 def _first_of(nodes: Sequence[NodeStatus]) -> str:
-    """Name the first with its reason, and count the others."""
+    """Name the first node with its reason, and count the others."""
     first, others = nodes[0], [counted(len(nodes) - 1, "more node")] if len(nodes) > 1 else []
     return f"{listed([first.name, *others])} ({first.reason}: {first.message})"
 

@@ -1,4 +1,4 @@
-"""Istio's own CNI node agent, which does the same job under the same name: how to tell it apart, and remove it. Pure."""
+"""Istio's own CNI node agent, which does the same job under the same name: how to recognize and remove it. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LABELS = (
     "install.operator.istio.io/owning-resource",
     "istio.io/rev",
 )  # of Istio's, since 1.6
-MOUNTS = ("/host/opt/cni/bin", "/host/etc/cni/net.d")  # where Istio's agents find the node's directories, since 2019
-_HELM = "meta.helm.sh/release-name"  # helm writes it on what it owns
+MOUNTS = ("/host/opt/cni/bin", "/host/etc/cni/net.d")  # the node's directories in Istio's agents, since 2019
+_HELM = "meta.helm.sh/release-name"  # helm annotates the objects that it owns
 
 
 def is_istios(daemonset: Object) -> bool:
-    """Tell whether a DaemonSet of the name `istio-cni-node` is Istio's own rather than of our chart."""
+    """Return whether a DaemonSet named `istio-cni-node` is Istio's own rather than our chart's."""
     metadata = daemonset["metadata"]
     if CHART_VALUES in (metadata.get("annotations") or {}):
         return False
@@ -34,17 +34,17 @@ def is_istios(daemonset: Object) -> bool:
 
 
 def ours(daemonsets: Sequence[Object]) -> list[Object]:
-    """Return those of our chart."""
+    """Return the DaemonSets of our chart."""
     return [each for each in daemonsets if not is_istios(each)]
 
 
 def istios(daemonsets: Sequence[Object]) -> list[Object]:
-    """Return those of Istio's own."""
+    """Return Istio's own DaemonSets."""
     return [each for each in daemonsets if is_istios(each)]
 
 
 def title(daemonset: Object) -> str:
-    """Write where one is and what it runs: `kube-system (docker.io/istio/install-cni:1.26.0)`."""
+    """Name a DaemonSet's namespace and image: `kube-system (docker.io/istio/install-cni:1.26.0)`."""
     containers = pod_spec(daemonset).get("containers") or ()
     image = next((each.get("image") for each in containers), None)
     namespace = daemonset["metadata"]["namespace"]
@@ -52,7 +52,7 @@ def title(daemonset: Object) -> str:
 
 
 def how_to_replace(daemonset: Object) -> str:
-    """Write how to replace an agent of Istio's by ours, where ours is not installed."""
+    """Describe how to replace Istio's agent with ours, if ours is not installed."""
     namespace, release = daemonset["metadata"]["namespace"], _release(daemonset)
     if release:
         return (
@@ -64,12 +64,12 @@ def how_to_replace(daemonset: Object) -> str:
 
 
 def how_to_remove(daemonset: Object) -> str:
-    """Write how to uninstall an agent of Istio's, with what has installed it."""
+    """Describe how to uninstall Istio's agent with the tool that installed it."""
     namespace, release = daemonset["metadata"]["namespace"], _release(daemonset)
     if release:
         return f"Uninstall it: helm uninstall {shlex.quote(release)} --namespace {namespace}"
     for owner in daemonset["metadata"].get("ownerReferences") or ():
-        if owner.get("kind") == "IstioCNI":  # of the Sail operator, which would make it again
+        if owner.get("kind") == "IstioCNI":  # of the Sail operator, which would recreate it
             return f"Uninstall it: kubectl delete istiocni {owner.get('name')}"
     return (
         "Uninstall it with what has installed it (istioctl: components.cni.enabled=false), or: "

@@ -1,4 +1,4 @@
-"""The answers of the API server, and the status of the cluster that is made of them. Pure."""
+"""The answers of the API server, and the status of the cluster that is made from them. Pure."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class Answers:
         planes: the IstioControlPlanes.
         reports: the IstioCNINodes.
         nodes: the nodes.
-        daemonsets: those of the name `istio-cni-node`, which Istio's own agent has too.
+        daemonsets: those named `istio-cni-node`, like Istio's own agent.
         pods: the agents', in the namespace of their DaemonSet.
-        controllers: the Deployments of the name `istio-cni-controller` there.
-        namespace: the only one that was searched for a DaemonSet; None: all.
+        controllers: the Deployments named `istio-cni-controller` there.
+        namespace: the only namespace searched for a DaemonSet; None: all.
     """
 
     planes: Sequence[Object] | Unavailable = ()
@@ -68,9 +68,9 @@ class Health(Enum):
     """The health of the cluster, in the terms of Argo CD."""
 
     HEALTHY = "Healthy"
-    PROGRESSING = "Progressing"  # a change is on its way to the nodes, and nothing is wrong
+    PROGRESSING = "Progressing"  # a change has not reached all nodes yet, and nothing is wrong
     DEGRADED = "Degraded"
-    UNKNOWN = "Unknown"  # nothing is seen to be wrong, but not everything could be read
+    UNKNOWN = "Unknown"  # no fault is known, but not everything could be read
 
     @property
     def exit_status(self) -> int:
@@ -108,11 +108,11 @@ class ControlPlane:
         terminating: whether it is being deleted.
         status: the controller's: NONE, UPDATING, HEALTHY, ERROR or RECONCILING; empty: none yet.
         message: the controller's.
-        degraded: the reason of its condition Degraded; empty: it is not.
+        degraded: the reason of its Degraded condition; empty: it is not degraded.
         problems: its invalid fields.
         conflicts: the values in which it differs from the active one.
         generation: of its settings.
-        observed: the generation that the controller's status is about; 0 if there is none.
+        observed: the generation of the controller's status; 0 if there is none.
         created: when.
         changed: when its settings were last changed, or it was deleted; None: unknown.
     """
@@ -149,8 +149,8 @@ class AgentDaemonSet:
         parked: whether the controller has removed its pods from all nodes, after an uninstall.
         terminating: whether it is being deleted.
         desired, ready, updated: numbers of pods, by its own status.
-        rolling: whether that status says that a change has not reached all pods.
-        held_up: whether pods wait to be replaced until others are ready.
+        rolling: whether, by that status, a change has not reached all pods.
+        held_up: whether outdated pods wait until others are ready.
         unavailable, most_unavailable: numbers of nodes without a ready pod: now, and at most while pods are replaced.
         created: when.
     """
@@ -180,7 +180,7 @@ class Repairs:
 
 @dataclass(frozen=True)
 class NodeWarning:
-    """What is wrong on a node that redirects pods nevertheless, and what to do: its agent's message."""
+    """A fault of a node that nevertheless redirects pods, and its remedy: its agent's message."""
 
     reason: str
     message: str
@@ -195,19 +195,19 @@ class NodeStatus:
         state: its state.
         reason: why, for programs; empty: it is healthy.
         message: why, for people, and often what to do.
-        remedy: a command that helps, or says more.
-        since: since when it is in this state, where that follows from its agent's condition; else None.
+        remedy: a command that fixes it or shows more.
+        since: the start of this state, if its agent's condition has it; else None.
         version: the agent's release.
-        backend: what writes the rules.
+        backend: the backend that writes the rules.
         missing_features: the features that the backend lacks there.
         directory, file, form: the configuration that the plugin was added to.
         meshes: plugins of other meshes in the same file.
-        repairs: None if no agent has said.
-        redirected: running pods whose rules the agent wrote; None if no agent has said.
+        repairs: None if not reported.
+        redirected: running pods whose rules the agent wrote; None if not reported.
         settings: NAMESPACE/NAME@GENERATION of the control plane whose settings are in force; empty for the chart's.
         pod: the agent's.
-        warning: what is wrong though pods are redirected; None if nothing is, or they are not.
-        was_unready: whether it was not ready before its agent's pod was made, or that pod does not end: a roll-out passes it.
+        warning: a fault although pods are redirected; None if there is none, or they are not.
+        was_unready: whether it was unready before its agent's pod existed, or that pod does not terminate: a rollout passes it.
     """
 
     name: str
@@ -248,9 +248,9 @@ class ClusterStatus:
         health: its health.
         summary: the same in a sentence.
         out: whether the plugin is being removed from all nodes, or is removed.
-        progress: of a change on its way to the nodes; None: there is none.
+        progress: that of a change to the nodes; None: there is none.
         planes: the active one first, then by age.
-        agents: None: there is no DaemonSet, or it cannot be read.
+        agents: the DaemonSet; None: missing or unreadable.
         findings: about the cluster, errors first.
         nodes: the unhealthy first, by state, then by name.
     """

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from installer.fleet.selection import Selection
     from installer.status.model import Answers, Object
 
-PLUGIN_FILE_IN_USE = "PluginFileInUse"  # what is wrong on a node from which all else is removed
+PLUGIN_FILE_IN_USE = "PluginFileInUse"  # the fault of a node from which everything else is removed
 _ORDER = tuple(State)
 
 
 @dataclass(frozen=True)
 class Context:
-    """What all nodes have in common.
+    """The context that all nodes share.
 
     Attributes:
-        desired: the desired state of each that the DaemonSet selects.
+        desired: the desired state of each selected node.
         removal: whether the plugin is being removed from all nodes.
-        gone: whether there is no DaemonSet.
+        gone: whether the DaemonSet does not exist.
         namespace: that of the DaemonSet; empty: unknown.
         image: the agents'; empty: unknown.
         selection: which nodes have an agent; None: all.
@@ -51,11 +51,11 @@ class Context:
 
 
 def nodes(answers: Answers, context: Context) -> tuple[NodeStatus, ...]:
-    """Judge all nodes, those that are not healthy first, by state, then by name."""
+    """Judge all nodes; unhealthy ones come first, by state, then by name."""
     reports, known = _by_name(answers.reports), _by_name(answers.nodes)
     pods_known, reports_known = not isinstance(answers.pods, Unavailable), not isinstance(answers.reports, Unavailable)
     pods = {} if isinstance(answers.pods, Unavailable) else objects.by_node(map(objects.agent_pod, answers.pods))
-    # Without the list of nodes, those are listed of which anything is known.
+    # Without the list of nodes, only nodes with other known objects are listed.
     names = known or (reports.keys() | pods.keys() if isinstance(answers.nodes, Unavailable) else ())
     made = []
     for name in names:
@@ -64,7 +64,7 @@ def nodes(answers: Answers, context: Context) -> tuple[NodeStatus, ...]:
         report = objects.report(manifest) if manifest else None
         selected = node is None or context.selection is None or context.selection.has_agent(node, pod)
         if (context.removal or not selected) and pod is None and not (report and report.state):
-            continue  # no agent is to be there, or was
+            continue  # no agent is or was meant to run there
         installed = selected and not context.removal and not context.gone
         known_since = installed or (context.removal and not context.gone)
         desired = replace(context.desired, installed=installed, since=context.desired.since if known_since else None)
@@ -98,7 +98,7 @@ def _status(
 def _remedy(
     health: NodeHealth, seen: Observation, reported: Mapping[str, Any], desired: Desired, context: Context
 ) -> str:
-    """Write the command that helps, or says more, where there is one."""
+    """Return the command that fixes it or shows more, if there is one."""
     pod = seen.pod.name if seen.pod else ""
     why = {
         node_health.NODE_NOT_READY: f"Look into it: kubectl describe node {seen.name}",
@@ -121,7 +121,7 @@ def _remedy(
 
 
 def _cleaning(seen: Observation, reported: Mapping[str, Any], image: str) -> str:
-    """Write the command that removes the plugin from a node without an agent, of which only the last report is known."""
+    """Return the command that removes the plugin from a node without an agent, by its last report."""
     plugin = (reported.get("plugin") or {}).get("path")
     directories = {
         "cniConfDir": (reported.get("conflist") or {}).get("directory") or "CNI_CONF_DIR",
@@ -135,18 +135,18 @@ def _cleaning(seen: Observation, reported: Mapping[str, Any], image: str) -> str
 
 
 def _warning(health: NodeHealth, report: Report | None, reported: Mapping[str, Any]) -> NodeWarning | None:
-    """Return what is wrong on a node though it redirects pods, or though the plugin is removed: its agent's words."""
+    """Return the agent's message about a fault on a node that redirects pods, or from which the plugin is removed."""
     if report is None:
         return None
     if report.state == "Removed" and health.state not in (State.READY, State.UPDATING):
-        # The agent had to leave the plugin file, which another configuration names.
+        # The agent had to keep the plugin file, which another configuration names.
         return NodeWarning(PLUGIN_FILE_IN_USE, report.message) if "plugin" in reported else None
     redirects = report.ready is True and health.state in (State.READY, State.UPDATING)
     return NodeWarning(report.reason, report.message) if redirects and report.reason not in ("", REDIRECTING) else None
 
 
 def _was_unready(report: Report | None, pod: AgentPod | None) -> bool:
-    """Say whether the controller lets a roll-out pass it, as `installer.controller.stalled_rollout` decides it."""
+    """Return whether the controller lets a rollout pass it, by the rule of `installer.controller.stalled_rollout`."""
     if pod is None:
         return False
     since = report.since if report and report.ready is False else None
@@ -154,7 +154,7 @@ def _was_unready(report: Report | None, pod: AgentPod | None) -> bool:
 
 
 def _reported(status: Mapping[str, Any]) -> dict[str, Any]:
-    """Take over what an agent reports."""
+    """Copy the fields that an agent reports."""
     conflist, repairs, backend = (status.get(key) or {} for key in ("conflist", "repairs", "backend"))
     last, plane = repairs.get("last") or {}, status.get("controlPlane")
     return {

@@ -1,4 +1,4 @@
-"""Judges the IstioControlPlanes: which one is active, what is wrong with each, which ones conflict with it. Pure."""
+"""Judges the IstioControlPlanes: which one is active, each one's problems, and conflicts with the active one. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def planes(resources: Sequence[Object]) -> tuple[ControlPlane, ...]:
-    """Judge the resources; the active one is first, then the older before the younger."""
+    """Judge the resources; the active one is first, then the others by age."""
     first = find_active_control_plane(resources)
     made = [_plane(each, first) for each in resources]
     return tuple(sorted(made, key=lambda each: (not each.active, str(each.created), each.namespace, each.name)))
@@ -52,7 +52,7 @@ def _plane(resource: Object, first: Object | None) -> ControlPlane:
 
 
 def _read(resource: Object) -> tuple[ControlPlaneSpec | None, tuple[Problem, ...]]:
-    """Read a resource; what is wrong with it stands beside it."""
+    """Parse a resource; returns its problems as well."""
     try:
         return read_control_plane(resource), ()
     except InvalidControlPlaneError as error:
@@ -60,7 +60,7 @@ def _read(resource: Object) -> tuple[ControlPlaneSpec | None, tuple[Problem, ...
 
 
 def _contradictions(one: ControlPlaneSpec | None, other: ControlPlaneSpec | None) -> Iterator[str]:
-    """Name the values in which two resources differ, by the names that users give them; none if one is invalid."""
+    """Name the values in which two resources differ, as users write them; none if one is invalid."""
     if one is None or other is None:
         return
     if one.enabled != other.enabled:

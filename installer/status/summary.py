@@ -48,7 +48,7 @@ def summarize(answers: Answers, now: datetime) -> ClusterStatus:
         selection=selection.read(pod_spec(daemonset)) if daemonset and not out else None,
         now=now,
     )
-    # Of the nodes nothing is known where agents may be in a namespace that nobody has looked into.
+    # Nothing is known of the nodes if agents may be in a namespace that was not searched.
     elsewhere = gone and answers.namespace is not None
     seen = () if elsewhere else nodes(_left_over(answers) if gone else answers, context)
     found = findings(answers, judged, agents, seen, out=out)
@@ -72,9 +72,9 @@ def summarize(answers: Answers, now: datetime) -> ClusterStatus:
 
 
 def _is_to_be_out(answers: Answers, first: ControlPlane | None, agents: AgentDaemonSet | None) -> bool:
-    """Say whether the plugin is being removed from all nodes, or is removed.
+    """Return whether the plugin is being removed from all nodes, or is removed.
 
-    The last resource takes it along; then the controller parks the agents. Without a resource they stay as they are.
+    Deleting the last resource removes it; then the controller parks the agents. Without a resource they stay unchanged.
     """
     if first is not None:
         return first.terminating or first.enabled is False
@@ -84,7 +84,7 @@ def _is_to_be_out(answers: Answers, first: ControlPlane | None, agents: AgentDae
 
 
 def _desired(answers: Answers, daemonset: Object | None, first: ControlPlane | None) -> Desired:
-    """Find the settings that each node must have; any will do where they are unknown, or invalid: the last good ones stay."""
+    """Return the settings that each node must have; any are accepted if unknown or invalid: the last valid ones stay."""
     unknown = isinstance(answers.planes, Unavailable) and answers.planes.cause is not Cause.NO_DEFINITION
     return Desired(
         installed=True,
@@ -127,7 +127,7 @@ def _has_istios(answers: Answers) -> bool:
 
 
 def _left_over(answers: Answers) -> Answers:
-    """Keep of the answers, where there is no DaemonSet, the nodes that still have the plugin."""
+    """Without a DaemonSet, keep only the nodes that still have the plugin."""
     if isinstance(answers.reports, Unavailable):
         return replace(answers, nodes=(), pods=())
     told = ((each, each.get("status") or {}) for each in answers.reports)
@@ -140,7 +140,7 @@ def _left_over(answers: Answers) -> Answers:
 
 
 def _stays(reported: Mapping[str, Any]) -> bool:
-    """Whether the plugin file had to stay where all else was taken out."""
+    """Return whether the plugin file had to stay after everything else was removed."""
     return reported.get("state") == "Removed" and "plugin" in reported
 
 
@@ -181,7 +181,7 @@ def _summary(
     *,
     out: bool,
 ) -> str:
-    """Say in a sentence how the cluster is."""
+    """Summarize the cluster in a sentence."""
     match health:
         case Health.UNKNOWN:
             return "Unknown: nothing is known to be wrong, but not everything can be read."
