@@ -1,4 +1,4 @@
-"""The whole agent as a process: it installs, serves the frozen plugin, repairs, leaves, and is taken out again."""
+"""The whole agent as a process: it installs, serves the frozen plugin, repairs, stops and is uninstalled."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ async def test_a_copy_of_the_entry_held_by_multus_stops_no_pod_and_redirects_onc
     with Netns(tmp_path / "netns") as netns:
         meshed = await agent.add(netns, "shop", "web")
         assert "If istio-cni was uninstalled, a network configuration of this node still names it" in meshed.json["msg"]
-        assert (await agent.add(netns, "shop", "plain", annotations={})).status == 0, "others start with nobody at home"
+        assert (await agent.add(netns, "shop", "plain", annotations={})).status == 0, (
+            "other pods start without an agent"
+        )
     plugin = Plugin("kept", (str(tmp_path / "bin" / "istio-cni"),), tmp_path, chrooted=False)
     for command in ("DEL", "GC"):
         ended = await plugin({"CNI_COMMAND": command})
@@ -117,7 +119,7 @@ async def test_ipv6_turned_off_is_logged_at_the_default_level(agent: AgentProces
 
 
 async def test_a_kernel_without_ipv6_is_logged_and_redirects_ipv4(agent: AgentProcess, tmp_path: Path) -> None:
-    """Its sysctls are hidden from the agent alone, in a mount namespace of its own."""
+    """The agent runs in a mount namespace that hides the kernel's sysctls from it alone."""
     agent.stop()
     (tmp_path / "none").mkdir()
     hide = f'mount --bind {tmp_path}/none /proc/sys/net && exec "$@"'
@@ -156,7 +158,7 @@ async def test_the_requested_backend_is_used_and_logged(agent: AgentProcess, tmp
 
 @pytest.mark.parametrize("backend", ["auto", "iptables-legacy"])
 async def test_a_backend_that_the_node_lacks_is_reported(tmp_path: Path, agent: AgentProcess, backend: str) -> None:
-    """The tools of the legacy variant are hidden from the agent alone, in a mount namespace of its own."""
+    """The agent runs in a mount namespace that hides the legacy variant's tools from it alone."""
     agent.stop()
     hide = 'mount --bind /dev/null /usr/sbin/xtables-legacy-multi && exec "$@"'
     agent.prefix = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", hide, "sh"]
@@ -185,7 +187,7 @@ async def test_an_overwritten_conflist_is_repaired_and_uninstall_restores_its_by
     fresh.replace(conflist)
     until(lambda: b"istio-cni" in conflist.read_bytes(), 10, "the repair")
     assert agent.stop() == 0
-    assert b"istio-cni" in conflist.read_bytes()  # leaving is not uninstalling (F7)
+    assert b"istio-cni" in conflist.read_bytes()  # stopping is not uninstalling (F7)
     done = agent.uninstall()
     assert done.returncode == 0, done.stderr
     assert conflist.read_bytes() == stomped

@@ -1,4 +1,4 @@
-"""A full disk, a read-only one, one mounted over another, no inotify: told with the reason, tried again, nothing lost."""
+"""A full disk, a read-only one, one mounted over another, no inotify: reported with the reason, retried, nothing lost."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Nobody uses up the agent's descriptors: others' connections, idle or slow, and many pods at once (F29, F37)."""
+"""Neither foreign connections, idle or slow, nor many pods at once exhaust the agent's descriptors (F29, F37)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.kernel
 
 NOBODY = 65534
 PRIMARY = b'{"cniVersion": "1.0.0", "name": "k8s", "plugins": [{"type": "bridge"}]}'
-# argv: family, address, how many. It connects so often as is left, and says how many connections are open.
+# argv: family, address, number, payload. It opens that many connections, and prints how many are open.
 CROWD = """
 import resource, socket, sys, time
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -55,7 +55,7 @@ while True:  # byte by byte, as those do who mean to stay
             pass
 """
 
-# argv: port, how many, what each says. It keeps so many open: where one is closed it makes another at once.
+# argv: port, number, payload. It keeps that many open, and replaces a closed one at once.
 CHURN = """
 import resource, select, socket, sys
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -113,7 +113,7 @@ def crowds() -> Iterator[ExitStack]:
 
 
 def crowd(stack: ExitStack, what: str, where: str, many: int, say: str = "", *, user: int = NOBODY) -> int:
-    """Have a process of this user make so many connections and hold them: how many it got."""
+    """Have a process of this user open and hold that many connections; return how many it got."""
     return _held(stack, [CROWD, what, where, str(many), say], user)
 
 
@@ -164,7 +164,7 @@ async def test_many_socket_connections_delay_no_pod(
     assert agent.process is not None
     crowd(crowds, "unix", str(agent.socket), 1000, say, user=0)
     for path in (agent.socket, *agent.socket.parents[:-2]):
-        path.chmod(0o777)  # as if somebody had opened it up
+        path.chmod(0o777)  # as if somebody had relaxed its mode
     crowd(crowds, "unix", str(agent.socket), 1000, say)
     with Netns(tmp_path / "netns") as netns:
         answer = await agent.add(netns, "shop", "web")
@@ -177,7 +177,7 @@ async def test_many_socket_connections_delay_no_pod(
 async def test_a_thousand_concurrent_adds_are_all_redirected(
     agent: AgentProcess, crowds: ExitStack, tmp_path: Path
 ) -> None:  # F29
-    """Requests without the processes that the runtime makes of them, and others' connections beside them."""
+    """Requests without the runtime's plugin processes, beside foreign connections."""
     crowd(crowds, "tcp", str(agent.port), 1100)
     crowd(crowds, "unix", str(agent.socket), 900, user=0)
     for number in range(20):
@@ -211,7 +211,7 @@ async def test_large_pods_wait_behind_the_others_and_their_memory_is_freed(
         (tmp_path / "pods" / f"{name}.json").write_text(json.dumps(pod))
     for number in range(40):
         crowds.enter_context(Netns(tmp_path / f"netns{number}"))
-    for name, status in (("web", 0), ("large", 0), ("too-large", 1)):  # they are known from now on
+    for name, status in (("web", 0), ("large", 0), ("too-large", 1)):  # the agent caches them from now on
         assert await add(agent, tmp_path / "netns0", 1000, name) == status
     before, ended = agent.rss(), list[str]()
 
@@ -229,11 +229,11 @@ async def test_large_pods_wait_behind_the_others_and_their_memory_is_freed(
     usual = len(ended) - ended[::-1].index("web")
     assert ended[:usual].count("large") < 15
     assert "rules for all lists of the pod', expected at most 2000" in agent.log.read_text()
-    until(lambda: agent.rss() - before < 12 << 20, 30, "the memory of the burst is given back")
+    until(lambda: agent.rss() - before < 12 << 20, 30, "the burst's memory is returned")
 
 
 async def add(agent: AgentProcess, netns: Path, number: int, pod: str = "web") -> int:
-    """Ask as the plugin does, until there is an answer: the exit status."""
+    """Send a request as the plugin does, until there is an answer; return the exit status."""
     variables = {
         b"CNI_COMMAND": b"ADD",
         b"CNI_CONTAINERID": b"%d" % number,

@@ -1,4 +1,4 @@
-"""A tenant whose pods fail without end, or are ever new ones, fills neither the node's log nor others' share of it (F37)."""
+"""A tenant's endlessly failing or ever new pods fill neither the node's log nor other tenants' share of it (F37)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def netns(tmp_path: Path) -> Iterator[Netns]:
 
 
 def add(agent: AgentProcess, netns: Netns, number: int, name: str, namespace: str = "shop") -> int:
-    """Ask for one ADD: its exit status."""
+    """Send one ADD; return its exit status."""
     variables = {
         b"CNI_COMMAND": b"ADD",
         b"CNI_CONTAINERID": b"%d" % number,
@@ -82,19 +82,21 @@ def add(agent: AgentProcess, netns: Netns, number: int, name: str, namespace: st
 
 
 def lines(agent: AgentProcess) -> list[dict[str, Any]]:
-    """Read the agent's log, each line of which is harmless."""
+    """Read the agent's log, and check each line."""
     found = agent.log.read_text().splitlines()
     assert all(line.isascii() and line.isprintable() and len(line) < 20_000 for line in found)
     return [json.loads(line) for line in found]
 
 
 def told(agent: AgentProcess, namespace: str) -> tuple[int, int]:
-    """Count the lines about ADDs of a namespace, and the ADDs that they tell of."""
+    """Count the lines about ADDs of a namespace, and the ADDs that they count."""
     about = [line for line in lines(agent) if line.get("namespace") == namespace]
     return len(about), sum(line.get("suppressed", 0) + ("pod" in line) for line in about)
 
 
-FLOODS: dict[str, tuple[Callable[[int], str], int]] = {  # whose ADD comes next, and how many lines may tell of them
+FLOODS: dict[
+    str, tuple[Callable[[int], str], int]
+] = {  # the pod of the next ADD, and the largest number of lines about them
     "an invalid annotation again and again": (lambda _: "invalid", 10),
     "too many rules again and again": (lambda _: "oversized", 10),
     "a hostile mode": (lambda _: "mode", 10),

@@ -1,4 +1,4 @@
-"""One look at a time: what it sees on a real disk, and what it does about it."""
+"""Single passes over a real disk: what the agent observes and changes."""
 
 import json
 import logging

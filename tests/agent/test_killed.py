@@ -1,4 +1,4 @@
-"""kill -9 at each system call of install and uninstall: the directory always parses, the next run ends well (F8)."""
+"""kill -9 at each system call of install and uninstall: the directory always parses, the next run succeeds (F8)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Killable:
         )
 
     def __call__(self, action: str, when: str, number: int, root: Path) -> bool:
-        """Return whether it was killed; if not, it had ended before."""
+        """Return whether it was killed, rather than finished before."""
         assert self._process.stdin
         assert self._process.stdout
         print(action, when, number, root, file=self._process.stdin, flush=True)
@@ -84,7 +84,7 @@ class Runtime:
             self.read()
 
     def read(self) -> None:
-        """Look once: the first file must be the primary's network, with our plugin or without."""
+        """Check once: the first file must be the primary's network, with our plugin or without."""
         self.reads += 1
         names = sorted(path.name for path in self._conf.iterdir() if path.suffix in (".conflist", ".conf", ".json"))
         if not names:
@@ -93,7 +93,7 @@ class Runtime:
         try:
             content = (self._conf / names[0]).read_bytes()
         except FileNotFoundError:
-            return  # gone since it was listed: the runtime is told, and lists anew
+            return  # deleted since it was listed: the runtime is notified and lists again
         try:
             parsed = json.loads(content)
             plugins = parsed["plugins"] if names[0].endswith(".conflist") else [parsed]
@@ -223,7 +223,7 @@ def test_a_symlink_stays_a_symlink_killed_at_each_step(
 def test_a_primarys_write_survives_a_kill_of_the_agent(
     killable: Killable, tmp_path: Path, action: str, writes: int, when: str
 ) -> None:
-    """It renames a new content over its file right before ours is exchanged for it, and again before that is undone (F33)."""
+    """It renames new content over its file right before our exchange, and again before the exchange back (F33)."""
     raced = 0
     for number in range(1, 300):
         node = fresh(tmp_path / "node", "10-primary.conflist")

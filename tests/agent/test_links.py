@@ -1,4 +1,4 @@
-"""A configuration that is a link stays one: its target is edited, or a list of our own comes before it (F41)."""
+"""A configuration that is a symbolic link stays one: its target is edited, or our own list precedes it (F41)."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def links(node: NodeOnDisk) -> dict[str, str]:
 
 
 def check(node: NodeOnDisk, edited: str | None) -> None:
-    """Install and uninstall: the link is the same all the time, and so is every byte in the end.
+    """Install and uninstall: the link never changes, and finally every byte is the same.
 
     Args:
         node: with its files.
-        edited: the file that gets the entry; None: none of the node's.
+        edited: the file that gets the entry; None: no file of the node.
     """
     before, was = node.files(), links(node)
     state = node.install().state
@@ -83,7 +83,7 @@ def test_a_chain_of_links_is_edited_at_its_final_target(node: NodeOnDisk) -> Non
 
 @pytest.mark.parametrize("target", ["{root}/outside", "../outside", "..data/real", "20-b.conf"])
 def test_a_target_elsewhere_is_left_alone_and_our_own_list_precedes_it(node: NodeOnDisk, target: str) -> None:
-    """Out of the directory; as a ConfigMap's volume has it; another owner's single configuration by name."""
+    """Outside the directory; as in a ConfigMap's volume; the name of another owner's single configuration."""
     (node.conf / "..2026").mkdir()
     link(node, "..2026", "..data")
     target = target.format(root=node.root)
@@ -182,7 +182,7 @@ def test_a_link_that_replaces_the_file_during_a_write_is_never_written_through(
 
 
 def mounted(node: NodeOnDisk) -> NodeOnDisk:
-    """The node as an agent in a container finds it: cniConfDir elsewhere, and nothing else of the host."""
+    """The node as seen from a container: cniConfDir at another path, and nothing else of the host."""
     mounts = node.root / "host"
     mounts.mkdir()
     (mounts / "cni-bin-dir").symlink_to(node.bin)

@@ -1,4 +1,4 @@
-"""What a node reports of where the plugin is, and of where it was."""
+"""What a node reports about the plugin's current and earlier locations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_last_installed_directories_are_reported_until_uninstalled(node: Nod
     assert (ill["state"], ill["conflist"], ill["plugin"]) == ("NotInstalled", well["conflist"], well["plugin"])
     assert said(node, ill)["conflist"] == well["conflist"]
     assert not said(REMOVED, ill).keys() & {"conflist", "plugin"}
-    assert not said(node, {}).keys() & {"conflist", "plugin"}, "it never was there"
+    assert not said(node, {}).keys() & {"conflist", "plugin"}, "it was never installed"
 
 
 @pytest.mark.parametrize("node", [WELL, CONFLICT, NOTHING_THERE])

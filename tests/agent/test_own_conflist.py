@@ -1,4 +1,4 @@
-"""A single configuration stays its owner's; the list that is made from it follows it (W3 of the field: F2, F9, F11)."""
+"""A single configuration stays its owner's; our own list is made from it and follows it (F2, F9, F11)."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_it_is_deleted_and_restored_with_its_source(single: NodeOnDisk) ->
     async with running(single.settings) as run:
         await run.until(lambda state: state.installed)
         (single.conf / NAME).unlink()
-        await eventually(lambda: names(single.conf) == [], 10, "nothing of a dead network")
+        await eventually(lambda: names(single.conf) == [], 10, "nothing is left of a dead network")
         state = await run.until(lambda state: not state.installed)
         assert state.reason
         assert "configuration files: saw none" in state.reason
@@ -102,7 +102,7 @@ async def test_it_is_deleted_and_restored_with_its_source(single: NodeOnDisk) ->
 
 
 async def test_it_is_deleted_when_a_list_replaces_its_source(single: NodeOnDisk) -> None:
-    """As Flannel, Calico and OVN did when they moved from the one to the other, and delete the old file at once or never."""
+    """As Flannel, Calico and OVN did when they moved to lists, deleting the old file at once or never."""
     listed = single.conf / "10-primary.conflist"
     async with running(single.settings) as run:
         await run.until(lambda state: state.installed)
@@ -134,7 +134,7 @@ async def test_changes_by_other_programs_are_repaired(single: NodeOnDisk, damage
 
 
 async def test_it_holds_the_last_of_several_contents_within_milliseconds(single: NodeOnDisk) -> None:
-    """As with a list (F33): 60 rounds of two writes, in place and by rename in turns."""
+    """As with a list (F33): 60 rounds of two writes, alternately in place and by rename."""
     path = single.conf / NAME
     async with running(single.settings) as run:
         await run.until(lambda state: state.installed)
@@ -227,7 +227,7 @@ def test_a_file_converted_by_an_earlier_agent_is_restored(single: NodeOnDisk) ->
 
 
 def test_it_is_not_written_if_its_source_changes_meanwhile(single: NodeOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Right before the name appears, after the new file is on the disk."""
+    """Change the source right before the name appears, when the new file is already on the disk."""
     node = Node(lambda: DesiredState(single.settings), lambda: True)
     rename = os.rename
 
@@ -262,7 +262,7 @@ async def test_a_network_that_rewrites_its_list_without_us_does_not_drop_us(owne
     owned.install()
     assert owned.files()["10-primary.conflist"] == PRIMARY
     (owned.conf / "10-primary.conflist").write_bytes(PRIMARY.replace(b"1400", b"9000"))
-    assert owned.has_entry(OWNED), "before any agent is up"
+    assert owned.has_entry(OWNED), "before any agent runs"
     async with running(owned.settings) as run:
         await run.until(lambda state: state.installed and state.conflist == OWNED)
         await eventually(lambda: b"9000" in (owned.conf / OWNED).read_bytes(), 10, "it follows")
@@ -282,12 +282,12 @@ async def test_the_list_of_a_deleted_network_is_deleted_after_a_delay(
         assert run.reconciler.state.installed
         assert first(owned, OWNED) == "bridge"
         path.write_bytes(PRIMARY.replace(b"1400", b"9000"))
-        await eventually(lambda: b"9000" in (owned.conf / OWNED).read_bytes(), 10, "it follows what came back")
+        await eventually(lambda: b"9000" in (owned.conf / OWNED).read_bytes(), 10, "it follows the restored source")
         (owned.conf / "99-loopback.conf").unlink()
         (owned.conf / "20-kick.conf").unlink()
         monkeypatch.setattr(conflist_entry, "GONE", 0.3)
         path.unlink()
-        await eventually(lambda: names(owned.conf) == [], 10, "nothing of a dead network")
+        await eventually(lambda: names(owned.conf) == [], 10, "nothing is left of a dead network")
         await run.until(lambda state: not state.installed)
 
 

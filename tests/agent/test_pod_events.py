@@ -1,4 +1,4 @@
-"""Which pods somebody should hear of, and of which not."""
+"""Which pods get an Event, and which do not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FAILED = {"terminated": {"exitCode": 1}}
 def told(
     *, init: tuple[dict[str, Any], ...] = (), ended: Any = None, excluded: str = "other", **annotations: str
 ) -> list[str]:
-    """Return the reasons told of a pod in namespace shop."""
+    """Return the reasons of the Events on a pod in namespace shop."""
     native = any(each is NATIVE for each in init)
     marks = {"sidecar.istio.io/status": "{}"} | {
         f"traffic.sidecar.istio.io/{key}": value for key, value in annotations.items()

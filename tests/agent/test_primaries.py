@@ -1,4 +1,4 @@
-"""Each primary CNI of the table: what the runtime runs after each of its turns, and that the uninstall leaves what it wrote."""
+"""Each primary CNI of the table: the plugins that the runtime runs after each of its writes, and a clean uninstall."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def take_turn(conf: Path, turn: Turn) -> dict[str, bytes]:
 
 
 def look(node: Node, turn: Turn) -> None:
-    """Have the agent look until there is nothing left to do."""
+    """Run passes until there is nothing left to do."""
     try:
         settle(node)
     except NotNowError:
@@ -79,7 +79,7 @@ def test_the_runtime_runs_the_plugin_and_uninstall_restores_the_primarys_file(
 
 
 def without_entry(name: str, content: bytes) -> bytes:
-    """What the primary has written itself: some write what was there, with our entry in it. A `.conf` is never changed."""
+    """The primary's own content: some write back what they read, with our entry in it. A `.conf` is never changed."""
     return conflist.remove(content) if ".conflist" in name else content
 
 

@@ -1,4 +1,4 @@
-"""The reconciler at work: it sees what others do to the node, and repairs it (F9, F10)."""
+"""The reconciler notices what others do to the node, and repairs it (F9, F10)."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ async def test_a_conflict_is_reported_as_one_uninterrupted_state(node: NodeOnDis
         assert (state.reason or "").startswith(
             f"{path}: another program keeps undoing the installation: it writes the file without the plugin's entry"
         )
-        assert state.repairs <= 20  # the burst, and what the clock allowed meanwhile
+        assert state.repairs <= 20  # the burst, and the sustained rate since
         await run.until(installed)
         assert time.monotonic() - began > REPAIRS.cooldown
         assert node.has_entry(path.name)

@@ -1,4 +1,4 @@
-"""The reconciler applies changed settings as it runs: no restart, and no repair is counted."""
+"""The reconciler applies changed settings without a restart, and counts no repair."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_a_changed_setting_is_written_in_one_replacement(node: NodeOnDisk)
         now[0] = DesiredState(replace(node.settings, exclude_namespaces=("other",)))
         run.reconciler.wake()
         node.settings = now[0].settings
-        await eventually(lambda: node.has_entry(path.name), 15, "the new entry is there")
+        await eventually(lambda: node.has_entry(path.name), 15, "the new entry is written")
         after = path.stat()
         assert after.st_ino != before.st_ino, "by a rename"
         assert all(state.installed and not state.repairs for state in run.states[told:])

@@ -1,4 +1,4 @@
-"""The agent's socket and its directory: served again when they are taken away, and never another program's."""
+"""The agent's socket and its directory: served again after a deletion, and never another program's."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_a_directory_in_place_of_the_socket_makes_the_agent_not_ready_until_dele
     agent.ready()
     agent.socket.unlink()
     agent.socket.mkdir()
-    until(lambda: "delete the directory" in agent.get("/readyz")[1], 10, "it says what is in the way")
+    until(lambda: "delete the directory" in agent.get("/readyz")[1], 10, "the reason names the obstacle")
     agent.socket.rmdir()
     until(lambda: agent.get("/readyz")[0] == 200, 10, "it is ready again")
     assert accepts(agent.socket)
@@ -165,7 +165,9 @@ def test_a_lock_taken_by_another_agent_is_respected(agent: AgentProcess, tmp_pat
     assert holder.stdout
     assert holder.stdout.readline() == b"held\n"
     taken.replace(lock_file(agent.socket))
-    until(lambda: "saw an agent running on this node" in agent.get("/readyz")[1], 10, "it says who is in the way")
+    until(
+        lambda: "saw an agent running on this node" in agent.get("/readyz")[1], 10, "the reason names the other agent"
+    )
     holder.communicate(b"\n")
     until(lambda: agent.get("/readyz")[0] == 200, 10, "it takes over")
 
@@ -227,7 +229,7 @@ def test_a_foreign_directory_is_refused_and_left_unchanged(tmp_path: Path, make:
 
 
 def test_an_existing_directory_of_an_agent_is_used(tmp_path: Path) -> None:
-    """As the kubelet makes it, and with what an earlier release or Istio's own agent left in one of our name."""
+    """As the kubelet creates it, or one of our name with leftovers of an earlier release or Istio's own agent."""
     for name, left, mode in (("run", "agent.sock", 0o755), ("istio-cni", "pluginevent.sock", 0o700)):
         (tmp_path / name).mkdir(0o755)
         (tmp_path / name / left).touch()
@@ -248,7 +250,7 @@ def test_an_uninstall_deletes_only_the_directory_of_an_agent(tmp_path: Path) -> 
 
 
 async def test_of_two_agents_on_one_node_the_second_waits_and_takes_over(agent: AgentProcess, tmp_path: Path) -> None:
-    """As while a roll-out overlaps: two releases, which write two plugin files."""
+    """As in an overlapping rollout: two releases that write two plugin files."""
     agent.ready()
     newer = tmp_path / "newer-plugin"
     newer.write_bytes((tmp_path / "bin" / "istio-cni").read_bytes() + b"\0newer")

@@ -1,4 +1,4 @@
-"""A primary CNI writes its conflist twice within milliseconds: its last word is kept, whatever we do meanwhile (F33)."""
+"""A primary CNI writes its conflist twice within milliseconds: its last content survives, whatever we do (F33)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def installed(state: NodeState) -> bool:
 
 
 async def lost(node: NodeOnDisk, rounds: int) -> list[str]:
-    """Let a primary write twice, again and again, and tell of which rounds the second content is not there in the end."""
+    """Let a primary write twice, repeatedly, and return the rounds whose second content is finally missing."""
     path, wanted = node.conf / "10-primary.conflist", build_entry(node.settings)
     pairs = itertools.cycle(itertools.product(WAYS, WAYS))
     missing = []

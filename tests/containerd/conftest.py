@@ -1,4 +1,4 @@
-"""One node for the tests of a module, unless it makes its own."""
+"""One node for the tests of a module, unless it creates its own."""
 
 from __future__ import annotations
 

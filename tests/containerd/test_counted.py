@@ -1,4 +1,4 @@
-"""How many pods are redirected: what their netns hold is counted, whoever wrote it, and by each agent from its start."""
+"""The count of redirected pods: each agent counts from its start what the netns hold, whoever wrote it."""
 
 from __future__ import annotations
 

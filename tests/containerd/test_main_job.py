@@ -1,4 +1,4 @@
-"""The main job: a pod that containerd starts has its traffic go through Envoy, because the agent installed the plugin."""
+"""The main job: the traffic of a pod that containerd starts passes through Envoy, because the agent installed the plugin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pods that run before the plugin is there: they get their redirect while they run, or what else is asked for."""
+"""Pods that run before the plugin is installed: redirected while they run, or handled as repairMode says."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_running_pod_is_only_reported_if_the_mode_says_so(mesh: Mesh, early: P
 def test_an_existing_redirect_is_not_duplicated(mesh: Mesh, early: Pod, variant: str) -> None:
     early.inside([f"/usr/sbin/{variant}-restore", "--noflush"], stdin=OF_ANOTHER)
     before = rules(early)
-    late = mesh.create("late", injected=True)  # without rules: when it has some, the other one was looked at
+    late = mesh.create("late", injected=True)  # without rules: once it has some, the other pod was inspected
     started(mesh, "redirect")
     until(lambda: "redirect to :15001" in rules(late), SOON, "the pod without rules has some")
     until(lambda: "Redirected" in said(mesh), SOON, "the log says so")

@@ -1,4 +1,4 @@
-"""containerd's own choice after each turn of the primary CNIs of the table, with our agent's part done."""
+"""containerd's own choice after each write of the primary CNIs of the table, once our agent is done."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_containerd_loads_the_primary_and_the_plugin(node: Node, tmp_path: Path,
 
 
 def test_pods_of_a_network_with_a_single_configuration_are_redirected(tmp_path: Path) -> None:
-    """Its owner's file stays as it is; a pod that starts after it has gone and come back is redirected too."""
+    """The owner's file stays unchanged; a pod that starts after its deletion and return is redirected too."""
     with Mesh(tmp_path / "mesh") as mesh:
         listed = mesh.node.write_primary()
         read = json.loads(listed.read_text())

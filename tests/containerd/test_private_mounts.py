@@ -1,4 +1,4 @@
-"""A node whose mounts are not shared, as those of k3d and docker: the agent starts, and says what it cannot see (F41)."""
+"""A node without shared mounts, like k3d and docker: the agent starts, and reports what it cannot see (F41)."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_visible_netns_are_repaired_and_hidden_ones_cause_one_restart(contained:
     until(lambda: "later" in named(mesh), PATIENCE, "it is named")
     assert "the agent cannot see its network namespace: /run/netns/" in named(mesh)["later"]
     assert count(mesh) == "1.0"
-    assert mesh.agent.process.poll() is None, "it does not end again and again"
+    assert mesh.agent.process.poll() is None, "it does not exit repeatedly"
     assert mesh.agent.get("/readyz")[0] == 200
     ended = json.loads(mesh.result_file(early).read_bytes())["result"]["interfaces"][-1]["sandbox"].removeprefix("/var")
     seen = Path(f"/proc/{mesh.agent.process.pid}/mountinfo")

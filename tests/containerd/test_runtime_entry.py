@@ -1,4 +1,4 @@
-"""A container runtime that does not load the configuration with our entry: the node says so, by the pods that come (F23)."""
+"""A container runtime that does not load the configuration with our entry: new pods reveal it, the node reports it (F23)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def mesh(tmp_path: Path) -> Iterator[Mesh]:
 
 
 def elsewhere(mesh: Mesh, tmp_path: Path) -> Path:
-    """Have the agent look after another directory, with an old conflist in it; returns that file."""
+    """Make the agent manage another directory with an old conflist in it; return that file."""
     old = tmp_path / "old" / "10-old.conflist"
     old.parent.mkdir()
     old.write_bytes((mesh.node.conf_dir / "10-k8s.conflist").read_bytes())
@@ -44,12 +44,12 @@ def elsewhere(mesh: Mesh, tmp_path: Path) -> Path:
 
 
 def readiness(mesh: Mesh) -> str:
-    """Read what /readyz says of the runtime."""
+    """Read the runtime's condition from /readyz."""
     return next(line for line in mesh.agent.get("/readyz")[1].splitlines() if line.startswith("runtime: "))
 
 
 def log(mesh: Mesh) -> str:
-    """Read of which pods the log tells, and the reasons that it gives."""
+    """Read the pods and the reasons from the log."""
     lines = [json.loads(line) for line in mesh.agent.log.read_text().splitlines()]
     return "\n".join(f"{line.get('pod', '')}: {line.get('reason', '')}" for line in lines)
 
@@ -65,7 +65,7 @@ def test_the_second_pod_without_the_entry_makes_the_node_not_ready(mesh: Mesh, t
     first = mesh.create("first", injected=True)
     until(lambda: "first" in log(mesh) or rules(first), SOON, "the agent has seen it")
     assert readiness(mesh) == "runtime: ok"
-    mesh.create("second", injected=False)  # outside the mesh: it would have gone through the entry all the same
+    mesh.create("second", injected=False)  # outside the mesh, but it would have used the entry too
     until(lambda: SAYS in readiness(mesh), SOON, "the node is not ready")
     assert mesh.agent.get("/readyz")[0] == 503
     for part in (str(old), "shop/first, shop/second", "the network k8s", "cniConfDir"):
@@ -75,7 +75,7 @@ def test_the_second_pod_without_the_entry_makes_the_node_not_ready(mesh: Mesh, t
         until(lambda: "is not deleted" in log(mesh), SOON, "a pod that would start without it again is not deleted")
     mesh.agent.stop()
     mesh.agent.start()
-    until(lambda: SAYS in mesh.agent.get("/readyz")[1], SOON, "an agent that starts anew sees it too")
+    until(lambda: SAYS in mesh.agent.get("/readyz")[1], SOON, "a restarted agent detects it too")
     before.remove()
     first.remove()
     time.sleep(3)
@@ -103,6 +103,6 @@ def test_pods_set_up_through_the_entry_or_before_it_do_not_count(mesh: Mesh) -> 
     late.append(mesh.create("alone", injected=False))  # the agent is away: only its configuration tells
     mesh.agent.start()
     mesh.agent.ready()
-    time.sleep(5)  # two looks
+    time.sleep(5)  # two checks
     assert readiness(mesh) == "runtime: ok"
     assert len([*early, *fought, *late]) == 9

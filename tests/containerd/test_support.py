@@ -1,4 +1,4 @@
-"""The node that the other tests stand on: what it says is so, and nothing of it stays."""
+"""The node under the other tests: its answers are right, and nothing of it stays behind."""
 
 from __future__ import annotations
 

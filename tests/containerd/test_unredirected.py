@@ -1,4 +1,4 @@
-"""Running mesh pods whose netns the runtime does not name, or not rightly: each is redirected, or counted and named (F35)."""
+"""Running mesh pods whose netns the runtime names wrongly or not at all: each is redirected, or counted and named (F35)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.containerd
 
-PATIENCE = 60.0  # seconds: an agent waits 30 for a redirect to be seen
+PATIENCE = 60.0  # seconds: an agent waits 30 for a redirect to appear
 REDIRECT = "redirect to :15001"
 
 
@@ -41,7 +41,7 @@ def agent(mesh: Mesh, mode: str, *pods: Pod) -> Iterator[None]:
 
 
 def change(mesh: Mesh, pod: Pod, edit: Callable[[dict[str, Any]], None]) -> None:
-    """Edit what the runtime keeps of a pod's network."""
+    """Edit the runtime's record of a pod's network."""
     file = mesh.result_file(pod)
     kept = json.loads(file.read_bytes())
     edit(kept)
@@ -129,7 +129,7 @@ def test_an_unproven_netns_is_counted_and_reported(mesh: Mesh) -> None:  # F35
     other = mesh.create("other", injected=False)
     moved = mesh.create("moved", injected=True)
     change(mesh, moved, lambda kept: kept["result"].update(ips=[{"address": "10.9.9.9/24"}]))
-    claims = mesh.create("claims", injected=True)  # its result names the netns of somebody else
+    claims = mesh.create("claims", injected=True)  # its result names a foreign netns
     there = json.loads(mesh.result_file(other).read_bytes())["result"]["interfaces"][-1]["sandbox"]
     change(mesh, claims, lambda kept: kept["result"]["interfaces"][-1].update(sandbox=there))
     lost, large, twice = (mesh.create(name, injected=True) for name in ("lost", "large", "twice"))

@@ -1,4 +1,4 @@
-"""What libcni keeps of thousands of pods costs nothing while nothing changes, whether it is understood or not (F37)."""
+"""libcni's results of thousands of pods cost nothing while nothing changes, whether they parse or not (F37)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GOOD, BAD = 300, 300
 
 
 class CountedPath(PosixPath):
-    """A path whose files are counted as they are looked at."""
+    """A path that counts the accesses to its files."""
 
     looked_at: int = 0
 
@@ -31,7 +31,7 @@ class CountedPath(PosixPath):
 
 
 def kept(number: int, *, is_good: bool = True) -> str:
-    """Write a result as libcni keeps that of Calico: no interface has a sandbox."""
+    """Write a result as libcni saves Calico's: no interface has a sandbox."""
     of = {"K8S_POD_NAMESPACE": "shop", "K8S_POD_NAME": f"cart-{number}", "K8S_POD_UID": f"uid-{number}"}
     ip = {"version": "4", "address": f"10.1.{number // 256}.{number % 256}/32"}
     result = {"cniVersion": "0.3.1", "interfaces": [{"name": f"cali{number}"}], "ips": [ip]}
@@ -41,7 +41,7 @@ def kept(number: int, *, is_good: bool = True) -> str:
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Results that are there for long, as a node that was never drained has them."""
+    """Many old results, as on a node that was never drained."""
     monkeypatch.setattr(cni_cache, "FRESH", 0.0)
     monkeypatch.setattr(cni_cache, "CLOCK", 0.0)
     folder = tmp_path / "results"
@@ -69,7 +69,7 @@ def test_added_changed_and_deleted_files_are_noticed(results: Path) -> None:
     first = found.look()
     (results / "k8s-new-eth0").write_text(kept(1000))
     assert {*found.look()} - {*first} == {each for each in found.look() if each.name == "cart-1000"}
-    (results / f"k8s-{GOOD}-eth0").unlink()  # one that was not understood
+    (results / f"k8s-{GOOD}-eth0").unlink()  # one that did not parse
     (results / f"k8s-{GOOD + 1}-eth0.tmp").write_text(kept(GOOD + 1))
     (results / f"k8s-{GOOD + 1}-eth0.tmp").rename(results / f"k8s-{GOOD + 1}-eth0")
     assert len(found.look()) == GOOD + 2
@@ -95,6 +95,6 @@ def test_a_file_still_being_written_is_read_again_without_a_warning(
     os.utime(results, (1, 1))
     found.look()
     assert len(found.unreadable) == BAD
-    file.write_text(kept(1000))  # in place: the directory does not tell
+    file.write_text(kept(1000))  # in place: the directory's mtime stays
     assert "cart-1000" in {each.name for each in found.look()}
     assert len(found.unreadable) == BAD

@@ -1,4 +1,4 @@
-"""Replacing what others write too: each race by itself, and file systems that can less (F33)."""
+"""Replacing files that others write too: each race by itself, and less capable file systems (F33)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LATEST = PRIMARY.replace(b"1400", b"9000")
 
 
 def when_names_change(monkeypatch: pytest.MonkeyPatch, *acts: tuple[str, Callable[[], object]]) -> None:
-    """Have somebody act right before or after the first call of renameat2, the second one, and so on."""
+    """Run an action right before or after the n-th call of renameat2."""
     call, left = exchange.renameat2, list(acts)
 
     def raced(*args: Any) -> None:
@@ -92,7 +92,7 @@ def test_a_write_into_our_file_before_the_exchange_back_survives(
 def test_a_writer_that_opens_the_old_file_during_the_exchange_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleting: bool
 ) -> None:
-    """A second name stands for the moment in which the kernel has found the file and not opened it yet."""
+    """A second name simulates the moment when the kernel has found the file but not opened it yet."""
     path, found = tmp_path / "a.conflist", tmp_path / "found"
     path.write_bytes(b"planned upon")
     found.hardlink_to(path)
@@ -177,7 +177,7 @@ def test_permissions_changed_meanwhile_survive(tmp_path: Path, monkeypatch: pyte
 
 
 def without_renameat2() -> None:
-    """Have the kernel refuse it to this process, as a file system does that knows no flags: NFS, 9p."""
+    """Make the kernel refuse it to this process, like a file system without rename flags: NFS, 9p."""
     renameat2, offset_of_number = 316, 0  # x86_64
     program = b"".join(
         struct.pack("HBBI", *instruction)
@@ -196,7 +196,7 @@ def without_renameat2() -> None:
 
 
 def scene_without_exchange(root: Path) -> None:
-    """Install, follow another content, uninstall: also a single configuration, which makes a file and deletes one."""
+    """Install, follow new content, uninstall; also with a single configuration, which creates and deletes a file."""
     from installer.host.uninstall import uninstall  # noqa: PLC0415
 
     without_renameat2()

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.kernel
 
 
 def test_watchdog_has_the_bindings_that_the_watcher_uses() -> None:
-    """It is no documented interface (see `installer.host.inotify`): a new release of watchdog is held to this."""
+    """The interface is undocumented (see `installer.host.inotify`): new releases of watchdog must pass this."""
     assert list(signature(binding.InotifyFD.add_callback).parameters) == ["self", "path", "mask", "callback", "id_"]
     assert list(signature(binding.InotifyFD.remove_callbacks).parameters) == ["self", "callbacks"]
     assert {"start", "stop", "join"} <= {*dir(binding.InotifyFD)}
@@ -63,7 +63,7 @@ class Watched:
         return woken
 
     def wakes_so_far(self) -> int:
-        """Count the wakes of all that has happened: events come in order, and this makes a last one."""
+        """Count all wakes so far: events arrive in order, and this causes a last one."""
         (self.path / "last.conf").mkdir()
         assert self._last.wait(SLOWEST)
         assert self.woken()

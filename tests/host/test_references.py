@@ -1,4 +1,4 @@
-"""The plugin file stays as long as a file in cniConfDir names it, whatever others have made of our entry (F34)."""
+"""The plugin file stays while a file in cniConfDir names it, however others copied our entry (F34)."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_an_agent_that_uninstalls_deletes_the_plugin_file_once_unreferenced(node
     assert settle(reconciled).stays == ""
     assert not node.plugin.exists()
     own.write_text(json.dumps(MULTUS))
-    assert settle(reconciled).stays == "", "what is gone already is not said to stay"
+    assert settle(reconciled).stays == "", "a deleted file is not reported to stay"
 
 
 def test_entries_in_the_agents_own_files_are_no_references(node: NodeOnDisk) -> None:

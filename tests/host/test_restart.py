@@ -1,4 +1,4 @@
-"""When an agent ends so that the next one sees a netns: where that helps, and not again and again (F41)."""
+"""When an agent exits so that the next one sees a netns: only if that helps, and not repeatedly (F41)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_recent_restart_prevents_another(tmp_path: Path, ended: float, helps: 
     socket = tmp_path / "agent.sock"
     assert record_restart(socket)
     os.utime(restart_record(socket), (ended, ended))
-    assert would_help(socket, STARTED + 1, STARTED, NOW) is helps, "a clock that was set back holds nothing up"
+    assert would_help(socket, STARTED + 1, STARTED, NOW) is helps, "a clock that was set back prevents no restart"
 
 
 def test_no_restart_where_it_cannot_be_recorded(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.kernel
 
 
 def for_another_machine() -> bytes:
-    """The real plugin, said to be for another architecture."""
+    """The real plugin, marked as built for another architecture."""
     content = bytearray(FROZEN.read_bytes())
     struct.pack_into("<H", content, 18, 62 if os.uname().machine == "aarch64" else 183)
     return bytes(content)

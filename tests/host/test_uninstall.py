@@ -1,4 +1,4 @@
-"""Uninstall: everything back as it was, in the right order, with a reason where it cannot be."""
+"""Uninstall: everything is restored, in the right order, or reported with a reason."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A served agent in this process, pods as values, and the plugin in its three forms."""
+"""A served agent in this process, pods as values, and the three forms of the plugin."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class KnownPods:
         self.pods[pod.namespace, pod.name] = pod
 
     async def find(self, namespace: str, name: str, uid: str | None, *, fresh: bool = False) -> Pod | None:  # noqa: ARG002 - it is
-        """Find it, as `PodSource` says."""
+        """Find it, as `PodSource` specifies."""
         if self.unavailable:
             raise PodsUnavailable(self.unavailable)
         return self.cached(namespace, name, uid)
 
     def cached(self, namespace: str, name: str, uid: str | None) -> Pod | None:
-        """Return it, whether the source can be asked or not."""
+        """Return it, even if the source is unavailable."""
         pod = self.pods.get((namespace, name))
         return pod if pod and pod.has_uid(uid) else None
 
@@ -129,7 +129,7 @@ def calls(plugin: Plugin, agent: Agent, netns: Path | None, command: str = "ADD"
 
 
 def config(plugin: Plugin, agent: Agent, **more: Any) -> dict[str, Any]:
-    """What libcni hands the plugin on stdin."""
+    """The plugin's stdin from libcni."""
     return {
         "agentSocket": plugin.seen(agent.socket),
         "cniVersion": "1.0.0",

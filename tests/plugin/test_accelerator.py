@@ -1,4 +1,4 @@
-"""The usual call starts no Python (D13), and what the accelerator makes of a configuration is what JSON says."""
+"""The usual call starts no Python (D13), and the accelerator reads a configuration as JSON does."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_commands_that_always_succeed_need_no_python(limited: Plugin, comm
 
 @pytest.mark.parametrize("file", [FROZEN, UNACCELERATED], ids=lambda file: file.name)
 async def test_the_memory_limit_is_too_low_for_python(tmp_path: Path, file: Path) -> None:
-    """What the tests above stand on."""
+    """The other tests rely on this limit."""
     unusual = b' {"cniVersion":"1.0.0"}' if file == FROZEN else b'{"cniVersion":"1.0.0"}'
     answer = await with_little_memory(file, tmp_path)({"CNI_COMMAND": "VERSION"}, unusual)
     assert (answer.status != 0, answer.stdout) == (True, b"")
@@ -81,7 +81,7 @@ async def test_the_memory_limit_is_too_low_for_python(tmp_path: Path, file: Path
 
 @pytest.fixture
 def twice(tmp_path: Path) -> str:
-    """A program that runs another one with a variable more, which is there already."""
+    """A program that runs another one with a duplicate variable."""
     source = tmp_path / "twice.c"
     source.write_text(TWICE)
     subprocess.run(["/usr/bin/gcc", "-o", str(tmp_path / "twice"), str(source)], check=True)

@@ -1,4 +1,4 @@
-"""Whichever way a result does not say the pod's addresses, those of its netns count (F38)."""
+"""However a result omits the pod's addresses, those of its netns count (F38)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the container runtime may rely on: of `python -m plugin` and the static file alike, with its accelerator or not."""
+"""The contract with the container runtime, for `python -m plugin` and the static file, with or without accelerator."""
 
 from __future__ import annotations
 
@@ -348,7 +348,7 @@ async def test_an_unresponsive_agent_delays_only_mesh_pods(plugin: Plugin, agent
 
 
 LARGE = bytes((wire.VERSION, wire.RESULT)) + wire.LARGEST_REQUEST.to_bytes(4, "big")
-WORDS: dict[str, tuple[bytes, ...]] = {  # what poses as an agent says again and again, before it says that all is well
+WORDS: dict[str, tuple[bytes, ...]] = {  # what a fake agent repeats before it reports success
     "working": (wire.frame(wire.WORKING, b""),),
     "working, byte by byte": tuple(bytes((byte,)) for byte in wire.frame(wire.WORKING, b"")),
     "a result without an end": (LARGE + b"\0", *[b"x"] * 1000),
@@ -358,7 +358,7 @@ WORDS: dict[str, tuple[bytes, ...]] = {  # what poses as an agent says again and
 
 
 def pose(listener: socket.socket, words: tuple[bytes, ...], ended: threading.Event) -> None:
-    """Answer every client with these words, one every half a second, until all clients have ended."""
+    """Send these messages to every client, one every half second, until all clients have ended."""
     said: dict[socket.socket, int] = {}
     listener.setblocking(False)
     while not ended.wait(0.5):

@@ -1,4 +1,4 @@
-"""What the runtime says of a pod and what the agent knows of it, where they do not agree: for the mesh, and told (D9)."""
+"""Contradictions between the runtime's and the agent's data on a pod: the pod is redirected, and the log says so (D9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile and broken requests on the agent's socket (F32): refused with a reason, and the agent goes on."""
+"""Hostile and broken requests on the agent's socket (F32): refused with a reason, and the agent continues."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def gate(agent: Agent) -> Gated:
 
 
 def asking(agent: Agent, netns: Path, **more: str) -> socket.socket:
-    """Send an ADD as it comes from the plugin, and leave the answer."""
+    """Send an ADD as the plugin does, without reading the answer."""
     plugin = reference(agent.socket.parent)
     variables = {k.encode(): v.encode() for k, v in calls(plugin, agent, netns, **more).items()}
     client = socket.socket(socket.AF_UNIX)
@@ -162,7 +162,7 @@ async def test_a_second_try_of_the_same_request_joins_the_first(agent: Agent, ga
     async with agent.serving():
         first = asking(agent, pod_netns.path)
         await gate.asked.wait()
-        first.close()  # as a client does that has not heard a word for a second
+        first.close()  # as a client without an answer for a second does
         tries = [asking(agent, pod_netns.path) for _ in range(3)]
         other = asking(agent, pod_netns.path, CNI_CONTAINERID="another")
         await asyncio.sleep(0.2)
@@ -253,7 +253,7 @@ async def test_only_root_may_connect(served: Agent) -> None:
 
 
 async def still_serves(agent: Agent) -> None:
-    """Show that the next pod gets its answer."""
+    """Check that the next pod gets its answer."""
     plugin = reference(agent.socket.parent)
     netns = agent.socket.parent / "netns"
     netns.touch()
@@ -279,7 +279,7 @@ async def test_an_answer_is_sent_before_log_and_metrics_are_told(
 
     monkeypatch.setattr(agent, "outcomes", Told())
     async with agent.serving():
-        clients = [asking(agent, pod_netns.path) for _ in range(2)]  # who join, and are told of once
+        clients = [asking(agent, pod_netns.path) for _ in range(2)]  # which share one piece of work and one outcome
         assert await asyncio.gather(*(asyncio.to_thread(wait, each) for each in clients)) == [0, 0]
     assert in_time == [True]
     assert [each.outcome for each in agent.outcomes] == ["redirect"]

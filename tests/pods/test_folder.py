@@ -1,4 +1,4 @@
-"""Pods from a folder of manifests: what a file says counts at once, and a bad file harms no other."""
+"""Pods from a folder of manifests: changes apply at once, and an invalid file affects no other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def manifest(name: str, **metadata: str) -> str:
 
 
 async def names(pods: ManifestPods, *wanted: str) -> list[str]:
-    """Those of the wanted pods of namespace shop that are found."""
+    """Return the names of the found pods of namespace shop."""
     return [name for name in wanted if await pods.find("shop", name, None)]
 
 

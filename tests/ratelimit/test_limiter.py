@@ -10,7 +10,7 @@ each = pytest.mark.parametrize("limits", [REPAIRS, REPORTS, ROLLOUTS, EVENTS])
 
 
 def done(limiter: RateLimiter, times: int, every: float, start: float = 1000.0) -> tuple[float, list[float]]:
-    """Have an act be asked for `every` so many seconds; return the time at the end and how long each had to wait."""
+    """Request an action every `every` seconds; return the final time and each wait."""
     now, waits = start, []
     for _ in range(times):
         wait = limiter.wait(now)
@@ -51,7 +51,7 @@ def test_the_pause_ends_after_the_cooldown(limits: Limits) -> None:
 
 
 def test_each_cooldown_is_longer_than_the_longest_pause() -> None:
-    """Or each act after it would count for the first."""
+    """Otherwise each later action would count as the first."""
     assert all(limits.cooldown > limits.longest_pause for limits in (REPAIRS, REPORTS, ROLLOUTS, EVENTS))
 
 

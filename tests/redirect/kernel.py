@@ -1,4 +1,4 @@
-"""What the kernel is asked directly: to let a thread own sockets as another process would, and to forget connections."""
+"""Direct kernel calls: let a thread own sockets as another process would, and flush connection tracking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of what pods say, and where packets then arrive.
+"""The table of pod settings, and where packets then arrive.
 
 A row runs over all backends, both families and both modes. To add one: name it, say what the pod says (annotations of the mesh
 by their last part, env of istio-proxy in capitals), and list packets with the port at which each arrives, or DIRECT.

@@ -1,4 +1,4 @@
-"""The decision table, a row a line, and the parameters of a pod that is redirected."""
+"""The decision table, one row per line, and the parameters of a redirected pod."""
 
 from __future__ import annotations
 

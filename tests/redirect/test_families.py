@@ -1,4 +1,4 @@
-"""Which families are redirected, by what prevResult says and what the netns has: nothing bypasses the sidecar unseen (F38)."""
+"""Which families are redirected, given prevResult and the netns: no bypass of the sidecar goes unreported (F38)."""
 
 from __future__ import annotations
 

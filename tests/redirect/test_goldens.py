@@ -1,6 +1,6 @@
 """The rendered text of a few redirects, so that a change of it is seen in review; packets prove it.
 
-After a change on purpose: `python -m tests.redirect.test_goldens` writes them anew.
+After a change on purpose: `python -m tests.redirect.test_goldens` rewrites them.
 """
 
 from __future__ import annotations

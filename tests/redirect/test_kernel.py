@@ -1,4 +1,4 @@
-"""The kernel holds what was rendered, to the letter, by each backend; CHECK sees what changed; a failure leaves nothing."""
+"""The kernel holds exactly the rendered rules of each backend; CHECK detects changes; a failure leaves nothing."""
 
 from __future__ import annotations
 

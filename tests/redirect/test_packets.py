@@ -48,7 +48,7 @@ def test_under_tproxy_a_root_sidecar_in_the_meshs_group_is_treated_alike(
 
 
 def test_without_rules_all_packets_arrive_where_they_are_sent(machines: Machines) -> None:
-    """What the rows say would be worth nothing if the machines themselves lost packets."""
+    """The rows would prove nothing if the machines themselves lost packets."""
     probes = (probe for name in ROWS for probe in expected(name, Mode.REDIRECT))
     # The pass-through's v6 address comes with the rules, and nothing listens on the validation's port.
     sent = dict.fromkeys(each for each in probes if not (each.bound or each.to is Place.PASS_THROUGH))
@@ -68,7 +68,7 @@ def test_applying_twice_equals_applying_once(machines: Machines, backend: Backen
 
 
 def expected(name: str, mode: Mode) -> dict[Probe, Fate]:
-    """Say what becomes of a row's packets, in both families."""
+    """Return the expected fates of a row's packets, in both families."""
     return {
         replace(probe, family=family): fate(probe, arrives, mode)
         for family in Family
@@ -77,6 +77,6 @@ def expected(name: str, mode: Mode) -> dict[Probe, Fate]:
 
 
 def different(machines: Machines, wanted: Mapping[Probe, Fate]) -> list[str]:
-    """Send packets, and name those that fared otherwise."""
+    """Send packets, and list those with another fate."""
     seen = zip(wanted.items(), machines.send(list(wanted)), strict=True)
     return [f"{probe}: saw {fate}, expected {right}" for (probe, right), fate in seen if fate != right]

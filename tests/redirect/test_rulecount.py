@@ -1,4 +1,4 @@
-"""The number of rules that is counted is the number of rules that is made; a pod that asks for too many is refused (F37)."""
+"""The rule count equals the number of rendered rules; a pod with too many is refused (F37)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules compiled once and replayed (D12): the kernel holds the same, whatever differs is seen, and nothing depends on it."""
+"""Rules compiled once and replayed (D12): the kernel holds the same, any difference is detected, and all works without."""
 
 from __future__ import annotations
 

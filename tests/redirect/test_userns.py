@@ -64,7 +64,7 @@ def test_packets_arrive_where_they_should(pod: Machines, backend: Backend, mode:
 
 @pytest.mark.parametrize("family", Family)
 def test_the_host_id_of_the_sidecar_is_not_exempt(pod: Machines, backend: Backend, family: Family) -> None:
-    """What the node runs in there as uid 1337, as an administrator may by nsenter, has no id in the pod."""
+    """What the node runs in there as uid 1337, as an administrator may with nsenter, has no id in the pod."""
     redirect = replace(Row(ALL_INBOUND, ()).redirect(), families=BOTH)
     probe = Probe(family, 80, PROXY, Place.PEER)
     with pod.redirected(redirect, backend):

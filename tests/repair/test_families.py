@@ -1,4 +1,4 @@
-"""A running pod's netns is looked at family by family, and redirected by the addresses that it has (F38, F43)."""
+"""A running pod's netns is inspected family by family, and redirected by its addresses (F38, F43)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def has(netns: Netns, *addresses: str) -> None:
 
 
 def plan(*said: str) -> Plan:
-    """What is decided of the pod by its result, or by the API server's addresses."""
+    """The plan for the pod, from its result or the API server's addresses."""
     spec = {"containers": [{"name": "app"}, {"name": "istio-proxy"}]}
     metadata = {"name": "web", "annotations": {"sidecar.istio.io/status": "{}"}}
     pod, addresses = Pod.from_manifest({"metadata": metadata, "spec": spec}), tuple(map(ipaddress.ip_address, said))
@@ -67,7 +67,7 @@ def plan(*said: str) -> Plan:
 
 
 def look(netns: Netns, given: Plan | None, backend: Backend, *, writes: bool = True) -> Found:
-    """Look into it, on a worker as the agent does."""
+    """Inspect it on a worker, as the agent does."""
     name, folder = netns.path.name, netns.path.parent
     known = Known((name,), name, given.said if given else (), frozenset())
     with ThreadPoolExecutor(1) as worker:
@@ -82,7 +82,7 @@ def redirect(netns: Netns, backend: Backend, *families: Family) -> None:
 
 
 def test_a_running_pod_is_redirected_by_its_addresses(netns: Netns, backend: Backend) -> None:
-    """The runtime's result says none, and the netns is known by the runtime's word."""
+    """The runtime's result has no address, and the runtime itself names the netns."""
     has(netns, V6)
     assert look(netns, plan(), backend, writes=False) == Found()
     assert look(netns, plan(), backend) == Found(repaired=True, told=f"IPv4 and IPv6, as it has the address {V6}")
@@ -90,7 +90,7 @@ def test_a_running_pod_is_redirected_by_its_addresses(netns: Netns, backend: Bac
 
 
 def test_ipv6_that_bypasses_the_sidecar_is_reported(netns: Netns, backend: Backend) -> None:
-    """As an agent of before has left an IPv6 pod without prevResult: with rules for IPv4 alone."""
+    """An earlier agent left an IPv6 pod without prevResult with rules for IPv4 alone."""
     has(netns, V6)
     redirect(netns, backend, Family.V4)
     found = look(netns, plan(), backend)

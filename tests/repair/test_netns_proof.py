@@ -1,4 +1,4 @@
-"""Whose netns is whose, where the one that the runtime has named is gone (D14)."""
+"""Proving a pod's netns when the one that the runtime named is gone (D14)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEPS = "link add eth0 type veth peer name peer", f"address add {ADDRESS}/24 dev
 
 
 def known_of_one_whose_netns_is_gone(folder: Path, *others: Sandbox) -> Known | Doubt:
-    """What is known of a pod that has had an address, and whose sandbox has ended, as by a reboot."""
+    """The known facts about a pod whose sandbox has ended, as after a reboot."""
     files = NetnsFiles(folder, folder)
     pod = Pod("shop", "cart", "uid-1", {}, {}, (), (), running=True, ips=(str(ADDRESS),))
     path = f"{folder}/cni-gone"
@@ -36,7 +36,7 @@ def known_of_one_whose_netns_is_gone(folder: Path, *others: Sandbox) -> Known | 
 
 
 def look(folder: Path, known: Known) -> Found:
-    """Look for that pod's redirect while another pod's netns has its address; on a worker, as the agent does."""
+    """Inspect that pod while another pod's netns has its address; on a worker, as the agent does."""
     with Netns(folder / "cni-other") as netns, ThreadPoolExecutor(1) as workers:
         for step in STEPS:
             subprocess.run(["/usr/bin/nsenter", f"--net={netns.path}", "/sbin/ip", *step.split()], check=True)

@@ -1,4 +1,4 @@
-"""What tells that the runtime does not load our entry, and what does not (F23)."""
+"""What proves that the runtime does not load our entry, and what does not (F23)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def setup(began: float, by_entry: bool | None) -> Setup:
 
 
 def check(*setups: Setup, written: float = WRITTEN) -> RuntimeCheck:
-    """What an agent knows that starts and finds these."""
+    """The check of a starting agent that finds these sandboxes."""
     made = RuntimeCheck()
     made.see(setups, NodeState(), None, WRITTEN + 900)  # it has not looked at the files yet
     made.see(setups, INSTALLED, written, WRITTEN + 901)

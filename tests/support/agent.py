@@ -26,7 +26,7 @@ SLOWEST_STOP = 10.0
 
 
 class AgentProcess:
-    """`install-cni run`; what it logs is kept in `log`, whether it ends well or not."""
+    """`install-cni run`; its output goes to `log`, whatever its exit status."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class AgentProcess:
         self.process: subprocess.Popen[str] | None = None
 
     def set(self, option: str, value: str | Path) -> None:
-        """Say otherwise how it is to be started next: a flag, without its dashes."""
+        """Change a flag, without its dashes, for the next start."""
         self.options += [f"--{option}", str(value)]
 
     def start(self) -> Self:
@@ -89,7 +89,7 @@ class AgentProcess:
         raise AssertionError(f"the agent was not ready within {within} s; its log:\n{self.log.read_text()}")
 
     def get(self, path: str) -> tuple[int, str]:
-        """Ask /healthz, /readyz or /metrics."""
+        """Request /healthz, /readyz or /metrics."""
         return ask(self.port, path)
 
     def rss(self) -> int:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def undone(path: Path, write: Callable[[], object]) -> Iterator[None]:
-    """Have a conflist be written anew as soon as it has the plugin's entry, for the time of a block.
+    """Rewrite a conflist as soon as it has the plugin's entry, for the duration of a block.
 
     Args:
         path: the conflist.

@@ -97,7 +97,7 @@ class Mesh:
         spec: Mapping[str, Any] | None = None,
         status: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write a pod's manifest, or write it anew."""
+        """Write or rewrite a pod's manifest."""
         sidecar = {"name": "istio-proxy", "env": [{"name": "ISTIO_DUAL_STACK", "value": "true"}]}
         manifest: dict[str, Any] = {
             "apiVersion": "v1",
@@ -109,7 +109,7 @@ class Mesh:
         (self._pods / f"{namespace}-{name}.json").write_text(json.dumps(manifest))
 
     def forget(self) -> None:
-        """Take all manifests away."""
+        """Delete all manifests."""
         for file in self._pods.iterdir():
             file.unlink()
 
@@ -122,7 +122,7 @@ class Mesh:
         self.declare(metadata.name, metadata.namespace, annotations=annotations, status=status)
 
     def result_file(self, pod: Pod) -> Path:
-        """Return the file in which libcni keeps the result of a pod's network."""
+        """Return the file in which libcni saves the result of a pod's network."""
         return self.node.seen(f"/var/lib/cni/results/k8s-{pod.id}-eth0")
 
     def get(self, pod: Pod, family: int = 0) -> str:

@@ -108,7 +108,7 @@ async def full_bin_dir(node: NodeOnDisk) -> None:
 
 
 async def read_only(node: NodeOnDisk) -> None:
-    """The configuration's file system is read-only, and becomes writable: that is seen, not only tried again."""
+    """The configuration's file system is read-only, and becomes writable: that is noticed, not only retried."""
     mount(node.conf, "size=64k")
     (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
     remount(node.conf, "ro")
@@ -133,7 +133,7 @@ async def no_inodes(node: NodeOnDisk) -> None:
 
 
 async def immutable(node: NodeOnDisk) -> None:
-    """Files, and then directories, may not be changed (chattr +i): told, nothing left beside them, mended when they may."""
+    """Files, and then directories, may not be changed (chattr +i): reported, nothing left behind, repaired when they may."""
     for path in (node.conf, node.bin):
         mount(path, "size=8m")
     conflist = node.conf / "10-primary.conflist"

@@ -133,7 +133,7 @@ class TwoNodes:
             node.import_images(tar)
 
     def logs(self) -> str:
-        """Return what both have to say."""
+        """Return the ends of both nodes' logs."""
         return "\n".join(node.logs() for node in self.nodes)
 
 

@@ -1,4 +1,4 @@
-"""What the parts of a Kubernetes node are told: settings that a node in namespaces of its own needs, and why."""
+"""The configuration of a Kubernetes node's parts: settings that a node in its own namespaces needs, and why."""
 
 from __future__ import annotations
 

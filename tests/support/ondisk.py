@@ -1,4 +1,4 @@
-"""A node on a real disk: the directories that the agent looks after, and a primary CNI's configuration in them."""
+"""A node on a real disk: the directories that the agent manages, and a primary CNI's configuration in them."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ class NodeOnDisk:
         return [p for p in plugins if p["type"] == "istio-cni"] == [plugins[-1]] == [build_entry(self.settings)]
 
     def install(self, *, serving: bool = True) -> Node:
-        """Look until there is nothing left to do."""
+        """Run passes until there is nothing left to do."""
         node = Node(lambda: DesiredState(self.settings), lambda: serving)
         settle(node)
         return node
 
 
 def settle(node: Node) -> NodeState:
-    """Look again until a look does nothing."""
+    """Run passes until one changes nothing."""
     for _ in range(5):
         if not node.reconcile_once(full=True):
             return node.state
@@ -106,7 +106,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 class Running:
-    """A reconciler at work in this process, and the states that it told."""
+    """A reconciler running in this process, and the states that it reported."""
 
     def __init__(self) -> None:
         self.states: list[NodeState] = []
@@ -137,7 +137,7 @@ class Running:
 async def running(
     on: Settings | Callable[[], DesiredState], serving: Callable[[], bool] = lambda: True
 ) -> AsyncIterator[Running]:
-    """Run a reconciler for the time of a block."""
+    """Run a reconciler for the duration of a block."""
     run = Running()
     orders = on if callable(on) else lambda: DesiredState(on)
     run.reconciler = Reconciler(orders, serving, run.tell)

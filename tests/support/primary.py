@@ -53,7 +53,7 @@ def by_rename(path: Path, data: bytes) -> None:
 
 
 def deleted_and_made(path: Path, data: bytes) -> None:
-    """Delete it, and make it anew."""
+    """Delete and recreate it."""
     path.unlink(missing_ok=True)
     path.write_bytes(data)
 

@@ -1,4 +1,4 @@
-"""Waiting for what announces itself by nothing that could be awaited: the only place where tests look again and again."""
+"""Waiting for conditions that send no event: the only place where tests poll."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BETWEEN_LOOKS = 0.02  # seconds
 
 
 def until(predicate: Callable[[], object], within: float, what: str) -> None:
-    """Look until something is so.
+    """Poll until a condition holds.
 
     Args:
         predicate: whether it is so.
@@ -31,7 +31,7 @@ def until(predicate: Callable[[], object], within: float, what: str) -> None:
 
 
 async def eventually(predicate: Callable[[], object], within: float, what: str) -> None:
-    """Look until something is so, and let the event loop go on meanwhile; arguments and error are those of `until`."""
+    """Poll until a condition holds, without blocking the event loop; arguments and error as for `until`."""
     end = time.monotonic() + within
     while not predicate():
         if time.monotonic() > end:

@@ -28,7 +28,7 @@ def outcome(command: str, which: str, seconds: float, row: str | None = None) ->
 
 
 class Agent:
-    """What health is told, and where it listens."""
+    """The health server's inputs, and its address."""
 
     def __init__(self) -> None:
         self.conditions = [Condition("installed", None), Condition("pods", None)]
@@ -43,7 +43,7 @@ class Agent:
         self.address = HostPort("", 0)
 
     async def get(self, path: str) -> tuple[int, str]:
-        """Ask as a kubelet does."""
+        """Send a request as the kubelet does."""
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"http://{self.address.host}:{self.address.port}{path}") as answer,

@@ -1,4 +1,4 @@
-"""Logs: JSON a line, and nothing fails or waits where they cannot be written (F24)."""
+"""Logs: one JSON object per line, and nothing fails or waits if they cannot be written (F24)."""
 
 from __future__ import annotations
 
