@@ -1,7 +1,7 @@
-# The agent's image: Python, the agent and the plugin file, libnftables, iptables, and what these load. Nothing else is in
-# it, no shell, no package manager: the last stage starts empty and is given single files. What a machine's own network needs
-# to build it, such as a mirror or an authority, therefore may stand in BASE, which leaves nothing behind.
-# Build it with `make image`, or with any builder: all that the build needs besides BASE are Debian's and Python's packages.
+# The agent's image: Python, the agent, the plugin file, libnftables, iptables, and their libraries. It has nothing else,
+# no shell and no package manager: the last stage starts empty and receives single files. So BASE may contain what the build
+# machine's network requires, such as a mirror or a certificate authority: the image keeps nothing of it.
+# Build it with `make image` or any builder: besides BASE, the build needs only Debian and Python packages.
 ARG BASE=debian:12-slim@sha256:7c7b2c966bc9ee8cedfeef67e0e279108992c77681fa595db4a9d65c06ccc587
 
 # The plugin, frozen into one static file.
@@ -14,7 +14,7 @@ COPY tests/setup-packages tests/setup-packages
 COPY plugin plugin
 RUN mkdir build && touch -d 2100-01-01 build/.packages && make plugin
 
-# The image's files that are not ours, in /tree: Python's packages, and what of Debian's is needed to run.
+# Third-party files of the image, in /tree: Python packages, and the Debian files that the agent needs at run time.
 FROM ${BASE} AS system
 RUN apt-get update -qq && apt-get install -qq --no-install-recommends python3.11-venv iptables libnftables1 netbase binutils
 COPY installer/requirements.txt /
@@ -26,7 +26,7 @@ RUN python3.11 -m venv /pip \
 COPY installer/image/tree.py /
 RUN python3.11 /tree.py /tree
 
-# Our own.
+# The project's own files.
 FROM system AS agent
 COPY plugin /agent/plugin
 COPY installer /agent/installer

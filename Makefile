@@ -36,7 +36,7 @@ CFLAGS := -O2 -Wall -Wextra -Werror -fstack-protector-strong -D_FORTIFY_SOURCE=2
 build/frozen.o: build/frozen.c
 	@gcc $(CFLAGS) -c -o $@ $<
 
-# The file, and for the tests the same without its accelerator: Python alone.
+# The plugin, and a variant without the accelerator (Python alone) for the tests.
 build/istio-cni: ACCELERATED := -DACCELERATED
 build/istio-cni build/istio-cni-python: plugin/frozen/main.c plugin/frozen/accelerator.c plugin/frozen/accelerator.h build/constants.h build/frozen.o
 	@test -n "$(LIBPYTHON)" || { echo "make plugin: no libpython3.11.a under /usr/lib/python3.11, expected Debian's libpython3.11-dev (make setup installs it)"; exit 1; }
@@ -61,7 +61,7 @@ check: $(VENV)/.installed
 test-fast: setup check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "(pure or kernel) and not slow"
 
-# Most tests wait for processes: two at once take half the time. A file stays together, as its tests share what they start.
+# Most tests wait for processes: two workers take half the time. Tests of a file share servers, so a file stays on one worker.
 test: setup kube istio image check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
@@ -84,7 +84,7 @@ fuzz: setup
 	@$(BIN)/python -m tests.fuzz.accelerator
 	@$(BIN)/python -m tests.fuzz --seconds 600
 
-# From what installer/config declares: files of the chart, tables of the docs.
+# Writes files of the chart and tables of the docs from the declarations in installer/config.
 generate: $(VENV)/.installed
 	@$(BIN)/python -m tests.generate
 

@@ -19,7 +19,7 @@ class Options:
         wait: whether to end when everything is healthy.
         timeout: seconds to wait at most; None: no limit.
         kubeconfig, context: how to reach the API server; None for the defaults.
-        namespace: that of the DaemonSet; None if it is to be searched for.
+        namespace: the DaemonSet's; None: search all.
     """
 
     output: str

@@ -8,7 +8,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
-{{/* What names an object of the controller's that is in its namespace: that of the DaemonSet. */}}
+{{/* The metadata of an object of the controller's in its namespace, that of the DaemonSet. */}}
 {{- define "istio-cni.controller.metadata" -}}
 name: istio-cni-controller
 namespace: {{ include "istio-cni.namespace" . }}
@@ -16,7 +16,7 @@ labels:
   {{- include "istio-cni.controller.labels" . | nindent 2 }}
 {{- end -}}
 
-{{/* The ClusterRoles that the controller may bind the node agents to, where an IstioControlPlane asks for one. */}}
+{{/* The ClusterRoles to which the controller may bind the node agents, if an IstioControlPlane sets one. */}}
 {{- define "istio-cni.controller.mayBind" -}}
 {{- $cni := include "istio-cni.values" . | fromYaml -}}
 {{- concat $cni.controller.mayBind (list $cni.psp_cluster_role) | compact | uniq | toJson -}}
