@@ -1,6 +1,5 @@
 """The command line, `install-cni`."""
 
-import asyncio
 import ipaddress
 import os
 import sys
@@ -17,7 +16,6 @@ from click.core import ParameterSource
 from installer.config.declaration import Setting
 from installer.config.kinds import SettingError
 from installer.config.settings import DECIDING, Settings, declarations
-from installer.host.socket_dir import ForeignDirectoryError
 from installer.manifest.group import manifest
 from installer.status.cli import status
 from installer.terminal.printable import Group, say
@@ -98,6 +96,7 @@ def run(settings: Settings) -> None:
     Its installation stays in place when it stops, so that you can upgrade it; `install-cni uninstall` removes it.
     """
     from installer.agent import main as agent  # noqa: PLC0415 - kopf takes half a second to import, --help need not wait for it
+    from installer.host.socket_dir import ForeignDirectoryError  # noqa: PLC0415
 
     try:
         agent.run(settings)
@@ -168,6 +167,8 @@ def teardown_command(namespace: str, progress_deadline: int, kubeconfig: Path | 
     agents' rights while they stop, so that they leave the plugin installed. The exit status is 1 if agents are not terminated,
     or the API server refuses a request. Nodes that are down are named and skipped.
     """
+    import asyncio  # noqa: PLC0415 - it takes as long to import as all the rest
+
     from installer.teardown import teardown  # noqa: PLC0415 - it loads kopf
 
     sys.exit(asyncio.run(teardown(namespace, kubeconfig, float(progress_deadline))))
