@@ -7,6 +7,9 @@ overrides. All output for people goes through `say`; output with its own escapin
 
 from __future__ import annotations
 
+import io
+import sys
+
 import click
 
 
@@ -31,10 +34,12 @@ def write(text: str) -> None:
 
 
 class Group(click.Group):
-    """A group of commands that escapes what its errors quote."""
+    """A group of commands that escapes what its errors quote, and what stdout's encoding cannot write."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except click.ClickException as error:

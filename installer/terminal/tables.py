@@ -1,8 +1,8 @@
-"""Text in columns and lines that fit a terminal, with or without colours. Pure."""
+"""Text in columns and lines that fit a terminal, with or without colours (D15). Pure."""
 
 from __future__ import annotations
 
-import textwrap
+import unicodedata
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from installer.terminal.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 BETWEEN = "   "  # columns, as kubectl does
 NARROWEST = 20  # columns: a narrower terminal is treated as this wide
+CUT = "..."  # after what is cut off
 NONE = "-"
 
 
@@ -48,18 +49,15 @@ class Style:
 
     def wrapped(self, text: str, first: str = "", following: str = "", colour: Colour = Colour.PLAIN) -> list[str]:
         """Wrap a text to the width; never break a word, which somebody may have to copy."""
-        clean = printable(" ".join(text.split()))
+        words = [printable(each) for each in text.split()]
         if self.width is None:
-            return [self.paint(f"{first}{clean}", colour)]
-        lines = textwrap.wrap(
-            clean,
-            max(self.width, NARROWEST),
-            initial_indent=first,
-            subsequent_indent=following,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        return [self.paint(each, colour) for each in lines]
+            return [self.paint(first + " ".join(words), colour)]
+        return [self.paint(each, colour) for each in _filled(words, max(self.width, NARROWEST), first, following)]
+
+
+def columns_of(text: str) -> int:
+    """Count the columns that a text takes on a terminal: two for a wide character (UAX 11), none for a combining mark."""
+    return len(text) if text.isascii() else sum(map(_columns_of, text))
 
 
 class Cell(NamedTuple):
@@ -86,7 +84,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], style: Styl
         whole: whether to write everything, whatever the width.
     """
     shown = list(range(len(columns)))
-    widths = [max(len(_clean(row[at])) for row in [_titles(columns), *rows]) for at in shown]
+    widths = [max(columns_of(_clean(row[at])) for row in [_titles(columns), *rows]) for at in shown]
     room = None if whole else style.width
 
     def needed() -> int:
@@ -108,12 +106,39 @@ def _titles(columns: Sequence[Column]) -> list[Cell]:
 def _line(cells: Sequence[Cell], widths: Sequence[int], style: Style) -> str:
     made = []
     for cell, width in zip(cells, widths, strict=True):
-        text = _clean(cell)
-        cut = text if len(text) <= width else f"{text[: max(width - 3, 0)]}..."[:width]
-        made.append((cut, cell.colour, width - len(cut)))
+        text = _cut(_clean(cell), width)
+        made.append((text, cell.colour, width - columns_of(text)))
     *before, (last, colour, _) = made
     padded = [style.paint(text, colour) + " " * space + BETWEEN for text, colour, space in before]
     return "".join([*padded, style.paint(last, colour)])
+
+
+def _cut(text: str, room: int) -> str:
+    """Cut a text that is wider than its room."""
+    if columns_of(text) <= room:
+        return text
+    kept = text[:room]
+    while columns_of(kept) > max(room - len(CUT), 0):
+        kept = kept[:-1]
+    return kept + CUT[:room]
+
+
+def _filled(words: Sequence[str], room: int, first: str, following: str) -> Iterator[str]:
+    """Fill lines with words."""
+    line, is_begun = first, False
+    for word in words:
+        if is_begun and columns_of(line) + 1 + columns_of(word) > room:
+            yield line
+            line, is_begun = following, False
+        line, is_begun = f"{line} {word}" if is_begun else line + word, True
+    if is_begun:
+        yield line
+
+
+def _columns_of(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _clean(cell: Cell) -> str:

@@ -100,6 +100,22 @@ def test_colours_take_no_room() -> None:
     assert "\x1b[1;31myyyyyyyyy\x1b[0m   " in coloured
 
 
+def test_wide_characters_take_two_columns_and_combining_marks_none() -> None:
+    wide, marked = "節点" * 8, "e\u0301" * 8
+    assert Style(20).wrapped("節点 節点 節点 節点 節点", "- ", "  ") == ["- 節点 節点 節点", "  節点 節点"]
+    assert Style(20).wrapped(f"{marked} {marked}") == [f"{marked} {marked}"]
+    rows = [[Cell("節点"), Cell("a")], [Cell(marked), Cell("b")]]
+    assert table((Column("NODE"), Column("LAST")), rows, Style(80)) == [
+        "NODE       LAST",
+        "節点       a",
+        f"{marked}   b",
+    ]
+    assert table((Column("NODE"), Column("LAST")), [[Cell(wide), Cell("a")]], Style(20)) == [
+        "NODE            LAST",
+        "節点節点節...   a",
+    ]
+
+
 def test_terminal_control_sequences_are_escaped() -> None:
     (_, row), wrapped = table((Column("A"),), [[Cell("x\x1b[2Jy")]], Style(80)), Style(80).wrapped("m\x07\u202en\nl")
     assert row == r"x\x1b[2Jy"
