@@ -20,6 +20,7 @@ from installer.explain.svg import render_svg
 from installer.explain.trace import APPLICATION, Packet, build_packet, walk
 from installer.pods.manifest import Found, read
 from installer.terminal.printable import printable, say, write
+from installer.terminal.stdout import style
 from plugin.pod import ManifestError
 from plugin.rules import LO, ruleset
 from plugin.ruleset import Protocol
@@ -116,7 +117,7 @@ def _traced(found: Found, options: Options, effective: EffectiveSettings, probe:
     title = f"{explanation.namespace}/{explanation.name}{explanation.maker if has_others else ''}"
     if explanation.redirect is None:
         say(printable(f"{title}: {explanation.decision.upper()}: {explanation.reason}"))
-        write(text.render_settings(explanation))
+        write(text.render_settings(explanation, style()))
         if explanation.decision == "pass":
             write("The packet passes unchanged: the pod has no rules.")
         return int(explanation.decision == "error")
@@ -128,7 +129,7 @@ def _traced(found: Found, options: Options, effective: EffectiveSettings, probe:
     )
     to = f"[{packet.destination}]" if packet.destination.version == 6 else str(packet.destination)
     say(f"{printable(title)}: {packet.protocol.name} from {packet.source} to {to}:{packet.port}, {by}")
-    write(text.render_settings(explanation))
+    write(text.render_settings(explanation, style()))
     way = walk(ruleset(explanation.redirect), packet)
     write(text.render_walk(way, effective.backend, packet.family))
     if explanation.by_addresses:
@@ -183,7 +184,7 @@ def _written(explanations: Sequence[Explanation], output: str, backend: Backend)
             return render_dot(map(build_picture, explanations))
         case "svg":
             return render_svg(map(build_picture, explanations))
-    return text.render_table(explanations)
+    return text.render_table(explanations, style())
 
 
 def _from_file(name: str) -> list[Found]:

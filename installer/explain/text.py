@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import textwrap
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import yaml
 from installer.explain.effective_settings import DEFAULT
 from installer.explain.trace import Outcome
 from installer.terminal.printable import printable
+from installer.terminal.tables import Colour
 from plugin import iptables, nft
 from plugin.backend import Backend
 from plugin.redirect import Family
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
     from installer.explain.explain import Explanation
     from installer.explain.trace import Step, Walk
+    from installer.terminal.tables import Style
     from plugin.parameters import Parameter
     from plugin.redirect import Redirect
     from plugin.ruleset import Rule
 
 DEPENDS = "depends on the pod's addresses"
-WIDTH = 100  # columns
+YAML_WIDTH = 100  # columns
+_OF_DECISION = {"redirect": Colour.GREEN, "error": Colour.RED}
 IPTABLES = {Family.V4: "iptables", Family.V6: "ip6tables"}
 ENDS = {
     Outcome.REDIRECTED: "arrives at port {port} of the sidecar, which can ask for the destination (SO_ORIGINAL_DST)",
@@ -38,9 +40,9 @@ ENDS = {
 }
 
 
-def render_table(explanations: Sequence[Explanation]) -> str:
+def render_table(explanations: Sequence[Explanation], style: Style) -> str:
     """Write them for people."""
-    return "\n".join("".join(f"{line}\n" for line in _lines(each)) for each in explanations)
+    return "\n".join("".join(f"{line}\n" for line in _lines(each, style)) for each in explanations)
 
 
 def as_json(explanations: Sequence[Explanation]) -> str:
@@ -50,7 +52,7 @@ def as_json(explanations: Sequence[Explanation]) -> str:
 
 def as_yaml(explanations: Sequence[Explanation]) -> str:
     """Write them as a YAML list."""
-    text: str = yaml.safe_dump([plain(each) for each in explanations], sort_keys=False, width=WIDTH)
+    text: str = yaml.safe_dump([plain(each) for each in explanations], sort_keys=False, width=YAML_WIDTH)
     return text
 
 
@@ -87,9 +89,9 @@ def plain(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def render_settings(explanation: Explanation) -> str:
+def render_settings(explanation: Explanation, style: Style) -> str:
     """Write, for people, the settings that are not defaults, with their origins."""
-    return "".join(f"{line}\n" for line in _rows([*_set(explanation)]))
+    return "".join(f"{line}\n" for line in _rows([*_set(explanation)], style))
 
 
 def render_walk(walk: Walk, backend: Backend, family: Family) -> str:
@@ -98,22 +100,22 @@ def render_walk(walk: Walk, backend: Backend, family: Family) -> str:
     return "\n".join([*lines, f"The packet {ENDS[walk.outcome].format(port=walk.port)}.", ""])
 
 
-def _lines(explanation: Explanation) -> Iterator[str]:
+def _lines(explanation: Explanation, style: Style) -> Iterator[str]:
     row = f" by row {explanation.row}" if explanation.decision == "pass" else ""
     named = f"{explanation.namespace}/{explanation.name}{explanation.maker}"
     title = f"{named}: {explanation.decision.upper()}{row}: {explanation.reason}"
-    yield from _wrapped(title, "", "  ")
+    yield from style.wrapped(printable(title), "", "  ", _OF_DECISION.get(explanation.decision, Colour.PLAIN))
     rows = [(each.key, _value(explanation, each)) for each in explanation.parameters]
-    yield from _rows([*rows, *_set(explanation)])
+    yield from _rows([*rows, *_set(explanation)], style)
     for warning in explanation.warnings:
-        yield from _wrapped(warning, "  ! ", "    ")
+        yield from style.wrapped(printable(warning), "  ! ", "    ", Colour.YELLOW)
 
 
 def _value(explanation: Explanation, parameter: Parameter) -> str:
     origin = _origin(explanation, parameter)
     if origin == DEPENDS:
         return f"{origin} (--pod-ip): {explanation.by_addresses}"
-    return f"{_shown(parameter.value)}  ({origin})"
+    return f"{_shown(parameter.value)} ({origin})"
 
 
 def _origin(explanation: Explanation, parameter: Parameter) -> str:
@@ -125,24 +127,13 @@ def _set(explanation: Explanation) -> Iterator[tuple[str, str]]:
     """Write the settings that are not defaults."""
     for each in explanation.settings:
         if each.by != DEFAULT:
-            yield each.key, f"{_shown(each.value)}  (by {each.by})"
+            yield each.key, f"{_shown(each.value)} (by {each.by})"
 
 
-def _rows(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _rows(rows: Sequence[tuple[str, str]], style: Style) -> Iterator[str]:
     width = max((len(key) for key, _ in rows), default=0)
     for key, value in rows:
-        yield from _wrapped(value, f"  {key:{width}}  ", " " * (width + 4))
-
-
-def _wrapped(text: str, first: str, following: str) -> list[str]:
-    return textwrap.wrap(
-        printable(text),
-        WIDTH,
-        initial_indent=first,
-        subsequent_indent=following,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+        yield from style.wrapped(printable(value), f"  {key:{width}}  ", " " * (width + 4))
 
 
 def _shown(value: object) -> str:

@@ -11,9 +11,10 @@ from installer.status import data, text
 from installer.status.access import Access, UnreachableError
 from installer.status.collect import ask
 from installer.status.follow import Watching
-from installer.status.show import showing, style
+from installer.status.show import showing
 from installer.status.summary import summarize
 from installer.terminal.printable import write
+from installer.terminal.stdout import style
 
 if TYPE_CHECKING:
     from installer.status.options import Options

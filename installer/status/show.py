@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
@@ -15,7 +14,8 @@ from installer.status import data
 from installer.status.changes import changes
 from installer.status.text import written
 from installer.terminal.printable import say, write
-from installer.terminal.tables import Colour, Style
+from installer.terminal.stdout import is_drawable, style
+from installer.terminal.tables import Colour
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,20 +37,6 @@ class Show(Protocol):
 
     def lost(self, why: str) -> None:
         """Say that the API server does not answer; the next `show` says that it does."""
-
-
-def is_drawable() -> bool:
-    """Whether stdout is a terminal that can be told where to draw."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-
-
-def style() -> Style:
-    """Find out what stdout can show; NO_COLOR (no-color.org) is respected, and COLUMNS."""
-    if not is_drawable():
-        return Style()
-    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
-    colours = not os.environ.get("NO_COLOR")
-    return Style(shutil.get_terminal_size().columns, colours=colours, bar="█░" if encoding == "utf8" else "#-")
 
 
 @contextmanager

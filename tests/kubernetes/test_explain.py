@@ -169,15 +169,15 @@ def test_a_namespace_that_the_resource_excludes_is_excluded_by_it(cluster: Clust
 def test_inbound_ports_and_backend_of_the_resource_are_in_force(cluster: Cluster, pod: str, planes: Path) -> None:
     control_plane(cluster, inboundPortsDefault="*", redirectBackend="iptables-legacy")
     done = install_cni("explain", "pod", pod, "--kubeconfig", planes, **CHARTS)
-    assert "includeInboundPorts      *  (setting)\n" in done.stdout
-    assert f"  *  (by {MESH})\n" in done.stdout
+    assert "includeInboundPorts      * (setting)\n" in done.stdout
+    assert f"  * (by {MESH})\n" in done.stdout
     rules = install_cni("explain", "pod", pod, "--kubeconfig", planes, "-o", "rules", **CHARTS).stdout
     assert "# iptables-restore --noflush" in rules
-    assert f"# redirectBackend  iptables-legacy  (by {MESH})\n" in rules
+    assert f"# redirectBackend  iptables-legacy (by {MESH})\n" in rules
     to = ("--to", "10.0.0.9:9090", "--inbound")
     walked = install_cni("trace", pod, *to, "--kubeconfig", planes, **CHARTS).stdout
     assert "arrives at port 15006" in walked
-    assert f"  inboundPortsDefault  *  (by {MESH})\n" in walked
+    assert f"  inboundPortsDefault  * (by {MESH})\n" in walked
 
 
 def test_command_line_options_override_and_are_named(cluster: Cluster, pod: str, planes: Path) -> None:
