@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from installer.fleet.objects import AgentPod, Node, Report, Settings
 
 PATIENCE = timedelta(seconds=60)
-AT_ONCE = timedelta(0)
 
 NODE_NOT_READY, NO_AGENT, NO_REPORT = "NodeNotReady", "NoAgent", "NoReport"
 WAITING_FOR_UPDATE, OUTDATED_SETTINGS = "WaitingForUpdate", "OutdatedSettings"
@@ -212,7 +211,7 @@ class _Trouble(NamedTuple):
     message: str
     late: State = State.FAILED
     soon: State | None = None
-    patience: timedelta = PATIENCE
+    at_once: bool = False  # whether it is late without patience
     since: datetime | None = None
 
 
@@ -238,7 +237,7 @@ def judge(seen: Observation, desired: Desired, now: datetime, unhealthy_since: d
         if rule.applies(case):
             found = rule.trouble(case)
             since = found.since or unhealthy_since or case.changed
-            late = since is None or now - since >= found.patience
+            late = since is None or found.at_once or now - since >= PATIENCE
             return NodeHealth(seen.name, found.late if late else found.soon or case.soon, found.reason, found.message)
     return NodeHealth(seen.name, State.READY if desired.installed else State.REMOVING)
 
@@ -318,7 +317,7 @@ def _pods_words(case: _Case) -> _Trouble:
     reason, message = explain_pod(pod, warning, case.seen.report)
     # On a new node the primary CNI may be about to create the directory.
     at_once = reason in _HOPELESS or (case.reported is not None and missing_directory(warning) is not None)
-    return _Trouble(reason, message, patience=AT_ONCE if at_once else PATIENCE)
+    return _Trouble(reason, message, at_once=at_once)
 
 
 def _no_report(_: _Case) -> _Trouble:

@@ -36,7 +36,7 @@ CONTROLLERS = {
     ("patch", "istiocontrolplanes.install.istio.io"), ("patch", "istiocontrolplanes/status.install.istio.io"),
     ("list", "istiocninodes.cni.istio.io"), ("watch", "istiocninodes.cni.istio.io"),
     ("create", "istiocninodes.cni.istio.io"), ("patch", "istiocninodes/status.cni.istio.io"),
-    ("list", "nodes"), ("watch", "nodes"), ("patch", "nodes"), ("create", "events"),
+    ("list", "nodes"), ("watch", "nodes"), ("patch", "nodes"), ("create", "events.events.k8s.io"),
 }  # fmt: skip
 CONTROLLERS_IN_ITS_NAMESPACE = {
     ("delete", "pods"),  # of the DaemonSet, as a policy says

@@ -48,7 +48,7 @@ def test_the_younger_of_two_is_superseded_until_the_older_goes(stage: Stage, con
         until(lambda: stage.resource("older")["metadata"]["creationTimestamp"] < now(), SOON, "a second is over")
         stage.apply({"values": {"cni": {"tag": "2"}}}, "younger")
         said = stage.becomes("ERROR", "younger")
-        assert "IstioControlPlane mesh/older is older" in said["error"]
+        assert "IstioControlPlane mesh/older takes precedence, as it is older" in said["error"]
         assert stage.condition("Reconciled", "younger") == ("False", "Superseded")
         assert container(stage)["image"] == "registry.example/mesh/install-cni:1"
         assert stage.cni("older")["status"] == "HEALTHY"

@@ -94,7 +94,7 @@ def test_a_pod_waits_for_the_startup_taint_to_go_and_is_meshed_then(node: Kubern
     node.wait("condition=Available", "deployment/waiting", f"--namespace={SHOP}")
     assert node.kubectl("get", "node", NAME, "--output=jsonpath={.spec.taints}") == ""
     events = node.kubectl("get", "events", "--field-selector=involvedObject.kind=Node,reason=IstioCNIReady")
-    assert f"the taint {KEY} was taken off" in events
+    assert f"removed the taint {KEY}" in events
     (pod,) = json.loads(node.kubectl("get", "pods", "--selector=app=waiting", f"--namespace={SHOP}", "--output=json"))[
         "items"
     ]

@@ -14,13 +14,13 @@ import termios
 import threading
 import time
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from installer.fleet import node_health
 from installer.fleet.node_health import State
-from installer.status import nodes
 from installer.status.access import Access
 from installer.status.follow import Watching
 from tests.status.conftest import COMMAND, environment
@@ -311,20 +311,11 @@ class _Until:
 def test_agent_that_does_not_start_fails_after_patience_without_an_event(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.report("node-1", ready="False", reason="NotServing", message="soon")
-    world.pod_is("node-1", ready=False)
-    created = world.cluster.kubectl(
-        "get",
-        "pod",
-        "istio-cni-node-node-1",
-        f"--namespace={NAMESPACE}",
-        "--output=jsonpath={.metadata.creationTimestamp}",
-    )
-    age = datetime.now(UTC) - datetime.fromisoformat(created)
-    monkeypatch.setattr(nodes, "PATIENCE", age + timedelta(seconds=4))
+    world.pod_is("node-1", ready=False, waiting="ContainerCreating")
+    monkeypatch.setattr(node_health, "PATIENCE", timedelta(seconds=4))
     begun = time.monotonic()
     with pytest.raises(_Ended):
         Watching(Access(world.kubeconfig, None), None).run(
-            _Until(State.UPDATING, State.FAILED), until_healthy=False, timeout=SOON
+            _Until(State.REPAIRING, State.FAILED), until_healthy=False, timeout=SOON
         )
     assert time.monotonic() - begun < SOON / 2, "it is not shown as late as at the end, when it is drawn in any case"
