@@ -160,7 +160,9 @@ def test_a_template_that_no_node_can_start_stops_at_one_more_node_and_the_status
 
         def says() -> bool:
             old_agents()
-            return "the rollout waits for them, with 3 agents still to be replaced" in stage.cni().get("statusString", "")
+            return "the rollout waits for them, with 3 agents still to be replaced" in stage.cni().get(
+                "statusString", ""
+            )
 
         until(says, LONG * 2, "it says what for")
         assert stage.condition("Degraded") == ("True", ROLLOUT_BLOCKED)
