@@ -123,7 +123,7 @@ def test_missing_rights_keep_the_plugin_and_the_log_has_the_cleaning_command(
     assert "answered 403" in stays(running, log)
     (remedy,) = [json.loads(line)["remedy"] for line in log.splitlines() if CANNOT_TELL in line]
     said, _, command = remedy.partition(": ")
-    assert "the agent's image for IMAGE" in said
+    assert "with the agent's image as IMAGE" in said
     words = shlex.split(command)
     start = words.index("install-cni")
     assert words[:start] == ["kubectl", "debug", f"node/{node.name}", "--profile=general", "--image=IMAGE", "--"]

@@ -14,6 +14,8 @@ from tests.config.test_control_plane import OF_THE_GUIDE
 from tests.kubernetes.conftest import CHART
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.cluster import Cluster
 
 pytestmark = pytest.mark.apiserver
@@ -22,10 +24,11 @@ CRD = CHART / "crds" / "istiocontrolplane.yaml"
 
 
 @pytest.fixture(scope="module")
-def served(cluster: Cluster) -> Cluster:
+def served(cluster: Cluster) -> Iterator[Cluster]:
     cluster.kubectl("apply", "--filename", str(CRD))
     cluster.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", "--timeout=30s")
-    return cluster
+    yield cluster
+    cluster.kubectl("delete", "icp", "--all", "--namespace=default")
 
 
 def apply(cluster: Cluster, name: str, resource: dict[str, Any]) -> subprocess.CompletedProcess[str]:
