@@ -18,6 +18,7 @@ from installer.config.kinds import SettingError
 from installer.config.settings import DECIDING, Settings, declarations
 from installer.manifest.group import manifest
 from installer.status.cli import status
+from installer.terminal.options import takes_a_kubeconfig, takes_the_agents_namespace
 from installer.terminal.printable import Group, say
 from installer.version import release
 from plugin.values import ports
@@ -140,15 +141,7 @@ def uninstall(settings: Settings, directories: tuple[Path, ...], root: Path) -> 
 
 
 @main.command("teardown")
-@click.option(
-    "-n",
-    "--namespace",
-    required=True,
-    envvar="POD_NAMESPACE",
-    show_envvar=True,
-    metavar="NAME",
-    help="Namespace of the DaemonSet istio-cni-node.",
-)
+@takes_the_agents_namespace
 @click.option(
     "--progress-deadline",
     type=click.IntRange(1),
@@ -174,20 +167,10 @@ def teardown_command(namespace: str, progress_deadline: int, kubeconfig: Path | 
     sys.exit(asyncio.run(teardown(namespace, kubeconfig, float(progress_deadline))))
 
 
-def _takes_a_cluster(command: _Command) -> _Command:
-    """Give a command the options with which `status` logs in, and the pod's namespace."""
-    command = click.option("-n", "--namespace", help="Namespace of the pod, if NAME has none.")(command)
-    command = click.option("--context", help="Kubeconfig context. Default: its current-context.")(command)
-    return click.option(
-        "--kubeconfig",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="Kubeconfig file. Default: $KUBECONFIG, ~/.kube/config, or the service account of the pod that it runs in.",
-    )(command)
-
-
 def _takes_a_pod(command: _Command) -> _Command:
     """Give a command the options that explaining a pod takes: the settings that decide about it, and where to find it."""
-    command = _takes_a_cluster(command)
+    command = click.option("-n", "--namespace", help="Namespace of the pod, if NAME has none.")(command)
+    command = takes_a_kubeconfig(command)
     command = click.option(
         "--pod-ip",
         "addresses",
@@ -298,14 +281,7 @@ def trace_command(name: str, **given: Any) -> None:
 
 
 @main.command("controller")
-@click.option(
-    "--namespace",
-    required=True,
-    envvar="POD_NAMESPACE",
-    show_envvar=True,
-    metavar="NAME",
-    help="Namespace of the DaemonSet istio-cni-node.",
-)
+@takes_the_agents_namespace
 @click.option(
     "--deadline",
     type=click.IntRange(0),

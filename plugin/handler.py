@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class Reply(NamedTuple):
-    """Exit status and stdout for the client, and what is to be called once it has them: that tells log and metrics."""
+    """Exit status and stdout for the client, and a callback to run once it has them: it writes log and metrics."""
 
     status: int
     stdout: bytes

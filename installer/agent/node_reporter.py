@@ -61,7 +61,7 @@ class NodeResource:
             node_name: the name of the node and of the object.
             api: the client that writes it.
             events: records the changes of its state.
-            observe: what is to be reported, as it is now.
+            observe: the current state to report.
             nodes: returns how many nodes the cluster has, as far as known.
             spread: the longest random delay, in seconds, before an applied resource is reported; more in a large cluster.
             limits: how often it is written for each cause: an applied resource, or the node's state.

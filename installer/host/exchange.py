@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _NOREPLACE, _EXCHANGE = 1, 2  # renameat2(2)
 _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)  # file system, kernel, seccomp filter
-_NOTHING = "none"  # instead of a digest: there was no file, or the file is to be deleted
+_NOTHING = "none"  # instead of a digest: there was no file, or the file should be deleted
 _ASIDE = re.compile(rf"\.(.+)\.([0-9a-f]{{16}}|{_NOTHING})-([0-9a-f]{{16}}|{_NOTHING}){re.escape(ASIDE)}")
 _ROUNDS = 100  # consecutive foreign writes, each within microseconds of the last
 _KEPT = 60.0  # seconds to keep a replaced file while somebody has it open for writing

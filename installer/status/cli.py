@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
 from installer.status.options import Options
+from installer.terminal.options import takes_a_kubeconfig
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -45,12 +45,7 @@ class _Duration(click.ParamType[float]):
     show_default=True,
     help="wide shows all nodes and columns.",
 )
-@click.option(
-    "--kubeconfig",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Kubeconfig file. Default: $KUBECONFIG, ~/.kube/config, or the service account of the pod that it runs in.",
-)
-@click.option("--context", help="Kubeconfig context. Default: its current-context.")
+@takes_a_kubeconfig
 @click.option("-n", "--namespace", help="Namespace of the DaemonSet. Default: search all.")
 def status(**given: Any) -> None:
     """Show the state of the cluster: its nodes, what is wrong, and what to do.

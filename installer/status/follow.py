@@ -86,7 +86,7 @@ class Watching:
 
         Args:
             access: to the API server.
-            namespace: that of the DaemonSet; None if it is to be searched for.
+            namespace: of the DaemonSet; None: search for it.
         """
         self._access = access
         self._news: queue.SimpleQueue[_News] = queue.SimpleQueue()
