@@ -184,7 +184,9 @@ class Api:
                 level = logging.WARNING if event.warning else logging.INFO
                 _log.log(level, event.reason, extra={"object": regarding["name"], "reason": event.message})
         except ApiError as error:
-            _log.warning("an Event was refused", extra={"event": event.reason, "reason": str(error)})
+            _log.warning(
+                "an Event was refused", extra={"event": event.reason, "note": event.message, "reason": str(error)}
+            )
 
     def _may_write(self) -> None:
         if not self._leads():

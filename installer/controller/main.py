@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from kubernetes.config import ConfigException
 
+from installer.aio import either
 from installer.controller.client import Api, NotLeadingError
 from installer.controller.metrics import Metrics
 from installer.controller.reconciler import Loop, Options
@@ -119,10 +120,7 @@ class Controller:
 
     async def _watch(self) -> None:
         """Start the watches once all kinds can be listed: kopf would not notice a definition that is added later."""
-        known, ended = asyncio.create_task(self._loop.all_heard.wait()), asyncio.create_task(self._stop.wait())
-        await asyncio.wait((known, ended), return_when=asyncio.FIRST_COMPLETED)
-        known.cancel()
-        ended.cancel()
+        await either(self._loop.all_heard, self._stop)
         if not self._stop.is_set():
             await self._watches.run(self._stop)
 

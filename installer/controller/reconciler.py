@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from installer.aio import either, wait
 from installer.config.active import is_being_deleted
 from installer.config.control_plane import GROUP, KIND, VERSION
 from installer.controller import finalizer, node_lifecycle, plan, stalled_rollout, status, taints
@@ -88,7 +88,6 @@ class Loop:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set."""
-        ended = asyncio.create_task(stop.wait())
         compared, backoff = 0.0, Backoff(1.0, LONGEST_PAUSE)
         loop = asyncio.get_running_loop()
         while not stop.is_set():
@@ -101,11 +100,10 @@ class Loop:
                 backoff.reset()
             except ApiError as error:
                 _log.warning("request to the API server failed; retrying", extra={"reason": str(error)})
-                await _either(ended, None, backoff.next())
+                await wait(stop, backoff.next(error.retry_after))
                 continue
-            await _either(ended, self._woken, TICK)
-            await _either(ended, None, DEBOUNCE)
-        ended.cancel()
+            await either(stop, self._woken, TICK)
+            await wait(stop, DEBOUNCE)
 
     async def _compare(self) -> None:
         lists: dict[Kind, Callable[[], AsyncIterator[dict[str, Any]]]] = {
@@ -307,13 +305,3 @@ def _about(resource: Mapping[str, Any]) -> dict[str, Any]:
         "name": metadata["name"],
         "uid": metadata["uid"],
     }
-
-
-async def _either(ended: asyncio.Task[bool], event: asyncio.Event | None, seconds: float) -> None:
-    """Wait for an event, at most this long, or until the stop."""
-    waiting = [asyncio.create_task(event.wait())] if event else []
-    await asyncio.wait([ended, *waiting], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    for each in waiting:
-        each.cancel()
-        with suppress(asyncio.CancelledError):
-            await each

@@ -124,7 +124,10 @@ class Watches:
             stopped.cancel()
             self._removals.end()
             ended.set()
-        await asyncio.gather(*running)
+            outcomes = await asyncio.gather(*running, return_exceptions=True)  # none is left running
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
 
     def _watch(self, kind: Kind, **selectors: str) -> Watch:
         return Watch(

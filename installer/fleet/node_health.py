@@ -261,6 +261,8 @@ def explain_pod(pod: AgentPod, warning: PodWarning | None, report: Report | None
     if pod.is_mute and warning:
         return PodWarning(warning.reason, f"the agent's pod {pod.name} does not start: {warning.message}")
     known = report is not None and report.by_controller and report.ready is False and report.reason not in _OF_NO_POD
+    if report and report.written and pod.created and report.written < pod.created:
+        known = False  # about the pod before
     if known and report and (pod.is_mute or cause(pod.reason) == cause(report.reason)):
         return PodWarning(report.reason if pod.is_mute else pod.reason, report.message)
     hint = ""
@@ -286,8 +288,19 @@ def cause(reason: str) -> str:
 
 
 def _node_not_ready(case: _Case) -> _Trouble:
-    message, report = "Kubernetes reports this node as not ready", case.seen.report
-    if report and report.message and (report.ready is not True or report.reason != REDIRECTING):
+    message = "Kubernetes reports this node as not ready"
+    report, pod, warning = case.seen.report, case.seen.pod, case.seen.warning
+    if pod and case.pod_is_down:
+        if pod.is_mute and not warning and report and report.by_controller and report.reason == NODE_NOT_READY:
+            message = report.message  # the controller knows the Event
+        else:
+            message += f"; the agent's pod may name the cause: {explain_pod(pod, warning, report).message}"
+    elif (
+        report
+        and report.message
+        and not report.by_controller
+        and (report.ready is not True or report.reason != REDIRECTING)
+    ):
         message += f"; the node's report may name the cause: {report.message}"
     return _Trouble(NODE_NOT_READY, message, State.UNKNOWN)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from installer.kube.client import ApiClient
     from installer.ratelimit.limiter import Limits
 
-LONGEST_NOTE = 1024  # characters that the API allows
+LONGEST_NOTE = 1024  # bytes that the API allows
 
 
 class EventRecorder:
@@ -55,6 +55,7 @@ class EventRecorder:
         Raises:
             ApiError: if that failed.
         """
+        note = _cut(note, LONGEST_NOTE)
         now, kind = time.monotonic(), (regarding["kind"], regarding.get("namespace", ""), reason)
         same = Gate(self._same, (regarding["uid"], reason, note))
         gates = (same, Gate(self._of_kind, kind), Gate(self._all, regarding["kind"]))
@@ -66,7 +67,7 @@ class EventRecorder:
         suppressed = self._suppressed.take(kind)
         more = f" ({suppressed} more like this one suppressed)" if suppressed else ""
         try:
-            await self._write(regarding, reason, note[: LONGEST_NOTE - len(more)] + more, warning=warning)
+            await self._write(regarding, reason, _cut(note, LONGEST_NOTE - len(more)) + more, warning=warning)
         except BaseException:
             self._suppressed.add(kind, suppressed)
             raise
@@ -85,3 +86,8 @@ class EventRecorder:
             "eventTime": rfc3339_micro(datetime.now(UTC)),
         }
         await self._api.create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", event | self._reported_by)
+
+
+def _cut(text: str, limit: int) -> str:
+    """Shorten a text to so many bytes of UTF-8, at the end of a character."""
+    return text.encode()[:limit].decode(errors="ignore")

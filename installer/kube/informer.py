@@ -172,7 +172,7 @@ class Informer(Generic[_T]):
         """
         try:
             return await (self._list_whole() if self._selection.in_lists else self._list_metadata())
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise ApiError(f"saw {error!r}, expected a list of {self._selection.resource.plural}") from error
 
     async def _list_whole(self) -> int:

@@ -122,10 +122,8 @@ class Operator:
         self._end()
 
     async def _operate(self, caller: asyncio.AbstractEventLoop, stop_flag: asyncio.Event) -> None:
-        registry, settings = (
-            kopf.OperatorRegistry(),
-            self._settings(),
-        )  # without kopf's login, which imports API clients
+        registry = kopf.OperatorRegistry()  # without kopf's login, which imports API clients
+        settings = self._settings()
 
         @kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
         async def log_in(**_: object) -> kopf.ConnectionInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from installer.fleet.node_health import (
     explain_pod,
     judge,
 )
-from tests.controller.samples import LONG_AGO, NODE, NOW, POD, SETTINGS, TEMPLATE, pod, report, unready
+from tests.controller.samples import LONG_AGO, NODE, NOW, POD, SETTINGS, TEMPLATE, node, pod, report, unready
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -164,6 +165,42 @@ def test_a_mount_that_fails_for_another_reason_may_succeed_a_moment_later() -> N
     assert [(each.state, each.reason) for each in said] == [
         (REPAIRING, "FailedMount"), (REPAIRING, "FailedMount"), (FAILED, "FailedMount"),
     ]  # fmt: skip
+
+
+CONTROLLERS: dict[str, Any] = {"state": "", "ready": False, "by_controller": True, "settings": None}
+
+
+@pytest.mark.parametrize("warned", [None, missing("cni-conf-dir", "/a/net.d")], ids=["unknown", "warned"])
+@pytest.mark.parametrize("reason", ["ContainerCreating", "ImagePullBackOff"])
+def test_the_controllers_condition_of_a_node_that_is_not_ready_stays_as_it_is(
+    reason: str, warned: PodWarning | None
+) -> None:
+    seen = Observation(NODE, None, unready(reason), node(ready=False), warning=warned)
+    first = judge(seen, INSTALL, NOW, LONG_AGO)
+    again = report(**CONTROLLERS, reason=first.reason, message=first.message, written=NOW)
+    assert judge(replace(seen, report=again), INSTALL, NOW, LONG_AGO) == first
+    without_event = replace(seen, report=again, warning=None)
+    if reason == "ContainerCreating":
+        assert judge(without_event, INSTALL, NOW, LONG_AGO) == first
+
+
+def test_a_node_that_is_not_ready_as_its_agent_lacks_a_directory_names_the_value() -> None:
+    seen = Observation(
+        NODE, None, unready("ContainerCreating"), node(ready=False), warning=missing("cni-conf-dir", "/a/net.d")
+    )
+    said = judge(seen, INSTALL, NOW, LONG_AGO)
+    assert said.reason == "NodeNotReady"
+    assert "cniConfDir /a/net.d is not on this node" in said.message
+
+
+def test_a_new_pod_does_not_inherit_the_failure_of_the_one_before() -> None:
+    before = report(**CONTROLLERS, reason="ImagePullBackOff", message="no such image", written=NOW - 20 * PATIENCE)
+    new = unready("ContainerCreating", created=NOW - BARELY)
+    said = judge(Observation(NODE, before, new), INSTALL, NOW, NOW)
+    assert (said.state, said.reason) == (UPDATING, "ContainerCreating")
+    assert "no such image" not in said.message
+    old = unready("ContainerCreating", created=LONG_AGO)
+    assert judge(Observation(NODE, before, old), INSTALL, NOW, NOW).reason == "ImagePullBackOff"
 
 
 def test_invalid_resource_accepts_any_settings_and_an_unknown_template_is_current() -> None:

@@ -64,6 +64,17 @@ async def test_events_of_one_namespace_do_not_suppress_those_of_another(
         await api.close()
 
 
+async def test_long_note_of_wide_characters_is_accepted(cluster: Cluster, kubeconfig: Path) -> None:
+    api = ApiClient(kubeconfig)
+    try:
+        wide = EventRecorder(api, DAEMONSET, "wide")
+        assert await wide.record(about("wide", "default"), "InvalidSettings", "…@sha256:…" * 200, warning=True)
+    finally:
+        await api.close()
+    ((_, note),) = events(cluster, "wide")
+    assert 1020 <= len(note.encode()) <= 1024
+
+
 async def test_events_of_all_namespaces_together_are_bounded(cluster: Cluster, kubeconfig: Path) -> None:
     api = ApiClient(kubeconfig)
     told = EventRecorder(api, DAEMONSET, "crowded")
