@@ -9,14 +9,13 @@ import errno
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING
 
+from plugin.netlink import ACK, APPEND, CREATE, REQUEST, Message, Netlink, aligned
 from plugin.redirect import Family
-from plugin.rtnetlink import ACK, CREATE, DUMP, HEADER, NLMSG_DONE, NLMSG_ERROR, REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from types import TracebackType
 
 NETLINK_NETFILTER = 12
 NFNL_SUBSYS_NFTABLES = 10
@@ -29,8 +28,7 @@ NFTA_CHAIN_NAME = 3
 NFPROTO_UNSPEC, NFPROTO_INET = 0, 1  # of all families; IPv4 and IPv6 in one
 NFPROTO: Mapping[Family, int] = {Family.V4: 2, Family.V6: 10}
 GENERIC_HEADER = 4  # bytes of struct nfgenmsg
-RECEIVED = 1 << 16  # bytes; a dump arrives in pieces of at most half of that, each produced on request
-APPEND, DUMP_INTERRUPTED, NESTED = 0x800, 0x10, 0x8000  # netlink(7)
+NESTED = 0x8000  # netlink(7)
 LAST = 2  # the sequence number of a batch's last message, which alone is acknowledged
 
 # What a kernel without nf_tables says.
@@ -52,30 +50,11 @@ class TooManyError(Exception):
     """A netns holds more than is examined; the message says what and how many."""
 
 
-class Message(NamedTuple):
-    """A message from or to the kernel: NEW…, GET… or DEL…, and its body, which begins with struct nfgenmsg."""
-
-    kind: int
-    body: bytes
-
-
-class Nfnetlink:
-    """A netlink socket for one netns, that of the thread that opened it."""
+class Nfnetlink(Netlink):
+    """A netlink socket for the nf_tables of one netns. After a change closing it takes 7 to 20 ms: answer first (D4)."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close it; idempotent. After a change this takes 7 to 20 ms in the kernel: answer the runtime first (D4)."""
-        self._socket.close()
+        super().__init__(NETLINK_NETFILTER)
 
     def has_chain(self, family: Family, table: str, chain: str) -> bool:
         """Return whether a chain exists; the kernel finds it by its hash, however many there are.
@@ -84,11 +63,11 @@ class Nfnetlink:
             OSError: if the kernel returns an error.
         """
         names = string(NFTA_CHAIN_TABLE, table) + string(NFTA_CHAIN_NAME, chain)
-        self._send(GETCHAIN, REQUEST, NFPROTO[family], names)
-        answer, _, _ = next(self._messages())
-        if answer.kind != NLMSG_ERROR:
+        self.send(Message(GETCHAIN, _about(NFPROTO[family]) + names, REQUEST).encode())
+        answer = self.answer()
+        if answer.kind == NEWCHAIN:
             return True
-        code = _code(answer.body)
+        code = answer.code
         if code in (errno.ENOENT, *_ABSENT):
             return False
         raise OSError(code, f"looking for chain {chain}: {os.strerror(code)}")
@@ -109,28 +88,15 @@ class Nfnetlink:
         """
         return self._names(GETCHAIN, NFTA_CHAIN_NAME, most, "chains")
 
-    def dump(self, question: int, family: int = NFPROTO_UNSPEC, limits: bytes = b"") -> Iterator[Message]:
-        """Iterate over a dump of the kernel. Closing the socket discards an unfinished one.
+    def listed(self, question: int, family: int = NFPROTO_UNSPEC, limits: bytes = b"") -> Iterator[Message]:
+        """Iterate over a dump of the kernel, as `dump` does.
 
         Args:
             question: GETTABLE, GETCHAIN or GETRULE.
             family: by its NFPROTO number.
             limits: filter attributes; the rules of one table are selected by its family and name.
-
-        Raises:
-            OSError: if the kernel returns an error; EINTR if something changed meanwhile, so that the dump may be inconsistent.
         """
-        self._send(question, REQUEST | DUMP, family, limits)
-        while True:
-            for message, flags, _ in self._messages():
-                if flags & DUMP_INTERRUPTED:
-                    raise InterruptedError(errno.EINTR, "listing nftables: they changed meanwhile")
-                if message.kind == NLMSG_DONE:
-                    return
-                if message.kind == NLMSG_ERROR:
-                    code = _code(message.body)
-                    raise OSError(code, f"listing nftables: {os.strerror(code)}")
-                yield message
+        return self.dump(question, _about(family) + limits, "listing nftables")
 
     def commit(self, batch: bytes) -> None:
         """Send a transaction made by `batch`: the kernel applies all of it or nothing.
@@ -138,18 +104,17 @@ class Nfnetlink:
         Raises:
             OSError: the first refusal, without the refused message: libnftables names its line.
         """
-        self._socket.send(batch)  # the kernel has applied it, and queued its answers, when this returns
+        self.send(batch)
         acknowledged = False
         while not acknowledged:
-            for message, _, sequence in self._messages(socket.MSG_DONTWAIT):
-                code = _code(message.body) if message.kind == NLMSG_ERROR else errno.EPROTO
-                if code:
-                    raise OSError(code, f"writing nftables: {os.strerror(code)}")
-                acknowledged = acknowledged or sequence == LAST
+            for message in self.messages(socket.MSG_DONTWAIT):
+                if message.code:
+                    raise OSError(message.code, f"writing nftables: {os.strerror(message.code)}")
+                acknowledged = acknowledged or message.sequence == LAST
 
     def _names(self, question: int, attribute: int, most: int, what: str) -> Iterator[tuple[tuple[Family, ...], str]]:
         try:
-            for count, message in enumerate(self.dump(question)):
+            for count, message in enumerate(self.listed(question)):
                 if count == most:
                     raise TooManyError(f"it holds more than {most} nftables {what}")
                 body = message.body
@@ -161,28 +126,17 @@ class Nfnetlink:
             if error.errno not in _ABSENT:
                 raise
 
-    def _send(self, kind: int, flags: int, family: int, attributes: bytes = b"") -> None:
-        self._socket.send(_encoded(kind, flags, struct.pack("BBH", family, 0, 0) + attributes))
-
-    def _messages(self, flags: int = 0) -> Iterator[tuple[Message, int, int]]:
-        """Receive once: return the messages, each with its flags and sequence number."""
-        received = self._socket.recv(RECEIVED, flags)
-        while received:
-            length, kind, marks, sequence = struct.unpack_from("IHHI", received)
-            yield Message(kind, received[HEADER:length]), marks, sequence
-            received = received[aligned(length) :]
-
 
 def batch(messages: Sequence[Message]) -> bytes:
     """Build a transaction of messages."""
     begin = struct.pack(">BBH", 0, 0, NFNL_SUBSYS_NFTABLES)
     *most, last = messages
     flags = {NEWTABLE: CREATE, NEWCHAIN: CREATE, NEWRULE: CREATE | APPEND}
-    parts = [_encoded(BATCH_BEGIN, REQUEST, begin)]
-    parts += [_encoded(kind, REQUEST | flags.get(kind, 0), body) for kind, body in most]
-    parts.append(_encoded(last.kind, REQUEST | ACK | flags.get(last.kind, 0), last.body, LAST))
-    parts.append(_encoded(BATCH_END, REQUEST, begin))
-    return b"".join(parts)
+    sent = [Message(BATCH_BEGIN, begin, REQUEST)]
+    sent += [Message(each.kind, each.body, REQUEST | flags.get(each.kind, 0)) for each in most]
+    sent.append(Message(last.kind, last.body, REQUEST | ACK | flags.get(last.kind, 0), LAST))
+    sent.append(Message(BATCH_END, begin, REQUEST))
+    return b"".join(each.encode() for each in sent)
 
 
 def attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
@@ -193,11 +147,6 @@ def attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
         end = max(4, aligned(length))
         yield kind & ~NESTED, data[:end]
         data = data[end:]
-
-
-def _code(body: bytes) -> int:
-    code: int = -struct.unpack_from("i", body)[0]
-    return code
 
 
 def string(kind: int, value: str) -> bytes:
@@ -215,10 +164,5 @@ def text(body: bytes, wanted: int) -> str:
     return ""
 
 
-def aligned(length: int) -> int:
-    """Round up to the start of the next message or attribute."""
-    return (length + 3) & ~3
-
-
-def _encoded(kind: int, flags: int, body: bytes, sequence: int = 1) -> bytes:
-    return struct.pack("IHHII", HEADER + len(body), kind, flags, sequence, 0) + body
+def _about(family: int) -> bytes:
+    return struct.pack("BBH", family, 0, 0)

@@ -8,13 +8,13 @@ import os
 import socket
 import struct
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING
 
+from plugin.netlink import ACK, CREATE, DUMP_INTERRUPTED, EXCL, REQUEST, Message, Netlink, aligned
 from plugin.redirect import Family
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import TracebackType
 
     from plugin.ruleset import Route
     from plugin.values import Address
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 LO = 1  # the index of `lo` in every network namespace
 PASS_THROUGH = socket.inet_pton(socket.AF_INET6, "::6")
 
-NLMSG_ERROR, NLMSG_DONE = 2, 3  # netlink(7)
-REQUEST, ACK, DUMP, EXCL, CREATE = 0x1, 0x4, 0x300, 0x200, 0x400
 NEWLINK, NEWADDR, DELADDR, GETADDR = 16, 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE, NEWRULE, DELRULE, GETRULE = 24, 25, 26, 32, 33, 34
 IFA_ADDRESS, IFA_LOCAL, IFA_F_NODAD = 1, 2, 0x02
@@ -32,7 +30,6 @@ RTA_OIF, RTA_TABLE, RTPROT_BOOT, RTN_LOCAL, RTN_BLACKHOLE = 4, 15, 3, 2, 6
 FRA_FWMARK, FRA_TABLE, FR_ACT_TO_TBL = 10, 15, 1
 RT_SCOPE_LINK, RT_SCOPE_HOST = 253, 254
 IFF_UP = 1
-HEADER = 16  # bytes, of a message
 ROUTE_HEADER = RULE_HEADER = 12
 IPV6_OFF = (errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)  # for an interface; entirely
 AF: Mapping[Family, int] = {Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
@@ -42,22 +39,11 @@ class Ipv6OffError(OSError):
     """The kernel refused a request because IPv6 is off for `lo`, or entirely."""
 
 
-class _Message(NamedTuple):
-    kind: int
-    body: bytes
+class Rtnetlink(Netlink):
+    """A netlink socket for addresses and routes of one netns."""
 
-
-class Rtnetlink:
-    """A netlink socket for one netns, that of the thread that opened it."""
-
-    def __enter__(self) -> Self:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._socket.close()
+    def __init__(self) -> None:
+        super().__init__(socket.NETLINK_ROUTE)
 
     def add_pass_through_address(self) -> bool:
         """Add ::6/128 to `lo`, the source of the proxy's inbound pass-through in IPv6 (127.0.0.6 needs none).
@@ -97,7 +83,8 @@ class Rtnetlink:
             if route.family is Family.V4:
                 raise
             self._add(NEWROUTE, _route(route, RTN_BLACKHOLE), adding)
-        self._add(NEWRULE, _rule(route), f"adding the rule for mark {route.mark}")
+        if not self._has_rule(route):  # with CREATE | EXCL the kernel adds it again, before the other
+            self._add(NEWRULE, _rule(route), f"adding the rule for mark {route.mark}")
 
     def delete(self, route: Route) -> None:
         """Undo `add`, even a partial one."""
@@ -111,9 +98,9 @@ class Rtnetlink:
     def missing(self, route: Route) -> str | None:
         """Describe the missing part of a route as an ip(8) command; None if it is complete."""
         command = "ip rule" if route.family is Family.V4 else "ip -6 rule"
-        if not any(_is_rule(each, route) for each in list(self._dump(GETRULE, route.family))):
+        if not self._has_rule(route):
             return f"{command}: fwmark {route.mark:#x} lookup {route.table} is not there"
-        if not any(_is_route(each, route) for each in list(self._dump(GETROUTE, route.family))):
+        if not any(_is_route(each, route) for each in list(self._listed(GETROUTE, route.family))):
             return f"{command.replace('rule', 'route')}: local default dev lo table {route.table} is not there"
         return None
 
@@ -123,13 +110,16 @@ class Rtnetlink:
         Raises:
             OSError: if the kernel returns an error.
         """
-        found = (each for each in self._dump(GETADDR) if _interface(each) != LO)
+        found = (each for each in self._listed(GETADDR) if _interface(each) != LO)
         return filter(None, map(_address, islice(found, most)))
 
     def global_addresses(self, family: Family, most: int) -> Iterator[Address]:
         """Iterate over a family's addresses of neither link nor host scope, including `lo`; arguments as for `addresses`."""
-        found = islice(self._dump(GETADDR, family), most)
+        found = islice(self._listed(GETADDR, family), most)
         return filter(None, map(_address, (each for each in found if each.body[3] < RT_SCOPE_LINK)))
+
+    def _has_rule(self, route: Route) -> bool:
+        return any(_is_rule(each, route) for each in list(self._listed(GETRULE, route.family)))
 
     def _add(self, kind: int, body: bytes, doing: str) -> bool:
         """Add something; False if it existed."""
@@ -140,32 +130,13 @@ class Rtnetlink:
         return True
 
     def _change(self, kind: int, flags: int, body: bytes, doing: str) -> None:
-        self._send(kind, REQUEST | ACK | flags, body)
-        answer = next(self._messages())
-        code = -struct.unpack_from("i", answer.body)[0] if answer.kind == NLMSG_ERROR else errno.EPROTO
-        if code:
+        self.send(Message(kind, body, REQUEST | ACK | flags).encode())
+        if code := self.answer().code:
             raise OSError(code, f"{doing}: {os.strerror(code)}")
 
-    def _dump(self, kind: int, family: Family | None = None) -> Iterator[_Message]:
-        self._send(kind, REQUEST | DUMP, struct.pack("B11x", AF[family] if family else socket.AF_UNSPEC))
-        while True:
-            for message in self._messages():
-                if message.kind == NLMSG_DONE:
-                    return
-                if message.kind == NLMSG_ERROR:
-                    code = -struct.unpack_from("i", message.body)[0]
-                    raise OSError(code, f"listing addresses or routes: {os.strerror(code)}")
-                yield message
-
-    def _send(self, kind: int, flags: int, body: bytes) -> None:
-        self._socket.send(struct.pack("IHHII", HEADER + len(body), kind, flags, 1, 0) + body)
-
-    def _messages(self) -> Iterator[_Message]:
-        received = self._socket.recv(1 << 16)
-        while received:
-            length, kind = struct.unpack_from("IH", received)
-            yield _Message(kind, received[HEADER:length])
-            received = received[_aligned(length) :]
+    def _listed(self, kind: int, family: Family | None = None) -> Iterator[Message]:
+        body = struct.pack("B11x", AF[family] if family else socket.AF_UNSPEC)
+        return self.dump(kind, body, "listing addresses or routes", ignored=DUMP_INTERRUPTED)
 
 
 def _pass_through_address() -> bytes:
@@ -183,32 +154,32 @@ def _rule(route: Route) -> bytes:
     return header + _attribute(FRA_TABLE, route.table) + _attribute(FRA_FWMARK, route.mark)
 
 
-def _is_rule(message: _Message, route: Route) -> bool:
+def _is_rule(message: Message, route: Route) -> bool:
     attributes = _attributes(message.body[RULE_HEADER:])
     seen = (message.body[7], attributes.get(FRA_FWMARK), attributes.get(FRA_TABLE))
     return seen == (FR_ACT_TO_TBL, route.mark, route.table)
 
 
-def _is_route(message: _Message, route: Route) -> bool:
+def _is_route(message: Message, route: Route) -> bool:
     attributes = _attributes(message.body[ROUTE_HEADER:])
     length, kind = message.body[1], message.body[7]
     kinds = (RTN_LOCAL,) if route.family is Family.V4 else (RTN_LOCAL, RTN_BLACKHOLE)
     return kind in kinds and (length, attributes.get(RTA_OIF), attributes.get(RTA_TABLE)) == (0, LO, route.table)
 
 
-def _interface(message: _Message) -> int:
+def _interface(message: Message) -> int:
     index: int = struct.unpack_from("I", message.body, 4)[0]
     return index
 
 
-def _address(message: _Message) -> Address | None:
+def _address(message: Message) -> Address | None:
     """Decode an address: the interface's own, not the peer's of a point-to-point link."""
     lengths: Mapping[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
     data, found = message.body[ADDRESS_HEADER:], {}
     while len(data) >= 4:
         length, kind = struct.unpack_from("HH", data)
         found[kind] = data[4:length]
-        data = data[max(4, _aligned(length)) :]
+        data = data[max(4, aligned(length)) :]
     own = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS) or b""
     return ipaddress.ip_address(own) if len(own) == lengths.get(message.body[0]) else None
 
@@ -224,9 +195,5 @@ def _attributes(data: bytes) -> dict[int, int]:
         length, kind = struct.unpack_from("HH", data)
         if length == 8:
             found[kind] = struct.unpack_from("I", data, 4)[0]
-        data = data[max(4, _aligned(length)) :]
+        data = data[max(4, aligned(length)) :]
     return found
-
-
-def _aligned(length: int) -> int:
-    return (length + 3) & ~3

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from plugin import netns, nfnetlink, nft
 from plugin.libnftables import Context
+from plugin.netlink import Message
 from plugin.nfnetlink import (
     DELTABLE,
     GENERIC_HEADER,
@@ -26,7 +27,6 @@ from plugin.nfnetlink import (
     NFPROTO,
     NFTA_RULE_TABLE,
     NFTA_TABLE_NAME,
-    Message,
     Nfnetlink,
     attributes,
     string,
@@ -155,11 +155,11 @@ def _compiled(rules: Ruleset) -> Template | None:
 
 def _listed(kernel: Nfnetlink, names: Names) -> Iterator[Message]:
     """List the tables of these names, their chains and their rules."""
-    for message in chain(_few(kernel.dump(GETTABLE)), _few(kernel.dump(GETCHAIN))):
+    for message in chain(_few(kernel.listed(GETTABLE)), _few(kernel.listed(GETCHAIN))):
         if (message.body[0], text(message.body, NFTA_TABLE_NAME)) in names:
             yield message
     for family, name in sorted(names):
-        yield from kernel.dump(GETRULE, family, string(NFTA_RULE_TABLE, name))
+        yield from kernel.listed(GETRULE, family, string(NFTA_RULE_TABLE, name))
 
 
 def _few(messages: Iterator[Message]) -> Iterator[Message]:

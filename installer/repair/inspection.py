@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from installer.repair.netns_proof import HiddenError, UnprovenError
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from installer.repair.netns_proof import Known, NetnsFiles
     from plugin.backend import Capability
     from plugin.netns import NetnsFd
+
+_log = logging.getLogger(__name__)
 
 
 class Look(NamedTuple):
@@ -48,7 +51,7 @@ class Found(NamedTuple):
 
 
 def looked(look: Look, files: NetnsFiles, capability: Capability) -> Found:
-    """Inspect a pod's netns, and redirect its traffic on request."""
+    """Inspect a pod's netns, and redirect its traffic on request; whatever fails is about this pod alone."""
     try:
         with files.proven(look.known) as fd:
             return _in_netns(fd, look, capability)
@@ -60,6 +63,9 @@ def looked(look: Look, files: NetnsFiles, capability: Capability) -> Found:
         return Found(refused=str(error))
     except OSError as error:
         return Found(unknown=f"its network namespace cannot be opened: {error}")
+    except Exception as error:  # noqa: BLE001 - the other pods must go on
+        _log.exception("a pod cannot be inspected: this is a mistake in the agent")
+        return Found(unknown=f"it cannot be inspected: {type(error).__name__}: {error!s:.200}")
 
 
 def _in_netns(fd: NetnsFd, look: Look, capability: Capability) -> Found:

@@ -131,10 +131,13 @@ class NetnsFiles:
             fd = NetnsFd(os.open(self._mount / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK))
         except OSError:
             return None
-        if _fits(fd, name, known):
-            return fd
-        os.close(fd)
-        return None
+        fits = False
+        try:
+            fits = _fits(fd, name, known)
+            return fd if fits else None
+        finally:
+            if not fits:
+                os.close(fd)
 
     def _hidden(self, names: Collection[str], known: Known) -> HiddenError | None:
         """Find a netns of which only the empty mount-point file is visible here."""

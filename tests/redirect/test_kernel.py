@@ -104,6 +104,13 @@ def test_the_kernel_holds_the_rendered_rules_after_any_number_of_applies(
     assert on_a_worker(lambda fd: check(fd, redirect, backend), netns) is None
 
 
+@pytest.mark.parametrize("command", ["ip rule", "ip -6 rule"])
+def test_the_routing_rule_of_tproxy_is_added_once(netns: Netns, backend: Backend, command: str) -> None:
+    for _ in range(3):
+        on_a_worker(lambda fd: apply(fd, REDIRECTS["all options of TPROXY"], backend).free(), netns)
+    assert inside(netns, *command.split()).count("lookup 133") == 1
+
+
 def test_applying_replaces_earlier_rules(netns: Netns, backend: Backend) -> None:
     for each in (REDIRECTS["all options of TPROXY"], Redirect(families=BOTH)):
         on_a_worker(lambda fd, redirect=each: apply(fd, redirect, backend).free(), netns)  # type: ignore[misc]

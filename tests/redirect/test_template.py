@@ -173,7 +173,7 @@ def test_a_listing_that_changes_while_read_is_discarded(netns: Netns) -> None:
         compiled = template_of(ruleset(redirect))
         assert compiled
         with namespaces.entered(fd), Nfnetlink() as kernel, Nfnetlink() as other:
-            messages = kernel.dump(GETRULE)
+            messages = kernel.listed(GETRULE)
             next(messages)
             other.commit(compiled.batch)
             list(messages)
