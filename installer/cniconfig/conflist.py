@@ -9,7 +9,7 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from installer.cniconfig.netconf import MARKER, PLUGIN_TYPE, InvalidConfigError, NetworkConf, NetworkList, encoded
+from installer.cniconfig.netconf import MARKER, PLUGIN_TYPE, NetworkConf, NetworkList, encoded
 from plugin import jsontext
 
 if TYPE_CHECKING:
@@ -153,27 +153,6 @@ def source_of(content: bytes, name: str) -> str | None:
         return None
     source = marker.get("source")
     return source if isinstance(source, str) else None
-
-
-def converted_from(content: bytes) -> bytes | None:
-    """Return the content of `NN-x.conf` from before an earlier build of the agent turned it into `NN-x.conf.conflist`.
-
-    Returns:
-        None unless it is such a list, byte for byte, with our entry.
-
-    Raises:
-        InvalidConfigError: if `content` is no conflist.
-    """
-    if not has_entry(content):
-        return None
-    without = remove(content)
-    conflist = _read(without)
-    original = encoded(conflist.text[conflist.start + 1 : conflist.end - 1])
-    try:
-        conf = NetworkConf.parse(original)
-    except InvalidConfigError:
-        return None
-    return original if conf.raw_name and encoded(_as_list(original, "")) == without else None
 
 
 def delegates_to_us(content: bytes) -> bool:

@@ -112,7 +112,7 @@ def choose(listing: Listing, conf_file_name: str | None = None) -> Choice:
 
     Args:
         listing: the directory.
-        conf_file_name: the setting `cniConfFileName`: only this file.
+        conf_file_name: the setting `cniConfFileName`: only this file, or the one from which a list of this name is made.
     """
     own = _own(listing)
     skipped, valid = {}, []
@@ -124,8 +124,7 @@ def choose(listing: Listing, conf_file_name: str | None = None) -> Choice:
         else:
             valid += [] if name in own else [name]
     if conf_file_name:
-        wanted = (conf_file_name, own.get(conf_file_name), _converted_name(conf_file_name))
-        valid = [name for name in valid if name in wanted]
+        valid = [name for name in valid if conf_file_name in _names(name)]
     elif hidden := next((name for name in _hidden(listing) if not valid or _order(name) < _order(valid[0])), None):
         return Choice(None, f"{hidden}: {skipped[hidden]}", skipped)
     if not valid:
@@ -160,14 +159,14 @@ def place(
     Raises:
         NameInTheWayError: a file has to be moved away by hand first.
     """
-    chosen = choose(_converted_back(listing), conf_file_name).name
+    chosen = choose(listing, conf_file_name).name
     for name, source in _own(listing).items():
         if not conf_file_name and any(_order(each) < _order(name) for each in _hidden(listing)):
             continue  # which file the runtime uses is unknown
         stays = waits if source not in listing else not _is_valid(listing, source)
         if (
             stays
-            and conf_file_name in (None, source, name)
+            and conf_file_name in (None, *_names(source))
             and (chosen is None or max(_order(name), _order(source)) < _order(chosen))
         ):
             return Place(name, source)
@@ -206,11 +205,10 @@ def plan(
     if choose(listing, conf_file_name).name is None and [*_hidden(listing)]:
         return []  # which file the runtime uses is unknown
     to = place(listing, conf_file_name, owned=owned, links=links, waits=waits)
-    own = [name for name in _own(listing) if to is None or name != to.name]
-    gone: list[Step] = [Delete(name, _content(listing, name)) for name in [*own, *_own_away(listing)]]
+    gone = _own_deleted(listing, but=to.name if to else None)
     if to is None:
         return gone
-    steps = [*_entry_in(listing, to, entry, links), *_turned_back(listing), *gone]
+    steps = [*_entry_in(listing, to, entry, links), *gone]
     for name in _lists_of_others(listing):
         if to.is_own or _edited(links, name) != _edited(links, to.name):
             steps += _take_out(listing, links, name)
@@ -263,8 +261,7 @@ def plan_standalone(listing: Listing, entry: Mapping[str, Any], name: str, links
 
 def removal(listing: Listing, links: Links = NO_LINKS) -> list[Step]:
     """Plan the steps that remove our entry from every list, and delete each list of our own (F6, F11)."""
-    own: list[Step] = [Delete(name, _content(listing, name)) for name in [*_own(listing), *_own_away(listing)]]
-    steps = [*_turned_back(listing), *own]
+    steps = _own_deleted(listing)
     for name in _lists_of_others(listing):
         steps += _take_out(listing, links, name)
     return steps + _without_standalone(listing)
@@ -272,13 +269,12 @@ def removal(listing: Listing, links: Links = NO_LINKS) -> list[Step]:
 
 def _entry_in(listing: Listing, to: Place, entry: Mapping[str, Any], links: Links) -> list[Step]:
     """Bring the file that the runtime is meant to use to its desired content."""
-    before = _converted_back(listing)
-    if to.is_own and _is_valid(before, to.source):
-        wanted = conflist.own_list(_content(before, to.source), to.source, to.name, entry)
-        read = to.source if to.source in listing else to.source + LIST
+    if to.is_own and _is_valid(listing, to.source):
+        source = _content(listing, to.source)
+        wanted = conflist.own_list(source, to.source, to.name, entry)
         there = listing.get(to.name)
         seen = there if isinstance(there, bytes) else None
-        return [] if wanted == seen else [Write(to.name, wanted, seen, (read, _content(listing, read)))]
+        return [] if wanted == seen else [Write(to.name, wanted, seen, (to.source, source))]
     content = _content(listing, to.name)  # if it is our own, its source is missing or broken for now
     wanted = conflist.splice(content, entry)
     return [] if wanted == content else [Write(_edited(links, to.name) or to.name, wanted, content)]
@@ -296,10 +292,15 @@ def _own_away(listing: Listing) -> list[str]:
     return [name for name in names if conflist.source_of(_content(listing, name), name.removesuffix(AWAY))]
 
 
+def _own_deleted(listing: Listing, but: str | None = None) -> list[Step]:
+    """Delete the lists of our own, the last first: the one that the runtime uses goes when the others are gone."""
+    names = [name for name in [*_own(listing), *_own_away(listing)] if name != but]
+    return [Delete(name, _content(listing, name)) for name in reversed(names)]
+
+
 def _own_name(listing: Listing, source: str, preferred: str | None, links: Links) -> str:
     """Choose the name of a list of our own: it sorts before its source, and after every file before that."""
-    own = _own(listing)
-    computed = source[: source.rindex(".")] + OWN
+    own, (_, computed) = _own(listing), _names(source)
     for name in [preferred, computed] if preferred else [computed]:
         in_the_way = name in links or (name in listing and name not in own and not _is_broken(listing, name))
         if in_the_way or _order(name) >= _order(source):
@@ -313,44 +314,15 @@ def _own_name(listing: Listing, source: str, preferred: str | None, links: Links
     )
 
 
+def _names(source: str) -> tuple[str, str]:
+    """Return the names by which a setting may ask for a configuration: its own, and that of the list made from it."""
+    return source, source[: source.rindex(".")] + OWN
+
+
 def _edited(links: Links, name: str) -> str | None:
     """Return the file to edit in order to change a configuration; None: no file may be edited."""
     meant = links.get(name, name)
     return None if meant is None or name.endswith(SINGLE) or meant.endswith(SINGLE) else meant
-
-
-def _converted_name(name: str) -> str | None:
-    single = name.removesuffix(LIST)
-    return single if single != name and single.endswith(SINGLE) else None
-
-
-def _converted(listing: Listing) -> Mapping[str, bytes]:
-    """Find the lists with which an earlier build of the agent replaced single configurations: the content of these."""
-    found = {}
-    for name in _configurations(listing):
-        single = _converted_name(name)
-        if single and _is_valid(listing, name) and (single not in listing or _is_valid(listing, single)):
-            original = conflist.converted_from(_content(listing, name))
-            if original is not None:
-                found[name] = original
-    return found
-
-
-def _converted_back(listing: Listing) -> Listing:
-    """Return the directory's listing without these lists."""
-    converted = _converted(listing)
-    singles = {name.removesuffix(LIST): original for name, original in converted.items()}
-    return singles | {name: content for name, content in listing.items() if name not in converted}
-
-
-def _turned_back(listing: Listing) -> list[Step]:
-    steps: list[Step] = []
-    for name, original in _converted(listing).items():
-        single, content = name.removesuffix(LIST), _content(listing, name)
-        if single not in listing:
-            steps.append(Write(single, original, None, (name, content)))
-        steps.append(Delete(name, content))
-    return steps
 
 
 def _without_standalone(listing: Listing) -> list[Step]:
@@ -393,7 +365,7 @@ def _configurations(listing: Listing) -> list[str]:
 
 
 def _lists_of_others(listing: Listing) -> list[str]:
-    ours = {*_own(listing), *_own_away(listing), *_converted(listing)}
+    ours = {*_own(listing), *_own_away(listing)}
     away = sorted(name for name in listing if name.endswith(LIST + AWAY) and _is_valid(listing, name))
     return [name for name in [*_lists(listing), *away] if name not in ours]
 

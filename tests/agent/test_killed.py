@@ -15,7 +15,6 @@ import pytest
 from installer.cniconfig import conflist
 from installer.host.files import is_temporary
 from installer.host.uninstall import uninstall
-from tests.cniconfig.test_plan import converted
 from tests.support.ondisk import PLUGIN_BYTES, PRIMARY, SINGLE, NodeOnDisk
 from tests.support.primary import content
 
@@ -162,30 +161,6 @@ def test_uninstall_killed_at_each_step(killable: Killable, tmp_path: Path, origi
             break
         kills += 1
     assert 15 <= kills < 199
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_conversion_by_an_earlier_build_is_undone_killed_at_each_step(
-    killable: Killable, tmp_path: Path, when: str
-) -> None:
-    kills = 0
-    for number in range(1, 200):
-        node = fresh(tmp_path / "node", "10-primary.conf")
-        (node.conf / "10-primary.conf").unlink()
-        (node.conf / "10-primary.conf.conflist").write_bytes(converted(SINGLE))
-        with Runtime(node.conf) as runtime:
-            killed = killable("install", when, number, node.root)
-            runtime.read()
-            node.install()
-        assert runtime.wrong == [], f"killed {when} call {number}"
-        assert set(node.files()) == {"10-primary-istio-cni.conflist", "10-primary.conf"}
-        assert node.files()["10-primary.conf"] == SINGLE
-        assert node.has_entry("10-primary-istio-cni.conflist")
-        assert leftovers(node) == []
-        if not killed:
-            break
-        kills += 1
-    assert 30 <= kills < 199
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

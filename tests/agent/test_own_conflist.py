@@ -211,21 +211,6 @@ def test_changed_settings_update_or_delete_it(single: NodeOnDisk, change: dict[s
     assert single.files() == {NAME: SINGLE, "20-b.conflist": PRIMARY}
 
 
-def test_a_file_converted_by_an_earlier_agent_is_restored(single: NodeOnDisk) -> None:
-    from tests.cniconfig.test_plan import converted  # noqa: PLC0415
-
-    (single.conf / NAME).unlink()
-    (single.conf / f"{NAME}.conflist").write_bytes(converted(SINGLE))
-    (single.conf / f"{NAME}.conflist").chmod(0o640)
-    single.install()
-    assert names(single.conf) == [OWN, NAME]
-    assert (single.conf / NAME).read_bytes() == SINGLE
-    assert (single.conf / NAME).stat().st_mode & 0o7777 == 0o640
-    assert single.has_entry(OWN)
-    assert not [done for done in uninstall(single.settings) if done.failed]
-    assert single.files() == {NAME: SINGLE}
-
-
 def test_it_is_not_written_if_its_source_changes_meanwhile(single: NodeOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Change the source right before the name appears, when the new file is already on the disk."""
     node = Node(lambda: DesiredState(single.settings), lambda: True)

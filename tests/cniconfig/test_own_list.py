@@ -72,7 +72,6 @@ def test_foreign_marker_makes_no_own_conflist(marker: str) -> None:
 def test_foreign_conflist_is_not_an_own_conflist(content: bytes) -> None:
     for each in (content, conflist.splice(content, ENTRY)):
         assert conflist.source_of(each, NAME) is None
-        assert conflist.converted_from(each) is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from installer.cniconfig import conflist, plan
-from installer.cniconfig.netconf import NetworkConf, encoded
 from installer.cniconfig.plan import NO_LINKS, Delete, NameInTheWayError, Write
 from tests.cniconfig import generated
 from tests.cniconfig.examples import BRIDGE_CONF, CALICO, CONFS, ENTRY, FLANNEL, GKE, LISTS, OVN_CONF
@@ -31,13 +30,6 @@ OUT_OF_SIGHT = OSError(plan.OUT_OF_SIGHT, "out of sight")
 def own(content: bytes, source: str, name: str | None = None) -> bytes:
     """A list of our own; by the name that is computed if none is given."""
     return conflist.own_list(content, source, name or source[: source.rindex(".")] + plan.OWN, ENTRY)
-
-
-def converted(content: bytes) -> bytes:
-    """What an agent of an earlier build has made of a single configuration."""
-    conf = NetworkConf.parse(content)
-    head = f'"cniVersion": {conf.raw_version}, ' if conf.raw_version else ""
-    return conflist.splice(encoded(f'{{{head}"name": {conf.raw_name}, "plugins": [{conf.text}]}}\n'), ENTRY)
 
 
 def after(listing: Listing, steps: Iterable[Step]) -> dict[str, bytes | OSError]:
@@ -66,8 +58,7 @@ def network(listing: Listing) -> str | None:
             assert isinstance(content, bytes)
             if not name.endswith(plan.LIST):
                 return name
-            single = name.removesuffix(plan.LIST)
-            return conflist.source_of(content, name) or (single if name in plan._converted(listing) else name)
+            return conflist.source_of(content, name) or name
     return None
 
 
@@ -101,17 +92,8 @@ DIRECTORIES: Mapping[str, Listing] = {
     "stale entries further on": {
         "10-a.conf": OVN_CONF,
         "20-b.conflist": conflist.splice(GKE, ENTRY),
-        "30-c.conf.conflist": converted(BRIDGE_CONF),
         "35-d-istio-cni.conflist": own(BRIDGE_CONF, "35-d.conf"),
         "40-ours-alone.conflist": OURS_ALONE,
-    },
-    "the primary wrote its conf anew": {
-        "10-a.conf": OVN_CONF,
-        "10-a.conf.conflist": converted(BRIDGE_CONF),
-    },
-    "a broken conf beside its list": {
-        "10-a.conf": BROKEN,
-        "10-a.conf.conflist": converted(BRIDGE_CONF),
     },
     "a broken list where a conf's has to go": {"10-a.conf": OVN_CONF, "10-a.conf.conflist": BROKEN},
     "a list of our own without its source": {
@@ -127,6 +109,11 @@ DIRECTORIES: Mapping[str, Listing] = {
         "05-copy.conflist": own(OVN_CONF, "10-a.conf"),
         "10-a-istio-cni.conflist": own(OVN_CONF, "10-a.conf"),
         "10-a.conf": OVN_CONF,
+    },
+    "several lists of our own": {
+        "05-a-istio-cni.conflist": own(OVN_CONF, "10-b.json", "05-a-istio-cni.conflist"),
+        "06-b-istio-cni.conflist": own(BRIDGE_CONF, "06-b.conf"),
+        "10-b.json": OVN_CONF,
     },
     "an entry changed and double": {
         "10-a.conflist": conflist.splice(GKE, {**ENTRY, "agentSocket": "/old"}).replace(b'"ptp"', b'"istio-cni"'),
@@ -144,7 +131,6 @@ contents = st.one_of(
     generated.lists(),
     generated.lists().map(lambda content: conflist.splice(content, {**ENTRY, "v": 1})),
     generated.confs(),
-    generated.confs().map(converted),
     st.tuples(generated.confs(), names.filter(lambda name: name.endswith(plan.SINGLE))),  # for a list of our own
 )
 
@@ -321,9 +307,16 @@ def test_configured_file_is_chosen_by_its_own_name_or_its_own_conflists_name() -
     made = installed(listing, "20-b.conf")
 
     assert made == {**listing, "20-b-istio-cni.conflist": own(OVN_CONF, "20-b.conf")}
-    for name in ("20-b.conf", "20-b-istio-cni.conflist", "20-b.conf.conflist"):
+    for name in ("20-b.conf", "20-b-istio-cni.conflist"):
         assert plan.choose(made, name).name == "20-b.conf"
         assert plan.plan(made, ENTRY, name) == []
+
+
+def test_configured_name_of_an_own_conflist_with_another_name_is_not_a_configuration() -> None:
+    listing: Listing = {"20-b.json": OVN_CONF, "02-x.conflist": own(OVN_CONF, "20-b.json", "02-x.conflist")}
+    assert plan.choose(listing, "02-x.conflist").name is None
+    check_install(listing, "02-x.conflist")
+    check_install({**listing, "20-b.json": BROKEN}, "02-x.conflist")
 
 
 def test_other_files_stay_unchanged_while_the_configured_file_is_missing() -> None:
@@ -379,28 +372,6 @@ def test_copied_own_conflist_belongs_to_the_program_that_copied_it() -> None:
     listing: Listing = {"01-theirs.conflist": copy, "10-a.conf": OVN_CONF}
     assert installed(listing) == listing, "it has our entry already"
     assert set(removed(listing)) == set(listing)
-
-
-def test_conf_converted_by_an_earlier_agent_is_restored_once() -> None:
-    made = converted(OVN_CONF)
-    steps = plan.plan({"10-a.conf.conflist": made}, ENTRY)
-    assert [type(step).__name__ + " " + step.name for step in steps] == [
-        "Write 10-a-istio-cni.conflist",
-        "Write 10-a.conf",
-        "Delete 10-a.conf.conflist",
-    ], "the runtime never takes the original without our entry"
-    assert installed({"10-a.conf.conflist": made}) == installed({"10-a.conf": OVN_CONF})
-    assert removed({"10-a.conf.conflist": made}) == {"10-a.conf": OVN_CONF}
-    anew: Listing = {"10-a.conf": BRIDGE_CONF, "10-a.conf.conflist": made}
-    assert installed(anew) == installed({"10-a.conf": BRIDGE_CONF})
-    assert removed(anew) == {"10-a.conf": BRIDGE_CONF}
-
-
-def test_foreign_conflist_with_the_name_of_a_converted_conf_stays() -> None:
-    for content in (GKE, conflist.remove(converted(OVN_CONF)).replace(b"]}\n", b', {"type": "tuning"}]}\n')):
-        listing: Listing = {"10-a.conf.conflist": content}
-        assert installed(listing) == {"10-a.conf.conflist": conflist.splice(content, ENTRY)}
-        assert removed(installed(listing)) == listing
 
 
 def test_owned_setting_makes_an_own_conflist_with_the_configured_name() -> None:

@@ -177,7 +177,6 @@ def test_invalid_conflist_is_rejected_with_seen_and_expected(content: bytes, mes
     for operation in (
         conflist.check_list,
         conflist.remove,
-        conflist.converted_from,
         conflist.has_entry,
         lambda content: conflist.splice(content, ENTRY),
         lambda content: conflist.is_spliced(content, ENTRY),
