@@ -9,8 +9,12 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from tests.support.ondisk import PRIMARY, NodeOnDisk
 
-# No time limits, as the machine may be busy, and nothing is left in the tree.
-settings.register_profile("tests", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+# No time limits, as the machine may be busy, and nothing is left in the tree. The tests' examples depend on the code alone, so
+# that no commit is refused for what another one holds; `make fuzz` looks for new ones.
+settings.register_profile(
+    "tests", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+settings.register_profile("search", settings.get_profile("tests"), derandomize=False, max_examples=3000)
 settings.load_profile("tests")
 
 TIERS = {"pure", "kernel", "containerd", "apiserver", "e2e"}

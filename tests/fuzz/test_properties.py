@@ -118,37 +118,37 @@ def suppress_refusal(refusals: list[str]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("key", KEYS)
-@settings(max_examples=150, derandomize=True)
+@settings(max_examples=150)
 @given(text=ODD)
 def test_annotations_parse_or_fail_cleanly(key: str, text: str) -> None:
     once(line(f"annotation {key}", text))
 
 
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=200)
 @given(name=st.sampled_from(ENV), text=ODD)
 def test_environment_parses_or_fails_cleanly(name: str, text: str) -> None:
     once(line(f"env {name}", text))
 
 
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=200)
 @given(key=st.sampled_from(["uid", "gid", "port"]), value=JSON)
 def test_ids_and_ports_parse_or_fail_cleanly(key: str, value: Any) -> None:
     once(f"{key}={json.dumps(value)}".encode())
 
 
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=300)
 @given(manifest=st.dictionaries(st.sampled_from(["metadata", "spec"]), MANIFESTS))
 def test_manifests_parse_or_fail_cleanly(manifest: dict[str, Any]) -> None:
     once(b"manifest=" + json.dumps(manifest).encode())
 
 
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=300)
 @given(config=CONFIGS)
 def test_stdin_parses_or_fails_cleanly(config: dict[str, Any]) -> None:
     once(b"".join(k + b"=" + v + b"\n" for k, v in RUNTIME.items()) + b"\n" + json.dumps(config).encode())
 
 
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=200)
 @given(text=ODD)
 def test_cni_args_parse_or_fail_cleanly(text: str) -> None:
     given = RUNTIME | {
@@ -157,7 +157,7 @@ def test_cni_args_parse_or_fail_cleanly(text: str) -> None:
     once(b"".join(k + b"=" + v + b"\n" for k, v in given.items()) + b"\n{}")
 
 
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=200)
 @given(
     variables=st.dictionaries(
         st.binary(min_size=1, max_size=8).map(lambda name: b"CNI_" + name.translate(None, b"\0=")),
