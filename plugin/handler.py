@@ -20,7 +20,7 @@ from plugin.netns import NetnsFd
 from plugin.pod import PodsUnavailable
 from plugin.prefilter import NEVER_INJECTED, Pass, outside_mesh
 from plugin.program import Plan, Programmed, check, program
-from plugin.rulecount import rule_count
+from plugin.rulecount import LARGE, rule_count
 from plugin.values import InvalidValue
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-LARGE_RULES = 100  # rules, from which on a pod queues only with similar ones; 20 to 40 are usual
 LARGE_TEXT = 8192  # characters, which take a few milliseconds to parse
 
 MOST_TO_FREE = 32  # sockets or libnftables contexts, of a megabyte each, queued to be freed
@@ -233,7 +232,7 @@ class Handler:
             raise CniError(Code.REDIRECT_FAILED, f"the pod's redirect is not as it should be: {difference}")
 
     def _lane(self, redirect: Redirect) -> Executor:
-        return self._large if rule_count(redirect) > LARGE_RULES else self._workers
+        return self._large if rule_count(redirect) > LARGE else self._workers
 
     async def _off_loop(self, size: int, work: Callable[[], _T]) -> _T:
         """Run work that grows with its input: a lot of it off the loop, so that no pod, probe or signal waits.

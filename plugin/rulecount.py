@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from plugin.redirect import Cidrs, Family, Redirect
 
 NEVER_INBOUND = 4  # ports that the sidecar itself serves
+LARGE = 100  # rules; a pod with more queues only with similar ones, and nothing is kept of it; 20 to 40 are usual
 
 
 def rule_count(redirect: Redirect) -> int:

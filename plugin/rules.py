@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import replace
-from functools import lru_cache, partial
+import threading
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from plugin.redirect import Family, Mode
-from plugin.rulecount import rule_count
+from plugin.rulecount import LARGE, rule_count
 from plugin.ruleset import (
     Accept,
     Chain,
@@ -47,7 +48,7 @@ DNS, DNS_LISTENER = Port(53), Port(15053)
 PROXY_ZONE, APPLICATION_ZONE = Zone(1), Zone(2)
 INBOUND_MARK, OUTBOUND_MARK = Mark(1337), Mark(1338)
 ROUTING_TABLE = 133
-LARGEST_KEPT = 300  # rules of a cached ruleset, at most
+MOST_KEPT = 32  # rulesets
 LO = "lo"
 LOOPBACK: Mapping[Family, Cidr] = {
     Family.V4: ipaddress.IPv4Network("127.0.0.1"),
@@ -69,16 +70,39 @@ INBOUND_CHAIN, OUTPUT_CHAIN = Jump("ISTIO_INBOUND"), Jump("ISTIO_OUTPUT")
 
 
 def ruleset(redirect: Redirect) -> Ruleset:
-    """Build the ruleset of a redirect."""
-    return _kept(redirect) if rule_count(redirect) <= LARGEST_KEPT else _written(redirect)
+    """Build the ruleset of a redirect, or return the one that other pods with the same redirect share."""
+    if rule_count(redirect) > LARGE:
+        return _built(redirect)
+    if kept := _shared.get(redirect):
+        kept.uses += 1
+        return kept.rules
+    return _share(redirect, _built(redirect))
 
 
-@lru_cache(maxsize=32)  # most pods of a node share a few: this saves a tenth of a burst's time
-def _kept(redirect: Redirect) -> Ruleset:
-    return _written(redirect)
+@dataclass(slots=True)
+class _Shared:
+    rules: Ruleset
+    uses: int = 1
 
 
-def _written(redirect: Redirect) -> Ruleset:
+# Most pods of a node share a few rulesets, and all that is made of these. The most frequent ones are kept, by the algorithm of
+# Misra and Gries: as many pods as there are, each with annotations of its own, take no place from them (F37).
+_shared: dict[Redirect, _Shared] = {}
+_sharing = threading.Lock()
+
+
+def _share(redirect: Redirect, rules: Ruleset) -> Ruleset:
+    with _sharing:
+        if len(_shared) < MOST_KEPT:
+            return _shared.setdefault(redirect, _Shared(rules)).rules
+        for each, kept in [*_shared.items()]:
+            kept.uses -= 1
+            if kept.uses <= 0:
+                del _shared[each]
+    return rules
+
+
+def _built(redirect: Redirect) -> Ruleset:
     kinds = ((Kind.RAW, _raw), (Kind.MANGLE, _mangle), (Kind.NAT, _nat))
     found = ((f, kind, tuple(chains(redirect, f))) for f in redirect.families for kind, chains in kinds)
     routed = redirect.families if redirect.mode is Mode.TPROXY else ()

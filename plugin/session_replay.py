@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from plugin import template
-from plugin.backend import RefusedError
 from plugin.nfnetlink import Nfnetlink
 from plugin.session_nft import NftSession
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from plugin.ruleset import Ruleset
     from plugin.template import Template
 
@@ -20,27 +22,33 @@ class ReplaySession:
     def __init__(self) -> None:
         self._kernel = Nfnetlink()
         self._libnftables: NftSession | None = None
+        self._learn: Callable[[], None] | None = None
 
     def replace(self, rules: Ruleset) -> None:
         """Replace, as `Session` specifies."""
-        if compiled := _template(rules):
-            try:
-                self._kernel.commit(compiled.batch)
-            except OSError:  # libnftables succeeds, or describes what was refused
-                template.forget(rules)
-            else:
-                return
-        self._in_words().replace(rules)
+        compiled = template.template_of(rules)
+        if compiled and self._takes(compiled):
+            return
+        self._in_words().replace(rules)  # or describe what was refused
+        self._learn = partial(template.learn, rules, compiled)
 
     def remove(self, rules: Ruleset) -> None:
         """Remove, as `Session` specifies."""
+        self._learn = None
         self._in_words().remove(rules)
 
     def difference(self, rules: Ruleset) -> str | None:
         """Read back, as `Session` specifies: equal bytes are equal rules; otherwise the nft listings are compared."""
-        if (compiled := _template(rules)) and self._holds(compiled):
+        if (compiled := template.template_of(rules)) and self._holds(compiled):
             return None
         return self._in_words().difference(rules)
+
+    def _takes(self, compiled: Template) -> bool:
+        try:
+            self._kernel.commit(compiled.batch)
+        except OSError:
+            return False
+        return True
 
     def _holds(self, compiled: Template) -> bool:
         try:
@@ -54,14 +62,10 @@ class ReplaySession:
         return self._libnftables
 
     def close(self) -> None:
-        """Close what is open, which takes 7 to 20 ms in the kernel after a change (D4)."""
+        """Close what is open, which takes 7 to 20 ms in the kernel after a change (D4), and have what was new learned."""
         self._kernel.close()
         if self._libnftables:
             self._libnftables.close()
-
-
-def _template(rules: Ruleset) -> Template | None:
-    try:
-        return template.template_of(rules)
-    except (RefusedError, OSError):  # libnftables describes the error in the pod's netns
-        return None
+        if learn := self._learn:
+            self._learn = None
+            learn()

@@ -7,12 +7,14 @@ out; everything else goes back as it came, so that there is no second encoder of
 from __future__ import annotations
 
 import errno
+import logging
 import threading
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from plugin import netns, nfnetlink, nft
+from plugin.backend import RefusedError
 from plugin.libnftables import Context
 from plugin.netlink import Message
 from plugin.nfnetlink import (
@@ -32,7 +34,6 @@ from plugin.nfnetlink import (
     string,
     text,
 )
-from plugin.rules import LARGEST_KEPT
 from plugin.ruleset import Kind
 
 if TYPE_CHECKING:
@@ -53,8 +54,12 @@ _PLACE: Mapping[int, frozenset[int]] = {
 }
 _USE: Mapping[int, frozenset[int]] = {NEWTABLE: frozenset({3}), NEWCHAIN: frozenset({6}), NEWRULE: frozenset()}
 
-_templates: WeakKeyDictionary[Ruleset, Template | None] = WeakKeyDictionary()  # each for as long as its ruleset is kept
-_compiling = threading.Lock()
+# Each for as long as its ruleset is kept; None: libnftables has to write and read it.
+_templates: WeakKeyDictionary[Ruleset, Template | None] = WeakKeyDictionary()
+_used: WeakSet[Ruleset] = WeakSet()  # rulesets that libnftables has written
+_compiling = threading.Lock()  # held while one is compiled; nobody waits for it
+
+_log = logging.getLogger(__name__)
 
 
 class Held(NamedTuple):
@@ -110,30 +115,47 @@ class Template(NamedTuple):
 
 
 def template_of(rules: Ruleset) -> Template | None:
-    """Compile a ruleset, once for as long as it is kept.
+    """Return the template of a ruleset, without waiting for any; None: libnftables has to write and read it."""
+    return _templates.get(rules)
 
-    Returns:
-        None: libnftables has to write and read it, as it is used once, or as the kernel lists it otherwise than it was told.
+
+def learn(rules: Ruleset, refused: Template | None = None) -> None:
+    """Note that libnftables has written a ruleset, and compile it the second time. For a thread that no pod waits for (F37).
+
+    One is compiled at a time: a ruleset that comes meanwhile is compiled after a later use.
+
+    Args:
+        rules: the ruleset.
+        refused: its template, if the kernel refused that. It serves other pods until it is compiled again, as the reason may
+            be the netns of this pod.
+    """
+    if rules not in _used:
+        _used.add(rules)
+    elif (rules not in _templates or (refused and _templates[rules] is refused)) and _compiling.acquire(blocking=False):
+        try:
+            compile_now(rules)
+        except (RefusedError, OSError) as error:  # tried again after the next use
+            _log.warning("rules are not compiled: libnftables writes them", extra={"reason": str(error)})
+        finally:
+            _compiling.release()
+
+
+def compile_now(rules: Ruleset) -> None:
+    """Compile a ruleset, in some 30 ms, and keep its template for as long as the ruleset is kept.
 
     Raises:
         RefusedError: if libnftables refuses it.
         OSError: if it cannot be tried.
     """
-    if sum(len(each.rules) for table in rules.tables for each in table.chains) > LARGEST_KEPT:
-        return None
-    with _compiling:  # the first pods of a burst wait for one
-        if rules not in _templates:
-            _templates[rules] = _compiled(rules)
-        return _templates[rules]
-
-
-def forget(rules: Ruleset) -> None:
-    """Have a template made again that a kernel has refused."""
-    _templates.pop(rules, None)
+    _templates[rules] = _compiled(rules)
 
 
 def _compiled(rules: Ruleset) -> Template | None:
-    """Have libnftables write the ruleset into a netns made for it, read it, and see that what was read can be written."""
+    """Have libnftables write the ruleset into a netns made for it, read it, and see that what was read can be written.
+
+    Returns:
+        None: the kernel lists it otherwise than it was told.
+    """
     with netns.scratch() as fd, netns.entered(fd):
         context = Context()
         try:

@@ -8,8 +8,11 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,8 +25,7 @@ from tests.support.netns import Netns
 from tests.support.wait import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
 pytestmark = pytest.mark.kernel
 
@@ -201,9 +203,57 @@ MIDDLE = {TRAFFIC + "excludeOutboundIPRanges": ",".join(FEWER[:240])}  # 290 rul
 TOO_LARGE = LARGE | {REROUTE: "tap0", TRAFFIC + "includeOutboundIPRanges": RANGES}
 
 
+@contextmanager
+def entering(agent: AgentProcess) -> Iterator[Mapping[int, set[int]]]:
+    """Look all the time which of the agent's threads are in which netns: inode to thread ids."""
+    assert agent.process is not None
+    tasks, seen, stop = Path(f"/proc/{agent.process.pid}/task"), defaultdict[int, set[int]](set), threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.0005):
+            for task in tasks.iterdir():
+                with suppress(OSError):
+                    seen[(task / "ns" / "net").stat().st_ino].add(int(task.name))
+
+    with ThreadPoolExecutor(1) as looking:
+        ended = looking.submit(look)
+        try:
+            yield seen
+        finally:
+            stop.set()
+        ended.result()
+
+
+@pytest.mark.parametrize("agent", [None], indirect=True)
+async def test_no_thread_that_serves_pods_compiles_the_ruleset_of_one(
+    agent: AgentProcess, crowds: ExitStack, tmp_path: Path
+) -> None:
+    """Rules are compiled in a netns made for it: none of the threads that enter those of pods is ever seen there."""
+    names = [f"own{number}" for number in range(8)]
+    for number, name in enumerate(names):
+        pod = {"apiVersion": "v1", "kind": "Pod"} | manifest(name, **{TRAFFIC + "excludeInboundPorts": str(number + 1)})
+        (tmp_path / "pods" / f"{name}.json").write_text(json.dumps(pod))
+    paths = [crowds.enter_context(Netns(tmp_path / f"netns{number}")).path for number in range(24)]
+    home = Netns(Path("/proc/self/ns/net")).inode
+    with entering(agent) as seen:
+        for _ in range(3):  # at its first use a ruleset is not compiled at all, at its second one it is
+            wanted = [*names, *["web"] * 16]
+            asking = [
+                add(agent, path, number, name) for number, (path, name) in enumerate(zip(paths, wanted, strict=True))
+            ]
+            assert await asyncio.gather(*asking) == [0] * 24
+            await asyncio.sleep(0.5)  # what was used is freed
+    pods = {Netns(path).inode for path in paths}
+    serving = set[int]().union(*(seen[each] for each in pods))
+    others = {netns: threads for netns, threads in seen.items() if netns not in pods and netns != home}
+    assert serving
+    assert others
+    assert not any(serving & threads for threads in others.values())
+
+
 @pytest.mark.parametrize("agent", [None], indirect=True)
 @pytest.mark.parametrize("large", [LARGE, MIDDLE], ids=["1,900 rules", "290 rules"])
-async def test_large_pods_wait_behind_the_others_and_their_memory_is_freed(
+async def test_large_pods_queue_for_one_thread_that_serves_no_others_and_their_memory_is_freed(
     agent: AgentProcess, crowds: ExitStack, tmp_path: Path, large: dict[str, str]
 ) -> None:
     for name, asked in (("large", large), ("too-large", TOO_LARGE)):
@@ -213,21 +263,26 @@ async def test_large_pods_wait_behind_the_others_and_their_memory_is_freed(
         crowds.enter_context(Netns(tmp_path / f"netns{number}"))
     for name, status in (("web", 0), ("large", 0), ("too-large", 1)):  # the agent caches them from now on
         assert await add(agent, tmp_path / "netns0", 1000, name) == status
-    before, ended = agent.rss(), list[str]()
+    before = agent.rss()
 
     async def ask(number: int, name: str) -> tuple[str, int]:
         own = number if name == "large" else 20 + number % 20
         status = await add(agent, tmp_path / f"netns{own}", number, name)
-        ended.append(name)
         return name, status
 
     names = ["large"] * 20 + ["too-large"] * 20 + ["web"] * 40
-    asking = [asyncio.create_task(ask(number, name)) for number, name in enumerate(names)]
-    assert (await asyncio.to_thread(agent.get, "/healthz"))[0] == 200
-    statuses = set(await asyncio.gather(*asking))
+    with entering(agent) as seen:
+        asking = [asyncio.create_task(ask(number, name)) for number, name in enumerate(names)]
+        assert (await asyncio.to_thread(agent.get, "/healthz"))[0] == 200
+        statuses = set(await asyncio.gather(*asking))
     assert statuses == {("large", 0), ("too-large", 1), ("web", 0)}
-    usual = len(ended) - ended[::-1].index("web")
-    assert ended[:usual].count("large") < 15
+    of_large, of_others = (
+        set[int]().union(*(seen[Netns(tmp_path / f"netns{number}").inode] for number in numbers))
+        for numbers in (range(20), range(20, 40))
+    )
+    assert len(of_large) == 1
+    assert of_others
+    assert not of_large & of_others
     assert "rules for all lists of the pod', expected at most 2000" in agent.log.read_text()
     until(lambda: agent.rss() - before < 12 << 20, 30, "the burst's memory is returned")
 

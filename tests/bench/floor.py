@@ -13,7 +13,7 @@ from plugin.redirect import Family, Redirect
 from plugin.rules import ruleset
 from plugin.session_nft import NftSession
 from plugin.session_replay import ReplaySession
-from plugin.template import template_of
+from plugin.template import compile_now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ def apply_alone(pairs: Sequence[tuple[Path, Path]]) -> tuple[list[float], list[f
         return taken
 
     with ThreadPoolExecutor(1) as worker:
-        worker.submit(template_of, rules).result()
+        worker.submit(compile_now, rules).result()
         times = [
             (worker.submit(measure, ReplaySession, first).result(), worker.submit(measure, NftSession, second).result())
             for first, second in pairs

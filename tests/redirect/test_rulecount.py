@@ -1,8 +1,11 @@
-"""The rule count equals the number of rendered rules; a pod with too many is refused (F37)."""
+"""The rule count equals the number of rendered rules; a pod with too many is refused, and what is kept is bounded (F37)."""
 
 from __future__ import annotations
 
+import gc
 import ipaddress
+from dataclasses import replace
+from weakref import ref
 
 import pytest
 from hypothesis import given
@@ -13,8 +16,8 @@ from plugin.keys import REROUTE, TRAFFIC
 from plugin.parameters import MOST_RULES, Defaults
 from plugin.pod import Pod
 from plugin.redirect import Family, Mode, Redirect
-from plugin.rulecount import rule_count
-from plugin.rules import ruleset
+from plugin.rulecount import LARGE, rule_count
+from plugin.rules import MOST_KEPT, ruleset
 from plugin.values import EVERYTHING, Address, InvalidValue, Port
 from tests.plugin.conftest import manifest
 from tests.redirect.strategies import pods
@@ -96,3 +99,28 @@ def test_the_rule_limit_is_exact() -> None:
     assert made(verdict(1024, ranges)) == MOST_RULES
     with pytest.raises(InvalidValue, match=f"{key}: saw '{MOST_RULES + 1} rules"):
         verdict(1024, ranges + 1)
+
+
+def test_pods_with_rulesets_of_their_own_displace_none_that_many_pods_share() -> None:
+    shared = [Redirect(), Redirect(families=(Family.V4, Family.V6))]
+    for _ in range(100):
+        before = [*map(ruleset, shared)]
+    own = (replace(Redirect(), exclude_inbound_ports=(Port(number),)) for number in range(1, 1000))
+    kept = [ref(ruleset(each)) for each in own]
+    assert all(ruleset(each) is rules for each, rules in zip(shared, before, strict=True))
+    gc.collect()
+    assert sum(each() is not None for each in kept) <= MOST_KEPT
+
+
+def test_a_ruleset_that_becomes_usual_is_kept_in_the_end() -> None:
+    for _ in range(3):
+        for number in range(2000, 2000 + MOST_KEPT):
+            ruleset(replace(Redirect(), exclude_inbound_ports=(Port(number),)))
+    usual = replace(Redirect(), exclude_inbound_ports=(Port(3000),))
+    assert any(ruleset(usual) is ruleset(usual) for _ in range(200))
+
+
+def test_a_large_ruleset_is_not_kept() -> None:
+    large = replace(Redirect(), exclude_inbound_ports=tuple(map(Port, range(1, LARGE))))
+    assert rule_count(large) > LARGE
+    assert ruleset(large) is not ruleset(large)

@@ -1,37 +1,48 @@
-"""Rules compiled once and replayed (D12): the kernel holds the same, any difference is detected, and all works without."""
+"""Rules compiled once and replayed (D12): the kernel holds the same, any difference is detected, no pod waits (F37)."""
 
 from __future__ import annotations
 
 import errno
-import ipaddress
+import struct
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from plugin import apply as applying
 from plugin import netns as namespaces
-from plugin import nft, session_replay, template
+from plugin import nfnetlink, nft, session_replay, template
 from plugin.apply import ApplyError, apply, check
 from plugin.backend import Backend
-from plugin.nfnetlink import GETRULE, Nfnetlink
-from plugin.redirect import Redirect
+from plugin.netlink import Message
+from plugin.netns import NetnsFd
+from plugin.nfnetlink import GETRULE, NEWTABLE, NFPROTO, Nfnetlink
+from plugin.redirect import Family, Redirect
+from plugin.rulecount import LARGE
 from plugin.rules import ruleset
-from plugin.template import template_of
+from plugin.ruleset import Ruleset
+from plugin.session_replay import ReplaySession
+from plugin.template import Template, compile_now, template_of
 from plugin.values import Port
 from tests.redirect.test_kernel import BOTH, REDIRECTS, inside, listed, on_a_worker
+from tests.redirect.ways import CompiledSession
 from tests.support.netns import Netns, UserNetns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from plugin.netns import NetnsFd
+    from plugin.ruleset import Table
 
 pytestmark = pytest.mark.kernel
 
 NFT = Backend.NFT
-RANGES = tuple(ipaddress.ip_network(f"10.{number}.0.0/16") for number in range(256))
+NFTA_TABLE_FLAGS, NFT_TABLE_F_OWNER = 2, 2  # linux/netfilter/nf_tables.h
+PATIENCE = 60.0  # seconds, after which something never happens
+_ports = map(Port, count(4711))
 
 
 @pytest.fixture(params=[Netns, UserNetns], ids=["netns", "hostUsers: false"])
@@ -42,12 +53,54 @@ def netns(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Netns]:
 
 @pytest.fixture
 def without_libnftables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have nobody but the compiler load it."""
+    """Have nobody but the compiler load it, and each ruleset compiled before it is used."""
 
     def refuse() -> None:
         raise AssertionError("libnftables was asked")
 
     monkeypatch.setattr(session_replay, "NftSession", refuse)
+    monkeypatch.setattr(applying, "SESSIONS", {NFT: CompiledSession})
+
+
+def unused() -> Redirect:
+    """Make a redirect that no test has used."""
+    return replace(Redirect(), exclude_inbound_ports=(next(_ports),))
+
+
+class HeldUp(tuple["Table", ...]):
+    """The tables of a default pod, which a compiler, in a netns of its own, can read only when it is let."""
+
+    def __new__(cls, pod: Netns, families: tuple[Family, ...] = (Family.V4,)) -> Self:
+        made = super().__new__(cls, ruleset(Redirect(families=families)).tables)
+        made.pod, made.reached, made.go = pod.path, threading.Event(), threading.Event()
+        return made
+
+    pod: Path
+    reached: threading.Event
+    go: threading.Event
+
+    def __iter__(self) -> Iterator[Table]:
+        if not Path("/proc/thread-self/ns/net").samefile(self.pod):
+            self.reached.set()
+            assert self.go.wait(PATIENCE)
+        return super().__iter__()
+
+
+def replay(fd: NetnsFd, *several: Ruleset) -> None:
+    """Write rulesets one after the other as `apply` does, and close."""
+    for rules in several:
+        with namespaces.entered(fd):
+            session = ReplaySession()
+            session.replace(rules)
+        session.close()
+
+
+def compiled(rules: Ruleset) -> Template:
+    if not template_of(rules):
+        compile_now(rules)
+    found = template_of(rules)
+    assert found
+    return found
 
 
 def written(netns: Netns, redirect: Redirect) -> None:
@@ -58,10 +111,8 @@ def holds(netns: Netns, redirect: Redirect) -> bool:
     """Whether the netns holds the very bytes."""
 
     def look(fd: NetnsFd) -> bool:
-        compiled = template_of(ruleset(redirect))
-        assert compiled
         with namespaces.entered(fd), Nfnetlink() as kernel:
-            return compiled.is_held(kernel)
+            return compiled(ruleset(redirect)).is_held(kernel)
 
     return on_a_worker(look, netns)
 
@@ -81,10 +132,16 @@ def test_a_replayed_template_equals_the_rendered_rules(netns: Netns, case: str) 
     assert holds(netns, redirect)
 
 
-def test_a_ruleset_is_compiled_once(netns: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
-    redirect = replace(Redirect(), exclude_inbound_ports=(Port(4711),))
+def test_a_ruleset_is_compiled_at_its_second_use_and_replayed_from_then_on(
+    netns: Netns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redirect = unused()
+    rules = ruleset(redirect)
     written(netns, redirect)
-    monkeypatch.setattr(template, "Context", None)
+    assert template_of(rules) is None
+    written(netns, redirect)
+    assert template_of(rules)
+    monkeypatch.setattr(session_replay, "NftSession", None)
     written(netns, redirect)
     assert holds(netns, redirect)
 
@@ -120,18 +177,51 @@ def test_a_template_matches_what_libnftables_writes(netns: Netns) -> None:
     assert holds(netns, redirect)
 
 
-def test_a_template_that_the_kernel_refuses_is_recompiled(netns: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
-    redirect = replace(Redirect(families=BOTH), exclude_inbound_ports=(Port(4712),))
+def test_a_template_that_the_kernel_refuses_serves_others_until_it_is_compiled_again(
+    netns: Netns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = HeldUp(netns, BOTH)
+    rules = Ruleset(tables)
+    tables.go.set()
+    for _ in range(2):
+        on_a_worker(lambda fd: replay(fd, rules), netns)
+    good = template_of(rules)
+    assert good
+    broken = good._replace(batch=good.batch.replace(b"ISTIO_REDIRECT", b"ISTIO_NOWHERES", 1))  # no jump finds the chain
+    monkeypatch.setitem(template._templates, rules, broken)
+    tables.go.clear()
+    tables.reached.clear()
+    with ThreadPoolExecutor(1) as pods, netns.path.open("rb") as file:
+        pod = pods.submit(replay, NetnsFd(file.fileno()), rules)
+        assert tables.reached.wait(PATIENCE)
+        assert template_of(rules) is broken
+        tables.go.set()
+        pod.result()
+    assert template_of(rules) == good
+    assert holds(netns, Redirect(families=BOTH))
+
+
+def test_a_netns_that_refuses_a_template_takes_it_from_no_other_pod(netns: Netns) -> None:
+    """A process of the pod owns a table of our name, which nobody else may delete: libnftables is refused as well."""
+    redirect = unused()
     rules = ruleset(redirect)
-    compiled = on_a_worker(lambda _: template_of(rules), netns)
-    assert compiled
-    broken = compiled.batch.replace(
-        b"ISTIO_REDIRECT", b"ISTIO_NOWHERES", 1
-    )  # the chain has another name than the jumps
-    monkeypatch.setitem(template._templates, rules, compiled._replace(batch=broken))
+    before = on_a_worker(lambda _: compiled(rules), netns)
+    owned = struct.pack("HH", 8, NFTA_TABLE_FLAGS) + NFT_TABLE_F_OWNER.to_bytes(4, "big")
+    table = bytes((NFPROTO[Family.V4], 0, 0, 0)) + nfnetlink.string(nfnetlink.NFTA_TABLE_NAME, "istio-cni-nat") + owned
+
+    def own(fd: NetnsFd) -> Nfnetlink:
+        with namespaces.entered(fd):
+            kernel = Nfnetlink()
+            kernel.commit(nfnetlink.batch([Message(NEWTABLE, table)]))
+            return kernel
+
+    with on_a_worker(own, netns):
+        for _ in range(3):
+            with pytest.raises(ApplyError, match="Operation not permitted"):
+                written(netns, redirect)
+            assert template_of(rules) is before
     written(netns, redirect)
     assert holds(netns, redirect)
-    assert template._templates[rules] == compiled
 
 
 def test_a_refused_batch_changes_nothing(netns: Netns) -> None:
@@ -139,10 +229,8 @@ def test_a_refused_batch_changes_nothing(netns: Netns) -> None:
     written(netns, before)
 
     def commit(fd: NetnsFd) -> None:
-        compiled = template_of(ruleset(redirect))
-        assert compiled
         with namespaces.entered(fd), Nfnetlink() as kernel:
-            kernel.commit(compiled.batch.replace(b"ISTIO_REDIRECT", b"ISTIO_NOWHERES", 1))
+            kernel.commit(compiled(ruleset(redirect)).batch.replace(b"ISTIO_REDIRECT", b"ISTIO_NOWHERES", 1))
 
     with pytest.raises(OSError, match="writing nftables") as error:
         on_a_worker(commit, netns)
@@ -150,10 +238,11 @@ def test_a_refused_batch_changes_nothing(netns: Netns) -> None:
     assert holds(netns, before)
 
 
-def test_an_uncacheable_ruleset_is_not_compiled(netns: Netns) -> None:
-    large = replace(Redirect(), include_outbound=RANGES, exclude_outbound=RANGES)
-    assert on_a_worker(lambda _: template_of(ruleset(large)), netns) is None
-    written(netns, large)
+def test_a_large_ruleset_is_not_compiled(netns: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template, "compile_now", None)
+    large = replace(Redirect(), exclude_inbound_ports=tuple(map(Port, range(1, LARGE))))
+    for _ in range(3):
+        written(netns, large)
     assert on_a_worker(lambda fd: check(fd, large, NFT), netns) is None
 
 
@@ -170,12 +259,11 @@ def test_a_listing_that_changes_while_read_is_discarded(netns: Netns) -> None:
     written(netns, redirect)
 
     def read(fd: NetnsFd) -> None:
-        compiled = template_of(ruleset(redirect))
-        assert compiled
+        batch = compiled(ruleset(redirect)).batch
         with namespaces.entered(fd), Nfnetlink() as kernel, Nfnetlink() as other:
             messages = kernel.listed(GETRULE)
             next(messages)
-            other.commit(compiled.batch)
+            other.commit(batch)
             list(messages)
 
     with pytest.raises(InterruptedError):
@@ -188,7 +276,7 @@ def test_a_thread_stays_in_a_pods_netns_while_a_ruleset_is_compiled(netns: Netns
     def look(fd: NetnsFd) -> None:
         home = here.stat()
         with namespaces.entered(fd):
-            template_of(ruleset(replace(Redirect(), exclude_inbound_ports=(Port(4713),))))
+            compile_now(ruleset(unused()))
             assert here.samefile(f"/proc/self/fd/{fd}")
         assert here.stat() == home
 
@@ -200,9 +288,13 @@ def test_without_a_scratch_netns_libnftables_writes_the_rules(netns: Netns, monk
         raise OSError(errno.ENOSPC, "unshare: no space left")
 
     monkeypatch.setattr(namespaces, "scratch", none)
-    redirect = replace(Redirect(), exclude_inbound_ports=(Port(4714),))
-    written(netns, redirect)
+    redirect = unused()
+    for _ in range(3):
+        written(netns, redirect)
     assert on_a_worker(lambda fd: check(fd, redirect, NFT), netns) is None
+    monkeypatch.undo()
+    written(netns, redirect)
+    assert template_of(ruleset(redirect))
 
 
 def test_rules_that_both_paths_refuse_are_reported_with_their_line(
@@ -210,13 +302,26 @@ def test_rules_that_both_paths_refuse_are_reported_with_their_line(
 ) -> None:
     monkeypatch.setattr(nft, "PRIORITIES", dict.fromkeys(nft.PRIORITIES, "none"))
     with pytest.raises(ApplyError, match=r"nft: line [0-9]+: .*\n(.*\n)*> [0-9]+: type nat hook"):
-        written(netns, replace(Redirect(), exclude_inbound_ports=(Port(4715),)))
+        written(netns, unused())
     assert "ISTIO" not in listed(netns, NFT)
 
 
-def test_threads_that_need_one_template_at_the_same_time_wait_for_it(netns: Netns) -> None:
-    rules = ruleset(replace(Redirect(), exclude_inbound_ports=(Port(4716),)))
-    with ThreadPoolExecutor(4) as workers:
-        made = list(workers.map(template_of, [rules] * 8))
-    assert made[0]
-    assert all(each is made[0] for each in made)
+def test_no_pod_waits_for_the_compilation_of_another_pods_ruleset(tmp_path: Path) -> None:  # F37
+    default, own = Redirect(), unused()
+    with Netns(tmp_path / "one") as one, Netns(tmp_path / "other") as other, ThreadPoolExecutor(2) as pods:
+        for _ in range(2):
+            written(other, default)
+        tables = HeldUp(one)
+        rules = Ruleset(tables)
+        first = pods.submit(on_a_worker, lambda fd: replay(fd, rules, rules), one)
+        try:
+            assert tables.reached.wait(PATIENCE)
+            for redirect in (default, own, own, own):
+                pods.submit(written, other, redirect).result(PATIENCE)
+            assert template_of(ruleset(own)) is None  # one is compiled at a time
+        finally:
+            tables.go.set()
+        first.result()
+        assert template_of(rules)
+        written(other, own)
+        assert template_of(ruleset(own))

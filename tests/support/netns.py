@@ -27,6 +27,11 @@ class Netns:
         """How a command begins that runs in it as the pod's processes do."""
         return ["/usr/bin/nsenter", f"--net={self.path}"]
 
+    @property
+    def inode(self) -> int:
+        """What /proc/PID/ns/net of a process or thread in it has for an inode."""
+        return self.path.stat().st_ino
+
     def rules(self) -> str:
         """List its rules, as nft writes them."""
         command = ["/usr/bin/nsenter", f"--net={self.path}", "/usr/sbin/nft", "list", "ruleset"]
