@@ -1,5 +1,7 @@
 """The command line, `install-cni`."""
 
+from __future__ import annotations
+
 import ipaddress
 import os
 import sys
@@ -8,12 +10,11 @@ from dataclasses import fields
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from installer.config.declaration import Setting
 from installer.config.kinds import SettingError
 from installer.config.settings import DECIDING, Settings, declarations
 from installer.manifest.group import manifest
@@ -22,6 +23,10 @@ from installer.terminal.options import takes_a_kubeconfig, takes_the_agents_name
 from installer.terminal.printable import Group, say
 from installer.version import release
 from plugin.values import ports
+
+if TYPE_CHECKING:
+    from installer.config.declaration import Setting
+    from installer.config.istio_chart import IstioChart
 
 _Command = Callable[..., None]
 
@@ -80,7 +85,19 @@ def _with_options(command: _Command, names: Collection[str]) -> _Command:
     return options
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+class _Main(Group):
+    """The commands, and the command line of Istio's own chart, which has none."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse a command line."""
+        if args and not args[0].startswith("--log_"):
+            return super().parse_args(ctx, args)  # as usual: without an import
+        from installer.config.istio_chart import is_istios  # noqa: PLC0415
+
+        return super().parse_args(ctx, ["run-in-istio-chart", *args] if is_istios(args, os.environ) else args)
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(release(), prog_name="install-cni")
 def main() -> None:
     """Install the Istio CNI plugin on this node, keep it installed, and redirect mesh pods' traffic to their sidecars.
@@ -96,11 +113,30 @@ def run(settings: Settings) -> None:
 
     Its installation stays in place when it stops, so that you can upgrade it; `install-cni uninstall` removes it.
     """
+    _run(settings)
+
+
+@main.command(
+    "run-in-istio-chart", hidden=True, add_help_option=False, context_settings={"ignore_unknown_options": True}
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run_in_istio_chart(arguments: tuple[str, ...]) -> None:
+    """Run the node agent with the command line and the environment of Istio's own chart."""
+    from installer.config.istio_chart import MOUNTS, translate  # noqa: PLC0415
+
+    try:
+        chart = translate(arguments, os.environ, {each for each in MOUNTS if Path(each).is_dir()})
+    except SettingError as error:
+        raise click.ClickException(str(error)) from None
+    _run(chart.settings, chart)
+
+
+def _run(settings: Settings, chart: IstioChart | None = None) -> None:
     from installer.agent import main as agent  # noqa: PLC0415 - kopf takes half a second to import, --help need not wait for it
     from installer.host.socket_dir import ForeignDirectoryError  # noqa: PLC0415
 
     try:
-        agent.run(settings)
+        agent.run(settings, chart)
     except ForeignDirectoryError as error:
         raise click.ClickException(str(error)) from None
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from installer.agent.node_status import Observed
+    from installer.config.istio_chart import IstioChart
     from installer.config.settings import Settings
     from installer.host.in_force import InForce
 
@@ -39,6 +40,7 @@ class Cluster:
         in_force: InForce,
         apply: Callable[[DesiredState], None],
         observe: Callable[[], Observed],
+        istio_chart: IstioChart | None = None,
     ) -> None:
         """Prepare; `run` begins.
 
@@ -47,21 +49,28 @@ class Cluster:
             in_force: records whether the cluster's desired state is known.
             apply: called with the desired state each time it changes.
             observe: returns the current state to report.
+            istio_chart: Istio's own chart, if that runs the agent: its role allows no object of ours.
         """
         self._settings = settings
         self._in_force = in_force
         self._apply = apply
         self._api = ApiClient(settings.kubeconfig)
         self._control_planes = ControlPlanes(self._api, settings.kubeconfig, self._update)
-        self._events = EventRecorder(self._api, DAEMONSET, settings.node_name)
+        self._istio_chart = istio_chart
+        self._events = EventRecorder(self._api, DAEMONSET, settings.node_name, is_core=istio_chart is not None)
         planes = self._control_planes
         self._node = NodeResource(settings.node_name, self._api, self._events, observe, nodes=lambda: planes.nodes)
-        self._desired = in_force.desired = load(settings)
-        in_force.is_known = self._has_read = False
+        self._desired = in_force.desired
+        self._has_read = False
+        if not istio_chart:
+            self._desired = in_force.desired = load(settings)
+            in_force.is_known = False
         self._handlers: dict[str, str] = {}  # by RuntimeClass name
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch the resources and report the status until `stop` is set."""
+        if self._istio_chart:
+            return
         async with asyncio.TaskGroup() as tasks:
             reporting = tasks.create_task(self._node.run())
             await self._control_planes.run(stop)
@@ -76,19 +85,23 @@ class Cluster:
         if self._settings.daemonset is None:
             return ""
         settings = self._desired.settings
-        whose = Whose(self._settings.daemonset, settings.node_name, settings.pod_uid)
+        whose = Whose(self._settings.daemonset, settings.node_name, settings.pod_uid, by_rights=bool(self._istio_chart))
         command = cleaning_command(settings.node_name, "", (settings.cni_conf_dir, settings.cni_bin_dir))
         remedy = f"if no agent returns to this node, uninstall with the agent's image as IMAGE: {command}"
         return await why_to_take_out(self._api, whose, until, remedy)
 
     async def report(self, until: float) -> None:
         """Report once more, unless that takes longer than the loop time `until`."""
+        if self._istio_chart:
+            return
         with suppress(ApiError, TimeoutError):
             async with asyncio.timeout_at(until):
                 await self._node.write()
 
     async def tell(self, pod: Pod, reason: str, note: str, *, warning: bool) -> str:
         """Write an Event about a pod; return the error, or an empty text."""
+        if self._istio_chart and not self._istio_chart.writes_events:
+            return ""
         about = {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
         try:
             await self._events.record(about, reason, note, warning=warning)
@@ -101,7 +114,7 @@ class Cluster:
 
         A handler is immutable (`validation.ValidateRuntimeClassUpdate`), so each class is requested once.
         """
-        if runtime_class not in self._handlers:
+        if runtime_class not in self._handlers and not self._istio_chart:
             with suppress(ApiError):
                 found = await self._api.get(f"/apis/node.k8s.io/v1/runtimeclasses/{quote(runtime_class, safe='')}")
                 handler = found.get("handler") if isinstance(found, dict) else ""

@@ -31,6 +31,7 @@ from installer.pods.source import open_pod_source
 from installer.pods.verdicts import Verdicts
 from installer.repair.netns_proof import NetnsFiles
 from installer.repair.pod_repair import PodRepair
+from installer.repair.process_netns import ProcessNetns
 from installer.telemetry import logs
 from installer.telemetry.health import Health
 from installer.version import release
@@ -41,6 +42,7 @@ from plugin.server import Server
 if TYPE_CHECKING:
     from installer.agent.cluster import Cluster
     from installer.agent.pod_events import PodEvents
+    from installer.config.istio_chart import IstioChart
     from installer.config.settings import Settings
     from installer.fleet.state import NodeState
 
@@ -50,23 +52,32 @@ REPAIR_WORKERS = 2  # threads that inspect running pods: no ADD waits for these
 _log = logging.getLogger(__name__)
 
 
-def run(settings: Settings) -> None:
-    """Run the agent in the foreground until SIGTERM or SIGINT. The installation stays (D7)."""
+def run(settings: Settings, istio_chart: IstioChart | None = None) -> None:
+    """Run the agent in the foreground until SIGTERM or SIGINT. The installation stays (D7).
+
+    Args:
+        settings: the agent's.
+        istio_chart: where Istio's own chart runs it, with less than ours gives it; None: ours does, or nothing.
+    """
     keep_little()
     raise_limit()
     with logs.to_stderr(settings.log_level) as lines:
-        asyncio.run(_run(settings, lines))
+        if istio_chart:
+            extra = {"reason": "; ".join(istio_chart.left_out)}
+            _log.warning("running in Istio's own chart, which does not allow everything", extra=extra)
+        asyncio.run(_run(settings, lines, istio_chart))
 
 
-async def _run(settings: Settings, lines: logs.Handler) -> None:
-    await Agent(settings, lines).run()
+async def _run(settings: Settings, lines: logs.Handler, istio_chart: IstioChart | None) -> None:
+    await Agent(settings, lines, istio_chart).run()
 
 
 class Agent:
     """One agent and its parts; bound to the event loop that creates it."""
 
-    def __init__(self, settings: Settings, lines: logs.Handler) -> None:
+    def __init__(self, settings: Settings, lines: logs.Handler, istio_chart: IstioChart | None = None) -> None:
         self._settings = settings
+        self._istio_chart = istio_chart
         self._lines = lines
         self._told, self._stop = asyncio.Event(), asyncio.Event()
         self._takes_out = False  # no agent comes after this one
@@ -88,7 +99,9 @@ class Agent:
             in_force,
             self._repairers,
             sandboxes=Sandboxes(settings.cni_cache_dir_mount),
-            files=NetnsFiles(settings.netns_dir, settings.netns_dir_mount),
+            files=ProcessNetns(settings.netns_dir)
+            if istio_chart
+            else NetnsFiles(settings.netns_dir, settings.netns_dir_mount),
             cluster=self._cluster,
         )
         metrics = Metrics(version=release(), in_force=in_force, pods=self._count_pods, log_lines=self._count_lines)
@@ -98,14 +111,18 @@ class Agent:
         )
         self._serving = Serving(settings.agent_socket, Server(settings.agent_socket, handler))
         self._reconciler = Reconciler(lambda: in_force.desired, self._serving.is_serving, self._on_state)
-        self._readiness = Readiness(in_force, self._serving, self._pods, self._pod_repair)
-        self._health = HealthEndpoint(Health(self._readiness.conditions, metrics.registry), settings.health_address)
+        left_out = istio_chart.left_out if istio_chart else ()
+        self._readiness = Readiness(in_force, self._serving, self._pods, self._pod_repair, left_out)
+        addresses = (settings.health_address, *((istio_chart.ready,) if istio_chart else ()))
+        self._health = [
+            HealthEndpoint(Health(self._readiness.conditions, metrics.registry), each) for each in addresses
+        ]
 
     def _join_cluster(self) -> None:
         from installer.agent.cluster import Cluster  # noqa: PLC0415 - loads kopf, which a folder of pods does not need
         from installer.agent.pod_events import PodEvents  # noqa: PLC0415
 
-        self._cluster = Cluster(self._settings, self._in_force, self._apply, self._observe)
+        self._cluster = Cluster(self._settings, self._in_force, self._apply, self._observe, self._istio_chart)
         self._pod_events = PodEvents(self._verdicts, self._in_force, self._cluster)
 
     async def run(self) -> None:
@@ -121,7 +138,8 @@ class Agent:
                 stack.push_async_callback(self._cluster.close)
             if not await self._serving.hold_node(self._told):
                 return
-            stack.push_async_callback(self._health.close)
+            for each in self._health:
+                stack.push_async_callback(each.close)
             try:
                 async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as parts:
                     parts.create_task(self._end(limit))
@@ -138,7 +156,8 @@ class Agent:
         parts.create_task(keep_giving_back(stop))
         parts.create_task(self._lines.keep_summarizing(stop))
         parts.create_task(end_if_stuck(told, stop_within=shutdown.STOP_WITHIN))
-        parts.create_task(self._health.run(stop))
+        for each in self._health:
+            parts.create_task(each.run(stop))
         parts.create_task(self._pods.run(stop))
         if self._cluster:
             parts.create_task(self._cluster.run(stop))
@@ -146,7 +165,8 @@ class Agent:
             parts.create_task(self._pod_events.run(stop))
         parts.create_task(self._serve())
         parts.create_task(self._reconciler.run(stop))
-        parts.create_task(self._pod_repair.run(stop))
+        if not self._istio_chart or self._istio_chart.inspects:
+            parts.create_task(self._pod_repair.run(stop))
         parts.create_task(exit_to_see_mounts(self._in_force, self._pod_repair, self._started, told))
         parts.create_task(self._readiness.announce(told))
 
@@ -211,6 +231,6 @@ class Agent:
             redirected=self._pod_repair.redirected,
             repaired=self._pod_repair.repaired,
             unredirected_pods=self._pod_repair.notes,
-            unasked=self._health.unavailable,
+            unasked=self._health[0].unavailable,
             unredirected=self._pod_repair.unredirected,
         )

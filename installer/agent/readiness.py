@@ -9,6 +9,8 @@ from installer.fleet.state import Condition
 from installer.terminal.printable import say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from installer.agent.serving import Serving
     from installer.host.in_force import InForce
     from installer.pods.source import KnownPods
@@ -24,6 +26,7 @@ class Readiness:
         serving: Serving,
         pods: KnownPods,
         pod_repair: PodRepair,
+        left_out: Sequence[str] = (),
     ) -> None:
         """Prepare.
 
@@ -32,11 +35,13 @@ class Readiness:
             serving: returns whether the agent answers the plugin.
             pods: the node's pods.
             pod_repair: knows whether the runtime loads the plugin's entry.
+            left_out: what the agent does not do in Istio's own chart.
         """
         self._in_force = in_force
         self._serving = serving
         self._pods = pods
         self._pod_repair = pod_repair
+        self._left_out = left_out
 
     def conditions(self) -> list[Condition]:
         """Return the current conditions."""
@@ -47,6 +52,11 @@ class Readiness:
             Condition("redirecting", capability.unusable, f"by {capability}"),
             Condition("pods", None if self._pods.known else self._pods.reason),
             Condition("runtime", self._pod_repair.runtime),
+            *(
+                [Condition("chart", None, f"Istio's own; left out: {'; '.join(self._left_out)}")]
+                if self._left_out
+                else []
+            ),
         ]
 
     async def announce(self, told: asyncio.Event) -> None:

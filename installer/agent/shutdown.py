@@ -36,11 +36,15 @@ _log = logging.getLogger(__name__)
 
 
 class Whose(NamedTuple):
-    """The requesting agent: its DaemonSet, its node, and the uid of its pod; empty: unknown."""
+    """The requesting agent: its DaemonSet, its node, and the uid of its pod; empty: unknown.
+
+    `by_rights`: Istio's own chart runs it, whose role does not allow to read the DaemonSet.
+    """
 
     daemonset: DaemonSet
     node_name: str
     pod_uid: str = ""
+    by_rights: bool = False
 
 
 class _UnclearError(Exception):
@@ -52,6 +56,25 @@ class _Answer(NamedTuple):
 
     why: str = ""
     final: bool = False
+
+
+async def _revoked(api: ApiClient, whose: Whose) -> str:
+    """Return why Istio's own chart is uninstalled: its role and service account are gone, with which the agent read its Node.
+
+    It takes refusals only, for as long as the requests last: an API server that has just started refuses for less. An agent
+    that is replaced keeps its rights, and goes on serving meanwhile. A wrong conclusion costs little: Istio's own agent
+    always uninstalls, and the next agent redirects the pods that wait for it in istio-validation.
+    """
+    for attempt in range(TRIES):
+        await asyncio.sleep(BETWEEN if attempt else 0)
+        try:
+            await api.get(f"/api/v1/nodes/{whose.node_name}")
+        except ApiError as error:
+            if not error.is_refusal:
+                raise
+        else:
+            raise _UnclearError("its role in Istio's own chart is there, which does not allow to read the DaemonSet")
+    return "the API server refuses what the role of Istio's own chart allows: the chart is uninstalled"
 
 
 async def why_to_take_out(api: ApiClient, whose: Whose, until: float, remedy: str = "") -> str:
@@ -86,6 +109,8 @@ async def why_to_take_out(api: ApiClient, whose: Whose, until: float, remedy: st
 
 
 async def _ask(api: ApiClient, whose: Whose) -> _Answer:
+    if whose.by_rights:
+        return _Answer(await _revoked(api, whose), final=True)
     answer = await _of_daemonset(api, whose)
     if answer.why:
         await _require_own_cluster(api, whose)

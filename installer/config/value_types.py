@@ -100,7 +100,10 @@ def daemonset_name() -> Kind:
 
 
 class HostPort(NamedTuple):
-    """The address to listen on: a host name or address without brackets, and a TCP port; 0 lets the kernel choose one."""
+    """The address to listen on: a host name or address without brackets, and a TCP port; 0 lets the kernel choose one.
+
+    Without a host: all addresses of both families, which no setting asks for.
+    """
 
     host: str
     port: int

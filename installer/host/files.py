@@ -12,6 +12,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -271,7 +272,8 @@ class Directory:
             try:
                 for piece in content:
                     _write_all(fd, piece)
-                os.fchown(fd, access.uid, access.gid)
+                if _may_chown() or access.uid == access.gid == 0:
+                    os.fchown(fd, access.uid, access.gid)
                 os.fchmod(fd, access.mode)  # after fchown, which clears special bits
                 if attributes is not None:
                     _set_attributes(fd, self.path / name, attributes)
@@ -399,6 +401,14 @@ def _require_regular(seen: os.stat_result) -> None:
         raise UnreadableError(f"not a regular file ({stat.filemode(seen.st_mode)})")
     if seen.st_size > LARGEST:
         raise UnreadableError(f"{seen.st_size} bytes, expected at most {LARGEST}")
+
+
+@cache
+def _may_chown() -> bool:
+    """Whether this process has the capability CHOWN: in Istio's own chart the agent lacks it, and its files are root's."""
+    status = Path("/proc/self/status").read_text()
+    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective, 16) & 1)
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -28,6 +28,7 @@ class ApiError(PodsUnavailable):
         retry_after: seconds to wait before the next request, as the server asks.
         is_outage: whether it was unreachable or could not answer. A refusal is no outage, nor is an untrusted certificate.
         is_not_found: whether the API server itself, rather than a load balancer, says that the object or kind does not exist.
+        is_refusal: whether the API server itself refuses the credentials or denies a right.
         is_transient: whether the same request may succeed soon; a permanent refusal delays nothing else.
     """
 
@@ -39,8 +40,10 @@ class ApiError(PodsUnavailable):
         *,
         is_outage: bool = False,
         is_not_found: bool = False,
+        is_refusal: bool = False,
     ) -> None:
         super().__init__(message)
+        self.is_refusal = is_refusal
         self.status, self.retry_after, self.is_not_found = status, retry_after, is_not_found
         self.is_outage = is_outage or status == 429 or status >= 500
         self.is_transient = status in (0, 429, 502, 503, 504)
@@ -65,6 +68,7 @@ class Answer(NamedTuple):
             self.status,
             self._retry_after(),
             is_not_found=self.status == 404 and self._is_of_the_api_server(path),
+            is_refusal=self._is_refusal(path),
         )
 
     def _explained(self) -> str:
@@ -92,6 +96,17 @@ class Answer(NamedTuple):
             return False
         is_status = (status.get("kind"), status.get("apiVersion"), status.get("reason")) == ("Status", "v1", "NotFound")
         return is_status and tuple(details.get(key) or "" for key in ("group", "kind", "name")) == asked
+
+    def _is_refusal(self, path: str) -> bool:
+        """Return whether the API server itself refuses a request: with a Status that, for a missing right, names the object."""
+        status = self._status_object() if self._is_json else {}
+        if (status.get("kind"), status.get("apiVersion")) != ("Status", "v1"):
+            return False
+        details = status.get("details")
+        asked = named_in(path)
+        names = asked is not None and isinstance(details, dict) and details.get("name") == asked[2]
+        said = self.status, status.get("reason")
+        return said == (401, "Unauthorized") or (said == (403, "Forbidden") and names)
 
     @property
     def _is_json(self) -> bool:

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from installer.ratelimit.limiter import Limits
 
 LONGEST_NOTE = 1024  # bytes that the API allows
+_IN_CORE = {"regarding": "involvedObject", "note": "message", "reportingController": "reportingComponent"}
 
 
 class EventRecorder:
     """Records the Events of one agent or controller."""
 
-    def __init__(self, api: ApiClient, controller: str, instance: str, *, same: Limits = SAME_EVENTS) -> None:
+    def __init__(
+        self, api: ApiClient, controller: str, instance: str, *, same: Limits = SAME_EVENTS, is_core: bool = False
+    ) -> None:
         """Prepare.
 
         Args:
@@ -34,11 +37,13 @@ class EventRecorder:
             controller: the reporting controller.
             instance: its instance: the agent's node, the controller's pod.
             same: the rate limit for the same Event about the same object.
+            is_core: whether to write them in the API's core group, where only that is allowed.
         """
         self._api = api
         self._reported_by = {"reportingController": controller, "reportingInstance": instance}
         self._same, self._of_kind, self._all = RateLimiters(same), RateLimiters(EVENTS), RateLimiters(ALL_EVENTS)
         self._suppressed = SuppressedCounts()
+        self._is_core = is_core
 
     async def record(self, regarding: Mapping[str, str], reason: str, note: str, *, warning: bool) -> bool:
         """Write an Event, unless the same one, or Events about objects of this kind, exceed their rate limit.
@@ -85,7 +90,11 @@ class EventRecorder:
             "note": note,
             "eventTime": rfc3339_micro(datetime.now(UTC)),
         }
-        await self._api.create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", event | self._reported_by)
+        event |= self._reported_by
+        group = "/apis/events.k8s.io/v1"
+        if self._is_core:
+            group, event = "/api/v1", {_IN_CORE.get(key, key): value for key, value in event.items()}
+        await self._api.create(f"{group}/namespaces/{namespace}/events", event)
 
 
 def _cut(text: str, limit: int) -> str:

@@ -57,6 +57,7 @@ class Known(NamedTuple):
         addresses: the pod's addresses.
         others: the file names reported for other pods.
         elsewhere: a path that runtime or plugins report for it outside the runtime's directory; empty: none.
+        uid: the pod's uid.
     """
 
     names: tuple[str, ...]
@@ -64,10 +65,13 @@ class Known(NamedTuple):
     addresses: tuple[Address, ...]
     others: frozenset[str]
     elsewhere: str = ""
+    uid: str = ""
 
 
 class NetnsFiles:
     """The runtime's directory of netns files."""
+
+    _follow = os.O_NOFOLLOW
 
     def __init__(self, path: Path, mount: Path) -> None:
         """Prepare.
@@ -128,7 +132,7 @@ class NetnsFiles:
     def _fitting(self, name: str, known: Known) -> NetnsFd | None:
         """Open a netns if all known facts match the pod."""
         try:
-            fd = NetnsFd(os.open(self._mount / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK))
+            fd = NetnsFd(os.open(self._mount / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | self._follow))
         except OSError:
             return None
         fits = False

@@ -67,7 +67,7 @@ class SandboxIndex:
         """Collect the known facts about a pod's netns, unless they contradict each other."""
         sandbox, told = self.of(pod), tuple(addresses_of(pod))
         if sandbox is None:
-            return Known((), "", told, self._others(pod)) if told else Doubt(self._nothing_known())
+            return Known((), "", told, self._others(pod), uid=pod.uid) if told else Doubt(self._nothing_known())
         if not sandbox.uid and not told:
             return Doubt("the runtime's result does not say which pod of that name it is of")
         if told and sandbox.addresses and not set(told) & set(sandbox.addresses):
@@ -80,7 +80,7 @@ class SandboxIndex:
             return Doubt(f"its address is by now that of pod {later.namespace}/{later.name}")
         others = frozenset() if names else self._others(pod)
         elsewhere = "" if names else sandbox.netns or sandbox.sandbox
-        return Known(names, self._files.name_of(sandbox.netns), addresses, others, elsewhere)
+        return Known(names, self._files.name_of(sandbox.netns), addresses, others, elsewhere, pod.uid)
 
     def _others(self, pod: Pod) -> frozenset[str]:
         """List the files that are reported for other pods."""

@@ -75,7 +75,7 @@ class Health:
         self._shown = b"", float("-inf")  # the cached metrics, and when they were generated
 
     async def start(self, address: HostPort) -> HostPort:
-        """Listen.
+        """Listen; on an address without a host: on all addresses, of both families.
 
         Returns:
             The address, with the port that the kernel chose if 0 was given.
@@ -83,12 +83,15 @@ class Health:
         Raises:
             OSError: if the address is in use, or does not belong to this node.
         """
+        host = address.host or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")  # noqa: S104 - the pod's own network
         found = await asyncio.get_running_loop().getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         family, kind, protocol, _, where = found[0]
         listening = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
         try:
+            if not address.host and family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, math.ceil(SLOWEST))
             listening.bind(where)
