@@ -27,6 +27,7 @@ SESSIONS: Mapping[Backend, Callable[[], Session]] = {
     Backend.IPTABLES_NFT: partial(IptablesSession, Backend.IPTABLES_NFT),
     Backend.IPTABLES_LEGACY: partial(IptablesSession, Backend.IPTABLES_LEGACY),
 }
+INHABITED: Mapping[Backend, Callable[[], Session]] = {**SESSIONS, Backend.NFT: partial(ReplaySession, inhabited=True)}
 
 
 class ApplyError(Exception):
@@ -45,13 +46,14 @@ class Applied(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def apply(fd: NetnsFd, redirect: Redirect, backend: Backend) -> Applied:
+def apply(fd: NetnsFd, redirect: Redirect, backend: Backend, *, inhabited: bool = False) -> Applied:
     """Make a pod's netns redirect its traffic, all or nothing, and read it back (F17).
 
     Args:
         fd: the pod's netns.
         redirect: the redirect.
         backend: the backend to use.
+        inhabited: whether processes of the pod may run in the netns; none does at its ADD.
 
     Raises:
         ApplyError: if a rule was refused or is missing.
@@ -59,7 +61,7 @@ def apply(fd: NetnsFd, redirect: Redirect, backend: Backend) -> Applied:
     rules = ruleset(redirect)
     try:
         with netns.entered(fd), ExitStack() as undo:
-            session = SESSIONS[backend]()
+            session = (INHABITED if inhabited else SESSIONS)[backend]()
             undo.callback(session.close)
             with Rtnetlink() as kernel:
                 notes = _prepare(kernel, rules, undo, redirects_v6=Family.V6 in redirect.families)
@@ -84,7 +86,7 @@ def check(fd: NetnsFd, redirect: Redirect, backend: Backend) -> str | None:
     """
     try:
         with netns.entered(fd), ExitStack() as stack:
-            session = SESSIONS[backend]()
+            session = INHABITED[backend]()
             stack.callback(session.close)
             return _difference(session, ruleset(redirect))
     except RefusedError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from functools import cache
 
 from plugin.backend import RefusedError
@@ -12,7 +13,6 @@ from plugin.lines import excerpt
 
 SONAME = "libnftables.so.1"
 STATELESS, NUMERIC_PROTOCOL, NUMERIC_PRIORITY = 1 << 2, 1 << 7, 1 << 8  # NFT_CTX_OUTPUT_*: list as `plugin.nft` writes
-
 FLAGS = STATELESS | NUMERIC_PROTOCOL | NUMERIC_PRIORITY
 
 
@@ -86,6 +86,18 @@ class Context:
         if self._context:
             self._library.nft_ctx_free(self._context)
             self._context = ctypes.c_void_p()
+
+
+def main() -> None:
+    """Run the commands on stdin, and write their output, or the refusal to stderr; end without freeing, which is slow."""
+    try:
+        output, said = Context().run(sys.stdin.read()), ""
+    except RefusedError as error:
+        output, said = "", str(error)
+    for stream, text in ((sys.stdout, output), (sys.stderr, said)):
+        stream.write(text)
+        stream.flush()
+    os._exit(bool(said))
 
 
 def _explained(commands: str, said: str, path: str) -> str:

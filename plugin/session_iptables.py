@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-from functools import partial
 from typing import TYPE_CHECKING
 
 from plugin import iptables, userns
 from plugin.backend import Backend, RefusedError
 from plugin.lines import difference, excerpt
 from plugin.redirect import Family
+from plugin.tool import Tool, ended_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 FOLDER = "/usr/sbin"
 COMMANDS: Mapping[Family, str] = {Family.V4: "iptables", Family.V6: "ip6tables"}
 VARIANTS: Mapping[Backend, str] = {Backend.IPTABLES_NFT: "nft", Backend.IPTABLES_LEGACY: "legacy"}
-# The legacy variant takes a lock, on the node's one file by default (F16): the netns, which is ours alone, will do.
-ENVIRONMENT = {"XTABLES_LOCKFILE": "/proc/self/ns/net"}
-SECONDS = 10.0  # for each command
 
 _LINE = re.compile(r"\bline:? ([0-9]+)")
 
@@ -77,58 +73,23 @@ class IptablesSession:
         """
         owner = self._owner if action == "restore" else None  # reading works from any user namespace
         running = {
-            family: _start([f"{FOLDER}/{COMMANDS[family]}-{self._variant}-{action}", *options], owner)
-            for family in texts
+            family: Tool([self._command(family, action), *options], text, owner) for family, text in texts.items()
         }
-        ended = {family: _finish(process, texts[family]) for family, process in running.items()}
-        for family, process in running.items():
-            if process.returncode:
-                raise RefusedError(_explained(str(process.args[0]), ended[family][1], texts[family]))  # type: ignore[index]
-        return {family: output for family, (output, _) in ended.items()}
+        ended = {family: tool.finish() for family, tool in running.items()}
+        for family, (status, _, said) in ended.items():
+            if status:
+                raise RefusedError(_explained(self._command(family, action), status, said, texts[family]))
+        return {family: each.output for family, each in ended.items()}
+
+    def _command(self, family: Family, action: str) -> str:
+        return f"{FOLDER}/{COMMANDS[family]}-{self._variant}-{action}"
 
 
 def _families(rules: Ruleset) -> list[Family]:
     return list(dict.fromkeys(table.family for table in rules.tables))
 
 
-def _start(command: list[str], owner: int | None) -> subprocess.Popen[str]:
-    pipe = subprocess.PIPE
-    prepare = None if owner is None else partial(_enter, owner)
-    try:
-        return subprocess.Popen(
-            command,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            text=True,
-            cwd="/",
-            env=ENVIRONMENT,
-            preexec_fn=prepare,  # noqa: PLW1509 - it only calls the kernel (`plugin.userns.enter`)
-        )
-    except FileNotFoundError as error:
-        raise RefusedError(f"{command[0]} does not exist; install iptables in the image") from error
-    except OSError as error:
-        raise RefusedError(f"{command[0]} cannot be run: {error.strerror}") from error
-
-
-def _enter(owner: int) -> None:
-    """Enter the pod's user namespace in the child, before it runs the command; on failure exit with the reason on stderr."""
-    try:
-        userns.enter(owner)
-    except OSError as error:
-        os.write(2, f"{error.strerror}; owner matches are taken from there alone".encode())
-        os._exit(1)
-
-
-def _finish(process: subprocess.Popen[str], text: str) -> tuple[str, str]:
-    try:
-        return process.communicate(text, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.communicate()
-
-
-def _explained(command: str, said: str, text: str) -> str:
-    message = " ".join(said.split()) or "ended without output"
+def _explained(command: str, status: int, said: str, text: str) -> str:
+    message = " ".join(said.split()) or ended_by(status)
     found = _LINE.search(message)
     return f"{command}: {message}" + (f"\n{excerpt(text, int(found[1]))}" if found else "")

@@ -1,22 +1,56 @@
-"""Rules through libnftables, in this process: one transaction, read back with the same context."""
+"""Rules through libnftables: one transaction, read back with the same context.
+
+Where processes of a pod run, libnftables gets a process of its own: a message from one of them makes it exit (F45), and a
+call that reads what they have put there cannot be interrupted (F37).
+"""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plugin import nft
+from plugin.backend import RefusedError
 from plugin.libnftables import Context
 from plugin.lines import difference
+from plugin.tool import Tool, ended_by
 
 if TYPE_CHECKING:
     from plugin.ruleset import Ruleset
+
+_FOLDER = str(Path(__file__).resolve().parent.parent)
+_PROGRAM = f"import sys; sys.path.insert(0, {_FOLDER!r}); from plugin.libnftables import main; main()"
+
+
+class OwnProcess:
+    """`plugin.libnftables.Context` with a process for each run."""
+
+    def run(self, commands: str) -> str:
+        """Run commands, as `Context` does.
+
+        Raises:
+            RefusedError: none of them had an effect, or the process did not end by itself.
+        """
+        status, output, said = Tool([sys.executable, "-I", "-S", "-c", _PROGRAM], commands).finish()
+        if status:
+            raise RefusedError(said.strip() or f"libnftables: {ended_by(status)}")
+        return output
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class NftSession:
     """`plugin.backend.Session` by nft."""
 
-    def __init__(self) -> None:
-        self._context = Context()
+    def __init__(self, *, inhabited: bool = False) -> None:
+        """Open it.
+
+        Args:
+            inhabited: whether processes of the pod may run in the netns.
+        """
+        self._context = OwnProcess() if inhabited else Context()
 
     def replace(self, rules: Ruleset) -> None:
         """Replace, as `Session` specifies."""

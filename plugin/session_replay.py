@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 class ReplaySession:
     """`plugin.backend.Session` through nft, without libnftables unless something fails or differs."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, inhabited: bool = False) -> None:
+        """Open it; arguments as for `NftSession`."""
+        self._inhabited = inhabited
         self._kernel = Nfnetlink()
         self._libnftables: NftSession | None = None
         self._learn: Callable[[], None] | None = None
@@ -58,7 +60,7 @@ class ReplaySession:
 
     def _in_words(self) -> NftSession:
         if not self._libnftables:
-            self._libnftables = NftSession()
+            self._libnftables = NftSession(inhabited=self._inhabited)
         return self._libnftables
 
     def close(self) -> None:

@@ -81,7 +81,7 @@ def _in_netns(fd: NetnsFd, look: Look, capability: Capability) -> Found:
         return Found(redirected=True, told=bypassed)
     if not look.writes:
         return Found()
-    done = program(fd, look.plan, capability)
+    done = program(fd, look.plan, capability, inhabited=True)
     done.free()
     return Found(repaired=True, told=_told(done.settled))
 

@@ -9,7 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +23,7 @@ from plugin.detect import addresses, global_addresses, redirected
 from plugin.nfnetlink import NETLINK_NETFILTER, NEWCHAIN, NEWTABLE
 from plugin.redirect import Family, Mode, Redirect
 from plugin.rtnetlink import NEWADDR, NEWRULE
+from plugin.values import Port
 from tests.redirect.test_kernel import inside, on_a_worker
 from tests.support.netns import Netns
 
@@ -37,6 +38,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
 ROUNDS = 150
 ADDRESS = ipaddress.ip_address("10.0.0.7")
 REDIRECT = Redirect(families=(Family.V4, Family.V6), mode=Mode.TPROXY)
+OTHER = Redirect(exclude_inbound_ports=(Port(4711),))  # so seldom that libnftables writes it
 FLOOD = """
 import os, socket, sys
 protocol, port, message = int(sys.argv[1]), int(sys.argv[2]), bytes.fromhex(sys.argv[3])
@@ -150,6 +152,52 @@ def test_they_neither_keep_rules_from_a_pod_nor_hide_that_it_lacks_them(netns: N
         inside(netns, "nft", "delete table ip istio-cni-nat")
     with spoofing(netns, protocol, MESSAGES[sent]):
         assert None not in differences(netns)
+
+
+FLOOD_OF_ALL = """
+import os, socket, sys
+protocol, messages = int(sys.argv[1]), [bytes.fromhex(each) for each in sys.argv[2:]]
+sending = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+sending.bind((0, 0))
+print("sending", flush=True)
+parent = os.getppid()
+while os.getppid() == parent:
+    with open("/proc/thread-self/net/netlink") as sockets:
+        ports = [int(line.split()[2]) for line in list(sockets)[1:] if int(line.split()[1]) == protocol]
+    for port in set(ports) - {0, sending.getsockname()[0]}:
+        for message in messages:
+            try:
+                sending.sendto(message, socket.MSG_DONTWAIT, (port, 0))
+            except OSError:
+                pass
+"""
+AT_ANY_TIME = [  # of sequence number 0, which libmnl takes for any
+    struct.pack("IHHIIi", 20, 3, 0, 0, 0, 0),
+    message(NEWCHAIN, CHAIN).replace(struct.pack("I", 1), struct.pack("I", 0)),
+    struct.pack("IHHIIi", 36, 2, 0, 0, 0, 0) + bytes(16),
+]
+
+
+def test_they_end_no_more_than_the_process_in_which_libnftables_reads(netns: Netns) -> None:
+    on_a_worker(lambda fd: apply(fd, REDIRECT, Backend.NFT).free(), netns)
+    inside(netns, "nft", "flush chain ip istio-cni-nat ISTIO_REDIRECT")  # so that libnftables says what differs
+    sent = [str(NETLINK_NETFILTER), *(each.hex() for each in AT_ANY_TIME)]
+    command = [*netns.entered, sys.executable, "-I", "-c", FLOOD_OF_ALL, *sent]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"sending\n"
+        said: str | None = ""
+        for _ in range(300):
+            said = on_a_worker(lambda fd: check(fd, REDIRECT, Backend.NFT), netns)
+            assert said
+            with suppress(ApplyError):  # where it is the write that is disturbed
+                on_a_worker(lambda fd: apply(fd, OTHER, Backend.NFT, inhabited=True).free(), netns)
+            if "nf_tables kernel ABI is broken" in said:
+                break
+        process.kill()
+    assert said
+    assert "nf_tables kernel ABI is broken" in said
+    assert "ABI" not in str(on_a_worker(lambda fd: check(fd, REDIRECT, Backend.NFT), netns))
 
 
 def test_an_inspection_that_fails_in_any_way_is_about_one_pod(netns: Netns) -> None:

@@ -55,11 +55,12 @@ def netns(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Netns]:
 def without_libnftables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have nobody but the compiler load it, and each ruleset compiled before it is used."""
 
-    def refuse() -> None:
-        raise AssertionError("libnftables was asked")
+    def refuse(*, inhabited: bool) -> None:
+        raise AssertionError(f"libnftables was asked, {inhabited=}")
 
     monkeypatch.setattr(session_replay, "NftSession", refuse)
-    monkeypatch.setattr(applying, "SESSIONS", {NFT: CompiledSession})
+    for sessions in ("SESSIONS", "INHABITED"):
+        monkeypatch.setattr(applying, sessions, {NFT: CompiledSession})
 
 
 def unused() -> Redirect:

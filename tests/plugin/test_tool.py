@@ -1,0 +1,47 @@
+"""Programs in a pod's netns end in time and write a bounded amount, whatever the pod has put there (F37, F45)."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from plugin import tool
+from plugin.backend import RefusedError
+from plugin.tool import Tool, ended_by
+
+pytestmark = pytest.mark.kernel
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - iterdir holds one more open
+
+
+def test_output_and_errors_are_read() -> None:
+    before = descriptors()
+    ended = Tool(["/bin/sh", "-c", "cat; echo wrong >&2; exit 3"], "text").finish()
+    assert ended == (3, "text", "wrong\n")
+    assert descriptors() == before
+
+
+def test_a_program_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool, "SECONDS", 0.3)
+    ended = Tool(["/bin/sh", "-c", "echo begun; exec sleep 600"], "").finish()
+    assert ended == (-signal.SIGKILL, "begun\n", "")
+    assert "did not end within" in ended_by(ended.status)
+
+
+@pytest.mark.parametrize("stream", ["1", "2"])
+def test_a_program_that_writes_without_end_is_ended(monkeypatch: pytest.MonkeyPatch, stream: str) -> None:
+    monkeypatch.setattr(tool, "LARGEST", 1 << 20)
+    ended = Tool(["/bin/sh", "-c", f"sleep 0.3; exec /usr/bin/yes >&{stream}"], "").finish()
+    assert (ended.status, len(ended.output) + len(ended.said)) == (-signal.SIGXFSZ, 1 << 20)
+    assert "larger than 1048576 bytes" in ended_by(ended.status)
+
+
+def test_a_missing_program_is_refused_with_its_name() -> None:
+    before = descriptors()
+    with pytest.raises(RefusedError, match="/no/such/program does not exist"):
+        Tool(["/no/such/program"], "")
+    assert descriptors() == before
