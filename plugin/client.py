@@ -120,7 +120,10 @@ def _ask(environment: dict[bytes, bytes], stdin: bytes, netns: int | None, begun
                 return _result(_asked(path, request, netns, silent_until), b"", silent_until, deadline)
             agent, begun.agent = _socket.socket(fileno=begun.agent), -1
             return _result(agent, begun.received, silent_until, deadline)
-        except OSError as error:
+        except (
+            OSError,
+            wire.SkewError,
+        ) as error:  # during an upgrade the agent of this release comes within seconds (F31)
             seen = error
         if not looked:
             from plugin import fallback
@@ -190,7 +193,8 @@ def _result(agent: _socket.socket, received: bytes, give_up: float, deadline: fl
 
     Raises:
         OSError: if the agent goes away or does not answer in time.
-        WireError: if what listens there is no agent of this release or its neighbours.
+        SkewError: if it is an agent of the release before or after that does not speak this version.
+        WireError: if what listens there is no agent, or one of another release.
     """
     try:
         while True:

@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from plugin import wire
+
 
 def agent_socket(stdin: bytes) -> bytes | None:
     """Find the agent's socket in a configuration that libcni did not write; None if it names none."""
@@ -35,12 +37,13 @@ def answer(environment: Mapping[bytes, bytes], stdin: bytes) -> bytes | None:
     return request.result() if passes else None
 
 
-def agent_unreachable(path: bytes, seen: OSError, waited: float) -> cni.CniError:
+def agent_unreachable(path: bytes, seen: OSError | wire.SkewError, waited: float) -> cni.CniError:
     """Build the error for an agent that did not answer: the runtime retries, and the message holds the remedy."""
+    why = getattr(seen, "strerror", None) or seen
     return cni.CniError(
         cni.Code.TRY_AGAIN_LATER,
         f"the istio-cni agent did not answer on {path.decode('utf-8', 'replace')} within {waited:.0f} s "
-        f"({seen.strerror or seen}). The pod may be part of the mesh and is not started without its redirect; it is tried "
+        f"({why}). The pod may be part of the mesh and is not started without its redirect; it is tried "
         "again. See whether the agent runs on this node: kubectl get pods -A -l k8s-app=istio-cni-node -o wide. If istio-cni "
         "was uninstalled, a network configuration of this node still names it: take istio-cni out of that (Multus: restart its "
         "pod on this node)",

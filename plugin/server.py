@@ -118,38 +118,38 @@ class Server:
             except WireError as error:
                 raise CniError(Code.DECODING_FAILURE, str(error)) from error
             heard()
-            await self._take_turn(connection)
-            await self._answer(connection, payload, request.netns)
+            await self._take_turn(request)
+            await self._answer(request, payload)
         except CniError as error:
-            await _send(connection, wire.frame(wire.RESULT, b"\x01" + error.encode()))
+            await request.send(wire.RESULT, b"\x01" + error.encode())
         finally:
             request.close()
 
-    async def _take_turn(self, connection: socket.socket) -> None:
+    async def _take_turn(self, request: _Incoming) -> None:
         """In a burst, send the client WORKING, and accept the others before the work begins.
 
         A client without an answer for a second tries again, which makes the burst larger.
         """
         if self._listener and self._listener.count >= BUSY:
-            await _send(connection, wire.frame(wire.WORKING, b""))
+            await request.send(wire.WORKING)
             async with self._turn:
                 await asyncio.sleep(0)
 
-    async def _answer(self, connection: socket.socket, payload: bytes, netns: int | None) -> None:
+    async def _answer(self, request: _Incoming, payload: bytes) -> None:
         reply = None
         while reply is None:
-            work = self._work_for(payload, netns)
-            work.clients.add(connection)
+            work = self._work_for(payload, request.netns)
+            work.clients.add(request.connection)
             try:
-                await _wait_for(work.task, connection)
+                await _wait_for(work.task, request)
             finally:
-                work.clients.discard(connection)
+                work.clients.discard(request.connection)
             reply = work.task.result()
-            if reply is None and _has_gone(connection):
+            if reply is None and _has_gone(request.connection):
                 return
         try:
             with contextlib.suppress(ConnectionError):
-                await _send(connection, wire.frame(wire.RESULT, bytes((reply.status,)) + reply.stdout))
+                await request.send(wire.RESULT, bytes((reply.status,)) + reply.stdout)
         finally:
             work.tell(reply)
 
@@ -180,10 +180,11 @@ class _Work:
 
 
 class _Incoming:
-    """A request being received: its bytes, and at most one descriptor."""
+    """A request: its bytes as they are received, at most one descriptor, and answers in its version (F31)."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+        self.connection = connection
+        self._version = wire.VERSION
         self._received = bytearray()
         self._descriptors: list[int] = []
 
@@ -202,7 +203,8 @@ class _Incoming:
             WireError: if it is not a valid request.
         """
         await self._until(wire.HEAD)
-        kind, length = wire.head(bytes(self._received[: wire.HEAD]), wire.LARGEST_REQUEST)
+        kind, length = wire.head(bytes(self._received[: wire.HEAD]), wire.LARGEST_REQUEST, wire.OLDEST)
+        self._version = self._received[0]
         if kind != wire.REQUEST:
             raise WireError(f"saw a message of kind {kind}, expected a request ({wire.REQUEST})")
         await self._until(wire.HEAD + length)
@@ -211,11 +213,11 @@ class _Incoming:
     async def _until(self, size: int) -> None:
         while len(self._received) < size:
             try:
-                data, ancillary, flags, _ = self._connection.recvmsg(
+                data, ancillary, flags, _ = self.connection.recvmsg(
                     65536, socket.CMSG_SPACE(4 * _INT), socket.MSG_CMSG_CLOEXEC
                 )
             except BlockingIOError:
-                await _readable(self._connection)
+                await _readable(self.connection)
                 continue
             for level, kind, content in ancillary:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -227,18 +229,22 @@ class _Incoming:
                 raise WireError(f"saw {len(self._received)} bytes of a request and then its end, expected {size}")
             self._received += data
 
+    async def send(self, kind: int, payload: bytes = b"") -> None:
+        """Send the client a message."""
+        await _send(self.connection, wire.frame(kind, payload, self._version))
+
     def close(self) -> None:
         for descriptor in self._descriptors:
             os.close(descriptor)
 
 
-async def _wait_for(work: asyncio.Future[Reply | None], connection: socket.socket) -> None:
+async def _wait_for(work: asyncio.Future[Reply | None], request: _Incoming) -> None:
     """Wait for work, and report WORKING to the client meanwhile."""
     pause = FIRST_WORD
     while not (await asyncio.wait([work], timeout=pause))[0]:
         pause = LATER_WORDS
         with contextlib.suppress(ConnectionError):  # the client gave up; work that has begun is finished anyway
-            await _send(connection, wire.frame(wire.WORKING, b""))
+            await request.send(wire.WORKING)
 
 
 def _has_gone(connection: socket.socket) -> bool:

@@ -1,4 +1,4 @@
-"""The framing between client and agent, version 1: bytes in, bytes out, usable from any language.
+"""The framing between client and agent: bytes in, bytes out, usable from any language.
 
 A frame is a header of six bytes (version, kind, length of the payload as a big-endian u32) and the payload.
 
@@ -8,10 +8,14 @@ REQUEST (client): the CNI_* variables as `NAME=value`, separated by NUL, then tw
 WORKING (agent): no payload. Sent while an answer is pending, so that a client can distinguish busy from dead.
 RESULT (agent): one byte with the exit status, then what the client writes to stdout.
 
+The agent answers in the version of the request, which may be the one before its own; a client that meets an agent of the
+version before waits for its own (F31).
+
 It imports nothing, as every pod waits for the client's start.
 """
 
 VERSION = 1
+OLDEST = max(1, VERSION - 1)  # that an agent answers
 REQUEST, WORKING, RESULT = 1, 2, 3
 HEAD = 6
 LARGEST_STDIN = 1 << 20
@@ -22,25 +26,30 @@ class WireError(Exception):
     """The peer does not speak this protocol: the message says what was seen and what was expected."""
 
 
-def frame(kind: int, payload: bytes) -> bytes:
+class SkewError(WireError):
+    """The peer speaks the version before or after."""
+
+
+def frame(kind: int, payload: bytes, version: int = VERSION) -> bytes:
     """Prepend the header to a payload."""
-    return bytes((VERSION, kind)) + len(payload).to_bytes(4, "big") + payload
+    return bytes((version, kind)) + len(payload).to_bytes(4, "big") + payload
 
 
-def head(received: bytes, largest: int) -> tuple[int, int]:
-    """Parse a header.
+def head(received: bytes, largest: int, oldest: int = VERSION) -> tuple[int, int]:
+    """Parse a header, of this version or an older one down to `oldest`.
 
     Returns:
         The kind, and the length of the payload in bytes.
 
     Raises:
-        WireError: for another version, or a payload larger than `largest`.
+        SkewError: for the version before or after.
+        WireError: for any other version, or a payload larger than `largest`.
     """
     version, kind, length = received[0], received[1], int.from_bytes(received[2:HEAD], "big")
-    if version != VERSION:
-        raise WireError(
-            f"saw version {version} of the agent's protocol, expected {VERSION}: "
-            "the plugin file and the agent differ by more than one release, install one of them again"
+    if not oldest <= version <= VERSION:
+        raise (SkewError if abs(version - VERSION) == 1 else WireError)(
+            f"saw version {version} of the agent's protocol, expected {VERSION}: the plugin file and the agent are of "
+            "different releases. An agent installs its own plugin file when it starts: restart it"
         )
     if length > largest:
         raise WireError(f"saw a message of {length} bytes, expected at most {largest}")

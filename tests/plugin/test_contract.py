@@ -353,6 +353,7 @@ WORDS: dict[str, tuple[bytes, ...]] = {  # what a fake agent repeats before it r
     "working, byte by byte": tuple(bytes((byte,)) for byte in wire.frame(wire.WORKING, b"")),
     "a result without an end": (LARGE + b"\0", *[b"x"] * 1000),
     "a head without an end": (bytes((wire.VERSION,)), *[b""] * 1000),
+    "a refusal in the next version": (wire.frame(wire.RESULT, b"\x01{}", wire.VERSION + 1),),  # F31
     "working, with a payload without an end": (LARGE.replace(b"\x01\x03", b"\x01\x02"), *[b"x"] * 1000),
 }
 
