@@ -83,7 +83,7 @@ soak: setup
 fuzz: setup
 	@$(BIN)/python -m tests.fuzz.accelerator
 	@$(BIN)/python -m tests.fuzz --seconds 600
-	@$(BIN)/python -m pytest -q --hypothesis-profile search tests/cniconfig tests/manifest/test_overlay.py tests/redirect/test_rulecount.py
+	@$(BIN)/python -m pytest -q --hypothesis-profile search --timeout 0 tests/cniconfig tests/manifest/test_overlay.py tests/redirect/test_rulecount.py
 
 # Writes files of the chart and tables of the docs from the declarations in installer/config.
 generate: $(VENV)/.installed

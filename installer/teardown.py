@@ -91,7 +91,7 @@ async def _teardown(api: ApiClient, namespace: str, deadline: float) -> int:
                 return 0
             if len(pods) != left:
                 left = len(pods)
-                say(f"waiting for {_agents(left)} to take the plugin out and end")
+                say(f"waiting for {_agents(left)} to remove the plugin and exit")
         except ApiError as error:
             pause = backoff.next(error.retry_after)
             if str(error) != reason:
@@ -130,7 +130,7 @@ async def _give_up(api: ApiClient, namespace: str, pods: list[AgentPod], seen: s
     untold = sum(not each.is_going for each in pods)
     if untold:
         say(
-            f"{seen}, and agents were not told to end ({untold} of {len(pods)}): does the kube-controller-manager run, and "
+            f"{seen}, and agents were not told to exit ({untold} of {len(pods)}): does the kube-controller-manager run, and "
             "does nothing create the DaemonSet again? helm uninstall --no-hooks does not wait; install-cni status then names "
             "the nodes that still have the plugin",
             err=True,
@@ -138,8 +138,8 @@ async def _give_up(api: ApiClient, namespace: str, pods: list[AgentPod], seen: s
         return 1
     nodes = ", ".join(await _nodes(api, namespace, pods))
     say(
-        f"{seen}: going on without {_agents(len(pods))} whose nodes do not answer: {nodes}. The plugin stays there; "
-        "install-cni status says how to take it out",
+        f"{seen}: continuing without {_agents(len(pods))} whose nodes do not answer: {nodes}. The plugin stays there; "
+        "install-cni status says how to remove it",
         err=True,
     )
     return 0

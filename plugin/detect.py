@@ -46,7 +46,7 @@ def redirected(fd: NetnsFd, families: Collection[Family]) -> frozenset[Family]:
             found |= {each for each in families if each not in found and xtables.has_chain(each, "nat", CHAIN)}
             return frozenset(found.intersection(families))
     except TooManyError as error:
-        raise ApplyError(f"its network namespace is not looked through: {error}") from error
+        raise ApplyError(f"its network namespace is not inspected: {error}") from error
     except OSError as error:
         raise ApplyError(f"its network namespace cannot be read: {error}") from error
 

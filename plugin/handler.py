@@ -384,5 +384,5 @@ def _as_cni_error(error: Exception) -> CniError:
             return CniError(Code.INVALID_CONFIG, str(error))
         case ApplyError():
             return CniError(Code.REDIRECT_FAILED, str(error))
-    _log.exception("a request could not be answered: this is a mistake in the agent")
+    _log.exception("a request could not be answered: this is a bug in the agent")
     return CniError(Code.REDIRECT_FAILED, f"{type(error).__name__}: {error}; the agent's log has more")

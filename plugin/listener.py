@@ -136,7 +136,7 @@ class Listener:
         connection.close()
         self._room.set()
         if not task.cancelled() and (error := task.exception()):
-            _log.error("a connection could not be served: this is a mistake in the agent", exc_info=error)
+            _log.error("a connection could not be served: this is a bug in the agent", exc_info=error)
 
     def _say(self, error: OSError) -> None:
         now = asyncio.get_running_loop().time()

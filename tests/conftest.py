@@ -14,7 +14,7 @@ from tests.support.ondisk import PRIMARY, NodeOnDisk
 settings.register_profile(
     "tests", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
-settings.register_profile("search", settings.get_profile("tests"), derandomize=False, max_examples=3000)
+settings.register_profile("search", settings.get_profile("tests"), derandomize=False, max_examples=1000)
 settings.load_profile("tests")
 
 TIERS = {"pure", "kernel", "containerd", "apiserver", "e2e"}

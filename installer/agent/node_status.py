@@ -141,8 +141,8 @@ def _notes(observed: Observed) -> Iterator[tuple[str, str]]:
     """List the warnings that do not prevent redirection, each as a reason and a message."""
     directory = observed.desired.settings.cni_conf_dir
     for name, reason in () if observed.node.removed else observed.node.skipped:
-        said = f"{directory / name} is no valid network configuration: {reason}; repair it or take it away"
-        yield "InvalidConflist", f"{said}, as containerd takes none at all once it reads it before the others"
+        said = f"{directory / name} is no valid network configuration: {reason}; correct or remove it"
+        yield "InvalidConflist", f"{said}: containerd loads no configuration while this file comes first"
     for each in observed.desired.problems:
         yield INVALID_SETTINGS, f"invalid IstioControlPlane, the last good settings stay in force: {each}"
     for pod in observed.unredirected_pods:
@@ -151,7 +151,7 @@ def _notes(observed: Observed) -> Iterator[tuple[str, str]]:
         said = f"the agent cannot listen on its health address: {observed.unasked}. Probes and scrapes do not reach it"
         yield (
             "HealthEndpointUnavailable",
-            f"{said}; find out with `ss -lptn` who listens there, or set cni.healthAddress",
+            f"{said}; `ss -lptn` shows which program listens there, or set cni.healthAddress",
         )
 
 

@@ -252,8 +252,8 @@ def plan_standalone(listing: Listing, entry: Mapping[str, Any], name: str, links
     """
     if _is_valid(listing, name):  # our own is not a network's configuration
         raise NameInTheWayError(
-            f"the plugin's own configuration would be {name}; saw a network's configuration by this name: set cniConfFileName "
-            "to another one"
+            f"cannot create the plugin's own configuration {name}: saw a network's configuration of this name; set "
+            "cniConfFileName to another one"
         )
     others = {each: content for each, content in listing.items() if each != name}
     return [*removal(others, links), *_write(listing, name, conflist.standalone(entry))]
@@ -309,8 +309,8 @@ def _own_name(listing: Listing, source: str, preferred: str | None, links: Links
         if not any(_is_valid(listing, each) for each in between):
             return name
     raise NameInTheWayError(
-        f"{source} is left as it is, and {computed} would be made from it with the plugin's entry; saw other configurations "
-        f"from that name to {source}: move them out of the directory or rename them"
+        f"cannot create {computed}, the conflist with {source} and the plugin's entry: saw other configurations from that "
+        f"name to {source}, expected none; move them out of the directory or rename them"
     )
 
 

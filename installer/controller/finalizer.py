@@ -77,7 +77,7 @@ def uninstall(
     told = []
     if following.overdue:
         names = ", ".join(following.names)
-        message = f"not finished within {deadline.total_seconds():g} s, and goes on without: {names}"
+        message = f"the uninstall has not finished within {deadline.total_seconds():g} s and continues without: {names}"
         told.append(Event(warning=True, reason="UninstallDeadlineExceeded", message=message))
     release = following.move is Move.RELEASE or (refused and now - deleted >= deadline)
     if release and is_active:

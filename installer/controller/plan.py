@@ -242,5 +242,5 @@ def _faults(read: ControlPlaneSpec, world: World, namespace: str) -> Iterator[Fa
     if world.daemonset is None:
         yield Fault(
             "DaemonSetNotFound",
-            f"there is no DaemonSet {DAEMONSET} in namespace {namespace}; helm upgrade puts it back",
+            f"there is no DaemonSet {DAEMONSET} in namespace {namespace}; helm upgrade restores it",
         )

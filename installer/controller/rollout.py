@@ -87,9 +87,9 @@ class Roller:
             return []
         metadata = world.daemonset["metadata"]
         said = (
-            f"DaemonSet {metadata['namespace']}/{metadata['name']}: {pod_template.others(world.daemonset)} keeps undoing what "
-            "the resource says of it, and each time all agents are replaced; have it leave these fields alone (the chart's "
-            "README, GitOps, has them), or say the same in the chart's values"
+            f"DaemonSet {metadata['namespace']}/{metadata['name']}: {pod_template.others(world.daemonset)} keeps reverting "
+            "the fields that the resource sets, and each time all agents are replaced; exclude these fields there (see GitOps "
+            "in the chart's README), or set the same in the chart's values"
         )
         return [Fault("Conflict", said)]
 

@@ -209,18 +209,20 @@ def _from_file(name: str) -> list[Found]:
         raise click.ClickException(f"{name}: {error}") from error
     if not found:
         what = f"; unknown: {_listed(unknown)}" if unknown else ""
-        raise click.ClickException(printable(f"{name}: saw no pod and nothing that makes pods, expected one{what}"))
+        raise click.ClickException(
+            printable(f"{name}: saw no pod and no resource that creates pods, expected one{what}")
+        )
     return found
 
 
 def _without_pods(other: Other) -> str:
     """Describe an object that is skipped; if it may still make pods, with what to do."""
     if other.is_known:
-        return f"skipped: {other.kind} {other.name} holds no pods"
+        return f"skipped: {other.kind} {other.name} creates no pods"
     if other.refers_to:
-        instead = f"its pods are those of {other.refers_to}: explain that"
+        instead = f"its pods come from {other.refers_to}: explain that one"
     else:
-        instead = "if it makes pods, explain one of them: install-cni explain pod NAMESPACE/NAME"
+        instead = "if it creates pods, explain one of them: install-cni explain pod NAMESPACE/NAME"
     return f"unknown: {other.kind} {other.name} has no pod template (a spec with containers); {instead}"
 
 

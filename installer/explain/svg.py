@@ -122,7 +122,7 @@ def _legend(parent: Element, flows: Flows, y: float) -> float:
         x += 62 + SMALL.width(way.value) + 20
     for number in (1, 2, 3):
         badge(group, Point(x + 22 * number, y + 15), number)
-    write(group, Point(x + 84, y + 19.5), "the first that fits a packet decides", SMALL)
+    write(group, Point(x + 84, y + 19.5), "the first match decides", SMALL)
     return y + 30
 
 

@@ -107,7 +107,7 @@ def _inbound(redirect: Redirect) -> Iterator[Flow]:
     if redirect.exclude_interfaces:
         yield _bypass("Excluded interfaces", redirect.exclude_interfaces)
     if redirect.drop_invalid:
-        yield Flow("Packets that fit no connection", ("ctstate INVALID",), Way.DROPPED)
+        yield Flow("Packets of no connection", ("ctstate INVALID",), Way.DROPPED)
     included = redirect.include_inbound_ports
     if included == ():
         yield _bypass("All inbound traffic", ("TCP", "UDP", "ICMP"))

@@ -255,8 +255,8 @@ def explain_pod(pod: AgentPod, warning: PodWarning | None, report: Report | None
         value, what = _DIRECTORIES[missing["volume"]]
         return PodWarning(
             FAILED_MOUNT,
-            f"{value} {missing['path']} is not on this node: its container runtime has its {what} elsewhere, or nothing has "
-            f"made it yet. Set spec.values.cni.{value}, or the chart's platform, to where that is",
+            f"{value} {missing['path']} is not on this node: its container runtime has its {what} elsewhere, or the "
+            f"directory does not exist yet. Set spec.values.cni.{value}, or the chart's platform, to where that is",
         )
     if pod.is_mute and warning:
         return PodWarning(warning.reason, f"the agent's pod {pod.name} does not start: {warning.message}")
@@ -269,9 +269,9 @@ def explain_pod(pod: AgentPod, warning: PodWarning | None, report: Report | None
     if pod.reason in IMAGE:
         hint = "; check hub, tag and pullPolicy, and whether the node reaches that registry"
     elif pod.reason == "CrashLoopBackOff":
-        hint = f"; kubectl logs --previous {pod.name} says why it ends"
+        hint = f"; kubectl logs --previous {pod.name} says why it exits"
     elif pod.reason == "Unschedulable":
-        hint = "; make room on the node: the pod's class is system-node-critical"
+        hint = "; free resources on the node: the pod's class is system-node-critical"
     return PodWarning(
         pod.reason or NOT_READY, f"the agent's pod {pod.name} is not ready: {pod.message or pod.reason}{hint}"
     )
@@ -306,15 +306,15 @@ def _node_not_ready(case: _Case) -> _Trouble:
 
 
 def _no_agent(_: _Case) -> _Trouble:
-    message = (
-        "no agent runs on this node: check that the node is up and that DaemonSet istio-cni-node gets a pod onto it"
-    )
+    message = "no agent runs on this node: check that the node is up and that DaemonSet istio-cni-node has a pod on it"
     return _Trouble(NO_AGENT, message, State.UNKNOWN)
 
 
 def _no_agent_to_remove(case: _Case) -> _Trouble:
     was = "installed" if case.reported and case.reported.state == "Installed" else "not installed"
-    message = f"no agent is there to remove the plugin, last reported as {was}; `install-cni uninstall` on the node removes it"
+    message = (
+        f"no agent runs to remove the plugin, last reported as {was}; `install-cni uninstall` on the node removes it"
+    )
     return _Trouble(NO_AGENT, message, State.UNKNOWN)
 
 

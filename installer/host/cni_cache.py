@@ -171,7 +171,7 @@ class Sandboxes:
             with (self._results / name).open("rb") as file:
                 return _File(version, _sandbox(json.loads(file.read(LARGEST)), seen.st_mtime))
         except _NOT_UNDERSTOOD as error:
-            return _File(version, error=f"it is not as libcni writes it: {type(error).__name__}: {error!s:.120}")
+            return _File(version, error=f"not in the form that libcni writes: {type(error).__name__}: {error!s:.120}")
 
     def _tell(self, clock: float) -> None:
         """Log each file that does not parse, once it is no longer being written."""

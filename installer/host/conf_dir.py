@@ -84,6 +84,6 @@ def _write(folder: Directory, step: Write, *, patient: bool) -> None:
         exchange.write(folder, step.name, step.content, step.seen, like, source=step.source, patient=patient)
     if before and before.st_nlink > 1:
         _log.warning(
-            "the file had other names (hard links), which keep what it held",
+            "the file had hard links, which keep its old content",
             extra={"file": str(folder.path / step.name), "names": before.st_nlink - 1},
         )

@@ -296,7 +296,10 @@ def _settle(folder: Directory, aside: _Aside, *, patient: bool) -> bool:
             _unlink(folder, str(aside))
             return True
     folder.sync()
-    _log.warning("put back: another program wrote it as it was replaced", extra={"file": str(folder.path / aside.name)})
+    _log.warning(
+        "restored: another program wrote the file while it was being replaced",
+        extra={"file": str(folder.path / aside.name)},
+    )
     return False
 
 

@@ -180,7 +180,7 @@ class Directory:
                 continue
             links += 1
             if links > MOST_LINKS:
-                raise UnreadableError("too many symbolic links, one to the next")
+                raise UnreadableError("too many levels of symbolic links")
             if target.is_absolute():
                 if not target.is_relative_to(self.path):
                     return None
@@ -200,7 +200,7 @@ class Directory:
             raise UnreadableError(
                 errno.EXDEV,
                 f"a symbolic link that leads out of the directory, to {os.readlink(name, dir_fd=self.fd)}, which the agent's "
-                "container does not see: have it lead to a file in this directory, or put the file itself in its place",
+                "container does not see: point it at a file in this directory, or replace it with the file itself",
             )
         return open_small(os.fspath(found or name), self.fd, follow=found is None)
 
@@ -220,7 +220,7 @@ class Directory:
         except FileNotFoundError:
             if self.stat(name) is None:
                 raise
-            raise UnreadableError("a symbolic link that leads nowhere") from None
+            raise UnreadableError("a symbolic link to a missing file") from None
         except UnreadableError:
             raise
         except OSError as error:

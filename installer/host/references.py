@@ -160,7 +160,7 @@ def _in(folder: Directory, prefix: str, left: _Left, depth: int = 0) -> Iterator
                 yield from _of_file(folder, name, path, left)
         except OSError as error:
             if name.endswith(CONF_SUFFIXES) and folder.stat(name):
-                link = "a symbolic link that leads nowhere" if isinstance(error, FileNotFoundError) else ""
+                link = "a symbolic link to a missing file" if isinstance(error, FileNotFoundError) else ""
                 yield Reference(path, link or error.strerror or str(error))
         else:
             with below:

@@ -16,7 +16,7 @@ LONGEST_MESSAGE = 500  # characters of a response to quote
 _WHAT_TO_DO = {
     401: "the credentials are refused: is the service account's token expired or revoked?",
     403: "the service account lacks a right: are the chart's roles of this release, and bound to it?",
-    429: "the API server has too much to do",
+    429: "the API server is overloaded",
 }
 
 

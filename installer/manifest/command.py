@@ -35,7 +35,9 @@ class Options:
     helm: Path | None
 
 
-NO_HUB = "no hub is set: the image must be on the nodes already; --set hub=registry.example.org/mesh has it pulled"
+NO_HUB = (
+    "no hub is set: nodes must already hold the image; --set hub=registry.example.org/mesh has a registry to pull from"
+)
 FAILURES = (ManifestError, ProgramError, Refused, OSError)
 
 
@@ -58,8 +60,8 @@ def generate(options: Options) -> str:
         _note(NO_HUB)
     if not asked.enabled:
         _note(
-            "spec.cni.enabled is false: the resource that says so comes alone, with its definition; agents that are there "
-            "take the plugin out of their nodes, and stay"
+            "spec.cni.enabled is false: the output is this resource and its definition alone; running agents "
+            "remove the plugin from their nodes and keep running"
         )
         manifests = _definition(manifests)
     manifests += f"---\n{dump(resource)}"
@@ -102,7 +104,7 @@ def _written(options: Options, program: Path) -> dict[str, Any]:
         except ManifestError as error:
             raise ManifestError(f"{name}: {error}") from error
         for other in ignored:
-            _note(f"{name}: {other} is left out")
+            _note(f"{name}: {other} is omitted")
         written = deep_merge(written, one)
     strings = [*options.set_strings, *([f"{PLATFORM}={options.platform}"] if options.platform else [])]
     spec = written.get("spec", {})

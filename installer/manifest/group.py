@@ -76,8 +76,8 @@ _RESOURCE = (
     click.option(
         "--kube-version",
         type=_KubeVersion(),
-        help="What the cluster runs, such as 1.30: what that has not is left out. Default: diff and apply ask the cluster, "
-        "generate takes what helm does.",
+        help="Version of the cluster, such as 1.30; what it lacks is left out. Default: diff and apply ask the cluster, "
+        "generate takes helm's default.",
     ),
     _program("helm"),
 )

@@ -48,8 +48,8 @@ def of_pass(pod: Pod, manifest: Mapping[str, Any], passed: Pass) -> Iterator[str
         yield f"{_listed(ignored)} {'has' if len(ignored) == 1 else 'have'} no effect, as the pod is left alone"
     if not pod.is_injected and (asked := _asks_for_ambient(manifest)):
         yield (
-            f"{asked} asks for ambient mode, which this agent does not serve: nothing leads the pod's traffic to ztunnel. "
-            "Inject a sidecar instead, or have Istio's own agent on these nodes"
+            f"{asked} asks for ambient mode, which this agent does not serve: the pod's traffic does not reach ztunnel. "
+            "Inject a sidecar instead, or run Istio's own agent on these nodes"
         )
 
 
@@ -66,8 +66,8 @@ def of_uninjected(pod: Pod, written: PodManifest) -> str:
     where = f"{written.path}.metadata.annotations".removeprefix(".")
     if _is_placeholder(written.manifest):
         return (
-            f"{PROXY} is a placeholder, which the injector fills when the pod is made: what is decided then is that pod's. "
-            "Explain it, or what `istioctl kube-inject` writes"
+            f"{PROXY} is a placeholder, which the injector fills in when the pod is created. Explain that pod, or the "
+            "output of `istioctl kube-inject`"
         )
     follows = (
         f"{VALIDATION} finds no redirect and fails, and the pod does not start"
@@ -214,16 +214,16 @@ def _without_effect(pod: Pod, redirect: Redirect, *, knows_families: bool) -> It
 def _both(redirect: Redirect) -> Iterator[str]:
     """Name what is both included and excluded, and say which of the two wins."""
     if both := set(redirect.include_outbound_ports) & set(redirect.exclude_outbound_ports):
-        yield f"outbound port {_listed(sorted(both))} is both included and excluded: it is left alone"
+        yield f"outbound port {_listed(sorted(both))} is both included and excluded: it is not redirected"
     included = redirect.include_inbound_ports
     if included is not EVERYTHING and (both := set(included) & set(redirect.exclude_inbound_ports)):
         yield f"inbound port {_listed(sorted(both))} is both included and excluded: it is redirected"
     if redirect.include_outbound is not EVERYTHING and (
         ranges := set(redirect.include_outbound) & set(redirect.exclude_outbound)
     ):
-        yield f"the range {_listed(sorted(map(str, ranges)))} is both included and excluded: it is left alone"
+        yield f"the range {_listed(sorted(map(str, ranges)))} is both included and excluded: it is not redirected"
     if names := set(redirect.exclude_interfaces) & set(redirect.reroute_interfaces):
-        yield f"interface {_listed(sorted(names))} is both excluded and rerouted: it is left alone"
+        yield f"interface {_listed(sorted(names))} is both excluded and rerouted: it is not redirected"
 
 
 def _identity(pod: Pod, redirect: Redirect) -> Iterator[str]:

@@ -58,13 +58,13 @@ def looked(look: Look, files: NetnsFiles, capability: Capability) -> Found:
     except HiddenError as error:
         return Found(unknown=str(error), hidden=error.since)
     except UnprovenError as error:
-        return Found(unknown=f"its network namespace is not known for certain: {error}")
+        return Found(unknown=f"its network namespace cannot be identified: {error}")
     except (ApplyError, InvalidValue) as error:
         return Found(refused=str(error))
     except OSError as error:
         return Found(unknown=f"its network namespace cannot be opened: {error}")
     except Exception as error:  # noqa: BLE001 - the other pods must go on
-        _log.exception("a pod cannot be inspected: this is a mistake in the agent")
+        _log.exception("a pod cannot be inspected: this is a bug in the agent")
         return Found(unknown=f"it cannot be inspected: {type(error).__name__}: {error!s:.200}")
 
 
@@ -93,7 +93,8 @@ def _bypassed(fd: NetnsFd, plan: Plan, held: Collection[Family]) -> str:
     missed = [each for each in addresses or () if any(each.version == family.version for family in families)]
     if not missed:
         return ""
-    return f"its network namespace does not redirect {', '.join(map(str, missed))}; delete it to have it recreated"
+    listed = ", ".join(map(str, missed))
+    return f"its network namespace does not redirect {listed}; delete it so that its controller recreates it"
 
 
 def _told(settled: Settled) -> str:

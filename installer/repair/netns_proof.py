@@ -157,7 +157,7 @@ class NetnsFiles:
         if fitting:
             return f"{fitting} network namespaces in {self._path} have {wanted}"
         if names:
-            return f"{self._path}/{', '.join(names)}, which its network's result names, has not got {wanted}"
+            return f"{self._path}/{', '.join(names)}, which its network's result names, does not have {wanted}"
         named = f", and {known.elsewhere}, which its network's result names, is outside it" if known.elsewhere else ""
         return f"no network namespace in {self._path} has {wanted}{named}"
 

@@ -72,12 +72,12 @@ class SandboxIndex:
             return Doubt("the runtime's result does not say which pod of that name it is of")
         if told and sandbox.addresses and not set(told) & set(sandbox.addresses):
             said = f"the runtime's result says {_listed(sandbox.addresses)}, and the API server {_listed(told)}"
-            return Doubt(f"it is not known which addresses it has: {said}")
+            return Doubt(f"its addresses are not known: {said}")
         addresses = sandbox.addresses if sandbox.uid and sandbox.addresses else told
         names = tuple(self._names(sandbox))
         later = next((each for each in map(self._latest.get, addresses) if each and not _is_of(each, pod)), None)
         if later and not names and later.written > sandbox.written:
-            return Doubt(f"its address is by now that of pod {later.namespace}/{later.name}")
+            return Doubt(f"its address now belongs to pod {later.namespace}/{later.name}")
         others = frozenset() if names else self._others(pod)
         elsewhere = "" if names else sandbox.netns or sandbox.sandbox
         return Known(names, self._files.name_of(sandbox.netns), addresses, others, elsewhere, pod.uid)

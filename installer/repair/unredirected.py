@@ -35,12 +35,12 @@ def outcome(found: Found, sandbox: Sandbox | None, invalid: InvalidValue | None)
     """
     why = why_without(sandbox)
     if found.repaired:
-        said = f"{WITHOUT}{why}; it has it now, for {found.told}. Connections that were open before stay as they are until "
-        return Outcome("Redirected", f"{said}they end")
+        said = f"{WITHOUT}{why}; it is redirected now, for {found.told}. Connections from before stay as they are until they "
+        return Outcome("Redirected", f"{said}end")
     if found.unknown:
-        return Outcome("NotRedirected", f"no redirect of it has been seen: {found.unknown}", settled=False)
+        return Outcome("NotRedirected", f"no redirect has been seen: {found.unknown}", settled=False)
     if found.refused:
-        return Outcome("NotRedirected", f"{WITHOUT}{why}, and cannot be given it now: {found.refused}", settled=False)
+        return Outcome("NotRedirected", f"{WITHOUT}{why}, and cannot be redirected now: {found.refused}", settled=False)
     if invalid:
         return Outcome("NotRedirected", f"{WITHOUT}{why}: {invalid}. Correct that, then recreate the pod")
     return None
@@ -48,7 +48,7 @@ def outcome(found: Found, sandbox: Sandbox | None, invalid: InvalidValue | None)
 
 def left(sandbox: Sandbox | None) -> Outcome:
     """Build the outcome of a pod that is left unchanged."""
-    return Outcome("NotRedirected", f"{WITHOUT}{why_without(sandbox)}; delete it to have it recreated")
+    return Outcome("NotRedirected", f"{WITHOUT}{why_without(sandbox)}; delete it so that its controller recreates it")
 
 
 def deleted(sandbox: Sandbox | None, refused: str) -> Outcome:
@@ -56,12 +56,12 @@ def deleted(sandbox: Sandbox | None, refused: str) -> Outcome:
     if refused:
         said = f"{WITHOUT}{why_without(sandbox)}, and cannot be deleted: {refused}"
         return Outcome("NotRedirected", said, settled=False)
-    return Outcome("Deleted", f"{WITHOUT}{why_without(sandbox)}; deleted, to have it recreated")
+    return Outcome("Deleted", f"{WITHOUT}{why_without(sandbox)}; deleted so that its controller recreates it")
 
 
 def held_back(sandbox: Sandbox | None) -> Outcome:
     """Build the outcome of a pod that is not deleted because its replacement would lack a redirect too."""
-    said = "the one in its place may start without it too, as the container runtime does not load the plugin's entry"
+    said = "its replacement may start without it too, as the container runtime does not load the plugin's entry"
     return Outcome("NotRedirected", f"{WITHOUT}{why_without(sandbox)}, and is not deleted: {said}", settled=False)
 
 

@@ -136,7 +136,7 @@ class Access:
                     version = answer["metadata"].get("resourceVersion") or ""
                 except (ValueError, LookupError, TypeError, AttributeError) as error:
                     seen = (
-                        f"saw {body[:80]!r}, expected a list of {source.resource} as JSON: is something in front of it?"
+                        f"saw {body[:80]!r}, expected a list of {source.resource} as JSON: is a proxy in front of it?"
                     )
                     raise UnreachableError(f"{self._where}: {seen}") from error
                 if not token:
@@ -155,7 +155,7 @@ class Access:
         try:
             return dict(json.loads(body))
         except (ValueError, TypeError) as error:
-            seen = f"saw {body[:80]!r}, expected one of {source.resource} as JSON: is something in front of it?"
+            seen = f"saw {body[:80]!r}, expected one of {source.resource} as JSON: is a proxy in front of it?"
             raise UnreachableError(f"{self._where}: {seen}") from error
 
     def watch(self, source: Source, version: str) -> Iterator[Event]:

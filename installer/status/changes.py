@@ -21,7 +21,7 @@ def changes(before: ClusterStatus | None, after: ClusterStatus) -> list[str]:
     The number of redirected pods changes all the time and is left out.
     """
     lines = [after.summary] if before is None or before.summary != after.summary else []
-    lines += _changed(_planes(before), _planes(after), "the control plane is gone")
+    lines += _changed(_planes(before), _planes(after), "the IstioControlPlane was deleted")
     lines += _findings(before, after)
     nodes = {each.name: _node(each) for each in (after.unhealthy if before is None else after.nodes)}
     lines += _changed({each.name: _node(each) for each in before.nodes} if before else {}, nodes, "the node is gone")

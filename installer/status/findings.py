@@ -264,7 +264,7 @@ def _of_nodes(nodes: Sequence[NodeStatus]) -> Iterator[Finding]:
     versions = Counter(each.version for each in present if each.version)
     if len(versions) > 1 and all(each.state is State.READY for each in nodes):
         counts = ", ".join(f"{version} on {number:,}" for version, number in sorted(versions.items()))
-        yield Finding(Severity.INFO, f"agents of more than one release run: {counts}")
+        yield Finding(Severity.INFO, f"agents of several releases run: {counts}")
 
 
 def _not_answered(answers: Answers) -> Iterator[Finding]:

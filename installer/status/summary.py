@@ -201,7 +201,7 @@ def _summary(
 
 def _degraded(seen: Sequence[NodeStatus], errors: int) -> str:
     states = Counter(each.state for each in seen if not each.state.is_healthy)
-    of_cluster = f"{counted(errors, 'thing')} in the cluster {'is' if errors == 1 else 'are'} wrong"
+    of_cluster = f"{counted(errors, 'problem')} in the cluster"
     if not states:
         return f"Degraded: {of_cluster}."
     which = ", ".join(f"{states[state]:,} {state.value}" for state in State if states[state])

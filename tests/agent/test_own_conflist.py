@@ -237,7 +237,7 @@ def test_it_sorts_before_its_source_whatever_the_name(tmp_path: Path, name: str)
 
 def test_a_file_in_its_place_is_reported(single: NodeOnDisk) -> None:
     (single.conf / OWN).symlink_to("nowhere")
-    with pytest.raises(NotNowError, match=f"{NAME} is left as it is, and {OWN} would be made from it .*move them out"):
+    with pytest.raises(NotNowError, match=f"cannot create {OWN}, the conflist with {NAME} .*move them out"):
         single.install()
     assert (single.conf / OWN).is_symlink()
 

@@ -158,8 +158,8 @@ def test_hook_deletes_the_daemonset_and_waits_for_its_pods(teardown: Teardown) -
     assert process.stdout
     said = [process.stdout.readline() for _ in range(3)]
     assert said[1:] == [
-        "waiting for 2 agents to take the plugin out and end\n",
-        "waiting for 1 agent to take the plugin out and end\n",
+        "waiting for 2 agents to remove the plugin and exit\n",
+        "waiting for 1 agent to remove the plugin and exit\n",
     ]
     assert process.poll() is None
     teardown.end("b")
@@ -174,7 +174,7 @@ def test_hook_skips_and_names_nodes_that_are_down(teardown: Teardown) -> None:
     until(lambda: teardown.daemonset()["metadata"].get("deletionTimestamp"), SOON, "the DaemonSet is being deleted")
     teardown.end("up")
     said, _ = process.communicate(timeout=SOON)
-    assert "going on without 1 agent whose nodes do not answer: down." in said
+    assert "continuing without 1 agent whose nodes do not answer: down." in said
     assert process.returncode == 0
 
 
@@ -182,7 +182,7 @@ def test_hook_fails_if_no_pod_is_being_terminated(teardown: Teardown) -> None:
     teardown.add_pod("a")
     process = teardown.start(deadline=3)
     said, _ = process.communicate(timeout=SOON)
-    assert "agents were not told to end (1 of 1)" in said
+    assert "agents were not told to exit (1 of 1)" in said
     assert "--no-hooks" in said
     assert process.returncode == 1
 

@@ -464,7 +464,7 @@ def test_foreign_file_with_the_own_conflists_name_is_an_error_without_steps(cont
     listing: Listing = {"10-a.conf": OVN_CONF, first: content}
     if content == GKE:  # it is what the runtime takes
         assert installed(listing) == {**listing, first: conflist.splice(GKE, ENTRY)}
-    with pytest.raises(NameInTheWayError, match=f"{first} would be made from it .* move them out of the directory"):
+    with pytest.raises(NameInTheWayError, match=f"cannot create {first}, .* move them out of the directory"):
         plan.plan(listing, ENTRY, "10-a.conf")
 
 
@@ -490,7 +490,7 @@ def test_file_renamed_by_cilium_loses_our_entry() -> None:
 
 
 def test_network_configuration_is_not_replaced_by_a_standalone_one() -> None:
-    with pytest.raises(NameInTheWayError, match="saw a network's configuration by this name: set cniConfFileName"):
+    with pytest.raises(NameInTheWayError, match="saw a network's configuration of this name; set cniConfFileName"):
         plan.plan_standalone({"10-a.conf": OVN_CONF}, ENTRY, "10-a.conf")
     for content in (conflist.standalone({**ENTRY, "agentSocket": "/old"}), BROKEN, UNREADABLE):
         steps = plan.plan_standalone({"istio-cni.conf": content}, ENTRY, "istio-cni.conf")

@@ -63,7 +63,8 @@ def test_a_running_pod_is_redirected(mesh: Mesh, early: Pod) -> None:  # F1, F2,
 
 
 @pytest.mark.parametrize(
-    ("mode", "why"), [("report", "; delete it to have it recreated"), ("delete", "the agent has no cluster")]
+    ("mode", "why"),
+    [("report", "; delete it so that its controller recreates it"), ("delete", "the agent has no cluster")],
 )
 def test_a_running_pod_is_only_reported_if_the_mode_says_so(mesh: Mesh, early: Pod, mode: str, why: str) -> None:
     started(mesh, mode)

@@ -69,7 +69,7 @@ def test_a_table_says_what_and_why(file: str) -> None:
     assert "traffic.sidecar.istio.io/excludeOutboundPorts     22, 5432 (annotation)\n" in done.stdout
     assert "  ! init container migrate runs before the sidecar is up" in done.stdout
     assert "shop/plain: PASS by row never-injected: never injected" in done.stdout
-    assert done.stderr == "skipped: Service web holds no pods\n"
+    assert done.stderr == "skipped: Service web creates no pods\n"
     (warning,) = (line for line in done.stdout.splitlines() if line.startswith("  ! init container migrate"))
     assert len(warning) > 100, "in a pipe a warning stays on one line, for grep"
 
@@ -162,7 +162,7 @@ BAD = {
     "both": (("pod", "a/b", "-f", "x"), "", 2, "expected either -f FILE or: pod NAMESPACE/NAME"),
     "no such file": (("-f", "/nowhere/x.yaml"), "", 1, "/nowhere/x.yaml: No such file or directory"),
     "a folder": (("-f", "/tmp"), "", 1, "/tmp: Is a directory"),  # noqa: S108
-    "nothing": (("-f", "-"), "", 1, "-: saw no pod and nothing that makes pods, expected one"),
+    "nothing": (("-f", "-"), "", 1, "-: saw no pod and no resource that creates pods, expected one"),
     "no manifest": (("-f", "-"), "[1, 2]", 1, "-: line 1: saw kind [1, 2], expected Pod"),
     "no YAML": (("-f", "-"), "a: b: c", 1, "-: line 1: mapping values are not allowed"),
     "no JSON": (("-f", "-"), '{"kind":', 1, "-: line 1: Expecting value, expected JSON"),

@@ -107,7 +107,7 @@ WARNINGS: dict[str, tuple[Explanation, str]] = {
         explained(
             says={"includeOutboundIPRanges": "", "includeOutboundPorts": "80,443", "excludeOutboundPorts": "443,22"}
         ),
-        "outbound port 443 is both included and excluded: it is left alone",
+        "outbound port 443 is both included and excluded: it is not redirected",
     ),
     "both inbound": (
         explained(says={"includeInboundPorts": "80", "excludeInboundPorts": "80"}),
@@ -115,7 +115,7 @@ WARNINGS: dict[str, tuple[Explanation, str]] = {
     ),
     "both ranges": (
         explained(says={"includeOutboundIPRanges": "10.1.2.3/8", "excludeOutboundIPRanges": "10.0.0.0/8"}),
-        "the range 10.0.0.0/8 is both included and excluded: it is left alone",
+        "the range 10.0.0.0/8 is both included and excluded: it is not redirected",
     ),
     "both interfaces": (
         explained(says={"excludeInterfaces": "net1", "kubevirtInterfaces": "net1"}),

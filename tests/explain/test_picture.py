@@ -78,7 +78,7 @@ def fits(flow: Flow, packet: Packet) -> bool:
             return tcp
         case "All the rest" | "All inbound traffic":
             return True
-        case "Packets that fit no connection":
+        case "Packets of no connection":
             return False  # it is the first of its connection
     raise AssertionError(flow.what)
 

@@ -122,7 +122,7 @@ def test_lines_have_the_colours_of_the_legend() -> None:
     for way, what in (
         (Way.THROUGH, "TCP to all other ports"),
         (Way.BYPASSED, "Excluded ports"),
-        (Way.DROPPED, "Packets that fit no connection"),
+        (Way.DROPPED, "Packets of no connection"),
     ):
         x, y = drawn.text(way.value).at
         assert colour(image, x - 60, x - 26, y - 4.5) == colour(image, *before(drawn, what)), way
@@ -136,7 +136,7 @@ def test_lines_differ_without_colours() -> None:
     image = drawn.image().convert("L")
     through, rounds, dropped = (
         longest_stroke(image, *before(drawn, what))
-        for what in ("TCP to all other ports", "Excluded ports", "Packets that fit no connection")
+        for what in ("TCP to all other ports", "Excluded ports", "Packets of no connection")
     )
     assert dropped < 5 < rounds < 20 < through
 

@@ -196,7 +196,7 @@ data: {{template: "spec: {{containers: []}}"}}
 
 def test_empty_documents_of_helm_are_skipped() -> None:
     done = install_cni("explain", "-f", "-", given=HELM)
-    assert (done.returncode, done.stderr) == (0, "skipped: ConfigMap web holds no pods\n")
+    assert (done.returncode, done.stderr) == (0, "skipped: ConfigMap web creates no pods\n")
     assert done.stdout.startswith("shop/web (Rollout): REDIRECT")
 
 
@@ -230,7 +230,7 @@ UNKNOWN = {
 def test_a_kind_that_is_known_to_hold_no_pods_is_passed_over_with_a_word(case: str) -> None:
     given = yaml.safe_dump_all([KNOWN[case], POD])
     done = install_cni("explain", "-f", "-", given=given)
-    assert (done.returncode, done.stderr) == (0, f"skipped: {KNOWN[case]['kind']} web holds no pods\n")
+    assert (done.returncode, done.stderr) == (0, f"skipped: {KNOWN[case]['kind']} web creates no pods\n")
     alone = install_cni("explain", "-f", "-", given=yaml.safe_dump(KNOWN[case]))
     assert (alone.returncode, alone.stdout) == (1, "")
     assert "unknown" not in alone.stderr
@@ -242,7 +242,7 @@ def test_a_kind_without_a_template_is_called_unknown(case: str) -> None:
     done = install_cni("explain", "-f", "-", given=yaml.safe_dump(UNKNOWN[case]))
     assert (done.returncode, done.stdout) == (1, "")
     assert f"unknown: {kind} web has no pod template" in done.stderr
-    assert f"-: saw no pod and nothing that makes pods, expected one; unknown: {kind} web" in done.stderr
+    assert f"-: saw no pod and no resource that creates pods, expected one; unknown: {kind} web" in done.stderr
     beside = install_cni("explain", "-f", "-", given=yaml.safe_dump_all([UNKNOWN[case], POD]))
     assert beside.returncode == 0
     assert f"unknown: {kind} web has no pod template" in beside.stderr
@@ -253,7 +253,7 @@ def test_a_kind_without_a_template_is_called_unknown(case: str) -> None:
 
 def test_a_rollout_that_refers_to_a_deployment_names_it() -> None:
     done = install_cni("explain", "-f", "-", given=yaml.safe_dump(UNKNOWN["Rollout of a Deployment"]))
-    assert "its pods are those of Deployment api" in done.stderr
+    assert "its pods come from Deployment api" in done.stderr
 
 
 @pytest.mark.parametrize("api", ["apps/v1", None])

@@ -242,8 +242,8 @@ PULL = PodWarning("Failed", "Error: ErrImagePull")
         (unready("PodInitializing"), PULL, "Failed", "does not start: Error: ErrImagePull"),
         (unready("Evicted", "disk"), PULL, "Evicted", "is not ready: disk"),
         (unready("Pending"), None, "Pending", "is not ready: Pending"),
-        (unready("CrashLoopBackOff", "x"), None, "CrashLoopBackOff", f"x; kubectl logs --previous {POD} says why it ends"),
-        (unready("Unschedulable", "0/3"), None, "Unschedulable", "is not ready: 0/3; make room on the node: the pod's class"),
+        (unready("CrashLoopBackOff", "x"), None, "CrashLoopBackOff", f"x; kubectl logs --previous {POD} says why it exits"),
+        (unready("Unschedulable", "0/3"), None, "Unschedulable", "is not ready: 0/3; free resources on the node: the pod's"),
     ],
 )  # fmt: skip
 def test_pod_warning_has_reason_and_remedy(
@@ -267,7 +267,7 @@ def test_missing_directory_names_its_value(reason: str, warned: PodWarning, valu
     found = explain_pod(unready(reason), warned)
     assert found.reason == "FailedMount"
     assert found.message.startswith(
-        f"{value} is not on this node: its container runtime has its {what} elsewhere, or nothing has made it yet. Set "
+        f"{value} is not on this node: its container runtime has its {what} elsewhere, or the directory does not exist yet. "
     )
     assert f"Set spec.values.cni.{value.partition(' ')[0]}, or the chart's platform, to where that is" in found.message
 

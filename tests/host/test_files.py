@@ -115,7 +115,7 @@ def test_only_small_regular_files_are_read(tmp_path: Path) -> None:
     assert found["link.conf"] == b"{}"
     assert reasons == {
         "fifo.conf": "not a regular file (prw-r--r--)",
-        "dangling.conf": "a symbolic link that leads nowhere",
+        "dangling.conf": "a symbolic link to a missing file",
         "zero.conf": "not a regular file (crw-rw-rw-)",
         "to-directory.conf": "not a regular file (drwxr-xr-x)",
         "huge.conf": f"{LARGEST + 1} bytes, expected at most {LARGEST}",

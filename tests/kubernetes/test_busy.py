@@ -42,7 +42,7 @@ async def test_retry_after_is_obeyed(node: Node, kubeconfig: Path, written: dict
         running = asyncio.create_task(pods.run(stop))
         try:
             await eventually(lambda: server.seen, SOON, "it is asked")
-            with pytest.raises(PodsUnavailable, match="answered 429: the API server has too much to do"):
+            with pytest.raises(PodsUnavailable, match="answered 429: the API server is overloaded"):
                 await pods.find("default", "not-heard-of", "a-uid")
             await eventually(lambda: pods.known, SOON, "the agent knows its pods")
             assert pods.count == 1

@@ -39,9 +39,9 @@ def test_an_unredirected_pod_is_counted_and_named_in_every_place(
     until(lambda: report(cluster, node)["pods"].get("unredirected") == 2, PATIENCE, "it is counted")
     assert ready(cluster, node) == ("True", "PodsNotRedirected")
     said = report(cluster, node)["conditions"][0]["message"]
-    assert "pod default/begins: no redirect of it has been seen" in said
-    assert "pod default/lost: no redirect of it has been seen" in said
-    assert "its network namespace is not known for certain" in said
+    assert "pod default/begins: no redirect has been seen" in said
+    assert "pod default/lost: no redirect has been seen" in said
+    assert "its network namespace cannot be identified" in said
     assert "istio_cni_unredirected_pods 2.0" in running.get("/metrics")[1]
     for name in ("lost", "begins"):
         until(lambda name=name: _told(cluster, name) == ["NotRedirected"], SOON, "an Event tells of it")  # type: ignore[misc]

@@ -95,7 +95,7 @@ def test_ipv6_that_bypasses_the_sidecar_is_reported(netns: Netns, backend: Backe
     redirect(netns, backend, Family.V4)
     found = look(netns, plan(), backend)
     assert found.redirected
-    assert found.told == f"its network namespace does not redirect {V6}; delete it to have it recreated"
+    assert found.told == f"its network namespace does not redirect {V6}; delete it so that its controller recreates it"
     redirect(netns, backend, Family.V4, Family.V6)
     assert look(netns, plan(), backend) == Found(redirected=True)
 

@@ -59,7 +59,7 @@ def test_control_plane_change_is_a_line() -> None:
     going = summarize(answers(planes=[plane(deletionTimestamp=ago(), status="UPDATING")]))
     assert "istio-system/istio: UPDATING, generation 2, is being deleted" in changes(WELL, going)
     gone = summarize(answers(planes=[], reports=[report(each, settings=None) for each in NAMES]))
-    assert "istio-system/istio: the control plane is gone" in changes(WELL, gone)
+    assert "istio-system/istio: the IstioControlPlane was deleted" in changes(WELL, gone)
 
 
 @pytest.mark.parametrize("found", [WELL, FAILED, summarize(answers(daemonsets=[daemonset(updated=1)]))])

@@ -22,8 +22,8 @@ NO_CONFLIST = (
     "/etc/cni/net.d holds no network configuration, expected that of a primary CNI: install one, or set cniConfDir"
 )
 NOT_READ = (
-    "/etc/cni/net.d/05-cilium.conflist is no valid network configuration: not JSON; repair it or take it away, as "
-    "containerd takes none at all once it reads it before the others. pods are redirected by nft"
+    "/etc/cni/net.d/05-cilium.conflist is no valid network configuration: not JSON; correct or remove it: "
+    "containerd loads no configuration while this file comes first. pods are redirected by nft"
 )
 PLUGIN = {"path": "/opt/cni/bin/istio-cni"}
 REPAIRED = {

@@ -219,7 +219,7 @@ def flawed(*names: str, reason: str = "InvalidConflist", message: str = BROKEN) 
 def test_warning_on_a_redirecting_node_is_a_finding() -> None:
     found = summarize(flawed("node-1", "node-2"))
     assert found.health is Health.DEGRADED
-    assert found.summary == "Degraded: 1 thing in the cluster is wrong."
+    assert found.summary == "Degraded: 1 problem in the cluster."
     assert [(each.message, each.remedy) for each in wrong(found)] == [(f"node-1 and node-2: {BROKEN}", "")]
     assert {each.state for each in found.nodes} == {State.READY}
     read = json.loads(as_json(found))["nodes"][0]

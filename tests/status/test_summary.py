@@ -446,7 +446,7 @@ def test_missing_features_and_mixed_releases_are_notes() -> None:
     assert found.health is Health.HEALTHY
     assert [each.message for each in found.findings] == [
         "1 node lacks tproxy (iptables-legacy): pods that ask for it fail there",
-        "agents of more than one release run: 0.0.9 on 1, 0.1.0 on 2",
+        "agents of several releases run: 0.0.9 on 1, 0.1.0 on 2",
     ]
 
 
