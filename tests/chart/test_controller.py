@@ -86,7 +86,7 @@ def test_controller_tolerates_its_taints_and_prefers_control_plane_nodes(render:
     ]
 
 
-def test_the_api_server_takes_where_it_is_to_run(release: Release) -> None:
+def test_the_api_server_accepts_the_placement_of_the_controller(release: Release) -> None:
     expression = {"key": "pool", "operator": "In", "values": ["trusted"]}
     term = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
     affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": term}}
@@ -117,7 +117,7 @@ def test_controller_uses_its_own_service_account_and_is_never_injected(render: R
 
 
 @pytest.mark.parametrize(("address", "port"), [(None, 15014), ("[::]:1234", 1234), ("0.0.0.0:8", 8)])
-def test_the_kubelet_asks_where_it_listens(render: Render, address: str | None, port: int) -> None:
+def test_probes_use_the_address_where_the_controller_listens(render: Render, address: str | None, port: int) -> None:
     given = {"healthAddress": address} if address else {}
     rendered = render({"cni": {"controller": given, "networkPolicy": {"enabled": True}}})
     of = container(rendered)
@@ -164,7 +164,7 @@ def test_network_policies_select_their_own_pods_and_allow_the_configured_peers(r
         assert [is_selected(each, policy["spec"]["podSelector"]) for each in own] == [each is workload for each in own]
 
 
-def test_the_api_server_takes_both_network_policies(release: Release) -> None:
+def test_the_api_server_accepts_both_network_policies(release: Release) -> None:
     given = {"networkPolicy": {"enabled": True, "from": [{"podSelector": {}}]}, "healthAddress": "0.0.0.0:15014"}
     release.helm("install", "istio-cni", str(CHART), values={"cni": given})
     found = release.cluster.kubectl("get", "networkpolicies", f"--namespace={release.namespace}", "--output=name")

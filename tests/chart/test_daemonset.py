@@ -34,7 +34,7 @@ def requires(*expressions: dict[str, Any]) -> dict[str, Any]:
     return {OF_NODES: {"nodeSelectorTerms": [{"matchExpressions": list(expressions)}]}}
 
 
-def test_the_nodes_with_an_agent_can_be_chosen(render: Render, refuse: Refuse) -> None:
+def test_node_selector_tolerations_and_affinity_reach_the_daemonset(render: Render, refuse: Refuse) -> None:
     toleration = {"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoSchedule"}
     affinity = {"nodeAffinity": requires({"key": "zone", "operator": "Exists"}), "podAntiAffinity": {}}
     given = {"nodeSelector": {"pool": "mesh"}, "tolerations": [toleration], "affinity": affinity}
@@ -49,7 +49,7 @@ def test_the_nodes_with_an_agent_can_be_chosen(render: Render, refuse: Refuse) -
 @pytest.mark.parametrize(
     ("platform", "left_out"), [("eks", NOT_FARGATE), ("bottlerocket", NOT_FARGATE), ("aks", NOT_VIRTUAL), ("gke", None)]
 )
-def test_a_platform_leaves_out_nodes_that_run_no_daemonset_unless_others_are_required(
+def test_a_preset_excludes_nodes_that_run_no_daemonset_unless_affinity_is_given(
     render: Render, platform: str, left_out: dict[str, Any] | None
 ) -> None:
     preferred = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": {}}]}
@@ -118,7 +118,9 @@ PROBES = {"readinessProbe": "/readyz"}  # no other: who listens there before the
         ("0.0.0.0:8", None, 8),
     ],
 )
-def test_the_kubelet_asks_where_the_agent_listens(render: Render, address: str, host: str | None, port: int) -> None:
+def test_probes_use_the_address_where_the_agent_listens(
+    render: Render, address: str, host: str | None, port: int
+) -> None:
     container = render({"cni": {"healthAddress": address}}).container
     (named,) = container["ports"]
     assert named == {"name": "health", "containerPort": port}
@@ -141,7 +143,7 @@ def test_agents_controller_and_hook_run_the_image_of_hub_and_tag(render: Render,
     assert [each["image"] for each in (rendered.container, controller, hook)] == [IMAGES[hub, tag]] * 3
 
 
-def test_the_image_is_by_default_of_the_charts_version_and_of_no_registry(render: Render) -> None:
+def test_the_default_image_has_the_charts_version_and_no_registry(render: Render) -> None:
     assert render().container["image"] == "install-cni:0.1.0"
 
 
@@ -166,13 +168,13 @@ def test_user_values_reach_their_fields_of_the_daemonset(render: Render) -> None
     assert rendered["RoleBinding"]["roleRef"]["name"] == "lenient"
 
 
-def test_a_changed_setting_starts_the_agents_again_and_a_new_release_of_the_chart_does_not(render: Render) -> None:
+def test_a_changed_setting_restarts_agents_and_an_equal_upgrade_does_not(render: Render) -> None:
     template = render()["DaemonSet"]["spec"]["template"]
     assert render({"cni": {"logLevel": "info"}})["DaemonSet"]["spec"]["template"] != template
     assert template["metadata"]["labels"].keys() == {"k8s-app", "app.kubernetes.io/name", "sidecar.istio.io/inject"}
 
 
-def test_metrics_are_collected_from_where_they_can_be_reached(render: Render, refuse: Refuse) -> None:
+def test_pod_monitors_need_a_reachable_health_address(render: Render, refuse: Refuse) -> None:
     monitor: dict[str, Any] = {"enabled": True, "labels": {"release": "prometheus"}}
     said = refuse({"cni": {"podMonitor": monitor}})
     assert "cni.podMonitor.enabled" in said
@@ -190,7 +192,7 @@ def test_metrics_are_collected_from_where_they_can_be_reached(render: Render, re
     assert "PodMonitor" not in render({"cni": {"healthAddress": "0.0.0.0:15014"}}).kinds
 
 
-def test_a_network_policy_lets_those_in_who_collect_metrics(render: Render) -> None:
+def test_a_network_policy_admits_the_configured_scrapers(render: Render) -> None:
     collectors = [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]
     policy = {"enabled": True, "from": collectors}
     given = {"networkPolicy": policy, "healthAddress": "[::]:15014"}

@@ -66,7 +66,7 @@ def described(path: str, schema: dict[str, Any]) -> Iterator[tuple[str, dict[str
 
 
 @pytest.mark.parametrize("path", DEFINITIONS, ids=lambda path: path.stem)
-def test_the_api_server_finds_no_fault_and_each_field_is_documented(cluster: Cluster, path: Any) -> None:
+def test_the_definitions_are_structural_and_each_field_is_documented(cluster: Cluster, path: Any) -> None:
     definition = yaml.safe_load(path.read_text())
     kept = json.loads(cluster.kubectl("get", "crd", definition["metadata"]["name"], "--output=json"))
     conditions = {each["type"]: each["status"] for each in kept["status"]["conditions"]}
@@ -95,7 +95,7 @@ def test_kubectl_explains_a_field(cluster: Cluster, field: str, said: str) -> No
     until(is_explained, 30, f"kubectl explains {field}")
 
 
-def test_the_guides_manifest_gets_in_as_it_is_written(cluster: Cluster, apply: Applied) -> None:
+def test_the_guides_manifest_is_accepted_unchanged(cluster: Cluster, apply: Applied) -> None:
     guide = yaml.safe_load(OF_THE_GUIDE)
     done = apply(guide, "--validate=strict")
     assert done.returncode == 0, done.stderr
@@ -142,7 +142,7 @@ WRONG_IMAGES = [("tag", each) for each in WRONG_TAGS.values()] + [("hub", each) 
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG_IMAGES)
-def test_an_image_that_there_cannot_be_is_refused(apply: Applied, name: str, value: str | int) -> None:
+def test_an_invalid_image_is_refused(apply: Applied, name: str, value: str | int) -> None:
     resource = control_plane(**{name: value})
     resource["spec"][name] = value
     done = apply(resource)
@@ -152,7 +152,7 @@ def test_an_image_that_there_cannot_be_is_refused(apply: Applied, name: str, val
 
 
 @pytest.mark.parametrize(("hub", "tag"), [*IMAGES, ("", "")])
-def test_an_image_by_tag_by_digest_or_by_both_gets_in(apply: Applied, hub: str, tag: str | int) -> None:
+def test_an_image_with_tag_digest_or_both_is_accepted(apply: Applied, hub: str, tag: str | int) -> None:
     resource = control_plane(hub=hub, tag=tag) | {"metadata": {"name": "image", "namespace": "default"}}
     resource["spec"] |= {"hub": hub, "tag": tag}
     done = apply(resource)
@@ -229,7 +229,7 @@ STATUS: dict[str, Any] = {
 }
 
 
-def test_a_node_reports_all_that_its_agent_knows(cluster: Cluster, apply: Applied) -> None:
+def test_a_full_node_report_is_accepted(cluster: Cluster, apply: Applied) -> None:
     done = put_status(cluster, apply, node("worker-1.example"), STATUS)
     assert done.returncode == 0, done.stderr
     kept = json.loads(cluster.kubectl("get", "istiocninodes", "worker-1.example", "--output=json"))

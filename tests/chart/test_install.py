@@ -116,7 +116,7 @@ def test_install_upgrade_rollback_uninstall(release: Release) -> None:
     assert "istiocontrolplanes.install.istio.io" in release.cluster.kubectl("get", "crd", "--output=name")
 
 
-def test_values_that_are_refused_leave_the_release_as_it_was(release: Release) -> None:
+def test_refused_values_leave_the_release_unchanged(release: Release) -> None:
     release.helm("install", "istio-cni", str(CHART))
     before = daemonset(release)
     failed = release.try_helm("upgrade", "istio-cni", str(CHART), values={"cni": {"logLevel": "loud"}})
@@ -125,7 +125,7 @@ def test_values_that_are_refused_leave_the_release_as_it_was(release: Release) -
     assert daemonset(release) == before
 
 
-def test_the_notes_say_what_to_do_next(release: Release) -> None:
+def test_the_notes_name_the_next_steps(release: Release) -> None:
     said = release.helm("install", "istio-cni", str(CHART), "--dry-run=server", "--set=platform=openshift-3.10")
     assert "ATTENTION: cni.hub is not set" in said
     assert f"add-scc-to-user privileged -z istio-cni-node -n {release.namespace}" in said
@@ -133,7 +133,7 @@ def test_the_notes_say_what_to_do_next(release: Release) -> None:
 
 
 @pytest.mark.parametrize("platform", ["", *PLATFORMS])
-def test_the_api_server_takes_the_objects_of_every_platform(
+def test_the_api_server_accepts_the_objects_of_every_preset(
     cluster: Cluster, release: Release, render: Render, apply: Applied, platform: str
 ) -> None:
     rendered = render({"platform": platform}, f"--namespace={release.namespace}")
@@ -184,9 +184,7 @@ def test_tokens_have_exactly_the_granted_rights(cluster: Cluster, release: Relea
 
 
 @pytest.mark.parametrize("mode", ["redirect", "report", "none", "delete"])
-def test_agents_may_delete_pods_where_that_is_their_repair_mode_alone(
-    cluster: Cluster, release: Release, mode: str
-) -> None:
+def test_only_repair_mode_delete_grants_pod_deletion(cluster: Cluster, release: Release, mode: str) -> None:
     release.helm("install", "istio-cni", str(CHART), f"--set=cni.repairMode={mode}")
     deletes = ("delete", "pods") in rights(cluster, release.namespace, "istio-cni-node", "default")
     assert deletes is (mode == "delete")
@@ -244,7 +242,7 @@ def test_agent_token_writes_only_the_istiocninode_of_its_node(cluster: Cluster, 
 
 
 @pytest.mark.parametrize("tag", ["1", f"@{DIGEST}", f"1@{DIGEST}"], ids=["tag", "digest", "both"])
-def test_an_upgrade_leaves_what_a_resource_asks_for_and_starts_no_agent_again(release: Release, tag: str) -> None:
+def test_an_upgrade_keeps_the_fields_of_a_resource_and_restarts_no_agent(release: Release, tag: str) -> None:
     of_the_chart = {
         "hub": "of-the-chart",
         "podAnnotations": {"a": "1"},
@@ -296,7 +294,7 @@ WRITTEN_BY_A_THIEF = {
 @pytest.mark.parametrize(
     "written", [WRITTEN_BY_A_THIEF, "no mapping", ["a"], None], ids=["values", "text", "list", "null"]
 )
-def test_an_upgrade_takes_over_no_more_than_the_controller_may_write_itself(release: Release, written: object) -> None:
+def test_an_upgrade_copies_only_fields_that_the_controller_may_write(release: Release, written: object) -> None:
     release.helm("install", "istio-cni", str(CHART), "--set=cni.hub=of-the-chart")
     before = daemonset(release)
     annotation = f"cni.istio.io/resource-values={json.dumps(written)}"

@@ -48,7 +48,7 @@ def test_every_platform_preset_is_covered() -> None:
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_a_platform_has_its_directories_namespace_and_label(render: Render, platform: str) -> None:
+def test_a_preset_sets_directories_namespace_and_label(render: Render, platform: str) -> None:
     rendered = render({"platform": platform, "cni": {"controller": {"enabled": False}}})
     mounts = {each["name"]: each["mountPath"] for each in rendered.container["volumeMounts"]}
     volumes = {each["name"]: each["hostPath"]["path"] for each in rendered.pod["volumes"]}
@@ -72,7 +72,7 @@ def test_a_platform_has_its_directories_namespace_and_label(render: Render, plat
 
 
 @pytest.mark.parametrize("name", [*PLATFORMS, "default"])
-def test_a_platforms_file_says_where_its_values_come_from_and_has_known_ones(name: str) -> None:
+def test_a_preset_names_its_source_and_sets_known_values_only(name: str) -> None:
     text = (CHART / "platforms" / f"{name}.yaml").read_text()
     assert text.startswith("# ")
     content = yaml.safe_load(text)
@@ -103,7 +103,7 @@ def test_explicit_values_override_the_preset_even_if_default_or_empty(
     assert rendered.settings["CNI_BIN_DIR"] == expected
 
 
-def test_the_quota_is_for_namespaces_that_have_none(render: Render) -> None:
+def test_the_quota_is_rendered_outside_kube_system_only(render: Render) -> None:
     scope = {
         "scopeName": "PriorityClass",
         "operator": "In",
@@ -119,7 +119,7 @@ def test_the_quota_is_for_namespaces_that_have_none(render: Render) -> None:
     assert "ResourceQuota" not in render({"platform": "gke", "cni": {"namespace": "kube-system"}}).kinds
 
 
-def test_multus_finds_the_configuration_that_the_agent_keeps(render: Render) -> None:
+def test_the_network_attachment_names_the_configuration_that_the_agent_writes(render: Render) -> None:
     rendered = render({"platform": "openshift-4", "cni": {"logLevel": "info"}})
     attachment = rendered["NetworkAttachmentDefinition"]
     assert (attachment["metadata"]["namespace"], attachment["metadata"]["name"]) == ("default", "istio-cni")
@@ -132,7 +132,7 @@ def test_multus_finds_the_configuration_that_the_agent_keeps(render: Render) -> 
     assert min(written) == next(iter(written)) == "agentSocket"
 
 
-def test_openshift_4_lets_the_agent_run(render: Render) -> None:
+def test_openshift_4_admits_the_agent(render: Render) -> None:
     binding = render({"platform": "openshift-4"})["RoleBinding"]
     assert binding["roleRef"]["name"] == "system:openshift:scc:privileged"
     account = {"kind": "ServiceAccount", "name": "istio-cni-node", "namespace": "kube-system"}

@@ -213,7 +213,7 @@ def test_hook_fails_without_the_right_to_delete(teardown: Teardown) -> None:
     assert "deletionTimestamp" not in teardown.daemonset()["metadata"]
 
 
-def test_pods_are_waited_for_as_long_as_something_changes() -> None:
+def test_the_hook_waits_as_long_as_something_changes() -> None:
     one, other = AgentPod("a", "1", is_going=False), AgentPod("b", "2", is_going=True)
     progress = Progress(10, now=0)
     assert not progress.stalled([one, other], 9)

@@ -55,7 +55,7 @@ def quotas(rendered: Rendered) -> list[dict[str, Any]]:
     return [each for each in rendered.objects if each["kind"] == "ResourceQuota"]
 
 
-def test_each_pod_of_the_chart_is_admitted_on_gke(limited: Cluster, render: Render) -> None:
+def test_gke_admits_each_pod_of_the_chart(limited: Cluster, render: Render) -> None:
     rendered = render({"platform": "gke"}, f"--namespace={NAMESPACE}")
     (job,) = [each for each in rendered.hooks if each["kind"] == "Job"]
     specs = {"agent": rendered.pod, "controller": rendered.controller, "hook": job["spec"]["template"]["spec"]}
@@ -74,7 +74,7 @@ def test_each_pod_of_the_chart_is_admitted_on_gke(limited: Cluster, render: Rend
     assert {of: refused(limited, pod) for of, pod in pods.items()} == dict.fromkeys(pods, "")
 
 
-def test_the_quota_is_for_the_classes_of_the_charts_pods_alone(render: Render) -> None:
+def test_the_quota_covers_only_the_priority_classes_of_the_charts_pods(render: Render) -> None:
     for enabled in (True, False):
         rendered = render({"platform": "gke", "cni": {"controller": {"enabled": enabled}}})
         made = [*rendered.objects, *rendered.hooks]

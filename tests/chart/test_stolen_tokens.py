@@ -636,7 +636,7 @@ def test_account_is_allowed_its_own_work(installed: Cluster, tokens: Mapping[str
     assert answer.status < 300, answer
 
 
-def test_the_api_server_finds_no_mistake_in_the_policies(installed: Cluster, render: Render) -> None:
+def test_the_api_server_reports_no_type_error_in_the_policies(installed: Cluster, render: Render) -> None:
     names = {each["metadata"]["name"] for each in render({"cni": VALUES}).objects if each["kind"].endswith("Policy")}
     assert len(names) == 11
     command = [
@@ -664,7 +664,7 @@ def test_the_api_server_finds_no_mistake_in_the_policies(installed: Cluster, ren
     assert {name: said for name, said in checked().items() if name in names and said} == {}
 
 
-def test_agents_may_delete_pods_only_where_a_policy_holds_them_to_their_node(refuse: Refuse, render: Render) -> None:
+def test_pod_deletion_requires_a_policy_that_bounds_it_to_the_node(refuse: Refuse, render: Render) -> None:
     old, new = ("--kube-version=1.29", "--kube-version=1.30")
     assert "PolicyBinding" not in " ".join(render({}, old).kinds)
     assert render({"cni": {"repairMode": "delete"}}, new).kinds.count("ValidatingAdmissionPolicy") == 10

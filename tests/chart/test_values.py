@@ -47,7 +47,7 @@ def given_by_the_chart() -> dict[str, Any]:
     return found
 
 
-def test_the_options_of_2019_are_there_with_their_defaults() -> None:
+def test_every_option_of_2019_exists_with_its_default() -> None:
     chart = given_by_the_chart()
     assert {name: chart[name] for name in OF_2019} == OF_2019
 
@@ -168,23 +168,23 @@ def test_a_wrong_value_is_refused_with_its_path(refuse: Refuse, wrong: dict[str,
 
 
 @pytest.mark.parametrize("what", WRONG_TAGS)
-def test_a_tag_that_no_image_has_is_refused(refuse: Refuse, what: str) -> None:
+def test_an_invalid_tag_is_refused(refuse: Refuse, what: str) -> None:
     assert "at '/cni/tag'" in refuse({"cni": {"tag": WRONG_TAGS[what]}})
 
 
 @pytest.mark.parametrize("what", WRONG_HUBS)
-def test_a_hub_that_there_cannot_be_is_refused(refuse: Refuse, what: str) -> None:
+def test_an_invalid_hub_is_refused(refuse: Refuse, what: str) -> None:
     hub = WRONG_HUBS[what]
     answer = refuse({"cni": {"hub": hub, "controller": {"allowedHubs": [hub]}}})
     assert "at '/cni/hub'" in answer
     assert "at '/cni/controller/allowedHubs/0'" in answer
 
 
-def test_the_schema_names_the_platforms_that_have_a_file() -> None:
+def test_the_schema_lists_exactly_the_presets() -> None:
     assert read_schema()["properties"]["platform"]["enum"] == ["", *PLATFORMS]
 
 
-def test_helm_finds_no_fault(tmp_path: Path) -> None:
+def test_helm_lint_reports_nothing(tmp_path: Path) -> None:
     done = helm("lint", "--strict", str(CHART), home=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "0 chart(s) failed" in done.stdout

@@ -65,7 +65,7 @@ def problems(resource: dict[str, Any]) -> list[str]:
         ({"claims": ["a"]}, "resources.claims.0: saw 'a'"),
     ],
 )
-def test_resources_that_no_pod_can_have_are_named(block: str, resources: dict[str, Any], path: str) -> None:
+def test_invalid_resource_requirements_are_named(block: str, resources: dict[str, Any], path: str) -> None:
     found = problems({"spec": {block: {"cni": {"resources": resources}}}})
     assert found[0].startswith(f"spec.{block}.cni.{path}")
 
@@ -74,7 +74,7 @@ WRONG_IMAGES = [("tag", each) for each in WRONG_TAGS.values()] + [("hub", each) 
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG_IMAGES)
-def test_an_image_that_there_cannot_be_is_named_wherever_it_is_asked_for(name: str, value: str | int) -> None:
+def test_an_invalid_image_is_named_with_its_path(name: str, value: str | int) -> None:
     expected = {
         "tag": "expected a tag, @sha256: and 64 lowercase hexadecimal digits, or both",
         "hub": "expected a registry",
@@ -85,7 +85,7 @@ def test_an_image_that_there_cannot_be_is_named_wherever_it_is_asked_for(name: s
     assert problems({"spec": {name: value}})[0].startswith(f"spec.{name}: saw {value!r:.80}, {expected[name]}")
 
 
-def test_the_manifest_of_the_guide_is_understood_as_it_is_written() -> None:
+def test_the_guides_manifest_is_parsed_unchanged() -> None:
     found = read(OF_THE_GUIDE)
     assert found == ControlPlaneSpec(
         enabled=True,

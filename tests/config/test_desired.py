@@ -83,7 +83,7 @@ def test_oldest_resource_sets_everything() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"logLevel": "loud"}, {"excludeNamespace": ["a"]}, {"excludeNamespaces": ["A"]}])
-def test_invalid_resource_changes_nothing(wrong: dict[str, Any]) -> None:
+def test_an_invalid_resource_changes_no_setting(wrong: dict[str, Any]) -> None:
     good = resolve_desired_state(BASE, [resource(excludeNamespaces=["good"])], CHARTS)
     made = resolve_desired_state(BASE, [resource(**wrong)], good)
     assert (made.settings, made.installed, made.control_plane) == (good.settings, True, good.control_plane)
@@ -91,7 +91,7 @@ def test_invalid_resource_changes_nothing(wrong: dict[str, Any]) -> None:
     assert resolve_desired_state(BASE, [resource(excludeNamespaces=["good"])], made) == good
 
 
-def test_enabled_false_takes_the_plugin_out_and_true_puts_it_back() -> None:
+def test_enabled_false_removes_the_plugin_and_true_restores_it() -> None:
     off = resource(logLevel="debug")
     off["spec"]["cni"] = {"enabled": False}
     made = resolve_desired_state(BASE, [off], CHARTS)

@@ -126,12 +126,12 @@ def test_a_bad_value_is_named_with_what_was_seen_and_expected(name: str, text: s
         parsed(flag, text)
 
 
-def test_a_setting_that_does_not_exist_is_refused() -> None:
+def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(SettingError, match="cni_bin_dirs"):
         parse_settings({"cni_bin_dirs": "/x"})
 
 
-def test_the_entry_begins_with_the_socket_as_the_runtime_hands_it_on() -> None:
+def test_the_socket_is_the_first_key_of_the_entry() -> None:
     made = build_entry(parse_settings({"agent_socket": "/x/a.sock"}))
     assert next(iter(made)) == min(made) == "agentSocket"
     as_libcni_writes_it = json.dumps(made, sort_keys=True, separators=(",", ":"))

@@ -98,9 +98,7 @@ def asks(stage: Stage, **cni: Any) -> None:
 
 
 @pytest.mark.parametrize("manager", ["helm", "kustomize-controller", "argocd-controller", "kubectl"])
-def test_an_upgrade_meets_no_conflict_where_the_resource_sets_nothing_of_the_daemonset(
-    empty_stage: Stage, controller: Run, manager: str
-) -> None:
+def test_an_upgrade_has_no_conflict_without_pod_values(empty_stage: Stage, controller: Run, manager: str) -> None:
     stage = empty_stage
     applied(stage, manager=manager)
     with controller():
@@ -167,7 +165,7 @@ def test_excess_fields_of_a_former_release_are_handed_back_without_restarting_ag
         assert container(stage)["image"].endswith(":0.2.0")
 
 
-def test_parked_and_unparked_the_selector_goes_back_to_the_chart(empty_stage: Stage, controller: Run) -> None:
+def test_unparking_returns_the_selector_to_the_chart(empty_stage: Stage, controller: Run) -> None:
     stage = empty_stage
     applied(stage)
     with controller(deadline=2):
@@ -181,9 +179,7 @@ def test_parked_and_unparked_the_selector_goes_back_to_the_chart(empty_stage: St
         applied(stage, release="0.2.0")
 
 
-def test_the_chart_applied_on_the_clients_side_is_upgraded_and_its_values_come_back(
-    empty_stage: Stage, controller: Run
-) -> None:
+def test_a_client_side_applied_chart_is_upgraded_and_its_values_return(empty_stage: Stage, controller: Run) -> None:
     stage = empty_stage
     stage.install_chart()
     with controller():

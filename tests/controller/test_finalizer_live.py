@@ -67,7 +67,7 @@ def test_resource_is_released_after_all_nodes_report_and_the_daemonset_is_parked
         stage.becomes("HEALTHY")
 
 
-def test_a_node_that_does_not_answer_is_named_and_left_at_the_deadline(stage: Stage, controller: Run) -> None:
+def test_an_unresponsive_node_is_named_and_skipped_at_the_deadline(stage: Stage, controller: Run) -> None:
     with controller(deadline=6):
         healthy(stage)
         stage.delete()
@@ -81,7 +81,7 @@ def test_a_node_that_does_not_answer_is_named_and_left_at_the_deadline(stage: St
         assert "node1" not in told["UninstallDeadlineExceeded"]
 
 
-def test_the_uninstall_goes_on_with_the_next_controller(stage: Stage, controller: Run) -> None:
+def test_the_next_controller_completes_the_uninstall(stage: Stage, controller: Run) -> None:
     with controller("first") as first:
         healthy(stage)
         stage.delete()

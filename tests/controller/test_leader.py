@@ -130,7 +130,7 @@ def test_suspended_leader_writes_nothing_after_its_lease_is_taken(stage: Stage, 
     assert stage.resource("another")["metadata"].get("finalizers") is None
 
 
-def test_a_lease_that_is_not_renewed_runs_out_though_nobody_asks_for_it(stage: Stage) -> None:
+def test_an_unrenewed_lease_expires_without_a_competitor(stage: Stage) -> None:
     kubeconfig = stage.cluster.kubeconfig("keeper", token=stage.cluster.token(NAMESPACE, CONTROLLER))
     lease, stop = Lease(connect(kubeconfig), NAMESPACE, "keeper"), threading.Event()
     assert lease.acquire(stop)

@@ -28,7 +28,7 @@ OTHER = "of.others/taint"
 OURS = {"key": KEY, "effect": "NoSchedule"}
 
 
-def test_the_taint_is_taken_off_when_report_and_pod_are_ready_and_others_stay(stage: Stage, controller: Run) -> None:
+def test_the_taint_is_removed_when_report_and_pod_are_ready_and_others_stay(stage: Stage, controller: Run) -> None:
     others = {"key": OTHER, "effect": "NoSchedule"}
     stage.add_node("node1", taints=[OURS, others, {"key": KEY, "effect": "NoExecute"}])
     kept = [each for each in stage.taints("node1") if each != KEY]
@@ -45,7 +45,7 @@ def test_the_taint_is_taken_off_when_report_and_pod_are_ready_and_others_stay(st
         until(lambda: dict(stage.events("node1", "default")).get("IstioCNIReady"), SOON, "it is told")
 
 
-def test_new_nodes_get_the_taint_where_asked_and_those_that_run_do_not(stage: Stage, controller: Run) -> None:
+def test_new_nodes_are_tainted_if_enabled_and_running_ones_are_not(stage: Stage, controller: Run) -> None:
     stage.add_node("running")
     stage.add_agent("running")
     stage.report("running")
@@ -59,7 +59,7 @@ def test_new_nodes_get_the_taint_where_asked_and_those_that_run_do_not(stage: St
         until(lambda: KEY not in stage.taints("new"), SOON, "the taint is off again")
 
 
-def test_a_taint_is_taken_off_where_no_plugin_is_to_be(stage: Stage, controller: Run) -> None:
+def test_the_taint_is_removed_where_no_plugin_is_wanted(stage: Stage, controller: Run) -> None:
     with controller(taint=True):
         stage.apply({"cni": {"enabled": False}})
         stage.becomes("NONE")
@@ -103,7 +103,7 @@ def test_nodes_without_daemonsets_are_neither_tainted_nor_awaited(empty_stage: S
         until(stage.is_gone, SOON, "the resource is gone")
 
 
-def test_a_taint_that_its_own_agent_does_not_tolerate_is_put_on_no_node(stage: Stage, controller: Run) -> None:
+def test_no_node_gets_a_taint_that_the_agent_does_not_tolerate(stage: Stage, controller: Run) -> None:
     """Whoever takes the toleration out of the DaemonSet would have new nodes without an agent for ever."""
     patch = [{"op": "remove", "path": "/spec/template/spec/tolerations"}]
     where = ("daemonset", "istio-cni-node", f"--namespace={NAMESPACE}")
@@ -116,9 +116,7 @@ def test_a_taint_that_its_own_agent_does_not_tolerate_is_put_on_no_node(stage: S
         assert KEY not in stage.taints("first")
 
 
-def test_a_directory_that_is_missing_is_named_with_what_to_do_by_the_node_and_by_the_resource(
-    stage: Stage, controller: Run
-) -> None:
+def test_node_and_resource_name_a_missing_directory_and_its_remedy(stage: Stage, controller: Run) -> None:
     stage.add_node("node1")
     with controller():
         stage.apply({})
@@ -149,7 +147,7 @@ def test_a_directory_that_is_missing_is_named_with_what_to_do_by_the_node_and_by
     assert "node node1: FailedMount" in said["error"]
 
 
-async def test_the_condition_of_an_agent_that_runs_after_all_is_left_alone(stage: Stage) -> None:
+async def test_a_running_agents_condition_is_not_replaced(stage: Stage) -> None:
     """Its report is old, and the watch of pods has not told yet that it runs: it is asked for."""
     stage.add_node("node1")
     stage.add_agent("node1")
@@ -192,7 +190,7 @@ def test_refusals_on_many_nodes_do_not_delay_the_others(empty_stage: Stage, cont
         assert {*refused().values()} == {1}, "and on none again within its minute"
 
 
-def test_a_node_whose_agent_never_started_holds_up_no_uninstall(stage: Stage, controller: Run) -> None:
+def test_a_node_whose_agent_never_started_delays_no_uninstall(stage: Stage, controller: Run) -> None:
     stage.add_node("node1")
     with controller():
         stage.apply({})
@@ -222,7 +220,7 @@ def test_an_image_that_cannot_be_pulled_is_named(stage: Stage, controller: Run) 
     assert "hub, tag and pullPolicy" in said["error"]
 
 
-def test_the_role_that_a_resource_asks_for_is_bound_and_taken_back(empty_stage: Stage, controller: Run) -> None:
+def test_a_requested_role_is_bound_and_unbound(empty_stage: Stage, controller: Run) -> None:
     stage = empty_stage
     stage.install_chart({"controller": {"mayBind": ["of-psp"]}})
     stage.cluster.kubectl("delete", "clusterrole", "of-psp", "--ignore-not-found")

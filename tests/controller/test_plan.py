@@ -174,7 +174,7 @@ def test_plan_makes_the_desired_daemonset(
     assert tag_and_selector(seen, plan.daemonset(observed, planned(observed), park=park)) == expected
 
 
-def test_a_daemonset_of_another_chart_is_left_as_it_is_and_named() -> None:
+def test_a_daemonset_of_another_chart_stays_unchanged_and_is_named() -> None:
     observed = world(GOOD, daemonset=daemonset(chart=None))
     with pytest.raises(RolloutError):
         plan.daemonset(observed, planned(observed), park=False)
@@ -192,7 +192,7 @@ def test_nodes_with_the_plugin_are_judged_until_it_is_removed(of: Mapping[str, A
     assert not plan.with_agents(replace(observed, daemonset=None))
 
 
-def test_an_agent_that_runs_counts_on_a_node_where_none_would_start() -> None:
+def test_a_running_agent_counts_on_a_node_that_is_no_longer_selected() -> None:
     """As with a NoSchedule taint, while it is not about to end; the sample's DaemonSet tolerates nothing."""
     repelling = {"key": "of.others/taint", "effect": "NoSchedule"}
     observed = world(GOOD, nodes={NODE: node(taints=(repelling,))})
@@ -228,7 +228,7 @@ def test_each_node_is_judged_by_its_own_objects(observed: World, since: Any, sta
     assert (verdict.node, verdict.state, verdict.reason) == (NODE, state, reason)
 
 
-def test_a_fleet_says_what_it_is_to_be_and_of_nodes_that_are_gone_nothing() -> None:
+def test_a_fleet_omits_deleted_nodes() -> None:
     reports = {NODE: report(), "gone": report("gone", version="0")}
     observed = world(DISABLED, reports=reports)
     made = plan.fleet(observed, planned(observed), {}, NOW)

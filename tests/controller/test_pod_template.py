@@ -45,7 +45,7 @@ def template(of: ControlPlaneSpec | None, *, parked: bool = False) -> dict[str, 
     return made
 
 
-def test_the_values_that_need_other_pods_are_taken_over_and_no_others() -> None:
+def test_only_values_that_need_new_pods_reach_the_template() -> None:
     assert pod_template.overriding(asks(**ASKED | OF_OTHERS)) == ASKED | {"tag": "20191204"}
     assert pod_template.overriding(asks(**OF_OTHERS)) == {}
     assert pod_template.overriding(None) == {}
@@ -131,7 +131,7 @@ def test_an_empty_tag_is_the_charts() -> None:
     assert container["image"] == f"h/install-cni:{CHARTS['tag']}"
 
 
-def test_parked_no_node_fits_and_then_again_those_that_did() -> None:
+def test_parking_selects_no_node_and_unparking_restores_the_selector() -> None:
     parked = daemonset(wish(daemonset(), None, parked=True))
     assert parked["spec"]["template"]["spec"]["nodeSelector"] == LINUX | PARKED
     assert pod_template.is_parked(parked)

@@ -116,7 +116,7 @@ def test_another_agent_namespace_is_rejected_with_a_remedy(stage: Stage, control
     assert stage.condition("Reconciled") == ("False", "WrongNamespace")
 
 
-def test_values_for_the_daemonset_are_laid_over_the_charts_and_taken_back(empty_stage: Stage, controller: Run) -> None:
+def test_pod_values_override_the_charts_until_they_are_removed(empty_stage: Stage, controller: Run) -> None:
     stage = empty_stage
     allowed = {"allowedHubs": ["other.example/x"], "allowedDirectories": ["/conf"]}
     stage.install_chart({"podAnnotations": {"of": "chart"}, "tag": "0", "controller": allowed})
@@ -240,7 +240,7 @@ def test_refused_write_delays_neither_status_nor_uninstall(stage: Stage, control
         assert stage.daemonset()["spec"]["template"]["spec"]["nodeSelector"]["cni.istio.io/parked"] == "true"
 
 
-def test_the_older_of_two_goes_and_the_younger_is_in_force_at_once(stage: Stage, controller: Run) -> None:
+def test_the_younger_resource_takes_effect_when_the_older_is_deleted(stage: Stage, controller: Run) -> None:
     stage.add_node("node1")
     stage.add_agent("node1")
     with controller():
@@ -256,7 +256,7 @@ def test_the_older_of_two_goes_and_the_younger_is_in_force_at_once(stage: Stage,
         stage.becomes("HEALTHY", "younger")
 
 
-def test_a_restart_in_the_middle_of_a_rollout_goes_on_where_it_was(stage: Stage, controller: Run) -> None:
+def test_a_restarted_controller_resumes_the_rollout(stage: Stage, controller: Run) -> None:
     for node in ("node1", "node2"):
         stage.add_node(node)
         stage.add_agent(node)
@@ -290,7 +290,7 @@ def test_a_missing_daemonset_is_named(stage: Stage, controller: Run) -> None:
         stage.becomes("HEALTHY")
 
 
-def test_a_program_that_keeps_undoing_it_is_named_and_given_time(stage: Stage, controller: Run) -> None:
+def test_a_program_that_reverts_the_daemonset_is_named_and_backed_off_from(stage: Stage, controller: Run) -> None:
     undo = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "of.argo/install-cni:1"}]
 
     def image() -> str:

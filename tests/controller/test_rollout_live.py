@@ -62,9 +62,7 @@ def say_that_a_directory_is_missing(stage: Stage, pod: Any) -> None:
 
 
 @pytest.mark.parametrize("most", [1, 2])
-def test_agents_are_replaced_no_more_at_a_time_than_the_chart_says(
-    empty_stage: Stage, controller: Run, most: int
-) -> None:
+def test_max_unavailable_bounds_concurrent_replacements(empty_stage: Stage, controller: Run, most: int) -> None:
     stage = empty_stage
     stage.install_chart({"maxUnavailable": most, "tag": "0"})
     for node in NODES:
@@ -135,7 +133,7 @@ def test_nodes_unready_before_the_rollout_do_not_block_it(empty_stage: Stage, co
         assert running.logged() == []
 
 
-def test_a_template_that_no_node_can_start_stops_at_one_more_node_and_the_status_says_what_it_waits_for(
+def test_a_failing_template_blocks_the_rollout_and_the_status_names_the_node(
     empty_stage: Stage, controller: Run
 ) -> None:
     stage, wrong = empty_stage, "wrong"

@@ -62,7 +62,7 @@ def desired(stage: Stage) -> dict[str, int]:
     }
 
 
-def test_kubernetes_runs_pods_where_it_is_said(empty_stage: Stage) -> None:
+def test_kubernetes_schedules_pods_where_the_selection_says(empty_stage: Stage) -> None:
     stage = empty_stage
     for name, node in NODES.items():
         stage.add_node(name, labels=node.labels)
@@ -87,7 +87,7 @@ def is_bound(stage: Stage) -> bool:
     return bool(listed.items) and all(each.spec.node_name for each in listed.items)
 
 
-def test_kubernetes_keeps_a_pod_where_it_is_said(empty_stage: Stage) -> None:
+def test_kubernetes_keeps_a_pod_where_the_selection_says(empty_stage: Stage) -> None:
     stage = empty_stage
     stage.add_node("node")
     set_taints(stage, "node", [])

@@ -78,7 +78,7 @@ def test_nodes_unready_before_the_rollout_are_passed(
     assert found(most, *pods) == expected
 
 
-def test_a_node_that_has_never_reported_may_be_the_new_templates_fault() -> None:
+def test_a_node_without_a_report_is_not_passed() -> None:
     assert found(1, STUCK, OLD, reports={}) == ([], True)
 
 

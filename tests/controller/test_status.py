@@ -21,14 +21,14 @@ def fleet(*states: State) -> Fleet:
     return Fleet(installed=True, verdicts=named, version="1")
 
 
-def test_ten_nodes_that_are_not_well_are_named_and_all_are_counted() -> None:
+def test_ten_unhealthy_nodes_are_named_and_all_are_counted() -> None:
     made = status(RESOURCE, fleet(State.READY, *[State.FAILED] * 8, *[State.UNKNOWN] * 4), (), NOW, {})
     assert [each["node"] for each in made["unhealthyNodes"]] == [f"node-{number:02}" for number in range(1, 11)]
     assert made["nodes"] == {"total": 13, "ready": 1, "updating": 0, "failed": 8, "unknown": 4}
     assert made["status"]["cni"]["error"] == "node node-01: Reason: message (and 11 more, see unhealthyNodes)"
 
 
-def test_a_node_that_is_mended_is_reconciling_and_one_on_its_way_is_updating() -> None:
+def test_a_repairing_node_is_reconciling_and_a_replaced_one_updating() -> None:
     mended = status(RESOURCE, fleet(State.READY, State.REPAIRING), (), NOW, {})
     assert mended["status"]["cni"]["status"] == "RECONCILING"
     assert (

@@ -51,7 +51,7 @@ def test_taint_stays_until_report_and_pod_are_ready(
         (node(created=NOW - NEW), None, True, True, None),
     ],
 )
-def test_new_nodes_that_have_said_nothing_get_it_where_it_is_asked_for(
+def test_new_nodes_without_a_report_are_tainted_if_enabled(
     of: Node, given: Report | None, put: bool, wanted: bool, made: list[dict[str, Any]] | None
 ) -> None:
     assert taints(of, given, None, NOW, wanted=wanted, put=put) == made

@@ -57,7 +57,7 @@ def test_a_page_with_an_unmarked_command_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[each.where for each in BLOCKS])
-def test_each_block_is_run_or_says_what_it_needs(block: Block) -> None:
+def test_each_command_block_is_run_or_marked(block: Block) -> None:
     assert _problems(block) == []
 
 
@@ -72,7 +72,7 @@ def test_no_command_hides_in_an_indented_block() -> None:
 
 
 @pytest.mark.parametrize("block", [each for each in BLOCKS if each.language == "console"], ids=lambda each: each.where)
-def test_each_command_writes_what_the_page_shows(block: Block, tmp_path: Path) -> None:
+def test_each_command_prints_the_documented_output(block: Block, tmp_path: Path) -> None:
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
     for command, shown in _runs(block):

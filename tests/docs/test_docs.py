@@ -45,14 +45,14 @@ def referred(letter: str) -> dict[str, str]:
     ("letter", "page", "anchor"),
     [("D", "architecture.md", r"\{#(d\d+)\}"), ("F", "failure-modes.md", r'<a id="(f\d+)"></a>')],
 )
-def test_each_decision_and_fault_that_is_referred_to_has_its_place(letter: str, page: str, anchor: str) -> None:
+def test_each_reference_to_a_decision_or_fault_resolves(letter: str, page: str, anchor: str) -> None:
     there = {each.upper() for each in re.findall(anchor, (DOCS / page).read_text())}
     named = referred(letter)
     assert there
     assert {name: where for name, where in named.items() if name not in there} == {}
 
 
-def test_each_file_that_is_named_is_there() -> None:
+def test_each_named_file_exists() -> None:
     named = {
         (str(page.relative_to(ROOT)), name)
         for page in PAGES
@@ -62,7 +62,7 @@ def test_each_file_that_is_named_is_there() -> None:
     assert sorted((page, name) for page, name in named if not (ROOT / name).exists()) == []
 
 
-def test_each_link_of_a_page_outside_the_site_leads_somewhere() -> None:
+def test_each_link_outside_the_site_resolves() -> None:
     dead = []
     for page in (each for each in PAGES if each.parent != DOCS):
         for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
@@ -79,7 +79,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", each.lower()).strip().replace(" ", "-") for each in headings}
 
 
-def test_the_layers_are_those_that_import_linter_holds() -> None:
+def test_the_documented_layers_are_import_linters() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     held = next(
         each["layers"] for each in contracts if each["type"] == "layers" and each.get("containers") == ["installer"]
@@ -90,7 +90,7 @@ def test_the_layers_are_those_that_import_linter_holds() -> None:
     assert [sorted(each) for each in shown if each] == expected
 
 
-def test_each_folder_of_tests_is_a_room_or_explained() -> None:
+def test_each_test_folder_mirrors_a_room_or_is_explained() -> None:
     folders = {each.name for each in (ROOT / "tests").iterdir() if (each / "__init__.py").is_file()}
     rooms = {each.name for each in (ROOT / "installer").iterdir() if each.is_dir()} | {"plugin"}
     explained = set(re.findall(r"`tests/(\w+)`", DEVELOPMENT))
@@ -106,7 +106,7 @@ def test_each_page_is_in_the_navigation() -> None:
     assert sorted(named) == sorted(page.name for page in DOCS.glob("*.md"))
 
 
-def test_it_builds_and_no_link_is_dead(tmp_path: Path) -> None:
+def test_the_site_builds_without_dead_links(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", f"--site-dir={tmp_path / 'site'}"]
     environment = {"NO_MKDOCS_2_WARNING": "1", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False)

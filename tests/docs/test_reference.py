@@ -48,7 +48,7 @@ def _named(text: str) -> set[str]:
     return set(re.findall(r"`([A-Z][a-z]+[A-Za-z]*)`", text))
 
 
-def test_each_reason_that_the_code_gives_is_explained() -> None:
+def test_each_reason_in_the_code_is_documented() -> None:
     foreign = {word for words in NOT_OURS.values() for word in words.split()}
     words = _words()
     explained = _named(TROUBLESHOOTING)
@@ -56,19 +56,19 @@ def test_each_reason_that_the_code_gives_is_explained() -> None:
     assert missing == {}, "explain each in docs/troubleshooting.md; if it is no reason, add it to NOT_OURS"
 
 
-def test_each_reason_that_is_explained_is_one_of_the_code() -> None:
+def test_each_documented_reason_exists_in_the_code() -> None:
     tables = "\n".join(line for line in TROUBLESHOOTING.splitlines() if line.startswith("| "))
     first = {word for line in tables.splitlines() for word in _named("|".join(line.split("|")[1:3]))}
     assert first
     assert sorted(first - _words().keys()) == []
 
 
-def test_each_error_code_is_explained() -> None:
+def test_each_error_code_is_documented() -> None:
     explained = {int(number) for number in re.findall(r"^\| (\d+) \|", TROUBLESHOOTING, re.MULTILINE)}
     assert explained == {int(code) for code in Code}
 
 
-def test_each_metric_is_explained_and_no_other() -> None:
+def test_exactly_the_existing_metrics_are_documented() -> None:
     text = "".join((ROOT / "installer" / name).read_text() for name in METRICS)
     names = set(re.findall(r'"(istio_cni_[a-z0-9_]+)"', text))
     operations = (DOCS / "operations.md").read_text().partition("## Metrics")[2]

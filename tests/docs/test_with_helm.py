@@ -20,7 +20,7 @@ SLOWEST = 90.0  # seconds
 @pytest.mark.parametrize(
     "block", [each for each in all_blocks() if each.lines[:1] == ("# needs helm",)], ids=lambda each: each.where
 )
-def test_each_command_that_needs_helm_ends_well(block: Block, tmp_path: Path) -> None:
+def test_each_command_that_needs_helm_succeeds(block: Block, tmp_path: Path) -> None:
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     path = f"{Path(sys.executable).parent}:{KUBE.folder}:/usr/bin:/bin"
     done = subprocess.run(

@@ -90,7 +90,9 @@ def installed(release: Release, waiting: object) -> Release:
     return release
 
 
-def test_a_pod_waits_for_the_startup_taint_to_go_and_is_meshed_then(node: KubernetesNode, installed: Release) -> None:
+def test_a_pod_waits_until_the_startup_taint_is_removed_and_is_redirected(
+    node: KubernetesNode, installed: Release
+) -> None:
     node.wait("condition=Available", "deployment/waiting", f"--namespace={SHOP}")
     assert node.kubectl("get", "node", NAME, "--output=jsonpath={.spec.taints}") == ""
     events = node.kubectl("get", "events", "--field-selector=involvedObject.kind=Node,reason=IstioCNIReady")
@@ -103,7 +105,7 @@ def test_a_pod_waits_for_the_startup_taint_to_go_and_is_meshed_then(node: Kubern
     node.kubectl("delete", "deployment/waiting", f"--namespace={SHOP}", "--cascade=foreground")
 
 
-def test_the_agent_is_in_the_runtimes_chain_and_says_so(installed: Release) -> None:
+def test_the_plugin_is_in_the_runtimes_chain_and_the_node_reports_it(installed: Release) -> None:
     until(lambda: installed.node.plugins_loaded()[-1] == "istio-cni", 30, "the runtime has loaded the spliced conflist")
     status = installed.get("istiocninodes")["items"][0]["status"]
     assert status["state"] == "Installed"
@@ -111,7 +113,7 @@ def test_the_agent_is_in_the_runtimes_chain_and_says_so(installed: Release) -> N
     assert {each["type"]: each["status"] for each in status["conditions"]}["Ready"] == "True"
 
 
-def test_a_pod_that_ran_before_is_redirected_while_it_runs(
+def test_a_pod_from_before_the_installation_is_redirected_while_it_runs(
     node: KubernetesNode, installed: Release, early: dict[str, Any]
 ) -> None:
     until(lambda: from_node(node, url(early)) == f"early {ENVOY}", 30, "its traffic goes through Envoy")
@@ -122,7 +124,7 @@ def test_a_pod_that_ran_before_is_redirected_while_it_runs(
     removed(node, "early")
 
 
-def test_the_controller_says_of_the_resource_that_all_is_well(installed: Release) -> None:
+def test_the_controller_reports_the_resource_as_healthy(installed: Release) -> None:
     installed.node.wait("jsonpath={.status.status.cni.status}=HEALTHY", f"icp/{RESOURCE}", f"--namespace={NAMESPACE}")
     status = installed.get("icp", RESOURCE)["status"]
     assert status["status"]["cni"]["version"] == RELEASE
@@ -139,7 +141,9 @@ def test_injected_pods_go_through_envoy_and_others_do_not(node: KubernetesNode, 
     removed(node, "meshed", "plain")
 
 
-def test_an_init_container_that_has_no_network_yet_is_told_what_helps(node: KubernetesNode, installed: Release) -> None:
+def test_an_init_container_without_network_gets_an_event_with_the_remedy(
+    node: KubernetesNode, installed: Release
+) -> None:
     plain = started(node, "plain", injected=False)
     node.apply(hasty("hasty", SHOP, url(plain)))
     events = ("get", "events", f"--namespace={SHOP}", "--field-selector=reason=InitContainerBeforeSidecar")
@@ -151,9 +155,7 @@ def test_an_init_container_that_has_no_network_yet_is_told_what_helps(node: Kube
     assert installed.get("istiocninodes")["items"][0]["status"]["state"] == "Installed"
 
 
-def test_a_namespace_that_the_resource_excludes_counts_for_the_next_pod(
-    node: KubernetesNode, installed: Release
-) -> None:
+def test_an_excluded_namespace_applies_to_the_next_pod(node: KubernetesNode, installed: Release) -> None:
     agents = node.kubectl("get", "pods", *AGENTS, "--output=name")
     earlier = started(node, "earlier", injected=True)
     installed.steer("shop")
@@ -168,9 +170,7 @@ def test_a_namespace_that_the_resource_excludes_counts_for_the_next_pod(
     removed(node, "earlier", "later", "again")
 
 
-def test_pods_are_deleted_where_the_chart_allows_it_and_the_resource_asks_for_it(
-    node: KubernetesNode, installed: Release
-) -> None:
+def test_pods_are_deleted_if_chart_and_resource_say_delete(node: KubernetesNode, installed: Release) -> None:
     installed.steer("shop", repairMode="delete")
     pod = started(node, "unredirected", injected=True)
     events = ("get", "events", "--namespace=shop", f"--field-selector=involvedObject.uid={pod['metadata']['uid']}")
@@ -230,7 +230,7 @@ def test_resource_fields_of_the_daemonset_survive_upgrade_and_rollback(installed
     installed.ready()
 
 
-def test_a_directory_that_is_missing_is_named_wherever_one_looks_and_the_right_one_mends_it(
+def test_a_missing_directory_is_named_everywhere_and_correcting_it_repairs_the_node(
     node: KubernetesNode, installed: Release
 ) -> None:
     said = "FailedMount"
@@ -272,7 +272,7 @@ def test_a_broken_conflist_is_named_with_its_remedy(node: KubernetesNode, instal
 
 
 @pytest.mark.timeout(420)  # the agent starts four times
-def test_a_directory_that_the_runtime_does_not_read_is_named_and_neither_taint_nor_pod_goes_for_it(
+def test_a_directory_that_the_runtime_does_not_read_is_named_and_keeps_taint_and_pods(
     node: KubernetesNode, installed: Release
 ) -> None:
     old = node.seen(OLD_DIR)
@@ -348,7 +348,7 @@ def pod_of(node: KubernetesNode, name: str) -> dict[str, Any]:
     return found
 
 
-def test_the_resource_takes_the_plugin_with_it_and_brings_it_back(
+def test_deleting_the_resource_removes_the_plugin_and_applying_it_restores_it(
     node: KubernetesNode, installed: Release, before: dict[Path, Files]
 ) -> None:
     node.kubectl("delete", f"icp/{RESOURCE}", f"--namespace={NAMESPACE}", "--timeout=60s", within=70)
@@ -363,7 +363,7 @@ def test_the_resource_takes_the_plugin_with_it_and_brings_it_back(
     removed(node, "plain", "meshed")
 
 
-def test_an_uninstall_leaves_the_node_as_it_was_by_the_time_that_helm_returns(
+def test_helm_uninstall_restores_the_node_before_it_returns(
     node: KubernetesNode, installed: Release, before: dict[Path, Files]
 ) -> None:
     sockets = node.seen(SOCKETS)
@@ -380,7 +380,7 @@ def test_an_uninstall_leaves_the_node_as_it_was_by_the_time_that_helm_returns(
     removed(node, "after")
 
 
-def test_an_uninstall_without_hooks_leaves_the_plugin_and_the_command_that_status_names_takes_it_out(
+def test_after_an_uninstall_without_hooks_the_command_from_status_removes_the_plugin(
     node: KubernetesNode, installed: Release, before: dict[Path, Files]
 ) -> None:
     node.kubectl("delete", "clusterrolebinding/istio-cni-node")  # helm would, a moment before or after an agent asks

@@ -26,7 +26,7 @@ def test_the_node_is_ready(node: KubernetesNode) -> None:
     assert seen["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://")
 
 
-def test_a_pod_is_reached_by_its_address_and_its_service(node: KubernetesNode) -> None:
+def test_a_pod_is_reachable_by_its_address_and_its_service(node: KubernetesNode) -> None:
     pod = started(node, "plain", injected=False)
     assert from_node(node, url(pod)).startswith("plain 10.244.1.")
     service = service_url(node, "plain")

@@ -62,7 +62,7 @@ def file(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_a_table_says_what_and_why(file: str) -> None:
+def test_the_table_shows_decision_and_reason(file: str) -> None:
     done = install_cni("explain", "-f", file)
     assert done.returncode == 0, done.stderr
     assert "shop/web (Deployment): REDIRECT: it is a meshed pod\n" in done.stdout
@@ -75,7 +75,7 @@ def test_a_table_says_what_and_why(file: str) -> None:
 
 
 @pytest.mark.parametrize("output", ["json", "yaml"])
-def test_programs_get_a_list(file: str, output: str) -> None:
+def test_json_output_is_a_list(file: str, output: str) -> None:
     done = install_cni("explain", "-f", "-", "-o", output, given=DEPLOYMENT)
     web, plain = json.loads(done.stdout) if output == "json" else yaml.safe_load(done.stdout)
     assert (web["namespace"], web["name"], web["kind"], web["decision"]) == ("shop", "web", "Deployment", "redirect")
@@ -108,7 +108,7 @@ def test_pictures_are_written(file: str, output: str, begins: str) -> None:
     assert "15001" in done.stdout
 
 
-def test_a_pod_that_could_not_start_is_shown_and_fails_the_command(tmp_path: Path) -> None:
+def test_a_pod_that_cannot_start_is_shown_and_fails_the_command(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(DEPLOYMENT.replace("22, 5432", "ssh"))
     done = install_cni("explain", "-f", str(path))
@@ -120,7 +120,7 @@ def test_a_pod_that_could_not_start_is_shown_and_fails_the_command(tmp_path: Pat
     assert "shop/plain: PASS by row" in done.stdout
 
 
-def test_the_agents_settings_decide_here_too(file: str) -> None:
+def test_explain_uses_the_agents_settings(file: str) -> None:
     done = install_cni("explain", "-f", file, "--exclude-namespaces", "shop")
     assert "PASS by row excluded: namespace shop is excluded by --exclude-namespaces\n" in done.stdout
     assert "  excludeNamespaces  shop (by --exclude-namespaces)\n" in done.stdout
@@ -147,7 +147,7 @@ def test_text_of_a_manifest_never_becomes_a_rule() -> None:
     assert "flush ruleset" not in [line.strip()[:13] for line in done.stdout.splitlines()]
 
 
-def test_a_field_of_a_wrong_type_that_decides_nothing_is_no_crash() -> None:
+def test_an_irrelevant_field_of_a_wrong_type_is_tolerated() -> None:
     odd = DEPLOYMENT.replace("{name: istio-proxy}", "{name: istio-proxy, securityContext: {capabilities: [1]}}")
     tproxy = odd.replace(
         "sidecar.istio.io/status: '{}'", "sidecar.istio.io/status: '{}', sidecar.istio.io/interceptionMode: TPROXY"
@@ -201,7 +201,7 @@ def test_unexplainable_input_is_a_one_line_error(case: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_packet_is_walked_through_the_rules(file: str) -> None:
+def test_trace_walks_a_packet_through_the_rules(file: str) -> None:
     done = install_cni("trace", "shop/web", "-f", file, "--to", "10.96.0.1:443", "--pod-ip", "10.0.0.5")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -231,7 +231,7 @@ def test_trace_reports_where_a_packet_arrives(file: str, words: tuple[str, ...],
     assert ends in done.stdout
 
 
-def test_a_packet_of_a_pod_without_rules_goes_on(file: str) -> None:
+def test_a_packet_of_a_pod_without_rules_passes_unchanged(file: str) -> None:
     done = install_cni("trace", "shop/plain", "-f", file, "--to", "10.96.0.1:443")
     assert done.stdout.splitlines()[0].startswith("shop/plain: PASS: never injected")
     assert "the pod has no rules" in done.stdout
@@ -244,7 +244,7 @@ def test_a_packet_of_a_pod_without_rules_goes_on(file: str) -> None:
         (("--inbound", "--uid", "1337"), "saw --inbound with --uid or --gid, expected one"),
     ],
 )
-def test_a_packet_that_cannot_be_is_refused(file: str, words: tuple[str, ...], said: str) -> None:
+def test_an_impossible_packet_is_refused(file: str, words: tuple[str, ...], said: str) -> None:
     done = install_cni("trace", "shop/web", "-f", file, "--to", "10.96.0.1:443", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in " ".join(done.stderr.split())

@@ -36,33 +36,33 @@ def test_defaults_have_no_origin() -> None:
     assert EffectiveSettings().settings.exclude_namespaces == ("istio-system", "kube-system")
 
 
-def test_a_later_layer_wins_and_one_that_says_the_default_says_nothing() -> None:
+def test_a_later_layer_wins_and_a_default_has_no_origin() -> None:
     made = layer_settings([CHART, Layer("the environment", {"INBOUND_PORTS_DEFAULT": "*", "IPV6": "auto"})])
     assert (made.settings.ipv6, made.settings.inbound_ports_default) == (Ipv6.AUTO, InboundPorts.ALL)
     assert by_whom(made) == {"inboundPortsDefault": "the environment"}
 
 
-def test_a_value_of_another_release_is_left_out_and_named() -> None:
+def test_a_value_of_another_release_is_ignored_and_named() -> None:
     made = layer_settings([Layer("ConfigMap a/b", {"REDIRECT_BACKEND": "ebpf"})], ["before"])
     assert made.settings.redirect_backend is None
     assert made.warnings[0] == "before"
     assert made.warnings[1].startswith("ConfigMap a/b: REDIRECT_BACKEND: saw 'ebpf', expected one of auto, nft")
 
 
-def test_the_chart_counts_where_there_is_no_resource_or_it_does_not_say() -> None:
+def test_the_charts_value_applies_unless_a_resource_sets_it() -> None:
     assert apply_control_planes(CHARTS, []) == CHARTS
     made = apply_control_planes(CHARTS, [plane(values={"cni": {"inboundPortsDefault": "*"}})])
     assert by_whom(made) == {"inboundPortsDefault": "IstioControlPlane istio-system/mesh", "ipv6": CHART.by}
     assert not made.out
 
 
-def test_the_oldest_resource_counts_alone() -> None:
+def test_only_the_oldest_resource_applies() -> None:
     older, younger = plane("old", "1", values={"cni": {"ipv6": "always"}}), plane("new", "2", cni={"enabled": False})
     made = apply_control_planes(CHARTS, [younger, older])
     assert (made.settings.ipv6, made.out) == (Ipv6.ALWAYS, "")
 
 
-def test_a_resource_that_is_wrong_or_for_agents_elsewhere_changes_nothing_and_is_named() -> None:
+def test_an_invalid_resource_or_one_for_another_namespace_is_ignored_and_named() -> None:
     for wrong in (
         {"unvalidatedValues": {"cni": {"ipv6": "sometimes"}}},
         {"values": {"cni": {"ipv6": "always"}}, "cni": {"components": {"cni": {"namespace": "other"}}}},
@@ -73,7 +73,7 @@ def test_a_resource_that_is_wrong_or_for_agents_elsewhere_changes_nothing_and_is
         assert warning.startswith("IstioControlPlane istio-system/mesh is invalid, spec.")
 
 
-def test_a_resource_that_is_being_deleted_takes_the_plugin_out() -> None:
+def test_a_resource_being_deleted_means_no_redirect() -> None:
     going = plane()
     going["metadata"]["deletionTimestamp"] = "2"
     assert apply_control_planes(CHARTS, [going]).out == "IstioControlPlane istio-system/mesh is being deleted"

@@ -206,7 +206,7 @@ def test_healthy_pod_has_no_warning(made: Explanation) -> None:
     assert made.warnings == ()
 
 
-def test_the_addresses_of_its_status_count_unless_others_are_given() -> None:
+def test_the_pods_status_addresses_apply_unless_others_are_given() -> None:
     manifest = {
         "metadata": {"name": "web", "annotations": INJECTED},
         "spec": {"containers": [APP, PROXY]},

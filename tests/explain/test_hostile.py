@@ -87,7 +87,7 @@ def test_every_output_format_escapes_text_of_manifests(output: str) -> None:
         assert '"]; x' not in done.stdout.replace('\\"', "")
 
 
-def test_a_trace_names_the_pod_harmlessly() -> None:
+def test_trace_escapes_the_pods_name() -> None:
     name = f"shop{EVIL}/web{EVIL}"
     done = install_cni("trace", name, "-f", "-", "--to=10.0.0.1:80", given=json.dumps(pod()))
     assert done.returncode == 0
@@ -95,7 +95,7 @@ def test_a_trace_names_the_pod_harmlessly() -> None:
     assert "shope\\x1b[2J" in done.stdout
 
 
-def test_a_name_of_a_file_is_said_harmlessly() -> None:
+def test_a_file_name_is_escaped() -> None:
     for words in (
         ("explain", "-f", f"/nowhere/{EVIL}"),
         ("explain", "pod", EVIL),

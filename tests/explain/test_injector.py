@@ -88,7 +88,7 @@ UNINJECTED = {
 
 
 @pytest.mark.parametrize("case", UNINJECTED)
-def test_a_sidecar_without_the_annotation_is_warned_of(case: str) -> None:
+def test_a_sidecar_without_the_annotation_is_a_warning(case: str) -> None:
     manifest, said = UNINJECTED[case]
     assert [said in each for each in told(manifest)["warnings"]].count(True) == 1
 
@@ -106,7 +106,7 @@ def test_a_sidecar_without_the_annotation_is_warned_of(case: str) -> None:
     ],
     ids=["none", "alone", "a gateway", "opted out", "a waypoint", "istio-init does it", "gRPC"],
 )
-def test_a_pod_that_would_not_be_redirected_with_it_is_not(manifest: dict[str, Any]) -> None:
+def test_no_warning_for_a_pod_that_the_annotation_would_not_redirect(manifest: dict[str, Any]) -> None:
     explained = told(manifest)
     assert (explained["decision"], explained["warnings"]) == ("pass", [])
 
@@ -178,7 +178,7 @@ def test_rules_picture_and_trace_note_that_addresses_decide() -> None:
     ],
     ids=["asked for", "done"],
 )
-def test_a_pod_of_ambient_mode_is_told_that_it_is_not_served(asks: dict[str, Any]) -> None:
+def test_ambient_mode_is_a_warning(asks: dict[str, Any]) -> None:
     explained = told(pod(APP, **asks))
     (warning,) = explained["warnings"]
     assert "asks for ambient mode, which this agent does not serve" in warning

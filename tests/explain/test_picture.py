@@ -107,7 +107,7 @@ def test_picture_matches_the_packets_paths(redirect: Redirect) -> None:
 
 
 @given(small)
-def test_each_direction_ends_with_all_the_rest_and_is_numbered_without_gaps(redirect: Redirect) -> None:
+def test_each_direction_ends_with_a_catch_all_and_is_numbered_without_gaps(redirect: Redirect) -> None:
     flows = find_flows(redirect)
     for ordered in (flows.inbound, [flow for flow in flows.outbound if flow.order]):
         assert [flow.order for flow in ordered] == list(range(1, len(ordered) + 1))
@@ -124,12 +124,12 @@ def test_ranges_of_a_family_that_is_not_redirected_are_not_drawn() -> None:
     assert [fact.way for fact in build_picture(explained(redirect)).facts] == [Way.THROUGH, Way.THROUGH, Way.BYPASSED]
 
 
-def test_the_sidecar_s_own_ports_are_never_said_to_be_included() -> None:
+def test_the_sidecars_own_ports_are_never_shown_as_included() -> None:
     taken = find_flows(Redirect(include_inbound_ports=(Port(8080), Port(15020)))).inbound[1]
     assert (taken.what, taken.values) == ("TCP to included ports", ("8080",))
 
 
-def test_the_client_s_address_is_what_the_mode_makes_of_it() -> None:
+def test_the_clients_address_is_shown_as_the_mode_leaves_it() -> None:
     arriving = {mode: find_flows(Redirect(mode=mode)).arriving for mode in Mode}
     assert {mode: flow and flow.values for mode, flow in arriving.items()} == {
         Mode.REDIRECT: ("127.0.0.6",),

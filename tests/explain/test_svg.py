@@ -192,7 +192,7 @@ def test_svg_has_a_text_description_and_no_external_reference(explanation: Expla
     assert drawn.svg.count("http") == 1  # the name of SVG itself
 
 
-def test_a_long_list_is_cut_short_and_whole_under_the_pointer() -> None:
+def test_a_long_list_is_truncated_and_complete_in_the_tooltip() -> None:
     label = draw(explained(LARGEST)).label("Excluded ports")
     assert label.texts[2].text.endswith(" and 56 more")
     assert all(f"{port}" in label.tooltip for port in LARGEST.exclude_inbound_ports)
@@ -210,7 +210,7 @@ def test_truncated_list_counts_the_omitted_values(values: list[str], room: int, 
         assert (len(shown.split(", ")) + int(more) == len(values)) if shown else text.startswith(f"{len(values)} in")
 
 
-def test_pods_stand_one_below_the_other() -> None:
+def test_pods_are_drawn_one_below_the_other() -> None:
     alone = [draw(explained(redirect)) for redirect in (TABLE["default"], TABLE["lists"])]
     both = draw(explained(TABLE["default"]), explained(TABLE["lists"]))
     heights = [int(each.root.attrib["height"]) for each in alone]

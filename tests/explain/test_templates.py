@@ -167,7 +167,7 @@ def test_each_of_several_templates_is_explained_and_traced_with_its_path(case: s
         assert f"({case}, {each['path']})" in done.stdout
 
 
-def test_pods_of_a_name_to_come_are_called_by_its_beginning() -> None:
+def test_a_generated_name_is_shown_by_its_prefix() -> None:
     job = {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -227,7 +227,7 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("case", KNOWN)
-def test_a_kind_that_is_known_to_hold_no_pods_is_passed_over_with_a_word(case: str) -> None:
+def test_a_kind_without_pods_is_skipped_with_a_note(case: str) -> None:
     given = yaml.safe_dump_all([KNOWN[case], POD])
     done = install_cni("explain", "-f", "-", given=given)
     assert (done.returncode, done.stderr) == (0, f"skipped: {KNOWN[case]['kind']} web creates no pods\n")
@@ -257,7 +257,7 @@ def test_a_rollout_that_refers_to_a_deployment_names_it() -> None:
 
 
 @pytest.mark.parametrize("api", ["apps/v1", None])
-def test_a_kind_of_kubernetes_own_needs_its_template_where_it_belongs(api: str | None) -> None:
+def test_a_builtin_kind_needs_its_template_at_its_path(api: str | None) -> None:
     wrong = {"apiVersion": api, "kind": "Deployment", "metadata": NAMED, "spec": {"template": {"spec": "none"}}}
     with pytest.raises(ManifestError, match=r"spec.template.spec: saw 'none', expected a mapping"):
         found_in(wrong)

@@ -40,7 +40,7 @@ def test_trace_lists_the_rules_in_the_packets_order() -> None:
     assert not way.steps[1].fits
 
 
-def test_sidecar_call_to_its_own_pod_is_inbound_again_with_tproxy() -> None:
+def test_under_tproxy_a_sidecars_call_to_its_own_pod_is_inbound() -> None:
     way = walk(ruleset(Redirect(mode=Mode.TPROXY)), packet(Probe(Family.V4, 80, PROXY_AS_ROOT, Place.POD)))
     assert (way.outcome, way.port) == (Outcome.TPROXIED, 15006)
     assert [step.chain for step in way.steps if step.fits][-1] == "ISTIO_TPROXY"

@@ -131,7 +131,7 @@ def test_permanent_failure_has_no_patience(asked: Desired, of: Report | None, re
 
 
 @pytest.mark.parametrize("asked", [INSTALL, REMOVE], ids=["install", "removal"])
-def test_a_directory_that_is_missing_has_failed_at_once_where_an_agent_ran_before(asked: Desired) -> None:
+def test_a_missing_directory_fails_at_once_where_an_agent_ran_before(asked: Desired) -> None:
     said = judged(asked, report(), unready("ContainerCreating"), missing("cni-bin-dir", "/opt/cni/bin"))
     assert {(each.state, each.reason) for each in said} == {(FAILED, "FailedMount")}
     assert "cniBinDir /opt/cni/bin is not on this node" in said[0].message
@@ -140,7 +140,7 @@ def test_a_directory_that_is_missing_has_failed_at_once_where_an_agent_ran_befor
     assert [each.state for each in new] == [soon, soon, FAILED], "its primary CNI may be about to make it"
 
 
-def test_patience_begins_when_the_agent_is_replaced_and_not_while_it_waits_for_its_turn() -> None:
+def test_patience_begins_when_the_agent_is_replaced() -> None:
     since: Mapping[str, datetime] = {}
     turn = NOW + 10 * PATIENCE
     for now, its_pod, expected in (
@@ -277,7 +277,7 @@ def test_other_mount_warning_is_not_a_missing_directory() -> None:
     assert explain_pod(unready("ContainerCreating"), other).reason == "FailedSync"
 
 
-def test_a_pod_of_which_nothing_is_said_has_a_reason_all_the_same() -> None:
+def test_a_pod_without_status_has_a_default_reason() -> None:
     assert explain_pod(unready(""), None).reason == "NotReady"
 
 

@@ -119,7 +119,7 @@ def test_controller_and_status_agree(its_report: str, of_the_node: str, cluster:
     assert not differ
 
 
-def test_a_node_whose_taint_keeps_agents_away_is_no_concern_of_either() -> None:
+def test_neither_judges_a_node_whose_taint_keeps_agents_away() -> None:
     """Unless something of ours is there, or was."""
     tainted = instead(NODES, node("node-2", taints=[BLOCKED]))
     without = answers(nodes=tainted, reports=[REPORTS[0], REPORTS[2]], pods=[PODS[0], PODS[2]])

@@ -49,7 +49,7 @@ def test_empty_required_terms_select_nothing() -> None:
     assert starts_on(requiring({"matchExpressions": None, "matchFields": []})) == set()
 
 
-def test_a_template_for_one_node_is_for_that() -> None:
+def test_a_template_with_a_node_name_selects_that_node() -> None:
     assert starts_on(TOLERANT | {"nodeName": "gpu"}) == {"gpu"}
 
 
@@ -68,7 +68,7 @@ def test_a_template_for_one_node_is_for_that() -> None:
         ({"nodeSelector": {"a": "b"}}, [], Runs(starts=False, stays=False)),
     ],
 )
-def test_a_pod_that_runs_ends_only_by_what_evicts_it(
+def test_only_evicting_changes_end_a_running_pod(
     template: dict[str, Any], taints: list[dict[str, str]], runs: Runs
 ) -> None:
     assert selection.read(template).runs_on("node", {}, taints) == runs

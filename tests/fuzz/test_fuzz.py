@@ -59,7 +59,7 @@ def test_planted_mistake_is_found_and_printed(tmp_path: Path) -> None:
     assert Path(kept[1]).is_relative_to(tmp_path)
 
 
-def test_an_input_is_shown_without_what_a_terminal_acts_upon() -> None:
+def test_an_input_is_shown_escaped() -> None:
     assert readable(b"annotation a=\x1b[2J\xff\nuid=1") == r"annotation a=\x1b[2J\xff" + "\nuid=1"
 
 

@@ -99,7 +99,7 @@ def test_hub_and_tag_are_fields_of_the_spec_itself() -> None:
     assert settled({}, {"hub": "h", "tag": 1}) == {"hub": "h", "tag": 1}
 
 
-def test_a_top_level_field_of_a_file_stays_there() -> None:
+def test_a_top_level_field_of_a_file_is_kept() -> None:
     before = {"gateways": {"enabled": True}, "cniBinDir": "/x"}
     assert settled(before, before | {"gateways": {"enabled": False}}) == before | {"gateways": {"enabled": False}}
 

@@ -321,7 +321,7 @@ async def test_a_meshed_pod_waits_for_its_agent(plugin: Plugin, agent: Agent, po
     assert "15006" in rules(pod_netns)
 
 
-async def test_a_meshed_pod_is_refused_where_no_agent_comes(
+async def test_a_meshed_pod_is_refused_if_no_agent_appears(
     plugin: Plugin, agent: Agent, pod_netns: Netns
 ) -> None:  # F5
     answer = await plugin(calls(plugin, agent, pod_netns.path), config(plugin, agent))

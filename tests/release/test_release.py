@@ -36,7 +36,7 @@ def test_a_version_that_contradicts_the_agent_is_named(chart: str, changelog: st
     assert all(expected in line for expected, line in zip(named, found, strict=True))
 
 
-def test_the_release_is_complete_and_its_sums_hold(tmp_path: Path) -> None:
+def test_the_release_is_complete_and_its_checksums_match(tmp_path: Path) -> None:
     made = {each.name: each for each in build(tmp_path / "release")}
     chart, wheel = f"istio-cni-{RELEASE}.tgz", f"istio_cni-{RELEASE}-py3-none-any.whl"
     assert {chart, wheel, SUMS} < set(made)

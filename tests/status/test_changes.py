@@ -68,7 +68,7 @@ def test_json_and_yaml_say_the_same(found: object) -> None:
     assert as_json(found, on_a_line=True).count("\n") == 1  # type: ignore[arg-type]
 
 
-def test_programs_get_each_node_with_all_that_is_known() -> None:
+def test_json_has_every_node_with_every_field() -> None:
     read = json.loads(as_json(FAILED))
     assert (read["health"], read["progress"]) == ("Degraded", None)
     assert read["nodes"][0] == {

@@ -36,7 +36,7 @@ def test_a_cluster_without_agents_is_not_installed(empty: World) -> None:
     assert done.stdout.startswith("Not installed: the cluster has no node agents.\n")
 
 
-def test_a_cluster_without_fault_is_healthy(world: World) -> None:
+def test_a_cluster_without_problems_is_healthy(world: World) -> None:
     done = world.status()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Healthy: 2 nodes redirect pods by the chart's settings.\n")
@@ -76,7 +76,7 @@ def test_a_pipe_gets_no_control_characters(world: World) -> None:
     assert r"Odd: bell \x07, clear \x1b[2J, line break" in done.stdout
 
 
-def test_programs_read_json_and_yaml(world: World) -> None:
+def test_json_and_yaml_output_parse(world: World) -> None:
     one, other = world.status("-o", "json"), world.status("-o", "yaml")
     assert json.loads(one.stdout) == yaml.safe_load(other.stdout)
     assert [each["name"] for each in json.loads(one.stdout)["nodes"]] == ["node-1", "node-2"]
@@ -95,7 +95,7 @@ def test_pod_reason_and_missing_agent_are_shown(world: World) -> None:
     ]
 
 
-def test_a_change_of_the_daemonsets_template_is_seen_on_its_pods(world: World) -> None:
+def test_a_changed_template_marks_its_pods_as_outdated(world: World) -> None:
     patch = json.dumps({"spec": {"template": {"metadata": {"annotations": {"a": "b"}}}}})
     world.cluster.kubectl("patch", "daemonset", "istio-cni-node", f"--namespace={NAMESPACE}", f"--patch={patch}")
     read = json.loads(world.status("-o", "json").stdout)
@@ -103,7 +103,7 @@ def test_a_change_of_the_daemonsets_template_is_seen_on_its_pods(world: World) -
     assert read["progress"] == {"kind": "Rollout", "done": 0, "total": 2}
 
 
-def test_the_active_resource_and_the_settings_in_force_are_seen(world: World) -> None:
+def test_active_resource_and_settings_in_force_are_shown(world: World) -> None:
     kind = {"apiVersion": "install.istio.io/v1alpha2", "kind": "IstioControlPlane"}
     world.apply({**kind, "metadata": {"name": "istio", "namespace": NAMESPACE}, "spec": {"cni": {"enabled": True}}})
     read = json.loads(world.status("-o", "json").stdout)
@@ -118,7 +118,7 @@ def test_the_active_resource_and_the_settings_in_force_are_seen(world: World) ->
     assert {each["state"] for each in read["nodes"]} == {"Ready"}
 
 
-def test_lists_come_in_pages_and_all_of_each_is_seen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paginated_lists_are_read_completely(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asked, "PAGE", 1)
     got = ask(Access(world.kubeconfig, None), None)
     for part in (got.nodes, got.reports, got.pods):
@@ -126,7 +126,7 @@ def test_lists_come_in_pages_and_all_of_each_is_seen(world: World, monkeypatch: 
         assert [each["metadata"]["name"].removeprefix("istio-cni-node-") for each in part] == ["node-1", "node-2"]
 
 
-def test_missing_rights_are_named_and_the_command_for_the_admin_gives_them(world: World) -> None:
+def test_the_command_for_missing_rights_grants_them(world: World) -> None:
     world.cluster.service_account("default", "viewer")
     viewer = world.cluster.kubeconfig("viewer", token=world.cluster.token("default", "viewer"))
     done = world.status(kubeconfig=viewer)
@@ -140,7 +140,7 @@ def test_missing_rights_are_named_and_the_command_for_the_admin_gives_them(world
     assert (done.returncode, done.stdout.partition(":")[0]) == (0, "Healthy"), done.stdout
 
 
-def test_missing_definitions_are_named_and_how_to_apply_them(empty: World) -> None:
+def test_missing_definitions_are_named_with_the_remedy(empty: World) -> None:
     empty.add_daemonset(0)
     empty.cluster.kubectl("delete", "--filename", str(CRDS))
     try:
@@ -220,7 +220,7 @@ def test_missing_credentials_are_an_error_that_names_the_options() -> None:
     assert "no /nonexistent/.kube/config and not in a pod, expected a kubeconfig" in done.stderr
 
 
-def test_a_kubeconfig_that_stands_for_gigabytes_is_refused(tmp_path: Path) -> None:
+def test_a_kubeconfig_that_expands_to_gigabytes_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text(MERGES)
     controller = [
@@ -239,7 +239,7 @@ def test_a_kubeconfig_that_stands_for_gigabytes_is_refused(tmp_path: Path) -> No
         assert "that stand for more" in done.stderr
 
 
-def test_the_kubeconfig_is_found_as_kubectl_finds_it(world: World, tmp_path: Path) -> None:
+def test_the_kubeconfig_is_found_as_by_kubectl(world: World, tmp_path: Path) -> None:
     assert run(KUBECONFIG=f"/nonexistent/one:{world.kubeconfig}").returncode == 0
     (tmp_path / ".kube").mkdir()
     (tmp_path / ".kube" / "config").write_text(world.kubeconfig.read_text())

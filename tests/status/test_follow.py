@@ -151,7 +151,7 @@ def test_a_daemonset_that_comes_later_is_followed_with_its_pods(empty: World) ->
         running.says("node-1: Failed: ImagePullBackOff")
 
 
-def test_programs_get_a_document_for_each_change(world: World) -> None:
+def test_json_watch_prints_a_document_for_each_change(world: World) -> None:
     with in_a_pipe(world, "-w", "-o", "json") as running:
         running.says('"Healthy"')
         world.report("node-1", ready="False")

@@ -126,7 +126,7 @@ def test_namespace_without_the_daemonset_is_not_found_rather_than_not_installed(
     assert [each.message for each in going.findings] == [only.message]
 
 
-def test_the_namespace_that_is_given_is_that_of_the_agents() -> None:
+def test_the_given_namespace_is_the_agents() -> None:
     refused = Unavailable("daemonsets.apps", Cause.FORBIDDEN, "403: no")
     found = summarize(answers(daemonsets=refused, pods=PODS[:2], namespace="mesh"))
     assert the(found, "node-3").remedy == "Look into it: kubectl --namespace mesh describe daemonset istio-cni-node"
@@ -169,7 +169,7 @@ def test_stopped_controller_has_a_remedy_that_names_its_pods() -> None:
     )
 
 
-def test_an_image_that_cannot_be_had_is_named_with_the_reason() -> None:
+def test_an_image_that_cannot_be_pulled_is_named_with_the_reason() -> None:
     said = 'the agent\'s pod x is not ready: Back-off pulling image "r.example/x:1": not found; see whether hub, tag are right'
     pods = instead(PODS, pod("node-2", "ErrImagePull", "0/1"))
     told = summarize(answers(pods=pods, reports=instead(REPORTS, never_reported("node-2", "ImagePullBackOff", said))))
@@ -280,7 +280,7 @@ def test_pipe_output_explains_an_unhealthy_control_plane() -> None:
 
 
 @pytest.mark.parametrize("reason", ["NotServing", "NotInstalled", "PodCacheNotSynced"])
-def test_an_agent_that_starts_is_given_time(reason: str) -> None:
+def test_a_starting_agent_has_patience(reason: str) -> None:
     starts = report("node-2", ready="False", reason=reason, message="soon")
     since = NOW - timedelta(hours=3, minutes=20)  # as in `report`
     states = {}
@@ -296,7 +296,7 @@ def test_an_agent_that_starts_is_given_time(reason: str) -> None:
     assert [*states.values()] == [State.REPAIRING, State.REPAIRING, State.FAILED], states
 
 
-def test_an_agent_that_is_back_after_an_uninstall_has_not_failed_before_it_has_put_the_plugin_back() -> None:
+def test_an_agent_after_an_uninstall_has_patience_until_it_has_installed() -> None:
     it = the(
         summarize(
             answers(

@@ -42,7 +42,7 @@ def wrong(found: ClusterStatus) -> list[str]:
     return [each.message for each in found.findings if each.severity is Severity.ERROR]
 
 
-def test_a_cluster_without_fault_is_healthy() -> None:
+def test_a_cluster_without_problems_is_healthy() -> None:
     found = summarize(answers())
     assert found.health is Health.HEALTHY
     assert found.summary == "Healthy: 3 nodes redirect pods by the settings of istio-system/istio."
@@ -227,7 +227,7 @@ def test_a_node_that_is_not_selected_is_not_counted() -> None:
     assert [each.name for each in found.nodes] == [*NAMES]
 
 
-def test_a_pod_that_takes_the_place_of_one_that_ends_is_the_nodes() -> None:
+def test_a_replacement_pod_counts_before_the_old_one_is_gone() -> None:
     ending = pod("node-2", "Terminating", deletionTimestamp=ago(seconds=3))
     assert summarize(answers(pods=[*PODS, ending])).health is Health.HEALTHY
 
@@ -247,7 +247,7 @@ def test_nodes_are_named_failed_before_unknown_before_updating_before_ready() ->
     assert found.summary == "Degraded: 3 of 3 nodes (1 Failed, 1 Unknown, 1 Updating)."
 
 
-def test_change_has_its_progress() -> None:
+def test_a_change_shows_its_progress() -> None:
     found = summarize(
         answers(planes=[plane(generation=3)], reports=instead(REPORTS, report("node-1", settings=("istio", 3))))
     )
@@ -275,7 +275,7 @@ def test_change_that_has_not_reached_everything_is_progressing(changed: dict[str
 @pytest.mark.parametrize(
     "first", [plane(enabled=False), plane(deletionTimestamp=ago(seconds=20))], ids=["disabled", "deleted"]
 )
-def test_uninstall_has_its_progress_and_ends_removed(first: Any) -> None:
+def test_an_uninstall_shows_its_progress_and_ends_removed(first: Any) -> None:
     removed = [report(each, state="Removed", ready="False", reason="Removed") for each in NAMES]
     found = summarize(answers(planes=[first], reports=[*REPORTS[:2], removed[2]]))
     assert found.progress
@@ -299,7 +299,7 @@ def test_silent_or_failed_agents_are_not_done_in_an_uninstall() -> None:
     ]
 
 
-def test_a_daemonset_that_is_deleted_takes_the_plugin_out() -> None:
+def test_a_deleted_daemonset_counts_as_an_uninstall() -> None:
     reports = [report("node-1", state="Removed"), *REPORTS[1:]]
     found = summarize(answers(planes=[], daemonsets=[daemonset(deletionTimestamp=ago(seconds=5))], reports=reports))
     assert found.progress
@@ -334,7 +334,7 @@ def test_leftovers_of_a_forced_uninstall_are_named() -> None:
     assert the_unhealthy_node(found).name == "node-1"
 
 
-def test_the_older_resource_is_active_and_the_younger_is_told_what_differs() -> None:
+def test_the_younger_resource_is_reported_with_what_differs() -> None:
     young = plane("young", created=ago(hours=1), cni={"logLevel": "debug", "hub": "other.example"})
     found = summarize(answers(planes=[young, plane()]))
     assert [(each.name, each.active) for each in found.planes] == [("istio", True), ("young", False)]

@@ -53,7 +53,7 @@ def test_istio_finds_the_redirect_valid(mesh: Mesh, pair: dict[str, Any]) -> Non
         assert "Validation passed" in mesh.log(name, "istio-validation")
 
 
-def test_pods_of_both_nodes_speak_mutual_tls_through_a_service(mesh: Mesh, pair: dict[str, Any]) -> None:
+def test_pods_on_both_nodes_use_mutual_tls_through_a_service(mesh: Mesh, pair: dict[str, Any]) -> None:
     for client, server in (("one", "two"), ("two", "one")):
         before = mesh.handshakes(server)
         assert mesh.ask(client, mesh.service(server)) == f"{server} {ENVOY}"
@@ -68,7 +68,7 @@ def test_plaintext_is_refused(mesh: Mesh, pair: dict[str, Any]) -> None:
                 assert refused(mesh.ask_from, node, target)
 
 
-def test_a_process_of_the_proxys_user_goes_round_it_and_is_refused(mesh: Mesh, pair: dict[str, Any]) -> None:
+def test_a_process_with_the_proxys_uid_bypasses_it_and_is_refused(mesh: Mesh, pair: dict[str, Any]) -> None:
     outside = mesh.service("outside", PLAIN)
     for client, server in (("one", "two"), ("two", "one")):
         answer = mesh.ask(client, outside, container="istio-proxy")

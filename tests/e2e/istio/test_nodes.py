@@ -27,7 +27,7 @@ def test_both_nodes_are_ready_each_with_its_own_containerd(cluster: TwoNodes) ->
         assert {each["type"]: each["status"] for each in node["status"]["conditions"]}["Ready"] == "True"
 
 
-def test_pods_of_both_nodes_reach_each_other_in_both_families(cluster: TwoNodes) -> None:
+def test_pods_on_both_nodes_reach_each_other_by_both_families(cluster: TwoNodes) -> None:
     first = cluster.first
     first.apply(workloads.namespace(NAMESPACE))
     for node in cluster.nodes:
@@ -48,7 +48,7 @@ def test_pods_of_both_nodes_reach_each_other_in_both_families(cluster: TwoNodes)
     first.kubectl("delete", "namespace", NAMESPACE)
 
 
-def test_a_recent_runtime_asks_every_plugin_for_its_status(cluster: TwoNodes) -> None:
+def test_containerd_2_calls_status_on_every_plugin(cluster: TwoNodes) -> None:
     second = cluster.second
     assert second.plugins_loaded()[:2] == ["bridge", "portmap"]
     bridge = second.seen(BIN_DIR) / "bridge"

@@ -33,7 +33,7 @@ def asked_until(done: Event, mesh: Mesh, target: str) -> Counter[str]:
 
 
 @pytest.mark.parametrize("lot", [KUBE, NODE], ids=["helm 3", "helm 4"])
-def test_a_rolling_upgrade_lets_no_request_round_a_sidecar(
+def test_no_request_bypasses_a_sidecar_during_a_rolling_upgrade(
     mesh: Mesh, release: Release, lot: Lot, tmp_path: Path
 ) -> None:
     first, second = mesh.cluster.nodes

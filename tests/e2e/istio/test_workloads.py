@@ -41,7 +41,7 @@ def server(mesh: Mesh) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("kind", ["Job", "CronJob"])
-def test_a_job_asks_through_its_sidecar_and_completes(mesh: Mesh, server: str, kind: str) -> None:
+def test_a_job_calls_through_its_sidecar_and_completes(mesh: Mesh, server: str, kind: str) -> None:
     for node in mesh.cluster.nodes:
         assert mesh.finish(kind.lower(), node, server, kind=kind) == f"server {ENVOY}"
 
@@ -54,7 +54,7 @@ def test_a_stateful_set_is_in_the_mesh(mesh: Mesh, server: str) -> None:
     mesh.stop("ordinal", kind="StatefulSet")
 
 
-def test_a_classic_sidecar_is_redirected_as_a_native_one_is(mesh: Mesh, server: str) -> None:
+def test_classic_and_native_sidecars_are_redirected_alike(mesh: Mesh, server: str) -> None:
     hold = {"holdApplicationUntilProxyStarts": True}
     annotations = {"sidecar.istio.io/nativeSidecar": "false", "proxy.istio.io/config": json.dumps(hold)}
     pod = mesh.start("classic", mesh.cluster.second, annotations=annotations)
@@ -76,7 +76,7 @@ def test_under_tproxy_an_application_sees_its_client_and_reaches_its_own_service
         mesh.stop("seeing", where=PRIVILEGED)
 
 
-def test_the_sidecar_answers_for_dns_where_it_captures_it(mesh: Mesh, server: str) -> None:
+def test_the_sidecar_answers_captured_dns_queries(mesh: Mesh, server: str) -> None:
     mesh.node.apply(_service_entry())
     captures = {"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}}
     pod = mesh.start("resolving", mesh.cluster.second, annotations={"proxy.istio.io/config": json.dumps(captures)})
@@ -94,7 +94,7 @@ def test_a_pod_with_a_user_namespace_is_in_the_mesh(mesh: Mesh, server: str) -> 
     mesh.stop("mapped")
 
 
-def test_istioctl_finds_the_sidecars_in_step_and_nothing_amiss(mesh: Mesh, server: str) -> None:
+def test_istioctl_reports_synced_sidecars_and_no_issue(mesh: Mesh, server: str) -> None:
     status = mesh.istioctl("proxy-status")
     (line,) = [line for line in status.splitlines() if line.startswith(mesh.pod("server")["metadata"]["name"])]
     assert "STALE" not in line
