@@ -17,7 +17,7 @@ import yaml
 from plugin.pod import ManifestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 LARGEST = 64 << 20  # bytes of a file: the pods of a large cluster, as kubectl writes them
 DEEPEST = 100  # levels: no Kubernetes object has half as many
@@ -118,6 +118,11 @@ def objects(document: object) -> Iterator[object]:
     like = {} if kind == "List" else {"apiVersion": document.get("apiVersion"), "kind": kind.removesuffix("List")}
     for item in document["items"] if isinstance(document["items"], list) else ():
         yield from objects(like | item if isinstance(item, dict) and "kind" not in item else item)
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return a mapping for whatever an untrusted document holds in its place."""
+    return value if isinstance(value, dict) else {}
 
 
 def _line(event: yaml.Event) -> int:

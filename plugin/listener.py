@@ -124,7 +124,7 @@ class Listener:
             self._room.clear()
 
     async def _run(self, connection: socket.socket) -> None:
-        with suppress(ConnectionError):
+        with suppress(OSError):
             await self._serve(connection, lambda: self._heard(connection))
 
     def _heard(self, connection: socket.socket) -> None:

@@ -148,7 +148,7 @@ class Server:
             if reply is None and _has_gone(request.connection):
                 return
         try:
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(OSError):
                 await request.send(wire.RESULT, bytes((reply.status,)) + reply.stdout)
         finally:
             work.tell(reply)
@@ -243,7 +243,7 @@ async def _wait_for(work: asyncio.Future[Reply | None], request: _Incoming) -> N
     pause = FIRST_WORD
     while not (await asyncio.wait([work], timeout=pause))[0]:
         pause = LATER_WORDS
-        with contextlib.suppress(ConnectionError):  # the client gave up; work that has begun is finished anyway
+        with contextlib.suppress(OSError):  # the client gave up; work that has begun is finished anyway
             await request.send(wire.WORKING)
 
 

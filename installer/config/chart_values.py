@@ -17,6 +17,15 @@ _QUANTITY = {
     "description": "a quantity, such as 100m or 128Mi",
 }
 _QUANTITIES = {"type": "object", "additionalProperties": _QUANTITY}
+_CLAIM = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "description": "the name of a claim"},
+        "request": {"type": "string"},
+    },
+    "required": ["name"],
+    "additionalProperties": False,
+}
 _TEXTS = Kind({"type": "object", "additionalProperties": {"type": "string"}})
 _OBJECT = Kind({"type": "object"})
 _OBJECTS = Kind({"type": "array", "items": {"type": "object"}})
@@ -111,7 +120,7 @@ PODS = (
                 "properties": {
                     "requests": _QUANTITIES,
                     "limits": _QUANTITIES,
-                    "claims": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+                    "claims": {"type": "array", "items": _CLAIM},
                 },
                 "additionalProperties": False,
             }

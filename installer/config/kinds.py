@@ -184,6 +184,10 @@ def _flaws(error: ValidationError) -> Iterator[Flaw]:
         for name in error.instance.keys() - schema["properties"].keys():
             yield Flaw(place, "", str(name), allowed)
         return
+    if error.validator == "required" and isinstance(error.instance, dict):
+        lacking = ", ".join(name for name in schema["required"] if name not in error.instance)
+        yield Flaw(place, f"{saw(error.instance)}, expected a mapping with {lacking}")
+        return
     if error.validator == "type" or "description" not in schema:
         types = schema.get("type", ())
         expected = " or ".join(TYPES[each] for each in ([types] if isinstance(types, str) else types)) or error.message

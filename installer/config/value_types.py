@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import ipaddress
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from installer.config.kinds import Kind, SettingError, saw, text
+from installer.config.kinds import Kind, text
 
 _CONTROL = r"\x00-\x1f"
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255  # bytes, on Linux
 PORT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
-_HOST = r"\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
+_GROUP = "[0-9a-fA-F]{1,4}"
+
+
+def _up_to(groups: int) -> str:
+    return f"({_GROUP}(:{_GROUP}){{0,{groups - 1}}})?" if groups else ""
+
+
+# RFC 4291, 2.2: eight groups, or at most seven around `::`; without the form that ends like an IPv4 address.
+_IPV6 = "|".join((f"({_GROUP}:){{7}}{_GROUP}", *(f"{_up_to(left)}::{_up_to(7 - left)}" for left in range(8))))
+_HOST = rf"\[({_IPV6})\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
 LONGEST_SOCKET_PATH = 100  # bytes: the kernel allows 107, and the agent first listens on a longer name beside it
 OWN_LIST = "02-istio-cni.conflist"
 CONF_SUFFIXES = (".conflist", ".conf", ".json")  # the names that libcni reads
@@ -123,12 +131,6 @@ def host_port(ports: str = PORT, *, optional: bool = True) -> Kind:
         if not value:
             return None
         host, _, port = value.rpartition(":")
-        if host.startswith("["):
-            host = host[1:-1]
-            try:
-                ipaddress.IPv6Address(host)
-            except ValueError:
-                raise SettingError(f"{saw(value)}, expected {expected}") from None
-        return HostPort(host, int(port))
+        return HostPort(host.removeprefix("[").removesuffix("]"), int(port))
 
     return text(expected, f"({pattern})?" if optional else pattern, convert)

@@ -19,6 +19,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.cniconfig.netconf import PLUGIN_TYPE
+from installer.documents import mapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -204,16 +205,16 @@ def _sandbox(kept: Mapping[str, Any], written: float) -> Sandbox | None:
 
 
 def _sandboxes(result: object) -> Iterator[str]:
-    for each in _items(_members(result).get("interfaces")):
-        if path := _text(_members(each).get("sandbox")):
+    for each in _items(mapping(result).get("interfaces")):
+        if path := _text(mapping(each).get("sandbox")):
             yield path
 
 
 def _addresses(result: object) -> Iterator[Address]:
     """Read a result's addresses: `ips` since 0.3.0, `ip4` and `ip6` before. Skip invalid ones, which prove nothing."""
-    values = _members(result)
-    texts = [_members(each).get("address") for each in _items(values.get("ips"))]
-    texts += [_members(values.get(old)).get("ip") for old in ("ip4", "ip6")]
+    values = mapping(result)
+    texts = [mapping(each).get("address") for each in _items(values.get("ips"))]
+    texts += [mapping(values.get(old)).get("ip") for old in ("ip4", "ip6")]
     for text in texts:
         try:
             yield ipaddress.ip_interface(_text(text)).ip
@@ -241,10 +242,6 @@ def _has_entry(config: str) -> bool | None:
         elif isinstance(value, list):
             left += value
     return found
-
-
-def _members(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _items(value: object) -> list[Any]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from installer.kube.client import ApiClient
     from installer.ratelimit.limiter import Limits
 
-LONGEST_NOTE = 1024  # bytes that the API allows
+LONGEST_NOTE, LONGEST_INSTANCE = 1024, 128  # bytes that the API allows
 _IN_CORE = {"regarding": "involvedObject", "note": "message", "reportingController": "reportingComponent"}
 
 
@@ -35,12 +35,12 @@ class EventRecorder:
         Args:
             api: the client that writes them.
             controller: the reporting controller.
-            instance: its instance: the agent's node, the controller's pod.
+            instance: its instance: the agent's node, the controller's pod. Their names may be longer than the API allows.
             same: the rate limit for the same Event about the same object.
             is_core: whether to write them in the API's core group, where only that is allowed.
         """
         self._api = api
-        self._reported_by = {"reportingController": controller, "reportingInstance": instance}
+        self._reported_by = {"reportingController": controller, "reportingInstance": _cut(instance, LONGEST_INSTANCE)}
         self._same, self._of_kind, self._all = RateLimiters(same), RateLimiters(EVENTS), RateLimiters(ALL_EVENTS)
         self._suppressed = SuppressedCounts()
         self._is_core = is_core

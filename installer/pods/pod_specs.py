@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from installer.documents import objects
+from installer.documents import mapping, objects
 from plugin.keys import STATUS
 from plugin.pod import ManifestError
 
@@ -144,12 +144,12 @@ def _other(document: Mapping[str, Any], kind: str) -> Other:
     is_known = bool(document.get("apiVersion")) and (
         "." not in group or group in WITHOUT_PODS or group.endswith(".istio.io")
     )
-    return Other(kind, str(_mapping(document.get("metadata")).get("name", "")), is_known, _reference(document))
+    return Other(kind, str(mapping(document.get("metadata")).get("name", "")), is_known, _reference(document))
 
 
 def _reference(document: Mapping[str, Any]) -> str:
     """Read the reference to another object's template, as in an Argo Rollout."""
-    reference = _mapping(_mapping(document.get("spec")).get("workloadRef"))
+    reference = mapping(mapping(document.get("spec")).get("workloadRef"))
     return f"{reference.get('kind')} {reference.get('name')}" if reference.get("name") else ""
 
 
@@ -175,11 +175,11 @@ def _made(document: Mapping[str, Any], maker: Mapping[str, Any], path: _Path) ->
     for at, metadata in (("metadata", maker.get("metadata")), (_text((*path, "metadata")), template.get("metadata"))):
         if metadata is not None and not isinstance(metadata, dict):
             raise ManifestError(f"{at}: saw {metadata!r:.60}, expected a mapping")
-    own, names = _mapping(template.get("metadata")), _mapping(_called(maker).get("metadata"))
+    own, names = mapping(template.get("metadata")), mapping(_called(maker).get("metadata"))
     given = {key: value for key, value in own.items() if value is not None}
     given |= {key: names[key] for key in ("name", "namespace") if names.get(key) is not None}
     spec = {"spec": template["spec"]} if "spec" in template else {}
-    injected_at = "" if STATUS in _annotations(template) else _injected_at(document, path)
+    injected_at = "" if STATUS in annotations_of(template) else _injected_at(document, path)
     return PodManifest(
         {"kind": "Pod", "metadata": given, **spec}, str(maker["kind"]), _text(path), injected_at=injected_at
     )
@@ -188,7 +188,7 @@ def _made(document: Mapping[str, Any], maker: Mapping[str, Any], path: _Path) ->
 def _injected_at(document: Mapping[str, Any], path: _Path) -> str:
     """Find the injector's annotation in a `metadata` on the way to a template, the innermost first."""
     above = (path[:length] for length in reversed(range(len(path))))
-    return next((_text((*each, "metadata")) for each in above if STATUS in _annotations(_at(document, each))), "")
+    return next((_text((*each, "metadata")) for each in above if STATUS in annotations_of(_at(document, each))), "")
 
 
 def _called(document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -210,9 +210,6 @@ def _text(path: _Path) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
 
 
-def _annotations(value: object) -> Mapping[str, Any]:
-    return _mapping(_mapping(_mapping(value).get("metadata")).get("annotations"))
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+def annotations_of(manifest: object) -> Mapping[str, Any]:
+    """Return the annotations of a manifest or pod template; their values may be of any type."""
+    return mapping(mapping(mapping(manifest).get("metadata")).get("annotations"))

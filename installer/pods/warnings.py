@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
+from installer.documents import mapping
+from installer.pods.pod_specs import annotations_of
 from installer.pods.runtime_class import own_network_stack, without_effect
 from plugin.keys import INIT, PROXY, REROUTE, STATUS, TRAFFIC, TRAFFIC_NAMES
 from plugin.redirect import SIDECAR, Family, Mode
@@ -56,7 +58,7 @@ def of_pass(pod: Pod, manifest: Mapping[str, Any], passed: Pass) -> Iterator[str
 def _ignored(manifest: Mapping[str, Any], expected: Collection[str]) -> Iterator[str]:
     """Name the settings of a pod that is left alone, except those that an injector writes even there."""
     return (
-        key for key in _annotations(manifest) if (key.startswith(TRAFFIC) or key == REROUTE) and key not in expected
+        key for key in annotations_of(manifest) if (key.startswith(TRAFFIC) or key == REROUTE) and key not in expected
     )
 
 
@@ -93,15 +95,15 @@ def _all(pod: Pod) -> Iterable[Container]:
 
 def _is_placeholder(manifest: Mapping[str, Any]) -> bool:
     """Whether the injector has to fill in the sidecar's image, as in a pod that customises the sidecar."""
-    spec = _mapping(manifest.get("spec"))
+    spec = mapping(manifest.get("spec"))
     listed = (spec.get(kind) for kind in ("containers", "initContainers"))
     proxies = (each for found in listed for each in found or () if each.get("name") == PROXY)
     return any(each.get("image", "auto") in ("", "auto") and not each.get("args") for each in proxies)
 
 
 def _asks_for_ambient(manifest: Mapping[str, Any]) -> str:
-    labels = _mapping(_mapping(manifest.get("metadata")).get("labels"))
-    asks = _annotations(manifest).get(AMBIENT_REDIRECTION) == "enabled", labels.get(DATAPLANE_MODE) == "ambient"
+    labels = mapping(mapping(manifest.get("metadata")).get("labels"))
+    asks = annotations_of(manifest).get(AMBIENT_REDIRECTION) == "enabled", labels.get(DATAPLANE_MODE) == "ambient"
     return next((key for key, is_so in zip((AMBIENT_REDIRECTION, DATAPLANE_MODE), asks, strict=True) if is_so), "")
 
 
@@ -153,14 +155,14 @@ def of_runtime(pod: Pod, handler: str) -> Iterator[str]:
 def of_manifest(manifest: Mapping[str, Any], redirect: Redirect) -> Iterator[str]:
     """List the warnings that need the whole manifest: unknown keys, host network, the sidecar's rights under TPROXY."""
     yield from _unknown(manifest)
-    spec = _mapping(manifest.get("spec"))
+    spec = mapping(manifest.get("spec"))
     if spec.get("hostNetwork") is True:
         yield "the pod is on its node's network (hostNetwork): no CNI plugin is called for it, and nothing is redirected"
     if redirect.mode is not Mode.TPROXY:
         return
     for each in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
-        security = _mapping(each.get("securityContext"))
-        added = _mapping(security.get("capabilities")).get("add")
+        security = mapping(each.get("securityContext"))
+        added = mapping(security.get("capabilities")).get("add")
         capable = security.get("privileged") or (isinstance(added, list) and "NET_ADMIN" in added)
         if each.get("name") == PROXY and not capable:
             yield f"under TPROXY {PROXY} needs the capability NET_ADMIN, or it cannot listen transparently and gets nothing"
@@ -188,7 +190,7 @@ def of_early(name: str, uid: int) -> str:
 
 
 def _unknown(manifest: Mapping[str, Any]) -> Iterator[str]:
-    for key in _annotations(manifest):
+    for key in annotations_of(manifest):
         name = key.removeprefix(TRAFFIC)
         if key.startswith(TRAFFIC) and name not in TRAFFIC_NAMES:
             near = difflib.get_close_matches(name, TRAFFIC_NAMES, 1)
@@ -253,15 +255,6 @@ def _user(container: Container, pod: Pod) -> int | None:
 
 def _group(container: Container, pod: Pod) -> int | None:
     return container.run_as_group if container.run_as_group is not None else pod.run_as_group
-
-
-def _annotations(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    return _mapping(_mapping(manifest.get("metadata")).get("annotations"))
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    """Return a mapping for whatever a file holds in its place; `Pod.from_manifest` checks only what the decision needs."""
-    return value if isinstance(value, dict) else {}
 
 
 def _listed(values: Iterable[object]) -> str:

@@ -636,6 +636,23 @@ def test_account_is_allowed_its_own_work(installed: Cluster, tokens: Mapping[str
     assert answer.status < 300, answer
 
 
+def test_an_agent_may_name_its_node_as_far_as_an_event_can(installed: Cluster, tokens: Mapping[str, str]) -> None:
+    canary, why = next(iter(ATTACKS["agent"].values()))
+    until(lambda: refused(ask(installed, tokens["agent"], canary), why), SOON, "the policies are in force")
+    name = "n" * 128 + "." + "m" * 124
+    installed.core.create_node({"metadata": {"name": name}})  # type: ignore[arg-type]
+    bound = ("--bound-object-kind=Node", f"--bound-object-name={name}")
+    token = installed.kubectl("create", "token", "istio-cni-node", f"--namespace={NAMESPACE}", *bound).strip()
+    try:
+        assert ask(installed, token, event(about("Node", name), reportingInstance=name[:128])).status < 300
+        for other in (name[:127], "own"):
+            assert refused(
+                ask(installed, token, event(about("Node", name), reportingInstance=other)), "reporting instance"
+            )
+    finally:
+        installed.kubectl("delete", "node", name)
+
+
 def test_the_api_server_reports_no_type_error_in_the_policies(installed: Cluster, render: Render) -> None:
     names = {each["metadata"]["name"] for each in render({"cni": VALUES}).objects if each["kind"].endswith("Policy")}
     assert len(names) == 11

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -109,8 +110,7 @@ def test_agent_parses_every_value_that_the_schema_allows(name: str, data: st.Dat
     pattern = OF_CNI[name]["pattern"].removeprefix("^").removesuffix("$")
     longest = OF_CNI[name].get("maxLength", 4095)
     text = data.draw(st.from_regex(pattern, fullmatch=True).filter(lambda text: len(text) <= longest))
-    if not text.startswith("["):  # an IPv6 address, for which a pattern is no language
-        AGENTS[name].kind.parse_text(text)
+    AGENTS[name].kind.parse_text(text)
 
 
 REFUSED_BY_THE_AGENT: dict[str, list[Any]] = {
@@ -129,6 +129,66 @@ REFUSED_BY_THE_AGENT: dict[str, list[Any]] = {
     "ipv6": ["true"],
     "repairMode": ["true", "Redirect"],
 }
+
+
+ADDRESSES = [
+    "::", "::1", "1::", "1::8", "fd00::1:2", "2001:db8::7", "fe80::1", "1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7::",
+    "::2:3:4:5:6:7:8", "1::3:4:5:6:7:8", "ABCD::ef", "0:0:0:0:0:0:0:0", "::::", ":::", ":", "1", "1:", ":1", "1:2",
+    "1::2::3", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "1:2:3:4:5:6:7:8::", "::1:2:3:4:5:6:7:8", "1::2:3:4:5:6:7:8",
+    "12345::", "g::", "::1:", ":1::", "1:::2", "::1%", "fe80::1%eth0", "::/0", "1.2.3.4", "::1.2.3", "[::1]",
+    "1:2:3:4:5:6:7:8.", "-1::", "0x1::", "::1::",
+]  # fmt: skip
+TAKEN = [
+    "a:1", "localhost:65535", "a-b.c:15014", "0.0.0.0:1", "1.2.3.4:5", "node-1.example.com:80",
+]  # fmt: skip
+REFUSED = [
+    ":1", "::1:1", "[::1", "::1]:1", "[::1]:", "[::1]:65536", "[::1]:01", "[::1]:-1", "[::1]x:1",
+    "x[::1]:1", "[]:1", "[::1]:1:1", "a_b:1", "-a:1", "a-:1", ".a:1", "a.:1", "http://a:1", "a/b:1", "a:b", "1", ":",
+    "[:1", "]:1", "a:1.",
+]  # fmt: skip
+
+
+def is_ipv6(text: str) -> bool:
+    try:
+        return not ipaddress.IPv6Address(text).scope_id
+    except ValueError:
+        return False
+
+
+def test_schema_agent_and_python_agree_on_ipv6_addresses_to_listen_on() -> None:
+    schemas = OF_CNI["healthAddress"], OF_CNI["controller"]["properties"]["healthAddress"]
+    for address in ADDRESSES:
+        value = f"[{address}]:15014"
+        for schema in schemas:
+            assert Draft7Validator(schema).is_valid(value) is is_ipv6(address), value
+        if is_ipv6(address):
+            assert AGENTS["healthAddress"].kind.parse_text(value) == (address, 15014)
+        else:
+            with pytest.raises(SettingError, match="HOST:PORT"):
+                AGENTS["healthAddress"].kind.parse_text(value)
+
+
+def test_schema_and_agent_agree_on_other_addresses_to_listen_on() -> None:
+    schema = Draft7Validator(OF_CNI["healthAddress"])
+    for value in TAKEN:
+        assert schema.is_valid(value), value
+        AGENTS["healthAddress"].kind.parse_text(value)
+    for value in REFUSED:
+        assert not schema.is_valid(value), value
+        with pytest.raises(SettingError):
+            AGENTS["healthAddress"].kind.parse_text(value)
+
+
+@pytest.mark.parametrize("address", ["[::::]:1", "[1:2:3:4:5:6:7:8:9]:1", "[1::2::3]:1"])
+def test_helm_refuses_an_address_that_is_none(refuse: Refuse, address: str) -> None:
+    answer = refuse({"cni": {"healthAddress": address, "controller": {"healthAddress": address}}})
+    assert "at '/cni/healthAddress'" in answer
+    assert "at '/cni/controller/healthAddress'" in answer
+
+
+@pytest.mark.parametrize("address", ["[::]:15014", "[2001:db8::7]:15014", "[1:2:3:4:5:6:7:8]:15014"])
+def test_helm_takes_an_ipv6_address(render: Render, address: str) -> None:
+    assert render({"cni": {"healthAddress": address}}).settings["HEALTH_ADDRESS"] == address
 
 
 @pytest.mark.parametrize("name", sorted(AGENTS))

@@ -62,7 +62,13 @@ def problems(resource: dict[str, Any]) -> list[str]:
         ({"requests": [1]}, "resources.requests: saw [1]"),
         ({"requests": {"cpu": "abc"}}, "resources.requests.cpu: saw 'abc', expected a quantity, such as 100m or 128Mi"),
         ({"limit": {}}, "resources.limit: no such value; is limits meant?"),
-        ({"claims": ["a"]}, "resources.claims.0: saw 'a'"),
+        ({"claims": ["a"]}, "resources.claims.0: saw 'a', expected a mapping"),
+        ({"claims": {"name": "a"}}, "resources.claims: saw {'name': 'a'}, expected a list"),
+        ({"claims": [{}]}, "resources.claims.0: saw {}, expected a mapping with name"),
+        ({"claims": [{"request": "a"}]}, "resources.claims.0: saw {'request': 'a'}, expected a mapping with name"),
+        ({"claims": [{"name": 1}]}, "resources.claims.0.name: saw 1, expected a string"),
+        ({"claims": [{"name": ""}]}, "resources.claims.0.name: saw an empty value, expected"),
+        ({"claims": [{"name": "a", "requests": "b"}]}, "resources.claims.0.requests: no such value; is request meant?"),
     ],
 )
 def test_invalid_resource_requirements_are_named(block: str, resources: dict[str, Any], path: str) -> None:

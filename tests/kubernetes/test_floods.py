@@ -35,6 +35,15 @@ def about(name: str, namespace: str) -> dict[str, str]:
     return {"apiVersion": "v1", "kind": "Pod", "name": name, "namespace": namespace, "uid": f"uid-of-{name}"}
 
 
+async def test_an_event_names_as_much_of_a_long_node_name_as_the_api_allows(cluster: Cluster, kubeconfig: Path) -> None:
+    node, api = "n" * 253, ApiClient(kubeconfig)
+    try:
+        assert await EventRecorder(api, DAEMONSET, node).record(about("long", "default"), "Why", "said", warning=True)
+    finally:
+        await api.close()
+    assert written(cluster, "default", node[:128]) == ["said"]
+
+
 async def test_events_of_one_namespace_do_not_suppress_those_of_another(
     cluster: Cluster, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
