@@ -8,13 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from installer.agent.repairs import NotNowError, Repairs
-from installer.cniconfig import plan
+from installer.cniconfig import placement, plan
+from installer.cniconfig.listing import SINGLE, Links, Listing
 from installer.cniconfig.meshes import OTHERS, other_meshes
 from installer.config.settings import build_entry
 from installer.fleet.state import Form
 from installer.host import conf_dir
+from installer.host.directory import Directory
 from installer.host.exchange import BusyError
-from installer.host.files import Directory
 from installer.ratelimit.limiter import REPAIRS, RateLimiter
 
 if TYPE_CHECKING:
@@ -87,15 +88,15 @@ class ConflistEntry:
                 if not settings.chained:
                     return self._keep_standalone(settings, folder, listing, links)
                 return self._keep_chained(settings, folder, listing, links)
-            except plan.NameInTheWayError as error:
+            except placement.NameInTheWayError as error:
                 raise NotNowError(f"{folder.path}: {error}") from error
 
-    def _keep_chained(self, settings: Settings, folder: Directory, listing: plan.Listing, links: plan.Links) -> bool:
+    def _keep_chained(self, settings: Settings, folder: Directory, listing: Listing, links: Links) -> bool:
         wanted, name = build_entry(settings), settings.cni_conf_file_name
-        choice = plan.choose(listing, name)
+        choice = placement.choose(listing, name)
         self._skip(folder, choice.skipped, listing)
         owned = settings.istio_owned_cni_config_file_name if settings.istio_owned_cni_config else None
-        find = partial(plan.place, listing, name, owned=owned, links=links)
+        find = partial(placement.place, listing, name, owned=owned, links=links)
         waits = self._waits(gone=owned is not None and find(waits=True) != find())
         to = find(waits=waits)
         steps = plan.plan(listing, wanted, name, owned=owned, links=links, waits=waits)
@@ -118,9 +119,9 @@ class ConflistEntry:
         self._in_place(to.name, Form.OWNED if to.is_own else Form.CHAINED)
         return False
 
-    def _keep_standalone(self, settings: Settings, folder: Directory, listing: plan.Listing, links: plan.Links) -> bool:
+    def _keep_standalone(self, settings: Settings, folder: Directory, listing: Listing, links: Links) -> bool:
         name = settings.cni_conf_file_name or STANDALONE
-        if not name.endswith(plan.SINGLE):
+        if not name.endswith(SINGLE):
             raise NotNowError(
                 f"cniConfFileName: saw {name}, expected the name of a .conf or .json, as chained is false: the plugin has a "
                 "configuration of its own"
@@ -136,7 +137,7 @@ class ConflistEntry:
         self.installed = Installed(name, form)
         self._busy_since = None
 
-    def _write(self, folder: Directory, steps: Sequence[plan.Step], to: plan.Place) -> None:
+    def _write(self, folder: Directory, steps: Sequence[plan.Step], to: placement.Place) -> None:
         self._carry_out(folder, steps)
         for step in steps:
             if to.is_own and step.name == to.name and isinstance(step, plan.Write):
@@ -176,7 +177,7 @@ class ConflistEntry:
             _log.warning("another mesh's plugin is in the same chain", extra={"file": str(path), "plugins": names})
         self.meshes = found
 
-    def _skip(self, folder: Directory, skipped: Mapping[str, str], listing: plan.Listing) -> None:
+    def _skip(self, folder: Directory, skipped: Mapping[str, str], listing: Listing) -> None:
         """Warn once about each version of a file that no runtime can read (F13)."""
         self.skipped = tuple(skipped.items())
         seen = set()

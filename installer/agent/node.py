@@ -20,7 +20,7 @@ from installer.cniconfig.meshes import ISTIOS, is_istios_plugin
 from installer.config.settings import PLUGIN
 from installer.fleet.state import NodeState
 from installer.host.binary import PluginFile
-from installer.host.files import Directory
+from installer.host.directory import Directory
 from installer.host.trial import NotExecutableError
 from installer.host.uninstall import take_entry_out, take_out
 

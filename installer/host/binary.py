@@ -5,7 +5,8 @@ import stat
 from pathlib import Path
 
 from installer.config.settings import PLUGIN
-from installer.host.files import EXECUTABLE, Access, Directory, digest, pieces
+from installer.host.directory import Directory
+from installer.host.files import EXECUTABLE, Access, digest, pieces
 from installer.host.trial import NotExecutableError, is_noexec, try_out
 
 _Stamp = tuple[int, ...]

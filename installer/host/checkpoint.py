@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from installer.config.desired import ControlPlaneRef, DesiredState
 from installer.config.kinds import SettingError
 from installer.config.settings import declarations
-from installer.host.files import PRIVATE, Directory, explain
+from installer.host.directory import Directory
+from installer.host.files import PRIVATE, explain
 
 if TYPE_CHECKING:
     from pathlib import Path

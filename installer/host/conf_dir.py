@@ -5,10 +5,12 @@ import stat
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
-from installer.cniconfig.plan import AWAY, LIST, Delete, Listing, Step, Write
+from installer.cniconfig.listing import AWAY, LIST, Listing
+from installer.cniconfig.plan import Delete, Step, Write
 from installer.config.value_types import CONF_SUFFIXES
 from installer.host import exchange
-from installer.host.files import Directory, UnreadableError
+from installer.host.directory import Directory
+from installer.host.files import UnreadableError
 from installer.host.inode import Inode
 
 _log = logging.getLogger(__name__)

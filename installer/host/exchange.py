@@ -28,7 +28,7 @@ from installer.host.files import ASIDE, PRIVATE, UnreadableError
 from installer.host.inode import Inode
 
 if TYPE_CHECKING:
-    from installer.host.files import Directory
+    from installer.host.directory import Directory
 
 _NOREPLACE, _EXCHANGE = 1, 2  # renameat2(2)
 _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)  # file system, kernel, seccomp filter

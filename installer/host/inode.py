@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from installer.host.files import Directory
+    from installer.host.directory import Directory
 
 _F_SETSIG = 10  # fcntl(2); Python has no name for it
 _BOUND_TO_CONTENT = ("security.ima", "security.evm")  # hashes: wrong for any other content

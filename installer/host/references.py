@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.config.settings import PLUGIN
 from installer.config.value_types import CONF_SUFFIXES
-from installer.host.files import Directory, UnreadableError
+from installer.host.files import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from installer.host.directory import Directory
 
 DEPTH = 4  # directories below cniConfDir: drop-ins (`<network>/*.conf`) and multus.d are one below it
 MOST_NAMES = 10_000  # in all directories together

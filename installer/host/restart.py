@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from installer.host.files import PRIVATE, Directory, explain
+from installer.host.directory import Directory
+from installer.host.files import PRIVATE, explain
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from installer.config.settings import PLUGIN
 
 if TYPE_CHECKING:
-    from installer.host.files import Directory
+    from installer.host.directory import Directory
 
 PATIENCE = 10.0  # seconds; it takes some milliseconds
 _ASKED = b'{"cniVersion": "1.0.0"}'

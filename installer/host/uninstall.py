@@ -17,8 +17,9 @@ from installer.config.settings import PLUGIN, Settings
 from installer.host import conf_dir
 from installer.host.agent_lock import AlreadyRunningError, lock, lock_file
 from installer.host.checkpoint import checkpoint_file, earlier_checkpoint_file
+from installer.host.directory import Directory
 from installer.host.exchange import OutdatedError, settle
-from installer.host.files import Directory, explain, within
+from installer.host.files import explain, within
 from installer.host.references import Reference, references, why_it_stays
 from installer.host.restart import restart_record
 

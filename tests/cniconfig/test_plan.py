@@ -9,27 +9,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from installer.cniconfig import conflist, plan
-from installer.cniconfig.plan import NO_LINKS, Delete, NameInTheWayError, Write
+from installer.cniconfig import conflist, placement, plan
+from installer.cniconfig.listing import LIST, NO_LINKS, SINGLE, is_valid
+from installer.cniconfig.listing import OUT_OF_SIGHT as OUT_OF_SIGHT_ERRNO
+from installer.cniconfig.placement import NameInTheWayError
+from installer.cniconfig.plan import Delete, Write
 from tests.cniconfig import generated
 from tests.cniconfig.examples import BRIDGE_CONF, CALICO, CONFS, ENTRY, FLANNEL, GKE, LISTS, OVN_CONF
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from installer.cniconfig.plan import Links, Listing, Step
+    from installer.cniconfig.listing import Links, Listing
+    from installer.cniconfig.plan import Step
 
 pytestmark = pytest.mark.pure
 
 BROKEN = b'{"name": "x", "plug'
 OURS_ALONE = b'{"name": "x", "plugins": [{"type": "istio-cni"}]}'
 UNREADABLE = OSError(errno.EIO, "Input/output error")
-OUT_OF_SIGHT = OSError(plan.OUT_OF_SIGHT, "out of sight")
+OUT_OF_SIGHT = OSError(OUT_OF_SIGHT_ERRNO, "out of sight")
 
 
 def own(content: bytes, source: str, name: str | None = None) -> bytes:
     """A list of our own; by the name that is computed if none is given."""
-    return conflist.own_list(content, source, name or source[: source.rindex(".")] + plan.OWN, ENTRY)
+    return conflist.own_list(content, source, name or source[: source.rindex(".")] + placement.OWN, ENTRY)
 
 
 def after(listing: Listing, steps: Iterable[Step]) -> dict[str, bytes | OSError]:
@@ -53,10 +57,10 @@ def interrupted(listing: Listing, steps: list[Step]) -> Iterator[dict[str, bytes
 def network(listing: Listing) -> str | None:
     """The configuration of others that the runtime takes, by whatever file: libcni's rule, CRI-O's patience."""
     for name in sorted(listing, key=lambda name: name.encode()):
-        if name.endswith((plan.LIST, *plan.SINGLE)) and plan._is_valid(listing, name):
+        if name.endswith((LIST, *SINGLE)) and is_valid(listing, name):
             content = listing[name]
             assert isinstance(content, bytes)
-            if not name.endswith(plan.LIST):
+            if not name.endswith(LIST):
                 return name
             return conflist.source_of(content, name) or name
     return None
@@ -131,7 +135,7 @@ contents = st.one_of(
     generated.lists(),
     generated.lists().map(lambda content: conflist.splice(content, {**ENTRY, "v": 1})),
     generated.confs(),
-    st.tuples(generated.confs(), names.filter(lambda name: name.endswith(plan.SINGLE))),  # for a list of our own
+    st.tuples(generated.confs(), names.filter(lambda name: name.endswith(SINGLE))),  # for a list of our own
 )
 
 
@@ -149,7 +153,7 @@ own_names = st.sampled_from([None, "02-istio-cni.conflist", "99-x.conflist"])
 
 def untouched(listing: Listing) -> dict[str, bytes | OSError]:
     """What is never changed: single configurations, but for those of our plugin itself."""
-    singles = {name: each for name, each in listing.items() if name.endswith(plan.SINGLE)}
+    singles = {name: each for name, each in listing.items() if name.endswith(SINGLE)}
     return {k: each for k, each in singles.items() if not (isinstance(each, bytes) and conflist.is_standalone(each))}
 
 
@@ -161,9 +165,9 @@ def check_install(
     except NameInTheWayError:
         return
     end = after(listing, steps)
-    to = plan.place(end, conf_file_name, owned=owned, links=links)
+    to = placement.place(end, conf_file_name, owned=owned, links=links)
     for name, content in end.items():
-        if name.endswith(plan.LIST) and name not in plan.choose(end).skipped and to and name not in links:
+        if name.endswith(LIST) and name not in placement.choose(end).skipped and to and name not in links:
             assert isinstance(content, bytes)
             assert conflist.is_spliced(content, ENTRY) is (name == to.name)
             assert conflist.has_entry(content) is (name == to.name)
@@ -181,7 +185,7 @@ def check_removal(listing: Listing) -> None:
     steps = plan.removal(listing)
     end = after(listing, steps)
     for name, content in end.items():
-        if name.endswith(plan.LIST) and name not in plan.choose(end).skipped:
+        if name.endswith(LIST) and name not in placement.choose(end).skipped:
             assert isinstance(content, bytes)
             assert not conflist.has_entry(content)
     for state in interrupted(listing, steps):
@@ -229,7 +233,7 @@ def test_own_conflist_after_an_unreadable_file_is_not_the_runtimes_choice() -> N
         "10-a.conf": b"{",
         "10-a-istio-cni.conflist": own(BRIDGE_CONF, "10-a.conf"),
     }
-    assert plan.place(listing) is None
+    assert placement.place(listing) is None
     assert plan.plan(listing, ENTRY) == []
 
 
@@ -239,7 +243,7 @@ def test_own_conflist_after_an_unreadable_file_is_not_the_runtimes_choice() -> N
 )
 def test_own_conflist_that_sorts_too_late_is_replaced(name: str, source: str, valid: str) -> None:
     listing: Listing = {source: b"{", valid: CALICO, name: own(BRIDGE_CONF, source, name)}
-    assert plan.place(listing) == plan.Place(valid, valid)
+    assert placement.place(listing) == placement.Place(valid, valid)
     check_install(listing)
 
 
@@ -255,7 +259,7 @@ def test_no_steps_when_the_directory_is_up_to_date(listing: Listing) -> None:
 
 
 def test_the_runtime_takes_the_first_in_byte_order_that_parses_and_each_other_has_its_reason() -> None:
-    choice = plan.choose(DIRECTORIES["broken and unreadable files first"])
+    choice = placement.choose(DIRECTORIES["broken and unreadable files first"])
 
     assert choice.name == "04-good.conflist"
     assert list(choice.skipped) == ["00-broken.conflist", "01-empty.conf", "02-list.conf", "03-io.conflist"]
@@ -274,7 +278,7 @@ def test_the_runtime_takes_the_first_in_byte_order_that_parses_and_each_other_ha
     ],
 )
 def test_files_are_ordered_by_bytes(first: str, second: str) -> None:
-    assert plan.choose({second: OVN_CONF, first: OVN_CONF}).name == first
+    assert placement.choose({second: OVN_CONF, first: OVN_CONF}).name == first
 
 
 @pytest.mark.parametrize(
@@ -298,7 +302,7 @@ def test_files_are_ordered_by_bytes(first: str, second: str) -> None:
 def test_reason_names_what_was_seen_when_no_file_is_valid(
     listing: Listing, conf_file_name: str | None, reason: str
 ) -> None:
-    choice = plan.choose(listing, conf_file_name)
+    choice = placement.choose(listing, conf_file_name)
     assert (choice.name, choice.reason) == (None, reason)
 
 
@@ -308,13 +312,13 @@ def test_configured_file_is_chosen_by_its_own_name_or_its_own_conflists_name() -
 
     assert made == {**listing, "20-b-istio-cni.conflist": own(OVN_CONF, "20-b.conf")}
     for name in ("20-b.conf", "20-b-istio-cni.conflist"):
-        assert plan.choose(made, name).name == "20-b.conf"
+        assert placement.choose(made, name).name == "20-b.conf"
         assert plan.plan(made, ENTRY, name) == []
 
 
 def test_configured_name_of_an_own_conflist_with_another_name_is_not_a_configuration() -> None:
     listing: Listing = {"20-b.json": OVN_CONF, "02-x.conflist": own(OVN_CONF, "20-b.json", "02-x.conflist")}
-    assert plan.choose(listing, "02-x.conflist").name is None
+    assert placement.choose(listing, "02-x.conflist").name is None
     check_install(listing, "02-x.conflist")
     check_install({**listing, "20-b.json": BROKEN}, "02-x.conflist")
 
@@ -356,7 +360,7 @@ def test_own_conflist_follows_its_source_and_is_deleted_with_it_or_when_another_
     assert installed({**made, "10-a.conf": BRIDGE_CONF}) == installed({"10-a.conf": BRIDGE_CONF})
     assert installed({"10-a-istio-cni.conflist": made["10-a-istio-cni.conflist"]}) == {}
     for name in ("05-b.conflist", "10-a-j.conflist", "10-a-istio-cni.conf"):
-        content = GKE if name.endswith(plan.LIST) else BRIDGE_CONF
+        content = GKE if name.endswith(LIST) else BRIDGE_CONF
         assert installed({**made, name: content}) == installed({"10-a.conf": OVN_CONF, name: content})
     assert installed({**made, "20-b.conflist": GKE}) == {**made, "20-b.conflist": GKE}
 
@@ -398,7 +402,7 @@ def test_own_conflist_may_wait_for_its_missing_source() -> None:
     alone = {"02-x.conflist": made["02-x.conflist"]}
     for others in ({}, {"99-loopback.conf": BRIDGE_CONF}):
         assert plan.plan({**alone, **others}, ENTRY, owned="02-x.conflist", waits=True) == []
-        assert "10-a.conflist" not in str(plan.place({**alone, **others}, owned="02-x.conflist"))
+        assert "10-a.conflist" not in str(placement.place({**alone, **others}, owned="02-x.conflist"))
     first: Listing = {**alone, "05-b.conflist": CALICO}
     assert installed(first, owned="02-x.conflist") == after(
         first, plan.plan(first, ENTRY, owned="02-x.conflist", waits=True)
@@ -428,11 +432,11 @@ def test_link_out_of_the_directory_gets_an_own_conflist_before_it(target: str | 
 
 def test_no_steps_when_a_file_is_unreadable_for_the_agent_only() -> None:
     listing = {**installed({"20-b.conf": OVN_CONF}), "10-a.conflist": OUT_OF_SIGHT}
-    assert plan.choose(listing).name is None
-    assert "10-a.conflist: saw an unreadable file (out of sight)" in plan.choose(listing).reason
+    assert placement.choose(listing).name is None
+    assert "10-a.conflist: saw an unreadable file (out of sight)" in placement.choose(listing).reason
     assert plan.plan(listing, ENTRY) == []
     behind: Listing = {"20-b.conf": OVN_CONF, "30-c.conflist": OUT_OF_SIGHT}
-    assert plan.choose(behind).name == "20-b.conf"
+    assert placement.choose(behind).name == "20-b.conf"
 
 
 def multus(*plugins: bytes) -> bytes:

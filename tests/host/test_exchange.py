@@ -18,8 +18,8 @@ from installer.agent import conflist_entry
 from installer.cniconfig import conflist
 from installer.cniconfig.plan import Delete, Write
 from installer.host import conf_dir, exchange
+from installer.host.directory import Directory
 from installer.host.exchange import BusyError, OutdatedError
-from installer.host.files import Directory
 from tests.support.ondisk import PRIMARY, NodeOnDisk, names, replace_file, running
 from tests.support.wait import eventually
 

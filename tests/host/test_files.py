@@ -12,14 +12,9 @@ from installer.cniconfig.plan import Delete, Write
 from installer.config.value_types import CONF_SUFFIXES
 from installer.host import conf_dir
 from installer.host.agent_lock import AlreadyRunningError, lock, lock_file
+from installer.host.directory import Directory
 from installer.host.exchange import OutdatedError
-from installer.host.files import (
-    LARGEST,
-    Access,
-    Directory,
-    UnreadableError,
-    is_temporary,
-)
+from installer.host.files import LARGEST, Access, UnreadableError, is_temporary
 from tests.support.ondisk import names, open_descriptors
 
 pytestmark = pytest.mark.kernel

@@ -11,7 +11,7 @@ import pytest
 from installer.agent.node import Node
 from installer.config.desired import DesiredState
 from installer.config.settings import build_entry
-from installer.host.files import Directory
+from installer.host.directory import Directory
 from installer.host.references import DEPTH, MOST_NAMES, names_plugin, references
 from tests.host.test_uninstall import uninstall
 from tests.support.ondisk import PRIMARY, NodeOnDisk, settle

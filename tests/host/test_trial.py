@@ -12,13 +12,15 @@ import pytest
 from installer.agent.node import Node, UnusableError
 from installer.config.desired import DesiredState
 from installer.host import trial
-from installer.host.files import Access, Directory
+from installer.host.directory import Directory
 from tests.support.call import FROZEN
 from tests.support.ondisk import PLUGIN_BYTES, PRIMARY, VERSIONS, NodeOnDisk, settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    from installer.host.files import Access
 
 pytestmark = pytest.mark.kernel
 
