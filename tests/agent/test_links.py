@@ -212,7 +212,7 @@ def test_a_link_that_the_container_cannot_resolve_is_reported(node: NodeOnDisk, 
     there = mounted(node)
     (there.settings.conf_dir_mount.parent / "real").write_bytes(PRIMARY)
     with pytest.raises(
-        NotNowError, match=r"10-primary.conflist: .*leads out of the directory, to .* does not see: have it"
+        NotNowError, match=r"10-primary.conflist: .*leads out of the directory, to .* does not see: point it at"
     ):
         there.install()
     conf = there.settings.conf_dir_mount
