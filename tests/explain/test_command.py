@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from installer.main import main
 from plugin import nft
@@ -48,11 +47,10 @@ spec:
 
 
 def install_cni(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "installer", *words]
-    environment = {name: text for name, text in os.environ.items() if name != "KUBECONFIG"} | {"HOME": "/nowhere"}
-    return subprocess.run(
-        command, input=given, capture_output=True, text=True, timeout=60, check=False, env=environment
-    )
+    """Call it in this process, which has imported it already; `test_terminal` has it in processes of its own."""
+    environment = {"HOME": "/nowhere", "KUBECONFIG": None}
+    done = CliRunner().invoke(main, words, input=given, env=environment, prog_name="install-cni", catch_exceptions=False)
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
 
 
 @pytest.fixture
