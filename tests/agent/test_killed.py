@@ -6,25 +6,27 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
 from installer.cniconfig import conflist
 from installer.host.files import is_temporary
 from installer.host.uninstall import uninstall
+from tests.support.killable import each_call
 from tests.support.ondisk import PLUGIN_BYTES, PRIMARY, SINGLE, NodeOnDisk
 from tests.support.primary import content
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.kernel
 
 ORIGINALS = {"10-primary.conflist": PRIMARY, "10-primary.conf": SINGLE}
 REPOSITORY = Path(__file__).parents[2]
+MOST_CALLS = 300
 
 
 class Killable:
@@ -61,26 +63,31 @@ def killable() -> Iterator[Killable]:
 
 
 class Runtime:
-    """Reads cniConfDir over and over, as a runtime that reloads whenever something changes."""
+    """Reads cniConfDir, as a runtime that reloads whenever something changes."""
 
     def __init__(self, conf: Path) -> None:
         self._conf = conf
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._read)
         self.wrong: list[str] = []
         self.reads = 0
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._watching = each_call(self._seen)
+        self._watching.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
+        self._watching.__exit__(None, None, None)
 
-    def _read(self) -> None:
-        while not self._done.is_set():
-            self.read()
+    def _seen(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Read after each call of this process that may change the directory."""
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.read()
+
+        return wrapped
 
     def read(self) -> None:
         """Check once: the first file must be the primary's network, with our plugin or without."""
@@ -89,10 +96,7 @@ class Runtime:
         if not names:
             self.wrong.append("no configuration at all")
             return
-        try:
-            content = (self._conf / names[0]).read_bytes()
-        except FileNotFoundError:
-            return  # deleted since it was listed: the runtime is notified and lists again
+        content = (self._conf / names[0]).read_bytes()
         try:
             parsed = json.loads(content)
             plugins = parsed["plugins"] if names[0].endswith(".conflist") else [parsed]
@@ -113,54 +117,73 @@ def leftovers(node: NodeOnDisk) -> list[str]:
     return [path.name for folder in (node.bin, node.conf) for path in folder.iterdir() if is_temporary(path.name)]
 
 
+@dataclass
+class Killed:
+    """One run of an action, after it: on which node, whether it was killed rather than finished before, and who reads on."""
+
+    node: NodeOnDisk
+    killed: bool
+    runtime: Runtime
+
+
+def at_each_call(
+    killable: Killable, action: str, when: str, prepare: Callable[[], NodeOnDisk], *, at_least: int
+) -> Iterator[Killed]:
+    """Kill an action at its first call, at its second, and so on until it finishes, each time on a node of its own.
+
+    As each call is the last one once, a runtime sees here all states in which it could find the directory meanwhile.
+    """
+    for number in range(1, MOST_CALLS):
+        node = prepare()
+        killed = killable(action, when, number, node.root)
+        runtime = Runtime(node.conf)
+        runtime.read()
+        yield Killed(node, killed, runtime)
+        assert runtime.reads > 1, "nothing was done about it"
+        assert runtime.wrong == [], f"killed {when} call {number}"
+        assert leftovers(node) == [], f"killed {when} call {number}"
+        if not killed:
+            assert number > at_least
+            return
+    raise AssertionError(f"{action} made {MOST_CALLS} calls, expected an end")
+
+
+def has_its_plugin(node: NodeOnDisk) -> bool:
+    """Tell whether the directory has no entry of ours, or the plugin that it names is whole."""
+    entries = any(b"istio-cni" in content for content in node.files().values())
+    return not entries or node.plugin.read_bytes() == PLUGIN_BYTES
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("original", ORIGINALS)
 def test_install_killed_at_each_step(killable: Killable, tmp_path: Path, original: str, when: str) -> None:
-    expected = fresh(tmp_path / "expected", original)
-    expected.install()
-    kills = 0
-    for number in range(1, 200):
-        node = fresh(tmp_path / "expected", original)  # the same paths, so the same bytes
-        with Runtime(node.conf) as runtime:
-            killed = killable("install", when, number, node.root)
-            runtime.read()
-            if any(b"istio-cni" in content for content in node.files().values()):
-                assert node.plugin.read_bytes() == PLUGIN_BYTES  # never an entry without its plugin
+    for run in at_each_call(killable, "install", when, lambda: fresh(tmp_path / "node", original), at_least=20):
+        node = run.node
+        assert has_its_plugin(node)
+        with run.runtime:
             node.install()
-        assert runtime.wrong == [], f"killed {when} call {number}"
         assert node.plugin.read_bytes() == PLUGIN_BYTES
         assert node.plugin.stat().st_mode & 0o7777 == 0o755
         assert node.files().get("10-primary.conf", SINGLE) == SINGLE
         assert len(node.files()) == (2 if original.endswith(".conf") else 1)
         assert node.has_entry(next(iter(node.files())))
-        assert leftovers(node) == []
-        if not killed:
-            break
-        kills += 1
-    assert 20 <= kills < 199
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("original", ORIGINALS)
 def test_uninstall_killed_at_each_step(killable: Killable, tmp_path: Path, original: str, when: str) -> None:
-    kills = 0
-    for number in range(1, 200):
+    def prepare() -> NodeOnDisk:
         node = fresh(tmp_path / "node", original)
         node.install()
-        with Runtime(node.conf) as runtime:
-            killed = killable("uninstall", when, number, node.root)
-            runtime.read()
-            if any(b"istio-cni" in content for content in node.files().values()):
-                assert node.plugin.read_bytes() == PLUGIN_BYTES
+        return node
+
+    for run in at_each_call(killable, "uninstall", when, prepare, at_least=15):
+        node = run.node
+        assert has_its_plugin(node)
+        with run.runtime:
             assert [done for done in uninstall(node.settings) if done.failed] == []
-        assert runtime.wrong == [], f"killed {when} call {number}"
         assert node.files() == {original: ORIGINALS[original]}
         assert list(node.bin.iterdir()) == []
-        assert leftovers(node) == []
-        if not killed:
-            break
-        kills += 1
-    assert 15 <= kills < 199
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -168,28 +191,23 @@ def test_uninstall_killed_at_each_step(killable: Killable, tmp_path: Path, origi
 def test_a_symlink_stays_a_symlink_killed_at_each_step(
     killable: Killable, tmp_path: Path, action: str, when: str
 ) -> None:
-    kills = 0
-    for number in range(1, 200):
+    def prepare() -> NodeOnDisk:
         node = fresh(tmp_path / "node", "10-primary.conflist")
         path = node.conf / "10-primary.conflist"
         path.rename(node.conf / "real")
         path.symlink_to("real")
         if action == "uninstall":
             node.install()
-        with Runtime(node.conf) as runtime:
-            killed = killable(action, when, number, node.root)
-            runtime.read()
-            assert path.readlink() == Path("real")
+        return node
+
+    for run in at_each_call(killable, action, when, prepare, at_least=15):
+        node, path = run.node, run.node.conf / "10-primary.conflist"
+        assert path.readlink() == Path("real")
+        with run.runtime:
             node.install()
-        assert runtime.wrong == [], f"killed {when} call {number}"
         assert path.readlink() == Path("real")
         assert conflist.remove(node.files()["real"]) == PRIMARY
         assert node.has_entry("real")
-        assert leftovers(node) == []
-        if not killed:
-            break
-        kills += 1
-    assert 15 <= kills < 199
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -199,22 +217,22 @@ def test_a_primarys_write_survives_a_kill_of_the_agent(
     killable: Killable, tmp_path: Path, action: str, writes: int, when: str
 ) -> None:
     """It renames new content over its file right before our exchange, and again before the exchange back (F33)."""
-    raced = 0
-    for number in range(1, 300):
+
+    def prepare() -> NodeOnDisk:
         node = fresh(tmp_path / "node", "10-primary.conflist")
         if action == "uninstall":
             node.install()
-        killed = killable(f"{action}+{writes}", when, number, node.root)
-        written = node.root / "written"
+        return node
+
+    raced = 0
+    for run in at_each_call(killable, f"{action}+{writes}", when, prepare, at_least=10):
+        node, written = run.node, run.node.root / "written"
         last = content(int(written.read_text()), "raced") if written.exists() else PRIMARY
-        node.install()
+        with run.runtime:
+            node.install()
         assert node.has_entry("10-primary.conflist")
-        assert conflist.remove(node.files()["10-primary.conflist"]) == last, f"killed {when} call {number}"
-        assert leftovers(node) == []
-        raced += killed and last == content(writes, "raced")
-        if not killed:
-            break
-    assert number < 299
+        assert conflist.remove(node.files()["10-primary.conflist"]) == last
+        raced += run.killed and last == content(writes, "raced")
     assert raced > 10
 
 

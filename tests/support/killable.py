@@ -12,22 +12,38 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from installer.host import exchange
 from installer.host.uninstall import uninstall
-from tests.support.ondisk import NodeOnDisk
+from tests.support.ondisk import PRIMARY, NodeOnDisk
 from tests.support.primary import content
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 CALLS = ("open", "write", "fchown", "fchmod", "fsync", "close", "replace", "rename", "link", "unlink", "rmdir")
 REPLACE = os.replace  # the primary is not killed
 
 
-def arm(when: str, number: int) -> None:
+@contextmanager
+def each_call(wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """Wrap each of the calls for the duration of a block."""
+    functions = [(os, name) for name in CALLS] + [(exchange, "renameat2")]
+    before = [getattr(module, name) for module, name in functions]
+    for (module, name), call in zip(functions, before, strict=True):
+        setattr(module, name, wrap(call))
+    try:
+        yield
+    finally:
+        for (module, name), call in zip(functions, before, strict=True):
+            setattr(module, name, call)
+
+
+def killed(when: str, number: int) -> AbstractContextManager[None]:
     """Have the process killed with the `number`-th of the calls."""
     made = 0
 
@@ -46,9 +62,7 @@ def arm(when: str, number: int) -> None:
 
         return wrapped
 
-    for name in CALLS:
-        setattr(os, name, deadly(getattr(os, name)))
-    vars(exchange)["renameat2"] = deadly(exchange.renameat2)
+    return each_call(deadly)
 
 
 def race(node: NodeOnDisk, times: int) -> None:
@@ -88,20 +102,25 @@ def act(action: str, root: Path) -> None:
 
 def main() -> None:
     """Serve one line after the other."""
+    with tempfile.TemporaryDirectory() as folder:  # once unharmed, so that no child imports anything
+        node = NodeOnDisk.make(Path(folder))
+        (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
+        act("install", node.root)
+        act("uninstall", node.root)
     for line in sys.stdin:
         action, when, number, root = line.rstrip("\n").split(" ", 3)
         child = os.fork()
         if child == 0:
-            arm(when, int(number))
             try:
-                act(action, Path(root))
+                with killed(when, int(number)):
+                    act(action, Path(root))
             except BaseException:  # noqa: BLE001 - the child must never go on as its parent
                 sys.excepthook(*sys.exc_info())
                 os._exit(1)
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        print("killed" if killed else "done" if status == 0 else "failed", flush=True)
+        by_itself = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        print("killed" if by_itself else "done" if status == 0 else "failed", flush=True)
 
 
 if __name__ == "__main__":
