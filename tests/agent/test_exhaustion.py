@@ -129,6 +129,7 @@ def _held(stack: ExitStack, program: list[str], user: int = NOBODY) -> int:
     return int(process.stdout.readline())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("say", ["", "G", "GET /metrics HTTP/1.1\r\n", "GET /metrics HTTP/1.1\r\n\r\n" * 300])
 async def test_many_health_connections_delay_no_pod(
     agent: AgentProcess, crowds: ExitStack, tmp_path: Path, say: str
@@ -145,6 +146,7 @@ async def test_many_health_connections_delay_no_pod(
     assert agent.log.stat().st_size < 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("agent", [None], indirect=True)
 @pytest.mark.parametrize("say", ["", "G", "GET /metrics HTTP/1.1\r\n", "GET /healthz HTTP/1.1\r\n\r\n"])
@@ -159,6 +161,7 @@ def test_no_probe_is_lost_while_other_clients_keep_connecting(agent: AgentProces
     assert agent.log.stat().st_size < 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("say", ["", "\x01"])
 async def test_many_socket_connections_delay_no_pod(
     agent: AgentProcess, crowds: ExitStack, tmp_path: Path, say: str
@@ -175,6 +178,7 @@ async def test_many_socket_connections_delay_no_pod(
     assert agent.log.stat().st_size < 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_a_thousand_concurrent_adds_are_all_redirected(
     agent: AgentProcess, crowds: ExitStack, tmp_path: Path
@@ -251,6 +255,7 @@ async def test_no_thread_that_serves_pods_compiles_the_ruleset_of_one(
     assert not any(serving & threads for threads in others.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", [None], indirect=True)
 @pytest.mark.parametrize("large", [LARGE, MIDDLE], ids=["1,900 rules", "290 rules"])
 async def test_large_pods_queue_for_one_thread_that_serves_no_others_and_their_memory_is_freed(

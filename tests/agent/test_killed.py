@@ -22,7 +22,7 @@ from tests.support.primary import content
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 ORIGINALS = {"10-primary.conflist": PRIMARY, "10-primary.conf": SINGLE}
 REPOSITORY = Path(__file__).parents[2]

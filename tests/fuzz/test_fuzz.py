@@ -31,6 +31,7 @@ def fuzz(tree: Path, seconds: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(SECONDS * 6)
 def test_new_inputs_find_no_fault() -> None:
     done = fuzz(TREE, SECONDS)
@@ -40,6 +41,7 @@ def test_new_inputs_find_no_fault() -> None:
     assert int(inputs[1]) > AT_LEAST
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(SECONDS * 10)
 def test_planted_mistake_is_found_and_printed(tmp_path: Path) -> None:
     """An interface's name may hold a newline here; mostly it takes some seconds until a rule does."""

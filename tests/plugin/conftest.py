@@ -101,7 +101,10 @@ def agent(tmp_path: Path) -> Agent:
     return Agent(tmp_path / "run" / "agent.sock")
 
 
-@pytest.fixture(params=[reference, unaccelerated, frozen], ids=lambda made: made.__name__)
+FORMS_OF_THE_PLUGIN = (reference, unaccelerated, frozen)
+
+
+@pytest.fixture(params=FORMS_OF_THE_PLUGIN, ids=lambda made: made.__name__)
 def plugin(request: pytest.FixtureRequest, tmp_path: Path) -> Plugin:
     made: Plugin = request.param(tmp_path)
     return made

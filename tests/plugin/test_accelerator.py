@@ -154,6 +154,7 @@ WRITTEN = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=2000, deadline=None)
 @given(VALUES | st.dictionaries(TEXTS, VALUES, max_size=5), WRITTEN)
 def test_the_socket_path_is_decoded_as_json(

@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from plugin.values import Address
     from tests.redirect.conftest import MachinesOf
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 NIGHT = os.environ.get("DIFFERENTIAL_EXAMPLES")
 COMMON = settings(derandomize=not NIGHT)
 PHASES = [Phase.generate, Phase.shrink] if NIGHT else [Phase.generate]  # to shrink takes minutes where packets get lost
 if NIGHT:
-    pytestmark = pytest.mark.timeout(0)
+    pytestmark.append(pytest.mark.timeout(0))
 
 V4 = Family.V4
 POD, LOOPBACK, OTHER_LOOPBACK = Place.POD, Place.LOOPBACK, Place.OTHER_LOOPBACK

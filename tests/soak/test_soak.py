@@ -11,7 +11,7 @@ from tests.soak.__main__ import soak
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 SECONDS = 30
 

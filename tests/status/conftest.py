@@ -136,7 +136,7 @@ def _condition(status: str) -> dict[str, str]:
     return {"type": "Ready", "status": status, "reason": "KubeletReady", "lastTransitionTime": _now()}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A running API server with the chart's definitions."""
     with Cluster(tmp_path_factory.mktemp("cluster")) as running:

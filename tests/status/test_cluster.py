@@ -17,7 +17,8 @@ from installer.status import access as asked
 from installer.status.access import Access
 from installer.status.collect import ask
 from tests.status.conftest import COMMAND, CRDS, environment
-from tests.status.objects import NAMESPACE
+from tests.status.objects import NAMESPACE, istios_daemonset
+from tests.status.test_istio_agent import IMAGE as ISTIOS_IMAGE
 from tests.test_documents import MERGES
 
 if TYPE_CHECKING:
@@ -267,3 +268,22 @@ def test_service_account_is_used_in_a_pod(world: World, tmp_path: Path) -> None:
     )
     assert done.returncode == 2, done.stderr
     assert "--serviceaccount=default:inside" in done.stdout
+
+
+def test_listed_daemonsets_distinguish_istios_from_ours(world: World) -> None:
+    world.apply(istios_daemonset())
+    read = json.loads(world.status("-o", "json").stdout)
+    assert read["daemonSet"]["namespace"] == NAMESPACE
+    (only,) = read["findings"]
+    assert ISTIOS_IMAGE in only["message"]
+    assert {each["state"] for each in read["nodes"]} == {"Ready"}
+    watched = world.status("--wait", "--timeout=5")
+    assert "Istio's own CNI node agent is installed in kube-system" in watched.stdout
+
+
+def test_istio_agent_at_a_real_api_server_is_not_ours(empty: World) -> None:
+    empty.apply(istios_daemonset())
+    done = empty.status()
+    assert done.returncode == 1
+    assert done.stdout.startswith("Not installed: the cluster has no node agents of this chart.\n")
+    assert "helm upgrade istio-cni charts/istio-cni --namespace kube-system" in done.stdout

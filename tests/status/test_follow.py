@@ -12,7 +12,6 @@ import struct
 import subprocess
 import termios
 import threading
-import time
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -313,9 +312,8 @@ def test_agent_that_does_not_start_fails_after_patience_without_an_event(
 ) -> None:
     world.pod_is("node-1", ready=False, waiting="ContainerCreating")
     monkeypatch.setattr(node_health, "PATIENCE", timedelta(seconds=4))
-    begun = time.monotonic()
+    never = 3600  # when the status is drawn in any case, long after this test has run out of time
     with pytest.raises(_Ended):
         Watching(Access(world.kubeconfig, None), None).run(
-            _Until(State.REPAIRING, State.FAILED), until_healthy=False, timeout=SOON
+            _Until(State.REPAIRING, State.FAILED), until_healthy=False, timeout=never
         )
-    assert time.monotonic() - begun < SOON / 2, "it is not shown as late as at the end, when it is drawn in any case"

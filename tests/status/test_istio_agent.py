@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +11,6 @@ from tests.status.objects import NAMESPACE, ago, answers, daemonset, istios_daem
 
 if TYPE_CHECKING:
     from installer.status.model import ClusterStatus, Finding, Object
-    from tests.status.conftest import World
 
 pytestmark = pytest.mark.pure
 
@@ -74,22 +72,3 @@ def test_our_release_over_istios_is_ours() -> None:
 def test_two_releases_of_this_chart_are_not_istios() -> None:
     found = summarize(answers(daemonsets=[daemonset(), daemonset(namespace="other")]))
     assert any("exists more than once" in each.message for each in found.findings)
-
-
-def test_listed_daemonsets_distinguish_istios_from_ours(world: World) -> None:
-    world.apply(istios_daemonset())
-    read = json.loads(world.status("-o", "json").stdout)
-    assert read["daemonSet"]["namespace"] == NAMESPACE
-    (only,) = read["findings"]
-    assert IMAGE in only["message"]
-    assert {each["state"] for each in read["nodes"]} == {"Ready"}
-    watched = world.status("--wait", "--timeout=5")
-    assert "Istio's own CNI node agent is installed in kube-system" in watched.stdout
-
-
-def test_istio_agent_at_a_real_api_server_is_not_ours(empty: World) -> None:
-    empty.apply(istios_daemonset())
-    done = empty.status()
-    assert done.returncode == 1
-    assert done.stdout.startswith("Not installed: the cluster has no node agents of this chart.\n")
-    assert "helm upgrade istio-cni charts/istio-cni --namespace kube-system" in done.stdout
