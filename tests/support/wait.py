@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-BETWEEN_LOOKS = 0.02  # seconds
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 1.0  # seconds
 
 
 def until(predicate: Callable[[], object], within: float, what: str) -> None:
@@ -23,17 +23,27 @@ def until(predicate: Callable[[], object], within: float, what: str) -> None:
     Raises:
         AssertionError: if it is not so in time.
     """
-    end = time.monotonic() + within
-    while not predicate():
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {within} s: {what}")
-        time.sleep(BETWEEN_LOOKS)
+    for pause in _pauses(predicate, within, what):
+        time.sleep(pause)
 
 
 async def eventually(predicate: Callable[[], object], within: float, what: str) -> None:
     """Poll until a condition holds, without blocking the event loop; arguments and error as for `until`."""
+    for pause in _pauses(predicate, within, what):
+        await asyncio.sleep(pause)
+
+
+def _pauses(predicate: Callable[[], object], within: float, what: str) -> Iterator[float]:
+    """Look until it is so, and yield the pauses between: twice as long as a look takes, which may be a run of kubectl.
+
+    What is waited for needs the processor, too.
+    """
     end = time.monotonic() + within
-    while not predicate():
-        if time.monotonic() > end:
+    while True:
+        begun = time.monotonic()
+        if predicate():
+            return
+        now = time.monotonic()
+        if now > end:
             raise AssertionError(f"not within {within} s: {what}")
-        await asyncio.sleep(BETWEEN_LOOKS)
+        yield min(max(2 * (now - begun), SHORTEST_PAUSE), LONGEST_PAUSE)
