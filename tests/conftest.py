@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer  # type: ignore[import-untyped]
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
+from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
 from tests.support.ondisk import PRIMARY, NodeOnDisk
 
@@ -17,35 +18,55 @@ settings.register_profile(
 settings.register_profile("search", settings.get_profile("tests"), derandomize=False, max_examples=1000)
 settings.load_profile("tests")
 
-TIERS = {"pure", "kernel", "containerd", "apiserver", "e2e"}
+TIERS = ("e2e", "apiserver", "containerd", "kernel", "pure")  # from those that take the longest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse tests of no tier or of several, so that `make test-fast` leaves none out by mistake.
+    """Run long tiers first: a long file that begins last would keep one worker busy after the others have ended."""
+    items.sort(key=lambda item: TIERS.index(_tier(item)))
+
+
+def _tier(item: pytest.Item) -> str:
+    """Return the tier of a test.
 
     Raises:
-        pytest.UsageError: with the first such test.
+        pytest.UsageError: if it has none or several, so that `make test-fast` leaves none out by mistake.
     """
-    for item in items:
-        tiers = TIERS & {mark.name for mark in item.iter_markers()}
-        if len(tiers) != 1:
-            raise pytest.UsageError(
-                f"{item.nodeid}: saw tiers {sorted(tiers)}, expected one of {sorted(TIERS)}: set pytestmark"
-            )
+    tiers = {mark.name for mark in item.iter_markers()} & {*TIERS}
+    if len(tiers) != 1:
+        raise pytest.UsageError(f"{item.nodeid}: saw tiers {sorted(tiers)}, expected one of {TIERS}: set pytestmark")
+    return tiers.pop()
 
 
 class _ByWhatIsShared(LoadFileScheduling):  # type: ignore[misc]
-    """Keeps the tests of a file together, and those of a folder that share what takes a minute to start."""
+    """Keeps the tests of a file together, and those of a folder, which share servers, as far as no worker idles for it."""
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
         folder = file.rpartition("/")[0]
-        return folder if folder == "tests/e2e/istio" else file
+        return folder if folder == "tests/e2e/istio" else file  # it shares what takes a minute to start
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        """Give a worker a file of a folder that it has begun, or else one of a folder that nobody has, or else any."""
+        begun = {worker: {_folder(scope) for scope in scopes} for worker, scopes in self.assigned_work.items()}
+        by_anybody = set().union(*begun.values())
+
+        def rank(scope: str) -> int:
+            folder = _folder(scope)
+            return 0 if folder in begun[node] else 1 if folder not in by_anybody else 2
+
+        self.workqueue.move_to_end(min(self.workqueue, key=rank), last=False)
+        super()._assign_work_unit(node)
+
+
+def _folder(scope: str) -> str:
+    return scope.rpartition("/")[0] if scope.endswith(".py") else scope
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
-    """Replace what `--dist loadfile` means."""
+    """Replace what `--dist loadfile` means; it keeps the order, where xdist's begins with the files of the most tests."""
+    config.option.loadscopereorder = False
     return _ByWhatIsShared(config, log)
 
 

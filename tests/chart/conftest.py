@@ -55,7 +55,7 @@ def refuse(tmp_path: Path) -> Refuse:
     return refused
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A running API server."""
     with Cluster(tmp_path_factory.mktemp("cluster")) as running:
@@ -98,7 +98,7 @@ class Applied(Protocol):
         """Run `kubectl apply` as the admin, with these options."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def apply(cluster: Cluster) -> Applied:
     def applied(resource: Mapping[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
         admin = f"--kubeconfig={cluster.folder / 'admin.kubeconfig'}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PLUGINS = ["bridge", "portmap", "istio-cni"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesNode]:
     """A node that is Ready, with the images of the tests and a namespace under Pod Security `restricted`."""
     folder = tmp_path_factory.mktemp("node")

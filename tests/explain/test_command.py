@@ -49,7 +49,9 @@ spec:
 def install_cni(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:
     """Call it in this process, which has imported it already; `test_terminal` has it in processes of its own."""
     environment = {"HOME": "/nowhere", "KUBECONFIG": None}
-    done = CliRunner().invoke(main, words, input=given, env=environment, prog_name="install-cni", catch_exceptions=False)
+    done = CliRunner().invoke(
+        main, words, input=given, env=environment, prog_name="install-cni", catch_exceptions=False
+    )
     return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
 
 

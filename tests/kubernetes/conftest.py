@@ -48,14 +48,14 @@ DAEMONSET = {
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A running API server."""
     with Cluster(tmp_path_factory.mktemp("cluster")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kubeconfig(cluster: Cluster) -> Path:
     """The credentials of the node agent: it may get, list and watch pods, and nothing else."""
     cluster.service_account(NAMESPACE, "istio-cni")

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
     """Two nodes that are Ready."""
     with two_nodes(tmp_path_factory.mktemp("two")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def release(cluster: TwoNodes, tmp_path_factory: pytest.TempPathFactory) -> Release:
     """The chart, ready on both nodes."""
     cluster.import_images(archive())
@@ -38,7 +38,7 @@ def release(cluster: TwoNodes, tmp_path_factory: pytest.TempPathFactory) -> Rele
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mesh(cluster: TwoNodes, release: Release, tmp_path_factory: pytest.TempPathFactory) -> Mesh:
     """Istio, ready."""
     for lot in (NODE, ISTIO):
