@@ -58,12 +58,16 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-fast: setup check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "(pure or kernel) and not slow"
+# Tests wait for processes half of the time, so three workers keep two processors busy. A file, and as far as possible a folder,
+# stays on one worker, as its tests share servers. Each of the processes that tests start would compile all modules again if
+# the caller's environment forbade to keep them.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
-# Most tests wait for processes: two workers take half the time. Tests of a file share servers, so a file stays on one worker.
+test-fast: setup check
+	$(PYTEST) -m "(pure or kernel) and not slow"
+
 test: setup kube istio image check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(PYTEST)
 
 e2e: setup kube istio image
 	$(BIN)/python -m pytest tests/e2e --log-cli-level=INFO --log-cli-format="%(asctime)s %(message)s"

@@ -11,7 +11,6 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-import yaml
 from kubernetes import client
 from kubernetes.config import new_client_from_config
 
@@ -56,8 +55,8 @@ class Stage:
         done = helm("template", "release", str(CHART), f"--namespace={NAMESPACE}", values=given, home=self.folder)
         assert done.returncode == 0, done.stderr
         rendered = Rendered(done.stdout)
-        path = self.folder / "chart.yaml"
-        path.write_text(yaml.safe_dump_all(rendered.objects))
+        path = self.folder / "chart.json"
+        path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": rendered.objects}))
         self.cluster.kubectl("apply", "--filename", str(path))
         return rendered
 
