@@ -58,10 +58,10 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Tests wait for processes half of the time, so three workers keep two processors busy. A file, and as far as possible a folder,
+# Tests wait for processes half of the time or more, so four workers keep two processors busy. A file, and as far as possible a folder,
 # stays on one worker, as its tests share servers. Each of the processes that tests start would compile all modules again if
 # the caller's environment forbade to keep them.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 4 --dist loadfile
 
 test-fast: setup check
 	$(PYTEST) -m "(pure or kernel) and not slow"

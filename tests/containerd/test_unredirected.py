@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -160,25 +160,29 @@ def test_an_unproven_netns_is_counted_and_reported(mesh: Mesh) -> None:  # F35
         assert stranger() == ""
 
 
-@pytest.mark.parametrize("elsewhere", ["/run/docker/netns/1-abcdef", "/run/containerd/netns/cni-moved"])
-def test_a_netns_outside_the_runtimes_directory_is_reported_with_its_path(mesh: Mesh, elsewhere: str) -> None:  # F35
-    pod = mesh.create("moved", injected=True)
-    mesh.runs(pod)
-    usual = json.loads(mesh.result_file(pod).read_bytes())["result"]["interfaces"][-1]["sandbox"]
-    for command in (
-        ["/usr/bin/mkdir", "-p", elsewhere.rpartition("/")[0]],
-        ["/usr/bin/touch", elsewhere],
-        ["/usr/bin/mount", "--bind", usual.removeprefix("/var"), elsewhere],
-        ["/usr/bin/umount", usual.removeprefix("/var")],
-        ["/usr/bin/rm", usual.removeprefix("/var")],
-    ):
-        mesh.node.run_inside(command)
-    change(mesh, pod, lambda kept: kept["result"]["interfaces"][-1].update(sandbox=elsewhere))
-    with strangers(mesh, elsewhere.rpartition("/")[2]) as stranger, agent(mesh, "redirect", pod):
-        until(lambda: "moved" in named(mesh), PATIENCE, "the log names the pod")
-        assert f"and {elsewhere}, which its network's result names, is outside it" in named(mesh)["moved"]
-        assert count(mesh) == "1.0"
-        assert stranger() == ""
+def test_a_netns_outside_the_runtimes_directory_is_reported_with_its_path(mesh: Mesh) -> None:  # F35
+    places = {"in-docker": "/run/docker/netns/1-abcdef", "moved": "/run/containerd/netns/cni-moved"}
+    pods = {name: mesh.create(name, injected=True) for name in places}
+    for name, place in places.items():
+        mesh.runs(pods[name])
+        usual = json.loads(mesh.result_file(pods[name]).read_bytes())["result"]["interfaces"][-1]["sandbox"]
+        for command in (
+            ["/usr/bin/mkdir", "-p", place.rpartition("/")[0]],
+            ["/usr/bin/touch", place],
+            ["/usr/bin/mount", "--bind", usual.removeprefix("/var"), place],
+            ["/usr/bin/umount", usual.removeprefix("/var")],
+            ["/usr/bin/rm", usual.removeprefix("/var")],
+        ):
+            mesh.node.run_inside(command)
+        change(mesh, pods[name], lambda kept, place=place: kept["result"]["interfaces"][-1].update(sandbox=place))  # type: ignore[misc]
+    with ExitStack() as stack:
+        alike = [stack.enter_context(strangers(mesh, place.rpartition("/")[2])) for place in places.values()]
+        stack.enter_context(agent(mesh, "redirect", *pods.values()))
+        until(lambda: named(mesh).keys() == places.keys(), PATIENCE, "the log names the pods")
+        for name, place in places.items():
+            assert f"and {place}, which its network's result names, is outside it" in named(mesh)[name]
+        assert count(mesh) == "2.0"
+        assert [rules() for rules in alike] == ["", ""]
 
 
 # cniVersion of a conflist, and its plugins: before 0.3.0 there is no prevResult, which portmap needs.
