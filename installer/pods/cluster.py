@@ -88,6 +88,8 @@ class NodePods:
 
     def cached(self, namespace: str, name: str, uid: str | None) -> Pod | None:
         """Return the cached pod, as `plugin.pod.PodSource` specifies."""
+        if uid and (pod := self._informer.objects.get(uid)) and (pod.namespace, pod.name) == (namespace, name):
+            return pod
         known = [pod for pod in self if (pod.namespace, pod.name) == (namespace, name) and pod.has_uid(uid)]
         return max(reversed(known), key=lambda pod: pod.is_injected, default=None)
 

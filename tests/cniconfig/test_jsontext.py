@@ -160,6 +160,18 @@ def test_a_walk_through_what_is_not_there_is_refused(read: Any, text: str) -> No
         read(text)
 
 
+@given(st.lists(st.sampled_from(["\\", "u", "0041", "12", "x", '"', "é", "\n"])).map("".join))
+def test_an_escape_is_valid_if_it_has_four_digits(text: str) -> None:
+    written = '"' + text.replace('"', "").replace("\n", "") + '"'
+    try:
+        json.loads(written)
+    except ValueError:
+        with pytest.raises(JsonError):
+            jsontext.loads(written)
+    else:
+        assert jsontext.loads(written) == json.loads(written)
+
+
 def test_last_duplicate_key_wins_and_escaped_keys_match() -> None:
     assert jsontext.raw_member('{"a": 1, "\\u0061" :  2.50 }', "a") == "2.50"
     assert jsontext.raw_member("{}", "a") is None

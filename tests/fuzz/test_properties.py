@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import string
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from plugin.parameters import Defaults
 from plugin.pod import Pod
 from plugin.redirect import Redirect
 from plugin.rules import ruleset
-from plugin.values import InvalidValue
+from plugin.values import Address, InvalidValue
 from tests.fuzz.mutator import AFTER, BAD
 from tests.fuzz.target import LINES_A_CHARACTER, LINES_AT_LEAST, LONGEST_MESSAGE, once
 from tests.redirect.strategies import ANNOTATIONS
@@ -204,13 +205,37 @@ def test_deep_nesting_is_rejected(opening: str, closing: str) -> None:
     assert all(each.isprintable() and len(each) <= LONGEST_MESSAGE for each in refusals)
 
 
-@pytest.mark.parametrize("address", ["x" * 5000, "10.0.0.1/99", "\n", "1\u0663.0.0.1", "", "fd00::1%%/64"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(
+            "x" * 5000,
+            "\n",
+            "1\u0663.0.0.1",
+            "",
+            "fd00::1%%/64",
+            "10.0.0.1/33",
+            "fd00::1/129",
+            "10.0.0.1/" + "9" * 5000,
+        ),
+        *(f"10.0.0.1/{bits}" for bits in ("99", "", "\u0663", "+8", "-1", " 8", "1_6", "8/8", "255.0.0.0")),
+    ],
+)
 def test_an_address_of_prevResult_that_is_none_is_refused(address: str) -> None:  # noqa: N802 - the field's name
     asked = request(json.dumps({"cniVersion": "1.0.0", "prevResult": {"ips": [{"address": address}]}}).encode())
     with pytest.raises(CniError) as refused:
         _addresses(asked)
     assert refused.value.msg.startswith(f"prevResult.ips: saw {address!r:.80}, expected ")
     assert refused.value.msg.isprintable()
+
+
+@given(st.ip_addresses(), st.data())
+def test_an_address_of_prevResult_is_read_as_by_the_standard_library(  # noqa: N802 - the field's name
+    address: Address, data: st.DataObject
+) -> None:
+    text = f"{address}/{data.draw(st.integers(0, address.max_prefixlen))}"
+    asked = request(json.dumps({"cniVersion": "1.0.0", "prevResult": {"ips": [{"address": text}]}}).encode())
+    assert _addresses(asked) == (ipaddress.ip_interface(text).ip,)
 
 
 def test_address_scope_is_dropped() -> None:

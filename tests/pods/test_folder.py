@@ -57,6 +57,19 @@ async def test_each_answer_reflects_the_latest_change(tmp_path: Path) -> None:
     assert await names(pods, "first", "third") == []
 
 
+async def test_a_pod_is_found_where_its_manifest_is_now(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.yaml").write_text(manifest(f"pod{number}"))
+    pods = ManifestPods(tmp_path)
+    assert await names(pods, "pod0", "pod1", "pod2") == ["pod0", "pod1", "pod2"]
+    (tmp_path / "1.yaml").rename(tmp_path / "9.yaml")
+    (tmp_path / "0.yaml").write_text(manifest("pod2"))
+    (tmp_path / "2.yaml").write_text(manifest("pod0"))
+    assert await names(pods, "pod0", "pod1", "pod2") == ["pod0", "pod1", "pod2"]
+    (tmp_path / "9.yaml").unlink()
+    assert await names(pods, "pod0", "pod1", "pod2") == ["pod0", "pod2"]
+
+
 async def test_a_manifest_without_a_uid_matches_any_pod_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(manifest("any"))
     (tmp_path / "b.yaml").write_text(manifest("one", uid="u-1"))
