@@ -12,7 +12,6 @@ import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Self
@@ -26,7 +25,13 @@ _log = logging.getLogger(__name__)
 
 
 class Directory:
-    """An open directory: all operations apply to it, even if its path later means another one."""
+    """An open directory: all operations apply to it, even if its path later means another one.
+
+    Attributes:
+        keeps_owners: whether a rewritten file keeps its owner; in Istio's own chart the agent may not give files away.
+    """
+
+    keeps_owners = True
 
     def __init__(self, path: Path, mount: Path | None = None) -> None:
         """Open it.
@@ -200,7 +205,7 @@ class Directory:
             try:
                 for piece in content:
                     _write_all(fd, piece)
-                if _may_chown() or access.uid == access.gid == 0:
+                if self.keeps_owners:
                     os.fchown(fd, access.uid, access.gid)
                 os.fchmod(fd, access.mode)  # after fchown, which clears special bits
                 if attributes is not None:
@@ -266,14 +271,6 @@ class Directory:
 
 def _is_unfinished(name: str) -> bool:
     return name.startswith(".") and name.endswith(TEMPORARY)
-
-
-@cache
-def _may_chown() -> bool:
-    """Whether this process has the capability CHOWN: in Istio's own chart the agent lacks it, and its files are root's."""
-    status = Path("/proc/self/status").read_text()
-    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
-    return bool(int(effective, 16) & 1)
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -246,7 +247,7 @@ def test_no_request_is_refused(start: Start, cluster: Cluster, node: Node) -> No
 
 def cluster_events(cluster: Cluster, name: str) -> list[dict[str, Any]]:
     found = json.loads(cluster.kubectl("get", "events", "--output=json"))["items"]
-    return [each for each in found if each["involvedObject"]["name"] == name]
+    return [each for each in found if each["involvedObject"].get("name") == name]
 
 
 def test_a_running_pod_is_redirected_through_proc(start: Start, cluster: Cluster, node: Node) -> None:
@@ -305,6 +306,15 @@ def test_an_agent_that_is_replaced_leaves_all_in_place(start: Start) -> None:
     assert agent.stop(within=STOP_WITHIN) == 0
     assert entry(agent)
     assert (agent.bin_dir / "istio-cni").exists()
+
+
+def test_a_configuration_that_is_not_roots_is_written(start: Start, tmp_path: Path) -> None:  # without CHOWN
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "10-k8s.conflist").write_text(PRIMARY)
+    os.chown(tmp_path / "conf" / "10-k8s.conflist", 1000, 1000)
+    agent = start({})
+    agent.ready()
+    assert entry(agent)
 
 
 def test_ambient_mode_is_refused(start: Start) -> None:
