@@ -112,6 +112,7 @@ PODS = (
         "Additional annotations of the agent's pods.",
         in_resource=True,
     ),
+    _value("podLabels", _TEXTS, {}, "Additional labels of the agent's pods."),
     _value(
         "resources",
         Kind(

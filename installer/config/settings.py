@@ -172,6 +172,7 @@ class Settings:
         "/var/run/netns",
         "DIR",
         doc="Directory where the container runtime keeps the network namespaces of pods.",
+        in_chart=True,
     )
     cni_cache_dir: Path = declare(
         directory(),

@@ -35,7 +35,11 @@ OF_2019 = {  # the install guide's table, word for word but for the namespace th
     "psp_cluster_role": "",
     "podAnnotations": {},
 }
-OF_CNI: dict[str, Any] = read_schema()["properties"]["cni"]["properties"]
+OF_CNI: dict[str, Any] = {
+    key: each
+    for key, each in read_schema()["properties"]["cni"]["properties"].items()
+    if "$ref" not in each  # Istio's
+}
 AGENTS = {each.key: each for each in declarations() if each.key in OF_CNI}
 
 
@@ -80,6 +84,7 @@ CHANGED: dict[str, Any] = {
     "ipv6": "never",
     "repairMode": "delete",
     "logLevel": "debug",
+    "netnsDir": "/x/netns",
     "healthAddress": "[::]:1234",
 }
 
@@ -124,6 +129,7 @@ REFUSED_BY_THE_AGENT: dict[str, list[Any]] = {
     "excludeNamespaces": [["A"], ["-a"], ["a", "a" * 64]],
     "healthAddress": ["h:65536", "localhost", "::1:15014", "a:b", "[::1]", "a_b:1"],
     "logLevel": ["loud", ""],
+    "netnsDir": ["netns", ""],
     "redirectBackend": ["ebpf"],
     "inboundPortsDefault": ["80"],
     "ipv6": ["true"],
@@ -203,7 +209,7 @@ def test_the_schema_refuses_what_the_agent_refuses(name: str) -> None:
     ("wrong", "path", "said"),
     [
         ({"cni": {"excludeNamespace": ["a"]}}, "/cni", "'excludeNamespace'"),
-        ({"excludeNamespaces": ["a"]}, "", "'excludeNamespaces'"),
+        ({"excludeNamespace": ["a"]}, "", "'excludeNamespace'"),
         ({"cni": {"excludeNamespaces": "istio-system"}}, "/cni/excludeNamespaces", "want array"),
         ({"cni": {"excludeNamespaces": ["a", "B"]}}, "/cni/excludeNamespaces/1", "does not match"),
         ({"cni": {"logLevel": "loud"}}, "/cni/logLevel", "'panic'"),
@@ -218,7 +224,7 @@ def test_the_schema_refuses_what_the_agent_refuses(name: str) -> None:
         ({"cni": {"podAnnotations": {"a": 1}}}, "/cni/podAnnotations/a", "want string"),
         ({"cni": {"maxUnavailable": 0}}, "/cni/maxUnavailable", "minimum"),
         ({"cni": {"multus": {"enable": True}}}, "/cni/multus", "'enable'"),
-        ({"platform": "openshift"}, "/platform", "'openshift-4'"),
+        ({"platform": "openshift-5"}, "/platform", "'openshift-4'"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_path(refuse: Refuse, wrong: dict[str, Any], path: str, said: str) -> None:
@@ -241,7 +247,8 @@ def test_an_invalid_hub_is_refused(refuse: Refuse, what: str) -> None:
 
 
 def test_the_schema_lists_exactly_the_presets() -> None:
-    assert read_schema()["properties"]["platform"]["enum"] == ["", *PLATFORMS]
+    own = ["", *PLATFORMS]
+    assert read_schema()["properties"]["platform"]["enum"] == [*own, "openshift"], "and a name of Istio's chart"
 
 
 def test_helm_lint_reports_nothing(tmp_path: Path) -> None:

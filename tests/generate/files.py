@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from installer.config.values import chart_values
-from tests.generate import chart, definition, tables
+from tests.generate import chart, definition, istio, tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,11 +29,13 @@ def generate() -> dict[Path, str]:
     """
     made: dict[Path, Callable[[str], str]] = {
         CHART / "values.schema.json": _schema,
+        CHART / "istio-values.yaml": lambda text: _below("# generated\n", text, istio.table()),
         CHART / "values.yaml": lambda text: _below("cni:\n", text, chart.values()),
         CHART / "platforms" / "default.yaml": lambda text: _below("cni:\n", text, chart.of_every_platform()),
         CHART / "templates" / "configmap.yaml": lambda text: _between("{{- /* generated */}}", text, chart.data()),
         CHART / "crds" / "istiocontrolplane.yaml": _definition,
         DOCS: _tables,
+        ROOT / "docs" / "istio.md": lambda text: _between("<!-- generated: istio -->", text, istio.rows()),
         EXAMPLE.with_suffix(".svg"): _picture,
     }
     return {path: make(path.read_text()) for path, make in made.items()}
@@ -50,8 +52,9 @@ def schema_of_values() -> dict[str, Any]:
 
 def _schema(text: str) -> str:
     schema = json.loads(text)
-    schema["properties"]["cni"] = schema_of_values()
-    return chart.as_json(schema) + "\n"
+    own = {key: each for key, each in schema["properties"].items() if key in ("platform", "cni")}
+    schema["properties"] = own | {"cni": schema_of_values()}
+    return chart.as_json(istio.with_istios(schema)) + "\n"
 
 
 def _definition(text: str) -> str:

@@ -12,6 +12,9 @@ that run no DaemonSet.
 {{- range $key, $value := .Values.cni -}}
 {{- $_ := set $cni $key $value -}}
 {{- end -}}
+{{- range $key, $value := (include "istio-cni.istio" . | fromYaml).cni -}}
+{{- $_ := set $cni $key $value -}}
+{{- end -}}
 {{- $affinity := $cni.affinity | default dict -}}
 {{- if and $required (not (dig "nodeAffinity" "requiredDuringSchedulingIgnoredDuringExecution" dict $affinity)) -}}
 {{- $kept := dict "nodeAffinity" (dict "requiredDuringSchedulingIgnoredDuringExecution" $required) -}}
@@ -70,10 +73,20 @@ may be stolen: only values that the controller may write itself are taken over.
 {{- toJson $own -}}
 {{- end -}}
 
+{{/* The name of the platform's preset; empty: none. */}}
+{{- define "istio-cni.platform-name" -}}
+{{- $of := (include "istio-cni.istio" . | fromYaml).platform -}}
+{{- $own := eq .Values.platform "openshift" | ternary "openshift-4" .Values.platform -}}
+{{- if and $of $own (ne $of $own) -}}
+{{- fail (printf "global.platform, a value of Istio's chart: saw %s beside platform=%s, expected one of the two" $of $own) -}}
+{{- end -}}
+{{- $own | default $of -}}
+{{- end -}}
+
 {{/* The preset of the platform, as YAML: `cni`, its values, and `notes`, what else to do. */}}
 {{- define "istio-cni.platform" -}}
-{{- if .Values.platform -}}
-{{- .Files.Get (printf "platforms/%s.yaml" .Values.platform) -}}
+{{- with include "istio-cni.platform-name" . -}}
+{{- $.Files.Get (printf "platforms/%s.yaml" .) -}}
 {{- end -}}
 {{- end -}}
 
