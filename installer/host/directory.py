@@ -16,7 +16,17 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Self
 
-from installer.host.files import MOST_LINKS, PIECE, READ, TEMPORARY, Access, UnreadableError, open_small, read_small
+from installer.host.files import (
+    MOST_LINKS,
+    OF_THE_NODE,
+    PIECE,
+    READ,
+    TEMPORARY,
+    Access,
+    UnreadableError,
+    open_small,
+    read_small,
+)
 
 _ACL = "system.posix_acl_access"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -75,12 +85,14 @@ class Directory:
 
     def names(self) -> list[str]:
         """List its names in libcni's order: byte by byte."""
-        return sorted(os.listdir(self.fd), key=os.fsencode)  # noqa: PTH208 - of the open directory
+        with self.naming(""):
+            return sorted(os.listdir(self.fd), key=os.fsencode)  # noqa: PTH208 - of the open directory
 
     def stat(self, name: str) -> os.stat_result | None:
         """Return the lstat(2) of a file, without following a symbolic link; None if it does not exist."""
         try:
-            return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+            with self.naming(name):
+                return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
@@ -143,6 +155,7 @@ class Directory:
         Raises:
             UnreadableError: if it is no regular file (a FIFO would block), too large, or cannot be read (F13).
             FileNotFoundError: if it was deleted meanwhile.
+            OSError: if what it holds is not known, as the node's disk or kernel fails.
         """
         try:
             fd = self.open(name)
@@ -157,6 +170,9 @@ class Directory:
         except UnreadableError:
             raise
         except OSError as error:
+            if error.errno in OF_THE_NODE:
+                error.filename = str(self.path / name)
+                raise
             raise UnreadableError(error.strerror or str(error)) from error
 
     def digest(self, name: str) -> str:
@@ -228,7 +244,7 @@ class Directory:
         try:
             yield
         except OSError as error:
-            if not Path(error.filename or "").is_absolute():
+            if not Path(str(error.filename or "")).is_absolute():
                 error.filename, error.filename2 = str(self.path / name), None
             raise
 

@@ -29,6 +29,13 @@ _REMEDIES = {
 }
 
 
+# Errors of the disk or the kernel rather than of one file, whose content is then not known.
+OF_THE_NODE = (
+    *(errno.EIO, errno.EREMOTEIO, errno.EUCLEAN, errno.EBADMSG, errno.ESTALE, errno.ETIMEDOUT),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR),
+)
+
+
 class UnreadableError(OSError):
     """A foreign file that cannot be read as a configuration; the message says why."""
 

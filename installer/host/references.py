@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.config.settings import PLUGIN
 from installer.config.value_types import CONF_SUFFIXES
-from installer.host.files import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -174,7 +173,7 @@ def _of_file(folder: Directory, name: str, path: str, left: _Left) -> Iterator[R
         content = folder.read(name)
     except FileNotFoundError:
         return  # gone since
-    except UnreadableError as error:
+    except OSError as error:
         yield Reference(path, error.strerror or str(error))
         return
     left.take(size=len(content))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from plugin import wire
+from plugin.descriptors import SELECTABLE
 from plugin.keys import REROUTE, TRAFFIC
 from tests.plugin.conftest import manifest
 from tests.support.agent import AgentProcess
@@ -176,6 +177,40 @@ async def test_many_socket_connections_delay_no_pod(
         assert answer.status == 0, answer.stdout
     assert agent.process.poll() is None
     assert agent.log.stat().st_size < 100_000
+
+
+@pytest.mark.parametrize("agent", [None], indirect=True)
+async def test_connections_and_netns_take_no_descriptor_that_the_work_needs(
+    agent: AgentProcess, crowds: ExitStack, tmp_path: Path
+) -> None:
+    assert agent.process is not None
+    pid = agent.process.pid
+    await asyncio.sleep(0.5)
+    before = descriptors(pid)
+    assert crowd(crowds, "tcp", str(agent.port), 40, "G") == 40
+    request = wire.frame(wire.REQUEST, b"x" * 100)
+    (tmp_path / "netns").touch()
+    for _ in range(20):
+        client = crowds.enter_context(socket.socket(socket.AF_UNIX))
+        client.connect(str(agent.socket))
+        with (tmp_path / "netns").open() as file:
+            socket.send_fds(client, [request[:50]], [file.fileno()])
+    until(lambda: len(high(pid)) >= 80, 4, "40 connections, and 20 with a netns each, are moved up")
+    assert len(descriptors(pid) - high(pid)) <= len(before) + 3
+    assert sum("/netns" in str(each) for _, each in high(pid)) == 20
+
+
+def descriptors(pid: int) -> set[tuple[int, str]]:
+    """List an agent's open descriptors, and what each is."""
+    found = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add((int(each.name), str(each.readlink())))
+    return found
+
+
+def high(pid: int) -> set[tuple[int, str]]:
+    return {each for each in descriptors(pid) if each[0] >= SELECTABLE}
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from installer.agent import reconciler
+from installer.config.desired import DesiredState
+from installer.host import checkpoint
+from installer.host.checkpoint import checkpoint_file
 from tests.support.agent import AgentProcess
 from tests.support.ondisk import PLUGIN_BYTES, PRIMARY, SLOWEST, NodeOnDisk, names, running
 from tests.support.wait import eventually, until
@@ -54,6 +58,11 @@ def share(path: Path, mounted: Path) -> None:
         ["--make-slave", str(mounted)],
     ):
         subprocess.run(["/bin/mount", *command], check=True)
+
+
+def call(*command: str) -> None:
+    """Run a program."""
+    subprocess.run(command, check=True)
 
 
 def allow(limit: str, number: int) -> None:
@@ -154,6 +163,75 @@ async def immutable(node: NodeOnDisk) -> None:
         assert names(node.conf) == ["10-primary.conflist"]
         assert names(node.bin) == ["istio-cni"]
         assert node.has_entry("10-primary.conflist")
+
+
+async def disk_errors(node: NodeOnDisk) -> None:
+    """The disk with the configuration's directory returns no block that is not cached, and then all of them again."""
+    image = node.root / "image"
+    with image.open("wb") as file:
+        file.truncate(4 << 20)
+    call("/usr/sbin/mkfs.ext4", "-q", "-O", "^has_journal", str(image))
+    call("/bin/mount", "-o", "loop", str(image), str(node.conf))
+    (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
+    unmount(node.conf)
+    content = image.read_bytes()
+    call("/bin/mount", "-o", "loop", str(image), str(node.conf))
+    os.truncate(image, 4096)
+    async with running(node.settings) as run:
+        await run.until(lambda state: "Input/output error" in (state.reason or ""))
+        assert str(node.conf) in (run.states[-1].reason or ""), run.states[-1]
+        with image.open("r+b") as file:
+            file.write(content)
+        await run.until(installed)
+        node.plugin.unlink()
+        await run.until(lambda state: state.installed and state.repairs == 1)
+    assert "lost+found" in names(node.conf)
+    assert node.has_entry("10-primary.conflist")
+
+
+async def unreadable_conflist(node: NodeOnDisk) -> None:
+    """A conflist cannot be read while the agent runs, as on a disk that fails: not ready, and nothing is written."""
+    conflist, other = node.conf / "10-primary.conflist", node.conf / "20-other.conflist"
+    for path in (conflist, other):
+        path.write_bytes(PRIMARY)
+    async with running(node.settings) as run:
+        await run.until(installed)
+        complete = conflist.read_bytes()
+        fail_to_read(conflist)
+        run.reconciler.wake()
+        await run.until(lambda state: not state.installed)
+        assert f"{conflist}: Input/output error; the node's disk fails" in (run.states[-1].reason or ""), run.states[-1]
+        assert other.read_bytes() == PRIMARY, "the entry has not moved"
+        unmount(conflist)
+        run.reconciler.wake()
+        await run.until(installed)
+        assert conflist.read_bytes() == complete
+        fail_to_read(node.plugin)
+        run.reconciler.wake()
+        await run.until(lambda state: str(node.plugin) in (state.reason or ""))
+        unmount(node.plugin)
+        run.reconciler.wake()
+        await run.until(installed)
+    assert node.has_entry("10-primary.conflist")
+    assert other.read_bytes() == PRIMARY
+
+
+async def unreadable_checkpoint(node: NodeOnDisk) -> None:
+    """The checkpoint beside the socket cannot be read: the chart's settings are in force, and the next one takes its place."""
+    path, told = checkpoint_file(node.settings.agent_socket), Told("installer.host.checkpoint")
+    removed = DesiredState(node.settings, installed=False, reason="why")
+    checkpoint.save(removed)
+    fail_to_read(path)
+    assert checkpoint.load(node.settings) == DesiredState(node.settings)
+    checkpoint.save(removed)  # which cannot take the place of what is mounted there
+    assert [each.partition(" the checkpoint")[0] for each in told.lines] == ["cannot read", "cannot write"]
+    unmount(path)
+    assert checkpoint.load(node.settings) == removed
+
+
+def fail_to_read(path: Path) -> None:
+    """Have the kernel answer EIO to whoever reads a file, as a broken disk does: nothing of a process is at address 0."""
+    subprocess.run(["/bin/mount", "--bind", f"/proc/{os.getpid()}/mem", str(path)], check=True)
 
 
 async def full_socket_dir(node: NodeOnDisk) -> None:
@@ -343,7 +421,7 @@ async def no_inotify_watches(node: NodeOnDisk) -> None:
 
 
 async def _exhausted(node: NodeOnDisk, limit: str, low: int) -> None:
-    path, told = node.conf / "10-primary.conflist", Told()
+    path, told = node.conf / "10-primary.conflist", Told("installer.host.inotify")
     path.write_bytes(PRIMARY)
     allow(limit, low)
     async with running(node.settings) as run:
@@ -360,12 +438,12 @@ async def _exhausted(node: NodeOnDisk, limit: str, low: int) -> None:
 
 
 class Told(logging.Handler):
-    """The lines that the watcher has logged."""
+    """The lines that a module has logged."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
         self.lines: list[str] = []
-        logging.getLogger("installer.host.inotify").addHandler(self)
+        logging.getLogger(name).addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(record.getMessage())
@@ -379,6 +457,9 @@ SCENES = {
         no_inodes,
         read_only,
         immutable,
+        disk_errors,
+        unreadable_conflist,
+        unreadable_checkpoint,
         full_socket_dir,
         no_inodes_for_the_socket,
         read_only_socket_dir,
