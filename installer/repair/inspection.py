@@ -37,7 +37,8 @@ class Look(NamedTuple):
 class Found(NamedTuple):
     """The result of an inspection: a redirect; a redirect that was missing and is now written; or why it is unknown.
 
-    `told` says what was written, or what bypasses it.
+    `told` says what was written. `bypassed` says which addresses a redirect leaves out that must be redirected: the pod
+    counts as unredirected, and its redirect stays as it is, as it would be gone if a replacement failed.
     `refused` says why the redirect could not be written. `hidden` is when the netns was mounted where this
     process does not see it, in seconds since 1970; 0: it is not hidden.
     """
@@ -45,6 +46,7 @@ class Found(NamedTuple):
     redirected: bool = False
     repaired: bool = False
     told: str = ""
+    bypassed: str = ""
     unknown: str = ""
     refused: str = ""
     hidden: float = 0.0
@@ -78,7 +80,7 @@ def _in_netns(fd: NetnsFd, look: Look, capability: Capability) -> Found:
         return Found(redirected=bool(held), unknown=unknown)
     if held:
         bypassed = _bypassed(fd, look.plan, held)
-        return Found(redirected=True, told=bypassed)
+        return Found(redirected=not bypassed, bypassed=bypassed)
     if not look.writes:
         return Found()
     done = program(fd, look.plan, capability, inhabited=True)
@@ -91,10 +93,7 @@ def _bypassed(fd: NetnsFd, plan: Plan, held: Collection[Family]) -> str:
     addresses = in_order(plan.said, global_addresses(fd))
     families = set(plan.redirect_by(addresses).families) - set(held)
     missed = [each for each in addresses or () if any(each.version == family.version for family in families)]
-    if not missed:
-        return ""
-    listed = ", ".join(map(str, missed))
-    return f"its network namespace does not redirect {listed}; delete it so that its controller recreates it"
+    return f"{', '.join(map(str, missed))} bypasses its sidecar" if missed else ""
 
 
 def _told(settled: Settled) -> str:

@@ -204,9 +204,6 @@ class PodRepair:
         found = await self._inspect(running, sandbox)
         running.redirected, running.hidden = found.redirected or found.repaired, found.hidden
         if found.redirected:
-            if found.told:
-                extra = {"namespace": running.pod.namespace, "pod": running.pod.name, "reason": found.told}
-                _log.warning("traffic of a running pod bypasses its sidecar", extra=extra)
             running.settle(container_id, redirected=True)
             return
         running.again = now + min(AGAIN, now - running.first)  # frequent at first: the missing facts may arrive soon
@@ -250,13 +247,14 @@ class PodRepair:
         invalid = running.verdict if isinstance(running.verdict, InvalidValue) else None
         if outcome := unredirected.outcome(found, sandbox, invalid):
             return outcome
+        lack = unredirected.lacks(found, sandbox)
         if mode is not RepairMode.DELETE or not self._goes_on():
-            return unredirected.left(sandbox)
+            return unredirected.left(lack)
         if self._runtime.is_missed:
-            return unredirected.held_back(sandbox)
+            return unredirected.held_back(lack)
         self._delete_from = asyncio.get_running_loop().time() + DELETE_EVERY
         refused = await self._cluster.delete_pod(running.pod) if self._cluster else "the agent has no cluster"
-        return unredirected.deleted(sandbox, refused)
+        return unredirected.deleted(lack, refused)
 
     async def _report(self, running: RunningPod, container_id: str, outcome: Outcome) -> None:
         pod = running.pod

@@ -46,23 +46,33 @@ def outcome(found: Found, sandbox: Sandbox | None, invalid: InvalidValue | None)
     return None
 
 
-def left(sandbox: Sandbox | None) -> Outcome:
-    """Build the outcome of a pod that is left unchanged."""
-    return Outcome("NotRedirected", f"{WITHOUT}{why_without(sandbox)}; delete it so that its controller recreates it")
+def left(lack: str) -> Outcome:
+    """Build the outcome of a pod that is left unchanged.
+
+    Args:
+        lack: what it lacks, of `lacks`; likewise below.
+    """
+    return Outcome("NotRedirected", f"{lack}; delete it so that its controller recreates it")
 
 
-def deleted(sandbox: Sandbox | None, refused: str) -> Outcome:
+def deleted(lack: str, refused: str) -> Outcome:
     """Build the outcome of a deletion, or of its failure."""
     if refused:
-        said = f"{WITHOUT}{why_without(sandbox)}, and cannot be deleted: {refused}"
-        return Outcome("NotRedirected", said, settled=False)
-    return Outcome("Deleted", f"{WITHOUT}{why_without(sandbox)}; deleted so that its controller recreates it")
+        return Outcome("NotRedirected", f"{lack}, and cannot be deleted: {refused}", settled=False)
+    return Outcome("Deleted", f"{lack}; deleted so that its controller recreates it")
 
 
-def held_back(sandbox: Sandbox | None) -> Outcome:
+def held_back(lack: str) -> Outcome:
     """Build the outcome of a pod that is not deleted because its replacement would lack a redirect too."""
     said = "its replacement may start without it too, as the container runtime does not load the plugin's entry"
-    return Outcome("NotRedirected", f"{WITHOUT}{why_without(sandbox)}, and is not deleted: {said}", settled=False)
+    return Outcome("NotRedirected", f"{lack}, and is not deleted: {said}", settled=False)
+
+
+def lacks(found: Found, sandbox: Sandbox | None) -> str:
+    """Describe what an inspected pod lacks: the redirect of some addresses, or all of it, and why."""
+    if found.bypassed:
+        return f"its network namespace redirects only a part of its traffic: {found.bypassed}"
+    return f"{WITHOUT}{why_without(sandbox)}"
 
 
 def why_without(sandbox: Sandbox | None) -> str:

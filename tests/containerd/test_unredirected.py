@@ -97,7 +97,26 @@ def not_as_libcni_writes_it(kept: dict[str, Any]) -> None:
     del kept["kind"]
 
 
+def of(version: str, path: str) -> Callable[[dict[str, Any]], None]:
+    """Write it as libcni does for a list of this version, with a netns outside the runtime's directory."""
+
+    def edit(kept: dict[str, Any]) -> None:
+        result = kept["result"]
+        result["cniVersion"] = version
+        for each in result["interfaces"]:
+            each.update({"mtu": 1500, "socketPath": "", "pciID": ""} if version == "1.1.0" else {})
+        for each in result["ips"]:
+            each.pop("version", None)
+        result["interfaces"][-1]["sandbox"] = kept["netns"] = path
+
+    edit.__name__ = f"{version} in {path}"
+    return edit
+
+
+ELSEWHERE = "/proc/4711/ns/net", "/var/run/docker/netns/1-abcdef", "/var/lib/runtime/state/1/netns"
+
 EDITS = (
+    *(of(version, path) for version in ("1.0.0", "1.1.0") for path in ELSEWHERE),
     without_sandbox,
     without_interfaces,
     in_proc,
