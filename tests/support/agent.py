@@ -100,6 +100,11 @@ class AgentProcess:
                 return int(line.split()[1]) * 1024
         raise AssertionError("the agent has ended")
 
+    def open_files(self) -> int:
+        """How many file descriptors it has open."""
+        assert self.process is not None
+        return len([*Path(f"/proc/{self.process.pid}/fd").iterdir()])
+
     def cpu(self) -> float:
         """The processor seconds it has used."""
         assert self.process is not None
