@@ -30,6 +30,7 @@ from installer.cniconfig.netconf import InvalidConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_OTHER = {"conf": "conflist", "conflist": "conf"}
 OWN = "-istio-cni.conflist"  # appended to a name without its suffix: "-" sorts before ".", whatever the name
 
 
@@ -77,9 +78,11 @@ def choose(listing: Listing, conf_file_name: str | None = None) -> Choice:
 
     Args:
         listing: the directory.
-        conf_file_name: the setting `cniConfFileName`: only this file, or the one from which a list of this name is made.
+        conf_file_name: the setting `cniConfFileName`: only this file, or the one from which a list of this name is made. If
+            there is no such file, the one that has `.conf` in place of `.conflist`, or the other way round.
     """
     own = own_lists(listing)
+    conf_file_name = _there(listing, conf_file_name)
     skipped, valid = {}, []
     for name in configurations(listing):
         try:
@@ -124,6 +127,7 @@ def place(
     Raises:
         NameInTheWayError: a file has to be moved away by hand first.
     """
+    conf_file_name = _there(listing, conf_file_name)
     chosen = choose(listing, conf_file_name).name
     for name, source in own_lists(listing).items():
         if not conf_file_name and any(order(each) < order(name) for each in hidden_files(listing)):
@@ -162,6 +166,15 @@ def _own_name(listing: Listing, source: str, preferred: str | None, links: Links
         f"cannot create {computed}, the conflist with {source} and the plugin's entry: saw other configurations from that "
         f"name to {source}, expected none; move them out of the directory or rename them"
     )
+
+
+def _there(listing: Listing, name: str | None) -> str | None:
+    """Return a configured name, or the same with the other suffix if only that file is there: primaries change it."""
+    if not name or any(name in _names(each) for each in configurations(listing)):
+        return name
+    stem, _, suffix = name.rpartition(".")
+    other = f"{stem}.{_OTHER.get(suffix, suffix)}"
+    return other if other in listing else name
 
 
 def _names(source: str) -> tuple[str, str]:

@@ -69,7 +69,7 @@ class Settings:
         "",
         "NAME",
         doc="Network configuration file to add the plugin to. Empty: the file that the runtime uses, the first valid "
-        "one.",
+        "one. Where only `x.conf` is there, `x.conflist` means that, and the other way round.",
         live=True,
     )
     mounts: Path | None = declare(

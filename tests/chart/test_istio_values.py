@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -221,3 +222,15 @@ def test_notes_name_what_has_no_effect(release: Release) -> None:
     values = {"global": {"hub": "docker.io/istio"}, "cni": {"controller": {"enabled": False}}}
     told = release.helm("install", "istio-cni", str(OURS), values=values)
     assert "- global.hub: it names Istio's images: set cni.hub and cni.tag" in told
+
+
+def test_an_upgrade_from_istios_release_may_keep_its_values(release: Release) -> None:
+    values = {"logging": {"level": "debug"}, "excludeNamespaces": ["a"], "global": {"hub": "docker.io/istio"}}
+    release.helm("install", "istio-cni", str(CHART), values=values)
+    release.helm("upgrade", "istio-cni", str(OURS), "--reset-then-reuse-values", "--set=cni.controller.enabled=false")
+    data = json.loads(
+        release.cluster.kubectl(
+            "get", "configmap", "istio-cni-node", f"--namespace={release.namespace}", "--output=json"
+        )
+    )["data"]
+    assert (data["LOG_LEVEL"], data["EXCLUDE_NAMESPACES"]) == ("debug", "a")
