@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tests.support.node import KubernetesNode
+    from tests.support.node import KubernetesNode, Worker
 
 NAMESPACE = "istio-system"
 NAME_OF_RELEASE = "istio-cni"
@@ -130,3 +130,11 @@ class Release:
         """Return an object of its namespace, or a list of them."""
         found: dict[str, Any] = json.loads(self.node.kubectl("get", *what, f"--namespace={NAMESPACE}", "--output=json"))
         return found
+
+
+def agent_on(node: Worker) -> int:
+    """Return the process id of a node's agent, on that node."""
+    (pid,) = [
+        pid for pid, command in node.processes.all().items() if command[-2:] == ["/usr/local/bin/install-cni", "run"]
+    ]
+    return pid

@@ -66,6 +66,16 @@ class KubernetesNode(Worker):
         for awaited in ("create", condition):
             self.kubectl("wait", f"--for={awaited}", f"--timeout={within:.0f}s", *what, within=within + 10)
 
+    @contextmanager
+    def without_api_server(self) -> Iterator[None]:
+        """End the API server as `kill -9` does, and start it again after the block; etcd keeps what was written."""
+        self.stop("kube-apiserver")
+        try:
+            yield
+        finally:
+            self.start("kube-apiserver")
+            self._wait_for_the_api_server()
+
     def kubeconfig_of(self, account: str, namespace: str) -> Path:
         """Write a kubeconfig with a token that the API server issues for a service account."""
         token = self.kubectl("create", "token", account, f"--namespace={namespace}").strip()
@@ -76,6 +86,9 @@ class KubernetesNode(Worker):
         looks = (("get", "pods", "--all-namespaces", "--output=wide"), ("get", "events", "--all-namespaces"))
         told = [f"--- kubectl {' '.join(look)}:\n{self.kubectl(*look, check=False)}" for look in looks]
         return "\n".join([*told, super().logs()])
+
+    def _wait_for_the_api_server(self) -> None:
+        self._until(lambda: self.kubectl("get", "--raw=/readyz", check=False) == "ok", "the API server is ready")
 
     def _lay_out(self) -> None:
         super()._lay_out()
@@ -94,7 +107,7 @@ class KubernetesNode(Worker):
         self._start("etcd", *config.etcd())
         self._start("kube-apiserver", *config.apiserver(where, folder))
         self._start_runtime()
-        self._until(lambda: self.kubectl("get", "--raw=/readyz", check=False) == "ok", "the API server is ready")
+        self._wait_for_the_api_server()
         self._start("kube-controller-manager", *config.controller_manager(where, folder))
         self._start("kube-scheduler", *config.scheduler(where, folder))
         self._start_kubelet()

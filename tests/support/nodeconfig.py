@@ -241,6 +241,7 @@ def kubelet(place: Place, cgroup: str, resolv_conf: Path) -> dict[str, Any]:
         "resolvConf": str(resolv_conf),
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,
+        "maxPods": 200,  # 110 in one burst, besides those of the system
     }
 
 

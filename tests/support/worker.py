@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,8 +14,10 @@ from tests.programs.build import is_built
 from tests.programs.lots import KUBE
 from tests.support import nodeconfig as config
 from tests.support.cri import Runtime
+from tests.support.holder import remove_cgroups
 from tests.support.images import PAUSE, archive
 from tests.support.machine import NSENTER, Machine
+from tests.support.processes import Processes
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ _WRITTEN_BY_A_KUBELET = (  # below /proc/sys, and not of the network namespace
     "vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops",
     "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes",
 )  # fmt: skip
+_DISKS = {  # what is in /run because a node's disks are: it outlives a boot
+    "upper", "work", "var-lib", "var-lib-work", "containerd-root", "proc", "sysctl",
+}  # fmt: skip
+_MOUNTED_FOR_PODS = ("/run/containerd/", "/run/netns", "/var/lib/kubelet/pods/")
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # capabilities(7)
 _numbers = count(1)
 _log = logging.getLogger("tests.node")
@@ -75,6 +81,7 @@ class Worker:
         self.certificate = certificate
         self._machine = Machine(f"istio-cni-e2e-{os.getpid()}-{next(_numbers)}")
         self._started: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands: dict[str, tuple[str, ...]] = {}
         self._ending = ExitStack()
 
     @property
@@ -105,6 +112,11 @@ class Worker:
         """Run a command on the node, and return its stdout; an error is `Machine.run`'s."""
         return self._machine.run(command).stdout
 
+    @property
+    def processes(self) -> Processes:
+        """All that run on the node, in its pods too."""
+        return Processes(self._machine)
+
     def ip(self, *commands: str) -> None:
         """Run commands of `ip` on the node."""
         for command in commands:
@@ -123,6 +135,51 @@ class Worker:
         beside = self.seen(CONF_DIR) / ".10-k8s.tmp"
         beside.write_text(json.dumps(config.conflist(self.place, self.parts), indent=2) + "\n")
         beside.rename(beside.with_name("10-k8s.conflist"))
+
+    def stop(self, part: str) -> None:
+        """End one of its parts as `kill -9` does."""
+        self.processes.kill(self.processes.running(self._commands[part]))
+        self._started.pop(part).wait()
+
+    def restart_runtime(self) -> None:
+        """End containerd as `kill -9` does, and start it again; its shims and the pods stay."""
+        self.stop("containerd")
+        self._start_containerd()
+
+    def restart(self, part: str) -> None:
+        """End another of its parts as `kill -9` does, and start it again."""
+        self.stop(part)
+        self.start(part)
+
+    def start(self, part: str) -> None:
+        """Start one of its parts that was stopped."""
+        self._start(part, *self._commands[part])
+
+    def lose_power(self) -> None:
+        """End all processes at once, and leave nothing in /run, as on a node that is to boot."""
+
+        def is_still() -> bool:
+            running = self.processes.all().keys() - {1}
+            with suppress(AssertionError):  # one has ended meanwhile
+                if running:
+                    self.processes.kill(running)
+            return not running
+
+        until(is_still, SLOWEST, f"all processes of {self.place.name} have ended")
+        for process in self._started.values():
+            process.wait()
+        self._started.clear()
+        mounted = [line.split()[4] for line in self.seen(Path("/proc/1/mountinfo")).read_text().splitlines()]
+        self.run(["/usr/bin/umount", "--lazy", *(path for path in mounted[::-1] if path.startswith(_MOUNTED_FOR_PODS))])
+        volatile = [path.name for path in self.seen(Path("/run")).iterdir() if path.name not in _DISKS]
+        self.run(["/usr/bin/rm", "--recursive", "--one-file-system", *(f"/run/{name}" for name in volatile)])
+        self.ip("link delete cni0")
+        remove_cgroups(f"{self.cgroup}/kubepods")
+
+    def boot(self) -> None:
+        """Start a worker that lost power."""
+        self._start_containerd()
+        self._start_kubelet()
 
     def logs(self) -> str:
         """Return the ends of all logs: those of its parts and those of the pods."""
@@ -160,11 +217,16 @@ class Worker:
         self._start_runtime()
         self._start_kubelet()
 
-    def _start_runtime(self) -> None:
+    def _start_containerd(self) -> None:
         self._start(
             "containerd", str(self.parts.programs / "containerd"), f"--config={self.folder / 'containerd.toml'}"
         )
-        self._until(self.seen(Path(config.CONTAINERD_SOCKET)).is_socket, "containerd has started")
+        # A call before there is a socket would make the client wait a second before it tries again.
+        socket = self.seen(Path(config.CONTAINERD_SOCKET))
+        self._until(lambda: socket.is_socket() and self._runtime.answers(), "containerd has started")
+
+    def _start_runtime(self) -> None:
+        self._start_containerd()
         tar = archive(self.folder / "images.tar")
         self.import_images(tar)
         tar.unlink()
@@ -228,6 +290,7 @@ class Worker:
         return path
 
     def _start(self, name: str, *command: str) -> None:
+        self._commands[name] = command
         with (self.folder / f"{name}.log").open("ab") as log:
             self._started[name] = self._machine.start(command, log)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.istio.images import images
+from tests.e2e.istio.lightpods import LightPods
 from tests.e2e.istio.mesh import Mesh
 from tests.e2e.release import Release
 from tests.image.build import archive
@@ -50,3 +51,12 @@ def mesh(cluster: TwoNodes, release: Release, tmp_path_factory: pytest.TempPathF
     made = Mesh(cluster, home)
     made.install()
     return made
+
+
+@pytest.fixture
+def light(cluster: TwoNodes, release: Release) -> Iterator[LightPods]:
+    """No pods yet; the agents are ready, and redirect with nft."""
+    release.steer(redirectBackend="nft")
+    release.ready()
+    with LightPods(cluster.first) as pods:
+        yield pods
