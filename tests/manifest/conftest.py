@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 import yaml
 
+from installer.config.control_plane import GROUP, KIND
 from tests.chart.helm import Rendered
 from tests.programs.lots import KUBE
 from tests.support.cluster import Cluster
+from tests.support.wait import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 OF_THE_GUIDE = """
@@ -93,8 +96,25 @@ def dumped(*objects: dict[str, Any]) -> str:
     return yaml.safe_dump_all(objects)
 
 
-@pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A running API server that knows nothing of us yet."""
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A running API server."""
     with Cluster(tmp_path_factory.mktemp("cluster")) as running:
         yield running
+
+
+@pytest.fixture
+def cluster(server: Cluster, generate: Generate) -> Iterator[Cluster]:
+    """A running API server that knows nothing of us yet, or not any more."""
+    yield server
+    made = generate("--create-namespace").objects
+    _delete(server, [each for each in made if each["kind"] not in ("CustomResourceDefinition", "Namespace", KIND)])
+    definitions = [each for each in made if each["kind"] == "CustomResourceDefinition"]
+    _delete(server, definitions)  # and the resources
+    until(lambda: GROUP not in server.kubectl("api-versions"), SLOWEST, "its kinds are not served any more")
+    server.forget_namespace("istio-system")
+
+
+def _delete(server: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    server.kubectl("delete", "--filename=-", "--ignore-not-found", text=listed)

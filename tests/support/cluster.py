@@ -188,6 +188,13 @@ class Cluster:
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return done.stdout
 
+    def forget_namespace(self, name: str) -> None:
+        """Delete a namespace whose objects have been deleted: no controller does it here."""
+        if self.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false"):
+            read = json.loads(self.kubectl("get", "namespace", name, "--output=json"))
+            finalized = json.dumps(read | {"spec": {"finalizers": []}})
+            self.kubectl("replace", "--raw", f"/api/v1/namespaces/{name}/finalize", "--filename=-", text=finalized)
+
     def kubectl_command(self, *arguments: str) -> list[str]:
         """Make a command of kubectl's, for what is not the admin's."""
         return [str(KUBE.folder / "kubectl"), *arguments]
