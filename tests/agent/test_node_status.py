@@ -73,7 +73,7 @@ def test_warnings_come_first_on_a_node_that_redirects(
     assert ready["message"].endswith("pods are redirected by nft (has all features)")
     if node.skipped:
         assert ready["message"].startswith(
-            "/etc/cni/net.d/00-broken.conflist is no valid network configuration: no JSON; repair"
+            "/etc/cni/net.d/00-broken.conflist is no valid network configuration: no JSON; correct or remove it"
         )
 
 
