@@ -318,14 +318,16 @@ class Asking:
     kubeconfig: Path
     folder: Path
 
-    async def __call__(self, instead: Callable[[str], Said | None] = lambda _: None, uid: str = "") -> str:
+    async def __call__(
+        self, instead: Callable[[str], Said | None] = lambda _: None, uid: str = "", *, by_rights: bool = False
+    ) -> str:
         """Ask whether all is to be taken out, and return why; empty: it is not."""
         loop, info = asyncio.get_running_loop(), credentials(self.kubeconfig)
         async with Front(info.server, info.as_ssl_context()) as front:
             front.instead = instead
             api = ApiClient(front.kubeconfig(self.kubeconfig, self.folder / "front.kubeconfig"))
             try:
-                whose = Whose(DaemonSet(NAMESPACE, NAME), self.node.name, uid)
+                whose = Whose(DaemonSet(NAMESPACE, NAME), self.node.name, uid, by_rights)
                 return await why_to_take_out(api, whose, loop.time() + SOON)
             finally:
                 await api.close()
@@ -436,3 +438,21 @@ def of_the_daemonset(answers: list[Said | None]) -> Callable[[str], Said | None]
     """Answer questions for the DaemonSet by these, in order, before the API server does."""
     left = iter(answers)
     return lambda path: next(left, None) if path == OF_THE_DAEMONSET else None
+
+
+def forbidden(node: Node) -> Said:
+    """Write the API server's own answer that the agent may no longer read its Node."""
+    return Said(403, status(reason="Forbidden", code=403, details={"name": node.name, "kind": "nodes"}))
+
+
+async def test_in_istios_chart_a_lasting_refusal_of_its_rights_is_proof(asked: Asking) -> None:
+    path, refused = f"/api/v1/nodes/{asked.node.name}", forbidden(asked.node)
+    assert await asked(by_rights=True) == ""
+    assert "the chart is uninstalled" in await asked({path: refused}.get, by_rights=True)
+    answers = iter([refused] * (shutdown.TRIES - 1))
+    assert await asked(lambda _: next(answers, None), by_rights=True) == "", "as of an API server that has just started"
+
+
+@pytest.mark.parametrize("what", DOUBTFUL)
+async def test_in_istios_chart_no_other_answer_is_proof(asked: Asking, what: str) -> None:
+    assert await asked({f"/api/v1/nodes/{asked.node.name}": DOUBTFUL[what]}.get, by_rights=True) == ""

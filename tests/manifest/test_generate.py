@@ -166,7 +166,7 @@ def test_unvalidated_values_may_set_a_value_of_the_chart_alone(generate: Generat
 def test_other_documents_are_named_on_stderr(manifest: Manifest) -> None:
     done = manifest("generate", "-f", "-", stdin=f"{OF_THE_GUIDE}---\n{{kind: Namespace, metadata: {{name: foo}}}}\n")
     assert done.returncode == 0
-    assert done.stderr == f"note: -: Namespace foo is left out\nnote: {NO_HUB}\n"
+    assert done.stderr == f"note: -: Namespace foo is omitted\nnote: {NO_HUB}\n"
 
 
 @pytest.mark.parametrize(
