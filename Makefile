@@ -1,8 +1,8 @@
-# make setup · kube · istio · image · check · test-fast · test · e2e · demo · bench · scale · soak · fuzz · plugin · generate · docs · release        (see docs/development.md)
+# make setup · kube · istio · image · check · test-fast · test · e2e · demo · bench · race · scale · soak · fuzz · plugin · generate · docs · release        (see docs/development.md)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup kube istio image check test-fast test e2e demo bench scale soak fuzz plugin generate docs release lock clean
+.PHONY: setup kube istio image check test-fast test e2e demo bench race scale soak fuzz plugin generate docs release lock clean
 
 PYTHON := /usr/bin/python3.11
 VENV   := .venv
@@ -77,6 +77,9 @@ demo: setup
 
 bench: setup
 	@$(BIN)/python -m tests.bench
+
+race: setup kube istio
+	@$(BIN)/python -m tests.race
 
 scale: setup kube
 	@$(BIN)/python -m tests.scale

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,7 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plugin.backend import Backend
-from tests.bench.calls import Call, at_once, in_turns, percentile
+from tests.bench.calls import (
+    Call,
+    PodName,
+    at_once,
+    call_for_pod,
+    call_for_version,
+    in_turns,
+    machine,
+    percentile,
+    write_config,
+)
+from tests.bench.conflist import repair, stomp
 from tests.bench.floor import apply_alone, compiled
 from tests.support.agent import AgentProcess
 from tests.support.call import FROZEN, ROOT, UNACCELERATED
@@ -29,14 +39,6 @@ BURSTS = 3
 PODS = 110
 UNKNOWN = PODS + 1  # the number of a pod that has no manifest, as it is not meshed
 STOMPS = 200
-PRIMARY = {
-    "cniVersion": "1.0.0",
-    "name": "k8s",
-    "plugins": [
-        {"type": "bridge", "bridge": "cni0", "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]]}},
-        {"type": "portmap", "capabilities": {"portMappings": True}},
-    ],
-}
 STATUS = "sidecar.istio.io/status"
 TRAFFIC = "traffic.sidecar.istio.io/"
 PORTS = TRAFFIC + "includeInboundPorts"
@@ -54,7 +56,7 @@ class Bench:
         self.conflist = folder / "conf" / "10-k8s.conflist"
         for name in ("conf", "pods"):
             (folder / name).mkdir()
-        self.stomp()
+        stomp(self.conflist)
         self.manifests()
         self.floor = compiled(folder)
         self._stack = stack
@@ -90,26 +92,14 @@ class Bench:
             }
             (self.folder / "pods" / f"{number}.json").write_text(json.dumps({"apiVersion": "v1", "kind": "Pod"} | pod))
 
-    def stomp(self) -> None:
-        """Write the conflist as the primary CNI does: anew, by rename."""
-        temporary = self.conflist.with_name(".primary")
-        temporary.write_text(json.dumps(PRIMARY, indent=2))
-        temporary.replace(self.conflist)
-
     def config(self, name: str, **more: Any) -> Path:
-        """Write what libcni hands the plugin: about 2 KB, keys sorted, no blanks; `more` goes over it."""
-        addresses = [{"address": "10.244.0.7/24"}, {"address": "fd00:244::7/64"}]
-        config = {
+        """Write what libcni hands the plugin, about 2 KB; `more` goes over it."""
+        entry = {
             "agentSocket": str(self.agent.socket),
-            "cniVersion": "1.0.0",
             "excludeNamespaces": ["istio-system", "kube-system"],
-            "name": "k8s",
-            "prevResult": {"cniVersion": "1.0.0", "ips": addresses, "dns": {"search": ["x" * 60] * 16}},
             "type": "istio-cni",
         }
-        path = self.folder / f"{name}.stdin"
-        path.write_text(json.dumps(config | more, sort_keys=True, separators=(",", ":")))
-        return path
+        return write_config(self.folder / f"{name}.stdin", entry | more)
 
     def netns(self) -> Path:
         """Make the netns of a new pod: rules that were there before would have to be taken out."""
@@ -118,32 +108,15 @@ class Bench:
 
     def call(self, executable: Path, stdin: Path, number: int = 0, command: str = "ADD", *, uid: bool = True) -> Call:
         """Make the call of a runtime for one of the pods, in a netns of its own; runtimes pass its uid."""
-        arguments = (
-            f"IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME=pod{number};K8S_POD_INFRA_CONTAINER_ID={'0' * 64}"
-        )
-        environment = {
-            "CNI_COMMAND": command,
-            "CNI_CONTAINERID": "0" * 64,
-            "CNI_NETNS": str(self.netns()),
-            "CNI_IFNAME": "eth0",
-            "CNI_ARGS": f"{arguments};K8S_POD_UID=uid-{number}" if uid else arguments,
-            "CNI_PATH": "/opt/cni/bin",
-        }
-        return Call(executable, environment, stdin)
+        pod = PodName("bench", f"pod{number}", f"uid-{number}" if uid else "")
+        return call_for_pod(executable, command, pod, self.netns(), stdin)
 
     def repairs(self, pause: float, times: int) -> list[float]:
         """Stomp the conflist so often: milliseconds from our rename to the agent's."""
         measured = []
         for _ in range(times):
             time.sleep(pause)
-            self.stomp()
-            started = time.perf_counter()
-            stomped = self.conflist.stat().st_ino
-            while self.conflist.stat().st_ino == stomped:
-                if time.perf_counter() - started > 10:
-                    raise RuntimeError(f"{self.conflist} was not repaired within 10 s")
-                time.sleep(0.0002)
-            measured.append((time.perf_counter() - started) * 1000)
+            measured.append(repair(self.conflist))
         return measured
 
 
@@ -152,8 +125,6 @@ def rows(bench: Bench) -> Iterator[dict[str, Any]]:
     mesh = bench.config("mesh")
     annotated = {"io.kubernetes.cri.pod-annotations": {"app": "plain"}}
     outside = bench.config("outside", runtimeConfig=annotated)
-    question = bench.folder / "version.stdin"
-    question.write_text('{"cniVersion":"1.0.0"}')
     for what, stdin, pod in (("ADD, meshed pod, v4+v6", mesh, 0), ("ADD, pod outside the mesh", outside, UNKNOWN)):
         files = (FROZEN, bench.floor, UNACCELERATED)
         ours, floor, python = in_turns([[bench.call(file, stdin, pod) for file in files] for _ in range(RUNS)])
@@ -165,13 +136,15 @@ def rows(bench: Bench) -> Iterator[dict[str, Any]]:
     replayed, compiled = apply_alone(paths)
     yield _times("rules compiled each time, v4+v6", compiled)
     yield _times("rules replayed, v4+v6", replayed) | _to(replayed, compiled, "compiled each time")
-    for command, stdin in (("VERSION", question), ("DEL", mesh)):
-        calls = [bench.call(file, stdin, command=command) for file in (FROZEN, UNACCELERATED)]
+    both = (FROZEN, UNACCELERATED)
+    versions = [call_for_version(file, bench.folder) for file in both]
+    deletions = [bench.call(file, mesh, command="DEL") for file in both]
+    for command, calls in (("VERSION", versions), ("DEL", deletions)):
         ours, python = in_turns([calls] * RUNS)
         yield _times(command, ours) | _to(ours, python, "without accelerator")
     yield from by_backend(bench)
     for pods, target in ((50, "<= 250 ms"), (PODS, "<= 500 ms")):
-        burst = [at_once([bench.call(FROZEN, mesh, number) for number in range(pods)]) for _ in range(BURSTS)]
+        burst = [max(at_once([bench.call(FROZEN, mesh, number) for number in range(pods)])) for _ in range(BURSTS)]
         yield _times(f"{pods} ADDs at once, the last one's end", burst, target)
     yield _times("repair of a stomped conflist", bench.repairs(0.25, STOMPS), "p99 <= 50 ms")
     yield _times("repair, stomped three times a second", bench.repairs(1 / 3, 30), "p99 <= 50 ms")
@@ -248,8 +221,7 @@ def main() -> int:
                     _print(row)
     finally:
         shutil.rmtree(folder)
-    machine = subprocess.run(["/bin/uname", "-srm"], check=True, capture_output=True, text=True).stdout.strip()
-    report = {"machine": machine, "processors": os.cpu_count(), "rows": results}
+    report = machine() | {"rows": results}
     (ROOT / "build" / "bench.json").write_text(json.dumps(report, indent=2) + "\n")
     print("written: build/bench.json")
     return 0

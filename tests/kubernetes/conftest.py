@@ -57,7 +57,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="package")
 def kubeconfig(cluster: Cluster) -> Path:
-    """The credentials of the node agent: it may get, list and watch pods, and nothing else."""
+    """The credentials of the node agent."""
+    return node_credentials(cluster)
+
+
+def node_credentials(cluster: Cluster) -> Path:
+    """Make the account of the node agents, with the rights that the chart gives it, and return its kubeconfig."""
     cluster.service_account(NAMESPACE, "istio-cni")
     cluster.kubectl("apply", "--filename", str(CHART / "templates" / "clusterrole.yaml"))
     cluster.kubectl(
@@ -162,8 +167,7 @@ def agent() -> Agent:
 @pytest.fixture(scope="module")
 def served(cluster: Cluster, kubeconfig: Path) -> Iterator[Path]:
     """The kinds are there."""
-    cluster.kubectl("apply", "--server-side", "--filename", str(CHART / "crds"))
-    cluster.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", f"crd/{NODES}", "--timeout=30s")
+    define_kinds(cluster)
     yield kubeconfig
     cluster.kubectl("delete", "icp", "--all", "--all-namespaces")
 
@@ -171,22 +175,33 @@ def served(cluster: Cluster, kubeconfig: Path) -> Iterator[Path]:
 @pytest.fixture
 def running(tmp_path: Path, cluster: Cluster, node: Node, served: Path) -> Iterator[AgentProcess]:
     """An agent on a node that is registered, run by a DaemonSet."""
-    apply(cluster, DAEMONSET)
-    labels = {"kubernetes.io/os": "linux", "pool": "a"}
-    apply(cluster, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name, "labels": labels}})
-    conf_dir, bin_dir = tmp_path / "conf", tmp_path / "bin"
-    for folder in (conf_dir, bin_dir):
-        folder.mkdir()
-    (conf_dir / "10-k8s.conflist").write_text(PRIMARY)
-    options: dict[str, str | Path] = {
-        "node-name": node.name,
-        "kubeconfig": served,
-        "daemonset": f"{NAMESPACE}/istio-cni-node",
-    }
-    with AgentProcess(tmp_path, conf_dir=conf_dir, bin_dir=bin_dir, options=options) as agent:
+    with node_agent(tmp_path, cluster, node.name, served) as agent:
         agent.ready()
         yield agent
     cluster.kubectl("delete", "icp", "--all", "--namespace=default")
+
+
+def define_kinds(cluster: Cluster) -> None:
+    """Have the API server know the kinds of the chart."""
+    cluster.kubectl("apply", "--server-side", "--filename", str(CHART / "crds"))
+    cluster.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", f"crd/{NODES}", "--timeout=30s")
+
+
+def node_agent(folder: Path, cluster: Cluster, node: str, kubeconfig: Path) -> AgentProcess:
+    """Register a node and its DaemonSet, and prepare the agent of both; its conflist is there."""
+    apply(cluster, DAEMONSET)
+    labels = {"kubernetes.io/os": "linux", "pool": "a"}
+    apply(cluster, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node, "labels": labels}})
+    conf_dir, bin_dir = folder / "conf", folder / "bin"
+    for each in (conf_dir, bin_dir):
+        each.mkdir()
+    (conf_dir / "10-k8s.conflist").write_text(PRIMARY)
+    options: dict[str, str | Path] = {
+        "node-name": node,
+        "kubeconfig": kubeconfig,
+        "daemonset": f"{NAMESPACE}/istio-cni-node",
+    }
+    return AgentProcess(folder, conf_dir=conf_dir, bin_dir=bin_dir, options=options)
 
 
 def entry(agent: AgentProcess) -> dict[str, Any]:

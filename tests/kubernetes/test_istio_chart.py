@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from installer.agent.shutdown import STOP_WITHIN
+from tests.chart.contained import ACCOUNT, CONFLIST, NAMESPACE, apply, contained, forwarded_api
 from tests.chart.istio_chart import IstiosChart
 from tests.kubernetes.conftest import PRIMARY, SOON, Node, entry, untouched
-from tests.support.contained import ContainedAgent, forwarded, lay_out
 from tests.support.netns import Netns
 from tests.support.wait import until
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from tests.support.cluster import Cluster
+    from tests.support.contained import ContainedAgent
 
 pytestmark = pytest.mark.apiserver
 
-NAMESPACE, ACCOUNT = "istio-system", "istio-cni"
 POD_IP = "10.9.0.1"
 _V1 = Path("/sys/fs/cgroup/pids")
 CGROUPS = _V1 if _V1.is_dir() else Path("/sys/fs/cgroup")
@@ -59,7 +59,8 @@ def start(tmp_path: Path, cluster: Cluster, node: Node, account: None) -> Iterat
         def begin(values: Mapping[str, Any]) -> ContainedAgent:
             chart = IstiosChart(tmp_path, values)
             apply(cluster, chart)
-            started.append(contained(tmp_path, network, cluster, node, chart))
+            started.append(contained(tmp_path, network, cluster, node.name, chart))
+            (tmp_path / "conf" / CONFLIST).write_text(PRIMARY)
             return started[-1].start()
 
         yield begin
@@ -75,52 +76,6 @@ def revoke(cluster: Cluster) -> None:
     """Take the rights away, as `helm uninstall` does."""
     cluster.kubectl("delete", "clusterrolebinding", "istio-cni", "istio-cni-repair-rolebinding", "--ignore-not-found")
     cluster.kubectl("delete", "clusterrole", "istio-cni", "istio-cni-repair-role", "--ignore-not-found")
-
-
-@contextmanager
-def forwarded_api(network: Netns, cluster: Cluster) -> Iterator[None]:
-    subprocess.run([*network.entered, "/usr/sbin/ip", "link", "set", "lo", "up"], check=True)
-    with forwarded(network, cluster.port):
-        yield
-
-
-def apply(cluster: Cluster, chart: IstiosChart) -> None:
-    """Create all that helm would, but the DaemonSet, which nobody runs here."""
-    objects = [each for each in chart.objects if each["kind"] != "DaemonSet"]
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", text=text)
-
-
-def contained(folder: Path, network: Netns, cluster: Cluster, node: Node, chart: IstiosChart) -> ContainedAgent:
-    """Put the container of the chart's DaemonSet together as the kubelet does."""
-    renamed = {"/opt/cni/bin": "bin", "/etc/cni/net.d": "conf", "/var/run/istio-cni": "run/istio-cni"}
-    sources = {source: folder / renamed.get(source, source[1:]) for _, source, _ in chart.mounts()}
-    sources["/proc"] = Path("/proc")
-    for each in sources.values():
-        each.mkdir(parents=True, exist_ok=True)
-    (folder / "conf" / "10-k8s.conflist").write_text(PRIMARY)
-    lay_out(folder / "root")
-    fields = {
-        "spec.nodeName": node.name,
-        "metadata.name": "istio-cni-node-x7k2p",
-        "metadata.namespace": NAMESPACE,
-        "limits.memory": "1073741824",
-        "limits.cpu": "2",
-    }
-    api = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(cluster.port)}
-    return ContainedAgent(
-        folder,
-        network,
-        command=[*chart.container["command"], *(chart.container["args"] or ())],
-        environment=chart.environment(fields) | api,
-        mounts=[(path, sources[source], read_only) for path, source, read_only in chart.mounts()],
-        capabilities=chart.container["securityContext"]["capabilities"]["add"],
-        account={
-            "token": cluster.token(NAMESPACE, ACCOUNT),
-            "ca.crt": cluster.certificate.read_text(),
-            "namespace": NAMESPACE,
-        },
-    )
 
 
 @contextmanager

@@ -83,7 +83,7 @@ class Site:
 
     async def _workload(self, session: aiohttp.ClientSession, node: str, pods: int) -> None:
         for number in range(pods):
-            await self._post(session, "/api/v1/namespaces/default/pods", _meshed_pod(node, number))
+            await self._post(session, "/api/v1/namespaces/default/pods", meshed_pod(node, number))
 
     async def _post(self, session: aiohttp.ClientSession, path: str, manifest: dict[str, Any]) -> Any:
         async with session.post(self.url + path, json=manifest) as answer:
@@ -149,7 +149,7 @@ def _agents_pod(node: str) -> dict[str, Any]:
     }
 
 
-def _meshed_pod(node: str, number: int) -> dict[str, Any]:
+def meshed_pod(node: str, number: int) -> dict[str, Any]:
     """Return a pod as an injector leaves it, 5 KB of JSON."""
     template = _TEMPLATE["metadata"]
     metadata = {"name": f"{node}-{number}", "labels": template["labels"], "annotations": template["annotations"]}

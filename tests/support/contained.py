@@ -131,19 +131,23 @@ def forwarded(network: Netns, port: int) -> Iterator[None]:
     finally:
         loop.call_soon_threadsafe(ended.set)
         thread.join()
-        for task in asyncio.all_tasks(loop):
+        answering = asyncio.all_tasks(loop)
+        for task in answering:
             task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(asyncio.wait(answering) if answering else asyncio.sleep(0))
+        loop.run_until_complete(asyncio.sleep(0))  # the transports that they closed are closed in the next turn
         loop.close()
         listening.close()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+    try:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+    finally:
+        writer.close()
 
 
 def _run(spec: dict[str, Any]) -> None:
