@@ -1,14 +1,14 @@
-# make setup · kube · istio · image · check · test-fast · test · e2e · demo · bench · race · scale · soak · fuzz · plugin · generate · docs · release        (see docs/development.md)
+# make setup · kube · istio · judges · image · check · test-fast · test · e2e · demo · bench · race · scale · soak · fuzz · plugin · generate · docs · release        (see docs/development.md)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup kube istio image check test-fast test e2e demo bench race scale soak fuzz plugin generate docs release lock clean
+.PHONY: setup kube istio judges image check test-fast test e2e demo bench race scale soak fuzz plugin generate docs release lock clean
 
 PYTHON := /usr/bin/python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 PACKAGES := python3.11 python3.11-venv libpython3.11-dev libexpat1-dev zlib1g-dev gcc libc6-dev make clang-14 libclang-rt-14-dev \
-	containerd runc containernetworking-plugins etcd-server nftables libnftables1 iptables iproute2 procps util-linux openssl \
+	containerd runc containernetworking-plugins busybox-static etcd-server nftables libnftables1 iptables iproute2 procps util-linux openssl \
 	buildah mmdebstrap libseccomp-dev graphviz fonts-dejavu-core
 LIBPYTHON = $(firstword $(wildcard /usr/lib/python3.11/config-3.11-*/libpython3.11.a))
 
@@ -49,6 +49,9 @@ kube: $(VENV)/.installed
 istio: $(VENV)/.installed
 	$(BIN)/python -m tests.programs.build node istio
 
+judges: $(VENV)/.installed
+	$(BIN)/python -m tests.programs.build judges
+
 image: $(VENV)/.installed
 	$(BIN)/python -m tests.image.build
 
@@ -66,7 +69,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 4 --di
 test-fast: setup check
 	$(PYTEST) -m "(pure or kernel) and not slow"
 
-test: setup kube istio image check
+test: setup kube istio judges image check
 	$(PYTEST)
 
 e2e: setup kube istio image

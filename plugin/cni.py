@@ -11,6 +11,7 @@ import re
 from typing import NamedTuple
 
 from plugin import jsontext
+from plugin.keys import STATUS
 from plugin.version import NEWEST, SUPPORTED_VERSIONS
 
 TYPE_CHECKING = False
@@ -99,16 +100,18 @@ class Request(NamedTuple):
         args = _arguments(_text(environment, b"CNI_ARGS"))
         text, values = _config(stdin)
         version = _version(values, command)
+        annotations = _annotations(values)
+        namespace, pod, uid = _pod(args, may_be_injected=annotations is None or STATUS in annotations)
         prev = values.get("prevResult")
         return cls(
             command=command,
             container_id=_text(environment, b"CNI_CONTAINERID"),
             cni_version=version,
-            namespace=_argument(args, "K8S_POD_NAMESPACE", _KUBERNETES_NAME),
-            pod=_argument(args, "K8S_POD_NAME", _KUBERNETES_NAME),
-            pod_uid=_argument(args, "K8S_POD_UID", _POD_UID) or None,
+            namespace=namespace,
+            pod=pod,
+            pod_uid=uid or None,
             excluded=_strings(values, "excludeNamespaces"),
-            annotations=_annotations(values),
+            annotations=annotations,
             addresses=tuple(_addresses(prev)),
             prev_result=None if prev is None else _raw_prev_result(text),
         )
@@ -184,11 +187,23 @@ def _arguments(text: str) -> dict[str, str]:
     return found
 
 
-def _argument(args: Mapping[str, str], key: str, form: re.Pattern[str]) -> str:
-    value = args.get(key, "")
-    if value and not form.fullmatch(value):
-        raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_ARGS: {key}: saw {value!r:.80}, expected {form.pattern}")
-    return value
+def _pod(args: Mapping[str, str], *, may_be_injected: bool) -> tuple[str, str, str]:
+    """Return a pod's namespace, name and uid; all empty for what is no pod of Kubernetes.
+
+    A sandbox that somebody else makes, as with crictl, may have a name that Kubernetes allows no pod.
+
+    Args:
+        args: those of CNI_ARGS.
+        may_be_injected: for all that the runtime says; then such a name is refused.
+    """
+    forms = (_KUBERNETES_NAME, _KUBERNETES_NAME, _POD_UID)
+    namespace, name, uid = (args.get(key, "") for key in _POD_KEYS)
+    for key, value, form in zip(_POD_KEYS, (namespace, name, uid), forms, strict=True):
+        if value and not form.fullmatch(value):
+            if may_be_injected:
+                raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_ARGS: {key}: saw {value!r:.80}, expected {form.pattern}")
+            return "", "", ""
+    return namespace, name, uid
 
 
 def _config(stdin: bytes) -> tuple[str, dict[str, Any]]:

@@ -27,7 +27,9 @@ class Pass(NamedTuple):
         return self.row == "excluded"
 
 
-NOT_KUBERNETES = Pass("not-kubernetes", "not a Kubernetes pod: CNI_ARGS has no K8S_POD_NAMESPACE and K8S_POD_NAME")
+NOT_KUBERNETES = Pass(
+    "not-kubernetes", "not a Kubernetes pod: CNI_ARGS has no K8S_POD_NAMESPACE and K8S_POD_NAME that it allows"
+)
 NEVER_INJECTED = Pass("never-injected", f"never injected: it has no annotation {STATUS}")
 
 

@@ -73,6 +73,12 @@ PASSES: dict[str, dict[str, Any]] = {
     "excluded": {"CNI_ARGS": "K8S_POD_NAME=web;K8S_POD_NAMESPACE=istio-system"},
     "never injected": {"CNI_ARGS": OTHER, "runtimeConfig": handed_over(app="x")},
     "without annotations": {"CNI_ARGS": OTHER, "runtimeConfig": handed_over()},
+    "no pod's name": {"CNI_ARGS": "K8S_POD_NAME=My_Pod;K8S_POD_NAMESPACE=shop", "runtimeConfig": handed_over()},
+    "no pod's namespace": {
+        "CNI_ARGS": "K8S_POD_NAME=web;K8S_POD_NAMESPACE=../x",
+        "runtimeConfig": handed_over(app="x"),
+    },
+    "no pod's uid": {"CNI_ARGS": f"{OTHER}/1;IgnoreUnknown=1", "runtimeConfig": handed_over()},
 }
 
 
@@ -152,6 +158,24 @@ async def test_invalid_variables_are_named(plugin: Plugin, agent: Agent, pod_net
     assert word in answer.json["msg"]
     assert "expected" in answer.json["msg"] or "not set" in answer.json["msg"]
     assert answer.json["msg"].encode()[:20] in answer.stderr  # for the kubelet's journal (F24)
+    assert rules(pod_netns) == ""
+
+
+@pytest.mark.parametrize("name", ["My_Pod", "../x", "w" * 254])
+@pytest.mark.parametrize("served", [True, False], ids=["agent", "no agent"])
+async def test_an_injected_pod_with_no_pods_name_is_refused(
+    plugin: Plugin, agent: Agent, pod_netns: Netns, name: str, served: bool
+) -> None:
+    variables = calls(plugin, agent, pod_netns.path, CNI_ARGS=f"K8S_POD_NAME={name};K8S_POD_NAMESPACE=shop")
+    stdin = config(plugin, agent, runtimeConfig=handed_over(**{"sidecar.istio.io/status": "{}"}))
+    call = plugin(variables, stdin)
+    if served:
+        async with agent.serving():
+            answer = await call
+    else:
+        answer = await call
+    assert (answer.status, answer.json["code"]) == (1, 4)
+    assert "K8S_POD_NAME" in answer.json["msg"]
     assert rules(pod_netns) == ""
 
 

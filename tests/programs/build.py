@@ -194,7 +194,8 @@ def _compile(go: Path, program: Program, into: Path) -> None:
     print(f"programs: {name}: getting its modules", flush=True)
     total = sum(1 for _ in _lines(go, program, "list", "-deps", program.package))
     started, said = time.monotonic(), 0.0
-    build = ("build", "-v", *program.options, "-o", str(into / name), program.package)
+    kind = ("test", "-c", "-vet=off") if program.is_test else ("build", "-v")  # no word on each package of tests
+    build = (*kind, *program.options, "-o", str(into / name), program.package)
     for compiled, _ in enumerate(_lines(go, program, *build), 1):  # a line a package, those in Go's own cache left out
         elapsed = time.monotonic() - started
         if elapsed - said >= SECONDS_BETWEEN_WORDS:

@@ -1,4 +1,4 @@
-"""Which programs the tests build: Kubernetes and helm, etcd, Istio, and the parts of a node newer than Debian's."""
+"""Which programs the tests build: Kubernetes and helm, etcd, Istio, a node's parts newer than Debian's, and critest."""
 
 from __future__ import annotations
 
@@ -83,6 +83,15 @@ def _coredns() -> Program:
     return Program("coredns", SOURCE / "coredns", ".", version, asked=("-version",))
 
 
+def _critest() -> Program:
+    module = "sigs.k8s.io/cri-tools"
+    stamped = {f"{module}/pkg/version.Version": _CRI_TOOLS_VERSION}
+    package = f"{module}/cmd/critest"
+    return Program(
+        "critest", SOURCE / "critest", package, _CRI_TOOLS_VERSION, stamped, asked=("-version",), is_test=True
+    )
+
+
 def _helm4() -> Program:
     version = _version("helm4", r"helm\.sh/helm/v4")
     stamped = {"helm.sh/helm/v4/internal/version.version": version}
@@ -93,6 +102,7 @@ _KUBERNETES_VERSION = _version("kube", r"k8s\.io/kubernetes")
 _HELM_VERSION = _version("helm", r"helm\.sh/helm/v3")
 _ETCD_VERSION = _version("etcd", r"go\.etcd\.io/etcd/server/v3")
 _CONTAINERD_VERSION = _version("containerd", r"github\.com/containerd/containerd/v2")
+_CRI_TOOLS_VERSION = _version("critest", r"sigs\.k8s\.io/cri-tools")
 _ISTIO_VERSION = _version("istio", r"istio\.io/istio")
 # Its proxies read features off their release, and its module is served under no tag: the release that is next, and the commit.
 _ISTIO_RELEASE = f"1.32.0-{_ISTIO_VERSION.rpartition('-')[2]}"
@@ -143,4 +153,11 @@ NODE = Lot(
     ),
     "five minutes",
 )
-LOTS = {lot.name: lot for lot in (KUBE, ETCD, ISTIO, NODE)}
+JUDGES = Lot(
+    "judges",
+    _CRI_TOOLS_VERSION,
+    f"the judge of container runtimes, critest {_CRI_TOOLS_VERSION}",
+    (_critest(),),
+    "two minutes",
+)
+LOTS = {lot.name: lot for lot in (KUBE, ETCD, ISTIO, NODE, JUDGES)}

@@ -37,6 +37,7 @@ class Program:
         asked: the arguments that make it say its version.
         tags: Go's build tags.
         uses_c: whether parts of it are in C.
+        is_test: whether its package has tests and no `main`: `go test -c` makes a program of them.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Program:
     asked: tuple[str, ...] = ("--version",)
     tags: tuple[str, ...] = ()
     uses_c: bool = False
+    is_test: bool = False
 
     @property
     def options(self) -> list[str]:

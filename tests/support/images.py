@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,8 @@ class Image:
         entrypoint: what its containers run.
         user: as whom, numeric, as a kubelet that is told runAsNonRoot asks for.
         environment: variables, each `NAME=VALUE`.
+        links: symbolic links: path in the image, and where each leads.
+        arguments: of the entrypoint, unless a pod gives others.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Image:
     entrypoint: tuple[str, ...] = ()
     user: str = ""
     environment: tuple[str, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
 
 
 def archive(path: Path) -> Path:
@@ -70,12 +74,17 @@ def write(path: Path, images: Sequence[Image]) -> Path:
         manifest = []
         for image in images:
             layer = path.with_suffix(".layer")
-            digest = _write_layer(layer, image.files)
+            digest = _write_layer(layer, image)
             config = json.dumps(
                 {
                     "architecture": _architecture(),
                     "os": "linux",
-                    "config": {"Entrypoint": [*image.entrypoint], "User": image.user, "Env": [*image.environment]},
+                    "config": {
+                        "Entrypoint": [*image.entrypoint],
+                        "Cmd": [*image.arguments],
+                        "User": image.user,
+                        "Env": [*image.environment],
+                    },
                     "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
                 }
             ).encode()
@@ -95,18 +104,22 @@ def libraries(program: Path) -> dict[str, Path]:
     return {word.lstrip("/"): Path(word).resolve() for word in words}
 
 
-def _write_layer(path: Path, files: Mapping[str, Path | bytes]) -> str:
+def _write_layer(path: Path, image: Image) -> str:
     """Write a layer, and return its digest."""
     with tarfile.open(path, "w") as tar:
         for name in _FOLDERS:
             folder = tarfile.TarInfo(name)
             folder.type, folder.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
             tar.addfile(folder)
-        for inside, content in files.items():
+        for inside, content in image.files.items():
             if isinstance(content, Path):
                 tar.add(content.resolve(), inside)
             else:
                 _add(tar, inside, content, 0o644)
+        for inside, target in image.links.items():
+            link = tarfile.TarInfo(inside)
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            tar.addfile(link)
     with path.open("rb") as written:
         return hashlib.file_digest(written, "sha256").hexdigest()
 
