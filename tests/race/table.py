@@ -36,8 +36,8 @@ def text(rows: Sequence[Row]) -> str:
 
 def markdown(rows: Sequence[Row]) -> str:
     """For the documentation."""
-    lines = (_HEAD, ("---",) * len(_HEAD), *map(_cells, rows))
-    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
+    head, *lines = (f"| {' | '.join(line)} |".replace("|  |", "| |") for line in (_HEAD, *map(_cells, rows)))
+    return "\n".join((head, "|---" * len(_HEAD) + "|", *lines))
 
 
 _HEAD = ("p50 · p99, ms or MiB", *COLUMNS.values(), "ratio", "target")
