@@ -56,6 +56,17 @@ from plugin.preflight import try_backend
 with concurrent.futures.ThreadPoolExecutor() as threads:
     print(dict(threads.submit(try_backend, Backend(sys.argv[1])).result().missing))
 """
+IN_OWN_PROCESS = """
+import concurrent.futures
+from plugin import netns
+from plugin.session_nft import OwnProcess
+def work():
+    with netns.scratch() as fd, netns.entered(fd):
+        OwnProcess().run("add table ip x")
+        return OwnProcess().run("list tables")
+with concurrent.futures.ThreadPoolExecutor() as threads:
+    print(threads.submit(work).result(), end="")
+"""
 CACHED = """
 import sys, installer.agent.main
 print(*(module.__cached__ for module in sys.modules.values() if getattr(module, "__cached__", None)))
@@ -192,6 +203,10 @@ def test_image_has_compiled_modules(root: Path) -> None:
 @pytest.mark.parametrize("backend", Backend)
 def test_every_backend_in_the_image_has_all_features(root: Path, backend: Backend) -> None:
     assert python(root, TRY_BACKEND, backend.value) == "{}\n"
+
+
+def test_libnftables_runs_in_a_process_of_its_own_in_the_image(root: Path) -> None:  # F45
+    assert python(root, IN_OWN_PROCESS) == "table ip x\n"
 
 
 def test_image_explains_a_pod(root: Path) -> None:
