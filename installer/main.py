@@ -18,7 +18,7 @@ from click.core import ParameterSource
 from installer.config.kinds import SettingError
 from installer.config.settings import DECIDING, Settings, declarations
 from installer.manifest.group import manifest
-from installer.status.cli import status
+from installer.status.cli import status, takeover
 from installer.terminal.options import takes_a_kubeconfig, takes_the_agents_namespace
 from installer.terminal.printable import Group, say
 from installer.version import release
@@ -350,6 +350,7 @@ def controller_command(namespace: str, deadline: int, *, taint_new_nodes: bool, 
 
 main.add_command(manifest)
 main.add_command(status)
+main.add_command(takeover)
 
 if __name__ == "__main__":
     main()

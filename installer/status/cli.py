@@ -1,15 +1,18 @@
-"""The command line of `install-cni status`: nothing here takes long to import."""
+"""The command lines of `install-cni status` and `takeover`: nothing here takes long to import."""
 
 from __future__ import annotations
 
 import re
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from installer.status.options import Options
 from installer.terminal.options import takes_a_kubeconfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -65,3 +68,26 @@ def status(**given: Any) -> None:
     from installer.status.command import run  # noqa: PLC0415 - the API client takes a third of a second to import
 
     sys.exit(run(options))
+
+
+@click.command("takeover")
+@click.option("--check", is_flag=True, help="Only read, and say what would happen: there is no other mode.")
+@click.option(
+    "-o", "--output", type=click.Choice(("text", "json")), default="text", show_default=True, help="Output format."
+)
+@takes_a_kubeconfig
+def takeover(*, check: bool, output: str, kubeconfig: Path | None, context: str | None) -> None:
+    """Say whether this agent can replace Istio's own CNI agent or istio-init, with which commands, and how to go back.
+
+    \b
+    install-cni takeover --check             before you change anything
+    install-cni takeover --check -o json | jq -r '.commands[]'
+
+    The commands carry over the settings of Istio's agent that differ from the defaults here. The exit status is 0 if it can
+    be replaced, 1 if something stands in the way, 2 if the cluster could not be read.
+    """  # noqa: D301 - click's mark
+    if not check:
+        raise click.UsageError("saw no --check, expected it: this command only reads, and prints the commands to run")
+    from installer.status.takeover_command import run  # noqa: PLC0415 - as above
+
+    sys.exit(run(output, kubeconfig, context))

@@ -10,9 +10,10 @@ import yaml
 from installer.kube.names import DAEMONSET
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
-    from installer.status.model import ClusterStatus, ControlPlane, NodeStatus
+    from installer.status.model import ClusterStatus, ControlPlane, Finding, NodeStatus
 
 
 def as_json(cluster: ClusterStatus, *, on_a_line: bool = False) -> str:
@@ -33,10 +34,7 @@ def plain(cluster: ClusterStatus) -> dict[str, Any]:
         "health": cluster.health.value,
         "summary": cluster.summary,
         "progress": progress and {"kind": progress.kind, "done": progress.done, "total": progress.total},
-        "findings": [
-            {"severity": each.severity.value, "message": each.message, "remedy": each.remedy or None}
-            for each in cluster.findings
-        ],
+        "findings": plain_findings(cluster.findings),
         "controlPlanes": [_plane(each) for each in cluster.planes],
         "daemonSet": agents
         and {
@@ -52,6 +50,13 @@ def plain(cluster: ClusterStatus) -> dict[str, Any]:
         },
         "nodes": [_node(each) for each in cluster.nodes],
     }
+
+
+def plain_findings(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Convert findings to types of JSON."""
+    return [
+        {"severity": each.severity.value, "message": each.message, "remedy": each.remedy or None} for each in findings
+    ]
 
 
 def _plane(plane: ControlPlane) -> dict[str, Any]:

@@ -19,6 +19,9 @@ LABELS = (
     "istio.io/rev",
 )  # of Istio's, since 1.6
 MOUNTS = ("/host/opt/cni/bin", "/host/etc/cni/net.d")  # the node's directories in Istio's agents, since 2019
+CHART = "charts/istio-cni"
+DEFINITIONS = f"kubectl apply --server-side --filename {CHART}/crds/"
+IMAGE = "--set cni.hub=REGISTRY/PATH"
 _HELM = "meta.helm.sh/release-name"  # helm annotates the objects that it owns
 
 
@@ -51,30 +54,74 @@ def title(daemonset: Object) -> str:
     return f"{namespace} ({image})" if image else str(namespace)
 
 
+def installer(daemonset: Object) -> str:
+    """Name what has installed Istio's agent."""
+    if owner := _sail_resource(daemonset):
+        return f"the Sail operator, for IstioCNI {owner}"
+    if release := _release(daemonset):
+        return f"helm, as release {release}"
+    return "istioctl or manifests"
+
+
 def how_to_replace(daemonset: Object) -> str:
     """Describe how to replace Istio's agent with ours, if ours is not installed."""
-    namespace, release = daemonset["metadata"]["namespace"], _release(daemonset)
-    if release:
-        return (
-            "To replace it in place: kubectl apply --server-side --filename charts/istio-cni/crds/, then helm upgrade "
-            f"{shlex.quote(release)} charts/istio-cni --namespace {namespace} --reset-values --set cni.hub=REGISTRY/PATH; "
-            f"helm rollback {shlex.quote(release)} --namespace {namespace} brings Istio's back"
-        )
-    return f"{how_to_remove(daemonset)}. Then install the chart"
+    if _sail_resource(daemonset) or not _release(daemonset):
+        return f"{how_to_remove(daemonset)}. Then install the chart"
+    definitions, upgrade = commands_to_replace(daemonset)
+    (back,) = commands_to_return(daemonset)
+    return f"To replace it in place: {definitions}, then {upgrade}; {back} brings Istio's back"
 
 
 def how_to_remove(daemonset: Object) -> str:
     """Describe how to uninstall Istio's agent with the tool that installed it."""
-    namespace, release = daemonset["metadata"]["namespace"], _release(daemonset)
-    if release:
-        return f"Uninstall it: helm uninstall {shlex.quote(release)} --namespace {namespace}"
-    for owner in daemonset["metadata"].get("ownerReferences") or ():
-        if owner.get("kind") == "IstioCNI":  # of the Sail operator, which would recreate it
-            return f"Uninstall it: kubectl delete istiocni {owner.get('name')}"
-    return (
-        "Uninstall it with what has installed it (istioctl: components.cni.enabled=false), or: "
-        f"kubectl --namespace {namespace} delete daemonset {daemonset['metadata']['name']}"
+    command = _command_to_remove(daemonset)
+    if _sail_resource(daemonset) or _release(daemonset):
+        return f"Uninstall it: {command}"
+    return f"Uninstall it with what has installed it (istioctl: components.cni.enabled=false), or: {command}"
+
+
+def commands_to_replace(daemonset: Object, values: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the commands that replace Istio's agent with ours: in place, if it is a release of helm.
+
+    Args:
+        daemonset: its DaemonSet.
+        values: options of helm, each quoted for a shell.
+    """
+    namespace, release = _namespace(daemonset), _release(daemonset)
+    options = " ".join((f"--namespace {namespace} --reset-values", IMAGE, *values))
+    if release and not _sail_resource(daemonset):
+        return DEFINITIONS, f"helm upgrade {shlex.quote(release)} {CHART} {options}"
+    return DEFINITIONS, _command_to_remove(daemonset), f"helm upgrade --install istio-cni {CHART} {options}"
+
+
+def commands_to_return(daemonset: Object) -> tuple[str, ...]:
+    """Return the commands that bring Istio's agent back after those of `commands_to_replace`."""
+    namespace, release = _namespace(daemonset), _release(daemonset)
+    if release and not _sail_resource(daemonset):
+        return (f"helm rollback {shlex.quote(release)} --namespace {namespace}",)
+    again = (
+        "kubectl apply --filename ISTIOCNI.yaml" if _sail_resource(daemonset) else "istioctl install --filename FILE"
     )
+    return f"helm uninstall istio-cni --namespace {namespace}", again
+
+
+def _command_to_remove(daemonset: Object) -> str:
+    namespace = _namespace(daemonset)
+    if owner := _sail_resource(daemonset):
+        return f"kubectl delete istiocni {owner}"
+    if release := _release(daemonset):
+        return f"helm uninstall {shlex.quote(release)} --namespace {namespace}"
+    return f"kubectl --namespace {namespace} delete daemonset {daemonset['metadata']['name']}"
+
+
+def _namespace(daemonset: Object) -> str:
+    return str(daemonset["metadata"]["namespace"])
+
+
+def _sail_resource(daemonset: Object) -> str:
+    """Return the IstioCNI from which the Sail operator, which uses helm as a library, recreates the DaemonSet; or nothing."""
+    owners = daemonset["metadata"].get("ownerReferences") or ()
+    return next((str(each.get("name")) for each in owners if each.get("kind") == "IstioCNI"), "")
 
 
 def _release(daemonset: Object) -> str:

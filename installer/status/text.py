@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from installer.status.model import ClusterStatus, ControlPlane, NodeStatus, Progress
+    from installer.status.model import ClusterStatus, ControlPlane, Finding, NodeStatus, Progress
     from installer.terminal.tables import Style
 
 SHOWN = 20  # nodes of each kind, unless all are asked for
@@ -71,7 +71,7 @@ def written(cluster: ClusterStatus, now: datetime, style: Style, *, wide: bool =
     blocks = (
         _head(cluster, style),
         _planes(cluster, now, style),
-        _findings(cluster, style),
+        findings_lines(cluster.findings, style),
         _numbers(cluster, now, style),
         _unhealthy(cluster, now, style, wide=wide),
         _healthy(cluster, now, style, wide=wide),
@@ -137,8 +137,9 @@ def _plane(plane: ControlPlane, now: datetime) -> list[Cell]:
     ]
 
 
-def _findings(cluster: ClusterStatus, style: Style) -> Iterator[str]:
-    for finding in cluster.findings:
+def findings_lines(findings: Sequence[Finding], style: Style) -> Iterator[str]:
+    """Write findings, each with its remedy."""
+    for finding in findings:
         mark, colour = _OF_SEVERITY[finding.severity]
         yield from style.wrapped(finding.message, mark, "  ", colour)
         yield from _remedy(finding.remedy, style)

@@ -53,10 +53,11 @@ def test_istio_agent_alone_is_named_with_how_to_replace_it() -> None:
     [
         ({}, "helm uninstall istio-cni --namespace kube-system"),
         ({"helm": "", "ownerReferences": [{"kind": "IstioCNI", "name": "default"}]}, "kubectl delete istiocni default"),
+        ({"ownerReferences": [{"kind": "IstioCNI", "name": "default"}]}, "kubectl delete istiocni default"),
         ({"helm": ""}, "kubectl --namespace kube-system delete daemonset istio-cni-node"),
         ({"labels": {}}, "helm uninstall istio-cni --namespace kube-system"),  # of 2019, or relabelled: by its mounts
     ],
-    ids=["helm", "Sail operator", "istioctl", "without labels"],
+    ids=["helm", "Sail operator", "Sail operator, as a helm of its own", "istioctl", "without labels"],
 )
 def test_each_installer_of_istios_agent_has_its_remedy(how: dict[str, Any], remedy: str) -> None:
     found = summarize(answers(daemonsets=[istios_daemonset(**how), daemonset()]))

@@ -1,0 +1,279 @@
+"""What it takes to replace Istio's own CNI agent, or istio-init, with this agent: for `install-cni takeover --check`. Pure."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from installer.config.istio_chart import ALWAYS_LEFT_OUT, FLAGS, MOUNTS, translate
+from installer.config.kinds import SettingError
+from installer.config.settings import declarations, parse_settings
+from installer.fleet.objects import pod_spec
+from installer.status import istio_agent
+from installer.status.data import plain_findings
+from installer.status.model import Finding, Severity, Unavailable
+from installer.status.rights import to_ask_for
+from installer.status.text import findings_lines
+from installer.status.words import counted, listed
+from installer.terminal.printable import printable
+from plugin.keys import INIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from installer.config.settings import Settings
+    from installer.status.model import Object
+    from installer.terminal.tables import Style
+
+INJECTED = "security.istio.io/tlsMode"  # a label that the injector puts on each pod with a sidecar
+_OWN_RELEASE = f"helm install istio-cni {istio_agent.CHART} --namespace kube-system {istio_agent.IMAGE}"
+_ISTIOD = "helm upgrade istiod istio/istiod --namespace istio-system --reuse-values --set pilot.cni.enabled="
+_CARRIED = (  # settings of Istio's agent that are values of our chart as well
+    "cni_bin_dir", "cni_conf_dir", "cni_conf_file_name", "chained", "istio_owned_cni_config",
+    "istio_owned_cni_config_file_name", "exclude_namespaces", "redirect_backend", "inbound_ports_default", "ipv6",
+    "repair_mode", "log_level",
+)  # fmt: skip
+_HOST_PATHS = {path: setting for path, setting in MOUNTS.items() if setting in ("cni_bin_dir", "cni_conf_dir")}
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A DaemonSet of Istio's own agent.
+
+    Attributes:
+        namespace: its namespace.
+        image: its image; empty: unknown.
+        installer: what has installed it, in words.
+        values: the values of our chart that carry its settings over, below `cni`, where they differ from the defaults.
+    """
+
+    namespace: str
+    image: str
+    installer: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TakeOver:
+    """What is there, and what to run.
+
+    Attributes:
+        summary: a sentence.
+        agents: Istio's own agents.
+        init: the number of pods that istio-init redirects, by namespace; None: unknown.
+        others: the number of other pods with a sidecar; None: unknown.
+        findings: errors stand in the way.
+        commands: to replace Istio's agent, in order.
+        back: to bring it back.
+    """
+
+    summary: str
+    agents: tuple[Agent, ...]
+    init: Mapping[str, int] | None
+    others: int | None
+    findings: tuple[Finding, ...]
+    commands: tuple[str, ...]
+    back: tuple[str, ...]
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether nothing stands in the way."""
+        return all(each.severity is Severity.INFO for each in self.findings)
+
+
+def config_maps(daemonset: Object) -> list[str]:
+    """Name the ConfigMaps that the container of a DaemonSet has its environment from."""
+    container = _container(daemonset)
+    references = [each.get("configMapRef") for each in container.get("envFrom") or ()]
+    references += [(each.get("valueFrom") or {}).get("configMapKeyRef") for each in container.get("env") or ()]
+    return list(dict.fromkeys(str(each["name"]) for each in references if each))
+
+
+def plan(
+    daemonsets: Sequence[Object] | Unavailable,
+    data: Mapping[tuple[str, str], Mapping[str, str] | Unavailable],
+    pods: Sequence[Object] | Unavailable,
+) -> TakeOver:
+    """Find out what stands in the way, and which commands to run.
+
+    Args:
+        daemonsets: those named `istio-cni-node`.
+        data: of the ConfigMaps of Istio's agents, by namespace and name.
+        pods: those with the label `INJECTED`.
+    """
+    findings = [
+        Finding(Severity.UNKNOWN, f"Cannot list {each.resource} ({each.message})", to_ask_for([each]))
+        for each in (daemonsets, pods)
+        if isinstance(each, Unavailable)
+    ]
+    known = () if isinstance(daemonsets, Unavailable) else daemonsets
+    theirs, own = istio_agent.istios(known), istio_agent.ours(known)
+    agents = []
+    for each in theirs:
+        values, found = _translated(each, data)
+        namespace, image = str(each["metadata"]["namespace"]), str(_container(each).get("image") or "")
+        agents.append(Agent(namespace, image, istio_agent.installer(each), values))
+        findings += found
+    for each in theirs if own else theirs[1:]:
+        said = f"Istio's own CNI node agent in {istio_agent.title(each)} is one of several agents, expected one in the cluster"
+        findings.append(Finding(Severity.ERROR, said, istio_agent.how_to_remove(each)))
+    init, others = _counted(pods)
+    if init:
+        said = (
+            f"{counted(init.total(), 'pod')} ({listed([f'{name} {number:,}' for name, number in sorted(init.items())])}) "
+            f"have {INIT}, which redirects them itself: they run on as they are, and change over when they are replaced"
+        )
+        findings.append(Finding(Severity.INFO, said))
+    commands, back = _commands(theirs, own, init, agents)
+    made = TakeOver("", tuple(agents), init, others, tuple(findings), commands, back)
+    return replace(made, summary=_summary(made, own))
+
+
+def _summary(found: TakeOver, own: Sequence[Object]) -> str:
+    if not found.is_possible:
+        return "Something stands in the way of a take-over."
+    if found.agents:
+        return f"Istio's own CNI node agent in {found.agents[0].namespace} can be taken over."
+    if found.init:
+        return f"The pods that {INIT} redirects can be taken over."
+    return "Nothing is to be taken over: " + (
+        "this agent is installed." if own else "the cluster has no agent of Istio's."
+    )
+
+
+def _commands(
+    theirs: Sequence[Object], own: Sequence[Object], init: Mapping[str, int] | None, agents: Sequence[Agent]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    commands, back = list[str](), list[str]()
+    if theirs and not own:
+        options = [
+            f"--set-json {shlex.quote(f'cni.{key}={json.dumps(value)}')}" for key, value in agents[0].values.items()
+        ]
+        commands += istio_agent.commands_to_replace(theirs[0], options)
+        back += istio_agent.commands_to_return(theirs[0])
+    elif not own:
+        commands += [istio_agent.DEFINITIONS, _OWN_RELEASE]
+        back.append("helm uninstall istio-cni --namespace kube-system")
+    if (
+        init
+    ):  # the injector changes over last, and back first: between the two, each new pod has something that redirects it
+        restarts = [
+            f"kubectl --namespace {name} rollout restart deployments,statefulsets,daemonsets" for name in sorted(init)
+        ]
+        commands += [f"{_ISTIOD}true", *restarts]
+        back[:0] = [f"{_ISTIOD}false", *restarts]
+    return tuple(commands), tuple(back)
+
+
+def _translated(
+    daemonset: Object, data: Mapping[tuple[str, str], Mapping[str, str] | Unavailable]
+) -> tuple[dict[str, Any], list[Finding]]:
+    """Return the values that carry an agent's settings over, and what to know about these."""
+    title, container = istio_agent.title(daemonset), _container(daemonset)
+    environ = dict[str, str]()
+    maps = {name: data.get((daemonset["metadata"]["namespace"], name), {}) for name in config_maps(daemonset)}
+    for name, each in maps.items():
+        if isinstance(each, Unavailable):
+            said = f"The settings of {title} are unknown: cannot get ConfigMap {name} ({each.message})"
+            return {}, [
+                Finding(Severity.UNKNOWN, said, "Ask an admin for the right to get configmaps in its namespace")
+            ]
+    for source in container.get("envFrom") or ():
+        environ |= maps.get((source.get("configMapRef") or {}).get("name", ""), {})  # type: ignore[arg-type]
+    for variable in container.get("env") or ():
+        key = (variable.get("valueFrom") or {}).get("configMapKeyRef") or {}
+        text = variable.get("value", maps.get(key.get("name", ""), {}).get(key.get("key", "")))  # type: ignore[union-attr]
+        if text is not None:
+            environ[variable["name"]] = str(text)
+    flags = [each for each in container.get("args") or () if each.partition("=")[0] in FLAGS]
+    try:
+        chart = translate(flags, environ, MOUNTS)
+    except (SettingError, ValueError) as error:
+        return {}, [Finding(Severity.ERROR, f"{title}: {error}")]
+    notes = [each for each in chart.left_out if each not in ALWAYS_LEFT_OUT]
+    return _values(chart.settings, _host_paths(daemonset)), [
+        Finding(Severity.INFO, f"A setting of {title} is not carried over: {each}") for each in notes
+    ]
+
+
+def _values(settings: Settings, paths: Mapping[str, str]) -> dict[str, Any]:
+    defaults, found = vars(parse_settings()), vars(settings) | {name: Path(path) for name, path in paths.items()}
+    keys = {each.name: each.key for each in declarations()}
+    return {keys[name]: _plain(found[name]) for name in _CARRIED if found[name] != defaults[name]}
+
+
+def _plain(value: object) -> object:
+    """Convert a setting to what the chart takes."""
+    if isinstance(value, Enum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+
+
+def _host_paths(daemonset: Object) -> dict[str, str]:
+    """Return the node's directories that the container mounts, by setting."""
+    volumes = {
+        each.get("name"): (each.get("hostPath") or {}).get("path") for each in pod_spec(daemonset).get("volumes") or ()
+    }
+    mounts = {
+        each.get("mountPath"): volumes.get(each.get("name")) for each in _container(daemonset).get("volumeMounts") or ()
+    }
+    found = {setting: mounts.get(path) for path, setting in _HOST_PATHS.items()}
+    defaults = {each.name: each.default for each in declarations()}
+    return {setting: path or defaults[setting] for setting, path in found.items()}
+
+
+def _container(daemonset: Object) -> Mapping[str, Any]:
+    return next(iter(pod_spec(daemonset).get("containers") or ()), {})
+
+
+def _counted(pods: Sequence[Object] | Unavailable) -> tuple[Counter[str] | None, int | None]:
+    if isinstance(pods, Unavailable):
+        return None, None
+    init = Counter[str]()
+    for pod in pods:
+        if any(each.get("name") == INIT for each in (pod.get("spec") or {}).get("initContainers") or ()):
+            init[str(pod["metadata"]["namespace"])] += 1
+    return init, len(pods) - init.total()
+
+
+def as_text(found: TakeOver, style: Style) -> str:
+    """Write it for people; commands stay on lines of their own."""
+
+    def lines() -> Iterator[str]:
+        yield from style.wrapped(found.summary)
+        for each in found.agents:
+            values = ", ".join(f"cni.{key}={json.dumps(value)}" for key, value in each.values.items())
+            yield from style.wrapped(
+                f"{each.namespace} ({each.image or 'unknown image'}), installed by {each.installer}",
+                "Agent:    ",
+                " " * 10,
+            )
+            yield from style.wrapped(values or "as the defaults here", "Settings: ", " " * 10)
+        if found.init is not None and found.others is not None:
+            total = sum(found.init.values())
+            said = f"{found.others:,} with a sidecar that a CNI agent redirects, {total:,} that {INIT} redirects"
+            yield from style.wrapped(said, "Pods:     ", " " * 10)
+        yield from findings_lines(found.findings, style)
+        for title, commands in (("To take over:", found.commands), ("To go back:", found.back)):
+            if commands and found.is_possible:
+                yield from ("", title, *(f"    {printable(each)}" for each in commands))
+
+    return "\n".join(lines()) + "\n"
+
+
+def plain(found: TakeOver) -> dict[str, Any]:
+    """Convert to types of JSON; unknown values are null."""
+    return {
+        "possible": found.is_possible,
+        "summary": found.summary,
+        "agents": [vars(each) for each in found.agents],
+        "pods": {"istioInit": found.init, "others": found.others},
+        "findings": plain_findings(found.findings),
+        "commands": found.commands if found.is_possible else (),
+        "back": found.back if found.is_possible else (),
+    }
