@@ -76,8 +76,8 @@ class Setting(Value):
         return encode(self.default)
 
     @property
-    def in_config_map(self) -> bool:
-        """Whether the chart puts it in the agents' ConfigMap; values that the controller changes are in the DaemonSet."""
+    def in_environment(self) -> bool:
+        """Whether the chart generates its variable in the DaemonSet; those that the controller changes are written by hand."""
         return self.in_chart and (self.live or not self.in_resource)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from installer.config.settings import DECIDING, declarations
+from installer.documents import mapping
 from installer.explain.effective_settings import (
     ENVIRONMENT,
     EffectiveSettings,
@@ -16,11 +17,13 @@ from installer.explain.effective_settings import (
     apply_options,
     layer_settings,
 )
+from installer.fleet.objects import pod_spec
 from installer.kube.names import DAEMONSET
 from installer.pods.manifest import Found
 from installer.pods.pod_specs import PodManifest
 from installer.status.access import Access, Source, UnreachableError, sources
 from installer.status.collect import namespace_of
+from installer.status.istio_agent import ours
 from installer.status.model import Cause, Unavailable
 from installer.status.rights import to_ask_for
 from plugin.pod import ManifestError, Pod
@@ -92,18 +95,18 @@ def _fetch_effective(access: Access, given: Collection[str]) -> EffectiveSetting
 
 
 def _chart(access: Access) -> Layer | str:
-    """Read the agents' ConfigMap beside their DaemonSet; or return why that fails."""
+    """Read the settings of the agents' DaemonSet; or return why that fails."""
     daemonsets = access.listed(sources(None)["daemonsets"])
     if isinstance(daemonsets, Unavailable):
         return daemonsets.message
     namespace = namespace_of(daemonsets.objects)
     if namespace is None:
         return f"the cluster has no DaemonSet {DAEMONSET}"
-    path = f"/api/v1/namespaces/{namespace}/configmaps/{DAEMONSET}"
-    got = access.got(Source("configmaps", path, {}, namespace))
-    if isinstance(got, Unavailable):
-        return got.message
-    return Layer(f"ConfigMap {namespace}/{DAEMONSET}", got.get("data") or {})
+    daemonset = next(each for each in ours(daemonsets.objects) if each["metadata"]["namespace"] == namespace)
+    containers = pod_spec(daemonset).get("containers") or [{}]
+    environment = (mapping(each) for each in mapping(containers[0]).get("env") or ())
+    literal = {str(each.get("name")): str(each["value"]) for each in environment if "value" in each}
+    return Layer(f"DaemonSet {namespace}/{DAEMONSET}", literal)
 
 
 def _explain_missing_planes(planes: Unavailable) -> str:

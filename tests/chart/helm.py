@@ -117,8 +117,7 @@ class Rendered:
     @property
     def settings(self) -> dict[str, str]:
         """The agent's settings, by environment variable."""
-        data: dict[str, str] = self["ConfigMap"]["data"]
-        return data | {each["name"]: each["value"] for each in self.container["env"] if "value" in each}
+        return {each["name"]: each["value"] for each in self.container["env"] if "value" in each}
 
 
 def _is_hook(made: Mapping[str, Any]) -> bool:

@@ -59,11 +59,8 @@ def daemonset(release: Release) -> dict[str, Any]:
 
 
 def config(release: Release) -> dict[str, str]:
-    where = f"--namespace={release.namespace}"
-    found: dict[str, str] = json.loads(
-        release.cluster.kubectl("get", "configmap", "istio-cni-node", where, "--output=json")
-    )["data"]
-    return found
+    (container,) = daemonset(release)["spec"]["template"]["spec"]["containers"]
+    return {each["name"]: each["value"] for each in container["env"] if "value" in each}
 
 
 def made_by(release: Release) -> list[str]:

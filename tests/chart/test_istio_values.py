@@ -228,9 +228,8 @@ def test_an_upgrade_from_istios_release_may_keep_its_values(release: Release) ->
     values = {"logging": {"level": "debug"}, "excludeNamespaces": ["a"], "global": {"hub": "docker.io/istio"}}
     release.helm("install", "istio-cni", str(CHART), values=values)
     release.helm("upgrade", "istio-cni", str(OURS), "--reset-then-reuse-values", "--set=cni.controller.enabled=false")
-    data = json.loads(
-        release.cluster.kubectl(
-            "get", "configmap", "istio-cni-node", f"--namespace={release.namespace}", "--output=json"
-        )
-    )["data"]
+    where = f"--namespace={release.namespace}"
+    daemonset = json.loads(release.cluster.kubectl("get", "daemonset", "istio-cni-node", where, "--output=json"))
+    (container,) = daemonset["spec"]["template"]["spec"]["containers"]
+    data = {each["name"]: each.get("value") for each in container["env"]}
     assert (data["LOG_LEVEL"], data["EXCLUDE_NAMESPACES"]) == ("debug", "a")

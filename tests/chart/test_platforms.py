@@ -37,7 +37,7 @@ PRIVATE = {"k3d", "k3s", "microk8s"}  # whose nodes' mounts may be so
 IN_KUBE_SYSTEM = ("openshift-4", "talos")
 LABELLED = {"openshift-3.10": "spc_t", "openshift-4": "spc_t", "bottlerocket": "super_t"}
 ALWAYS = [
-    "ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet", "ServiceAccount",
+    "ClusterRole", "ClusterRoleBinding", "DaemonSet", "ServiceAccount",
     *["ValidatingAdmissionPolicy"] * 2, *["ValidatingAdmissionPolicyBinding"] * 2,
 ]  # fmt: skip
 BESIDES = {"gke": ["ResourceQuota", "ResourceQuota"], "openshift-4": ["NetworkAttachmentDefinition", "RoleBinding"]}

@@ -313,7 +313,6 @@ BY_THE_CONTROLLER: dict[str, tuple[Request, str]] = {
         "privileged containers",
     ),
     "take an annotation off": (annotated(**{"scanner.example/enforce": None}), "without scanner.example/enforce"),
-    "hide that the settings changed": (annotated(**{"checksum/config": None}), "saw annotations"),
     "apply as helm": (
         Request("PATCH", DAEMONSET, applied_daemonset(hostPID=True), APPLY), "of the agents' pods"
     ),
@@ -535,7 +534,7 @@ OUTSIDE: dict[str, tuple[Request, str]] = {
         ("have its own token again", "POST", f"{ACCOUNTS}/istio-cni-controller/token", {"spec": {}}, JSON),
         ("act as another", "POST", "/api/v1/namespaces/kube-system/serviceaccounts/x/token", {"spec": {}}, JSON),
         ("read a Secret", "GET", "/api/v1/namespaces/default/secrets/x", None, JSON),
-        ("read a ConfigMap", "GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps/istio-cni-node", None, JSON),
+        ("read a ConfigMap", "GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps/kube-root-ca.crt", None, JSON),
         ("report of the DaemonSet", "PATCH", f"{DAEMONSET}/status", {"status": {"numberReady": 9}}, MERGE),
         ("delete the DaemonSet", "DELETE", DAEMONSET, None, JSON),
         ("make another DaemonSet", "POST", DAEMONSET.rpartition("/")[0], {"metadata": {"generateName": "x"}}, JSON),

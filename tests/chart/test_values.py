@@ -1,4 +1,4 @@
-"""Chart values, their schema, the ConfigMap's keys and the agent's declared settings: one set of names, types and defaults."""
+"""Chart values, their schema, the agents' environment and declared settings: one set of names, types and defaults."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_agent_gets_exactly_its_settings(render: Render) -> None:
     told = rendered.settings | {each["name"]: "" for each in rendered.container["env"]}
     in_the_image = {"PLUGIN_FILE", "PODS_FROM", "KUBECONFIG"}
     assert set(told) == {each.variable for each in declarations()} - in_the_image
-    assert rendered.container["envFrom"] == [{"configMapRef": {"name": rendered["ConfigMap"]["metadata"]["name"]}}]
+    assert "envFrom" not in rendered.container
 
 
 CHANGED: dict[str, Any] = {
@@ -100,7 +100,7 @@ def test_each_value_reaches_its_setting(render: Render) -> None:
         )
 
 
-def test_agent_parses_the_charts_configmap(render: Render) -> None:
+def test_agent_parses_the_charts_environment(render: Render) -> None:
     names = {each.variable: each.name for each in declarations()}
     for cni in ({}, CHANGED, {"healthAddress": "", "excludeNamespaces": []}):
         parse_settings({names[variable]: text for variable, text in render({"cni": cni}).settings.items()})

@@ -104,7 +104,7 @@ def daemonset(wished: Wish | None = None, *, chart: str | None = json.dumps(CHAR
         {"name": "cni-conf-dir", "hostPath": {"path": "/etc/cni/net.d", "type": "Directory"}},
     ]
     spec = {"containers": [container], "volumes": volumes, "nodeSelector": LINUX}
-    of_pods = {"annotations": {"checksum/config": "0"} | CHARTS["podAnnotations"]}
+    of_pods = {"annotations": CHARTS["podAnnotations"]}
     made = {
         "metadata": {"namespace": "mesh", "name": DAEMONSET, "annotations": annotations},
         "spec": {"template": {"metadata": of_pods, "spec": spec}},

@@ -18,7 +18,7 @@ from plugin.parameters import InboundPorts, Ipv6
 
 pytestmark = pytest.mark.pure
 
-CHART = Layer("ConfigMap kube-system/istio-cni-node", {"DAEMONSET": "kube-system/istio-cni-node", "IPV6": "never"})
+CHART = Layer("DaemonSet kube-system/istio-cni-node", {"DAEMONSET": "kube-system/istio-cni-node", "IPV6": "never"})
 CHARTS = layer_settings([CHART])
 
 
@@ -43,10 +43,10 @@ def test_a_later_layer_wins_and_a_default_has_no_origin() -> None:
 
 
 def test_a_value_of_another_release_is_ignored_and_named() -> None:
-    made = layer_settings([Layer("ConfigMap a/b", {"REDIRECT_BACKEND": "ebpf"})], ["before"])
+    made = layer_settings([Layer("DaemonSet a/b", {"REDIRECT_BACKEND": "ebpf"})], ["before"])
     assert made.settings.redirect_backend is None
     assert made.warnings[0] == "before"
-    assert made.warnings[1].startswith("ConfigMap a/b: REDIRECT_BACKEND: saw 'ebpf', expected one of auto, nft")
+    assert made.warnings[1].startswith("DaemonSet a/b: REDIRECT_BACKEND: saw 'ebpf', expected one of auto, nft")
 
 
 def test_the_charts_value_applies_unless_a_resource_sets_it() -> None:

@@ -111,9 +111,13 @@ def evil(path: str) -> tuple[int, object]:
     if "/pods/" in path:
         return 200, pod() | {"status": {"podIPs": [{"ip": "10.0.0.1"}], "phase": EVIL}}
     if path.startswith("/apis/apps/v1/daemonsets"):
-        return 200, {"items": [{"metadata": {"name": "istio-cni-node", "namespace": "mesh"}}], "metadata": {}}
-    if "/configmaps/" in path:
-        return 200, {"data": {"IPV6": EVIL, "EXCLUDE_NAMESPACES": EVIL, "REDIRECT_BACKEND": EVIL}}
+        names = ("IPV6", "EXCLUDE_NAMESPACES", "REDIRECT_BACKEND")
+        container = {"name": "install-cni", "env": [{"name": name, "value": EVIL} for name in names]}
+        ours = {"template": {"spec": {"containers": [container]}}}
+        return 200, {
+            "items": [{"metadata": {"name": "istio-cni-node", "namespace": "mesh"}, "spec": ours}],
+            "metadata": {},
+        }
     if path.startswith("/apis/install.istio.io/"):
         values = {"cni": {"excludeNamespaces": [EVIL], "hub": EVIL, "logLevel": EVIL, EVIL: EVIL}}
         metadata = {

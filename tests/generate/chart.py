@@ -1,4 +1,4 @@
-"""What the chart has of a declaration: its schema, its values with their defaults, and the agents' ConfigMap."""
+"""What the chart has of a declaration: its schema, its values with their defaults, and the agents' environment."""
 
 from __future__ import annotations
 
@@ -54,10 +54,12 @@ def of_every_platform() -> str:
     return "".join(f"  {each.key}: {_flow(each.default)}\n" for each in chart_values().values() if each.by_platform)
 
 
-def data() -> str:
-    """Write the lines of the ConfigMap's data, each setting under the name of its environment variable."""
+def environment() -> str:
+    """Write the agents' environment, each setting under the name of its variable."""
     return "".join(
-        f"  {each.variable}: {{{{ {_text(each)} | quote }}}}\n" for each in declarations() if each.in_config_map
+        f"        - name: {each.variable}\n          value: {{{{ {_text(each)} | quote }}}}\n"
+        for each in declarations()
+        if each.in_environment
     )
 
 

@@ -32,7 +32,9 @@ def generate() -> dict[Path, str]:
         CHART / "istio-values.yaml": lambda text: _below("# generated\n", text, istio.table()),
         CHART / "values.yaml": lambda text: _below("cni:\n", text, chart.values()),
         CHART / "platforms" / "default.yaml": lambda text: _below("cni:\n", text, chart.of_every_platform()),
-        CHART / "templates" / "configmap.yaml": lambda text: _between("{{- /* generated */}}", text, chart.data()),
+        CHART / "templates" / "daemonset.yaml": lambda text: _between(
+            "{{- /* generated */}}", text, chart.environment()
+        ),
         CHART / "crds" / "istiocontrolplane.yaml": _definition,
         DOCS: _tables,
         ROOT / "docs" / "istio.md": lambda text: _between("<!-- generated: istio -->", text, istio.rows()),

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -241,7 +242,7 @@ def test_without_the_right_to_list_resources_the_warning_names_it(cluster: Clust
     assert "--serviceaccount=default:gets-pods" in warning
 
 
-def test_the_charts_settings_are_read_from_its_configmap(cluster: Cluster, pod: str, planes: Path) -> None:
+def test_the_charts_settings_are_read_from_its_daemonset(cluster: Cluster, pod: str, planes: Path) -> None:
     alone = explained(pod, planes)  # an agent's rights, and not in its pod
     warning, *_ = alone["warnings"]
     assert "cannot read the chart's settings" in warning
@@ -257,18 +258,19 @@ def test_the_charts_settings_are_read_from_its_configmap(cluster: Cluster, pod: 
         "auto",
     )
     assert explained(pod, planes, *options)["warnings"] == []  # nothing of the chart's is needed then
-    apply(cluster, DAEMONSET)
-    metadata = {"name": "istio-cni-node", "namespace": NAMESPACE}
+    daemonset = deepcopy(DAEMONSET)
+    (container,) = daemonset["spec"]["template"]["spec"]["containers"]  # type: ignore[index]
     data = {**CHARTS, "INBOUND_PORTS_DEFAULT": "*"}
-    apply(cluster, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    container["env"] = [{"name": name, "value": value} for name, value in data.items()]
+    apply(cluster, daemonset)
     control_plane(cluster, ipv6="always")
     try:
         told = explained(pod, cluster.folder / "admin.kubeconfig")
     finally:
-        cluster.kubectl("delete", "configmap", "istio-cni-node", f"--namespace={NAMESPACE}")
+        apply(cluster, DAEMONSET)
     assert told["warnings"] == []
     said = by_whom(told)
-    assert said["inboundPortsDefault"] == ("*", f"ConfigMap {NAMESPACE}/istio-cni-node")
+    assert said["inboundPortsDefault"] == ("*", f"DaemonSet {NAMESPACE}/istio-cni-node")
     assert said["ipv6"] == ("always", MESH)
     assert said["excludeNamespaces"][1] == "default"
 

@@ -29,10 +29,9 @@ def admin(cluster: Cluster) -> str:
 
 
 def settings(cluster: Cluster) -> dict[str, str]:
-    found: dict[str, str] = json.loads(cluster.kubectl("get", "configmap/istio-cni-node", HERE, "--output=json"))[
-        "data"
-    ]
-    return found
+    daemonset = json.loads(cluster.kubectl("get", "daemonset/istio-cni-node", HERE, "--output=json"))
+    (container,) = daemonset["spec"]["template"]["spec"]["containers"]
+    return {each["name"]: each["value"] for each in container["env"] if "value" in each}
 
 
 def resource(cluster: Cluster) -> dict[str, Any]:

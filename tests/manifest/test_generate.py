@@ -69,7 +69,6 @@ def test_objects_come_in_the_order_of_their_dependencies(generate: Generate) -> 
         "Namespace",
         "CustomResourceDefinition",
         "ServiceAccount",
-        "ConfigMap",
         "ClusterRole",
         "ClusterRoleBinding",
         "DaemonSet",
