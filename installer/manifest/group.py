@@ -115,7 +115,7 @@ def generate_command(**given: Any) -> None:
     install-cni manifest generate -f cr.yaml > istio-cni.yaml
     install-cni manifest generate --set values.cni.cniBinDir=/home/kubernetes/bin --platform gke
 
-    Of a resource with cni.enabled=false it is the resource and its definition: agents that are there take the plugin out.
+    Of a resource with cni.enabled=false it is the resource and its definition: running agents remove the plugin.
 
     The exit status is 1 if the resource asks for what cannot be: each field is named on stderr.
     """  # noqa: D301 - click's mark

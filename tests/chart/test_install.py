@@ -268,6 +268,8 @@ def test_an_upgrade_keeps_the_fields_of_a_resource_and_restarts_no_agent(release
     release.helm("upgrade", "istio-cni", str(CHART), "--reuse-values", "--set=cni.logLevel=debug")
     upgraded = daemonset(release)
     assert upgraded["metadata"]["generation"] == before["metadata"]["generation"] + 1, "for the chart's own change"
+    environment = template["spec"]["containers"][0]["env"]
+    next(each for each in environment if each["name"] == "LOG_LEVEL")["value"] = "debug"
     assert upgraded["spec"]["template"]["spec"] == template["spec"]
     assert apply(chosen)["metadata"]["generation"] == upgraded["metadata"]["generation"]
     container = apply(None)["spec"]["template"]["spec"]["containers"][0]

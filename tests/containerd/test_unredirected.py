@@ -171,7 +171,7 @@ def test_an_unproven_netns_is_counted_and_reported(mesh: Mesh) -> None:  # F35
         until(lambda: named(mesh).keys() == {*pods, "gone"}, PATIENCE, "the log names all of them")
         assert count(mesh) == "7.0"
         assert "10.9.9.9" in named(mesh)["moved"]
-        assert f"has not got {claims.ips[0]}" in named(mesh)["claims"]
+        assert f"does not have {claims.ips[0]}" in named(mesh)["claims"]
         assert "9437184 bytes" in named(mesh)["large"]
         assert f"2 network namespaces in /run/netns have {twice.ips[0]}" in named(mesh)["twice"]
         assert "includeOutboundIPRanges" in named(mesh)["wrong"]

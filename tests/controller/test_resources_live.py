@@ -303,7 +303,7 @@ def test_a_program_that_reverts_the_daemonset_is_named_and_backed_off_from(stage
             until(lambda: image().endswith(":2"), SOON, "the controller has its way")
             stage.apps.patch_namespaced_daemon_set(DAEMONSET, NAMESPACE, undo, field_manager="argocd-controller")
         until(lambda: stage.condition("Reconciled") == ("False", "Conflict"), SOON, "the resource says who undoes it")
-        assert f"DaemonSet {NAMESPACE}/{DAEMONSET}: argocd-controller keeps undoing" in stage.cni()["error"]
+        assert f"DaemonSet {NAMESPACE}/{DAEMONSET}: argocd-controller keeps reverting" in stage.cni()["error"]
         until(lambda: "Conflict" in dict(stage.events(wanted["metadata"]["name"])), SOON, "so does an Event")
         stage.apply({"values": {"cni": {"tag": "3"}}})
         until(lambda: image().endswith(":3"), SOON, "what is new is written all the same")
