@@ -31,12 +31,10 @@ def mesh(tmp_path: Path) -> Iterator[Mesh]:
 
 @pytest.mark.parametrize("mode", ["none", "redirect"])
 def test_a_new_agent_counts_existing_redirects(mesh: Mesh, mode: str) -> None:
-    others = {
-        "of-iptables": ["/usr/sbin/iptables-nft-restore", "--noflush"],
-        "of-legacy": ["/usr/sbin/iptables-legacy-restore", "--noflush"],
-    }
-    for name, command in others.items():
-        mesh.create(name, injected=True).inside(command, stdin=OF_ANOTHER)
+    for name, variant in (("of-iptables", "nft"), ("of-legacy", "legacy")):
+        pod = mesh.create(name, injected=True)
+        for command in ("iptables", "ip6tables"):
+            pod.inside([f"/usr/sbin/{command}-{variant}-restore", "--noflush"], stdin=OF_ANOTHER)
     by_nft = mesh.create("of-nft", injected=True)
     by_nft.inside(["/usr/sbin/nft", "-f", "-"], stdin=OF_ANOTHER_BY_NFT)
     mesh.create("plain", injected=False)

@@ -70,8 +70,8 @@ def test_diff_shows_all_then_the_change_then_nothing(cluster: Cluster, manifest:
     changed = manifest("diff", *own, "--set=unvalidatedValues.cni.logLevel=debug,values.cni.podAnnotations.a=b")
     assert changed.returncode == 1, changed.stderr
     lines = changed.stdout.splitlines()
-    assert "-  LOG_LEVEL: info" in lines
-    assert "+  LOG_LEVEL: debug" in lines
+    assert "-          value: info" in lines
+    assert "+          value: debug" in lines
     assert "+        a: b" in lines
     assert "managedFields" not in changed.stdout
     assert settings(cluster)["LOG_LEVEL"] == "info", "nothing is changed"
