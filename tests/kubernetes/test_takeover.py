@@ -34,6 +34,8 @@ class Check(Protocol):
 @pytest.fixture
 def check(tmp_path: Path, cluster: Cluster) -> Iterator[Check]:
     apply(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    where = ("--all-namespaces", "--field-selector=metadata.name=istio-cni-node")  # other tests leave ours there
+    cluster.kubectl("delete", "daemonsets", *where)
 
     def run(values: Mapping[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
         for each in IstiosChart(tmp_path, values).objects:
