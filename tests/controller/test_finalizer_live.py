@@ -76,7 +76,9 @@ def test_an_unresponsive_node_is_named_and_skipped_at_the_deadline(stage: Stage,
         until(stage.is_gone, SOON, "the resource is gone")
         assert parked(stage)
         told = dict(stage.events("mesh"))
-        assert told["UninstallDeadlineExceeded"].startswith("the uninstall has not finished within 6 s and continues without: ")
+        assert told["UninstallDeadlineExceeded"].startswith(
+            "the uninstall has not finished within 6 s and continues without: "
+        )
         assert "node2" in told["UninstallDeadlineExceeded"]
         assert "node1" not in told["UninstallDeadlineExceeded"]
 
