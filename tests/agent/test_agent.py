@@ -50,6 +50,7 @@ async def test_a_pod_is_redirected_by_what_the_agent_installed(agent: AgentProce
     assert 'istio_cni_requests_total{command="ADD",outcome="redirect"} 1.0' in agent.get("/metrics")[1]
 
 
+@pytest.mark.slow
 async def test_a_copy_of_the_entry_held_by_multus_stops_no_pod_and_redirects_once(
     agent: AgentProcess, tmp_path: Path
 ) -> None:  # F34

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.kernel
 REPOSITORY = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", SCENES)
 def test_disk_errors_are_reported_and_leave_the_files_whole(scene: str, tmp_path: Path) -> None:
     alone = ["/usr/bin/unshare", "--mount", "--propagation", "private"]

@@ -293,6 +293,7 @@ async def test_no_thread_that_serves_pods_compiles_the_ruleset_of_one(
     assert not serving & compiling
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", [None], indirect=True)
 @pytest.mark.parametrize("large", [LARGE, MIDDLE], ids=["1,900 rules", "290 rules"])
 async def test_large_pods_queue_for_one_thread_that_serves_no_others_and_their_memory_is_freed(

@@ -185,6 +185,7 @@ def overwrite(path: Path) -> None:
         replace_file(path, PRIMARY)
 
 
+@pytest.mark.slow
 async def test_a_conflict_is_reported_as_one_uninterrupted_state(node: NodeOnDisk) -> None:  # F9
     path = node.conf / "10-primary.conflist"
     async with running(node.settings) as run:

@@ -92,6 +92,7 @@ def lock_file_deleted(path: Path) -> None:
     lock_file(path).unlink()
 
 
+@pytest.mark.slow
 async def test_a_deleted_socket_or_lock_is_created_again(agent: AgentProcess, tmp_path: Path) -> None:
     agent.ready()
     for times, take_away in enumerate(

@@ -527,6 +527,7 @@ async def test_an_answer_that_arrives_in_pieces_is_read_completely(
     assert (ended.status, ended.stdout, ended.stderr) == (0, b'{"ips":[]}', b"")
 
 
+@pytest.mark.slow
 async def test_the_plugin_waits_for_a_slow_agent(plugin: Plugin, agent: Agent, pod_netns: Netns) -> None:
     agent.socket.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as poser:

@@ -49,6 +49,7 @@ async def test_a_pod_known_by_its_uid_is_redirected_though_the_runtime_passes_no
     assert ("sidecar.istio.io/status differ" in agent.outcomes[-1].mismatch) == is_statement
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["[]", "empty text", "false", "0"])
 async def test_missing_evidence_passes_no_pod_without_an_agent(
     plugin: Plugin, agent: Agent, pod_netns: Netns, value: str

@@ -31,6 +31,7 @@ def test_packets_arrive_where_they_should(machines_of: MachinesOf, backend: Back
         assert different(machines, expected(name, mode)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if not row.security])
 def test_under_tproxy_a_root_sidecar_in_the_meshs_group_is_treated_alike(
     machines_of: MachinesOf, backend: Backend, name: str

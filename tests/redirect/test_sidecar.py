@@ -66,6 +66,7 @@ def machines_with(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ids", IDS)
 @pytest.mark.parametrize("says", SAYS)
 def test_validation_finds_that_traffic_is_redirected(

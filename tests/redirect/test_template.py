@@ -158,6 +158,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_any_difference_is_detected(netns: Netns, change: str) -> None:
     redirect = REDIRECTS["all options of TPROXY"]
