@@ -268,7 +268,7 @@ def _require_root(connection: socket.socket) -> None:
     if uid != 0:
         raise CniError(
             Code.NOT_ALLOWED,
-            f"the agent saw a request of uid {uid} (process {pid}), expected root: the runtime asks it",
+            f"the agent saw a request of uid {uid} (process {pid}), expected root, which runs the plugin",
         )
 
 

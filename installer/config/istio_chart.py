@@ -65,9 +65,9 @@ WITHOUT_EFFECT = {
     "ALLOW_SWITCH_TO_HOST_NS": "the agent enters the network namespaces of pods alone",
     "GOMEMLIMIT": "of Go",
     "GOMAXPROCS": "of Go",
-    "REPAIR_INIT_CONTAINER_NAME": "rules count, not the state of containers",
-    "REPAIR_INIT_CONTAINER_EXIT_CODE": "rules count, not the state of containers",
-    "REPAIR_INIT_CONTAINER_TERMINATION_MESSAGE": "rules count, not the state of containers",
+    "REPAIR_INIT_CONTAINER_NAME": "this agent judges by rules, not by the state of containers",
+    "REPAIR_INIT_CONTAINER_EXIT_CODE": "this agent judges by rules, not by the state of containers",
+    "REPAIR_INIT_CONTAINER_TERMINATION_MESSAGE": "this agent judges by rules, not by the state of containers",
     "REPAIR_BROKEN_POD_LABEL_KEY": "of REPAIR_LABEL_PODS",
     "REPAIR_BROKEN_POD_LABEL_VALUE": "of REPAIR_LABEL_PODS",
     "KUBE_CA_FILE": "the plugin has no kubeconfig",
@@ -146,7 +146,7 @@ def translate(arguments: Sequence[str], environ: Mapping[str, str], mounted: Col
     left_out = [*ALWAYS_LEFT_OUT, *_unsupported(environ)]
     mode = _repair_mode(environ)
     if mode is None or (PROC not in mounted and mode is not RepairMode.NONE):
-        needs = "it would label pods" if mode is None else f"{PROC} is mounted with repair.repairPods=true alone"
+        needs = "it would label pods" if mode is None else f"{PROC} is mounted only with repair.repairPods=true"
         left_out.append(f"repair: {needs}; set repair.repairPods=true")
     if PROC not in mounted:
         mode = RepairMode.NONE

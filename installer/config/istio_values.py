@@ -84,7 +84,7 @@ ISTIO_VALUES = (  # of two that set the same value, the later wins
         IstioValue(path=f"repair.{each}", to="repairMode", by=BY_REPAIR)
         for each in ("enabled", "repairPods", "deletePods", "labelPods")
     ),
-    *_without_effect("rules count, not the state of containers", "repair.initContainerName"),
+    *_without_effect("this agent judges by rules, not by the state of containers", "repair.initContainerName"),
     *_without_effect("no pod is labelled", "repair.brokenPodLabelKey", "repair.brokenPodLabelValue"),
     *_without_effect("Istio's chart does not use it either", "repair.hub", "repair.tag"),
     *_same("podAnnotations", "podLabels", "resources", "affinity", "tolerations", "seLinuxOptions"),
@@ -103,7 +103,7 @@ ISTIO_VALUES = (  # of two that set the same value, the later wins
         pairs=[(False, None), (True, {"enabled": True, "from": []})],
     ),
     _refused("global.resourceScope", "all", doc="install all objects with one release"),
-    _refused("env", {}, doc="set the value that the variable is of, such as cni.logLevel"),
+    _refused("env", {}, doc="set the value behind the variable, such as cni.logLevel"),
     *_without_effect("it only labels objects", "revision", "ownerName"),
     _refused("ambient.enabled", False, doc=_AMBIENT),
     *_without_effect(

@@ -126,7 +126,7 @@ def plan(
     if init:
         said = (
             f"{counted(init.total(), 'pod')} ({listed([f'{name} {number:,}' for name, number in sorted(init.items())])}) "
-            f"have {INIT}, which redirects them itself: they run on as they are, and change over when they are replaced"
+            f"have {INIT}, which redirects them itself: they keep its rules until they are replaced"
         )
         findings.append(Finding(Severity.INFO, said))
     commands, back = _commands(theirs, own, init, agents)
@@ -141,7 +141,7 @@ def _summary(found: TakeOver, own: Sequence[Object]) -> str:
         return f"Istio's own CNI node agent in {found.agents[0].namespace} can be taken over."
     if found.init:
         return f"The pods that {INIT} redirects can be taken over."
-    return "Nothing is to be taken over: " + (
+    return "There is nothing to take over: " + (
         "this agent is installed." if own else "the cluster has no agent of Istio's."
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,16 +11,12 @@ import pytest
 from installer.config.desired import DesiredState
 from installer.config.settings import parse_settings
 from installer.config.value_types import RepairMode
-from installer.host.cni_cache import Sandboxes
 from installer.host.in_force import InForce
-from installer.pods.verdicts import Verdicts
-from installer.repair.netns_proof import NetnsFiles
-from installer.repair.pod_repair import PodRepair
 from plugin.backend import Backend, Capability
 from plugin.pod import Pod
 from plugin.redirect import Family
 from tests.plugin.conftest import manifest
-from tests.repair.test_deadline import Pods
+from tests.repair.running import Pods, running
 from tests.repair.test_families import STEPS, V4, V6, has, redirect, run_in
 from tests.support.netns import Netns
 from tests.support.wait import eventually
@@ -58,32 +53,18 @@ class Told:
 
 @pytest.mark.parametrize("mode", RepairMode)
 async def test_it_is_named_in_status_and_event_and_deleted_only_on_request(tmp_path: Path, mode: RepairMode) -> None:
-    told, stop = Told(), asyncio.Event()
+    told = Told()
     settings = replace(parse_settings(), repair_mode=mode)
     in_force = InForce(DesiredState(settings), capability=Capability(Backend.NFT))
     pods = Pods([replace(Pod.from_manifest(manifest("cart")), running=True, ips=(V6, V4))])
-    files = NetnsFiles(tmp_path, tmp_path)
     with Netns(tmp_path / "cni-1") as netns, ThreadPoolExecutor(1) as workers:
         for step in STEPS:
             run_in(netns, "ip", *step.split())
         has(netns, V4, V6)
         redirect(netns, Backend.NFT, Family.V4)
         before = netns.rules()
-        repair = PodRepair(
-            pods,
-            Verdicts(pods, lambda: in_force.policy),
-            in_force,
-            workers,
-            sandboxes=Sandboxes(tmp_path),
-            files=files,
-            cluster=told,
-        )
-        running = asyncio.create_task(repair.run(stop))
-        try:
+        async with running(pods, in_force, workers, tmp_path, told) as repair:
             await eventually(lambda: repair.redirected is not None and told.events, 10, "it is looked at")
-        finally:
-            stop.set()
-            await asyncio.wait([running], timeout=10)
         deleted = mode is RepairMode.DELETE
         assert told.deleted == (["cart"] if deleted else [])
         ((reason, note, warning),) = told.events

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,24 +11,17 @@ import pytest
 
 from installer.config.desired import DesiredState
 from installer.config.settings import parse_settings
-from installer.host.cni_cache import Sandboxes
 from installer.host.in_force import InForce
-from installer.pods.verdicts import Verdicts
 from installer.repair import pod_repair
-from installer.repair.netns_proof import NetnsFiles
-from installer.repair.pod_repair import PodRepair
 from plugin.pod import Pod
 from tests.plugin.conftest import manifest
+from tests.repair.running import Pods, running
 from tests.support.wait import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.kernel
-
-
-class Pods(list[Pod]):
-    known = True
 
 
 async def test_an_inspection_that_hangs_does_not_hold_up_the_others(
@@ -40,26 +32,13 @@ async def test_an_inspection_that_hangs_does_not_hold_up_the_others(
     pods = Pods(
         replace(Pod.from_manifest(manifest(name)), running=True, ips=("10.0.0.7",)) for name in ("cart", "till")
     )
-    in_force, hanging, stop = InForce(DesiredState(parse_settings())), threading.Event(), asyncio.Event()
+    in_force, hanging = InForce(DesiredState(parse_settings())), threading.Event()
     with ThreadPoolExecutor(1) as workers:
         workers.submit(hanging.wait, 60)
-        files = NetnsFiles(tmp_path, tmp_path)
-        repair = PodRepair(
-            pods,
-            Verdicts(pods, lambda: in_force.policy),
-            in_force,
-            workers,
-            sandboxes=Sandboxes(tmp_path),
-            files=files,
-            cluster=None,
-        )
-        running = asyncio.create_task(repair.run(stop))
-        try:
-            await eventually(lambda: len(repair.notes) == 2, 10, "both are reported")
-            assert all("was not inspected within" in each for each in repair.notes)
-            assert repair.unredirected == 2
-        finally:
-            hanging.set()
-            stop.set()
-            await asyncio.wait([running], timeout=10)
-    assert running.done()
+        async with running(pods, in_force, workers, tmp_path) as repair:
+            try:
+                await eventually(lambda: len(repair.notes) == 2, 10, "both are reported")
+                assert all("was not inspected within" in each for each in repair.notes)
+                assert repair.unredirected == 2
+            finally:
+                hanging.set()

@@ -174,9 +174,9 @@ def test_pods_with_istio_init_change_over_after_the_agent_is_there_and_back_befo
 
 
 def test_without_agent_and_pods_nothing_is_to_be_taken_over() -> None:
-    assert checked(daemonset()).summary == "Nothing is to be taken over: this agent is installed."
+    assert checked(daemonset()).summary == "There is nothing to take over: this agent is installed."
     assert checked(daemonset()).commands == ()
-    assert checked().summary == "Nothing is to be taken over: the cluster has no agent of Istio's."
+    assert checked().summary == "There is nothing to take over: the cluster has no agent of Istio's."
 
 
 def test_what_cannot_be_read_stands_in_the_way() -> None:
