@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from installer.agent.node_status import INVALID_SETTINGS, build_status, left_behind
 from installer.kube.api_error import ApiError
-from installer.kube.backoff import Backoff
+from installer.kube.backoff import Backoff, up_to
 from installer.kube.names import NODES, NODES_KIND, NODES_VERSION, REDIRECTING, cleaning_command
 from installer.ratelimit.limiter import REPORTS, RateLimiter
 
@@ -93,7 +92,7 @@ class NodeResource:
                 await asyncio.sleep(LOOK_EVERY)
                 continue
             if applies and self._has_reported:
-                await asyncio.sleep(random.uniform(0, self.spread))  # noqa: S311 - not for secrets
+                await asyncio.sleep(up_to(self.spread))
             try:
                 await self.write()
                 self._reason, self._has_reported = "", True

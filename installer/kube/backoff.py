@@ -6,6 +6,8 @@ import random
 
 FIRST, LONGEST = 0.5, 15.0  # seconds
 
+_chance = random.SystemRandom()
+
 
 class Backoff:
     """Delays that double, each with random jitter up to twofold, because other nodes wait as well.
@@ -35,4 +37,9 @@ class Backoff:
 
 def spread(seconds: float) -> float:
     """Return a random time between this one and twice as long, so that not all nodes act at once."""
-    return seconds * random.uniform(1, 2)  # noqa: S311 - not for secrets
+    return seconds * _chance.uniform(1, 2)
+
+
+def up_to(seconds: float) -> float:
+    """Return a random time between none and this one, to spread over it what all nodes would do at once."""
+    return _chance.uniform(0, seconds)

@@ -149,7 +149,7 @@ async def test_many_health_connections_delay_no_pod(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("agent", [None], indirect=True)
 @pytest.mark.parametrize("say", ["", "G", "GET /metrics HTTP/1.1\r\n", "GET /healthz HTTP/1.1\r\n\r\n"])
 def test_no_probe_is_lost_while_other_clients_keep_connecting(agent: AgentProcess, crowds: ExitStack, say: str) -> None:
@@ -215,7 +215,7 @@ def high(pid: int) -> set[tuple[int, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 async def test_a_thousand_concurrent_adds_are_all_redirected(
     agent: AgentProcess, crowds: ExitStack, tmp_path: Path
 ) -> None:  # F29

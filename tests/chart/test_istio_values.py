@@ -174,7 +174,7 @@ def test_what_is_of_the_pod_is_translated(render: Render) -> None:
         ("repair", {"repairPods": False, "labelPods": True}, "set cni.repairMode=report"),
         ("updateStrategy.type", "OnDelete", "set cni.maxUnavailable"),
         ("updateStrategy.rollingUpdate.maxSurge", 1, "set cni.maxUnavailable"),
-        ("env", {"A": "b"}, 'saw {"A":"b"}: set the value that the variable is of'),
+        ("env", {"A": "b"}, 'saw {"A":"b"}: set the value behind the variable'),
         ("daemonSetLabels", {"a": "b"}, "set cni.podLabels"),
         ("seccompProfile", {"type": "Unconfined"}, "the agents always have RuntimeDefault"),
         ("global.resourceScope", "cluster", "install all objects with one release"),

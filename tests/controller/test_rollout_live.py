@@ -20,7 +20,7 @@ NODES = ("node1", "node2", "node3", "node4")
 LONG = 60.0  # seconds: many times what it takes
 ROOM: dict[str, Any] = {"cpu": "4", "memory": "8Gi", "pods": "110"}
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(600)]
 
 
 def images(stage: Stage) -> dict[str, str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LONG = 90.0  # seconds: many times what it takes
 ROOM = {"cpu": "4", "memory": "8Gi", "pods": "110"}
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(600)]
 
 
 def add_daemonset(stage: Stage, name: str, template: Mapping[str, Any]) -> None:

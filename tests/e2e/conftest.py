@@ -30,7 +30,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesNode]:
         running.import_images(tar)
         tar.unlink()
         running.apply(workloads.namespace(SHOP))
-        running.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={SHOP}", "--timeout=60s")
+        running.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={SHOP}", "--timeout=240s")
         yield running
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tests.support.node import KubernetesNode
 
-SLOWEST = 90.0  # seconds that helm may take
+SLOWEST = 240.0  # seconds that helm may take
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ NAMESPACE = "istio-system"
 NAME_OF_RELEASE = "istio-cni"
 RESOURCE = "mesh"
 EXCLUDED = ("istio-system", "kube-system")
-SLOWEST = 90.0  # seconds that helm, or a roll-out, may take
+SLOWEST = 240.0  # seconds that helm, or a roll-out, may take
 
 # What anybody has to say for an image that comes from no registry.
 VALUES = {"cni": {"hub": HUB, "pullPolicy": "Never", "logLevel": "info"}}
@@ -66,7 +66,7 @@ class Release:
         """Take it away, unless that is done, with further options of helm's, and wait until its pods have ended."""
         self.helm("uninstall", NAME_OF_RELEASE, "--ignore-not-found", "--wait", *options)
         where = (f"--namespace={NAMESPACE}", "--selector=app.kubernetes.io/name=istio-cni")
-        self.node.kubectl("wait", "--for=delete", "pod", *where, "--timeout=60s", within=70)
+        self.node.kubectl("wait", "--for=delete", "pod", *where, "--timeout=240s", within=250)
 
     def rollback(self) -> None:
         """Go back to the revision before."""

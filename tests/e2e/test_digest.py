@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.e2e.release import Release
     from tests.support.node import KubernetesNode
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("tag", ["", RELEASE], ids=["digest", "tag and digest"])
@@ -26,8 +26,8 @@ def test_the_agent_runs_from_an_image_that_is_pinned_by_its_digest(
     digest = next(word for word in listed if word.startswith("sha256:"))
     node.run([*ctr, "tag", "--force", NAME, f"{HUB}/install-cni@{digest}"])  # as a pull by digest names it
     release.install("--set=cni.controller.enabled=false", f"--set=cni.tag={tag}@{digest}")
-    told = ("rollout", "status", "daemonset/istio-cni-node", "--namespace=istio-system", "--timeout=90s")
-    node.kubectl(*told, within=100)
+    told = ("rollout", "status", "daemonset/istio-cni-node", "--namespace=istio-system", "--timeout=240s")
+    node.kubectl(*told, within=250)
     agents = ("get", "pods", "--namespace=istio-system", "--selector=k8s-app=istio-cni-node", "--output=json")
     pod = json.loads(node.kubectl(*agents))["items"][-1]
     assert pod["spec"]["containers"][0]["image"] == f"{HUB}/install-cni:{tag}@{digest}".replace(":@", "@")

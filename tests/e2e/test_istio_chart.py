@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.support.node import KubernetesNode
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 NAMESPACE = "istio-system"
 AGENTS = f"--namespace={NAMESPACE}", "--selector=k8s-app=istio-cni-node"
@@ -81,8 +81,8 @@ def installer(request: pytest.FixtureRequest, node: KubernetesNode, tmp_path: Pa
 
 
 def rolled_out(node: KubernetesNode) -> None:
-    told = ("rollout", "status", "daemonset/istio-cni-node", f"--namespace={NAMESPACE}", "--timeout=90s")
-    node.kubectl(*told, within=100)
+    told = ("rollout", "status", "daemonset/istio-cni-node", f"--namespace={NAMESPACE}", "--timeout=240s")
+    node.kubectl(*told, within=250)
 
 
 def test_with_nothing_but_the_image_ours_pods_are_redirected(node: KubernetesNode, installer: Installer) -> None:
@@ -103,7 +103,7 @@ def test_with_nothing_but_the_image_ours_pods_are_redirected(node: KubernetesNod
     assert from_node(node, url(late)) == f"late {ENVOY}"
 
     installer.uninstall()
-    node.kubectl("wait", "--for=delete", "pod", *AGENTS, "--timeout=60s", within=70)
+    node.kubectl("wait", "--for=delete", "pod", *AGENTS, "--timeout=240s", within=250)
     removed(node, "early", "young", "late")
     assert all_files(node) == before
     assert [*node.seen(SOCKETS).iterdir()] == []

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.support.agent import AgentProcess
     from tests.support.node import KubernetesNode
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 def test_the_node_is_ready(node: KubernetesNode) -> None:

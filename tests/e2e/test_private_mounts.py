@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.e2e.release import Release
     from tests.support.node import KubernetesNode
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_the_agent_starts_and_repairs_the_pods_from_before(private: KubernetesNo
     early = started(private, "early", injected=True)
     release.install("--set=cni.controller.enabled=false,cni.mountPropagation=None")
     private.kubectl(
-        "rollout", "status", "daemonset/istio-cni-node", "--namespace=istio-system", "--timeout=90s", within=100
+        "rollout", "status", "daemonset/istio-cni-node", "--namespace=istio-system", "--timeout=240s", within=250
     )
     until(lambda: from_node(private, url(early)) == f"early {ENVOY}", 30, "its traffic goes through Envoy")
     later = started(private, "later", injected=True)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from tests.support.node import KubernetesNode
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 IMAGE = {"hub": "tests.local", "image": "istio-install-cni", "tag": "1", "pullPolicy": "Never"}
 THEIRS = IMAGE | {"resources": {"requests": {"cpu": "10m"}}, "logging": {"level": "info"}}
@@ -181,7 +181,7 @@ def test_istios_agent_is_replaced_in_place_and_brought_back_under_traffic(node: 
     all_in_the_mesh(node, young)
 
     helm("uninstall", "istio-cni", "--wait")
-    node.kubectl("wait", "--for=delete", "pod", *AGENTS, "--timeout=60s", within=70)
+    node.kubectl("wait", "--for=delete", "pod", *AGENTS, "--timeout=240s", within=250)
     removed(node, "early", "talks", *young)
     assert meaning(node) == before
     left = {each.name for each in node.seen(SOCKETS).iterdir()}

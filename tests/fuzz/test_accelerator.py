@@ -12,7 +12,7 @@ from tests.fuzz.accelerator import TREE, compiled, fuzz, inputs
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.pure, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.pure, pytest.mark.slow, pytest.mark.timeout(900)]
 
 RUNS = 10_000
 

@@ -175,7 +175,7 @@ def test_a_report_is_written_only_on_change(cluster: Cluster, node: Node, runnin
 
     before = writes()
     with pytest.raises(AssertionError, match="nothing is written"):
-        until(lambda: writes() > before, 5, "nothing is written")
+        until(lambda: writes() > before, 2, "nothing is written")
 
 
 def test_enabled_false_removes_the_plugin_and_keeps_the_agent(

@@ -40,11 +40,10 @@ class Start(Protocol):
 
 
 @pytest.fixture(scope="module")
-def account(cluster: Cluster) -> Iterator[None]:
-    """The namespace of the release."""
-    cluster.kubectl("create", "namespace", NAMESPACE)
-    yield
-    cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+def account(cluster: Cluster) -> None:
+    """The namespace of the release; it stays for others, as no controller would ever finish its deletion."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    cluster.kubectl("apply", "--server-side", "--filename=-", text=json.dumps(namespace))
 
 
 @pytest.fixture

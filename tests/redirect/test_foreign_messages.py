@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from plugin.netns import NetnsFd
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROUNDS = 150
 ADDRESS = ipaddress.ip_address("10.0.0.7")

@@ -25,7 +25,7 @@ START = 24  # requests of one agent from its start until all is quiet, if none i
 MOST_TRIES = 8  # of one request: with the agent's pauses that takes half a minute
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 async def test_many_agents_ask_what_each_alone_asks(site: Site) -> None:
     first = await site.settings("info")
     places = await site.places([f"many-{number}" for number in range(AGENTS)], 1)

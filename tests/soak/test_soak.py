@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 SECONDS = 30
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_a_short_soak_loses_nothing(tmp_path: Path) -> None:
     ledger = await soak(tmp_path, SECONDS, seed=7, tell=print)
     assert not ledger.lost, ledger.rows()

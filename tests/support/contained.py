@@ -90,7 +90,7 @@ class ContainedAgent(AgentProcess):
         """Ask a URL from the container's network, and return status and text; 0 and why, if there is no answer."""
         code = (
             "import sys, urllib.request, urllib.error\n"
-            "try:\n    a = urllib.request.urlopen(sys.argv[1], timeout=5)\n"
+            "try:\n    a = urllib.request.urlopen(sys.argv[1], timeout=30)\n"
             "except urllib.error.HTTPError as e:\n    a = e\n"
             "except OSError as e:\n    print(0, e, end=''); sys.exit()\n"
             "print(a.status, a.read().decode(), end='')"

@@ -112,7 +112,7 @@ class KubernetesNode(Worker):
         self._start("kube-scheduler", *config.scheduler(where, folder))
         self._start_kubelet()
         self.wait("condition=Ready", f"node/{NAME}")
-        self.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s", within=70)
+        self.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=240s", within=250)
 
 
 class _Second(Worker):

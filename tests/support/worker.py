@@ -18,7 +18,7 @@ from tests.support.holder import remove_cgroups
 from tests.support.images import PAUSE, archive
 from tests.support.machine import NSENTER, Machine
 from tests.support.processes import Processes
-from tests.support.wait import until
+from tests.support.wait import BUSY, until
 
 if TYPE_CHECKING:
     import subprocess
@@ -301,5 +301,5 @@ class Worker:
                 assert ended is None, f"{name} ended with {ended}; {self.folder / name}.log says why"
             return bool(predicate())
 
-        _log.info("%s: waiting until %s, for at most %.0f s", self.place.name, what, SLOWEST)
+        _log.info("%s: waiting until %s, for at most %.0f s", self.place.name, what, BUSY * SLOWEST)
         until(is_so, SLOWEST, what)

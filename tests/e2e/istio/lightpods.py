@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tests.support.images import PAUSE
 from tests.support.machine import run_in
-from tests.support.wait import until
+from tests.support.wait import BUSY, until
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -59,7 +59,7 @@ class LightPods:
 
     def wait_for(self, number: int) -> None:
         """Wait until there are so many sandboxes."""
-        _log.info("%s: waiting for %d sandboxes, for at most %.0f s", self.namespace, number, SLOWEST)
+        _log.info("%s: waiting for %d sandboxes, for at most %.0f s", self.namespace, number, BUSY * SLOWEST)
         until(lambda: len(self.sandboxes()) >= number, SLOWEST, f"{number} sandboxes of {self.namespace}")
 
     def ready(self) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SYSTEM = "istio-system"
 MESHED, PLAIN = "meshed", "plain"  # namespaces: one whose pods istiod injects, and one where it does not
 PRIVILEGED = "privileged"  # one for sidecars with capabilities, as TPROXY needs them
-SLOWEST = 90.0  # seconds that a part may take to become ready
+SLOWEST = 240.0  # seconds that a part may take to become ready
 
 _IP = "/usr/sbin/ip"
 _log = logging.getLogger("tests.node")

@@ -1,5 +1,5 @@
 // get URL: writes the body of http://ADDRESS[:PORT][/PATH] to stdout. Status 0 when the server says 200, else 1 with the reason on stderr.
-// ADDRESS is numeric ([…] for IPv6): no resolver is needed, so it runs where there is nothing else. It waits 5 s for each step.
+// ADDRESS is numeric ([…] for IPv6): no resolver is needed, so it runs where there is nothing else. It waits 20 s for each step.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -37,7 +37,7 @@ static socklen_t parse(const char *url, struct sockaddr_storage *to, char path[1
 
 static int connected(const struct sockaddr_storage *to, socklen_t size) {
     int server = socket(to->ss_family, SOCK_STREAM, 0);
-    struct timeval patience = {.tv_sec = 5};
+    struct timeval patience = {.tv_sec = 20};
     setsockopt(server, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(server, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);  // connect(2) heeds it too
     return server < 0 || connect(server, (const struct sockaddr *)to, size) ? -1 : server;

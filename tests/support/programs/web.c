@@ -57,7 +57,7 @@ int main(int argc, char **argv) {
         socklen_t size = sizeof peer;
         int client = accept(listener, (struct sockaddr *)&peer, &size);
         if (client < 0) return fail("accept");
-        struct timeval patience = {.tv_sec = 5};
+        struct timeval patience = {.tv_sec = 30};
         setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
         if (read_head(client)) answer(client, &peer, argv[1]);
         close(client);
