@@ -24,8 +24,8 @@ async def choose_backend(in_force: InForce, workers: Executor) -> None:
         in_force: may name the only backend to try; otherwise the one that lacks the fewest features is chosen.
         workers: threads that may enter a netns.
     """
-    loop, wanted = asyncio.get_running_loop(), in_force.settings.redirect_backend
-    candidates = (wanted,) if wanted else tuple(Backend)
+    loop, requested = asyncio.get_running_loop(), in_force.settings.redirect_backend
+    candidates = (requested,) if requested else tuple(Backend)
     tried = await asyncio.gather(*(loop.run_in_executor(workers, try_backend, each) for each in candidates))
     chosen = choose(tried)
     in_force.tried, in_force.capability = tried, chosen

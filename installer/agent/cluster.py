@@ -85,10 +85,10 @@ class Cluster:
         if self._settings.daemonset is None:
             return ""
         settings = self._desired.settings
-        whose = Whose(self._settings.daemonset, settings.node_name, settings.pod_uid, by_rights=bool(self._istio_chart))
+        agent = Whose(self._settings.daemonset, settings.node_name, settings.pod_uid, by_rights=bool(self._istio_chart))
         command = cleaning_command(settings.node_name, "", (settings.cni_conf_dir, settings.cni_bin_dir))
         remedy = f"if no agent returns to this node, uninstall with the agent's image as IMAGE: {command}"
-        return await why_to_take_out(self._api, whose, until, remedy)
+        return await why_to_take_out(self._api, agent, until, remedy)
 
     async def report(self, until: float) -> None:
         """Report once more, unless that takes longer than the loop time `until`."""
@@ -142,8 +142,10 @@ class Cluster:
                 return "no controller would start it again; delete it by hand"
             await self._api.delete(path, pod.uid)
         except ApiError as error:
-            may = "; helm upgrade --set cni.repairMode=delete gives the agents the right" if error.status == 403 else ""
-            return f"{error}{may}"
+            hint = (
+                "; helm upgrade --set cni.repairMode=delete gives the agents the right" if error.status == 403 else ""
+            )
+            return f"{error}{hint}"
         return ""
 
     def _update(self) -> None:
@@ -158,11 +160,11 @@ class Cluster:
         self._desired = resolve_desired_state(self._settings, resources, before)
         if self._desired == last:
             return
-        by = self._desired.control_plane
-        whose = {"namespace": by.namespace, "resource": by.name, "generation": by.generation} if by else {}
+        plane = self._desired.control_plane
+        extra = {"namespace": plane.namespace, "resource": plane.name, "generation": plane.generation} if plane else {}
         for each in self._desired.problems:
-            _log.error("invalid IstioControlPlane: keeping the last good settings", extra=whose | {"reason": str(each)})
+            _log.error("invalid IstioControlPlane: keeping the last good settings", extra=extra | {"reason": str(each)})
         if replace(self._desired, problems=()) != replace(last, problems=()):
-            _log.warning("applying the IstioControlPlane", extra=whose | {"reason": self._desired.reason})
+            _log.warning("applying the IstioControlPlane", extra=extra | {"reason": self._desired.reason})
             save(self._desired)
         self._apply(self._desired)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 STANDALONE = "istio-cni.conf"  # the standalone configuration, unless the setting names another file
 PATIENCE = 2.0  # seconds to wait for a writer of a file: few write longer, and NFS cannot tell
-GONE = 30.0  # seconds that our own list outlives its source, where one is wanted: primaries restart
+SOURCE_GRACE = 30.0  # seconds that our own list outlives its source, where one is wanted: primaries restart
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class ConflistEntry:
     @property
     def next_check(self) -> float | None:
         """The monotonic time of the next check that needs no event; None: no check is due."""
-        moments = (self._follow_at, None if self._gone_since is None else self._gone_since + GONE)
+        moments = (self._follow_at, None if self._gone_since is None else self._gone_since + SOURCE_GRACE)
         return min((each for each in moments if each is not None), default=None)
 
     def keep(self, settings: Settings) -> bool:
@@ -92,31 +92,31 @@ class ConflistEntry:
                 raise NotNowError(f"{folder.path}: {error}") from error
 
     def _keep_chained(self, settings: Settings, folder: Directory, listing: Listing, links: Links) -> bool:
-        wanted, name = build_entry(settings), settings.cni_conf_file_name
+        entry, name = build_entry(settings), settings.cni_conf_file_name
         choice = placement.choose(listing, name)
-        self._skip(folder, choice.skipped, listing)
+        self._warn_of_skipped(folder, choice.skipped, listing)
         owned = settings.istio_owned_cni_config_file_name if settings.istio_owned_cni_config else None
         find = partial(placement.place, listing, name, owned=owned, links=links)
-        waits = self._waits(gone=owned is not None and find(waits=True) != find())
-        to = find(waits=waits)
-        steps = plan.plan(listing, wanted, name, owned=owned, links=links, waits=waits)
-        if to is None:
+        waits = self._outlives_source(gone=owned is not None and find(waits=True) != find())
+        place = find(waits=waits)
+        steps = plan.plan_chained(listing, entry, name, owned=owned, links=links, waits=waits)
+        if place is None:
             if not steps:
                 raise NotNowError(f"{folder.path}: {choice.reason}")
             self._carry_out(folder, steps)
             _log.warning("deleted the plugin's own configuration: its source is gone", extra={"reason": choice.reason})
             return True
         if steps:
-            act, path = partial(self._write, folder, steps, to), folder.path / to.name
-            if to.is_own and self._own is not None and listing.get(to.name) == self._own:  # not a repair
-                return self._follow(act, path, to.source)
-            self._repairs.change(path, act, lambda: plan.undone(listing, to, wanted))
+            write, path = partial(self._write, folder, steps, place), folder.path / place.name
+            if place.is_own and self._own is not None and listing.get(place.name) == self._own:  # not a repair
+                return self._follow(write, path, place.source)
+            self._repairs.change(path, write, lambda: plan.undone(listing, place, entry))
             return True
-        held = listing[to.name]
-        self._name_meshes(folder.path / to.name, other_meshes(held) if isinstance(held, bytes) else ())
+        content = listing[place.name]
+        self._warn_of_meshes(folder.path / place.name, other_meshes(content) if isinstance(content, bytes) else ())
         self._follow_at = None
-        self._own = held if to.is_own and isinstance(held, bytes) else None
-        self._in_place(to.name, Form.OWNED if to.is_own else Form.CHAINED)
+        self._own = content if place.is_own and isinstance(content, bytes) else None
+        self._record_installed(place.name, Form.OWNED if place.is_own else Form.CHAINED)
         return False
 
     def _keep_standalone(self, settings: Settings, folder: Directory, listing: Listing, links: Links) -> bool:
@@ -130,17 +130,17 @@ class ConflistEntry:
             undone = "changes the file, or adds the plugin to others" if name in listing else "deletes the file"
             self._repairs.change(folder.path / name, lambda: self._carry_out(folder, steps), lambda: undone)
             return True
-        self._in_place(name, Form.STANDALONE)
+        self._record_installed(name, Form.STANDALONE)
         return False
 
-    def _in_place(self, name: str, form: Form) -> None:
+    def _record_installed(self, name: str, form: Form) -> None:
         self.installed = Installed(name, form)
         self._busy_since = None
 
-    def _write(self, folder: Directory, steps: Sequence[plan.Step], to: placement.Place) -> None:
+    def _write(self, folder: Directory, steps: Sequence[plan.Step], place: placement.Place) -> None:
         self._carry_out(folder, steps)
         for step in steps:
-            if to.is_own and step.name == to.name and isinstance(step, plan.Write):
+            if place.is_own and step.name == place.name and isinstance(step, plan.Write):
                 self._own = step.content
 
     def _carry_out(self, folder: Directory, steps: Sequence[plan.Step]) -> None:
@@ -164,27 +164,27 @@ class ConflistEntry:
         _log.info("updated the plugin's own configuration from its source", extra={"file": str(path), "source": source})
         return True
 
-    def _waits(self, *, gone: bool) -> bool:
+    def _outlives_source(self, *, gone: bool) -> bool:
         """Tell whether our own list stays without its source: briefly, as primaries delete theirs at their start."""
         now = time.monotonic()
         self._gone_since = (self._gone_since or now) if gone else None
-        return self._gone_since is not None and now < self._gone_since + GONE
+        return self._gone_since is not None and now < self._gone_since + SOURCE_GRACE
 
-    def _name_meshes(self, path: Path, found: tuple[str, ...]) -> None:
+    def _warn_of_meshes(self, path: Path, found: tuple[str, ...]) -> None:
         """Log once which other meshes also redirect pods of this node."""
         if found and found != self.meshes:
             names = ", ".join(f"{each} ({OTHERS[each]})" for each in found)
             _log.warning("another mesh's plugin is in the same chain", extra={"file": str(path), "plugins": names})
         self.meshes = found
 
-    def _skip(self, folder: Directory, skipped: Mapping[str, str], listing: Listing) -> None:
+    def _warn_of_skipped(self, folder: Directory, skipped: Mapping[str, str], listing: Listing) -> None:
         """Warn once about each version of a file that no runtime can read (F13)."""
         self.skipped = tuple(skipped.items())
-        seen = set()
+        current = set()
         for name, reason in skipped.items():
             content = listing[name]
-            seen.add((name, reason, hash(content) if isinstance(content, bytes) else 0))
-        for name, reason, _ in sorted(seen - self._warned):
+            current.add((name, reason, hash(content) if isinstance(content, bytes) else 0))
+        for name, reason, _ in sorted(current - self._warned):
             extra = {"file": str(folder.path / name), "reason": reason}
             _log.warning("skipped: no valid network configuration", extra=extra)
-        self._warned = seen
+        self._warned = current

@@ -32,7 +32,7 @@ class HealthEndpoint:
         address = self._address
         while address and not stop.is_set():
             try:
-                found = await self._health.start(address)
+                bound = await self._health.start(address)
             except OSError as error:
                 before, self.unavailable = self.unavailable, explain(error)
                 if self.unavailable != before:
@@ -43,7 +43,7 @@ class HealthEndpoint:
                 await wait(stop, RETRY)
             else:
                 self.unavailable = ""
-                _log.info("health", extra={"address": f"{found.host}:{found.port}"})
+                _log.info("health", extra={"address": f"{bound.host}:{bound.port}"})
                 return
 
     async def close(self) -> None:

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 STUCK = 60.0  # seconds without one turn of the loop; long enough that a busy node causes no restart
 
 
-async def end_if_stuck(told: asyncio.Event, seconds: float = STUCK, stop_within: float = 0.0) -> None:
-    """Until `told` is set, have a thread outside Python write all tracebacks to stderr and end the process if it hangs.
+async def end_if_stuck(stopping: asyncio.Event, seconds: float = STUCK, stop_within: float = 0.0) -> None:
+    """Until `stopping` is set, have a thread outside Python write all tracebacks to stderr and end the process if it hangs.
 
     Args:
-        told: set when the agent has to stop.
+        stopping: set when the agent has to stop.
         seconds: within which the loop has to turn.
         stop_within: seconds from then to the end of the process, whatever hangs (a thread, a disk, an API server); 0: no limit.
     """
     try:
-        while not told.is_set():
+        while not stopping.is_set():
             faulthandler.dump_traceback_later(seconds, exit=True)
-            await wait(told, seconds / 10)
+            await wait(stopping, seconds / 10)
     finally:
         faulthandler.cancel_dump_traceback_later()
     if stop_within:

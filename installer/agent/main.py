@@ -81,8 +81,8 @@ class Agent:
         self._settings = settings
         self._istio_chart = istio_chart
         self._lines = lines
-        self._told, self._stop = asyncio.Event(), asyncio.Event()
-        self._takes_out = False  # no agent comes after this one
+        self._stopping, self._stop = asyncio.Event(), asyncio.Event()
+        self._uninstalls = False  # no agent comes after this one
         self._started = time.time()
         self._in_force = in_force = InForce(DesiredState(settings))
         self._workers = ThreadPoolExecutor(NETNS_WORKERS, "netns")
@@ -138,7 +138,7 @@ class Agent:
             stack.callback(self._serving.close)
             if self._cluster:
                 stack.push_async_callback(self._cluster.close)
-            if not await self._serving.hold_node(self._told):
+            if not await self._serving.hold_node(self._stopping):
                 return
             for each in self._health:
                 stack.push_async_callback(each.close)
@@ -149,15 +149,15 @@ class Agent:
             except TimeoutError:
                 extra = {"seconds": shutdown.DRAINED}
                 _log.error("not all parts ended in time; exiting with work under way", extra=extra)
-        if self._takes_out:
+        if self._uninstalls:
             for step in uninstall(self._settings):
                 _log.log(logging.ERROR if step.failed else logging.WARNING, step.text)
 
     def _start(self, parts: asyncio.TaskGroup) -> None:
-        stop, told = self._stop, self._told
+        stop, stopping = self._stop, self._stopping
         parts.create_task(keep_giving_back(stop))
         parts.create_task(self._lines.keep_summarizing(stop))
-        parts.create_task(end_if_stuck(told, stop_within=shutdown.STOP_WITHIN))
+        parts.create_task(end_if_stuck(stopping, stop_within=shutdown.STOP_WITHIN))
         for each in self._health:
             parts.create_task(each.run(stop))
         parts.create_task(self._pods.run(stop))
@@ -169,19 +169,19 @@ class Agent:
         parts.create_task(self._reconciler.run(stop))
         if not self._istio_chart or self._istio_chart.inspects:
             parts.create_task(self._pod_repair.run(stop))
-        parts.create_task(exit_to_see_mounts(self._in_force, self._pod_repair, self._started, told))
-        parts.create_task(self._readiness.announce(told))
+        parts.create_task(exit_to_see_mounts(self._in_force, self._pod_repair, self._started, stopping))
+        parts.create_task(self._readiness.announce(stopping))
 
     async def _serve(self) -> None:
         """Serve; a node that cannot redirect serves too, and reports that (STATUS)."""
         await choose_backend(self._in_force, self._workers)
-        await self._serving.run(self._stop, self._told, self._reconciler.wake)
+        await self._serving.run(self._stop, self._stopping, self._reconciler.wake)
 
     def _on_signal(self) -> None:
         """Shut down in order; on a second signal exit at once."""
-        if self._told.is_set():
+        if self._stopping.is_set():
             self._stop.set()
-        self._told.set()
+        self._stopping.set()
 
     async def _end(self, limit: asyncio.Timeout) -> None:
         """Wait for the stop; then uninstall if no agent follows this one (D7).
@@ -189,11 +189,11 @@ class Agent:
         Args:
             limit: the timeout of all parts; what has not ended by then is abandoned.
         """
-        await self._told.wait()
+        await self._stopping.wait()
         now = asyncio.get_running_loop().time()
         limit.reschedule(now + shutdown.DRAINED)
         if self._cluster and (reason := await self._cluster.why_to_take_out(now + shutdown.ASKED)):
-            self._takes_out = True
+            self._uninstalls = True
             self._apply(replace(self._in_force.desired, installed=False, reason=reason))
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(now + shutdown.TAKEN_OUT):

@@ -43,14 +43,14 @@ async def keep_giving_back(stop: asyncio.Event) -> None:
     """
     gc.freeze()  # exclude the objects of the start: a collection then takes a millisecond or two
     least = before = _resident()
-    goes_on = False  # memory was returned during a burst, which holds more of it until its end
+    in_burst = False  # memory was returned during a burst, which holds more of it until its end
     while not stop.is_set():
         now = _resident()
         least = min(least, now)
-        grew, is_over = now > least + GROWTH, goes_on and abs(now - before) < STILL
+        grew, is_over = now > least + GROWTH, in_burst and abs(now - before) < STILL
         if grew or is_over:
             await asyncio.to_thread(_give_back)
-            least, goes_on = _resident(), grew
+            least, in_burst = _resident(), grew
         before = now
         await wait(stop, LOOK_EVERY)
 

@@ -105,24 +105,24 @@ class Metrics:
             buckets=ADD_SECONDS,
             registry=self.registry,
         )
-        self.registry.register(_Now(version, in_force, pods, log_lines))
+        self.registry.register(_CurrentState(version, in_force, pods, log_lines))
         prometheus_client.ProcessCollector(registry=self.registry)
 
-    def request(self, of: Outcome) -> None:
+    def request(self, outcome: Outcome) -> None:
         """Count one answered request."""
-        self._requests.labels(of.command, of.outcome).inc()
-        if of.command == "ADD":
-            self._seconds.labels(of.outcome).observe(of.seconds)
-            self._bypassing.inc(of.bypassing)
-            self._mismatches.inc(bool(of.mismatch))
-            self._ipv6_off.inc(of.ipv6_off)
-            for family in of.families:
+        self._requests.labels(outcome.command, outcome.outcome).inc()
+        if outcome.command == "ADD":
+            self._seconds.labels(outcome.outcome).observe(outcome.seconds)
+            self._bypassing.inc(outcome.bypassing)
+            self._mismatches.inc(bool(outcome.mismatch))
+            self._ipv6_off.inc(outcome.ipv6_off)
+            for family in outcome.families:
                 self._families.labels(f"ipv{family.version}").inc()
-            if of.row is not None:
-                self._decisions.labels(of.row).inc()
+            if outcome.row is not None:
+                self._decisions.labels(outcome.row).inc()
 
 
-class _Now(Collector):
+class _CurrentState(Collector):
     """Collects the state at each scrape."""
 
     def __init__(
@@ -178,14 +178,14 @@ class _Now(Collector):
             "CNI results saved by the container runtime that do not parse.",
             pods.unreadable,
         )
-        running = CounterMetricFamily(
+        without_redirect = CounterMetricFamily(
             "istio_cni_running_pods_without_redirect",
             "Running pods that had no redirect, by outcome.",
             labels=["outcome"],
         )
         for outcome, count in pods.outcomes.items():
-            running.add_metric([outcome], count)
-        yield running
+            without_redirect.add_metric([outcome], count)
+        yield without_redirect
         yield from _backends(self._in_force)
         dropped, suppressed = self._log_lines()
         yield CounterMetricFamily("istio_cni_dropped_log_lines", "Log lines that could not be written.", dropped)

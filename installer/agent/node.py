@@ -92,9 +92,9 @@ class Node:
         self._desired = desired
         if not desired.installed:
             self._repairs.end_conflict()
-            return self._keep_out()
+            return self._uninstall()
         try:
-            return self._keep_in(full=full)
+            return self._install(full=full)
         finally:
             repairs, entry = self._repairs, self._entry
             state = replace(self.state, repairs=repairs.count, last_repair=repairs.last)
@@ -111,9 +111,9 @@ class Node:
             self.state = replace(state, reason=reason, conflist=None)
         return self.state
 
-    def _keep_in(self, *, full: bool) -> bool:
+    def _install(self, *, full: bool) -> bool:
         try:
-            changed = self._keep_plugin(full=full)
+            changed = self._install_plugin(full=full)
         except NotExecutableError as error:
             self._withdraw_entry(str(error))
             raise UnusableError(str(error)) from error
@@ -126,7 +126,7 @@ class Node:
             self.state = replace(state, conflist=installed.conflist, form=installed.form, digest=self._plugin.digest)
         return changed
 
-    def _keep_plugin(self, *, full: bool) -> bool:
+    def _install_plugin(self, *, full: bool) -> bool:
         with Directory(self.settings.cni_bin_dir, self.settings.bin_dir_mount) as folder:
             if full:
                 folder.sweep()
@@ -148,22 +148,22 @@ class Node:
         for step in take_entry_out(self.settings):
             _log.warning(step.text, extra={"file": str(step.path), "reason": reason})
 
-    def _keep_out(self) -> bool:
+    def _uninstall(self) -> bool:
         """Uninstall: the entry first, the plugin file last."""
-        done, stays = False, ""
+        changed, stays = False, ""
         for step in take_out(self.settings):
             if step.stays:
                 stays = step.text
             else:
-                done = True
+                changed = True
                 _log.warning(step.text, extra={"file": str(step.path), "reason": self._desired.reason})
-        if not done:
+        if not changed:
             if stays and stays != self.state.stays:
                 _log.warning(stays)
             self._entry.skipped = ()
             state = replace(self.state, installed=False, removed=True, conflict=False, stays=stays)
             self.state = replace(state, reason=None, conflist=None, skipped=())
-        return done
+        return changed
 
 
 def _undone(folder: Directory) -> str:

@@ -77,7 +77,7 @@ class NodeResource:
         self._written: dict[str, Any] = {}
         self._written_at = -COUNTS_EVERY
         self._node_uid = ""
-        self._made = False
+        self._exists = False
         self._has_counted = False  # whether the written status holds this agent's own counts
         self._was_well = False
         self._reason = ""
@@ -99,7 +99,7 @@ class NodeResource:
                 backoff.reset()
                 self._limiters[applies].done(loop.time())
             except ApiError as error:
-                self._say(str(error))
+                self._log_failure(str(error))
                 await asyncio.sleep(backoff.next(error.retry_after))
 
     @property
@@ -113,64 +113,64 @@ class NodeResource:
         Raises:
             ApiError: if the write failed.
         """
-        if not self._made:
-            await self._make()
-        seen, last = self._observe(), self._written
-        now = build_status(seen, last, datetime.now(UTC))
+        if not self._exists:
+            await self._ensure_exists()
+        observed, previous = self._observe(), self._written
+        status = build_status(observed, previous, datetime.now(UTC))
         try:
-            await self._api.apply(f"{self._path}/status", self._object() | {"status": now})
+            await self._api.apply(f"{self._path}/status", self._object() | {"status": status})
         except ApiError as error:
-            self._made = self._made and error.status != 404  # somebody has deleted it
+            self._exists = self._exists and error.status != 404  # somebody has deleted it
             raise
-        self._written, self._written_at = now, asyncio.get_running_loop().time()
-        self._has_counted = seen.redirected is not None
-        before, ready = _ready(last), _ready(now)
+        self._written, self._written_at = status, asyncio.get_running_loop().time()
+        self._has_counted = observed.redirected is not None
+        before, ready = _ready(previous), _ready(status)
         # A starting agent is not ready for one reason after another.
         same = ("status", "reason") if self._was_well else ("status",)
         self._was_well = self._was_well or ready["status"] == "True"
         if any(before.get(each) != ready[each] for each in same):
-            await self._tell(ready, first=not last)
+            await self._record_change(ready, first=not previous)
 
     def _changed(self) -> set[str]:
         """Name the fields to write: those that have changed, but counts only now and then, once there are any."""
-        seen = self._observe()
-        now = build_status(seen, self._written, datetime.now(UTC))
-        changed = {key for key in now.keys() | self._written.keys() if now.get(key) != self._written.get(key)}
-        reasons = {_ready(each).get("reason") for each in (now, self._written)}
+        observed = self._observe()
+        status = build_status(observed, self._written, datetime.now(UTC))
+        changed = {key for key in status.keys() | self._written.keys() if status.get(key) != self._written.get(key)}
+        reasons = {_ready(each).get("reason") for each in (status, self._written)}
         if "conditions" in changed and INVALID_SETTINGS in reasons:
             changed.add(INVALID_SETTINGS)
-        ago = asyncio.get_running_loop().time() - self._written_at
-        if ago >= AGAIN_EVERY:
+        age = asyncio.get_running_loop().time() - self._written_at
+        if age >= AGAIN_EVERY:
             return changed | {"pods"}
-        counts = {"pods", "repairs"} if _ready(now)["reason"] == "Conflict" else {"pods"}
-        is_first = seen.redirected is not None and not self._has_counted
-        return changed if is_first or ago >= COUNTS_EVERY else changed - counts
+        counts = {"pods", "repairs"} if _ready(status)["reason"] == "Conflict" else {"pods"}
+        is_first = observed.redirected is not None and not self._has_counted
+        return changed if is_first or age >= COUNTS_EVERY else changed - counts
 
-    async def _make(self) -> None:
+    async def _ensure_exists(self) -> None:
         """Make sure that the object exists and its Node owns it, and read the previous agent's status."""
-        found = await self._api.get(self._path)
-        self._written = (found or {}).get("status") or {}
+        existing = await self._api.get(self._path)
+        self._written = (existing or {}).get("status") or {}
         node = await self._api.get(f"/api/v1/nodes/{self._node_name}")
-        made = self._object()
+        manifest = self._object()
         if node:
             self._node_uid = node["metadata"]["uid"]
             owner = {"apiVersion": "v1", "kind": "Node", "name": self._node_name, "uid": self._node_uid}
-            made["metadata"]["ownerReferences"] = [owner]
-        await self._api.apply(self._path, made)
-        self._made = True
-        await self._tell_left_behind()
+            manifest["metadata"]["ownerReferences"] = [owner]
+        await self._api.apply(self._path, manifest)
+        self._exists = True
+        await self._report_stale_installation()
 
     def _object(self) -> dict[str, Any]:
         return {"apiVersion": NODES_VERSION, "kind": NODES_KIND, "metadata": {"name": self._node_name}}
 
-    async def _tell(self, ready: Mapping[str, Any], *, first: bool) -> None:
+    async def _record_change(self, ready: Mapping[str, Any], *, first: bool) -> None:
         """Record an Event of a state change; the controller reports an invalid resource, once for all nodes."""
         reason = ready["reason"]
         if reason == INVALID_SETTINGS or (first and ready["status"] != "True"):  # the agent has just started
             return
-        await self._tell_event(reason, ready["message"], warning=reason not in (REDIRECTING, "Removed"))
+        await self._record_event(reason, ready["message"], warning=reason not in (REDIRECTING, "Removed"))
 
-    async def _tell_left_behind(self) -> None:
+    async def _report_stale_installation(self) -> None:
         """Report once the installation that stays behind when cniConfDir or cniBinDir has changed.
 
         Nothing removes it automatically: the previous agent cannot know whether the runtime still reads it, and this one
@@ -178,27 +178,27 @@ class NodeResource:
         start or stop (F6, F7).
         """
         settings = self._observe().desired.settings
-        if left := left_behind(self._written, settings):
-            where = " and ".join(str(each) for each in left)
-            now = f"{settings.cni_conf_dir} and {settings.cni_bin_dir}"
-            said = (
-                f"the installation of an earlier agent in {where} stays, as the agent now manages {now}. Once this node is "
+        if directories := left_behind(self._written, settings):
+            where = " and ".join(str(each) for each in directories)
+            managed = f"{settings.cni_conf_dir} and {settings.cni_bin_dir}"
+            note = (
+                f"the installation of an earlier agent in {where} stays, as the agent now manages {managed}. Once this node is "
                 f"ready and its container runtime reads only these, and unless they are the same under other names, remove "
-                f"it with: {await self._cleaning(left, settings)}"
+                f"it with: {await self._cleaning_command(directories, settings)}"
             )
-            _log.warning("the installation of an earlier agent stays", extra={"reason": said})
-            await self._tell_event("StaleInstallation", said, warning=True)
+            _log.warning("the installation of an earlier agent stays", extra={"reason": note})
+            await self._record_event("StaleInstallation", note, warning=True)
 
-    async def _cleaning(self, left: Iterable[Path], settings: Settings) -> str:
+    async def _cleaning_command(self, directories: Iterable[Path], settings: Settings) -> str:
         image = ""
         if settings.daemonset:
             namespace, name = settings.daemonset
             with suppress(ApiError):
                 found = await self._api.get(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}")
                 image = found["spec"]["template"]["spec"]["containers"][0]["image"] if found else ""
-        return cleaning_command(self._node_name, image, left)
+        return cleaning_command(self._node_name, image, directories)
 
-    async def _tell_event(self, reason: str, note: str, *, warning: bool) -> None:
+    async def _record_event(self, reason: str, note: str, *, warning: bool) -> None:
         """Write an Event on the Node; a failure does not cause another write of the status."""
         if not self._node_uid:
             return
@@ -208,13 +208,13 @@ class NodeResource:
         except ApiError as error:
             _log.warning("cannot write an Event", extra={"reason": str(error)})
 
-    def _say(self, reason: str) -> None:
+    def _log_failure(self, reason: str) -> None:
         if reason != self._reason:
             self._reason = reason
             _log.warning("cannot write this node's IstioCNINode", extra={"reason": reason})
 
 
-def _ready(of: Mapping[str, Any]) -> Mapping[str, Any]:
-    conditions = of.get("conditions") or [{}]
+def _ready(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    conditions = status.get("conditions") or [{}]
     ready: Mapping[str, Any] = conditions[0]
     return ready

@@ -75,7 +75,7 @@ def build_status(observed: Observed, last: Mapping[str, Any], now: datetime) -> 
     """
     settings, node = observed.desired.settings, observed.node
     state = "Removed" if node.removed else "Installed" if node.installed else "NotInstalled"
-    made: dict[str, Any] = {
+    status: dict[str, Any] = {
         "state": state,
         "version": observed.version,
         "repairs": {"count": node.repairs},
@@ -84,23 +84,25 @@ def build_status(observed: Observed, last: Mapping[str, Any], now: datetime) -> 
     }
     if node.last_repair:
         when = datetime.fromtimestamp(int(node.last_repair.time), UTC)
-        made["repairs"]["last"] = {"time": rfc3339(when), "file": node.last_repair.file}
+        status["repairs"]["last"] = {"time": rfc3339(when), "file": node.last_repair.file}
     if node.installed and node.conflist:
         directory = str(settings.cni_conf_dir)
-        made["conflist"] = {"directory": directory, "file": node.conflist, "form": node.form.value}
+        status["conflist"] = {"directory": directory, "file": node.conflist, "form": node.form.value}
         if node.meshes:
-            made["conflist"]["meshes"] = [*node.meshes]
-        made["plugin"] = {"path": str(settings.cni_bin_dir / PLUGIN), "sha256": node.digest}
+            status["conflist"]["meshes"] = [*node.meshes]
+        status["plugin"] = {"path": str(settings.cni_bin_dir / PLUGIN), "sha256": node.digest}
     elif node.stays:
-        made["plugin"] = {"path": str(settings.cni_bin_dir / PLUGIN)} | ({"sha256": node.digest} if node.digest else {})
+        status["plugin"] = {"path": str(settings.cni_bin_dir / PLUGIN)} | (
+            {"sha256": node.digest} if node.digest else {}
+        )
     elif not node.removed:  # the last location, where it may still be: the next agent has to know
-        made |= {key: last[key] for key in ("conflist", "plugin") if key in last}
+        status |= {key: last[key] for key in ("conflist", "plugin") if key in last}
     if observed.tried:
-        made["backend"] = _backend(observed.chosen)
-        made["preflight"] = [_backend(each) | {"usable": each.unusable is None} for each in observed.tried]
+        status["backend"] = _backend(observed.chosen)
+        status["preflight"] = [_backend(each) | {"usable": each.unusable is None} for each in observed.tried]
     if observed.desired.control_plane:
-        made["controlPlane"] = observed.desired.control_plane._asdict()
-    return made
+        status["controlPlane"] = observed.desired.control_plane._asdict()
+    return status
 
 
 def left_behind(last: Mapping[str, Any], settings: Settings) -> tuple[Path, ...]:
@@ -121,46 +123,48 @@ def left_behind(last: Mapping[str, Any], settings: Settings) -> tuple[Path, ...]
 def _ready(observed: Observed, last: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     failed = [each for each in observed.conditions if each.reason is not None]
     notes = [*_notes(observed)]
-    said = [message for _, message in notes]
+    messages = [message for _, message in notes]
     if observed.node.removed:
         stays = [observed.node.stays] if observed.node.stays else []
-        value, reason, said = "False", "Removed", [f"taken out: {observed.desired.reason}", *stays, *said]
+        value, reason, messages = "False", "Removed", [f"taken out: {observed.desired.reason}", *stays, *messages]
     elif failed:
         value, reason = "False", "Conflict" if observed.node.conflict else _REASONS[failed[0].name]
-        said = ["; ".join(str(each.reason) for each in failed), *said]
+        messages = ["; ".join(str(each.reason) for each in failed), *messages]
     else:
         value, reason = "True", notes[0][0] if notes else REDIRECTING
-        said = [*said, f"pods are redirected by {observed.chosen}"]
-    made = {"type": "Ready", "status": value, "reason": reason, "message": ". ".join(said)[:LONGEST_MESSAGE]}
+        messages = [*messages, f"pods are redirected by {observed.chosen}"]
+    condition = {"type": "Ready", "status": value, "reason": reason, "message": ". ".join(messages)[:LONGEST_MESSAGE]}
     before: Mapping[str, Any] = next((each for each in last.get("conditions", ()) if each["type"] == "Ready"), {})
     same = before.get("status") == value
-    return made | {"lastTransitionTime": before["lastTransitionTime"] if same else rfc3339(now)}
+    return condition | {"lastTransitionTime": before["lastTransitionTime"] if same else rfc3339(now)}
 
 
 def _notes(observed: Observed) -> Iterator[tuple[str, str]]:
     """List the warnings that do not prevent redirection, each as a reason and a message."""
     directory = observed.desired.settings.cni_conf_dir
     for name, reason in () if observed.node.removed else observed.node.skipped:
-        said = f"{directory / name} is no valid network configuration: {reason}; correct or remove it"
-        yield "InvalidConflist", f"{said}: containerd loads no configuration while this file comes first"
+        message = f"{directory / name} is no valid network configuration: {reason}; correct or remove it"
+        yield "InvalidConflist", f"{message}: containerd loads no configuration while this file comes first"
     for each in observed.desired.problems:
         yield INVALID_SETTINGS, f"invalid IstioControlPlane, the last good settings stay in force: {each}"
     for pod in observed.unredirected_pods:
         yield "PodsNotRedirected", pod
     if observed.unasked:
-        said = f"the agent cannot listen on its health address: {observed.unasked}. Probes and scrapes do not reach it"
+        message = (
+            f"the agent cannot listen on its health address: {observed.unasked}. Probes and scrapes do not reach it"
+        )
         yield (
             "HealthEndpointUnavailable",
-            f"{said}; `ss -lptn` shows which program listens there, or set cni.healthAddress",
+            f"{message}; `ss -lptn` shows which program listens there, or set cni.healthAddress",
         )
 
 
 def _pods(observed: Observed, last: Mapping[str, Any]) -> dict[str, int]:
     """Return the pod counts; until its first count an agent reports the previous agent's."""
-    counted = {"redirected": observed.redirected or 0, "unredirected": observed.unredirected}
+    counts = {"redirected": observed.redirected or 0, "unredirected": observed.unredirected}
     if observed.redirected is None:
-        counted |= {key: number for key, number in last.get("pods", {}).items() if key in counted}
-    return counted | {"repaired": observed.repaired}
+        counts |= {key: number for key, number in last.get("pods", {}).items() if key in counts}
+    return counts | {"repaired": observed.repaired}
 
 
 def _backend(capability: Capability) -> dict[str, Any]:

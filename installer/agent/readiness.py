@@ -59,11 +59,11 @@ class Readiness:
             ),
         ]
 
-    async def announce(self, told: asyncio.Event) -> None:
+    async def announce(self, stopping: asyncio.Event) -> None:
         """Print once on stdout that the agent is ready, unless it has to stop before."""
-        ready, stop = asyncio.create_task(self._until_ready()), asyncio.create_task(told.wait())
-        done, waiting = await asyncio.wait((ready, stop), return_when=asyncio.FIRST_COMPLETED)
-        for task in waiting:
+        ready, stop = asyncio.create_task(self._until_ready()), asyncio.create_task(stopping.wait())
+        done, pending = await asyncio.wait((ready, stop), return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
             task.cancel()
         if ready in done:
             self._say()

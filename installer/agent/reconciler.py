@@ -92,7 +92,7 @@ class Reconciler:
         other threads comes between a change on the node and its repair.
         """
         with ThreadPoolExecutor(1, "reconcile") as thread:
-            work = asyncio.get_running_loop().run_in_executor(thread, self._work)
+            work = asyncio.get_running_loop().run_in_executor(thread, self._loop)
             stopping = asyncio.create_task(stop.wait())
             try:
                 await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -102,7 +102,7 @@ class Reconciler:
                 self._woken.set()
             await work
 
-    def _work(self) -> None:
+    def _loop(self) -> None:
         watcher = self._watcher()
         full_at = 0.0
         while not self._closing.is_set():
@@ -111,11 +111,11 @@ class Reconciler:
             started = time.monotonic()
             if full := started >= full_at:
                 full_at = started + RESYNC
-            made = self._reconcile(full=full)
-            self._report(made.reason)
-            next_check = min(started + made.within, full_at if watched else started + UNWATCHED_RESYNC)
+            outcome = self._reconcile(full=full)
+            self._report(outcome.reason)
+            next_check = min(started + outcome.within, full_at if watched else started + UNWATCHED_RESYNC)
             next_check = min(next_check, self._node.next_check or next_check)
-            self._closing.wait(made.not_before)
+            self._closing.wait(outcome.not_before)
             self._woken.wait(max(0.0, next_check - time.monotonic()))
         watcher.close()
 

@@ -20,18 +20,18 @@ CHECK_EVERY = 5.0  # seconds
 _log = logging.getLogger(__name__)
 
 
-async def exit_to_see_mounts(in_force: InForce, pod_repair: PodRepair, started: float, told: asyncio.Event) -> None:
-    """Set `told` when a restart of the container would help.
+async def exit_to_see_mounts(in_force: InForce, pod_repair: PodRepair, started: float, stopping: asyncio.Event) -> None:
+    """Set `stopping` when a restart of the container would help.
 
     Args:
         in_force: without the setting `mounts` this process sees the node's mounts directly. While the plugin is not
             installed the agent stays: otherwise more pods would start without their redirect.
         pod_repair: tells since when a netns is hidden.
         started: when this agent started, in seconds since 1970.
-        told: stops the agent.
+        stopping: stops the agent.
     """
     socket, mounts = in_force.settings.agent_socket, in_force.settings.mounts
-    while mounts and not told.is_set():
+    while mounts and not stopping.is_set():
         since = pod_repair.hidden_since
         if (
             since is not None
@@ -40,5 +40,5 @@ async def exit_to_see_mounts(in_force: InForce, pod_repair: PodRepair, started: 
             and record_restart(socket)
         ):
             _log.warning("exiting: a running pod needs its redirect, and only a restarted container can see its netns")
-            told.set()
-        await wait(told, CHECK_EVERY)
+            stopping.set()
+        await wait(stopping, CHECK_EVERY)

@@ -47,7 +47,7 @@ class Serving:
         self._loop.call_soon_threadsafe(self._is_missing.set)
         return False
 
-    async def hold_node(self, told: asyncio.Event) -> bool:
+    async def hold_node(self, stopping: asyncio.Event) -> bool:
         """Wait until no other agent serves on this socket, as during an upgrade.
 
         Returns:
@@ -57,24 +57,24 @@ class Serving:
             ForeignDirectoryError: if the socket's directory belongs to another program.
         """
         waiting = False
-        while not told.is_set():
+        while not stopping.is_set():
             try:
                 self._take_lock()
             except (AlreadyRunningError, OSError) as error:
                 if not waiting:
-                    _log.warning("waiting for the node's lock", extra={"reason": _why(error)})
+                    _log.warning("waiting for the node's lock", extra={"reason": _describe(error)})
                 waiting = True
-                await wait(told, RETRY)
+                await wait(stopping, RETRY)
             else:
                 return True
         return False
 
-    async def run(self, stop: asyncio.Event, told: asyncio.Event, on_change: Callable[[], None]) -> None:
+    async def run(self, stop: asyncio.Event, stopping: asyncio.Event, on_change: Callable[[], None]) -> None:
         """Serve until `stop` is set.
 
         Args:
             stop: ends it.
-            told: set if the agent has to exit, because only a new container can serve again.
+            stopping: set if the agent has to exit, because only a new container can serve again.
             on_change: called when it starts or stops serving.
         """
         while not stop.is_set():
@@ -84,7 +84,7 @@ class Serving:
                     self._not_serving = NOT_SERVING
                     _log.error("not serving the plugin", extra={"reason": NOT_SERVING})
                     on_change()
-                await self._listen(told)
+                await self._listen(stopping)
                 on_change()
             await wait(stop, RETRY)
             await either(stop, self._is_missing)
@@ -96,18 +96,18 @@ class Serving:
             os.close(self._lock)
             self._lock = None
 
-    async def _listen(self, told: asyncio.Event) -> None:
+    async def _listen(self, stopping: asyncio.Event) -> None:
         try:
             self._take_lock()
             await self._server.start()
         except (AlreadyRunningError, ForeignDirectoryError, OSError) as error:
-            reason = _why(error)
+            reason = _describe(error)
             if reason != self._not_serving:
                 _log.error("cannot serve the plugin", extra={"reason": reason})
             self._not_serving = reason
             if is_deleted(self._socket):
                 _log.error("exiting: the directory of agentSocket was deleted from under this container's mount")
-                told.set()
+                stopping.set()
         else:
             if self._has_served:
                 _log.warning("serving the plugin again")
@@ -120,9 +120,9 @@ class Serving:
             self._lock = lock(self._socket)
 
     def _is_locked(self) -> bool:
-        held = self._lock
-        return held is not None and is_locked(held, self._socket)
+        fd = self._lock
+        return fd is not None and is_locked(fd, self._socket)
 
 
-def _why(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return explain(error) if isinstance(error, OSError) else str(error)

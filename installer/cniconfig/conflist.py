@@ -62,11 +62,11 @@ def splice(content: bytes, entry: Mapping[str, Any]) -> bytes:
     edits = conflist.cuts()
     if conflist.others:
         last = conflist.others[-1]
-        edits.append((last.end, last.end, "," + _written_like(conflist.text, last, entry)))
+        edits.append((last.end, last.end, "," + _format_like(conflist.text, last, entry)))
     else:
         start = conflist.plugins[0].start
         edits.append((start, start, json.dumps(entry)))
-    return encoded(_edited(conflist.text, edits))
+    return encoded(_apply_edits(conflist.text, edits))
 
 
 def remove(content: bytes) -> bytes:
@@ -76,7 +76,7 @@ def remove(content: bytes) -> bytes:
         InvalidConfigError: if `content` is no conflist.
     """
     conflist = _read(content)
-    return encoded(_edited(conflist.text, conflist.cuts()))
+    return encoded(_apply_edits(conflist.text, conflist.cuts()))
 
 
 def is_spliced(content: bytes, entry: Mapping[str, Any]) -> bool:
@@ -159,15 +159,15 @@ def delegates_to_us(content: bytes) -> bool:
     """Return whether a configuration has our entry inside a plugin, as in the `delegates` that Multus copies (F34)."""
     value = jsontext.loads(content.decode("utf-8", "surrogateescape"))
     plugins = value.get("plugins", [value])
-    left = [inner for plugin in plugins for inner in plugin.values()]
-    while left:
-        each = left.pop()
+    pending = [inner for plugin in plugins for inner in plugin.values()]
+    while pending:
+        each = pending.pop()
         if isinstance(each, dict):
             if each.get("type") == PLUGIN_TYPE:
                 return True
-            left += each.values()
+            pending += each.values()
         elif isinstance(each, list):
-            left += each
+            pending += each
     return False
 
 
@@ -196,11 +196,11 @@ class _Style(NamedTuple):
     line: str = ""
 
 
-def _written_like(text: str, model: Element, entry: Mapping[str, Any]) -> str:
+def _format_like(text: str, model: Element, entry: Mapping[str, Any]) -> str:
     """Write our entry, and the whitespace before it, formatted like the plugin `model`."""
     style = _style_of(text, model)
-    written = json.dumps(entry, indent=style.indent or None, separators=(style.comma, style.colon))
-    return style.gap + written.replace("\n", style.line)
+    entry_text = json.dumps(entry, indent=style.indent or None, separators=(style.comma, style.colon))
+    return style.gap + entry_text.replace("\n", style.line)
 
 
 def _style_of(text: str, model: Element) -> _Style:
@@ -216,7 +216,7 @@ def _style_of(text: str, model: Element) -> _Style:
     return _Style(gap or blank, f":{blank}", ",", indent, ("\r\n" if "\r\n" in inside else "\n") + margin)
 
 
-def _edited(text: str, edits: Sequence[tuple[int, int, str]]) -> str:
+def _apply_edits(text: str, edits: Sequence[tuple[int, int, str]]) -> str:
     """Replace each `text[start:end]`, from the last to the first, so that earlier positions stay valid."""
     for start, end, new in sorted(edits, reverse=True):
         text = text[:start] + new + text[end:]

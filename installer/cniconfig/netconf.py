@@ -49,7 +49,7 @@ class NetworkList:
             _require_string(version, "cniVersion", may_be_empty=True)
         array = found.get("plugins")
         if not array or not isinstance(array.value, list) or not array.value:
-            raise InvalidConfigError(f"plugins: saw {_seen(array)}, expected an array with at least one plugin")
+            raise InvalidConfigError(f"plugins: saw {_describe(array)}, expected an array with at least one plugin")
         plugins = jsontext.elements(text, array.start)
         for index, plugin in enumerate(plugins):
             if not isinstance(plugin.value, dict):
@@ -155,17 +155,17 @@ def _is_ours(text: str, plugin: Element) -> bool:
 def _require_string(member: Member | None, key: str, *, may_be_empty: bool = False) -> Member:
     if member is None or not isinstance(member.value, str) or not (member.value or may_be_empty):
         expected = "a string" if may_be_empty else "a string that is not empty"
-        raise InvalidConfigError(f"{key}: saw {_seen(member)}, expected {expected}")
+        raise InvalidConfigError(f"{key}: saw {_describe(member)}, expected {expected}")
     return member
 
 
-def _seen(member: Member | None) -> str:
+def _describe(member: Member | None) -> str:
     return _short(member.value) if member else "none"
 
 
 def _short(value: object) -> str:
-    written = json.dumps(value)
-    return written if len(written) <= 60 else written[:60] + "…"
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:60] + "…"
 
 
 def canonical(value: object) -> str:

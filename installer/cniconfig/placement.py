@@ -82,7 +82,7 @@ def choose(listing: Listing, conf_file_name: str | None = None) -> Choice:
             there is no such file, the one that has `.conf` in place of `.conflist`, or the other way round.
     """
     own = own_lists(listing)
-    conf_file_name = _there(listing, conf_file_name)
+    conf_file_name = _existing_name(listing, conf_file_name)
     skipped, valid = {}, []
     for name in configurations(listing):
         try:
@@ -98,8 +98,8 @@ def choose(listing: Listing, conf_file_name: str | None = None) -> Choice:
     if not valid:
         return Choice(None, _why_none(skipped, conf_file_name), skipped)
     if conflist.delegates_to_us(content_of(listing, valid[0])):
-        made_of = {source for name, source in own.items() if is_valid(listing, name)}
-        copied = (name for name in valid[1:] if name in made_of or _has_entry(listing, name))
+        sources = {source for name, source in own.items() if is_valid(listing, name)}
+        copied = (name for name in valid[1:] if name in sources or _has_entry(listing, name))
         return Choice(next(copied, (valid[1:] or valid)[0]), "", skipped)
     return Choice(valid[0], "", skipped)
 
@@ -127,7 +127,7 @@ def place(
     Raises:
         NameInTheWayError: a file has to be moved away by hand first.
     """
-    conf_file_name = _there(listing, conf_file_name)
+    conf_file_name = _existing_name(listing, conf_file_name)
     chosen = choose(listing, conf_file_name).name
     for name, source in own_lists(listing).items():
         if not conf_file_name and any(order(each) < order(name) for each in hidden_files(listing)):
@@ -168,7 +168,7 @@ def _own_name(listing: Listing, source: str, preferred: str | None, links: Links
     )
 
 
-def _there(listing: Listing, name: str | None) -> str | None:
+def _existing_name(listing: Listing, name: str | None) -> str | None:
     """Return a configured name, or the same with the other suffix if only that file is there: primaries change it."""
     if not name or any(name in _names(each) for each in configurations(listing)):
         return name
@@ -184,8 +184,8 @@ def _names(source: str) -> tuple[str, str]:
 
 def edited_file(links: Links, name: str) -> str | None:
     """Return the file to edit in order to change a configuration; None: no file may be edited."""
-    meant = links.get(name, name)
-    return None if meant is None or name.endswith(SINGLE) or meant.endswith(SINGLE) else meant
+    target = links.get(name, name)
+    return None if target is None or name.endswith(SINGLE) or target.endswith(SINGLE) else target
 
 
 def _why_none(skipped: Mapping[str, str], conf_file_name: str | None) -> str:

@@ -64,7 +64,7 @@ class Delete:
 Step: TypeAlias = Write | Delete
 
 
-def plan(
+def plan_chained(
     listing: Listing,
     entry: Mapping[str, Any],
     conf_file_name: str | None = None,
@@ -91,31 +91,31 @@ def plan(
     """
     if choose(listing, conf_file_name).name is None and [*hidden_files(listing)]:
         return []  # which file the runtime uses is unknown
-    to = place(listing, conf_file_name, owned=owned, links=links, waits=waits)
-    gone = _own_deleted(listing, but=to.name if to else None)
-    if to is None:
-        return gone
-    steps = [*_entry_in(listing, to, entry, links), *gone]
+    target = place(listing, conf_file_name, owned=owned, links=links, waits=waits)
+    deletions = _own_deleted(listing, but=target.name if target else None)
+    if target is None:
+        return deletions
+    steps = [*_entry_in(listing, target, entry, links), *deletions]
     for name in _lists_of_others(listing):
-        if to.is_own or edited_file(links, name) != edited_file(links, to.name):
+        if target.is_own or edited_file(links, name) != edited_file(links, target.name):
             steps += _take_out(listing, links, name)
     return steps + _without_standalone(listing)
 
 
-def undone(listing: Listing, to: Place, entry: Mapping[str, Any]) -> str:
-    """Describe what another program did to a directory for which `plan` has steps.
+def undone(listing: Listing, target: Place, entry: Mapping[str, Any]) -> str:
+    """Describe what another program did to a directory for which `plan_chained` has steps.
 
     Args:
         listing: the directory.
-        to: where our entry goes.
+        target: where our entry goes.
         entry: our entry.
 
     Returns:
         What it does, as a predicate: `changes …`.
     """
-    if to.is_own:
-        return f"{'changes' if to.name in listing else 'deletes'} the plugin's own configuration"
-    content = content_of(listing, to.name)
+    if target.is_own:
+        return f"{'changes' if target.name in listing else 'deletes'} the plugin's own configuration"
+    content = content_of(listing, target.name)
     if has_istios_entry(content):
         return f"replaces the plugin's entry with that of {ISTIOS}: uninstall one of the two (install-cni status)"
     if not conflist.has_entry(content):
@@ -154,17 +154,17 @@ def removal(listing: Listing, links: Links = NO_LINKS) -> list[Step]:
     return steps + _without_standalone(listing)
 
 
-def _entry_in(listing: Listing, to: Place, entry: Mapping[str, Any], links: Links) -> list[Step]:
+def _entry_in(listing: Listing, target: Place, entry: Mapping[str, Any], links: Links) -> list[Step]:
     """Bring the file that the runtime is meant to use to its desired content."""
-    if to.is_own and is_valid(listing, to.source):
-        source = content_of(listing, to.source)
-        wanted = conflist.own_list(source, to.source, to.name, entry)
-        there = listing.get(to.name)
-        seen = there if isinstance(there, bytes) else None
-        return [] if wanted == seen else [Write(to.name, wanted, seen, (to.source, source))]
-    content = content_of(listing, to.name)  # if it is our own, its source is missing or broken for now
-    wanted = conflist.splice(content, entry)
-    return [] if wanted == content else [Write(edited_file(links, to.name) or to.name, wanted, content)]
+    if target.is_own and is_valid(listing, target.source):
+        source = content_of(listing, target.source)
+        desired = conflist.own_list(source, target.source, target.name, entry)
+        current = listing.get(target.name)
+        expected = current if isinstance(current, bytes) else None
+        return [] if desired == expected else [Write(target.name, desired, expected, (target.source, source))]
+    content = content_of(listing, target.name)  # if it is our own, its source is missing or broken for now
+    desired = conflist.splice(content, entry)
+    return [] if desired == content else [Write(edited_file(links, target.name) or target.name, desired, content)]
 
 
 def _own_away(listing: Listing) -> list[str]:
@@ -200,9 +200,9 @@ def _take_out(listing: Listing, links: Links, name: str) -> list[Step]:
 
 
 def _write(listing: Listing, name: str, content: bytes) -> list[Step]:
-    there = listing.get(name)
-    seen = there if isinstance(there, bytes) else None
-    return [] if seen == content else [Write(name, content, seen)]
+    current = listing.get(name)
+    expected = current if isinstance(current, bytes) else None
+    return [] if expected == content else [Write(name, content, expected)]
 
 
 def _lists_of_others(listing: Listing) -> list[str]:

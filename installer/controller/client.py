@@ -98,50 +98,54 @@ class Api:
 
     async def bind(self, binding: Mapping[str, Any]) -> None:
         """Create a RoleBinding."""
-        self._may_write()
+        self._require_leadership()
         await self._client.create(self._bindings, binding)
 
     async def unbind(self) -> None:
         """Delete our RoleBinding."""
-        self._may_write()
+        self._require_leadership()
         try:
             await self._client.delete(f"{self._bindings}/{OWN_ROLE_BINDING}")
         except ApiError as error:
             if not error.is_not_found:
                 raise
 
-    async def apply_daemonset(self, wished: Wish, seen: Mapping[str, Any]) -> dict[str, Any]:
+    async def apply_daemonset(self, wish: Wish, observed: Mapping[str, Any]) -> dict[str, Any]:
         """Apply our fields of the DaemonSet if it is unchanged, hand over others, and return the result."""
-        self._may_write()
-        path, version = f"{self._daemonsets}/{DAEMONSET}", seen["metadata"]["resourceVersion"]
-        written: dict[str, Any] = await self._client.apply(path, _at(version, wished.manifest(seen)))
-        if not wished.returned:
-            return written
-        self._may_write()
-        patch = {"metadata": {"managedFields": wished.handed_over(written)}}
-        handed: dict[str, Any] = await self._client.merge(path, _at(written["metadata"]["resourceVersion"], patch))
-        return handed
+        self._require_leadership()
+        path, version = f"{self._daemonsets}/{DAEMONSET}", observed["metadata"]["resourceVersion"]
+        applied: dict[str, Any] = await self._client.apply(path, _at(version, wish.manifest(observed)))
+        if not wish.returned:
+            return applied
+        self._require_leadership()
+        patch = {"metadata": {"managedFields": wish.handed_over(applied)}}
+        result: dict[str, Any] = await self._client.merge(path, _at(applied["metadata"]["resourceVersion"], patch))
+        return result
 
     async def replace(self, pod: AgentPod) -> dict[str, Any] | None:
         """Delete an agent's pod, which its DaemonSet replaces, and return the terminating pod; None if it is gone."""
-        self._may_write()
-        seen: dict[str, Any] = await self._client.delete(f"{self._pods}/{pod.name}", pod.uid)
-        return seen if seen.get("kind") == "Pod" and "deletionTimestamp" in seen["metadata"] else None
+        self._require_leadership()
+        pod_manifest: dict[str, Any] = await self._client.delete(f"{self._pods}/{pod.name}", pod.uid)
+        return (
+            pod_manifest
+            if pod_manifest.get("kind") == "Pod" and "deletionTimestamp" in pod_manifest["metadata"]
+            else None
+        )
 
     async def write_status(self, resource: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any] | None:
         """Patch the status of a resource if it is unchanged, and return the result; None if it is gone."""
-        self._may_write()
+        self._require_leadership()
         metadata = resource["metadata"]
         path = f"{_RESOURCES}/namespaces/{metadata['namespace']}/{PLURAL}/{metadata['name']}/status"
         try:
-            written: dict[str, Any] = await self._client.merge(
+            result: dict[str, Any] = await self._client.merge(
                 path, _at(metadata["resourceVersion"], {"metadata": {}, "status": dict(patch)})
             )
         except ApiError as error:
             if error.is_not_found:
                 return None
             raise
-        return written
+        return result
 
     async def patch_condition(self, patch: ConditionPatch) -> dict[str, Any] | None:
         """Write a condition into an IstioCNINode, creating it if necessary, and return the result.
@@ -149,25 +153,25 @@ class Api:
         Returns:
             None if nothing was written because the agent runs after all: the observed pod was outdated.
         """
-        self._may_write()
+        self._require_leadership()
         name, version = patch.node.name, patch.version
         if patch.contradicts and any([agent_pod(each).runs async for each in self.pods(name)]):
             return None
         head: dict[str, Any] = {"apiVersion": NODES_VERSION, "kind": NODES_KIND, "metadata": {"name": name}}
         if not version:
             owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": patch.node.uid}
-            made = await self._client.create(_NODES, head | {"metadata": {"name": name, "ownerReferences": [owner]}})
-            version = made["metadata"]["resourceVersion"]
+            created = await self._client.create(_NODES, head | {"metadata": {"name": name, "ownerReferences": [owner]}})
+            version = created["metadata"]["resourceVersion"]
         status = {"status": {"conditions": [patch.condition]}}
-        written: dict[str, Any] = await self._client.apply(f"{_NODES}/{name}/status", _at(version, head | status))
-        return written
+        result: dict[str, Any] = await self._client.apply(f"{_NODES}/{name}/status", _at(version, head | status))
+        return result
 
     async def taint(self, node: str, version: str, taints: list[dict[str, Any]]) -> dict[str, Any]:
         """Replace the taints of a node if it is still at `version`, and return the result."""
-        self._may_write()
+        self._require_leadership()
         patch = _at(version, {"metadata": {}, "spec": {"taints": taints}})
-        written: dict[str, Any] = await self._client.merge(f"/api/v1/nodes/{node}", patch)
-        return written
+        result: dict[str, Any] = await self._client.merge(f"/api/v1/nodes/{node}", patch)
+        return result
 
     async def record(self, regarding: Mapping[str, str], event: Event) -> None:
         """Write an Event and log it, unless the same one was written recently.
@@ -178,7 +182,7 @@ class Api:
             regarding: the object: apiVersion, kind, name, uid and, where it has one, namespace.
             event: the Event.
         """
-        self._may_write()
+        self._require_leadership()
         try:
             if await self._recorder.record(regarding, event.reason, event.message, warning=event.warning):
                 level = logging.WARNING if event.warning else logging.INFO
@@ -188,7 +192,7 @@ class Api:
                 "an Event was refused", extra={"event": event.reason, "note": event.message, "reason": str(error)}
             )
 
-    def _may_write(self) -> None:
+    def _require_leadership(self) -> None:
         if not self._leads():
             raise NotLeadingError
 

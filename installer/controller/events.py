@@ -30,10 +30,10 @@ def events(before: Mapping[str, Any], after: Mapping[str, Any], *, going: bool) 
     new = _component(after)
     fault = _reconciled(after)
     if fault["reason"] == "Removing":
-        if _said(before)[0] != "Removing":
+        if _reason_and_message(before)[0] != "Removing":
             yield Event(warning=False, reason="UninstallStarted", message=fault["message"])
     elif fault["status"] == "False":
-        if (fault["reason"], fault["message"]) != _said(before):
+        if (fault["reason"], fault["message"]) != _reason_and_message(before):
             kind = "InvalidSettings" if fault["reason"] == "Invalid" else fault["reason"]
             yield Event(warning=True, reason=kind, message=fault["message"])
         return
@@ -45,17 +45,17 @@ def events(before: Mapping[str, Any], after: Mapping[str, Any], *, going: bool) 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any], *, removing: bool, going: bool) -> Iterator[Event]:
     old, new = _component(before), _component(after)
     status, generation = new["status"], after["observedGeneration"]
-    another = generation != before.get("observedGeneration")
-    if status == old.get("status") and not another:
+    is_new_generation = generation != before.get("observedGeneration")
+    if status == old.get("status") and not is_new_generation:
         return
-    said = f"generation {generation}: {new['statusString']}"
+    message = f"generation {generation}: {new['statusString']}"
     if status == UPDATING and not removing:
-        yield Event(warning=False, reason="RolloutStarted", message=said)
+        yield Event(warning=False, reason="RolloutStarted", message=message)
     elif status == HEALTHY:
-        mended = not another and old.get("status") in (ERROR, RECONCILING)
-        yield Event(warning=False, reason="Recovered" if mended else "RolloutCompleted", message=said)
+        recovered = not is_new_generation and old.get("status") in (ERROR, RECONCILING)
+        yield Event(warning=False, reason="Recovered" if recovered else "RolloutCompleted", message=message)
     elif status == NONE and not going:
-        yield Event(warning=False, reason="Uninstalled", message=said)
+        yield Event(warning=False, reason="Uninstalled", message=message)
 
 
 def _unhealthy(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:
@@ -78,6 +78,6 @@ def _reconciled(status: Mapping[str, Any]) -> Mapping[str, Any]:
     )
 
 
-def _said(status: Mapping[str, Any]) -> tuple[str, str]:
+def _reason_and_message(status: Mapping[str, Any]) -> tuple[str, str]:
     found = _reconciled(status)
     return found["reason"], found["message"]

@@ -24,11 +24,11 @@ def fields(of: Mapping[str, Any]) -> dict[Field, Any]:
     return dict(_fields(of, ()))
 
 
-def made_of(values: Mapping[Field, Any]) -> dict[str, Any]:
+def build_object(values: Mapping[Field, Any]) -> dict[str, Any]:
     """Make the object that has these fields, and the names of the list items that contain them."""
-    made: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for field, value in values.items():
-        at: Any = made
+        at: Any = result
         for step, following in zip(field, (*field[1:], ""), strict=True):
             if step.startswith(_ITEM):
                 key = json.loads(step.removeprefix(_ITEM))
@@ -41,7 +41,7 @@ def made_of(values: Mapping[Field, Any]) -> dict[str, Any]:
                 at[step[2:]] = value
             else:
                 at = at.setdefault(step[2:], [] if following.startswith(_ITEM) else {})
-    return made
+    return result
 
 
 def value(of: Mapping[str, Any], field: Field) -> Any:
@@ -63,7 +63,7 @@ def applied_by(of: Mapping[str, Any], manager: str) -> set[Field]:
 
 
 def handed_over(
-    of: Mapping[str, Any], passed: Iterable[Field], *, manager: str, to_owner_of: Field
+    of: Mapping[str, Any], transferred: Iterable[Field], *, manager: str, to_owner_of: Field
 ) -> list[dict[str, Any]]:
     """Transfer fields from a manager that applied them to the owner of another field.
 
@@ -72,7 +72,7 @@ def handed_over(
 
     Args:
         of: the object.
-        passed: the fields to transfer.
+        transferred: the fields to transfer.
         manager: the manager that applied them.
         to_owner_of: the field whose owner gets them; without an owner, nobody gets them, and anybody may write them.
 
@@ -80,17 +80,17 @@ def handed_over(
         The object's new managedFields.
     """
     entries = deepcopy(_entries(of))
-    theirs = [
+    recipients = [
         each
         for each in entries
         if each.get("manager") != manager and not each.get("subresource") and _has(each["fieldsV1"], to_owner_of)
     ]
-    theirs = [each for each in theirs if each.get("operation") == "Apply"] or theirs
-    for field in passed:
+    recipients = [each for each in recipients if each.get("operation") == "Apply"] or recipients
+    for field in transferred:
         for each in entries:
             if _is_applier(each, manager):
                 _take(each["fieldsV1"], field)
-        for each in theirs:
+        for each in recipients:
             _give(each["fieldsV1"], field)
     return [each for each in entries if each["fieldsV1"]]
 

@@ -50,40 +50,40 @@ class Uninstall(NamedTuple):
 
 
 def uninstall(
-    resource: Mapping[str, Any], world: World, made: Plan, *, deadline: timedelta, refused: bool, now: datetime
+    resource: Mapping[str, Any], world: World, plan: Plan, *, deadline: timedelta, refused: bool, now: datetime
 ) -> Uninstall:
     """Decide on the actions for a deleted resource.
 
     Args:
         resource: the IstioControlPlane.
         world: the observed state.
-        made: the plan.
+        plan: the plan.
         deadline: the maximum duration of the uninstall.
         refused: whether the API server refused to park the DaemonSet.
         now: the time.
     """
     deleted = times.parse_rfc3339(resource["metadata"]["deletionTimestamp"]) or now
-    is_active, agents = made.is_active(resource), world.daemonset
-    is_ours = agents is not None and pod_template.CHART_VALUES in (agents["metadata"].get("annotations") or {})
+    is_active, agents = plan.is_active(resource), world.daemonset
+    is_from_chart = agents is not None and pod_template.CHART_VALUES in (agents["metadata"].get("annotations") or {})
     following = step(
         deleted=deleted,
         now=now,
         deadline=deadline,
         succeeded=not is_active or any(not is_being_deleted(each) for each in world.resources),
         unanswered=unanswered(world.nodes, world.reports, world.pods),
-        parked=not is_ours or agents is None or pod_template.is_parked(agents),
-        pods=tuple(sorted(f"{pod.name} on {node}" for node, pod in world.pods.items())) if is_ours else (),
+        parked=not is_from_chart or agents is None or pod_template.is_parked(agents),
+        pods=tuple(sorted(f"{pod.name} on {node}" for node, pod in world.pods.items())) if is_from_chart else (),
     )
-    told = []
+    events = []
     if following.overdue:
         names = ", ".join(following.names)
         message = f"the uninstall has not finished within {deadline.total_seconds():g} s and continues without: {names}"
-        told.append(Event(warning=True, reason="UninstallDeadlineExceeded", message=message))
+        events.append(Event(warning=True, reason="UninstallDeadlineExceeded", message=message))
     release = following.move is Move.RELEASE or (refused and now - deleted >= deadline)
     if release and is_active:
         message = "removed the plugin from the nodes" + (", except those that were named" if following.names else "")
-        told.append(Event(warning=False, reason="Uninstalled", message=message))
-    return Uninstall(following.move is Move.PARK, release, tuple(told))
+        events.append(Event(warning=False, reason="Uninstalled", message=message))
+    return Uninstall(following.move is Move.PARK, release, tuple(events))
 
 
 def unanswered(nodes: Collection[str], reports: Mapping[str, Report], pods: Mapping[str, AgentPod]) -> tuple[str, ...]:
@@ -94,9 +94,9 @@ def unanswered(nodes: Collection[str], reports: Mapping[str, Report], pods: Mapp
         reports: the agents' reports, by node. Those of deleted nodes are ignored.
         pods: the agents' pods, by node. One that ran without reporting may have installed something.
     """
-    left = {name for name, report in reports.items() if report.state != REMOVED}
-    left |= {name for name, pod in pods.items() if pod.started and name not in reports}
-    return tuple(sorted(left & {*nodes}))
+    names = {name for name, report in reports.items() if report.state != REMOVED}
+    names |= {name for name, pod in pods.items() if pod.started and name not in reports}
+    return tuple(sorted(names & {*nodes}))
 
 
 def step(

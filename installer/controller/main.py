@@ -53,7 +53,7 @@ def run(options: Options, kubeconfig: Path | None, health_address: HostPort | No
         except* NotLeadingError:
             status = controller.lost("a write came too late")
         except* Exception as errors:  # noqa: BLE001 - logged in the format of all lines
-            _log.exception("exiting after an error", extra={"reason": _why(errors)})
+            _log.exception("exiting after an error", extra={"reason": _describe(errors)})
             status = 1
         return status
 
@@ -120,7 +120,7 @@ class Controller:
 
     async def _watch(self) -> None:
         """Start the watches once all kinds can be listed: kopf would not notice a definition that is added later."""
-        await either(self._loop.all_heard, self._stop)
+        await either(self._loop.all_listed, self._stop)
         if not self._stop.is_set():
             await self._watches.run(self._stop)
 
@@ -145,7 +145,7 @@ class Controller:
         return [Condition("lease", None, "leading"), Condition("known", known)]
 
 
-def _why(errors: BaseExceptionGroup[Exception]) -> str:
+def _describe(errors: BaseExceptionGroup[Exception]) -> str:
     """Describe the innermost error."""
     bottom: BaseException = errors
     while isinstance(bottom, BaseExceptionGroup):

@@ -54,17 +54,17 @@ def condition_patches(world: World, verdicts: Iterable[NodeHealth], now: datetim
         verdicts: those on the nodes that get or lose the plugin.
         now: the time.
     """
-    said = dict.fromkeys(world.unreported, _NOBODY)
+    conditions = dict.fromkeys(world.unreported, _NOBODY)
     for each in verdicts:
         pod = world.pods.get(each.node)
         if each.state.is_lost and not (pod and pod.runs):
-            said[each.node] = (
+            conditions[each.node] = (
                 each.reason if _REASON.fullmatch(each.reason) else "NotReady",
                 each.message[:LONGEST_MESSAGE],
             )
         elif not each.state.is_healthy:
-            said.pop(each.node, None)
-    for name, (reason, message) in said.items():
+            conditions.pop(each.node, None)
+    for name, (reason, message) in conditions.items():
         report = world.reports.get(name) or world.unreported.get(name)
         if name not in world.nodes or (report and not _is_due(report, reason, message, now)):
             continue

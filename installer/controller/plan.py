@@ -78,7 +78,7 @@ class StatusChange(NamedTuple):
     events: tuple[Event, ...]
 
 
-def plan(world: World, namespace: str) -> Plan:
+def make_plan(world: World, namespace: str) -> Plan:
     """Make the plan of a controller in this namespace."""
     active = find_active_control_plane(world.resources)
     if active is None:
@@ -97,12 +97,12 @@ def plan(world: World, namespace: str) -> Plan:
     return Plan(active, spec, tuple(faults), not disabled, "spec.cni.enabled is false" if disabled else "")
 
 
-def daemonset(world: World, made: Plan, *, park: bool) -> pod_template.Wish | None:
+def desired_daemonset(world: World, plan: Plan, *, park: bool) -> pod_template.Wish | None:
     """Make the desired state of the DaemonSet.
 
     Args:
         world: what is seen.
-        made: the plan.
+        plan: the plan.
         park: whether to park it now.
 
     Returns:
@@ -111,44 +111,44 @@ def daemonset(world: World, made: Plan, *, park: bool) -> pod_template.Wish | No
     Raises:
         RolloutError: if the DaemonSet is not one of this chart's.
     """
-    seen = world.daemonset
-    if seen is None:
+    observed = world.daemonset
+    if observed is None:
         return None
-    if made.active is None:
-        wished = pod_template.wish(seen, None, parked=pod_template.is_parked(seen))
-        if not pod_template.is_of_a_resource(seen) and not pod_template.owns_more(seen, wished):
+    if plan.active is None:
+        wish = pod_template.wish(observed, None, parked=pod_template.is_parked(observed))
+        if not pod_template.is_of_a_resource(observed) and not pod_template.owns_more(observed, wish):
             return None
-    elif is_being_deleted(made.active):
-        if not park or pod_template.is_parked(seen):
+    elif is_being_deleted(plan.active):
+        if not park or pod_template.is_parked(observed):
             return None
-        wished = pod_template.wish(seen, None, parked=True)  # the resource's values may be the reason for the refusal
-    elif made.spec is None or made.faults:
+        wish = pod_template.wish(observed, None, parked=True)  # the resource's values may be the reason for the refusal
+    elif plan.spec is None or plan.faults:
         return None  # it keeps the values of the last valid resource
     else:
-        wished = pod_template.wish(seen, made.spec, parked=False)
-    return None if pod_template.is_fulfilled(seen, wished) else wished
+        wish = pod_template.wish(observed, plan.spec, parked=False)
+    return None if pod_template.is_fulfilled(observed, wish) else wish
 
 
-def fleet(world: World, made: Plan, unhealthy_since: Mapping[str, datetime], now: datetime) -> Fleet:
+def judge_fleet(world: World, plan: Plan, unhealthy_since: Mapping[str, datetime], now: datetime) -> Fleet:
     """Judge all nodes that the active control plane manages.
 
     Args:
         world: what is seen.
-        made: the plan.
+        plan: the plan.
         unhealthy_since: when nodes became unhealthy; missing nodes were healthy until now.
         now: the time.
     """
-    desired = _desired(world, made)
+    desired = _desired(world, plan)
     verdicts = []
-    for name in concerned(world, made):
+    for name in managed_nodes(world, plan):
         pod, report = world.pods.get(name), world.reports.get(name) or world.unreported.get(name)
         warning = world.warnings.get(pod.uid) if pod else None
-        seen = Observation(name, report, pod, world.nodes.get(name), warning)
-        verdicts.append(judge(seen, desired, now, unhealthy_since.get(name, now)))
+        observation = Observation(name, report, pod, world.nodes.get(name), warning)
+        verdicts.append(judge(observation, desired, now, unhealthy_since.get(name, now)))
     releases = {each.version for name, each in world.reports.items() if name in world.nodes}
     waits = world.daemonset is not None and is_held_up(world.daemonset)
     most = most_unavailable(world.daemonset) if waits and world.daemonset else 0
-    return Fleet(made.installed, verdicts, ", ".join(sorted(releases - {""})), made.removal, most)
+    return Fleet(plan.installed, verdicts, ", ".join(sorted(releases - {""})), plan.removal, most)
 
 
 def unhealthy_since(
@@ -165,13 +165,13 @@ def unhealthy_since(
     return {each.node: before.get(each.node, now) for each in unhealthy}
 
 
-def concerned(world: World, made: Plan) -> list[str]:
+def managed_nodes(world: World, plan: Plan) -> list[str]:
     """Return the nodes that get or lose the plugin, sorted."""
-    agents = with_agents(world)
-    return sorted(agents | ({*world.nodes} & {*world.reports} if not made.installed else set()))
+    agents = nodes_with_agents(world)
+    return sorted(agents | ({*world.nodes} & {*world.reports} if not plan.installed else set()))
 
 
-def with_agents(world: World, *, besides: Iterable[Mapping[str, str]] = ()) -> set[str]:
+def nodes_with_agents(world: World, *, besides: Iterable[Mapping[str, str]] = ()) -> set[str]:
     """Name the nodes that have or get an agent; a parked DaemonSet is treated as not parked (F40).
 
     Args:
@@ -187,57 +187,57 @@ def with_agents(world: World, *, besides: Iterable[Mapping[str, str]] = ()) -> s
 
 
 def status_changes(
-    world: World, made: Plan, judged: Fleet, faults: Sequence[Fault], now: datetime
+    world: World, plan: Plan, fleet: Fleet, faults: Sequence[Fault], now: datetime
 ) -> Iterator[StatusChange]:
     """Find the IstioControlPlanes whose status changes.
 
     Args:
         world: what is seen.
-        made: the plan.
-        judged: the nodes.
+        plan: the plan.
+        fleet: the nodes.
         faults: why the active one could not be applied, besides those of the plan.
         now: the time.
     """
     for resource in world.resources:
-        is_active, going = made.is_active(resource), is_being_deleted(resource)
+        is_active, going = plan.is_active(resource), is_being_deleted(resource)
         if going and not is_active:
             continue
         before = resource.get("status") or {}
-        own = [*faults_of(resource, made), *(faults if is_active else ())]
-        notes = made.spec.notes if is_active and made.spec else ()
-        written = status.status(resource, judged if is_active else None, own, now, before, notes=notes)
-        if patch := status.patch(written, before):
-            yield StatusChange(resource, patch, tuple(events(before, written, going=going)))
+        own = [*faults_of(resource, plan), *(faults if is_active else ())]
+        notes = plan.spec.notes if is_active and plan.spec else ()
+        new = status.status(resource, fleet if is_active else None, own, now, before, notes=notes)
+        if patch := status.patch(new, before):
+            yield StatusChange(resource, patch, tuple(events(before, new, going=going)))
 
 
-def faults_of(resource: Mapping[str, Any], made: Plan) -> Sequence[Fault]:
+def faults_of(resource: Mapping[str, Any], plan: Plan) -> Sequence[Fault]:
     """Return why a resource is not applied; empty if it is."""
-    if made.active is None or made.is_active(resource):
-        return made.faults
-    return (superseded(made.active),)
+    if plan.active is None or plan.is_active(resource):
+        return plan.faults
+    return (superseded(plan.active),)
 
 
-def _desired(world: World, made: Plan) -> Desired:
+def _desired(world: World, plan: Plan) -> Desired:
     template = template_generation(world.daemonset) if world.daemonset else ""
-    if made.active is None:
-        return Desired(made.installed, None, template)
-    metadata = made.active["metadata"]
+    if plan.active is None:
+        return Desired(plan.installed, None, template)
+    metadata = plan.active["metadata"]
     settings = Settings(metadata["uid"], metadata.get("generation", 1))
     return Desired(
-        made.installed,
+        plan.installed,
         settings,
         template,
-        any_settings=made.spec is None or bool(made.faults),
-        since=spec_changed(made.active),
+        any_settings=plan.spec is None or bool(plan.faults),
+        since=spec_changed(plan.active),
     )
 
 
-def _faults(read: ControlPlaneSpec, world: World, namespace: str) -> Iterator[Fault]:
-    if read.namespace not in (None, namespace):
+def _faults(spec: ControlPlaneSpec, world: World, namespace: str) -> Iterator[Fault]:
+    if spec.namespace not in (None, namespace):
         yield Fault(
             "WrongNamespace",
-            f"spec.cni.components.cni.namespace: saw {read.namespace}, expected {namespace}, where the chart has put the "
-            f"agents; leave it out, or move them: helm upgrade --set cni.namespace={read.namespace}",
+            f"spec.cni.components.cni.namespace: saw {spec.namespace}, expected {namespace}, where the chart has put the "
+            f"agents; leave it out, or move them: helm upgrade --set cni.namespace={spec.namespace}",
         )
     if world.daemonset is None:
         yield Fault(

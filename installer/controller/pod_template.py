@@ -61,7 +61,7 @@ class Wish(NamedTuple):
         """Make the object for a forced server-side apply; the caller then hands back the returned fields."""
         names = {key: daemonset["metadata"][key] for key in ("name", "namespace")}
         # In the chart's order: the API server would reorder list items to any other.
-        made = field_ownership.made_of(dict(sorted({**self.own, **self.returned}.items())))
+        made = field_ownership.build_object(dict(sorted({**self.own, **self.returned}.items())))
         return {"apiVersion": "apps/v1", "kind": "DaemonSet", **made, "metadata": made["metadata"] | names}
 
     def handed_over(self, written: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -69,11 +69,11 @@ class Wish(NamedTuple):
         return field_ownership.handed_over(written, self.returned, manager=CONTROLLER, to_owner_of=_OF_CHART)
 
 
-def overriding(wanted: ControlPlaneSpec | None) -> dict[str, Any]:
+def overriding(spec: ControlPlaneSpec | None) -> dict[str, Any]:
     """Return the values with which a resource overrides the chart's; empty without a resource."""
-    if wanted is None:
+    if spec is None:
         return {}
-    values = {key: wanted.given[key] for key in (*_FROM_DAEMONSET, *_DIRECTORIES) if key in wanted.given}
+    values = {key: spec.given[key] for key in (*_FROM_DAEMONSET, *_DIRECTORIES) if key in spec.given}
     if "tag" in values:
         values["tag"] = str(values["tag"])  # YAML reads a tag of digits alone as a number
         if not values["tag"]:
@@ -81,38 +81,38 @@ def overriding(wanted: ControlPlaneSpec | None) -> dict[str, Any]:
     return values
 
 
-def wish(daemonset: Mapping[str, Any], wanted: ControlPlaneSpec | None, *, parked: bool) -> Wish:
+def wish(daemonset: Mapping[str, Any], spec: ControlPlaneSpec | None, *, parked: bool) -> Wish:
     """Compute the desired fields of the DaemonSet.
 
     Args:
         daemonset: its current state.
-        wanted: the values of the active resource; None: the chart's apply.
+        spec: the values of the active resource; None: the chart's apply.
         parked: whether to park it, so that it has no pods.
 
     Raises:
         RolloutError: if it does not record the chart's values.
     """
-    values, asked = _chart_values(daemonset), overriding(wanted)
-    image = {key: values[key] for key in ("hub", "tag")} if asked.keys() & {"hub", "tag"} else {}
-    own = field_ownership.fields(_spec(image | asked))
-    own[("f:metadata", "f:annotations", f"f:{RESOURCE_VALUES}")] = json.dumps(asked, sort_keys=True)
+    values, overrides = _chart_values(daemonset), overriding(spec)
+    image = {key: values[key] for key in ("hub", "tag")} if overrides.keys() & {"hub", "tag"} else {}
+    own = field_ownership.fields(_spec(image | overrides))
+    own[("f:metadata", "f:annotations", f"f:{RESOURCE_VALUES}")] = json.dumps(overrides, sort_keys=True)
     # The selector is one value: it keeps the chart's labels.
     charts = field_ownership.fields(_spec(values)) | {_SELECTOR: _nodes_of(daemonset)}
     if parked:
         own[_SELECTOR] = charts[_SELECTOR] | PARKED
-    left = _owned(daemonset) | ({_SELECTOR} if is_parked(daemonset) else set())
-    return Wish(own, {field: charts[field] for field in left - own.keys() if field in charts})
+    former = _owned(daemonset) | ({_SELECTOR} if is_parked(daemonset) else set())
+    return Wish(own, {field: charts[field] for field in former - own.keys() if field in charts})
 
 
-def is_fulfilled(daemonset: Mapping[str, Any], wished: Wish) -> bool:
+def is_fulfilled(daemonset: Mapping[str, Any], wish: Wish) -> bool:
     """Return whether a DaemonSet has its desired fields, so that no write is needed."""
-    holds = all(field_ownership.value(daemonset, field) == value for field, value in wished.own.items())
-    return holds and not wished.returned and not owns_more(daemonset, wished)
+    has_values = all(field_ownership.value(daemonset, field) == value for field, value in wish.own.items())
+    return has_values and not wish.returned and not owns_more(daemonset, wish)
 
 
-def owns_more(daemonset: Mapping[str, Any], wished: Wish) -> bool:
+def owns_more(daemonset: Mapping[str, Any], wish: Wish) -> bool:
     """Return whether the controller owns excess fields, as releases before F39 left them."""
-    return not _owned(daemonset) <= wished.own.keys()
+    return not _owned(daemonset) <= wish.own.keys()
 
 
 def is_parked(daemonset: Mapping[str, Any]) -> bool:

@@ -76,10 +76,10 @@ class Loop:
         self._unhealthy_since: dict[str, datetime] | None = None  # None: not judged yet
         self._warnings: dict[str, tuple[datetime, PodWarning | None]] = {}
         self._role_binding = RoleBindingKeeper(api, options.namespace)
-        self._status_due = 0.0
+        self._next_status_write = 0.0
         self._refused: dict[tuple[str, str], datetime] = {}  # name of the write and node: the time of the next attempt
         self._roller = Roller(api)
-        self.all_heard = asyncio.Event()
+        self.all_listed = asyncio.Event()
 
     def observe(self, event: Observed) -> None:
         """Keep an observed object, and wake if it is new."""
@@ -113,17 +113,17 @@ class Loop:
             Kind.DAEMONSET: self._api.daemonset,
             Kind.POD: self._api.pods,
         }
-        for kind, ask in lists.items():
+        for kind, list_all in lists.items():
             cache = self._caches[kind]
             before = cache.versions()
-            cache.replace([cache.entry(each) async for each in ask()], before)
+            cache.replace([cache.entry(each) async for each in list_all()], before)
         self._role_binding.forget()
-        self.all_heard.set()
+        self.all_listed.set()
 
     @property
     def known(self) -> bool:
         """Whether all objects have been observed once."""
-        return self.all_heard.is_set()
+        return self.all_listed.is_set()
 
     def _world(self) -> World:
         reports: Mapping[str, objects.Report] = self._caches[Kind.REPORT].items
@@ -139,109 +139,115 @@ class Loop:
 
     async def _reconcile(self) -> None:
         now = datetime.now(UTC)
-        await self._ask_for_warnings(now)
+        await self._read_warnings(now)
         world = self._world()
-        made = plan.plan(world, self._options.namespace)
-        faults = [*await self._roll_out(world, made, now), *await self._role_binding.keep(made)]
+        desired = plan.make_plan(world, self._options.namespace)
+        faults = [*await self._roll_out(world, desired, now), *await self._role_binding.keep(desired)]
         # Nodes are judged by the current DaemonSet; the plan does not include a resource created meanwhile.
         world = replace(self._world(), resources=world.resources)
-        judged = await self._pass_by(world, made, self._judge(world, made, now), now)
-        await self._taint(world, made, now)
-        await self._write_statuses(world, made, judged, faults, now)
-        await self._patch_conditions(world, judged, now)
+        fleet = await self._pass_unready_nodes(world, desired, self._judge(world, desired, now), now)
+        await self._taint(world, desired, now)
+        await self._write_statuses(world, desired, fleet, faults, now)
+        await self._patch_conditions(world, fleet, now)
         self._metrics.reconciled()
 
-    async def _ask_for_warnings(self, now: datetime) -> None:
+    async def _read_warnings(self, now: datetime) -> None:
         """Read the Events of pods that do not start and whose status does not say why (a missing directory)."""
         waiting = {
             pod.uid for pod in self._caches[Kind.POD].items.values() if pod.node and not pod.ready and pod.is_mute
         }
-        asked = {uid: self._warnings[uid][0] if uid in self._warnings else now - WARNED_EVERY for uid in waiting}
-        due = [uid for uid in sorted(waiting, key=asked.__getitem__) if now - asked[uid] >= WARNED_EVERY]
+        read_at = {uid: self._warnings[uid][0] if uid in self._warnings else now - WARNED_EVERY for uid in waiting}
+        due = [uid for uid in sorted(waiting, key=read_at.__getitem__) if now - read_at[uid] >= WARNED_EVERY]
         for uid in due[:WARNINGS_AT_ONCE]:
             self._warnings[uid] = (now, await self._api.latest_warning(uid))
         for uid in self._warnings.keys() - waiting:
             del self._warnings[uid]
 
-    async def _roll_out(self, world: World, made: Plan, now: datetime) -> list[status.Fault]:
+    async def _roll_out(self, world: World, desired: Plan, now: datetime) -> list[status.Fault]:
         park = False
         for resource in filter(is_being_deleted, world.resources):
             deadline, refused = self._options.deadline, self._roller.is_refused
-            step = finalizer.uninstall(resource, world, made, deadline=deadline, refused=refused, now=now)
+            step = finalizer.uninstall(resource, world, desired, deadline=deadline, refused=refused, now=now)
             park |= step.park
             for each in step.events:
                 await self._api.record(_about(resource), each)
             if step.release:
                 self._removals.release(resource["metadata"]["uid"])
-        seen, faults = await self._roller.roll_out(world, made, park=park, clock=asyncio.get_running_loop().time())
-        if seen:
-            self._caches[Kind.DAEMONSET].observe(seen)
+        applied, faults = await self._roller.roll_out(
+            world, desired, park=park, clock=asyncio.get_running_loop().time()
+        )
+        if applied:
+            self._caches[Kind.DAEMONSET].observe(applied)
             self._woken.set()
         return faults
 
-    async def _pass_by(self, world: World, made: Plan, judged: status.Fleet, now: datetime) -> status.Fleet:
+    async def _pass_unready_nodes(
+        self, world: World, desired: Plan, fleet: status.Fleet, now: datetime
+    ) -> status.Fleet:
         """Replace agents that wait for nodes that were not ready before, unless the API server refuses."""
-        names = plan.concerned(world, made) if made.installed else []
-        found = stalled_rollout.following(world, names, now)
+        names = plan.managed_nodes(world, desired) if desired.installed else []
+        found = stalled_rollout.find_next(world, names, now)
         chosen = {pod.node: pod for pod in found.agents}
-        asked = ((name, partial(self._api.replace, pod)) for name, pod in chosen.items())
-        async for name, seen in self._write_on_nodes(AGENT, asked, now):
-            self._caches[Kind.POD].observe(seen)
+        requests = ((name, partial(self._api.replace, pod)) for name, pod in chosen.items())
+        async for name, terminating in self._write_on_nodes(AGENT, requests, now):
+            self._caches[Kind.POD].observe(terminating)
             _log.info(
                 "replacing an agent: the rollout passes nodes that were not ready before it", extra={"object": name}
             )
         refused = any((AGENT, name) in self._refused for name in chosen)
-        return judged if found.waits or refused else replace(judged, held_up_by=0)
+        return fleet if found.waits or refused else replace(fleet, held_up_by=0)
 
-    async def _taint(self, world: World, made: Plan, now: datetime) -> None:
+    async def _taint(self, world: World, desired: Plan, now: datetime) -> None:
         # Without an agent on a tainted node, nothing would ever remove the taint.
-        wanted = plan.with_agents(world, besides=[taints.TAINT]) if made.installed else set()
-        wished = {
+        wanted = plan.nodes_with_agents(world, besides=[taints.TAINT]) if desired.installed else set()
+        wanted_taints = {
             name: taints.taints(
                 node,
                 world.reports.get(name),
                 world.pods.get(name),
                 now,
                 wanted=name in wanted,
-                put=self._options.taint_new_nodes,
+                taint_new=self._options.taint_new_nodes,
             )
             for name, node in world.nodes.items()
         }
-        asked = (
-            (name, partial(self._api.taint, name, world.nodes[name].version, [dict(each) for each in its]))
-            for name, its in wished.items()
-            if its is not None
+        requests = (
+            (name, partial(self._api.taint, name, world.nodes[name].version, [dict(each) for each in node_taints]))
+            for name, node_taints in wanted_taints.items()
+            if node_taints is not None
         )
-        async for name, seen in self._write_on_nodes("taint", asked, now):
-            self._caches[Kind.NODE].observe(seen)
-            node, its = world.nodes[name], wished[name] or ()
+        async for name, patched in self._write_on_nodes("taint", requests, now):
+            self._caches[Kind.NODE].observe(patched)
+            node, node_taints = world.nodes[name], wanted_taints[name] or ()
             about = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.uid}
-            await self._api.record(about, taints.event(put=len(its) > len(node.taints), wanted=name in wanted))
+            await self._api.record(
+                about, taints.event(added=len(node_taints) > len(node.taints), wanted=name in wanted)
+            )
 
-    async def _patch_conditions(self, world: World, judged: status.Fleet, now: datetime) -> None:
+    async def _patch_conditions(self, world: World, fleet: status.Fleet, now: datetime) -> None:
         """Write to IstioCNINodes why agents do not run."""
-        asked = (
+        requests = (
             (each.node.name, partial(self._api.patch_condition, each))
-            for each in node_lifecycle.condition_patches(world, judged.verdicts, now)
+            for each in node_lifecycle.condition_patches(world, fleet.verdicts, now)
         )
-        async for _, seen in self._write_on_nodes("IstioCNINode", asked, now):
-            self._caches[Kind.REPORT].observe(seen)
+        async for _, patched in self._write_on_nodes("IstioCNINode", requests, now):
+            self._caches[Kind.REPORT].observe(patched)
 
     async def _write_on_nodes(
-        self, what: str, asked: Iterable[tuple[str, Callable[[], Awaitable[dict[str, Any] | None]]]], now: datetime
+        self, what: str, requests: Iterable[tuple[str, Callable[[], Awaitable[dict[str, Any] | None]]]], now: datetime
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """Write to some nodes now, and to the others in the next rounds; a refused write is retried later.
 
         Args:
             what: the name of the write, for the log.
-            asked: the requests by the node's name; a request returns None if no write was needed after all.
+            requests: the requests by the node's name; a request returns None if no write was needed after all.
             now: the time.
 
         Yields:
             The written object, by the node's name.
         """
         tried, self._refused = 0, {each: until for each, until in self._refused.items() if until > now}
-        for name, ask in asked:
+        for name, send in requests:
             if (what, name) in self._refused:
                 continue
             tried += 1
@@ -249,7 +255,7 @@ class Loop:
                 self._woken.set()
                 return
             try:
-                seen = await ask()
+                result = await send()
             except ApiError as error:
                 if error.is_transient:
                     raise
@@ -257,43 +263,43 @@ class Loop:
                     self._refused[what, name] = now + REFUSED_AGAIN
                     _log.warning("the API server refused: %s", what, extra={"object": name, "reason": str(error)})
                 continue
-            if seen is not None:
-                yield name, seen
+            if result is not None:
+                yield name, result
 
     async def _write_statuses(
-        self, world: World, made: Plan, judged: status.Fleet, faults: list[status.Fault], now: datetime
+        self, world: World, desired: Plan, fleet: status.Fleet, faults: list[status.Fault], now: datetime
     ) -> None:
         loop = asyncio.get_running_loop()
-        if loop.time() < self._status_due:
-            loop.call_at(self._status_due, self._woken.set)
+        if loop.time() < self._next_status_write:
+            loop.call_at(self._next_status_write, self._woken.set)
             return
-        for resource, patch, told in plan.status_changes(world, made, judged, faults, now):
+        for resource, patch, events in plan.status_changes(world, desired, fleet, faults, now):
             try:
-                seen = await self._api.write_status(resource, patch)
+                result = await self._api.write_status(resource, patch)
             except ApiError as error:
                 if error.status != 409:  # then it has changed meanwhile, and the watch wakes us
                     raise
                 continue
-            self._status_due = loop.time() + max(1.0, len(world.nodes) / NODES_PER_STATUS)
-            if seen is None:  # gone without an event of the watch: its handler waits
+            self._next_status_write = loop.time() + max(1.0, len(world.nodes) / NODES_PER_STATUS)
+            if result is None:  # gone without an event of the watch: its handler waits
                 self._caches[Kind.RESOURCE].observe(resource, deleted=True)
                 self._removals.release(resource["metadata"]["uid"])
                 continue
             self._metrics.wrote_status()
-            self._caches[Kind.RESOURCE].observe(seen)
-            for each in told:
+            self._caches[Kind.RESOURCE].observe(result)
+            for each in events:
                 await self._api.record(_about(resource), each)
 
-    def _judge(self, world: World, made: Plan, now: datetime) -> status.Fleet:
+    def _judge(self, world: World, desired: Plan, now: datetime) -> status.Fleet:
         if self._unhealthy_since is None:
             # Patience is over for failures reported before this start.
-            before = ((made.active or {}).get("status") or {}).get("status") or {}
+            before = ((desired.active or {}).get("status") or {}).get("status") or {}
             old = (before.get("cni") or {}).get("status") == status.ERROR
             self._unhealthy_since = dict.fromkeys(world.nodes, now - PATIENCE) if old else {}
-        judged = plan.fleet(world, made, self._unhealthy_since, now)
-        self._unhealthy_since = plan.unhealthy_since(self._unhealthy_since, judged.verdicts, now)
-        self._metrics.judged(judged)
-        return judged
+        fleet = plan.judge_fleet(world, desired, self._unhealthy_since, now)
+        self._unhealthy_since = plan.unhealthy_since(self._unhealthy_since, fleet.verdicts, now)
+        self._metrics.judged(fleet)
+        return fleet
 
 
 def _about(resource: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,23 +30,23 @@ class RoleBindingKeeper:
         """Read both from the API server again next time."""
         self._bound = None
 
-    async def keep(self, made: Plan) -> list[Fault]:
+    async def keep(self, plan: Plan) -> list[Fault]:
         """Create or delete our RoleBinding.
 
         Returns:
             The faults if that was refused; empty otherwise.
         """
-        if made.active is not None and (made.spec is None or made.faults):
+        if plan.active is not None and (plan.spec is None or plan.faults):
             return []  # it keeps the role of the last valid resource
-        role = str(made.spec.given.get("psp_cluster_role", "")) if made.spec else ""
+        role = str(plan.spec.given.get("psp_cluster_role", "")) if plan.spec else ""
         if self._bound is None or role not in (*self._bound, ""):
             self._bound = await self._role_of(CHARTS_ROLE_BINDING), await self._role_of(OWN_ROLE_BINDING)
-        of_chart, ours = self._bound
+        of_chart, own = self._bound
         desired = role if role != of_chart else ""
-        if desired == ours:
+        if desired == own:
             return []
         try:
-            if ours:
+            if own:
                 await self._api.unbind()
                 self._bound = of_chart, ""
             if desired:
@@ -55,7 +55,7 @@ class RoleBindingKeeper:
         except ApiError as error:
             if error.is_transient:
                 raise
-            return [_refused(error, desired or ours)]
+            return [_refused(error, desired or own)]
         return []
 
     async def _role_of(self, name: str) -> str:

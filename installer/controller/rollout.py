@@ -37,13 +37,13 @@ class Roller:
         self.is_refused = False  # to park it
 
     async def roll_out(
-        self, world: World, made: Plan, *, park: bool, clock: float
+        self, world: World, desired: Plan, *, park: bool, clock: float
     ) -> tuple[Mapping[str, Any] | None, list[Fault]]:
         """Apply the desired state, if the DaemonSet differs from it.
 
         Args:
             world: what is seen.
-            made: the plan.
+            desired: the plan.
             park: whether to park the DaemonSet now.
             clock: seconds of a monotonic clock.
 
@@ -53,21 +53,21 @@ class Roller:
         Raises:
             ApiError: if the request should be retried soon.
         """
-        seen = world.daemonset
+        observed = world.daemonset
         try:
-            wished = plan.daemonset(world, made, park=park)
+            wish = plan.desired_daemonset(world, desired, park=park)
         except pod_template.RolloutError as error:
-            return None, [Fault("ChartValuesNotFound", str(error))] if made.active else []
-        if wished is None or seen is None:
-            return None, self._contested(world, clock)
+            return None, [Fault("ChartValuesNotFound", str(error))] if desired.active else []
+        if wish is None or observed is None:
+            return None, self._conflict(world, clock)
         # A value that the API server normalizes, such as 1000m to 1, is not applied forever.
-        if self._applied == _applied(wished, seen):
+        if self._applied == _applied(wish, observed):
             return None, []
-        again = self._applied is not None and self._applied.wanted == wished
-        if again and self._limiter.wait(clock):
-            return None, self._contested(world, clock)
+        is_same = self._applied is not None and self._applied.wanted == wish
+        if is_same and self._limiter.wait(clock):
+            return None, self._conflict(world, clock)
         try:
-            written = await self._api.apply_daemonset(wished, seen)
+            written = await self._api.apply_daemonset(wish, observed)
         except ApiError as error:
             if error.status in (404, 409):  # it is gone or has changed meanwhile, and the watch will report it
                 return None, []
@@ -75,26 +75,26 @@ class Roller:
                 raise
             self.is_refused = park
             return None, [Fault("RolloutFailed", f"cannot update the DaemonSet: {error}")]
-        self._applied, self.is_refused = _applied(wished, written), False
-        if again:
+        self._applied, self.is_refused = _applied(wish, written), False
+        if is_same:
             self._limiter.done(clock)
         _log.info("applied the DaemonSet", extra={"parked": pod_template.is_parked(written)})
-        return written, self._contested(world, clock)
+        return written, self._conflict(world, clock)
 
-    def _contested(self, world: World, clock: float) -> list[Fault]:
+    def _conflict(self, world: World, clock: float) -> list[Fault]:
         """Name the manager that keeps reverting the applied fields."""
         if not self._limiter.cooldown_left(clock) or world.daemonset is None:
             return []
         metadata = world.daemonset["metadata"]
-        said = (
+        message = (
             f"DaemonSet {metadata['namespace']}/{metadata['name']}: {pod_template.others(world.daemonset)} keeps reverting "
             "the fields that the resource sets, and each time all agents are replaced; exclude these fields there (see GitOps "
             "in the chart's README), or set the same in the chart's values"
         )
-        return [Fault("Conflict", said)]
+        return [Fault("Conflict", message)]
 
 
-def _applied(wanted: pod_template.Wish, seen: Mapping[str, Any]) -> _Applied:
-    metadata = seen["metadata"]
-    written = (metadata.get("annotations") or {}).get(pod_template.RESOURCE_VALUES)
-    return _Applied(wanted, metadata.get("generation", 0), written)
+def _applied(wish: pod_template.Wish, daemonset: Mapping[str, Any]) -> _Applied:
+    metadata = daemonset["metadata"]
+    annotation = (metadata.get("annotations") or {}).get(pod_template.RESOURCE_VALUES)
+    return _Applied(wish, metadata.get("generation", 0), annotation)

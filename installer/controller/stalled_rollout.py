@@ -35,7 +35,7 @@ class Next(NamedTuple):
     waits: bool
 
 
-def following(world: World, nodes: Iterable[str], now: datetime) -> Next:
+def find_next(world: World, nodes: Iterable[str], now: datetime) -> Next:
     """Find the agents to delete now, so that the DaemonSet replaces them.
 
     Args:
@@ -52,11 +52,11 @@ def following(world: World, nodes: Iterable[str], now: datetime) -> Next:
     if not template or not passed:
         return Next((), waits=True)
     ready = [pod for _, pod in sorted(pods.items()) if pod and pod.ready and not pod.going]
-    lost = [pod for name, pod in pods.items() if name not in passed and pod not in ready]
+    missing = [pod for name, pod in pods.items() if name not in passed and pod not in ready]
     share = most_unavailable(daemonset) if any(pod.template == template for pod in ready) else 1
     old = [pod for pod in ready if pod.template != template]
-    waits = any(pod and not pod.going and now - pod.created >= PATIENCE for pod in lost)
-    return Next(old[: max(share - len(lost), 0)], waits)
+    waits = any(pod and not pod.going and now - pod.created >= PATIENCE for pod in missing)
+    return Next(old[: max(share - len(missing), 0)], waits)
 
 
 def _passed(

@@ -57,7 +57,7 @@ class _Value(NamedTuple):
     message: str
 
 
-class _Said(NamedTuple):
+class _Summary(NamedTuple):
     status: str
     sentence: str
     error: str
@@ -107,29 +107,33 @@ def status(
         The status, equal to the previous one if nothing has changed.
     """
     generation = resource["metadata"].get("generation", 0)
-    said = _said(fleet, faults, notes)
-    written: dict[str, Any] = {
+    summary = _summarize(fleet, faults, notes)
+    result: dict[str, Any] = {
         "observedGeneration": generation,
         "status": {
             "cni": {
                 "version": fleet.version if fleet else "",
-                "status": said.status,
-                "statusString": _short(said.sentence),
-                "error": _short(said.error),
+                "status": summary.status,
+                "statusString": _short(summary.sentence),
+                "error": _short(summary.error),
             }
         },
         "conditions": [
             _condition(kind, each, generation, now, previous)
-            for kind, each in (("Ready", said.ready), ("Reconciled", said.reconciled), ("Degraded", said.degraded))
+            for kind, each in (
+                ("Ready", summary.ready),
+                ("Reconciled", summary.reconciled),
+                ("Degraded", summary.degraded),
+            )
         ],
     }
     if fleet:
-        written["nodes"] = _counts(fleet)
-        written["unhealthyNodes"] = [
+        result["nodes"] = _counts(fleet)
+        result["unhealthyNodes"] = [
             {"node": each.node, "reason": each.reason or "Unknown", "message": _short(each.message)}
             for each in _unhealthy(fleet)[:MOST_NAMED]
         ]
-    return written
+    return result
 
 
 def patch(written: Mapping[str, Any], previous: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,58 +141,58 @@ def patch(written: Mapping[str, Any], previous: Mapping[str, Any]) -> dict[str, 
 
     Other writers' fields, such as the status of other components, stay.
     """
-    gone = {key: None for key in ("nodes", "unhealthyNodes") if key not in written}
-    return _difference(dict(written) | gone, previous)
+    removed = {key: None for key in ("nodes", "unhealthyNodes") if key not in written}
+    return _difference(dict(written) | removed, previous)
 
 
-def _difference(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
+def _difference(desired: Mapping[str, Any], observed: Mapping[str, Any]) -> dict[str, Any]:
     difference: dict[str, Any] = {}
-    for key, value in wanted.items():
+    for key, value in desired.items():
         if value is None:
-            difference |= {key: None} if key in seen else {}
-        elif isinstance(value, dict) and isinstance(seen.get(key), dict):
-            difference |= {key: below} if (below := _difference(value, seen[key])) else {}
-        elif key not in seen or seen[key] != value:
+            difference |= {key: None} if key in observed else {}
+        elif isinstance(value, dict) and isinstance(observed.get(key), dict):
+            difference |= {key: below} if (below := _difference(value, observed[key])) else {}
+        elif key not in observed or observed[key] != value:
             difference[key] = value
     return difference
 
 
-def _said(fleet: Fleet | None, faults: Sequence[Fault], notes: Sequence[str]) -> _Said:
+def _summarize(fleet: Fleet | None, faults: Sequence[Fault], notes: Sequence[str]) -> _Summary:
     if faults:
         reason, message = faults[0].reason, "; ".join(each.message for each in faults)
-        kept = " The nodes keep the last good settings." if reason == "Invalid" else ""
-        sentence = f"not applied: {message}{'' if message.endswith('?') else '.'}{kept}"
-        no = _Value("False", reason, message)
-        return _Said(ERROR, sentence, message, no, no, _Value("True", reason, message))
+        suffix = " The nodes keep the last good settings." if reason == "Invalid" else ""
+        sentence = f"not applied: {message}{'' if message.endswith('?') else '.'}{suffix}"
+        unready = _Value("False", reason, message)
+        return _Summary(ERROR, sentence, message, unready, unready, _Value("True", reason, message))
     assert fleet is not None  # a resource without fault counts  # noqa: S101
-    said = _installed(fleet) if fleet.installed else _removed(fleet)
-    reconciled = said.reconciled._replace(message="; ".join([said.reconciled.message, *notes]))
-    return said._replace(sentence="; ".join([said.sentence, *notes]), reconciled=reconciled)
+    summary = _installed(fleet) if fleet.installed else _removed(fleet)
+    reconciled = summary.reconciled._replace(message="; ".join([summary.reconciled.message, *notes]))
+    return summary._replace(sentence="; ".join([summary.sentence, *notes]), reconciled=reconciled)
 
 
-def _installed(fleet: Fleet) -> _Said:
+def _installed(fleet: Fleet) -> _Summary:
     count = Counter(each.state for each in fleet.verdicts)
     total, ready = len(fleet.verdicts), count[State.READY]
-    carried = _Value("True", "Applied", "the settings are applied")
+    applied = _Value("True", "Applied", "the settings are applied")
     of = f"{ready} of {total} nodes redirect pods with these settings"
     if lost := _unhealthy(fleet):
-        held_up = _held_up(fleet)
-        message = f"{of}; {_list(lost)}{held_up}"
+        held_up = _describe_hold_up(fleet)
+        message = f"{of}; {_name_first(lost)}{held_up}"
         reason = "NodesFailed" if count[State.FAILED] else "NodesUnknown"
         degraded = _Value("True", ROLLOUT_BLOCKED if held_up else reason, message)
-        return _Said(ERROR, message, _list(lost), _Value("False", reason, message), carried, degraded)
+        return _Summary(ERROR, message, _name_first(lost), _Value("False", reason, message), applied, degraded)
     if count[State.UPDATING]:
         message = f"{of}; updating {count[State.UPDATING] + count[State.REPAIRING]}"
-        return _Said(UPDATING, message, "", _Value("False", "Updating", message), carried, _WELL)
+        return _Summary(UPDATING, message, "", _Value("False", "Updating", message), applied, _WELL)
     if count[State.REPAIRING]:
         message = f"{of}; repairing {count[State.REPAIRING]}"
-        return _Said(RECONCILING, message, "", _Value("False", "Repairing", message), carried, _WELL)
+        return _Summary(RECONCILING, message, "", _Value("False", "Repairing", message), applied, _WELL)
     if not total:
         of = "the DaemonSet selects no node"
-    return _Said(HEALTHY, of, "", _Value("True", "AllNodesReady", of), carried, _WELL)
+    return _Summary(HEALTHY, of, "", _Value("True", "AllNodesReady", of), applied, _WELL)
 
 
-def _held_up(fleet: Fleet) -> str:
+def _describe_hold_up(fleet: Fleet) -> str:
     """Describe the nodes that the rollout waits for, if it does."""
     waiting = sum(each.reason == WAITING_FOR_UPDATE for each in fleet.verdicts)
     if not waiting or not fleet.held_up_by:
@@ -199,18 +203,20 @@ def _held_up(fleet: Fleet) -> str:
     )
 
 
-def _removed(fleet: Fleet) -> _Said:
-    left = [each for each in fleet.verdicts if not each.state.is_healthy]
-    if not left:
+def _removed(fleet: Fleet) -> _Summary:
+    remaining = [each for each in fleet.verdicts if not each.state.is_healthy]
+    if not remaining:
         message = f"the plugin is removed from all nodes: {fleet.removal}"
-        return _Said(NONE, message, "", _Value("False", "Removed", message), _Value("True", "Removed", message), _WELL)
-    message = f"removing the plugin: {fleet.removal}; {len(fleet.verdicts) - len(left)} of {len(fleet.verdicts)}"
+        return _Summary(
+            NONE, message, "", _Value("False", "Removed", message), _Value("True", "Removed", message), _WELL
+        )
+    message = f"removing the plugin: {fleet.removal}; {len(fleet.verdicts) - len(remaining)} of {len(fleet.verdicts)}"
     message += " nodes done"
-    no = _Value("False", "Removing", message)
+    unready = _Value("False", "Removing", message)
     if lost := _unhealthy(fleet):
-        message = f"{message}; {_list(lost)}"
-        return _Said(ERROR, message, _list(lost), no, no, _Value("True", "NodesNotRemoved", message))
-    return _Said(UPDATING, message, "", no, no, _WELL)
+        message = f"{message}; {_name_first(lost)}"
+        return _Summary(ERROR, message, _name_first(lost), unready, unready, _Value("True", "NodesNotRemoved", message))
+    return _Summary(UPDATING, message, "", unready, unready, _WELL)
 
 
 def _counts(fleet: Fleet) -> dict[str, int]:
@@ -228,7 +234,7 @@ def _unhealthy(fleet: Fleet) -> list[NodeHealth]:
     return [each for each in fleet.verdicts if each.state.is_lost]
 
 
-def _list(lost: Sequence[NodeHealth]) -> str:
+def _name_first(lost: Sequence[NodeHealth]) -> str:
     first = lost[0]
     others = f" (and {len(lost) - 1} more, see unhealthyNodes)" if len(lost) > 1 else ""
     return f"node {first.node}: {first.reason}: {first.message}{others}"

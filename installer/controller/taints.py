@@ -19,7 +19,7 @@ NEW = timedelta(minutes=10)  # an older node is not new
 
 
 def taints(
-    node: Node, report: Report | None, pod: AgentPod | None, now: datetime, *, wanted: bool, put: bool
+    node: Node, report: Report | None, pod: AgentPod | None, now: datetime, *, wanted: bool, taint_new: bool
 ) -> Sequence[dict[str, Any]] | None:
     """Decide on the taints of a node.
 
@@ -29,7 +29,7 @@ def taints(
         pod: its agent's.
         now: the time.
         wanted: whether this node gets the plugin. If not, nothing else would ever remove the taint.
-        put: whether new nodes get the taint.
+        taint_new: whether new nodes get the taint.
 
     Returns:
         All its taints, or None if they do not change.
@@ -39,14 +39,14 @@ def taints(
     if tainted:
         redirects = report is not None and report.ready is True and pod is not None and pod.ready and not pod.going
         return others if redirects or not wanted else None
-    if wanted and put and report is None and now - node.created < NEW:
+    if wanted and taint_new and report is None and now - node.created < NEW:
         return [*others, dict(TAINT)]
     return None
 
 
-def event(*, put: bool, wanted: bool) -> Event:
+def event(*, added: bool, wanted: bool) -> Event:
     """Make the Event about a taint that was added or removed."""
-    if put:
+    if added:
         return Event(
             warning=False,
             reason="IstioCNINotReady",

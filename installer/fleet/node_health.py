@@ -220,26 +220,30 @@ class _Rule(NamedTuple):
     trouble: Callable[[_Case], _Trouble]
 
 
-def judge(seen: Observation, desired: Desired, now: datetime, unhealthy_since: datetime | None = None) -> NodeHealth:
+def judge(
+    observed: Observation, desired: Desired, now: datetime, unhealthy_since: datetime | None = None
+) -> NodeHealth:
     """Judge a node.
 
     Args:
-        seen: what is known of it.
+        observed: what is known of it.
         desired: its desired state.
         now: the time.
         unhealthy_since: when the caller first observed it as unhealthy; None: unknown, then the objects' own times
             count; if these are unknown too, patience is over.
     """
-    case = _Case(seen, desired)
-    if not desired.installed and (case.is_removed or (case.has_no_report and seen.pod is None)):
-        return NodeHealth(seen.name, State.REMOVED)
+    case = _Case(observed, desired)
+    if not desired.installed and (case.is_removed or (case.has_no_report and observed.pod is None)):
+        return NodeHealth(observed.name, State.REMOVED)
     for rule in _TO_INSTALL if desired.installed else _TO_REMOVE:
         if rule.applies(case):
-            found = rule.trouble(case)
-            since = found.since or unhealthy_since or case.changed
-            late = since is None or found.at_once or now - since >= PATIENCE
-            return NodeHealth(seen.name, found.late if late else found.soon or case.soon, found.reason, found.message)
-    return NodeHealth(seen.name, State.READY if desired.installed else State.REMOVING)
+            trouble = rule.trouble(case)
+            since = trouble.since or unhealthy_since or case.changed
+            late = since is None or trouble.at_once or now - since >= PATIENCE
+            return NodeHealth(
+                observed.name, trouble.late if late else trouble.soon or case.soon, trouble.reason, trouble.message
+            )
+    return NodeHealth(observed.name, State.READY if desired.installed else State.REMOVING)
 
 
 def explain_pod(pod: AgentPod, warning: PodWarning | None, report: Report | None = None) -> PodWarning:
@@ -318,13 +322,13 @@ def _no_agent_to_remove(case: _Case) -> _Trouble:
     return _Trouble(NO_AGENT, message, State.UNKNOWN)
 
 
-def _agents_words(case: _Case) -> _Trouble:
+def _agent_trouble(case: _Case) -> _Trouble:
     report = case.reported
     assert report is not None  # noqa: S101 - the rules ask before
     return _Trouble(report.reason or NOT_READY, report.message or "its agent does not say why", since=report.since)
 
 
-def _pods_words(case: _Case) -> _Trouble:
+def _pod_trouble(case: _Case) -> _Trouble:
     pod, warning = case.seen.pod, case.seen.warning
     assert pod is not None  # noqa: S101 - likewise
     reason, message = explain_pod(pod, warning, case.seen.report)
@@ -339,13 +343,13 @@ def _no_report(_: _Case) -> _Trouble:
 
 def _outdated_settings(case: _Case) -> _Trouble:
     pod = f" (pod {case.seen.pod.name})" if case.seen.pod else ""
-    said = f"its agent has not applied the current settings yet; its log says why{pod}"
-    return _Trouble(OUTDATED_SETTINGS, said, soon=State.UPDATING, since=_desired_since(case))
+    message = f"its agent has not applied the current settings yet; its log says why{pod}"
+    return _Trouble(OUTDATED_SETTINGS, message, soon=State.UPDATING, since=_desired_since(case))
 
 
 def _removed_before(case: _Case) -> _Trouble:
-    said = "its agent has not installed the plugin again yet"
-    return _Trouble(REMOVED, said, soon=State.UPDATING, since=_desired_since(case))
+    message = "its agent has not installed the plugin again yet"
+    return _Trouble(REMOVED, message, soon=State.UPDATING, since=_desired_since(case))
 
 
 def _desired_since(case: _Case) -> datetime | None:
@@ -356,12 +360,12 @@ def _desired_since(case: _Case) -> datetime | None:
 _TO_INSTALL = (
     _Rule(lambda case: case.node_is_down, _node_not_ready),
     _Rule(lambda case: case.has_no_pod, _no_agent),
-    _Rule(lambda case: case.pod_is_unready and case.agent_explains, _agents_words),
-    _Rule(lambda case: case.pod_is_unready, _pods_words),
+    _Rule(lambda case: case.pod_is_unready and case.agent_explains, _agent_trouble),
+    _Rule(lambda case: case.pod_is_unready, _pod_trouble),
     _Rule(lambda case: case.has_no_report, _no_report),
     _Rule(lambda case: case.is_removed, _removed_before),
     _Rule(lambda case: not case.has_settings, _outdated_settings),
-    _Rule(lambda case: not case.redirects, _agents_words),
+    _Rule(lambda case: not case.redirects, _agent_trouble),
     _Rule(
         lambda case: not case.is_current or (case.seen.pod is not None and case.seen.pod.going),
         lambda _: _Trouble(WAITING_FOR_UPDATE, "waiting for the rolling update", State.UPDATING, State.UPDATING),
@@ -370,9 +374,9 @@ _TO_INSTALL = (
 _TO_REMOVE = (
     _Rule(lambda case: case.node_is_down, _node_not_ready),
     _Rule(lambda case: case.has_no_pod, _no_agent_to_remove),
-    _Rule(lambda case: case.pod_is_down, _pods_words),
+    _Rule(lambda case: case.pod_is_down, _pod_trouble),
     _Rule(lambda case: case.has_no_report, _no_report),
-    _Rule(lambda case: case.agent_explains, lambda case: _agents_words(case)._replace(since=None)),
+    _Rule(lambda case: case.agent_explains, lambda case: _agent_trouble(case)._replace(since=None)),
     _Rule(
         lambda _: True, lambda _: _Trouble(NOT_REMOVED, "its agent has not removed the plugin yet; its log says why")
     ),

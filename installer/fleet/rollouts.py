@@ -26,10 +26,10 @@ _SHARE = re.compile(r"(\d{1,3})%")
 
 def most_unavailable(daemonset: Mapping[str, Any]) -> int:
     """Return how many nodes may be without a ready agent at a time; a percentage is rounded up."""
-    wanted = (daemonset.get("status") or {}).get("desiredNumberScheduled") or 0
-    asked = (_strategy(daemonset).get("rollingUpdate") or {}).get("maxUnavailable", 1)
-    share = _SHARE.fullmatch(str(asked))
-    return -(-int(share[1]) * wanted // 100) if share else int(asked or 0)
+    scheduled = (daemonset.get("status") or {}).get("desiredNumberScheduled") or 0
+    limit = (_strategy(daemonset).get("rollingUpdate") or {}).get("maxUnavailable", 1)
+    share = _SHARE.fullmatch(str(limit))
+    return -(-int(share[1]) * scheduled // 100) if share else int(limit or 0)
 
 
 def template_generation(daemonset: Mapping[str, Any]) -> str:

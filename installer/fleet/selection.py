@@ -110,30 +110,33 @@ def read(template: Mapping[str, Any]) -> Selection:
     terms: tuple[Term, ...] | None = None
     unclear: list[str] = []
     if required is not None:
-        made = [_term(each) for each in required.get("nodeSelectorTerms") or ()]
-        unclear = [why for term in made if (why := _why_unclear(term))]
+        parsed = [_term(each) for each in required.get("nodeSelectorTerms") or ()]
+        unclear = [why for term in parsed if (why := _why_unclear(term))]
         # An empty or unknown term selects nothing.
-        terms = tuple(term for term in made if any(term) and not _why_unclear(term))
-    tolerations = (*(template.get("tolerations") or ()), *_given(host_network=template.get("hostNetwork") is True))
+        terms = tuple(term for term in parsed if any(term) and not _why_unclear(term))
+    tolerations = (
+        *(template.get("tolerations") or ()),
+        *_default_tolerations(host_network=template.get("hostNetwork") is True),
+    )
     return Selection(labels, terms, str(template.get("nodeName") or ""), tolerations, "; ".join(unclear))
 
 
-def _given(*, host_network: bool) -> Sequence[Mapping[str, str]]:
+def _default_tolerations(*, host_network: bool) -> Sequence[Mapping[str, str]]:
     """Return the tolerations that the DaemonSet controller gives each pod."""
-    kept = [(each, "NoExecute") for each in ("not-ready", "unreachable")]
-    started = ["disk-pressure", "memory-pressure", "pid-pressure", "unschedulable"]
-    started += ["network-unavailable"] if host_network else []
-    kept += [(each, "NoSchedule") for each in started]
-    return [{"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": effect} for key, effect in kept]
+    evicting = [(each, "NoExecute") for each in ("not-ready", "unreachable")]
+    scheduling = ["disk-pressure", "memory-pressure", "pid-pressure", "unschedulable"]
+    scheduling += ["network-unavailable"] if host_network else []
+    evicting += [(each, "NoSchedule") for each in scheduling]
+    return [{"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": effect} for key, effect in evicting]
 
 
-def _term(given: Mapping[str, Any]) -> Term:
+def _term(term: Mapping[str, Any]) -> Term:
     labels, fields = (
         tuple(
             Requirement(
                 str(each.get("key", "")), str(each.get("operator", "")), tuple(map(str, each.get("values") or ()))
             )
-            for each in given.get(name) or ()
+            for each in term.get(name) or ()
         )
         for name in ("matchExpressions", "matchFields")
     )
@@ -147,8 +150,8 @@ def _why_unclear(term: Term) -> str:
     return ", ".join(f"{each.key} {each.operator} [{', '.join(each.values)}]" for each in wrong)
 
 
-def _is_of_a_label(given: Requirement) -> bool:
-    _, operator, values = given
+def _is_of_a_label(requirement: Requirement) -> bool:
+    _, operator, values = requirement
     if operator in ("Gt", "Lt"):
         return len(values) == 1 and _number(values[0]) is not None
     if operator in ("In", "NotIn"):
@@ -156,20 +159,20 @@ def _is_of_a_label(given: Requirement) -> bool:
     return operator in ("Exists", "DoesNotExist") and not values
 
 
-def _is_of_the_name(given: Requirement) -> bool:
-    return given.key == _NAME and given.operator in ("In", "NotIn") and len(given.values) == 1
+def _is_of_the_name(requirement: Requirement) -> bool:
+    return requirement.key == _NAME and requirement.operator in ("In", "NotIn") and len(requirement.values) == 1
 
 
-def _holds(required: Requirement, labels: Mapping[str, str]) -> bool:
-    key, operator, values = required
-    seen = labels.get(key)
+def _holds(requirement: Requirement, labels: Mapping[str, str]) -> bool:
+    key, operator, values = requirement
+    value = labels.get(key)
     if operator == "In":
-        return seen in values
+        return value in values
     if operator == "NotIn":  # a node without the label has none of them
-        return seen not in values
+        return value not in values
     if operator in ("Exists", "DoesNotExist"):
-        return (seen is not None) is (operator == "Exists")
-    number, limit = _number(seen or ""), _number(values[0])
+        return (value is not None) is (operator == "Exists")
+    number, limit = _number(value or ""), _number(values[0])
     if number is None or limit is None:
         return False
     return number > limit if operator == "Gt" else number < limit

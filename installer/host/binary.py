@@ -19,7 +19,7 @@ class PluginFile:
     def __init__(self, source: Path) -> None:
         """Use the image's file as the desired one."""
         self._source = source
-        self._wanted: tuple[_Stamp, str] | None = None
+        self._desired: tuple[_Stamp, str] | None = None
         self._verified: _Stamp | None = None
         self._tried: _Key | None = None  # the file whose trial result is known
         self._fault: NotExecutableError | None = None  # the result
@@ -27,7 +27,7 @@ class PluginFile:
     @property
     def digest(self) -> str:
         """The SHA-256 of the installed file; empty before the first comparison."""
-        return self._wanted[1] if self._wanted else ""
+        return self._desired[1] if self._desired else ""
 
     def is_right(self, folder: Directory, *, full: bool) -> bool:
         """Whether the file in cniBinDir is the desired one.
@@ -39,16 +39,16 @@ class PluginFile:
         Raises:
             OSError: if one of the files cannot be read.
         """
-        wanted = self._wanted_digest()
-        seen = folder.stat(PLUGIN)
-        if seen is None or not stat.S_ISREG(seen.st_mode):
+        digest = self._source_digest()
+        info = folder.stat(PLUGIN)
+        if info is None or not stat.S_ISREG(info.st_mode):
             return False
-        if (stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid) != EXECUTABLE:
+        if (stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid) != EXECUTABLE:
             return False
-        if full or _stamp(seen) != self._verified:
-            if folder.digest(PLUGIN) != wanted:
+        if full or _stamp(info) != self._verified:
+            if folder.digest(PLUGIN) != digest:
                 return False
-            self._verified = _stamp(seen)
+            self._verified = _stamp(info)
         return True
 
     def fault(self, folder: Directory) -> NotExecutableError | None:
@@ -83,9 +83,9 @@ class PluginFile:
             OSError: if it cannot be read or written.
         """
         folder.write(PLUGIN, pieces(self._source), EXECUTABLE)
-        seen = folder.stat(PLUGIN)
-        if seen and stat.S_ISREG(seen.st_mode) and Access.of(seen) != EXECUTABLE:
-            mode, uid, gid = Access.of(seen)
+        info = folder.stat(PLUGIN)
+        if info and stat.S_ISREG(info.st_mode) and Access.of(info) != EXECUTABLE:
+            mode, uid, gid = Access.of(info)
             self._tried = self._key(folder)
             self._fault = NotExecutableError(
                 f"{folder.path / PLUGIN}: saw mode {mode:o} of {uid}:{gid} after it was written, expected "
@@ -96,15 +96,15 @@ class PluginFile:
 
     @staticmethod
     def _key(folder: Directory) -> _Key:
-        seen = folder.stat(PLUGIN)
-        return (_stamp(seen) if seen else ()), is_noexec(folder)
+        info = folder.stat(PLUGIN)
+        return (_stamp(info) if info else ()), is_noexec(folder)
 
-    def _wanted_digest(self) -> str:
+    def _source_digest(self) -> str:
         stamp = _stamp(self._source.stat())
-        if self._wanted is None or self._wanted[0] != stamp:
-            self._wanted = stamp, digest(self._source)
-        return self._wanted[1]
+        if self._desired is None or self._desired[0] != stamp:
+            self._desired = stamp, digest(self._source)
+        return self._desired[1]
 
 
-def _stamp(seen: os.stat_result) -> _Stamp:
-    return (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_mode)
+def _stamp(info: os.stat_result) -> _Stamp:
+    return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_mode)

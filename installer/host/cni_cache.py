@@ -92,8 +92,8 @@ class Sandboxes:
         self._fresh: dict[
             str, float
         ] = {}  # files that may still be written to, with the monotonic time until which that holds
-        self._untold: set[str] = set()  # files that do not parse and are not logged yet
-        self._told: dict[str, str] = {}
+        self._unlogged: set[str] = set()  # files that do not parse and are not logged yet
+        self._logged: dict[str, str] = {}
         self._list: tuple[Sandbox, ...] = ()
         self._changed = False
         self._directory: tuple[int, int] | None = None
@@ -102,7 +102,7 @@ class Sandboxes:
     @property
     def unreadable(self) -> list[str]:
         """The results that do not parse, each with the reason."""
-        return [f"{self._results / name}: {reason}" for name, reason in sorted(self._told.items())]
+        return [f"{self._results / name}: {reason}" for name, reason in sorted(self._logged.items())]
 
     def look(self) -> tuple[Sandbox, ...]:
         """Return the current sandboxes, and earlier ones whose files are still there, such as after a reboot.
@@ -115,8 +115,8 @@ class Sandboxes:
         """
         now, clock = time.time(), time.monotonic()
         try:
-            seen = self._results.stat()
-            directory = seen.st_ino, seen.st_mtime_ns
+            info = self._results.stat()
+            directory = info.st_ino, info.st_mtime_ns
             if directory == self._directory and clock < self._next_resync:
                 for name in [*self._fresh]:
                     self._compare(name, (self._results / name).lstat)
@@ -124,82 +124,82 @@ class Sandboxes:
                 with os.scandir(self._results) as entries:
                     found = {each.name: each for each in entries if each.name.endswith(f"-{INTERFACE}")}
                 for name in self._files.keys() - found.keys():
-                    self._put(name, None)
+                    self._store(name, None)
                 for name, entry in found.items():
                     self._compare(name, partial(entry.stat, follow_symlinks=False))
-                self._directory = directory if abs(now - seen.st_mtime) > CLOCK else None
+                self._directory = directory if abs(now - info.st_mtime) > CLOCK else None
                 self._next_resync = clock + RESYNC
         except FileNotFoundError:  # no pod was started yet
             for name in [*self._files]:
-                self._put(name, None)
+                self._store(name, None)
             self._directory = None
         self._fresh = {name: until for name, until in self._fresh.items() if until > clock}
-        self._tell(clock)
+        self._log_unreadable(clock)
         if self._changed:
             self._list = tuple(file.sandbox for file in self._files.values() if file.sandbox)
             self._changed = False
         return self._list
 
-    def _compare(self, name: str, look_at: Callable[[], os.stat_result]) -> None:
+    def _compare(self, name: str, stat_file: Callable[[], os.stat_result]) -> None:
         try:
-            seen = look_at()
+            info = stat_file()
         except OSError:  # deleted since
-            self._put(name, None)
+            self._store(name, None)
             return
-        version = (seen.st_ino, seen.st_size, seen.st_mtime_ns)
+        version = (info.st_ino, info.st_size, info.st_mtime_ns)
         known = self._files.get(name)
         if known is None or known.version != version:
-            self._put(name, self._read(name, version, seen))
+            self._store(name, self._read(name, version, info))
 
-    def _put(self, name: str, file: _File | None) -> None:
+    def _store(self, name: str, file: _File | None) -> None:
         before = self._files.pop(name, None)
         self._fresh.pop(name, None)
-        self._untold.discard(name)
-        self._told.pop(name, None)
+        self._unlogged.discard(name)
+        self._logged.pop(name, None)
         if file:
             self._files[name] = file
             self._fresh[name] = time.monotonic() + FRESH
             if file.error:
-                self._untold.add(name)
+                self._unlogged.add(name)
         self._changed |= bool((before and before.sandbox) or (file and file.sandbox))
 
-    def _read(self, name: str, version: tuple[int, ...], seen: os.stat_result) -> _File:
-        if not stat.S_ISREG(seen.st_mode):
+    def _read(self, name: str, version: tuple[int, ...], info: os.stat_result) -> _File:
+        if not stat.S_ISREG(info.st_mode):
             return _File(version)
-        if seen.st_size > LARGEST:
-            return _File(version, error=f"saw {seen.st_size} bytes, expected at most {LARGEST}")
+        if info.st_size > LARGEST:
+            return _File(version, error=f"saw {info.st_size} bytes, expected at most {LARGEST}")
         try:
             with (self._results / name).open("rb") as file:
-                return _File(version, _sandbox(json.loads(file.read(LARGEST)), seen.st_mtime))
+                return _File(version, _sandbox(json.loads(file.read(LARGEST)), info.st_mtime))
         except _NOT_UNDERSTOOD as error:
             return _File(version, error=f"not in the form that libcni writes: {type(error).__name__}: {error!s:.120}")
 
-    def _tell(self, clock: float) -> None:
+    def _log_unreadable(self, clock: float) -> None:
         """Log each file that does not parse, once it is no longer being written."""
-        for name in [name for name in self._untold if self._fresh.get(name, 0.0) - FRESH < clock - CLOCK]:
-            self._untold.remove(name)
-            self._told[name] = self._files[name].error
-            extra = {"file": str(self._results / name), "reason": self._told[name]}
+        for name in [name for name in self._unlogged if self._fresh.get(name, 0.0) - FRESH < clock - CLOCK]:
+            self._unlogged.remove(name)
+            self._logged[name] = self._files[name].error
+            extra = {"file": str(self._results / name), "reason": self._logged[name]}
             _log.warning("cannot parse a result that the runtime keeps", extra=extra)
 
 
-def _sandbox(kept: Mapping[str, Any], written: float) -> Sandbox | None:
-    if kept["kind"] != KIND or kept["ifName"] != INTERFACE:
+def _sandbox(record: Mapping[str, Any], written: float) -> Sandbox | None:
+    if record["kind"] != KIND or record["ifName"] != INTERFACE:
         return None
-    of = dict(kept.get("cniArgs") or ())
-    if not of.get("K8S_POD_NAMESPACE") or not of.get("K8S_POD_NAME"):
+    arguments = dict(record.get("cniArgs") or ())
+    if not arguments.get("K8S_POD_NAMESPACE") or not arguments.get("K8S_POD_NAME"):
         return None  # a container that belongs to no pod
-    result = kept.get("result")
+    result = record.get("result")
     return Sandbox(
-        container_id=_text(kept.get("containerId")),
-        namespace=_text(of["K8S_POD_NAMESPACE"]),
-        name=_text(of["K8S_POD_NAME"]),
-        uid=_text(of.get("K8S_POD_UID")),
-        netns=_text(kept.get("netns")),
+        container_id=_text(record.get("containerId")),
+        namespace=_text(arguments["K8S_POD_NAMESPACE"]),
+        name=_text(arguments["K8S_POD_NAME"]),
+        uid=_text(arguments.get("K8S_POD_UID")),
+        netns=_text(record.get("netns")),
         sandbox=next(_sandboxes(result), ""),
         addresses=tuple(_addresses(result)),
-        network=_text(kept.get("networkName")),
-        has_entry=_has_entry(_text(kept.get("config"))),
+        network=_text(record.get("networkName")),
+        has_entry=_has_entry(_text(record.get("config"))),
         written=written,
     )
 
@@ -226,21 +226,21 @@ def _addresses(result: object) -> Iterator[Address]:
 def _has_entry(config: str) -> bool | None:
     """Find our entry in a configuration, at any depth (Multus copies it into `delegates`)."""
     try:
-        left: list[Any] = [json.loads(base64.b64decode(config, validate=True))]
+        pending: list[Any] = [json.loads(base64.b64decode(config, validate=True))]
     except (binascii.Error, ValueError, RecursionError):
         return None
     found: bool | None = False
-    while left:
-        value = left.pop()
+    while pending:
+        value = pending.pop()
         if isinstance(value, dict):
             kind = value.get("type")
             if kind == PLUGIN_TYPE and "agentSocket" in value:
                 return True
             if isinstance(kind, str) and kind.startswith(DELEGATING):
                 found = None
-            left += value.values()
+            pending += value.values()
         elif isinstance(value, list):
-            left += value
+            pending += value
     return found
 
 

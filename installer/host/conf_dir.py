@@ -37,14 +37,14 @@ def listing(folder: Directory) -> dict[str, bytes | OSError]:
 
 def links(folder: Directory, found: Listing) -> dict[str, str | None]:
     """Find the symbolic links in a listing, as `confdir.Links` has them."""
-    meant: dict[str, str | None] = {}
+    targets: dict[str, str | None] = {}
     for name in found:
-        seen = folder.stat(name)
-        if seen and stat.S_ISLNK(seen.st_mode):
+        info = folder.stat(name)
+        if info and stat.S_ISLNK(info.st_mode):
             with suppress(UnreadableError):
                 path = folder.follow(name)
-                meant[name] = path.name if path and len(path.parts) == 1 else None
-    return meant
+                targets[name] = path.name if path and len(path.parts) == 1 else None
+    return targets
 
 
 def carry_out(folder: Directory, steps: Sequence[Step], *, patient: bool = True) -> None:

@@ -74,7 +74,7 @@ def write(
     folder: Directory,
     name: str,
     content: bytes,
-    seen: bytes | None,
+    expected: bytes | None,
     like: Inode | None,
     *,
     source: tuple[str, bytes] | None = None,
@@ -86,7 +86,7 @@ def write(
         folder: the directory.
         name: the file's name.
         content: the new content.
-        seen: its last known content; None: it does not exist or cannot be read.
+        expected: its last known content; None: it does not exist or cannot be read.
         like: the file whose owner, permissions and attributes a new file gets.
         source: another file that the content derives from, and its content.
         patient: change nothing while another program has the file open for writing.
@@ -97,27 +97,27 @@ def write(
         OSError: if it could not be written.
     """
     with folder.naming(name):
-        if seen is None:
+        if expected is None:
             _create(folder, name, content, like, source)
             return
-        with _held(folder, name, seen, patient=patient) as there:
-            there.release()  # let nobody wait for our disk
-            aside = _prepare(folder, _Aside(name, _digest(seen), _digest(content)), content, there)
+        with _open_expected(folder, name, expected, patient=patient) as current:
+            current.release()  # let nobody wait for our disk
+            aside = _prepare(folder, _Aside(name, _digest(expected), _digest(content)), content, current)
             with Inode(folder, aside) as ours:
                 try:
                     _require_source(folder, source)
-                    _require(folder, there, name, seen, patient=patient)
+                    _require(folder, current, name, expected, patient=patient)
                     by_exchange = _exchange_or_replace(folder, aside, name)
                 except BaseException:
                     _unlink(folder, aside)
                     raise
                 if by_exchange:
-                    _finish(folder, there, aside, name, ours, patient=patient)
+                    _finish(folder, current, aside, name, ours, patient=patient)
                 else:
                     folder.sync()
 
 
-def delete(folder: Directory, name: str, seen: bytes, *, patient: bool = True) -> None:
+def delete(folder: Directory, name: str, expected: bytes, *, patient: bool = True) -> None:
     """Delete a file, durably, provided that it holds the expected content.
 
     Raises:
@@ -125,10 +125,10 @@ def delete(folder: Directory, name: str, seen: bytes, *, patient: bool = True) -
         OutdatedError: if the file has changed; it stays.
         OSError: if it could not be deleted.
     """
-    with folder.naming(name), _held(folder, name, seen, patient=patient) as there:
-        aside = str(_Aside(name, _digest(seen), _NOTHING))
+    with folder.naming(name), _open_expected(folder, name, expected, patient=patient) as current:
+        aside = str(_Aside(name, _digest(expected), _NOTHING))
         os.rename(name, aside, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-        _finish(folder, there, aside, name, None, patient=patient)
+        _finish(folder, current, aside, name, None, patient=patient)
 
 
 def settle(folder: Directory, *, patient: bool = True) -> list[str]:
@@ -155,8 +155,8 @@ def _create(folder: Directory, name: str, content: bytes, like: Inode | None, so
         try:
             _rename_to_free(folder, aside, name)
         except FileExistsError:
-            if there := _open(folder, name):
-                there.close()
+            if current := _open(folder, name):
+                current.close()
                 raise _outdated(folder, name) from None
             os.replace(aside, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
     except BaseException:
@@ -173,25 +173,25 @@ def _prepare(folder: Directory, aside: _Aside, content: bytes, like: Inode | Non
     return str(aside)
 
 
-def _held(folder: Directory, name: str, seen: bytes, *, patient: bool) -> Inode:
+def _open_expected(folder: Directory, name: str, expected: bytes, *, patient: bool) -> Inode:
     """Open a file that still has the expected content."""
     try:
-        there = Inode(folder, name)
+        current = Inode(folder, name)
     except (FileNotFoundError, UnreadableError):
         raise _outdated(folder, name) from None
     try:
-        _require(folder, there, name, seen, patient=patient)
+        _require(folder, current, name, expected, patient=patient)
     except BaseException:
-        there.close()
+        current.close()
         raise
-    return there
+    return current
 
 
-def _require(folder: Directory, there: Inode, name: str, seen: bytes, *, patient: bool) -> None:
+def _require(folder: Directory, current: Inode, name: str, expected: bytes, *, patient: bool) -> None:
     """Check that the name still means this file, that it is unchanged, and that nobody has it open for writing."""
-    if there.is_being_written() and patient:
+    if current.is_being_written() and patient:
         raise BusyError(f"{folder.path / name}: saw another program that has it open for writing, expected none")
-    if not (there.content == seen and there.is_at(name) and there.is_unchanged()):
+    if not (current.content == expected and current.is_at(name) and current.is_unchanged()):
         raise _outdated(folder, name)
 
 
@@ -220,17 +220,17 @@ def _exchange_or_replace(folder: Directory, aside: str, name: str) -> bool:
     return True
 
 
-def _finish(folder: Directory, there: Inode, aside: str, name: str, ours: Inode | None, *, patient: bool) -> None:
+def _finish(folder: Directory, replaced: Inode, aside: str, name: str, ours: Inode | None, *, patient: bool) -> None:
     """Delete the replaced file if it is the expected one; otherwise put it back.
 
     It is checked twice: at once, and once the change is on the disk, by when a concurrent writer has opened it.
     """
     busy = False
     for settled in (False, True):
-        busy = there.is_being_written()
-        if (busy and patient) or not (there.is_at(aside) and there.is_unchanged()):
+        busy = replaced.is_being_written()
+        if (busy and patient) or not (replaced.is_at(aside) and replaced.is_unchanged()):
             _put_back(folder, aside, name, ours)
-            there.release()
+            replaced.release()
             folder.sync()
             raise _outdated(folder, name)
         if not settled:
@@ -272,26 +272,26 @@ def _put_back(folder: Directory, aside: str, name: str, ours: Inode | None) -> N
 
 
 def _settle(folder: Directory, aside: _Aside, *, patient: bool) -> bool:
-    left = _open(folder, str(aside))
-    if left is None:  # nothing readable
+    replaced = _open(folder, str(aside))
+    if replaced is None:  # nothing readable
         _unlink(folder, str(aside))
         return True
-    with left:
-        kept = patient and time.time() < left.renamed() + _KEPT
-        if kept and left.is_being_written():
+    with replaced:
+        is_recent = patient and time.time() < replaced.renamed() + _KEPT
+        if is_recent and replaced.is_being_written():
             return False
-        if _digest(left.content) in (aside.seen, aside.wanted):
+        if _digest(replaced.content) in (aside.seen, aside.wanted):
             _unlink(folder, str(aside))
             return True
-        there = _open(folder, aside.name)
-        if there is None and aside.wanted == _NOTHING:
+        current = _open(folder, aside.name)
+        if current is None and aside.wanted == _NOTHING:
             _put_back(folder, str(aside), aside.name, None)
-        elif there is not None:
-            with there:
-                if _digest(there.content) != aside.wanted and there.modified() >= left.modified():
+        elif current is not None:
+            with current:
+                if _digest(current.content) != aside.wanted and current.modified() >= replaced.modified():
                     _unlink(folder, str(aside))
                     return True
-                _put_back(folder, str(aside), aside.name, there)
+                _put_back(folder, str(aside), aside.name, current)
         else:  # deleted since
             _unlink(folder, str(aside))
             return True

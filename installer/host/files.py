@@ -48,9 +48,9 @@ class Access(NamedTuple):
     gid: int = 0
 
     @classmethod
-    def of(cls, seen: os.stat_result) -> Self:
+    def of(cls, info: os.stat_result) -> Self:
         """Read it from a stat(2) result."""
-        return cls(stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid)
+        return cls(stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid)
 
 
 PRIVATE = Access(0o600)
@@ -67,9 +67,9 @@ def within(root: Path, path: Path) -> Path:
     Raises:
         OSError: if links form a loop.
     """
-    found, left, links = root, [*reversed(path.parts[1:])], 0
-    while left:
-        name = left.pop()
+    found, pending, links = root, [*reversed(path.parts[1:])], 0
+    while pending:
+        name = pending.pop()
         if name == "..":
             found = root if found == root else found.parent
         elif (found / name).is_symlink():
@@ -78,7 +78,7 @@ def within(root: Path, path: Path) -> Path:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
             target = (found / name).readlink()
             found = root if target.is_absolute() else found
-            left += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+            pending += reversed(target.parts[1:] if target.is_absolute() else target.parts)
         else:
             found /= name
     return found
@@ -87,8 +87,8 @@ def within(root: Path, path: Path) -> Path:
 def explain(error: OSError) -> str:
     """Describe an error and its remedy, for /readyz, the log and the terminal."""
     remedy = _REMEDIES.get(error.errno or 0)
-    seen = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    return f"{seen}; {remedy}" if remedy else seen
+    message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return f"{message}; {remedy}" if remedy else message
 
 
 def is_temporary(name: str) -> bool:
@@ -121,8 +121,8 @@ def open_small(name: str, folder_fd: int, *, follow: bool = False) -> int:
         UnreadableError: if it is not one.
         OSError: if it cannot be opened.
     """
-    seen = os.stat(name, dir_fd=folder_fd, follow_symlinks=follow)
-    _require_regular(seen)  # before the open: opening a device may have side effects
+    info = os.stat(name, dir_fd=folder_fd, follow_symlinks=follow)
+    _require_regular(info)  # before the open: opening a device may have side effects
     fd = os.open(name, READ if follow else READ | os.O_NOFOLLOW, dir_fd=folder_fd)
     try:
         _require_regular(os.fstat(fd))
@@ -147,8 +147,8 @@ def read_small(fd: int) -> bytes:
     return b"".join(parts)
 
 
-def _require_regular(seen: os.stat_result) -> None:
-    if not stat.S_ISREG(seen.st_mode):
-        raise UnreadableError(f"not a regular file ({stat.filemode(seen.st_mode)})")
-    if seen.st_size > LARGEST:
-        raise UnreadableError(f"{seen.st_size} bytes, expected at most {LARGEST}")
+def _require_regular(info: os.stat_result) -> None:
+    if not stat.S_ISREG(info.st_mode):
+        raise UnreadableError(f"not a regular file ({stat.filemode(info.st_mode)})")
+    if info.st_size > LARGEST:
+        raise UnreadableError(f"{info.st_size} bytes, expected at most {LARGEST}")

@@ -73,7 +73,7 @@ class Watcher:
         missing = ""
         try:
             self._mounts = self._mounts or _Mounts([*self._watches], self._wake)
-            self._inotify = self._inotify or _started()
+            self._inotify = self._inotify or _start_inotify()
             for path in sorted(self._watches):
                 for watch in self._watches[path]:
                     watch.refresh(self._inotify)
@@ -99,7 +99,7 @@ class Watcher:
                 thread.join()
 
 
-def _started() -> InotifyFD:
+def _start_inotify() -> InotifyFD:
     with (
         ExitStack() as room
     ):  # it would keep what it has opened of its three descriptors when there is none for the next
@@ -148,14 +148,14 @@ class _Mounts(threading.Thread):
         os.eventfd_write(self._stopped, 1)
 
     def _look(self) -> list[tuple[int, int, int] | None]:
-        return [self._meaning(path) for path in self._paths]
+        return [self._identify(path) for path in self._paths]
 
     @staticmethod
-    def _meaning(path: Path) -> tuple[int, int, int] | None:
+    def _identify(path: Path) -> tuple[int, int, int] | None:
         """The identity of a directory, and whether it is writable."""
         try:
-            seen = path.stat()
-            return seen.st_dev, seen.st_ino, os.statvfs(path).f_flag & os.ST_RDONLY
+            info = path.stat()
+            return info.st_dev, info.st_ino, os.statvfs(path).f_flag & os.ST_RDONLY
         except OSError:
             return None
 
@@ -187,10 +187,10 @@ class _Watch:
 
     def _identity(self) -> tuple[int, int] | None:
         try:
-            seen = self._path.stat()
+            info = self._path.stat()
         except OSError:
             return None
-        return (seen.st_dev, seen.st_ino) if stat.S_ISDIR(seen.st_mode) else None
+        return (info.st_dev, info.st_ino) if stat.S_ISDIR(info.st_mode) else None
 
     def on_event(self, event: InotifyEvent) -> None:
         name = os.fsdecode(event.name)
@@ -203,10 +203,10 @@ class _Watch:
     def _is_link(self, name: str) -> bool:
         """Whether a new file is complete from the start: a symbolic or hard link is never closed."""
         try:
-            seen = (self._path / name).lstat()
+            info = (self._path / name).lstat()
         except OSError:
             return False
-        return stat.S_ISLNK(seen.st_mode) or seen.st_nlink > 1
+        return stat.S_ISLNK(info.st_mode) or info.st_nlink > 1
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
         watched = self._watched

@@ -43,16 +43,16 @@ class _EndlessError(Exception):
     """The search exceeds its bounds; the message says which."""
 
 
-class _Left:
+class _Budget:
     """The remaining search budget."""
 
     def __init__(self) -> None:
         self.names, self.bytes = MOST_NAMES, MOST_BYTES
         self._seen: set[tuple[int, int]] = set()
 
-    def is_new(self, seen: os.stat_result) -> bool:
+    def is_new(self, info: os.stat_result) -> bool:
         """Whether a directory has not been searched yet: a link may lead back to it."""
-        key = seen.st_dev, seen.st_ino
+        key = info.st_dev, info.st_ino
         if key in self._seen:
             return False
         self._seen.add(key)
@@ -75,7 +75,7 @@ def references(folder: Directory) -> list[Reference]:
     """
     found: list[Reference] = []
     try:
-        found.extend(_in(folder, "", _Left()))
+        found.extend(_search(folder, "", _Budget()))
     except _EndlessError as error:
         found.append(Reference(str(folder.path), str(error)))
     return found
@@ -91,9 +91,9 @@ def why_it_stays(plugin: Path, folder: Path, found: Sequence[Reference]) -> str:
     """
     files = ", ".join(f"{folder / each.file}{f' ({each.doubt})' if each.doubt else ''}" for each in found[:NAMED])
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    named = "may be named" if all(each.doubt for each in found) else "is named"
+    is_named = "may be named" if all(each.doubt for each in found) else "is named"
     return (
-        f"{plugin} stays, as it {named} in {files}{more}: a runtime that reads it there and finds no plugin file starts and "
+        f"{plugin} stays, as it {is_named} in {files}{more}: a runtime that reads it there and finds no plugin file starts and "
         f"stops no pod. Take {PLUGIN} out of {'that' if len(found) == 1 else 'those'} (Multus recreates its copy when its pod "
         "on this node is restarted), then run install-cni uninstall again"
     )
@@ -124,13 +124,13 @@ class _Object(list[tuple[str, Any]]):
 
 def _texts(value: object) -> Iterator[str]:
     """Iterate over the strings of a value except network names; without recursion, as it may be nested deeply."""
-    left = [value]
-    while left:
-        match left.pop():
+    pending = [value]
+    while pending:
+        match pending.pop():
             case _Object() as members:
-                left += [inner for key, inner in members if key.casefold() != "name" or not isinstance(inner, str)]
+                pending += [inner for key, inner in members if key.casefold() != "name" or not isinstance(inner, str)]
             case list() as items:
-                left += items
+                pending += items
             case str() as text:
                 yield text
 
@@ -143,32 +143,32 @@ def _is_named(text: str, embedded: int) -> bool:
     return embedded == 0 or names_plugin(text.encode("utf-8", "surrogateescape"), embedded - 1)
 
 
-def _in(folder: Directory, prefix: str, left: _Left, depth: int = 0) -> Iterator[Reference]:
+def _search(folder: Directory, prefix: str, budget: _Budget, depth: int = 0) -> Iterator[Reference]:
     """Search an open directory, `depth` levels below cniConfDir."""
-    if not left.is_new(os.fstat(folder.fd)):
+    if not budget.is_new(os.fstat(folder.fd)):
         return
     if depth > DEPTH:
         yield Reference(prefix, f"more than {DEPTH} directories deep: not looked into")
         return
     names = folder.names()
-    left.take(names=len(names))
+    budget.take(names=len(names))
     for name in names:
         path = prefix + name
         try:
             below = folder.below(name)
         except NotADirectoryError:
             if name.endswith(CONF_SUFFIXES):
-                yield from _of_file(folder, name, path, left)
+                yield from _of_file(folder, name, path, budget)
         except OSError as error:
             if name.endswith(CONF_SUFFIXES) and folder.stat(name):
                 link = "a symbolic link to a missing file" if isinstance(error, FileNotFoundError) else ""
                 yield Reference(path, link or error.strerror or str(error))
         else:
             with below:
-                yield from _in(below, f"{path}/", left, depth + 1)
+                yield from _search(below, f"{path}/", budget, depth + 1)
 
 
-def _of_file(folder: Directory, name: str, path: str, left: _Left) -> Iterator[Reference]:
+def _of_file(folder: Directory, name: str, path: str, budget: _Budget) -> Iterator[Reference]:
     try:
         content = folder.read(name)
     except FileNotFoundError:
@@ -176,6 +176,6 @@ def _of_file(folder: Directory, name: str, path: str, left: _Left) -> Iterator[R
     except OSError as error:
         yield Reference(path, error.strerror or str(error))
         return
-    left.take(size=len(content))
+    budget.take(size=len(content))
     if names_plugin(content):
         yield Reference(path)

@@ -31,18 +31,18 @@ def require_own(socket: Path) -> None:
     """
     directory = socket.parent
     try:
-        seen = directory.stat()
+        info = directory.stat()
     except FileNotFoundError:
         return
-    if seen.st_uid != os.geteuid():
-        raise ForeignDirectoryError(f"{_saw(directory)} of uid {seen.st_uid}, expected root's own; {_REMEDY}")
+    if info.st_uid != os.geteuid():
+        raise ForeignDirectoryError(f"{_saw(directory)} of uid {info.st_uid}, expected root's own; {_REMEDY}")
     if directory.resolve().name == OWN:
-        if stat.S_ISDIR(seen.st_mode) and stat.S_IMODE(seen.st_mode) != MADE:
+        if stat.S_ISDIR(info.st_mode) and stat.S_IMODE(info.st_mode) != MADE:
             directory.chmod(MADE)
         return
-    if seen.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ForeignDirectoryError(
-            f"{_saw(directory)} that others than root may write to ({stat.filemode(seen.st_mode)}); {_REMEDY}"
+            f"{_saw(directory)} that others than root may write to ({stat.filemode(info.st_mode)}); {_REMEDY}"
         )
     kept = (
         lock_file(socket),
@@ -50,8 +50,8 @@ def require_own(socket: Path) -> None:
         earlier_checkpoint_file(socket),
         restart_record(socket),
     )
-    ours = {socket.name, f".{socket.name}.new", *(each.name for each in kept)}
-    if foreign := sorted(name for name in os.listdir(directory) if name not in ours and not is_temporary(name)):  # noqa: PTH208
+    expected = {socket.name, f".{socket.name}.new", *(each.name for each in kept)}
+    if foreign := sorted(name for name in os.listdir(directory) if name not in expected and not is_temporary(name)):  # noqa: PTH208
         raise ForeignDirectoryError(
             f"{_saw(directory)} that istio-cni did not make: it holds {foreign[0]!r}; {_REMEDY}"
         )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from installer.host.directory import Directory
 
 PATIENCE = 10.0  # seconds; it takes some milliseconds
-_ASKED = b'{"cniVersion": "1.0.0"}'
+_REQUEST = b'{"cniVersion": "1.0.0"}'
 _REFUSED = (errno.EACCES, errno.EPERM)
 _NOT_FOR_HERE = (errno.ENOEXEC, errno.ENOENT, errno.ELIBBAD, errno.EINVAL)  # of execve, for a file that is there
 # An instruction that this processor lacks, a filtered system call. Any other signal may be transient, such as
@@ -56,10 +56,10 @@ def try_out(folder: Directory) -> None:
         )
     try:
         # Through our own descriptor: the examined directory, whatever its path means by now.
-        ended = subprocess.run(
+        result = subprocess.run(
             [f"/proc/{os.getpid()}/fd/{folder.fd}/{PLUGIN}"],
             env={"CNI_COMMAND": "VERSION"},
-            input=_ASKED,
+            input=_REQUEST,
             capture_output=True,
             cwd="/",
             timeout=PATIENCE,
@@ -68,17 +68,17 @@ def try_out(folder: Directory) -> None:
     except subprocess.TimeoutExpired as error:
         raise TimeoutError(errno.ETIMEDOUT, f"VERSION: no answer within {PATIENCE:g} s", str(path)) from error
     except OSError as error:
-        raise _said_of(error, folder) from error
-    if ended.returncode < 0 and -ended.returncode not in _OF_THE_NODE:
-        raise OSError(errno.ECANCELED, f"VERSION: ended by {_signal(ended)}", str(path))
-    if ended.returncode or not _is_answer(ended.stdout):
+        raise _exec_error(error, folder) from error
+    if result.returncode < 0 and -result.returncode not in _OF_THE_NODE:
+        raise OSError(errno.ECANCELED, f"VERSION: ended by {_signal(result)}", str(path))
+    if result.returncode or not _is_answer(result.stdout):
         raise NotExecutableError(
-            f"{path} does not work on this node: saw {_seen(ended)} for VERSION, expected the CNI versions that it knows: "
+            f"{path} does not work on this node: saw {_describe(result)} for VERSION, expected the CNI versions that it knows: "
             "check that the image is of this release and of this node's architecture"
         )
 
 
-def _said_of(error: OSError, folder: Directory) -> Exception:
+def _exec_error(error: OSError, folder: Directory) -> Exception:
     path = folder.path / PLUGIN
     if error.errno in _REFUSED:
         label = f" (SELinux label {found})" if (found := _label(folder)) else ""
@@ -110,15 +110,15 @@ def _is_answer(stdout: bytes) -> bool:
     return isinstance(answer, dict) and isinstance(answer.get("supportedVersions"), list)
 
 
-def _seen(ended: subprocess.CompletedProcess[bytes]) -> str:
-    if ended.returncode < 0:
-        return f"its end by {_signal(ended)}"
-    said = (ended.stdout or ended.stderr)[:80]
-    return f"exit status {ended.returncode} and {said!r}" if said else f"exit status {ended.returncode} and no output"
+def _describe(result: subprocess.CompletedProcess[bytes]) -> str:
+    if result.returncode < 0:
+        return f"its end by {_signal(result)}"
+    output = (result.stdout or result.stderr)[:80]
+    return f"exit status {result.returncode} and {repr(output) if output else 'no output'}"
 
 
-def _signal(ended: subprocess.CompletedProcess[bytes]) -> str:
-    number = -ended.returncode
+def _signal(result: subprocess.CompletedProcess[bytes]) -> str:
+    number = -result.returncode
     try:
         return signal.Signals(number).name
     except ValueError:  # most real-time signals have no name

@@ -48,7 +48,7 @@ def uninstall(settings: Settings) -> Iterator[Done]:
     Yields:
         The steps done. The first failed step is the last.
     """
-    yield from _said_of(_all(settings))
+    yield from _report(_remove_all(settings))
 
 
 def uninstall_from(root: Path, directories: Collection[Path]) -> Iterator[Done]:
@@ -61,10 +61,10 @@ def uninstall_from(root: Path, directories: Collection[Path]) -> Iterator[Done]:
     Yields:
         The steps done. The first failed step is the last.
     """
-    yield from _said_of(_left_in(root, directories))
+    yield from _report(_remove_leftovers(root, directories))
 
 
-def _left_in(root: Path, directories: Collection[Path]) -> Iterator[Step]:
+def _remove_leftovers(root: Path, directories: Collection[Path]) -> Iterator[Step]:
     mounts = {each: within(root, each) for each in directories}
     for path, mount in mounts.items():
         if not mount.is_dir():
@@ -75,7 +75,7 @@ def _left_in(root: Path, directories: Collection[Path]) -> Iterator[Step]:
         yield from _plugin(path, mount, mounts)
 
 
-def _said_of(steps: Iterator[Step]) -> Iterator[Done]:
+def _report(steps: Iterator[Step]) -> Iterator[Done]:
     try:
         done = False
         for step in steps:
@@ -91,16 +91,16 @@ def _said_of(steps: Iterator[Step]) -> Iterator[Done]:
         yield Done(f"{error}, repeatedly: stop that program first", failed=True)
 
 
-def _all(settings: Settings) -> Iterator[Step]:
-    held = None
+def _remove_all(settings: Settings) -> Iterator[Step]:
+    lock_fd = None
     try:
         if lock_file(settings.agent_socket).exists():
-            held = lock(settings.agent_socket)  # a running agent would restore what we remove
+            lock_fd = lock(settings.agent_socket)  # a running agent would restore what we remove
         yield from take_out(settings)
         yield from _socket(settings.agent_socket)
     finally:
-        if held is not None:
-            os.close(held)
+        if lock_fd is not None:
+            os.close(lock_fd)
 
 
 def take_out(settings: Settings) -> Iterator[Step]:
@@ -134,7 +134,7 @@ def _entry(path: Path, mount: Path) -> Iterator[Step]:
                 found = conf_dir.listing(folder)
                 for step in plan.removal(found, conf_dir.links(folder, found)):
                     conf_dir.carry_out(folder, [step], patient=attempt < _ATTEMPTS)
-                    yield Step(path / step.name, _said(step))
+                    yield Step(path / step.name, _describe(step))
                 break
             except OutdatedError:
                 if attempt == _ATTEMPTS:
@@ -144,7 +144,7 @@ def _entry(path: Path, mount: Path) -> Iterator[Step]:
             yield Step(path / name, "deleted")
 
 
-def _said(step: plan.Step) -> str:
+def _describe(step: plan.Step) -> str:
     if isinstance(step, plan.Delete):
         return "deleted"
     return "restored" if step.seen is None else "entry removed"

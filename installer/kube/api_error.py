@@ -64,18 +64,18 @@ class Answer(NamedTuple):
             path: the requested path.
         """
         return ApiError(
-            f"{server} answered {self.status}: {self._explained()}",
+            f"{server} answered {self.status}: {self._describe()}",
             self.status,
             self._retry_after(),
             is_not_found=self.status == 404 and self._is_of_the_api_server(path),
             is_refusal=self._is_refusal(path),
         )
 
-    def _explained(self) -> str:
+    def _describe(self) -> str:
         status = self._status_object()
-        said = " ".join(str(status.get("message") or self.text).split())[:LONGEST_MESSAGE]
+        message = " ".join(str(status.get("message") or self.text).split())[:LONGEST_MESSAGE]
         remedy = _WHAT_TO_DO.get(self.status)
-        return f"{remedy} ({said})" if remedy else said
+        return f"{remedy} ({message})" if remedy else message
 
     def _retry_after(self) -> float:
         text = self.headers.get("Retry-After", "")
@@ -87,15 +87,15 @@ class Answer(NamedTuple):
         For an object it sends a Status that names it; for a kind that it does not serve, a line of text with the header
         that each of its responses has.
         """
-        asked = named_in(path)
+        requested = named_in(path)
         if not self._is_json:
-            return asked is None and "Audit-Id" in self.headers
+            return requested is None and "Audit-Id" in self.headers
         status = self._status_object()
         details = status.get("details")
         if not isinstance(details, dict):
             return False
         is_status = (status.get("kind"), status.get("apiVersion"), status.get("reason")) == ("Status", "v1", "NotFound")
-        return is_status and tuple(details.get(key) or "" for key in ("group", "kind", "name")) == asked
+        return is_status and tuple(details.get(key) or "" for key in ("group", "kind", "name")) == requested
 
     def _is_refusal(self, path: str) -> bool:
         """Return whether the API server itself refuses a request: with a Status that, for a missing right, names the object."""
@@ -103,10 +103,10 @@ class Answer(NamedTuple):
         if (status.get("kind"), status.get("apiVersion")) != ("Status", "v1"):
             return False
         details = status.get("details")
-        asked = named_in(path)
-        names = asked is not None and isinstance(details, dict) and details.get("name") == asked[2]
-        said = self.status, status.get("reason")
-        return said == (401, "Unauthorized") or (said == (403, "Forbidden") and names)
+        requested = named_in(path)
+        names = requested is not None and isinstance(details, dict) and details.get("name") == requested[2]
+        refusal = self.status, status.get("reason")
+        return refusal == (401, "Unauthorized") or (refusal == (403, "Forbidden") and names)
 
     @property
     def _is_json(self) -> bool:

@@ -96,20 +96,20 @@ class ApiClient:
         Raises:
             ApiError: if it cannot be read completely; 404 if the kind does not exist, 410 if the next page has expired.
         """
-        asked = {**(query or {}), "limit": str(page)}
+        parameters = {**(query or {}), "limit": str(page)}
         while True:
-            answer = await self._request(Request("GET", path, asked, {"Accept": accept}, None, self._patience))
+            answer = await self._request(Request("GET", path, parameters, {"Accept": accept}, None, self._patience))
             try:
                 items: list[dict[str, Any]] = answer["items"] or []  # the API server writes an empty list as null
-                following = answer["metadata"].get("continue")
+                token = answer["metadata"].get("continue")
             except (LookupError, TypeError, AttributeError) as error:
                 raise ApiError(f"saw {answer!s:.120}, expected a list at {path}") from error
             del answer  # frees this page before the next one is read
             for each in items:
                 yield each
-            if not following:
+            if not token:
                 return
-            asked["continue"] = following
+            parameters["continue"] = token
 
     async def apply(self, path: str, wanted: Mapping[str, Any], *, force: bool = True) -> Any:
         """Apply an object, or its status, with server-side apply: other managers' fields stay unchanged.
@@ -168,24 +168,26 @@ class ApiClient:
             Request(method, path, query, {"Content-Type": kind}, json.dumps(body), self._patience)
         )
 
-    async def _request(self, asked: Request) -> Any:
+    async def _request(self, request: Request) -> Any:
         try:
             info = credentials(self._kubeconfig)
         except CredentialsError as error:
             raise ApiError(f"no credentials for the API server: {error}") from error
-        url, headers = info.server.rstrip("/") + asked.path, info.as_http_headers() | dict(asked.headers)
-        given: dict[str, Any] = {"params": asked.query, "headers": headers, "data": asked.data}
+        url, headers = info.server.rstrip("/") + request.path, info.as_http_headers() | dict(request.headers)
+        options: dict[str, Any] = {"params": request.query, "headers": headers, "data": request.data}
         try:
             session = await self._connected(info)
-            limit = aiohttp.ClientTimeout(total=asked.patience)
+            limit = aiohttp.ClientTimeout(total=request.patience)
             # An API server never redirects; another server that does must not get the token.
-            async with session.request(asked.method, url, **given, timeout=limit, allow_redirects=False) as answer:
-                if answer.status >= 300:
-                    text = await answer.text()
-                    raise Answer(answer.status, answer.headers, text).error(info.server, asked.path)
-                return await answer.json()
+            async with session.request(
+                request.method, url, **options, timeout=limit, allow_redirects=False
+            ) as response:
+                if response.status >= 300:
+                    text = await response.text()
+                    raise Answer(response.status, response.headers, text).error(info.server, request.path)
+                return await response.json()
         except TimeoutError as error:
-            raise ApiError(f"{info.server} did not answer within {asked.patience:g} s", is_outage=True) from error
+            raise ApiError(f"{info.server} did not answer within {request.patience:g} s", is_outage=True) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             is_outage = isinstance(error, _LOST) and not isinstance(error, _MISTRUSTED)
             reason = f"a request to {info.server} failed: {error or type(error).__name__}"
@@ -198,11 +200,11 @@ class ApiClient:
         """
         connect_with = dataclasses.replace(info, token=None), _authority_version(info)
         if self._session is None or connect_with != self._connected_with:
-            left, self._connected_with = self._session, connect_with
+            previous, self._connected_with = self._session, connect_with
             connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=info.as_ssl_context())
             self._session = aiohttp.ClientSession(connector=connector)
-            if left:
-                await left.close()
+            if previous:
+                await previous.close()
         return self._session
 
 

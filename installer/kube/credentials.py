@@ -90,8 +90,8 @@ def _from_kubeconfig(path: Path) -> kopf.ConnectionInfo:
     """Read the current context of a kubeconfig: tokens and certificates, inline or in files relative to it."""
     try:
         (config,) = [each.value for each in from_yaml(read_file(str(path)))]
-        chosen = config["current-context"]
-        context = _by_name(config["contexts"], chosen)["context"]
+        name = config["current-context"]
+        context = _by_name(config["contexts"], name)["context"]
         cluster = _by_name(config["clusters"], context["cluster"])["cluster"]
         user = _by_name(config["users"], context["user"]).get("user") or {}
         server = str(cluster["server"])

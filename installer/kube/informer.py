@@ -149,14 +149,14 @@ class Informer(Generic[_T]):
                     self._operator.end()  # its connection is dead, or it has lost events: restart it
                 pause = backoff.next() if missing else 0.0
                 if not missing:
-                    self._know()
+                    self._mark_known()
             except ApiError as error:
                 if error.is_not_found and self._selection.is_optional:
-                    self._note_undefined()
+                    self._mark_undefined()
                     pause = UNDEFINED_EVERY
                 else:
                     pause = backoff.next(error.retry_after)
-                    self._note(str(error))
+                    self._log_failure(str(error))
             if not pause:
                 backoff.reset()
             await wait(self._list_now, pause or spread(self._list_every))
@@ -198,13 +198,13 @@ class Informer(Generic[_T]):
                     await self._observed.wait()
         return len(uids - known.keys())
 
-    def _know(self) -> None:
+    def _mark_known(self) -> None:
         self.undefined, self.reason = False, ""
         if not self.known:
             self.known = True
             self._on_change()
 
-    def _note_undefined(self) -> None:
+    def _mark_undefined(self) -> None:
         """Keep what is known: a deleted kind says nothing about the nodes."""
         if self._defined.is_set():
             self._operator.end()
@@ -213,7 +213,7 @@ class Informer(Generic[_T]):
         if not before:
             self._on_change()
 
-    def _note(self, reason: str) -> None:
+    def _log_failure(self, reason: str) -> None:
         if reason != self.reason:
             self.reason = reason
             extra = {"objects": self._selection.resource.plural, "reason": reason}

@@ -71,7 +71,7 @@ class Lease:
         self._api = client.CoordinationV1Api(connection)
         self._namespace = namespace
         self._identity = identity
-        self._seen: dict[str, Any] | None = None  # its last state read or written
+        self._lease: dict[str, Any] | None = None  # its last state read or written
         self._changed = 0.0  # when that was observed, by our clock
         self._good_until = 0.0
         self._trouble = ""  # why the last renewal failed
@@ -90,7 +90,7 @@ class Lease:
                     _log.info("acquired the lease", extra={"identity": self._identity})
                     return True
             except (client.ApiException, HTTPError, OSError) as error:
-                _log.warning("cannot acquire the lease", extra={"reason": _why(error)})
+                _log.warning("cannot acquire the lease", extra={"reason": _describe(error)})
             stop.wait(RETRY)
         return False
 
@@ -106,9 +106,9 @@ class Lease:
                     self._good_until = 0.0
                     raise LeaseLostError(f"{self.holder} holds the lease")
             except (client.ApiException, HTTPError, OSError) as error:
-                self._trouble = f": {_why(error)}"
-                _log.warning("cannot renew the lease", extra={"reason": _why(error)})
-                self._seen = None  # the write may have succeeded
+                self._trouble = f": {_describe(error)}"
+                _log.warning("cannot renew the lease", extra={"reason": _describe(error)})
+                self._lease = None  # the write may have succeeded
 
     def run_out(self, stop: threading.Event) -> None:
         """Wait until it expires, or until `stop` is set.
@@ -125,36 +125,36 @@ class Lease:
 
     def release(self) -> None:
         """Release it, so that the next controller need not wait. Call this after everything that acts has stopped."""
-        if not self.held or self._seen is None:
+        if not self.held or self._lease is None:
             return
         self._good_until = 0.0
-        spec = self._seen["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1}
+        spec = self._lease["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1}
         try:
             self._replace(spec)
         except (client.ApiException, HTTPError, OSError) as error:
-            _log.warning("cannot release the lease; it will expire", extra={"reason": _why(error)})
+            _log.warning("cannot release the lease; it will expire", extra={"reason": _describe(error)})
 
     def _try(self) -> bool:
         """Acquire or renew it; False if another controller holds it."""
         started = _now()
-        if self._seen is None or not self._is_ours(self._seen):
+        if self._lease is None or not self._is_ours(self._lease):
             self._read()
         now = rfc3339_micro(datetime.now(UTC))
-        ours = {"holderIdentity": self._identity, "leaseDurationSeconds": DURATION, "renewTime": now}
-        if self._seen is None:
-            self._create(ours | {"acquireTime": now, "leaseTransitions": 0})
+        own = {"holderIdentity": self._identity, "leaseDurationSeconds": DURATION, "renewTime": now}
+        if self._lease is None:
+            self._create(own | {"acquireTime": now, "leaseTransitions": 0})
         else:
-            spec = self._seen["spec"]
-            if not self._is_ours(self._seen):
+            spec = self._lease["spec"]
+            if not self._is_ours(self._lease):
                 if self.holder and started < self._changed + spec.get("leaseDurationSeconds", DURATION):
                     return False
-                ours |= {"acquireTime": now, "leaseTransitions": spec.get("leaseTransitions", 0) + 1}
+                own |= {"acquireTime": now, "leaseTransitions": spec.get("leaseTransitions", 0) + 1}
             try:
-                self._replace(spec | ours)
+                self._replace(spec | own)
             except client.ApiException as error:
                 if error.status != 409:
                     raise
-                self._seen = None
+                self._lease = None
                 self._read()
                 if self.holder == self._identity:
                     raise  # another client changed it, and it is still ours: try again
@@ -172,32 +172,32 @@ class Lease:
         except client.ApiException as error:
             if error.status != 404:
                 raise
-            self._seen, self.holder = None, ""
+            self._lease, self.holder = None, ""
             return
-        if self._seen is None or found["metadata"]["resourceVersion"] != self._seen["metadata"]["resourceVersion"]:
+        if self._lease is None or found["metadata"]["resourceVersion"] != self._lease["metadata"]["resourceVersion"]:
             self._changed = _now()
-        self._seen = found
+        self._lease = found
         found["spec"] = found.get("spec") or {}
         self.holder = found["spec"].get("holderIdentity") or ""
 
     def _create(self, spec: dict[str, Any]) -> None:
         body: Any = {"metadata": {"name": CONTROLLER, "namespace": self._namespace}, "spec": spec}
-        self._keep(
+        self._store(
             self._api.create_namespaced_lease(self._namespace, body, _preload_content=False, _request_timeout=PATIENCE)
         )
 
     def _replace(self, spec: dict[str, Any]) -> None:
-        assert self._seen  # noqa: S101 - read or written before
-        body: Any = {"metadata": self._seen["metadata"], "spec": spec}
-        self._keep(
+        assert self._lease  # noqa: S101 - read or written before
+        body: Any = {"metadata": self._lease["metadata"], "spec": spec}
+        self._store(
             self._api.replace_namespaced_lease(
                 CONTROLLER, self._namespace, body, _preload_content=False, _request_timeout=PATIENCE
             )
         )
 
-    def _keep(self, response: Any) -> None:
-        self._seen, self._changed = _parsed(response), _now()
-        self.holder = self._seen["spec"].get("holderIdentity") or ""
+    def _store(self, response: Any) -> None:
+        self._lease, self._changed = _parsed(response), _now()
+        self.holder = self._lease["spec"].get("holderIdentity") or ""
 
     def _is_ours(self, lease: dict[str, Any]) -> bool:
         return bool(lease["spec"].get("holderIdentity") == self._identity)
@@ -214,5 +214,5 @@ def _parsed(response: Any) -> dict[str, Any]:
         return parsed
 
 
-def _why(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{error.status} {error.reason}" if isinstance(error, client.ApiException) else str(error)

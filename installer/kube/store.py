@@ -100,8 +100,8 @@ class Store(Generic[_T]):
             keys: of all objects.
             before: as for `replace`.
         """
-        gone = [key for key in before if key not in keys and self._versions.get(key) == before[key]]
-        for key in gone:
+        deleted = [key for key in before if key not in keys and self._versions.get(key) == before[key]]
+        for key in deleted:
             del self._versions[key], self.items[key]
         self._deleted = {}
-        return bool(gone)
+        return bool(deleted)

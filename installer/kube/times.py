@@ -20,7 +20,7 @@ def parse_rfc3339(text: object) -> datetime | None:
     if not isinstance(text, str):
         return None
     try:
-        read = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return read if read.tzinfo else read.replace(tzinfo=UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -72,30 +72,30 @@ def looked(look: Look, files: NetnsFiles, capability: Capability) -> Found:
 
 def _in_netns(fd: NetnsFd, look: Look, capability: Capability) -> Found:
     try:
-        held = redirected(fd, tuple(Family))
+        present = redirected(fd, tuple(Family))
     except ApplyError as error:
         return Found(unknown=str(error))
     if look.plan is None or capability.unusable:
-        unknown = f"this node redirects no pods: {capability.unusable}" if look.writes and not held else ""
-        return Found(redirected=bool(held), unknown=unknown)
-    if held:
-        bypassed = _bypassed(fd, look.plan, held)
+        unknown = f"this node redirects no pods: {capability.unusable}" if look.writes and not present else ""
+        return Found(redirected=bool(present), unknown=unknown)
+    if present:
+        bypassed = _bypassed(fd, look.plan, present)
         return Found(redirected=not bypassed, bypassed=bypassed)
     if not look.writes:
         return Found()
-    done = program(fd, look.plan, capability, inhabited=True)
-    done.free()
-    return Found(repaired=True, told=_told(done.settled))
+    programmed = program(fd, look.plan, capability, inhabited=True)
+    programmed.free()
+    return Found(repaired=True, told=_describe(programmed.settled))
 
 
-def _bypassed(fd: NetnsFd, plan: Plan, held: Collection[Family]) -> str:
+def _bypassed(fd: NetnsFd, plan: Plan, present: Collection[Family]) -> str:
     """Describe what bypasses the sidecar of a pod whose netns redirects only some of the required families."""
     addresses = in_order(plan.said, global_addresses(fd))
-    families = set(plan.redirect_by(addresses).families) - set(held)
+    families = set(plan.redirect_by(addresses).families) - set(present)
     missed = [each for each in addresses or () if any(each.version == family.version for family in families)]
     return f"{', '.join(map(str, missed))} bypasses its sidecar" if missed else ""
 
 
-def _told(settled: Settled) -> str:
+def _describe(settled: Settled) -> str:
     bypassed = (f"{', '.join(map(str, settled.bypassed))} bypasses its sidecar",) if settled.bypassed else ()
     return "; ".join((*settled.notes, *bypassed))

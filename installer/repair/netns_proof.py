@@ -107,15 +107,16 @@ class NetnsFiles:
             raise UnprovenError(f"{self._path}/{', '.join(known.names)}, which its network's result names, is gone")
         if not names and not known.addresses:
             raise UnprovenError("neither the runtime nor the API server says which addresses it has")
-        fitting = [fd for name in names or self._others(known) if (fd := self._fitting(name, known)) is not None]
+        candidates = (self._open_if_proven(name, known) for name in names or self._others(known))
+        matching = [fd for fd in candidates if fd is not None]
         try:
-            if not fitting and (hidden := self._hidden(names, known)):
+            if not matching and (hidden := self._hidden(names, known)):
                 raise hidden
-            if len(fitting) != 1 and not _are_same(fitting):
-                raise UnprovenError(self._why(known, names, len(fitting)))
-            yield fitting[0]
+            if len(matching) != 1 and not _are_same(matching):
+                raise UnprovenError(self._explain(known, names, len(matching)))
+            yield matching[0]
         finally:
-            for fd in fitting:
+            for fd in matching:
                 os.close(fd)
 
     def _others(self, known: Known) -> list[str]:
@@ -129,55 +130,55 @@ class NetnsFiles:
             raise UnprovenError(f"{self._path} has more than {MOST} files")
         return names
 
-    def _fitting(self, name: str, known: Known) -> NetnsFd | None:
+    def _open_if_proven(self, name: str, known: Known) -> NetnsFd | None:
         """Open a netns if all known facts match the pod."""
         try:
             fd = NetnsFd(os.open(self._mount / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | self._follow))
         except OSError:
             return None
-        fits = False
+        matches = False
         try:
-            fits = _fits(fd, name, known)
-            return fd if fits else None
+            matches = _matches(fd, name, known)
+            return fd if matches else None
         finally:
-            if not fits:
+            if not matches:
                 os.close(fd)
 
     def _hidden(self, names: Collection[str], known: Known) -> HiddenError | None:
         """Find a netns of which only the empty mount-point file is visible here."""
         for name in names or self._others(known):
             with suppress(OSError):
-                seen = (self._mount / name).lstat()
-                if stat.S_ISREG(seen.st_mode) and not seen.st_size and seen.st_dev == self._mount.stat().st_dev:
-                    return HiddenError(f"{self._path}/{name}", seen.st_mtime if names else 0.0)
+                info = (self._mount / name).lstat()
+                if stat.S_ISREG(info.st_mode) and not info.st_size and info.st_dev == self._mount.stat().st_dev:
+                    return HiddenError(f"{self._path}/{name}", info.st_mtime if names else 0.0)
         return None
 
-    def _why(self, known: Known, names: Collection[str], fitting: int) -> str:
-        wanted = " and ".join(map(str, known.addresses)) or "no address that is known"
-        if fitting:
-            return f"{fitting} network namespaces in {self._path} have {wanted}"
+    def _explain(self, known: Known, names: Collection[str], matching: int) -> str:
+        expected = " and ".join(map(str, known.addresses)) or "no address that is known"
+        if matching:
+            return f"{matching} network namespaces in {self._path} have {expected}"
         if names:
-            return f"{self._path}/{', '.join(names)}, which its network's result names, does not have {wanted}"
-        named = f", and {known.elsewhere}, which its network's result names, is outside it" if known.elsewhere else ""
-        return f"no network namespace in {self._path} has {wanted}{named}"
+            return f"{self._path}/{', '.join(names)}, which its network's result names, does not have {expected}"
+        other = f", and {known.elsewhere}, which its network's result names, is outside it" if known.elsewhere else ""
+        return f"no network namespace in {self._path} has {expected}{other}"
 
 
-def _fits(fd: NetnsFd, name: str, known: Known) -> bool:
+def _matches(fd: NetnsFd, name: str, known: Known) -> bool:
     if not netns.is_network_namespace(fd) or netns.is_own(fd):
         return False
     if not known.addresses:
         return name == known.by_runtime
     try:
-        there = addresses(fd)
+        present = addresses(fd)
     except ApplyError:
         return False
-    wanted = set(known.addresses)
-    return bool(wanted & there) if name in known.names else wanted <= there
+    expected = set(known.addresses)
+    return bool(expected & present) if name in known.names else expected <= present
 
 
 def _are_same(fds: Collection[NetnsFd]) -> bool:
     """Whether all are the same netns under several names."""
-    return len({(seen.st_dev, seen.st_ino) for seen in map(os.fstat, fds)}) == 1
+    return len({(info.st_dev, info.st_ino) for info in map(os.fstat, fds)}) == 1
 
 
 def _real(path: str) -> str:

@@ -68,14 +68,14 @@ class NodeSandboxes:
                 _log.warning("cannot read what the runtime keeps of its sandboxes", extra={"reason": self._reason})
 
     def _read(self) -> SandboxIndex:
-        seen = self._sandboxes.look()
-        if seen is self._indexed:
+        sandboxes = self._sandboxes.look()
+        if sandboxes is self._indexed:
             return self.index
-        self._indexed = seen
-        return self._index(seen)
+        self._indexed = sandboxes
+        return self._index(sandboxes)
 
-    def _index(self, seen: Sequence[Sandbox]) -> SandboxIndex:
-        unreadable = self._sandboxes
+    def _index(self, sandboxes: Sequence[Sandbox]) -> SandboxIndex:
+        records = self._sandboxes
         return SandboxIndex(
-            seen, self._files, was_added=self._added.__contains__, unreadable=lambda: unreadable.unreadable
+            sandboxes, self._files, was_added=self._added.__contains__, unreadable=lambda: records.unreadable
         )

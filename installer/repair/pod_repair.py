@@ -108,7 +108,7 @@ class PodRepair:
         self._running = RunningPods()
         self._sandboxes = NodeSandboxes(sandboxes, files)
         self._runtime = RuntimeEntry(in_force)
-        self._decided_by: object = None
+        self._last_inputs: object = None
         self._busy: set[Key] = set()  # pods whose netns is being inspected
         self._delete_from = 0.0  # the earliest time of the next deletion
         self._has_counted = False
@@ -163,27 +163,27 @@ class PodRepair:
         if not self._in_force.is_known:
             self._running.forget()
             return
-        deciding = self._deciding()
-        if deciding != self._decided_by:
-            self._decided_by = deciding
+        inputs = self._inputs()
+        if inputs != self._last_inputs:
+            self._last_inputs = inputs
             self._running.inspect_again()
         are_all_known = self._pods.known
         await self._verdicts.update()
         now, index = asyncio.get_running_loop().time(), self._sandboxes.index
         self._running.update(self._verdicts, now, lambda pod: index.of(pod) is not None)
         for running in self._running:
-            if not self._goes_on():
+            if not self._inputs_unchanged():
                 return
             await self._check_pod(running)
         self._has_counted |= are_all_known
 
-    def _deciding(self) -> object:
+    def _inputs(self) -> object:
         now = self._in_force
         return now.policy, now.settings.repair_mode, now.desired.installed, now.capability
 
-    def _goes_on(self) -> bool:
+    def _inputs_unchanged(self) -> bool:
         """Whether the settings in force are the same as at the start of this round, as an inspection may take seconds."""
-        return self._deciding() == self._decided_by and self._in_force.is_known
+        return self._inputs() == self._last_inputs and self._in_force.is_known
 
     async def _check_pod(self, running: RunningPod) -> None:
         sandbox, now = self._sandboxes.index.of(running.pod), asyncio.get_running_loop().time()
@@ -238,17 +238,17 @@ class PodRepair:
 
     def _plan(self, pod: Pod, addresses: tuple[Address, ...]) -> Plan | None:
         policy = self._in_force.policy
-        found = verdict(pod, addresses, policy)
-        if not isinstance(found, Redirect):
+        reached = verdict(pod, addresses, policy)
+        if not isinstance(reached, Redirect):
             return None
-        return Plan(found, addresses, lambda known: verdict(pod, known, policy), policy.defaults.ipv6)
+        return Plan(reached, addresses, lambda known: verdict(pod, known, policy), policy.defaults.ipv6)
 
     async def _outcome(self, running: RunningPod, sandbox: Sandbox | None, found: Found, mode: RepairMode) -> Outcome:
         invalid = running.verdict if isinstance(running.verdict, InvalidValue) else None
         if outcome := unredirected.outcome(found, sandbox, invalid):
             return outcome
         lack = unredirected.lacks(found, sandbox)
-        if mode is not RepairMode.DELETE or not self._goes_on():
+        if mode is not RepairMode.DELETE or not self._inputs_unchanged():
             return unredirected.left(lack)
         if self._runtime.is_missed:
             return unredirected.held_back(lack)
@@ -265,12 +265,12 @@ class PodRepair:
             running.settle(container_id, redirected=outcome.is_repaired)
         else:
             running.again = asyncio.get_running_loop().time() + AGAIN
-        known, running.reported = running.reported == outcome[:2], (outcome.reason, outcome.message)
-        if known:
+        is_repeated, running.reported = running.reported == outcome[:2], (outcome.reason, outcome.message)
+        if is_repeated:
             return
         extra = {"namespace": pod.namespace, "pod": pod.name, "reason": outcome.message}
         _log.warning("a running pod had no redirect: %s", outcome.reason, extra=extra)
         if not self._cluster:
             return
-        if why := await self._cluster.tell(pod, outcome.reason, outcome.message, warning=not outcome.is_repaired):
-            _log.warning("cannot write an Event", extra={"reason": why})
+        if error := await self._cluster.tell(pod, outcome.reason, outcome.message, warning=not outcome.is_repaired):
+            _log.warning("cannot write an Event", extra={"reason": error})

@@ -36,25 +36,25 @@ class ProcessNetns(NetnsFiles):
             proc: the mount.
         """
         super().__init__(proc, proc)
-        self._looked = float("-inf")
+        self._read_at = float("-inf")
         self._names: dict[str, list[str]] = {}
 
     def _others(self, known: Known) -> list[str]:
         """List the network namespaces of the pod's processes, each once."""
-        if time.monotonic() >= self._looked + FRESH:
-            self._names, self._looked = self._look(), time.monotonic()
+        if time.monotonic() >= self._read_at + FRESH:
+            self._names, self._read_at = self._read_processes(), time.monotonic()
         found: dict[tuple[int, int], str] = {}
         for name in self._names.get(known.uid, ()):
             with suppress(OSError):
-                seen = (self._mount / name).stat()
-                found.setdefault((seen.st_dev, seen.st_ino), name)
+                info = (self._mount / name).stat()
+                found.setdefault((info.st_dev, info.st_ino), name)
         if len(found) > MOST:
             raise UnprovenError(f"its processes have more than {MOST} network namespaces")
         return [*found.values()]
 
-    def _look(self) -> dict[str, list[str]]:
+    def _read_processes(self) -> dict[str, list[str]]:
         """Read which processes are whose: file names of their network namespaces by the uids of pods."""
-        found: dict[str, list[str]] = {}
+        names: dict[str, list[str]] = {}
         try:
             with os.scandir(self._mount) as entries:
                 processes = [each.name for each in entries if each.name.isdecimal()]
@@ -64,8 +64,8 @@ class ProcessNetns(NetnsFiles):
             with suppress(OSError), (self._mount / process / "cgroup").open("rb") as file:
                 if pod := _POD.search(file.read(LARGEST)):
                     uid = pod[1].decode().replace("_", "-")
-                    found.setdefault(uid, []).append(f"{process}/ns/net")
-        return found
+                    names.setdefault(uid, []).append(f"{process}/ns/net")
+        return names
 
     def _hidden(self, names: object, known: Known) -> HiddenError | None:  # noqa: ARG002 - every process is seen
         return None

@@ -36,7 +36,7 @@ class RuntimeCheck:
         self._state: tuple[object, ...] | None = None
         self._since = 0.0
         self._now = 0.0
-        self._seen: tuple[Sequence[Setup], float] = (), 0.0  # the sandboxes already examined: there may be thousands
+        self._examined: tuple[Sequence[Setup], float] = (), 0.0  # sandboxes already examined: there may be thousands
         self._ahead: frozenset[str] = frozenset()  # container ids of sandboxes begun before the clock was set back
         self._without: dict[str, Setup] = {}  # by container id: those since the last that used our entry
 
@@ -54,7 +54,7 @@ class RuntimeCheck:
             written: when the file with our entry was last written, in seconds since 1970; None: there is none.
             now: in seconds since 1970.
         """
-        if setups is not self._seen[0] or now < self._now:  # otherwise no further sandbox can be ahead of the clock
+        if setups is not self._examined[0] or now < self._now:  # otherwise no further sandbox can be ahead of the clock
             ahead = (each.container_id for each in setups if each.began > now or each.container_id in self._ahead)
             self._ahead = frozenset(ahead)
         self._now = now
@@ -70,12 +70,13 @@ class RuntimeCheck:
             self._begin(now)
         if before is None or self._since < written <= now:
             self._since = min(written, now)  # our own write after a change of settings: the evidence stays valid
-        if (setups, self._since) == self._seen:
+        if (setups, self._since) == self._examined:
             return
-        self._seen = setups, self._since
+        self._examined = setups, self._since
         comparable = [each for each in setups if each.container_id not in self._ahead]
-        told = [each for each in comparable if each.by_entry is not None and each.began > self._since + LOADED_WITHIN]
-        self._without |= {each.container_id: each for each in told if not each.by_entry}
+        loaded = self._since + LOADED_WITHIN
+        decisive = [each for each in comparable if each.by_entry is not None and each.began > loaded]
+        self._without |= {each.container_id: each for each in decisive if not each.by_entry}
         latest = max((each.began for each in comparable if each.by_entry), default=0.0)
         self._without = {key: each for key, each in self._without.items() if each.began > latest}
 

@@ -45,35 +45,36 @@ class SandboxIndex:
         """
         self._files = files
         self._unreadable = unreadable
-        self._of: dict[tuple[str, str], list[Sandbox]] = defaultdict(list)
-        self._named: dict[str, list[Sandbox]] = defaultdict(list)
+        self._by_pod: dict[tuple[str, str], list[Sandbox]] = defaultdict(list)
+        self._by_netns: dict[str, list[Sandbox]] = defaultdict(list)
         self._latest: dict[Address, Sandbox] = {}
         self.setups: list[Setup] = []
         for each in sorted(sandboxes, key=lambda each: each.written):
-            self._of[each.namespace, each.name].append(each)
+            self._by_pod[each.namespace, each.name].append(each)
             self._latest |= dict.fromkeys(each.addresses, each)
             names = self._names(each)
             for name in names:
-                self._named[name].append(each)
+                self._by_netns[name].append(each)
             began = next(filter(None, map(files.began, names)), each.written - LONGEST_ADD)
             by_entry = True if was_added(each.container_id) else each.has_entry
             self.setups.append(Setup(each.container_id, f"{each.namespace}/{each.name}", each.network, began, by_entry))
 
     def of(self, pod: Pod) -> Sandbox | None:
         """Return a pod's latest recorded sandbox; one without a uid may be another pod's."""
-        return next((each for each in reversed(self._of.get((pod.namespace, pod.name), ())) if _is_of(each, pod)), None)
+        recorded = reversed(self._by_pod.get((pod.namespace, pod.name), ()))
+        return next((each for each in recorded if _is_of(each, pod)), None)
 
     def known(self, pod: Pod) -> Known | Doubt:
         """Collect the known facts about a pod's netns, unless they contradict each other."""
-        sandbox, told = self.of(pod), tuple(addresses_of(pod))
+        sandbox, reported = self.of(pod), tuple(addresses_of(pod))
         if sandbox is None:
-            return Known((), "", told, self._others(pod), uid=pod.uid) if told else Doubt(self._nothing_known())
-        if not sandbox.uid and not told:
+            return Known((), "", reported, self._others(pod), uid=pod.uid) if reported else Doubt(self._nothing_known())
+        if not sandbox.uid and not reported:
             return Doubt("the runtime's result does not say which pod of that name it is of")
-        if told and sandbox.addresses and not set(told) & set(sandbox.addresses):
-            said = f"the runtime's result says {_listed(sandbox.addresses)}, and the API server {_listed(told)}"
-            return Doubt(f"its addresses are not known: {said}")
-        addresses = sandbox.addresses if sandbox.uid and sandbox.addresses else told
+        if reported and sandbox.addresses and not set(reported) & set(sandbox.addresses):
+            seen = f"the runtime's result says {_listed(sandbox.addresses)}, and the API server {_listed(reported)}"
+            return Doubt(f"its addresses are not known: {seen}")
+        addresses = sandbox.addresses if sandbox.uid and sandbox.addresses else reported
         names = tuple(self._names(sandbox))
         later = next((each for each in map(self._latest.get, addresses) if each and not _is_of(each, pod)), None)
         if later and not names and later.written > sandbox.written:
@@ -84,7 +85,9 @@ class SandboxIndex:
 
     def _others(self, pod: Pod) -> frozenset[str]:
         """List the files that are reported for other pods."""
-        return frozenset(name for name, named in self._named.items() if not any(_is_of(each, pod) for each in named))
+        return frozenset(
+            name for name, sandboxes in self._by_netns.items() if not any(_is_of(each, pod) for each in sandboxes)
+        )
 
     def _names(self, sandbox: Sandbox) -> list[str]:
         return list(dict.fromkeys(filter(None, map(self._files.name_of, (sandbox.netns, sandbox.sandbox)))))

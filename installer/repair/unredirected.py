@@ -33,10 +33,12 @@ def outcome(found: Found, sandbox: Sandbox | None, invalid: InvalidValue | None)
         sandbox: its latest sandbox on record.
         invalid: why the pod's annotations are invalid; None: they are valid.
     """
-    why = why_without(sandbox)
+    why = _explain_missing(sandbox)
     if found.repaired:
-        said = f"{WITHOUT}{why}; it is redirected now, for {found.told}. Connections from before stay as they are until they "
-        return Outcome("Redirected", f"{said}end")
+        message = (
+            f"{WITHOUT}{why}; it is redirected now, for {found.told}. Connections from before stay as they are until"
+        )
+        return Outcome("Redirected", f"{message} they end")
     if found.unknown:
         return Outcome("NotRedirected", f"no redirect has been seen: {found.unknown}", settled=False)
     if found.refused:
@@ -64,18 +66,18 @@ def deleted(lack: str, refused: str) -> Outcome:
 
 def held_back(lack: str) -> Outcome:
     """Build the outcome of a pod that is not deleted because its replacement would lack a redirect too."""
-    said = "its replacement may start without it too, as the container runtime does not load the plugin's entry"
-    return Outcome("NotRedirected", f"{lack}, and is not deleted: {said}", settled=False)
+    reason = "its replacement may start without it too, as the container runtime does not load the plugin's entry"
+    return Outcome("NotRedirected", f"{lack}, and is not deleted: {reason}", settled=False)
 
 
 def lacks(found: Found, sandbox: Sandbox | None) -> str:
     """Describe what an inspected pod lacks: the redirect of some addresses, or all of it, and why."""
     if found.bypassed:
         return f"its network namespace redirects only a part of its traffic: {found.bypassed}"
-    return f"{WITHOUT}{why_without(sandbox)}"
+    return f"{WITHOUT}{_explain_missing(sandbox)}"
 
 
-def why_without(sandbox: Sandbox | None) -> str:
+def _explain_missing(sandbox: Sandbox | None) -> str:
     """Explain why a pod has no redirect, as far as its result shows; empty without a result."""
     if sandbox is None or sandbox.has_entry is None:
         return ""

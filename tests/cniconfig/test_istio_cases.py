@@ -100,18 +100,18 @@ def with_entry(listing: dict[str, bytes]) -> list[str]:
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_configuration_gets_the_entry_and_a_removal_leaves_all_as_it_was(name: str) -> None:
     case = CASES[name]
-    end = after(case.files, plan.plan(case.files, ENTRY, case.named))
+    end = after(case.files, plan.plan_chained(case.files, ENTRY, case.named))
     assert with_entry(end) == [case.ours or case.theirs]
-    assert plan.plan(end, ENTRY, case.named) == []
+    assert plan.plan_chained(end, ENTRY, case.named) == []
     assert after(end, plan.removal(end)) == case.files
 
 
 @pytest.mark.parametrize("named", [None, "missing.conf", "missing.conflist"])
 def test_a_configuration_that_comes_later_is_waited_for(named: str | None) -> None:
     different = {} if named is None else {"00-other.conflist": LIST}
-    assert plan.plan(different, ENTRY, named) == [], "a configuration of another name is ignored"
+    assert plan.plan_chained(different, ENTRY, named) == [], "a configuration of another name is ignored"
     there = different | {"missing.conflist": LIST}
-    assert with_entry(after(there, plan.plan(there, ENTRY, named))) == ["missing.conflist"]
+    assert with_entry(after(there, plan.plan_chained(there, ENTRY, named))) == ["missing.conflist"]
 
 
 @pytest.mark.parametrize("named", ["YYY-istio-cni.conf", "user-defined.conf"])

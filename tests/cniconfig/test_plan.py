@@ -69,7 +69,7 @@ def network(listing: Listing) -> str | None:
 def installed(
     listing: Listing, conf_file_name: str | None = None, owned: str | None = None, links: Links = NO_LINKS
 ) -> dict[str, bytes | OSError]:
-    return after(listing, plan.plan(listing, ENTRY, conf_file_name, owned=owned, links=links))
+    return after(listing, plan.plan_chained(listing, ENTRY, conf_file_name, owned=owned, links=links))
 
 
 def removed(listing: Listing) -> dict[str, bytes | OSError]:
@@ -161,7 +161,7 @@ def check_install(
     listing: Listing, conf_file_name: str | None = None, owned: str | None = None, links: Links = NO_LINKS
 ) -> None:
     try:
-        steps = plan.plan(listing, ENTRY, conf_file_name, owned=owned, links=links)
+        steps = plan.plan_chained(listing, ENTRY, conf_file_name, owned=owned, links=links)
     except NameInTheWayError:
         return
     end = after(listing, steps)
@@ -220,7 +220,7 @@ def test_a_removal_from_any_directory_that_is_killed_anywhere_comes_to_the_same_
     [{"10-a.conflist": content} for content in LISTS.values()] + [{"1.conf": each} for each in CONFS.values()],
 )
 def test_an_install_killed_anywhere_and_a_removal_killed_anywhere_give_every_byte_back(listing: Listing) -> None:
-    for half_installed in interrupted(listing, plan.plan(listing, ENTRY)):
+    for half_installed in interrupted(listing, plan.plan_chained(listing, ENTRY)):
         for half_removed in interrupted(half_installed, plan.removal(half_installed)):
             assert removed(half_removed) == listing
             assert network(half_removed) == network(listing)
@@ -234,7 +234,7 @@ def test_own_conflist_after_an_unreadable_file_is_not_the_runtimes_choice() -> N
         "10-a-istio-cni.conflist": own(BRIDGE_CONF, "10-a.conf"),
     }
     assert placement.place(listing) is None
-    assert plan.plan(listing, ENTRY) == []
+    assert plan.plan_chained(listing, ENTRY) == []
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_link_with_the_name_of_an_own_conflist_stays_a_link() -> None:
 
 @directories
 def test_no_steps_when_the_directory_is_up_to_date(listing: Listing) -> None:
-    assert plan.plan(installed(listing), ENTRY) == []
+    assert plan.plan_chained(installed(listing), ENTRY) == []
     assert plan.removal(removed(listing)) == []
 
 
@@ -313,7 +313,7 @@ def test_configured_file_is_chosen_by_its_own_name_or_its_own_conflists_name() -
     assert made == {**listing, "20-b-istio-cni.conflist": own(OVN_CONF, "20-b.conf")}
     for name in ("20-b.conf", "20-b-istio-cni.conflist"):
         assert placement.choose(made, name).name == "20-b.conf"
-        assert plan.plan(made, ENTRY, name) == []
+        assert plan.plan_chained(made, ENTRY, name) == []
 
 
 def test_configured_name_of_an_own_conflist_with_another_name_is_not_a_configuration() -> None:
@@ -325,12 +325,12 @@ def test_configured_name_of_an_own_conflist_with_another_name_is_not_a_configura
 
 def test_other_files_stay_unchanged_while_the_configured_file_is_missing() -> None:
     listing: Listing = {"10-a.conflist": conflist.splice(GKE, ENTRY)}
-    assert plan.plan(listing, ENTRY, "20-b.conflist") == []
+    assert plan.plan_chained(listing, ENTRY, "20-b.conflist") == []
 
 
 def test_entry_is_removed_from_the_former_file_after_the_new_file_has_it() -> None:
     stale = conflist.splice(GKE, ENTRY)
-    steps = plan.plan({"10-new.conflist": CALICO, "20-old.conflist": stale}, ENTRY)
+    steps = plan.plan_chained({"10-new.conflist": CALICO, "20-old.conflist": stale}, ENTRY)
     assert steps == [
         Write("10-new.conflist", conflist.splice(CALICO, ENTRY), CALICO),
         Write("20-old.conflist", GKE, stale),
@@ -339,7 +339,7 @@ def test_entry_is_removed_from_the_former_file_after_the_new_file_has_it() -> No
 
 def test_own_conflist_sorts_before_the_unchanged_conf() -> None:
     made = own(OVN_CONF, "10-a.conf")
-    steps = plan.plan({"10-a.conf": OVN_CONF}, ENTRY)
+    steps = plan.plan_chained({"10-a.conf": OVN_CONF}, ENTRY)
     assert steps == [Write("10-a-istio-cni.conflist", made, None, ("10-a.conf", OVN_CONF))]
     listing: Listing = {"10-a-istio-cni.conflist": made, "10-a.conf": OVN_CONF}
     assert plan.removal(listing) == [Delete("10-a-istio-cni.conflist", made)]
@@ -401,11 +401,11 @@ def test_own_conflist_may_wait_for_its_missing_source() -> None:
     made = installed({"10-a.conflist": GKE}, owned="02-x.conflist")
     alone = {"02-x.conflist": made["02-x.conflist"]}
     for others in ({}, {"99-loopback.conf": BRIDGE_CONF}):
-        assert plan.plan({**alone, **others}, ENTRY, owned="02-x.conflist", waits=True) == []
+        assert plan.plan_chained({**alone, **others}, ENTRY, owned="02-x.conflist", waits=True) == []
         assert "10-a.conflist" not in str(placement.place({**alone, **others}, owned="02-x.conflist"))
     first: Listing = {**alone, "05-b.conflist": CALICO}
     assert installed(first, owned="02-x.conflist") == after(
-        first, plan.plan(first, ENTRY, owned="02-x.conflist", waits=True)
+        first, plan.plan_chained(first, ENTRY, owned="02-x.conflist", waits=True)
     )
 
 
@@ -413,13 +413,13 @@ def test_link_within_the_directory_has_its_target_edited() -> None:
     listing: Listing = {"10-a.conflist": GKE}
     links: Links = {"10-a.conflist": "real"}
     spliced = conflist.splice(GKE, ENTRY)
-    assert plan.plan(listing, ENTRY, links=links) == [Write("real", spliced, GKE)]
+    assert plan.plan_chained(listing, ENTRY, links=links) == [Write("real", spliced, GKE)]
     assert plan.removal({"10-a.conflist": spliced}, links) == [Write("real", GKE, spliced)]
     both: Listing = {**listing, "20-b.conflist": GKE}
     links = {"10-a.conflist": "20-b.conflist"}
-    assert plan.plan(both, ENTRY, links=links) == [Write("20-b.conflist", spliced, GKE)]
+    assert plan.plan_chained(both, ENTRY, links=links) == [Write("20-b.conflist", spliced, GKE)]
     done = dict.fromkeys(both, spliced)
-    assert plan.plan(done, ENTRY, links=links) == []
+    assert plan.plan_chained(done, ENTRY, links=links) == []
     assert plan.removal(done, links) == [Write("20-b.conflist", GKE, spliced)]
 
 
@@ -434,7 +434,7 @@ def test_no_steps_when_a_file_is_unreadable_for_the_agent_only() -> None:
     listing = {**installed({"20-b.conf": OVN_CONF}), "10-a.conflist": OUT_OF_SIGHT}
     assert placement.choose(listing).name is None
     assert "10-a.conflist: saw an unreadable file (out of sight)" in placement.choose(listing).reason
-    assert plan.plan(listing, ENTRY) == []
+    assert plan.plan_chained(listing, ENTRY) == []
     behind: Listing = {"20-b.conf": OVN_CONF, "30-c.conflist": OUT_OF_SIGHT}
     assert placement.choose(behind).name == "20-b.conf"
 
@@ -448,7 +448,7 @@ def test_entry_copied_by_multus_is_not_added_again() -> None:
     entry = b'{"agentSocket": "/x", "type": "istio-cni"}'
     spliced = installed({"10-a.conflist": GKE})
     listing: Listing = {**spliced, "00-multus.conf": multus(b'{"type": "ptp"}', entry)}
-    assert plan.plan(listing, ENTRY) == []
+    assert plan.plan_chained(listing, ENTRY) == []
     fresh: Listing = {"10-a.conflist": GKE, "00-multus.conf": multus(b'{"type": "ptp"}')}
     made = installed(fresh)
     assert set(made) - set(fresh) == {"00-multus-istio-cni.conflist"}, (
@@ -469,7 +469,7 @@ def test_foreign_file_with_the_own_conflists_name_is_an_error_without_steps(cont
     if content == GKE:  # it is what the runtime takes
         assert installed(listing) == {**listing, first: conflist.splice(GKE, ENTRY)}
     with pytest.raises(NameInTheWayError, match=f"cannot create {first}, .* move them out of the directory"):
-        plan.plan(listing, ENTRY, "10-a.conf")
+        plan.plan_chained(listing, ENTRY, "10-a.conf")
 
 
 def test_broken_own_conflist_is_rewritten() -> None:

@@ -54,7 +54,7 @@ def world(*resources: Mapping[str, Any], **seen: Any) -> World:
 
 
 def planned(seen: World) -> plan.Plan:
-    return plan.plan(seen, "mesh")
+    return plan.make_plan(seen, "mesh")
 
 
 @pytest.mark.parametrize(
@@ -171,13 +171,13 @@ def test_plan_makes_the_desired_daemonset(
     expected: tuple[str, dict[str, str]] | None,
 ) -> None:
     observed = world(*resources, daemonset=seen)
-    assert tag_and_selector(seen, plan.daemonset(observed, planned(observed), park=park)) == expected
+    assert tag_and_selector(seen, plan.desired_daemonset(observed, planned(observed), park=park)) == expected
 
 
 def test_a_daemonset_of_another_chart_stays_unchanged_and_is_named() -> None:
     observed = world(GOOD, daemonset=daemonset(chart=None))
     with pytest.raises(RolloutError):
-        plan.daemonset(observed, planned(observed), park=False)
+        plan.desired_daemonset(observed, planned(observed), park=False)
 
 
 @pytest.mark.parametrize(
@@ -187,20 +187,20 @@ def test_nodes_with_the_plugin_are_judged_until_it_is_removed(of: Mapping[str, A
     nodes = {name: node(name, labels=WINDOWS) for name in ("windows", "reported")} | {"linux": node("linux")}
     reports = {name: report(name, state=REMOVED) for name in ("reported", "gone")}
     observed = world(of, nodes=nodes, reports=reports, pods={})
-    assert plan.concerned(observed, planned(observed)) == expected
-    assert [each.node for each in plan.fleet(observed, planned(observed), {}, NOW).verdicts] == expected
-    assert not plan.with_agents(replace(observed, daemonset=None))
+    assert plan.managed_nodes(observed, planned(observed)) == expected
+    assert [each.node for each in plan.judge_fleet(observed, planned(observed), {}, NOW).verdicts] == expected
+    assert not plan.nodes_with_agents(replace(observed, daemonset=None))
 
 
 def test_a_running_agent_counts_on_a_node_that_is_no_longer_selected() -> None:
     """As with a NoSchedule taint, while it is not about to end; the sample's DaemonSet tolerates nothing."""
     repelling = {"key": "of.others/taint", "effect": "NoSchedule"}
     observed = world(GOOD, nodes={NODE: node(taints=(repelling,))})
-    assert plan.with_agents(observed) == {NODE}
-    assert plan.with_agents(observed, besides=[repelling | {"effect": "NoExecute"}]) == set()
+    assert plan.nodes_with_agents(observed) == {NODE}
+    assert plan.nodes_with_agents(observed, besides=[repelling | {"effect": "NoExecute"}]) == set()
     for pods in ({}, {NODE: pod(going=True)}):
-        assert plan.with_agents(replace(observed, pods=pods)) == set()
-        assert plan.concerned(replace(observed, pods=pods), planned(observed)) == []
+        assert plan.nodes_with_agents(replace(observed, pods=pods)) == set()
+        assert plan.managed_nodes(replace(observed, pods=pods), planned(observed)) == []
 
 
 @pytest.mark.parametrize(
@@ -224,21 +224,21 @@ def test_a_running_agent_counts_on_a_node_that_is_no_longer_selected() -> None:
 )  # fmt: skip
 def test_each_node_is_judged_by_its_own_objects(observed: World, since: Any, state: State, reason: str) -> None:
     unwell_since = {} if since is None else {NODE: since}
-    (verdict,) = plan.fleet(observed, planned(observed), unwell_since, NOW).verdicts
+    (verdict,) = plan.judge_fleet(observed, planned(observed), unwell_since, NOW).verdicts
     assert (verdict.node, verdict.state, verdict.reason) == (NODE, state, reason)
 
 
 def test_a_fleet_omits_deleted_nodes() -> None:
     reports = {NODE: report(), "gone": report("gone", version="0")}
     observed = world(DISABLED, reports=reports)
-    made = plan.fleet(observed, planned(observed), {}, NOW)
+    made = plan.judge_fleet(observed, planned(observed), {}, NOW)
     assert (made.installed, made.version, made.removal) == (False, "0.1.0", "spec.cni.enabled is false")
-    assert plan.fleet(world(GOOD), planned(world(GOOD)), {}, NOW).installed
+    assert plan.judge_fleet(world(GOOD), planned(world(GOOD)), {}, NOW).installed
 
 
 def test_a_resource_without_a_generation_is_at_its_first() -> None:
     young = resource()
     del young["metadata"]["generation"]
     observed = world(young, reports={NODE: report(settings=SETTINGS._replace(generation=1))})
-    (verdict,) = plan.fleet(observed, planned(observed), {}, NOW).verdicts
+    (verdict,) = plan.judge_fleet(observed, planned(observed), {}, NOW).verdicts
     assert verdict.state is State.READY

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.controller.plan import World
-from installer.controller.stalled_rollout import PATIENCE, following
+from installer.controller.stalled_rollout import PATIENCE, find_next
 from installer.fleet.rollouts import SKEW
 from tests.controller.samples import LONG_AGO, NOW, TEMPLATE, daemonset, pod, report
 
@@ -47,7 +47,7 @@ def found(most: int | str, *pods: AgentPod | None, **changed: Any) -> tuple[list
         "numberUnavailable": unavailable,
     }
     world = World(resources=[], daemonset=of, nodes={}, reports=reports, pods=there)
-    following_ones = following(replace(world, **changed), [f"n{number}" for number in range(len(pods))], NOW)
+    following_ones = find_next(replace(world, **changed), [f"n{number}" for number in range(len(pods))], NOW)
     return [each.node for each in following_ones.agents], following_ones.waits
 
 

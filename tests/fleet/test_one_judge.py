@@ -88,14 +88,14 @@ def of_controller(found: Answers) -> tuple[str, str] | None:
         pods={each.node: each for each in map(objects.agent_pod, found.pods)},  # type: ignore[arg-type]
         unreported={name: each for name, each in reports.items() if not each.state},
     )
-    made = plan.plan(world, NAMESPACE)
+    made = plan.make_plan(world, NAMESPACE)
     now = NOW
     pod_of, node_of = world.pods.get("node-2"), world.nodes["node-2"]
     times = [(pod_of.changed or pod_of.created) if pod_of else node_of.created]
     if made.active and not made.installed:
         times.append(objects.spec_changed(made.active) or now)
     seen_since = {"node-2": min(max(times), now)}
-    verdicts = plan.fleet(world, made, seen_since, now).verdicts
+    verdicts = plan.judge_fleet(world, made, seen_since, now).verdicts
     return next(((each.state.value, each.reason) for each in verdicts if each.node == "node-2"), None)
 
 

@@ -86,7 +86,7 @@ def say_everything(found: Answers) -> None:
         reports=reports,
         pods=objects.by_node(map(objects.agent_pod, found.pods)),  # type: ignore[arg-type]
     )
-    plan.fleet(world, plan.plan(world, NAMESPACE), {}, NOW)
+    plan.judge_fleet(world, plan.make_plan(world, NAMESPACE), {}, NOW)
 
 
 @pytest.mark.parametrize("null", [False, True], ids=["missing", "null"])
