@@ -25,7 +25,6 @@ from installer.agent.remount import exit_to_see_mounts
 from installer.agent.serving import Serving
 from installer.config.desired import DesiredState
 from installer.host.cni_cache import Sandboxes
-from installer.host.directory import Directory
 from installer.host.in_force import InForce
 from installer.host.uninstall import uninstall
 from installer.pods.source import open_pod_source
@@ -64,7 +63,6 @@ def run(settings: Settings, istio_chart: IstioChart | None = None) -> None:
     raise_limit()
     with logs.to_stderr(settings.log_level) as lines:
         if istio_chart:
-            Directory.keeps_owners = False
             extra = {"reason": "; ".join(istio_chart.left_out)}
             _log.warning("running in Istio's own chart, which does not allow everything", extra=extra)
         asyncio.run(_run(settings, lines, istio_chart))

@@ -35,13 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 class Directory:
-    """An open directory: all operations apply to it, even if its path later means another one.
-
-    Attributes:
-        keeps_owners: whether a rewritten file keeps its owner; in Istio's own chart the agent may not give files away.
-    """
-
-    keeps_owners = True
+    """An open directory: all operations apply to it, even if its path later means another one."""
 
     def __init__(self, path: Path, mount: Path | None = None) -> None:
         """Open it.
@@ -221,8 +215,7 @@ class Directory:
             try:
                 for piece in content:
                     _write_all(fd, piece)
-                if self.keeps_owners:
-                    os.fchown(fd, access.uid, access.gid)
+                _set_owner(fd, self.path / name, access)
                 os.fchmod(fd, access.mode)  # after fchown, which clears special bits
                 if attributes is not None:
                     _set_attributes(fd, self.path / name, attributes)
@@ -293,6 +286,15 @@ def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _set_owner(fd: int, path: Path, access: Access) -> None:
+    """Give the file to its owner; without the capability CHOWN, as in Istio's own chart, it becomes root's."""
+    try:
+        os.fchown(fd, access.uid, access.gid)
+    except PermissionError as error:
+        extra = {"file": str(path), "uid": access.uid, "gid": access.gid, "reason": error.strerror}
+        _log.warning("the owner of the file is lost", extra=extra)
 
 
 def _set_attributes(fd: int, path: Path, attributes: Mapping[str, bytes]) -> None:

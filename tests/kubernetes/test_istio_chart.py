@@ -269,6 +269,8 @@ def test_a_configuration_that_is_not_roots_is_written(start: Start, tmp_path: Pa
     agent = start({})
     agent.ready()
     assert entry(agent)
+    (lost,) = [line for line in agent.log.read_text().splitlines() if "the owner of the file is lost" in line]
+    assert json.loads(lost)["uid"] == 1000
 
 
 def test_ambient_mode_is_refused(start: Start) -> None:
