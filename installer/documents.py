@@ -134,12 +134,12 @@ def _line_of(error: Exception) -> str:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key, value in pairs:
-        if key in made:
+        if key in result:
             raise ManifestError(f"saw the key {key!r:.60} twice in an object, expected it once")
-        made[key] = value
-    return made
+        result[key] = value
+    return result
 
 
 class _Loader(_CLoader):  # type: ignore[misc, valid-type]
@@ -147,11 +147,11 @@ class _Loader(_CLoader):  # type: ignore[misc, valid-type]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         self.flatten_mapping(node)
-        made = {}
+        result = {}
         for key_node, value_node in node.value:
             key = self.construct_object(key_node, deep=True)
-            made[key if isinstance(key, str) else json.dumps(key)] = self.construct_object(value_node, deep=deep)
-        return made
+            result[key if isinstance(key, str) else json.dumps(key)] = self.construct_object(value_node, deep=deep)
+        return result
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
         return _text_if_sexagesimal(node) or self._checked(super().construct_yaml_int, node)

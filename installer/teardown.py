@@ -51,9 +51,9 @@ class Progress:
 
     def stalled(self, pods: Collection[AgentPod], now: float) -> bool:
         """Observe the current pods; True if they have not changed for too long."""
-        seen = frozenset(pods)
-        if seen != self._last:
-            self._last, self._changed_at = seen, now
+        current = frozenset(pods)
+        if current != self._last:
+            self._last, self._changed_at = current, now
         return now - self._changed_at >= self._deadline
 
 
@@ -76,7 +76,7 @@ async def teardown(namespace: str, kubeconfig: Path | None, deadline: float) -> 
 
 
 async def _teardown(api: ApiClient, namespace: str, deadline: float) -> int:
-    progress, left, is_deleted = Progress(deadline, time.monotonic()), -1, False
+    progress, count, is_deleted = Progress(deadline, time.monotonic()), -1, False
     pods: list[AgentPod] = []
     reason = ""
     backoff = Backoff(LOOK_EVERY)
@@ -89,20 +89,20 @@ async def _teardown(api: ApiClient, namespace: str, deadline: float) -> int:
             if not pods:
                 say("all agents have ended")
                 return 0
-            if len(pods) != left:
-                left = len(pods)
-                say(f"waiting for {_agents(left)} to remove the plugin and exit")
+            if len(pods) != count:
+                count = len(pods)
+                say(f"waiting for {_agents(count)} to remove the plugin and exit")
         except ApiError as error:
             pause = backoff.next(error.retry_after)
             if str(error) != reason:
                 reason = str(error)
                 say(f"trying again: {reason}", err=True)
         if progress.stalled(pods, time.monotonic()):
-            seen = f"nothing has changed for {deadline:g} s"
+            state = f"nothing has changed for {deadline:g} s"
             if reason:
-                say(f"{seen}: {reason}", err=True)
+                say(f"{state}: {reason}", err=True)
                 return 1
-            return await _give_up(api, namespace, pods, seen)
+            return await _give_up(api, namespace, pods, state)
         await asyncio.sleep(pause)
 
 
@@ -125,12 +125,12 @@ async def _pods(api: ApiClient, namespace: str) -> list[AgentPod]:
     return [AgentPod(each["name"], each["uid"], bool(each.get("deletionTimestamp"))) for each in metadata]
 
 
-async def _give_up(api: ApiClient, namespace: str, pods: list[AgentPod], seen: str) -> int:
+async def _give_up(api: ApiClient, namespace: str, pods: list[AgentPod], state: str) -> int:
     """Report the remaining pods, and return whether the uninstall may continue without them."""
-    untold = sum(not each.is_going for each in pods)
-    if untold:
+    running = sum(not each.is_going for each in pods)
+    if running:
         say(
-            f"{seen}, and agents were not told to exit ({untold} of {len(pods)}): does the kube-controller-manager run, and "
+            f"{state}, and agents were not told to exit ({running} of {len(pods)}): does the kube-controller-manager run, and "
             "does nothing create the DaemonSet again? helm uninstall --no-hooks does not wait; install-cni status then names "
             "the nodes that still have the plugin",
             err=True,
@@ -138,7 +138,7 @@ async def _give_up(api: ApiClient, namespace: str, pods: list[AgentPod], seen: s
         return 1
     nodes = ", ".join(await _nodes(api, namespace, pods))
     say(
-        f"{seen}: continuing without {_agents(len(pods))} whose nodes do not answer: {nodes}. The plugin stays there; "
+        f"{state}: continuing without {_agents(len(pods))} whose nodes do not answer: {nodes}. The plugin stays there; "
         "install-cni status says how to remove it",
         err=True,
     )

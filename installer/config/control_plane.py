@@ -56,25 +56,25 @@ def read_control_plane(resource: Mapping[str, Any]) -> ControlPlaneSpec:
     Raises:
         InvalidControlPlaneError: if anything is wrong with it.
     """
-    found: list[Problem] = []
-    spec = _block(resource, "spec", "", found)
-    validated = _block(_block(spec, "values", "spec", found), "cni", "spec.values", found)
-    unvalidated = _block(_block(spec, "unvalidatedValues", "spec", found), "cni", "spec.unvalidatedValues", found)
-    cni = _block(spec, "cni", "spec", found)
-    component = _block(_block(cni, "components", "spec.cni", found), "cni", "spec.cni.components", found)
-    found += find_problems("spec.values.cni", validated, known_alone=True, types_alone=False)
-    found += find_problems("spec.unvalidatedValues.cni", unvalidated, known_alone=False, types_alone=True)
+    problems: list[Problem] = []
+    spec = _block(resource, "spec", "", problems)
+    validated = _block(_block(spec, "values", "spec", problems), "cni", "spec.values", problems)
+    unvalidated = _block(_block(spec, "unvalidatedValues", "spec", problems), "cni", "spec.unvalidatedValues", problems)
+    cni = _block(spec, "cni", "spec", problems)
+    component = _block(_block(cni, "components", "spec.cni", problems), "cni", "spec.cni.components", problems)
+    problems += find_problems("spec.values.cni", validated, known_alone=True, types_alone=False)
+    problems += find_problems("spec.unvalidatedValues.cni", unvalidated, known_alone=False, types_alone=True)
     images = {key: spec[key] for key in ("hub", "tag") if key in spec}
-    found += find_problems("spec", images, known_alone=False, types_alone=False)
-    enabled = _typed(cni, "enabled", "boolean", "spec.cni", found)
-    namespace = _typed(component, "namespace", "string", "spec.cni.components.cni", found)
+    problems += find_problems("spec", images, known_alone=False, types_alone=False)
+    enabled = _typed(cni, "enabled", "boolean", "spec.cni", problems)
+    namespace = _typed(component, "namespace", "string", "spec.cni.components.cni", problems)
     known = resource_values()
     given = {name: value for name, value in (images | {**validated, **unvalidated}).items() if name in known}
     settings: dict[str, Any] = {}
-    if not found:
-        found += _convert(given, unvalidated, settings)
-    if found:
-        raise InvalidControlPlaneError(found)
+    if not problems:
+        problems += _convert(given, unvalidated, settings)
+    if problems:
+        raise InvalidControlPlaneError(problems)
     notes = tuple(without_effect(unvalidated, known))
     return ControlPlaneSpec(enabled is not False, namespace, given, settings, notes)
 
@@ -90,13 +90,13 @@ def _convert(given: Mapping[str, Any], unvalidated: Mapping[str, Any], settings:
                 yield Problem(f"spec.{block}.cni.{name}", str(error))
 
 
-def _block(parent: Mapping[str, Any], key: str, path: str, found: list[Problem]) -> Mapping[str, Any]:
-    return _typed(parent, key, "object", path, found) or {}
+def _block(parent: Mapping[str, Any], key: str, path: str, problems: list[Problem]) -> Mapping[str, Any]:
+    return _typed(parent, key, "object", path, problems) or {}
 
 
-def _typed(parent: Mapping[str, Any], key: str, kind: str, path: str, found: list[Problem]) -> Any:
+def _typed(parent: Mapping[str, Any], key: str, kind: str, path: str, problems: list[Problem]) -> Any:
     value = parent.get(key)
     if value is not None and not isinstance(value, {"object": dict, "boolean": bool, "string": str}[kind]):
-        found.append(Problem(f"{path}.{key}".lstrip("."), f"saw {value!r:.80}, expected {TYPES[kind]}"))
+        problems.append(Problem(f"{path}.{key}".lstrip("."), f"saw {value!r:.80}, expected {TYPES[kind]}"))
         return None
     return value

@@ -73,19 +73,19 @@ def resolve_desired_state(base: Settings, resources: Iterable[Mapping[str, Any]]
     if is_being_deleted(active):
         return DesiredState(last.settings, False, f"{ref} is being deleted", ref, changes=last.changes)
     try:
-        asked = read_control_plane(active)
+        spec = read_control_plane(active)
     except InvalidControlPlaneError as error:
         return replace(last, problems=error.problems)
-    if elsewhere := _elsewhere(base, asked):
+    if elsewhere := _wrong_namespace(base, spec):
         return replace(last, problems=(elsewhere,))
-    reason = "" if asked.enabled else f"{ref} says enabled: false"
-    changes = {each.name: asked.given[each.key] for each in declarations() if each.name in asked.settings}
-    return DesiredState(replace(base, **asked.settings), asked.enabled, reason, ref, changes=changes)
+    reason = "" if spec.enabled else f"{ref} says enabled: false"
+    changes = {each.name: spec.given[each.key] for each in declarations() if each.name in spec.settings}
+    return DesiredState(replace(base, **spec.settings), spec.enabled, reason, ref, changes=changes)
 
 
-def _elsewhere(base: Settings, asked: ControlPlaneSpec) -> Problem | None:
+def _wrong_namespace(base: Settings, spec: ControlPlaneSpec) -> Problem | None:
     """Return the problem of a resource that sets another namespace for the agents than the chart's."""
-    if base.daemonset is None or asked.namespace in (None, base.daemonset.namespace):
+    if base.daemonset is None or spec.namespace in (None, base.daemonset.namespace):
         return None
-    seen = f"saw {asked.namespace}, expected {base.daemonset.namespace}, where the chart has put the agents"
+    seen = f"saw {spec.namespace}, expected {base.daemonset.namespace}, where the chart has put the agents"
     return Problem("spec.cni.components.cni.namespace", seen)

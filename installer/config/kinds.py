@@ -97,7 +97,7 @@ class Kind:
     def _validator(self) -> Draft202012Validator:
         from jsonschema import Draft202012Validator  # noqa: PLC0415 - it takes longer to import than `--help` takes
 
-        return Draft202012Validator(_whole(self.schema))
+        return Draft202012Validator(_with_python_anchors(self.schema))
 
 
 def encode(value: object) -> str:
@@ -132,8 +132,8 @@ def choice(values: Iterable[Enum], *, none: str = "", ignores_case: bool = False
         none: an additional first choice, which is None to the code.
         ignores_case: whether flags and environment variables may be in upper case.
     """
-    made = {none: None} if none else {}
-    allowed: dict[str, Enum | None] = made | {str(each.value): each for each in values}
+    first = {none: None} if none else {}
+    allowed: dict[str, Enum | None] = first | {str(each.value): each for each in values}
     expected = f"one of {', '.join(allowed)}"
 
     def convert(value: str) -> object:
@@ -168,12 +168,14 @@ def names(expected: str, pattern: str, longest: int, most: int) -> Kind:
     )
 
 
-def _whole(schema: Any) -> Any:
+def _with_python_anchors(schema: Any) -> Any:
     """End patterns as Python requires: `$` would allow a trailing line break."""
     if not isinstance(schema, dict):
         return schema
-    made = {key: _whole(value) for key, value in schema.items()}
-    return made | {"pattern": made["pattern"].removesuffix("$") + r"\Z"} if "pattern" in made else made
+    converted = {key: _with_python_anchors(value) for key, value in schema.items()}
+    return (
+        converted | {"pattern": converted["pattern"].removesuffix("$") + r"\Z"} if "pattern" in converted else converted
+    )
 
 
 def _flaws(error: ValidationError) -> Iterator[Flaw]:
@@ -185,8 +187,8 @@ def _flaws(error: ValidationError) -> Iterator[Flaw]:
             yield Flaw(place, "", str(name), allowed)
         return
     if error.validator == "required" and isinstance(error.instance, dict):
-        lacking = ", ".join(name for name in schema["required"] if name not in error.instance)
-        yield Flaw(place, f"{saw(error.instance)}, expected a mapping with {lacking}")
+        missing = ", ".join(name for name in schema["required"] if name not in error.instance)
+        yield Flaw(place, f"{saw(error.instance)}, expected a mapping with {missing}")
         return
     if error.validator == "type" or "description" not in schema:
         types = schema.get("type", ())

@@ -265,16 +265,16 @@ def parse_settings(given: Mapping[str, str] | None = None) -> Settings:
     return Settings(**values)
 
 
-def build_entry(these: Settings) -> dict[str, object]:
+def build_entry(settings: Settings) -> dict[str, object]:
     """Build the plugin's entry in the conflist.
 
     `agentSocket` is the first key in sorted order, in which libcni passes the entry on: the plugin's client relies on
     it. The capability makes the runtime pass the pod's annotations.
     """
     return {
-        "agentSocket": str(these.agent_socket),
+        "agentSocket": str(settings.agent_socket),
         "type": PLUGIN,
-        "excludeNamespaces": list(these.exclude_namespaces),
-        "logLevel": str(these.log_level),
+        "excludeNamespaces": list(settings.exclude_namespaces),
+        "logLevel": str(settings.log_level),
         "capabilities": {"io.kubernetes.cri.pod-annotations": True},
     }

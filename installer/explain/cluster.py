@@ -56,22 +56,22 @@ def ask(
 
 
 def _pod(access: Access, namespace: str, name: str) -> Found:
-    got = access.got(Source("pods", f"/api/v1/namespaces/{namespace}/pods/{name}", {}, namespace))
-    if not isinstance(got, Unavailable):
-        pod = Pod.from_manifest(got)
-        return Found(PodManifest(got, "Pod"), pod, _handler(access, pod.runtime_class))
-    if got.cause is Cause.NO_DEFINITION:
+    answer = access.got(Source("pods", f"/api/v1/namespaces/{namespace}/pods/{name}", {}, namespace))
+    if not isinstance(answer, Unavailable):
+        pod = Pod.from_manifest(answer)
+        return Found(PodManifest(answer, "Pod"), pod, _handler(access, pod.runtime_class))
+    if answer.cause is Cause.NO_DEFINITION:
         raise click.ClickException(f"the cluster has no pod {namespace}/{name}")
-    expected = f", expected the right to get pods in namespace {namespace}" if got.cause is Cause.FORBIDDEN else ""
-    raise click.ClickException(f"pod {namespace}/{name}: {got.message}{expected}")
+    expected = f", expected the right to get pods in namespace {namespace}" if answer.cause is Cause.FORBIDDEN else ""
+    raise click.ClickException(f"pod {namespace}/{name}: {answer.message}{expected}")
 
 
 def _handler(access: Access, runtime_class: str) -> str:
     """Read the runtime handler of a RuntimeClass; empty if it has none or cannot be read."""
     if not runtime_class:
         return ""
-    got = access.got(Source("runtimeclasses", f"/apis/node.k8s.io/v1/runtimeclasses/{runtime_class}", {}, ""))
-    return "" if isinstance(got, Unavailable) else str(got.get("handler", ""))
+    answer = access.got(Source("runtimeclasses", f"/apis/node.k8s.io/v1/runtimeclasses/{runtime_class}", {}, ""))
+    return "" if isinstance(answer, Unavailable) else str(answer.get("handler", ""))
 
 
 def _fetch_effective(access: Access, given: Collection[str]) -> EffectiveSettings:
@@ -90,8 +90,8 @@ def _fetch_effective(access: Access, given: Collection[str]) -> EffectiveSetting
     planes = access.listed(sources(None)["planes"])
     if isinstance(planes, Unavailable):
         warnings.append(_explain_missing_planes(planes))
-    made = layer_settings(layers, warnings)
-    return made if isinstance(planes, Unavailable) else apply_control_planes(made, planes.objects)
+    effective = layer_settings(layers, warnings)
+    return effective if isinstance(planes, Unavailable) else apply_control_planes(effective, planes.objects)
 
 
 def _chart(access: Access) -> Layer | str:

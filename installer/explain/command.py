@@ -89,7 +89,7 @@ def explain_pods(options: Options, target: tuple[str, ...], output: str) -> int:
     explanations = [explain(each, options.addresses, effective) for each in found]
     if output == "rules":
         _warn(effective)
-    write(_written(explanations, output, effective.backend))
+    write(_render(explanations, output, effective.backend))
     return int(any(each.decision == "error" for each in explanations))
 
 
@@ -172,7 +172,7 @@ class Probe:
         return replace(packet, protocol=protocol, source=self.source or packet.source, out_interface=interface)
 
 
-def _written(explanations: Sequence[Explanation], output: str, backend: Backend) -> str:
+def _render(explanations: Sequence[Explanation], output: str, backend: Backend) -> str:
     match output:
         case "json":
             return text.as_json(explanations)
@@ -200,7 +200,7 @@ def _from_file(name: str) -> list[Found]:
             if isinstance(each, Found):
                 found.append(each)
                 continue
-            say(printable(_without_pods(each)), err=True)
+            say(printable(_describe_other(each)), err=True)
             if not each.is_known:
                 unknown.append(f"{each.kind} {each.name}")
     except OSError as error:
@@ -215,7 +215,7 @@ def _from_file(name: str) -> list[Found]:
     return found
 
 
-def _without_pods(other: Other) -> str:
+def _describe_other(other: Other) -> str:
     """Describe an object that is skipped; if it may still make pods, with what to do."""
     if other.is_known:
         return f"skipped: {other.kind} {other.name} creates no pods"

@@ -82,7 +82,7 @@ def layer_settings(layers: Iterable[Layer], warnings: Iterable[str] = ()) -> Eff
     """Apply environment variables over the defaults, each layer over the previous ones; a default value has no origin."""
     values: dict[str, Any] = {}
     by: dict[str, str] = {}
-    warned = [*warnings]
+    messages = [*warnings]
     for layer in layers:
         for each in declarations():
             if each.name not in _FROM_THE_CHART or each.variable not in layer.variables:
@@ -90,10 +90,10 @@ def layer_settings(layers: Iterable[Layer], warnings: Iterable[str] = ()) -> Eff
             try:
                 values[each.name] = each.kind.parse_text(layer.variables[each.variable])
             except SettingError as error:
-                warned.append(f"{layer.by}: {each.variable}: {error}: ignored here; it may be of another release")
+                messages.append(f"{layer.by}: {each.variable}: {error}: ignored here; it may be of another release")
                 continue
             by[each.name] = DEFAULT if values[each.name] == each.kind.parse(each.default) else layer.by
-    return EffectiveSettings(replace(EffectiveSettings().settings, **values), by, warnings=tuple(warned))
+    return EffectiveSettings(replace(EffectiveSettings().settings, **values), by, warnings=tuple(messages))
 
 
 def apply_control_planes(base: EffectiveSettings, resources: Iterable[Mapping[str, Any]]) -> EffectiveSettings:
@@ -104,18 +104,18 @@ def apply_control_planes(base: EffectiveSettings, resources: Iterable[Mapping[st
         resources: all IstioControlPlanes.
     """
     resources = [*resources]
-    counts = find_active_control_plane(resources)
-    if counts is None:
+    active = find_active_control_plane(resources)
+    if active is None:
         return base
-    name = f"IstioControlPlane {counts['metadata']['namespace']}/{counts['metadata']['name']}"
-    now = resolve_desired_state(base.settings, resources, DesiredState(base.settings))
-    by = {**base.by, **dict.fromkeys(now.changes, name)}
-    wrong = tuple(
+    name = f"IstioControlPlane {active['metadata']['namespace']}/{active['metadata']['name']}"
+    desired = resolve_desired_state(base.settings, resources, DesiredState(base.settings))
+    by = {**base.by, **dict.fromkeys(desired.changes, name)}
+    problems = tuple(
         f"{name} is invalid, {problem}: running agents keep the last valid settings, which only they know; the chart's "
         "settings are assumed here. Correct the resource, or set the agents' settings as options"
-        for problem in now.problems
+        for problem in desired.problems
     )
-    return EffectiveSettings(now.settings, by, now.reason, (*base.warnings, *wrong))
+    return EffectiveSettings(desired.settings, by, desired.reason, (*base.warnings, *problems))
 
 
 def apply_options(base: EffectiveSettings, given: Mapping[str, Any]) -> EffectiveSettings:

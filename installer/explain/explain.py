@@ -79,48 +79,48 @@ def explain(found: Found, addresses: tuple[Address, ...], effective: EffectiveSe
         addresses: its addresses, in order; empty: those of its status.
         effective: the settings in force.
     """
-    made, written = _explained(found, addresses, effective), found.written
+    explanation, written = _explain(found, addresses, effective), found.written
     place = f"{written.kind}, {written.path}" if written.is_one_of_several else written.kind
     return replace(
-        made,
+        explanation,
         settings=effective.deciding,
-        warnings=(*effective.warnings, *made.warnings),
+        warnings=(*effective.warnings, *explanation.warnings),
         path=written.path,
         maker=f" ({place})" if written.is_template else "",
     )
 
 
-def _explained(found: Found, addresses: tuple[Address, ...], effective: EffectiveSettings) -> Explanation:
+def _explain(found: Found, addresses: tuple[Address, ...], effective: EffectiveSettings) -> Explanation:
     pod = found.pod
     addresses = addresses or status_addresses(found.written.manifest)
     by_addresses = "" if addresses else _by_addresses(pod, effective)
-    addresses = _as_known_to_the_add(addresses, effective)
+    addresses = _as_in_add(addresses, effective)
     named = (pod.namespace, pod.name, found.written.kind)
-    made = _verdict(pod, addresses, effective)
-    if isinstance(made, InvalidValue):
-        return Explanation(*named, "error", "invalid", str(made))
-    if isinstance(made, Pass):
-        said = [*warnings.of_pass(pod, found.written.manifest, made)]
-        if made is NEVER_INJECTED and _is_redirected_once_injected(pod, effective):
-            said.append(warnings.of_uninjected(pod, found.written))
-        return Explanation(*named, "pass", made.row, made.reason, warnings=tuple(said))
+    reached = _verdict(pod, addresses, effective)
+    if isinstance(reached, InvalidValue):
+        return Explanation(*named, "error", "invalid", str(reached))
+    if isinstance(reached, Pass):
+        notes = [*warnings.of_pass(pod, found.written.manifest, reached)]
+        if reached is NEVER_INJECTED and _is_redirected_once_injected(pod, effective):
+            notes.append(warnings.of_uninjected(pod, found.written))
+        return Explanation(*named, "pass", reached.row, reached.reason, warnings=tuple(notes))
     return Explanation(
         *named,
         "redirect",
         "redirect",
         "it is a meshed pod",
-        made,
+        reached,
         tuple(parameters(pod, pod.proxy, addresses, effective.policy.defaults)) if pod.proxy else (),
         (
             *warnings.of_runtime(pod, found.handler),
-            *warnings.of_redirect(pod, made, addresses, knows_families=not by_addresses),
-            *warnings.of_manifest(found.written.manifest, made),
+            *warnings.of_redirect(pod, reached, addresses, knows_families=not by_addresses),
+            *warnings.of_manifest(found.written.manifest, reached),
         ),
         by_addresses=by_addresses,
     )
 
 
-def _as_known_to_the_add(addresses: tuple[Address, ...], effective: EffectiveSettings) -> tuple[Address, ...]:
+def _as_in_add(addresses: tuple[Address, ...], effective: EffectiveSettings) -> tuple[Address, ...]:
     """Sort a pod's addresses as its ADD does: without chaining, no prevResult defines the order of families."""
     return addresses if effective.settings.chained else in_order((), addresses) or ()
 
@@ -135,9 +135,9 @@ def _by_addresses(pod: Pod, effective: EffectiveSettings) -> str:
     """Describe how the redirected families depend on the addresses that the pod gets; empty if they do not."""
     found: dict[tuple[Family, ...], list[str]] = {}
     for which, addresses in ADDRESSES.items():
-        made = verdict(pod, _as_known_to_the_add(addresses, effective), effective.policy)
-        if isinstance(made, Redirect):
-            found.setdefault(made.families, []).append(which)
+        reached = verdict(pod, _as_in_add(addresses, effective), effective.policy)
+        if isinstance(reached, Redirect):
+            found.setdefault(reached.families, []).append(which)
     if len(found) < 2:
         return ""
     cases = (
@@ -150,10 +150,10 @@ def _verdict(pod: Pod, addresses: tuple[Address, ...], effective: EffectiveSetti
     """Make the verdict; if the settings exclude the namespace, add their origin."""
     if effective.out:
         return Pass(warnings.NOT_INSTALLED, f"the plugin is not installed, so nothing is redirected: {effective.out}")
-    made, by = verdict(pod, addresses, effective.policy), effective.by.get("exclude_namespaces", DEFAULT)
-    if isinstance(made, Pass) and made.is_excluded and by != DEFAULT:
-        return made._replace(reason=f"{made.reason} by {by}")
-    return made
+    reached, by = verdict(pod, addresses, effective.policy), effective.by.get("exclude_namespaces", DEFAULT)
+    if isinstance(reached, Pass) and reached.is_excluded and by != DEFAULT:
+        return reached._replace(reason=f"{reached.reason} by {by}")
+    return reached
 
 
 def status_addresses(manifest: Mapping[str, Any]) -> tuple[Address, ...]:

@@ -55,17 +55,17 @@ class Picture:
         yield from (f"warning: {warning}" for warning in self.warnings)
 
 
-def build_picture(explained: Explanation) -> Picture:
+def build_picture(explanation: Explanation) -> Picture:
     """Make the picture of a pod; names from a file may be any text, and are sanitized here."""
-    redirect = explained.redirect
+    redirect = explanation.redirect
     return Picture(
-        sanitize(explained.namespace),
-        sanitize(f"{explained.name}{explained.maker if ', ' in explained.maker else ''}"),
-        sanitize(f"{explained.decision}: {explained.reason}"),
-        tuple(_facts(redirect, explained.by_addresses)) if redirect else (),
+        sanitize(explanation.namespace),
+        sanitize(f"{explanation.name}{explanation.maker if ', ' in explanation.maker else ''}"),
+        sanitize(f"{explanation.decision}: {explanation.reason}"),
+        tuple(_facts(redirect, explanation.by_addresses)) if redirect else (),
         find_flows(redirect) if redirect else None,
-        PASSED if explained.decision == "pass" else FAILED,
-        tuple(map(sanitize, explained.warnings)),
+        PASSED if explanation.decision == "pass" else FAILED,
+        tuple(map(sanitize, explanation.warnings)),
     )
 
 

@@ -58,7 +58,7 @@ def as_yaml(explanations: Sequence[Explanation]) -> str:
 
 def render_rules(explanations: Sequence[Explanation], backend: Backend) -> str:
     """Write the rules of the redirected pods, as passed to the backend."""
-    written = []
+    blocks = []
     for each in explanations:
         # A name or reason with a line break must stay a comment, not become a rule.
         title = printable(
@@ -66,8 +66,8 @@ def render_rules(explanations: Sequence[Explanation], backend: Backend) -> str:
         )
         by = "".join(f"# {key}  {printable(value)}\n" for key, value in _set(each))
         depends = f"# IPv6 {DEPENDS} (--pod-ip): {each.by_addresses}\n" if each.by_addresses else ""
-        written.append(f"{depends}{title}\n{by}{_rules(each.redirect, backend) if each.redirect else ''}")
-    return "\n".join(written)
+        blocks.append(f"{depends}{title}\n{by}{_rules(each.redirect, backend) if each.redirect else ''}")
+    return "\n".join(blocks)
 
 
 def plain(explanation: Explanation) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _value(explanation: Explanation, parameter: Parameter) -> str:
     origin = _origin(explanation, parameter)
     if origin == DEPENDS:
         return f"{origin} (--pod-ip): {explanation.by_addresses}"
-    return f"{_shown(parameter.value)} ({origin})"
+    return f"{_format(parameter.value)} ({origin})"
 
 
 def _origin(explanation: Explanation, parameter: Parameter) -> str:
@@ -127,7 +127,7 @@ def _set(explanation: Explanation) -> Iterator[tuple[str, str]]:
     """Write the settings that are not defaults."""
     for each in explanation.settings:
         if each.by != DEFAULT:
-            yield each.key, f"{_shown(each.value)} (by {each.by})"
+            yield each.key, f"{_format(each.value)} (by {each.by})"
 
 
 def _rows(rows: Sequence[tuple[str, str]], style: Style) -> Iterator[str]:
@@ -136,11 +136,11 @@ def _rows(rows: Sequence[tuple[str, str]], style: Style) -> Iterator[str]:
         yield from style.wrapped(printable(value), f"  {key:{width}}  ", " " * (width + 4))
 
 
-def _shown(value: object) -> str:
-    made = _plain(value)
-    if isinstance(made, bool):
-        return "true" if made else "false"
-    return ", ".join(map(str, made)) or "none" if isinstance(made, list) else str(made)
+def _format(value: object) -> str:
+    converted = _plain(value)
+    if isinstance(converted, bool):
+        return "true" if converted else "false"
+    return ", ".join(map(str, converted)) or "none" if isinstance(converted, list) else str(converted)
 
 
 def _plain(value: object) -> Any:
@@ -157,16 +157,16 @@ def _plain(value: object) -> Any:
 
 
 def _rules(redirect: Redirect, backend: Backend) -> str:
-    written = ruleset(redirect)
+    rules = ruleset(redirect)
     routes = "".join(
         f"# ip {'-6 ' if each.family is Family.V6 else ''}rule add fwmark {each.mark:#x} lookup {each.table}\n"
         f"# ip {'-6 ' if each.family is Family.V6 else ''}route add local default dev lo table {each.table}\n"
-        for each in written.routes
+        for each in rules.routes
     )
     if backend is Backend.NFT:
-        return routes + nft.listing(written)
+        return routes + nft.listing(rules)
     texts = (
-        f"# {IPTABLES[family]}-restore --noflush\n{iptables.transaction(written, family, '')}"
+        f"# {IPTABLES[family]}-restore --noflush\n{iptables.transaction(rules, family, '')}"
         for family in redirect.families
     )
     return routes + "".join(texts)

@@ -85,7 +85,7 @@ def fit_list(values: Sequence[str], room: float, font: Font, lines: int) -> list
     """Write a list in at most so many lines, with the count of values that do not fit: `22, 80, 443 and 61 more`."""
     for shown in range(min(len(values), MOST_LISTED), 0, -1):
         more = f" and {len(values) - shown} more" if shown < len(values) else ""
-        written = wrap(", ".join(values[:shown]) + more, room, font)
-        if len(written) <= lines:
-            return written
+        wrapped = wrap(", ".join(values[:shown]) + more, room, font)
+        if len(wrapped) <= lines:
+            return wrapped
     return [truncate(f"{len(values)} in all" if len(values) > 1 else values[0], room, font)]

@@ -106,19 +106,19 @@ def walk(ruleset: Ruleset, packet: Packet) -> Walk:
     A packet that leaves on `lo`, as do all that nat redirects on output, arrives on it again, but does not traverse nat twice:
     the kernel consults nat once per connection.
     """
-    way = _Way(ruleset, packet)
+    state = _Way(ruleset, packet)
     if packet.in_interface:
-        ended = way.hook(Hook.PREROUTING, tuple(Kind))
+        ended = state.hook(Hook.PREROUTING, tuple(Kind))
     else:
-        ended = way.hook(Hook.OUTPUT, tuple(Kind))
+        ended = state.hook(Hook.OUTPUT, tuple(Kind))
         if ended and ended.outcome is Outcome.REDIRECTED:
-            itself = LOOPBACK[packet.family].network_address
-            way.packet = replace(way.packet, destination=itself, port=ended.port or packet.port, out_interface=LO)
-        if way.packet.out_interface == LO:
-            way.packet = replace(way.packet, in_interface=LO, out_interface=None, uid=None, gid=None)
-            ended = way.hook(Hook.PREROUTING, (Kind.RAW, Kind.MANGLE)) or ended
+            own = LOOPBACK[packet.family].network_address
+            state.packet = replace(state.packet, destination=own, port=ended.port or packet.port, out_interface=LO)
+        if state.packet.out_interface == LO:
+            state.packet = replace(state.packet, in_interface=LO, out_interface=None, uid=None, gid=None)
+            ended = state.hook(Hook.PREROUTING, (Kind.RAW, Kind.MANGLE)) or ended
     outcome = ended.outcome if ended and ended.outcome else Outcome.UNTOUCHED
-    return Walk(tuple(way.steps), outcome, (ended and ended.port) or packet.port)
+    return Walk(tuple(state.steps), outcome, (ended and ended.port) or packet.port)
 
 
 @dataclass
@@ -160,9 +160,9 @@ class _Way:
             if isinstance(rule.target, Jump):
                 self._chain(kind, chains[rule.target.chain], chains)
             else:
-                self._meet(rule)
+                self._apply(rule)
 
-    def _meet(self, rule: Rule) -> None:
+    def _apply(self, rule: Rule) -> None:
         match rule.target:
             case Accept():
                 raise _End
@@ -183,7 +183,7 @@ class _Way:
 
     def _fits(self, rule: Rule) -> bool:
         packet = self.packet
-        wanted = (
+        required = (
             (rule.in_interface, packet.in_interface),
             (rule.out_interface, packet.out_interface),
             (rule.protocol, packet.protocol),
@@ -194,7 +194,7 @@ class _Way:
             (rule.mark, packet.mark),
             (rule.connection_mark, self.connection_mark),
         )
-        unwanted = (
+        excluded = (
             (rule.not_port, packet.port),
             (rule.not_uid, packet.uid),
             (rule.not_gid, packet.gid),
@@ -202,8 +202,8 @@ class _Way:
         )
         return (
             rule.state is None  # the first packet of a connection is neither established nor invalid nor a reply
-            and all(value is None or value == seen for value, seen in wanted)
-            and all(value is None or value != seen for value, seen in unwanted)
+            and all(value is None or value == actual for value, actual in required)
+            and all(value is None or value != actual for value, actual in excluded)
             and (rule.source is None or packet.source in rule.source)
             and (rule.destination is None or packet.destination in rule.destination)
             and (rule.not_destination is None or packet.destination not in rule.not_destination)

@@ -119,8 +119,8 @@ def _inbound(redirect: Redirect) -> Iterator[Flow]:
         yield _through("TCP to all other ports", "*", INBOUND)
         yield _bypass("All the rest", ("UDP", "ICMP"))
     else:
-        if taken := [port for port in included if port not in NEVER_INBOUND]:
-            yield _through("TCP to included ports", taken, INBOUND)
+        if ports := [port for port in included if port not in NEVER_INBOUND]:
+            yield _through("TCP to included ports", ports, INBOUND)
         yield _bypass("All the rest", ("other TCP", "UDP", "ICMP"))
 
 
@@ -172,11 +172,11 @@ def _own_call(redirect: Redirect) -> Flow | None:
 def _loopback(redirect: Redirect) -> tuple[str, ...]:
     """Include `lo`, unless an included range covers the application's traffic to itself, which depends on the family."""
     captured = {cidr.version for cidr in _included(redirect) if cidr.is_loopback}
-    left = [family for family in redirect.families if family.version not in captured]
-    if len(left) == len(redirect.families):
+    remaining = [family for family in redirect.families if family.version not in captured]
+    if len(remaining) == len(redirect.families):
         lo: tuple[str, ...] = (LO,)
     else:
-        lo = tuple(f"{LO} ({REDIRECTED[family]})" for family in left)
+        lo = tuple(f"{LO} ({REDIRECTED[family]})" for family in remaining)
     return (*lo, *_addresses(redirect, LOOPBACK))
 
 

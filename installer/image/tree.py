@@ -53,10 +53,10 @@ def linked(files: Iterable[Path]) -> Iterator[Path]:
         with file.open("rb") as opened:
             if opened.read(4) != b"\x7fELF":
                 continue
-        told = subprocess.run(["/usr/bin/ldd", file], capture_output=True, text=True, check=False).stdout
-        if missing := re.findall(r"(\S+) => not found", told):
+        output = subprocess.run(["/usr/bin/ldd", file], capture_output=True, text=True, check=False).stdout
+        if missing := re.findall(r"(\S+) => not found", output):
             raise SystemExit(f"{file} is linked with {', '.join(missing)}, which is not here; install what has it")
-        yield from (_below_usr(Path(each)) for each in _LINKED.findall(told))
+        yield from (_below_usr(Path(each)) for each in _LINKED.findall(output))
 
 
 def _below_usr(path: Path) -> Path:
@@ -83,9 +83,9 @@ def copy(files: Iterable[Path], tree: Path) -> None:
 def packages(files: Iterable[Path]) -> list[str]:
     """Name the packages that files come from. dpkg knows some of them by their path before /lib became a link."""
     names = {each for file in files for each in (str(file), str(file).removeprefix("/usr"))}
-    asked = ["/usr/bin/dpkg-query", "--search", *sorted(names)]
-    told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout  # 1: not each name is known
-    return sorted({line.partition(":")[0] for line in told.splitlines() if not line.startswith("diversion ")})
+    command = ["/usr/bin/dpkg-query", "--search", *sorted(names)]
+    output = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # 1: not each name is known
+    return sorted({line.partition(":")[0] for line in output.splitlines() if not line.startswith("diversion ")})
 
 
 def record(package: str, tree: Path) -> None:
@@ -93,10 +93,10 @@ def record(package: str, tree: Path) -> None:
     licence = Path("usr/share/doc", package, "copyright")
     (tree / licence).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(Path("/") / licence, tree / licence)
-    asked = ["/usr/bin/dpkg-query", "--status", package]
+    command = ["/usr/bin/dpkg-query", "--status", package]
     records = tree / "var/lib/dpkg/status.d"
     records.mkdir(parents=True, exist_ok=True)
-    (records / package).write_text(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+    (records / package).write_text(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def compiled(tree: Path) -> None:
@@ -110,7 +110,7 @@ def compiled(tree: Path) -> None:
 
 def _compile(folder: Path, tree: Path, *, alone: bool) -> None:
     """Compile a folder's modules: beside their sources, or, alone, to be where those were, and without docstrings."""
-    done = compileall.compile_dir(
+    is_complete = compileall.compile_dir(
         folder,
         quiet=1,
         legacy=alone,
@@ -118,7 +118,7 @@ def _compile(folder: Path, tree: Path, *, alone: bool) -> None:
         stripdir=str(tree),
         invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )
-    if not done:
+    if not is_complete:
         raise SystemExit(f"{folder}: a module cannot be compiled, as is said above")
 
 

@@ -53,21 +53,21 @@ def request(resource: Mapping[str, Any], known: Collection[str]) -> Request:
         Refused: with the path of each field that is wrong.
     """
     spec = _block(resource, "spec")
-    found = [*_wrong(spec)]
+    problems = [*_wrong(spec)]
     try:
-        read = read_control_plane(resource)
+        parsed = read_control_plane(resource)
     except InvalidControlPlaneError as error:
-        raise Refused([*error.problems, *found]) from None
-    if found:
-        raise Refused(found)
+        raise Refused([*error.problems, *problems]) from None
+    if problems:
+        raise Refused(problems)
     unvalidated = _block(spec, "unvalidatedValues", "cni")
     given = {key: spec[key] for key in ("hub", "tag") if key in spec} | _block(spec, "values", "cni") | unvalidated
     cni = {name: value for name, value in given.items() if name in known}
-    if read.namespace:
-        cni["namespace"] = read.namespace
+    if parsed.namespace:
+        cni["namespace"] = parsed.namespace
     return Request(
-        enabled=read.enabled,
-        namespace=read.namespace or resource["metadata"]["namespace"],
+        enabled=parsed.enabled,
+        namespace=parsed.namespace or resource["metadata"]["namespace"],
         values={"cni": cni} | {name: value for name, value in spec.items() if name == PLATFORM},
         notes=(
             *_misplaced(spec),
@@ -90,16 +90,16 @@ def settled(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     spec = {name: value for name, value in after.items() if name in before or name in OF_THE_SPEC}
     cni = {name: value for name, value in after.items() if name not in spec}
     known = {*OF_THE_SPEC, *resource_values()}
-    if found := [Problem(f"--set {name}", no_such_value(name, known)) for name in cni if name not in known]:
-        raise Refused(found)
+    if problems := [Problem(f"--set {name}", no_such_value(name, known)) for name in cni if name not in known]:
+        raise Refused(problems)
     return deep_merge(spec, {"values": {"cni": cni}} if cni else {})
 
 
 def _block(parent: Mapping[str, Any], *path: str) -> dict[str, Any]:
-    found: object = parent
+    value: object = parent
     for key in path:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else {}
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
 
 
 def _wrong(spec: Mapping[str, Any]) -> Iterator[Problem]:

@@ -51,14 +51,14 @@ def generate(options: Options) -> str:
         FAILURES: with what was seen, what was expected and what to do.
     """
     program, folder = find("helm", options.helm), helm.chart(options.chart)
-    resource = whole(_written(options, program), options.namespace)
-    asked = request(resource, helm.names(folder))
-    for note in asked.notes:
+    resource = whole(_read_resource(options, program), options.namespace)
+    rendering = request(resource, helm.names(folder))
+    for note in rendering.notes:
         _note(note)
-    manifests = helm.render(program, folder, asked.namespace, asked.values, options.kube_version)
-    if asked.enabled and not asked.values["cni"].get("hub"):
+    manifests = helm.render(program, folder, rendering.namespace, rendering.values, options.kube_version)
+    if rendering.enabled and not rendering.values["cni"].get("hub"):
         _note(NO_HUB)
-    if not asked.enabled:
+    if not rendering.enabled:
         _note(
             "spec.cni.enabled is false: the output is this resource and its definition alone; running agents "
             "remove the plugin from their nodes and keep running"
@@ -93,24 +93,24 @@ def _for(cluster: Kubectl, options: Options) -> Options:
     return options if options.kube_version else replace(options, kube_version=cluster.version())
 
 
-def _written(options: Options, program: Path) -> dict[str, Any]:
+def _read_resource(options: Options, program: Path) -> dict[str, Any]:
     """Merge the files, later ones overriding earlier ones, then `--set`."""
-    written: dict[str, Any] = {}
+    resource: dict[str, Any] = {}
     for name in options.files:
         try:
-            one, ignored = control_plane(objects(read_file(name)))
+            found, others = control_plane(objects(read_file(name)))
         except OSError as error:
             raise ManifestError(f"{name}: {error.strerror}") from error
         except ManifestError as error:
             raise ManifestError(f"{name}: {error}") from error
-        for other in ignored:
+        for other in others:
             _note(f"{name}: {other} is omitted")
-        written = deep_merge(written, one)
+        resource = deep_merge(resource, found)
     strings = [*options.set_strings, *([f"{PLATFORM}={options.platform}"] if options.platform else [])]
-    spec = written.get("spec", {})
+    spec = resource.get("spec", {})
     if isinstance(spec, dict) and (options.sets or strings):
-        written["spec"] = settled(spec, helm.with_set(program, spec, options.sets, strings))
-    return written
+        resource["spec"] = settled(spec, helm.with_set(program, spec, options.sets, strings))
+    return resource
 
 
 def _definition(manifests: str) -> str:
@@ -122,8 +122,8 @@ def _definition(manifests: str) -> str:
 def _namespaces(manifests: str) -> str:
     """Make the namespaces that manifests need, except those that every cluster has."""
     needed = {each["metadata"].get("namespace") for each in objects(manifests)} - {None, "default", "kube-system"}
-    made = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in sorted(needed)]
-    return "".join(f"---\n{dump(each)}" for each in made)
+    namespaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in sorted(needed)]
+    return "".join(f"---\n{dump(each)}" for each in namespaces)
 
 
 def _note(text: str) -> None:

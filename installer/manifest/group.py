@@ -155,8 +155,8 @@ def apply_command(kubectl: Path | None, kubeconfig: str | None, context: str | N
     from installer.manifest.command import FAILURES, Options, apply  # noqa: PLC0415
 
     try:
-        for said in apply(Options(**given), kubectl, _where(kubeconfig, context)):
-            write(printable_lines(said))
+        for output in apply(Options(**given), kubectl, _where(kubeconfig, context)):
+            write(printable_lines(output))
     except FAILURES as error:
         say(f"Error: {error}", err=True)
         sys.exit(1)

@@ -79,14 +79,14 @@ def with_set(
         ProgramError: with what helm says is wrong.
     """
     given = [*(f"--set={each}" for each in sets), *(f"--set-string={each}" for each in set_strings)]
-    with tempfile.TemporaryDirectory(prefix="install-cni-") as made:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory(prefix="install-cni-") as path:
+        folder = Path(path)
         (folder / "templates").mkdir()
         (folder / "Chart.yaml").write_text("{apiVersion: v2, name: values, version: 0.0.0}\n")
         (folder / "templates" / "values.yaml").write_text(_MARK + "{{ .Values | toJson }}\n")
-        said = checked(run(program, ["template", RELEASE, made, "--values=-", *given], json.dumps(values)))
+        output = checked(run(program, ["template", RELEASE, path, "--values=-", *given], json.dumps(values)))
     try:
-        answer = json.loads(said.partition(_MARK)[2])
+        merged = json.loads(output.partition(_MARK)[2])
     except ValueError as error:
-        raise ProgramError(f"helm: saw {said!r:.200}, expected values as JSON") from error
-    return deep_merge({}, answer)
+        raise ProgramError(f"helm: saw {output!r:.200}, expected values as JSON") from error
+    return deep_merge({}, merged)

@@ -33,11 +33,11 @@ class Kubectl(NamedTuple):
         Raises:
             ProgramError: with what kubectl says is wrong.
         """
-        said = checked(self._run("version", "--output=json"))
+        output = checked(self._run("version", "--output=json"))
         try:
-            return str(json.loads(said)["serverVersion"]["gitVersion"])
+            return str(json.loads(output)["serverVersion"]["gitVersion"])
         except (ValueError, TypeError, LookupError) as error:
-            raise ProgramError(f"kubectl version: saw {said!r:.200}, expected serverVersion.gitVersion") from error
+            raise ProgramError(f"kubectl version: saw {output!r:.200}, expected serverVersion.gitVersion") from error
 
     def difference(self, objects: Sequence[Object]) -> str:
         """Compare objects with the cluster's, like `kubectl diff`; nothing is changed.
@@ -53,9 +53,9 @@ class Kubectl(NamedTuple):
         needed = {(name, position) for position, each in enumerate(objects) for name in _needs(each, objects)}
         missing = self._missing({name for name, _ in needed})
         new = {position for name, position in needed if name in missing}
-        there = [each for position, each in enumerate(objects) if position not in new]
-        ended = self._run("diff", "--filename=-", stdin=there)
-        return checked(ended, fine=(0, 1) if ended.stdout else (0,)) + "".join(
+        existing = [each for position, each in enumerate(objects) if position not in new]
+        result = self._run("diff", "--filename=-", stdin=existing)
+        return checked(result, fine=(0, 1) if result.stdout else (0,)) + "".join(
             _all_new(objects[position]) for position in sorted(new)
         )
 
@@ -77,14 +77,14 @@ class Kubectl(NamedTuple):
         yield from self._apply([each for each in objects if each["kind"] != DEFINITION])
 
     def _apply(self, objects: Sequence[Object]) -> Iterator[str]:
-        ended = self._run("apply", "--filename=-", stdin=objects)
-        yield ended.stdout
-        checked(ended)
+        result = self._run("apply", "--filename=-", stdin=objects)
+        yield result.stdout
+        checked(result)
 
     def _missing(self, names: set[str]) -> set[str]:
         """Find the objects, each KIND/NAME, that do not exist in the cluster."""
-        said = checked(self._run("get", *sorted(names), "--ignore-not-found", "--output=name"))
-        return names - set(said.split())
+        output = checked(self._run("get", *sorted(names), "--ignore-not-found", "--output=name"))
+        return names - set(output.split())
 
     def _run(self, *arguments: str, stdin: Sequence[Object] = ()) -> CompletedProcess[str]:
         return run(self.program, [*arguments, *self.options], "---\n".join(map(dump, stdin)))

@@ -56,15 +56,15 @@ def run(program: Path, arguments: list[str], stdin: str | None = None) -> subpro
         raise ProgramError(f"{program} {arguments[0]} has not ended after {PATIENCE:.0f} s") from error
 
 
-def checked(ended: subprocess.CompletedProcess[str], fine: Collection[int] = (0,)) -> str:
+def checked(result: subprocess.CompletedProcess[str], fine: Collection[int] = (0,)) -> str:
     """Return what a program wrote; its warnings go to the user.
 
     Raises:
         ProgramError: with its error output, if it failed.
     """
-    if ended.returncode not in fine:
-        said = (ended.stderr or ended.stdout).strip().removeprefix("Error: ")
-        raise ProgramError(f"{Path(ended.args[0]).name}: {said or f'exit status {ended.returncode}'}")
-    if ended.stderr:
-        say(ended.stderr, err=True)
-    return ended.stdout
+    if result.returncode not in fine:
+        message = (result.stderr or result.stdout).strip().removeprefix("Error: ")
+        raise ProgramError(f"{Path(result.args[0]).name}: {message or f'exit status {result.returncode}'}")
+    if result.stderr:
+        say(result.stderr, err=True)
+    return result.stdout

@@ -72,28 +72,28 @@ class NodePods:
         Without a uid the cached pod may be an earlier one of that name, so the API server is queried first. The
         cached pod counts only in an outage (F30), marked as maybe stale; a refusal is not an outage.
         """
-        known = self.cached(namespace, name, uid)
-        if known and uid is not None and not fresh:
-            return known
+        cached = self.cached(namespace, name, uid)
+        if cached and uid is not None and not fresh:
+            return cached
         try:
-            pod = await self._ask_for(namespace, name)
+            pod = await self._request(namespace, name)
         except ApiError as error:
-            if known and uid is None and not fresh and error.is_outage:
-                return replace(known, maybe_stale=True)
+            if cached and uid is None and not fresh and error.is_outage:
+                return replace(cached, maybe_stale=True)
             raise
         if pod is None or not pod.has_uid(uid):
             return None  # another pod of that name exists now: names are unique, so this one is gone
-        self._doubt_node_name(pod)
+        self._check_node_name(pod)
         return pod
 
     def cached(self, namespace: str, name: str, uid: str | None) -> Pod | None:
         """Return the cached pod, as `plugin.pod.PodSource` specifies."""
         if uid and (pod := self._informer.objects.get(uid)) and (pod.namespace, pod.name) == (namespace, name):
             return pod
-        known = [pod for pod in self if (pod.namespace, pod.name) == (namespace, name) and pod.has_uid(uid)]
-        return max(reversed(known), key=lambda pod: pod.is_injected, default=None)
+        matching = [pod for pod in self if (pod.namespace, pod.name) == (namespace, name) and pod.has_uid(uid)]
+        return max(reversed(matching), key=lambda pod: pod.is_injected, default=None)
 
-    async def _ask_for(self, namespace: str, name: str) -> Pod | None:
+    async def _request(self, namespace: str, name: str) -> Pod | None:
         if not _NAME.fullmatch(namespace) or not _NAME.fullmatch(name):
             return None  # the API server would accept no such pod
         manifest = await self._api.get(f"/api/v1/namespaces/{namespace}/pods/{name}", patience=PODS_PATIENCE)
@@ -102,7 +102,7 @@ class NodePods:
         except ManifestError as error:
             raise PodsUnavailable(f"the API server's {namespace}/{name} cannot be parsed: {error}") from error
 
-    def _doubt_node_name(self, pod: Pod) -> None:
+    def _check_node_name(self, pod: Pod) -> None:
         """Log once that this runtime starts pods of another node: the informer then observes the wrong ones."""
         if pod.node_name != self._node_name and not self._warned_of_node:
             self._warned_of_node = True

@@ -94,7 +94,7 @@ class ManifestPods:
             while not stop.is_set():
                 changed.clear()
                 watcher.refresh()
-                self._look()
+                self._refresh()
                 await either(stop, changed, LOOK_EVERY)
         finally:
             watcher.close()
@@ -107,12 +107,12 @@ class ManifestPods:
         """
         if pod := self._unchanged(namespace, name, uid):
             return pod
-        self._look()
+        self._refresh()
         if self._reason:
             raise PodsUnavailable(self._reason)
-        fitting = [known for file in self._files.values() for known in file.pods if known.fits(namespace, name, uid)]
-        if fitting:  # a pod precedes a template, and web-api's template precedes web's
-            return max(fitting, key=lambda known: (not known.is_template, len(known.pod.name))).pod
+        matching = [known for file in self._files.values() for known in file.pods if known.fits(namespace, name, uid)]
+        if matching:  # a pod precedes a template, and web-api's template precedes web's
+            return max(matching, key=lambda known: (not known.is_template, len(known.pod.name))).pod
         if errors := [file.error for file in self._files.values() if file.error]:
             raise PodsUnavailable(f"it may be in a file that cannot be read: {errors[0]}")
         return None
@@ -130,12 +130,12 @@ class ManifestPods:
 
     def cached(self, namespace: str, name: str, uid: str | None) -> Pod | None:
         """Return a pod whose manifest has this uid: one without a uid matches any pod of its name, which proves nothing."""
-        fitting = (
+        matching = (
             known.pod for file in self._files.values() for known in file.pods if known.fits(namespace, name, uid)
         )
-        return next((pod for pod in fitting if uid and pod.uid), None)
+        return next((pod for pod in matching if uid and pod.uid), None)
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         """Check the folder; names stay text, as this runs for each pod."""
         try:
             with os.scandir(self._folder) as entries:
@@ -153,25 +153,25 @@ class ManifestPods:
             None if it is gone, or is not a file.
         """
         try:
-            seen = entry.stat()
+            info = entry.stat()
         except FileNotFoundError:
             return None
         except OSError as error:
-            return self._skipped(entry.name, (), explain(error))
-        if not stat.S_ISREG(seen.st_mode):
+            return self._skip(entry.name, (), explain(error))
+        if not stat.S_ISREG(info.st_mode):
             return None
-        version = _version(seen)
+        version = _version(info)
         known = self._files.get(entry.name)
         if known and known.version == version:
             return known
         try:
-            return _File(version, tuple(_known(self._folder / entry.name, seen.st_size)), None)
+            return _File(version, tuple(_known(self._folder / entry.name, info.st_size)), None)
         except OSError as error:
-            return self._skipped(entry.name, version, explain(error))
+            return self._skip(entry.name, version, explain(error))
         except ManifestError as error:
-            return self._skipped(entry.name, version, str(error))
+            return self._skip(entry.name, version, str(error))
 
-    def _skipped(self, name: str, version: tuple[int, ...], reason: str) -> _File:
+    def _skip(self, name: str, version: tuple[int, ...], reason: str) -> _File:
         path = self._folder / name
         file = _File(version, (), f"{path}: {reason}")
         known = self._files.get(name)
@@ -180,8 +180,8 @@ class ManifestPods:
         return file
 
 
-def _version(seen: os.stat_result) -> tuple[int, ...]:
-    return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+def _version(info: os.stat_result) -> tuple[int, ...]:
+    return info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
 def _known(path: Path, size: int) -> Iterator[_Known]:

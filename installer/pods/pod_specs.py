@@ -102,10 +102,10 @@ def _pods_of(document: object) -> Iterator[PodManifest | Other]:
         raise ManifestError(f"saw kind {kind!r:.60}, expected Pod, {', '.join(sorted(TEMPLATES))} or a List of them")
     is_kubernetes = "." not in _group(document)
     if kind == "Pod" and is_kubernetes:
-        yield PodManifest(_called(document), kind)
+        yield PodManifest(_with_name(document), kind)
     elif kind in TEMPLATES and is_kubernetes:
         _check(document, TEMPLATES[kind])
-        yield _made(document, document, TEMPLATES[kind])
+        yield _template_pod(document, document, TEMPLATES[kind])
     else:
         found = [*_search(document, document, document, ())]
         yield from (each._replace(is_one_of_several=len(found) > 1) for each in found)
@@ -128,7 +128,7 @@ def _search(document: Mapping[str, Any], maker: Mapping[str, Any], value: object
         maker = value
     # Containers of an object that is no pod belong to other pods, such as those of a SidecarSet.
     if _is_template(value) and (value is not maker or value.get("kind") == "Pod"):
-        yield _made(document, maker, path)
+        yield _template_pod(document, maker, path)
         return
     for key, each in value.items():
         yield from _search(document, maker, each, (*path, key))
@@ -167,21 +167,21 @@ def _check(document: Mapping[str, Any], path: _Path) -> None:
             raise ManifestError(f"{_text(path[: index + 1])}: saw {value!r:.60}, expected a mapping")
 
 
-def _made(document: Mapping[str, Any], maker: Mapping[str, Any], path: _Path) -> PodManifest:
+def _template_pod(document: Mapping[str, Any], maker: Mapping[str, Any], path: _Path) -> PodManifest:
     """Build the manifest of a template's pod, with the name and namespace of its workload."""
     template = _at(document, path)
     if maker is template:  # a Pod in another object
-        return PodManifest(_called(template), "Pod", _text(path))
-    for at, metadata in (("metadata", maker.get("metadata")), (_text((*path, "metadata")), template.get("metadata"))):
-        if metadata is not None and not isinstance(metadata, dict):
-            raise ManifestError(f"{at}: saw {metadata!r:.60}, expected a mapping")
-    own, names = mapping(template.get("metadata")), mapping(_called(maker).get("metadata"))
-    given = {key: value for key, value in own.items() if value is not None}
-    given |= {key: names[key] for key in ("name", "namespace") if names.get(key) is not None}
+        return PodManifest(_with_name(template), "Pod", _text(path))
+    for at, value in (("metadata", maker.get("metadata")), (_text((*path, "metadata")), template.get("metadata"))):
+        if value is not None and not isinstance(value, dict):
+            raise ManifestError(f"{at}: saw {value!r:.60}, expected a mapping")
+    template_metadata, names = mapping(template.get("metadata")), mapping(_with_name(maker).get("metadata"))
+    metadata = {key: value for key, value in template_metadata.items() if value is not None}
+    metadata |= {key: names[key] for key in ("name", "namespace") if names.get(key) is not None}
     spec = {"spec": template["spec"]} if "spec" in template else {}
     injected_at = "" if STATUS in annotations_of(template) else _injected_at(document, path)
     return PodManifest(
-        {"kind": "Pod", "metadata": given, **spec}, str(maker["kind"]), _text(path), injected_at=injected_at
+        {"kind": "Pod", "metadata": metadata, **spec}, str(maker["kind"]), _text(path), injected_at=injected_at
     )
 
 
@@ -191,7 +191,7 @@ def _injected_at(document: Mapping[str, Any], path: _Path) -> str:
     return next((_text((*each, "metadata")) for each in above if STATUS in annotations_of(_at(document, each))), "")
 
 
-def _called(document: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_name(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """Use the prefix of the generated name (`generateName`) if there is no name yet."""
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or metadata.get("name") or not isinstance(metadata.get("generateName"), str):

@@ -76,11 +76,11 @@ class Verdicts:
 def judge(pod: Pod, policy: Policy) -> Judged:
     """Reach the verdict on a pod with the addresses that the API server reports."""
     addresses = tuple(addresses_of(pod))
-    found = verdict(pod, addresses, policy)
-    if not isinstance(found, Pass) or not found.is_excluded:
-        return Judged(pod, policy, found)
-    otherwise = verdict(pod, addresses, replace(policy, excluded=()))
-    return Judged(pod, policy, found, only_excluded=isinstance(otherwise, Redirect))
+    reached = verdict(pod, addresses, policy)
+    if not isinstance(reached, Pass) or not reached.is_excluded:
+        return Judged(pod, policy, reached)
+    unexcluded = verdict(pod, addresses, replace(policy, excluded=()))
+    return Judged(pod, policy, reached, only_excluded=isinstance(unexcluded, Redirect))
 
 
 def addresses_of(pod: Pod) -> Iterator[Address]:

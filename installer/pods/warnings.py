@@ -64,7 +64,7 @@ def _ignored(manifest: Mapping[str, Any], expected: Collection[str]) -> Iterator
 
 def of_uninjected(pod: Pod, written: PodManifest) -> str:
     """Describe the effect of a sidecar without the injector's annotation, and the remedy."""
-    there = [name for name in (PROXY, VALIDATION) if any(each.name == name for each in _all(pod))]
+    present = [name for name in (PROXY, VALIDATION) if any(each.name == name for each in _all(pod))]
     where = f"{written.path}.metadata.annotations".removeprefix(".")
     if _is_placeholder(written.manifest):
         return (
@@ -73,19 +73,19 @@ def of_uninjected(pod: Pod, written: PodManifest) -> str:
         )
     follows = (
         f"{VALIDATION} finds no redirect and fails, and the pod does not start"
-        if VALIDATION in there
+        if VALIDATION in present
         else f"{PROXY} gets no traffic, if it is Istio's sidecar"
     )
     if written.injected_at:
-        help_ = (
+        remedy = (
             f"The annotation is in {written.injected_at}, which is not the pod's own: `istioctl kube-inject` writes that of a "
             f"CronJob there. Move the annotations of the injector to {where}, or leave injection to the webhook"
         )
     else:
-        help_ = f"Inject the pod again, or add the annotation to {where}"
+        remedy = f"Inject the pod again, or add the annotation to {where}"
     return (
-        f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} there without the annotation {STATUS}: the pod counts as "
-        f"never injected and is not redirected. {follows}. {help_}"
+        f"{' and '.join(present)} {'is' if len(present) == 1 else 'are'} there without the annotation {STATUS}: the pod counts "
+        f"as never injected and is not redirected. {follows}. {remedy}"
     )
 
 

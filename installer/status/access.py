@@ -128,12 +128,12 @@ class Access:
                 if status == 410 and token:
                     break
                 if status != 200:
-                    return _refused(source, status, body)
+                    return _unavailable(source, status, body)
                 try:
-                    answer = json.loads(body)
-                    found += map(_trimmed, answer["items"])
-                    token = answer["metadata"].get("continue") or ""
-                    version = answer["metadata"].get("resourceVersion") or ""
+                    response = json.loads(body)
+                    found += map(_trim, response["items"])
+                    token = response["metadata"].get("continue") or ""
+                    version = response["metadata"].get("resourceVersion") or ""
                 except (ValueError, LookupError, TypeError, AttributeError) as error:
                     seen = (
                         f"saw {body[:80]!r}, expected a list of {source.resource} as JSON: is a proxy in front of it?"
@@ -151,7 +151,7 @@ class Access:
         """
         status, body = self._get(source, source.query)
         if status != 200:
-            return _refused(source, status, body)
+            return _unavailable(source, status, body)
         try:
             return dict(json.loads(body))
         except (ValueError, TypeError) as error:
@@ -167,40 +167,40 @@ class Access:
             NotWatchedError: if the watch is not allowed.
         """
         query = {**source.query, "watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true"}
-        answer = self._ask(source, {**query, "timeoutSeconds": str(WATCH)}, reading=WATCH + PATIENCE)
+        response = self._request(source, {**query, "timeoutSeconds": str(WATCH)}, reading=WATCH + PATIENCE)
         try:
-            if answer.status == 410:
+            if response.status == 410:
                 raise ExpiredError
-            if answer.status != 200:
+            if response.status != 200:
                 raise NotWatchedError
             rest = b""
-            for part in answer.stream(amt=None, decode_content=True):
+            for part in response.stream(amt=None, decode_content=True):
                 *lines, rest = (rest + part).split(b"\n")
                 for line in filter(None, lines):
-                    said = json.loads(line)
-                    if said["type"] == "ERROR":
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
                         raise ExpiredError
-                    yield Event(said["type"], _trimmed(said["object"]))
+                    yield Event(event["type"], _trim(event["object"]))
         except (urllib3.exceptions.HTTPError, ValueError) as error:
             raise UnreachableError(f"{self._where}: the watch of {source.resource} broke off: {error}") from error
         finally:
-            answer.release_conn()
-            answer.close()
+            response.release_conn()
+            response.close()
 
     def _get(self, source: Source, query: Mapping[str, str]) -> tuple[int, bytes]:
-        answer = self._ask(source, query, reading=PATIENCE)
+        response = self._request(source, query, reading=PATIENCE)
         try:
-            return answer.status, answer.data
+            return response.status, response.data
         except urllib3.exceptions.HTTPError as error:
             raise UnreachableError(f"{self._where}: the list of {source.resource} broke off: {error}") from error
 
-    def _ask(self, source: Source, query: Mapping[str, str], reading: float) -> urllib3.BaseHTTPResponse:
+    def _request(self, source: Source, query: Mapping[str, str], reading: float) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "install-cni"}
         try:
             bearer = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
             if bearer:
                 headers["Authorization"] = bearer
-            answer = self._http.request(
+            response = self._http.request(
                 "GET",
                 self._configuration.host.rstrip("/") + source.path,
                 fields=query,
@@ -211,29 +211,29 @@ class Access:
                 preload_content=False,
             )
         except (urllib3.exceptions.HTTPError, ConfigException) as error:
-            raise UnreachableError(f"{self._where}: {_plainly(error)}") from error
-        if answer.status == 401:
-            answer.close()
+            raise UnreachableError(f"{self._where}: {_describe(error)}") from error
+        if response.status == 401:
+            response.close()
             raise UnreachableError(
                 f"{self._where}: 401, the credentials are refused: log in again, or give another --context"
             )
-        return answer
+        return response
 
 
-def _trimmed(thing: dict[str, Any]) -> Object:
+def _trim(item: dict[str, Any]) -> Object:
     """Drop the large unused parts of an object; of managedFields, times and the owners of conditions stay."""
-    metadata, status = thing["metadata"], thing.get("status") or {}
+    metadata, status = item["metadata"], item.get("status") or {}
     for entry in metadata.get("managedFields") or ():
         entry["fieldsV1"] = {"f:status": {"f:conditions": {}}} if _owns_conditions(entry) else {}
     status.pop("images", None)
-    return thing
+    return item
 
 
 def _owns_conditions(entry: Mapping[str, Any]) -> bool:
     return "f:conditions" in ((entry.get("fieldsV1") or {}).get("f:status") or {})
 
 
-def _refused(source: Source, status: int, body: bytes) -> Unavailable:
+def _unavailable(source: Source, status: int, body: bytes) -> Unavailable:
     try:
         message = str(json.loads(body)["message"])
     except (ValueError, LookupError, TypeError):
@@ -244,28 +244,28 @@ def _refused(source: Source, status: int, body: bytes) -> Unavailable:
 
 def _configuration(kubeconfig: Path | None, context: str | None) -> tuple[client.Configuration, str]:
     """Read credentials, and describe their source."""
-    made = client.Configuration()
-    given = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
-    there = [each for each in given.split(os.pathsep) if each and Path(each).exists()]
+    configuration = client.Configuration()
+    paths = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+    existing = [each for each in paths.split(os.pathsep) if each and Path(each).exists()]
     try:
-        for each in there:
+        for each in existing:
             check_file(each)
-        if kubeconfig or context or there:
-            load_kube_config(given, context=context, client_configuration=made, persist_config=False)  # type: ignore[no-untyped-call]
-            return made, f"{made.host} ({given}{f', context {context}' if context else ''})"
+        if kubeconfig or context or existing:
+            load_kube_config(paths, context=context, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
+            return configuration, f"{configuration.host} ({paths}{f', context {context}' if context else ''})"
         if os.environ.get("KUBERNETES_SERVICE_HOST"):
-            load_incluster_config(client_configuration=made)  # type: ignore[no-untyped-call]
-            return made, f"{made.host} (the pod's service account)"
+            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            return configuration, f"{configuration.host} (the pod's service account)"
     except (ConfigException, OSError, ValueError, TypeError) as error:
-        raise UnreachableError(f"{given}: {_plainly(error)}") from error
+        raise UnreachableError(f"{paths}: {_describe(error)}") from error
     raise UnreachableError(
-        f"no {given} and not in a pod, expected a kubeconfig: give --kubeconfig FILE, or set KUBECONFIG"
+        f"no {paths} and not in a pod, expected a kubeconfig: give --kubeconfig FILE, or set KUBECONFIG"
     )
 
 
-def _plainly(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     """Return the error that urllib3 wraps: the operating system's message rather than objects and their addresses."""
     reason = getattr(error, "reason", None)
-    said = reason if isinstance(reason, BaseException) else error
-    text = " ".join(str(said).split())
-    return text.split(">: ", 1)[-1] or type(said).__name__
+    cause = reason if isinstance(reason, BaseException) else error
+    text = " ".join(str(cause).split())
+    return text.split(">: ", 1)[-1] or type(cause).__name__

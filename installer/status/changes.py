@@ -28,19 +28,19 @@ def changes(before: ClusterStatus | None, after: ClusterStatus) -> list[str]:
     return [printable(" ".join(each.split())) for each in lines]
 
 
-def _changed(before: Mapping[str, str], after: Mapping[str, str], gone: str) -> Iterator[str]:
-    yield from (f"{name}: {said}" for name, said in after.items() if before.get(name) != said)
-    yield from (f"{name}: {gone}" for name in before if name not in after)
+def _changed(before: Mapping[str, str], after: Mapping[str, str], removal: str) -> Iterator[str]:
+    yield from (f"{name}: {text}" for name, text in after.items() if before.get(name) != text)
+    yield from (f"{name}: {removal}" for name in before if name not in after)
 
 
 def _findings(before: ClusterStatus | None, after: ClusterStatus) -> Iterator[str]:
     old = {each.message: each for each in before.findings} if before else {}
     new = {each.message: each for each in after.findings}
-    for what, finding in new.items():
-        if what not in old:
-            stop = "" if what.endswith(("?", ".")) or not finding.remedy else "."
-            yield f"{_SEVERITIES[finding.severity]}: {what}{stop} {finding.remedy}".strip()
-    yield from (f"resolved: {what}" for what in old if what not in new)
+    for message, finding in new.items():
+        if message not in old:
+            stop = "" if message.endswith(("?", ".")) or not finding.remedy else "."
+            yield f"{_SEVERITIES[finding.severity]}: {message}{stop} {finding.remedy}".strip()
+    yield from (f"resolved: {message}" for message in old if message not in new)
 
 
 def _planes(cluster: ClusterStatus | None) -> dict[str, str]:

@@ -26,13 +26,13 @@ def ask(access: Access, namespace: str | None) -> Answers:
         UnreachableError: if the API server cannot be reached.
     """
 
-    def listed(asked: Mapping[str, Source]) -> dict[str, Any]:
-        got = {name: access.listed(source) for name, source in asked.items()}
-        return {name: each.objects if isinstance(each, Listed) else each for name, each in got.items()}
+    def listed(lists: Mapping[str, Source]) -> dict[str, Any]:
+        answers = {name: access.listed(source) for name, source in lists.items()}
+        return {name: each.objects if isinstance(each, Listed) else each for name, each in answers.items()}
 
     found = listed(sources(namespace))
-    inside = namespace or namespace_of(found["daemonsets"])
-    found |= listed(sources_in(inside)) if inside else without_namespace(found["daemonsets"])
+    own = namespace or namespace_of(found["daemonsets"])
+    found |= listed(sources_in(own)) if own else without_namespace(found["daemonsets"])
     return Answers(**found, namespace=namespace)
 
 
@@ -49,5 +49,5 @@ def without_namespace(daemonsets: Sequence[Object] | Unavailable) -> dict[str, U
     """Make the answers for an unknown namespace: each unavailable for the same reason as the DaemonSet."""
     if not isinstance(daemonsets, Unavailable):
         return {}
-    asked = sources_in("default")
-    return {name: Unavailable(each.resource, daemonsets.cause, daemonsets.message) for name, each in asked.items()}
+    lists = sources_in("default")
+    return {name: Unavailable(each.resource, daemonsets.cause, daemonsets.message) for name, each in lists.items()}

@@ -51,10 +51,9 @@ def run(options: Options) -> int:
         return INTERRUPTED
     match options.output:
         case "json":
-            written = data.as_json(found)
+            write(data.as_json(found))
         case "yaml":
-            written = data.as_yaml(found)
+            write(data.as_yaml(found))
         case output:
-            written = text.written(found, datetime.now(UTC), style(), wide=output == "wide")
-    write(written)
+            write(text.written(found, datetime.now(UTC), style(), wide=output == "wide"))
     return found.health.exit_status

@@ -49,7 +49,7 @@ def findings(
         *_of_rollout(answers, planes, agents, nodes),
         *_of_nodes(nodes),
         *_of_removal(planes, agents, nodes, out=out),
-        *_not_answered(answers),
+        *_of_refusals(answers),
     ]
     return tuple(sorted(found, key=lambda each: tuple(Severity).index(each.severity)))
 
@@ -84,12 +84,12 @@ def _of_planes(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) -> I
 def _of_istios_agents(answers: Answers, agents: AgentDaemonSet | None) -> Iterator[Finding]:
     """Report Istio's own agents: beside ours, both overwrite the same plugin file and the same entry."""
     for each in () if isinstance(answers.daemonsets, Unavailable) else istios(answers.daemonsets):
-        said = f"Istio's own CNI node agent is installed in {title(each)}"
+        message = f"Istio's own CNI node agent is installed in {title(each)}"
         if agents is None:
-            yield Finding(Severity.ERROR, f"{said}; this chart's is not", how_to_replace(each))
+            yield Finding(Severity.ERROR, f"{message}; this chart's is not", how_to_replace(each))
         else:
             beside = f"beside this chart's in {agents.namespace}: both overwrite the plugin file and its entry"
-            yield Finding(Severity.ERROR, f"{said} {beside}", how_to_remove(each))
+            yield Finding(Severity.ERROR, f"{message} {beside}", how_to_remove(each))
 
 
 def _of_parts(
@@ -159,14 +159,14 @@ def _of_warnings(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) ->
     """Report faults of nodes that redirect pods: once for all nodes with the same message."""
     where: dict[str, dict[str, list[str]]] = {}
     for node in nodes:
-        if node.warning and not (node.warning.reason == SETTINGS and _is_said(planes, node)):
+        if node.warning and not (node.warning.reason == SETTINGS and _is_covered(planes, node)):
             where.setdefault(node.warning.reason, {}).setdefault(node.warning.message, []).append(node.name)
     for reason, by_message in where.items():
-        said = [*by_message.items()]
-        for message, names in said[:APART]:
+        messages = [*by_message.items()]
+        for message, names in messages[:APART]:
             others = [f"{counted(len(names) - NAMED, 'more node')}"] if len(names) > NAMED else []
             yield Finding(Severity.ERROR, f"{listed(names[:NAMED] + others)}: {message}")
-        number = sum(len(names) for _, names in said[APART:])
+        number = sum(len(names) for _, names in messages[APART:])
         if number:
             verb = "says" if number == 1 else "say"
             yield Finding(
@@ -176,7 +176,7 @@ def _of_warnings(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) ->
             )
 
 
-def _is_said(planes: Sequence[ControlPlane], node: NodeStatus) -> bool:
+def _is_covered(planes: Sequence[ControlPlane], node: NodeStatus) -> bool:
     """Return whether a finding about the resource covers this, or the node has not observed its correction yet."""
     return node.state is not State.READY or any(
         each.active and (each.problems or each.status == "ERROR") for each in planes
@@ -207,31 +207,29 @@ def _of_rollout(
     if agents is None or not agents.held_up or not waiting or not unready:
         return
     more = agents.unavailable + agents.most_unavailable
-    raised = (
+    command = (
         f"helm upgrade istio-cni charts/istio-cni --namespace {agents.namespace} --reuse-values "
         f"--set cni.maxUnavailable={more}"
     )
-    counting = [each for each in planes if each.active]
-    passes = _is_available(answers.controllers) and not any(each.degraded == ROLLOUT_BLOCKED for each in counting)
-    awaited = [each for each in unready if not (passes and each.was_unready)]
-    if not awaited:
+    active = [each for each in planes if each.active]
+    passes = _is_available(answers.controllers) and not any(each.degraded == ROLLOUT_BLOCKED for each in active)
+    blocking = [each for each in unready if not (passes and each.was_unready)]
+    if not blocking:
         # Without an IstioControlPlane the controller cannot report that it lacks the right.
-        unsure = (
-            "" if counting else f". Where their number stays, as before Kubernetes 1.30, let it pass them: {raised}"
-        )
+        advice = "" if active else f". Where their number stays, as before Kubernetes 1.30, let it pass them: {command}"
         yield Finding(
             Severity.INFO,
             f"the rollout passes {_first_of(unready)}, not ready since before it: the controller goes on with "
             f"{counted(len(waiting), 'agent')} still to be replaced",
-            f"Make these nodes ready; the others do not wait for them{unsure}",
+            f"Make these nodes ready; the others do not wait for them{advice}",
         )
         return
     yield Finding(
         Severity.INFO,
-        f"the rollout waits for {_first_of(awaited)}, with "
+        f"the rollout waits for {_first_of(blocking)}, with "
         f"{counted(len(waiting), 'agent')} still to be replaced: at most {counted(agents.most_unavailable, 'node')} may be "
         f"without a ready agent (cni.maxUnavailable), and {agents.unavailable:,} {'is' if agents.unavailable == 1 else 'are'}",
-        f"Make these nodes ready, or let the rollout pass them: {raised}",
+        f"Make these nodes ready, or let the rollout pass them: {command}",
     )
 
 
@@ -267,7 +265,7 @@ def _of_nodes(nodes: Sequence[NodeStatus]) -> Iterator[Finding]:
         yield Finding(Severity.INFO, f"agents of several releases run: {counts}")
 
 
-def _not_answered(answers: Answers) -> Iterator[Finding]:
+def _of_refusals(answers: Answers) -> Iterator[Finding]:
     refused = [each for each in _unanswered(answers) if each.cause is Cause.FORBIDDEN]
     if refused:
         names = listed([each.resource for each in refused])
@@ -278,5 +276,5 @@ def _not_answered(answers: Answers) -> Iterator[Finding]:
 
 
 def _unanswered(answers: Answers) -> list[Unavailable]:
-    given = (getattr(answers, each.name) for each in fields(answers))
-    return [each for each in given if isinstance(each, Unavailable)]
+    answers_by_list = (getattr(answers, each.name) for each in fields(answers))
+    return [each for each in answers_by_list if isinstance(each, Unavailable)]

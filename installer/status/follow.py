@@ -32,7 +32,7 @@ class _Lost(NamedTuple):
     why: str
 
 
-class _News(NamedTuple):
+class _Change(NamedTuple):
     """What is new of a list: all of it, one change, or why the API server cannot be reached."""
 
     name: str
@@ -42,9 +42,9 @@ class _News(NamedTuple):
 class _Follower(threading.Thread):
     """Lists, then watches, for ever; a daemon, as it may wait for an answer when the process ends."""
 
-    def __init__(self, access: Access, name: str, source: Source, news: queue.SimpleQueue[_News]) -> None:
+    def __init__(self, access: Access, name: str, source: Source, news: queue.SimpleQueue[_Change]) -> None:
         super().__init__(name=f"watch of {source.resource}", daemon=True)
-        self._access, self._of, self._source, self._news = access, name, source, news
+        self._access, self._of, self._source, self._changes = access, name, source, news
 
     def run(self) -> None:
         backoff = Backoff(SHORTEST, LONGEST)
@@ -53,25 +53,25 @@ class _Follower(threading.Thread):
                 self._follow()
                 backoff.reset()
             except UnreachableError as error:
-                self._news.put(_News(self._of, _Lost(str(error))))
+                self._changes.put(_Change(self._of, _Lost(str(error))))
                 time.sleep(backoff.next())
 
     def _follow(self) -> None:
         """List, and watch from there until that cannot go on."""
         listed = self._access.listed(self._source)
-        self._news.put(_News(self._of, listed))
+        self._changes.put(_Change(self._of, listed))
         if isinstance(listed, Unavailable):
             time.sleep(AGAIN)
             return
         version = listed.version
         try:
             while True:
-                asked = time.monotonic()
+                started = time.monotonic()
                 for event in self._access.watch(self._source, version):
                     version = event.object["metadata"].get("resourceVersion") or version
                     if event.kind != "BOOKMARK":
-                        self._news.put(_News(self._of, event))
-                time.sleep(max(asked + SHORTEST - time.monotonic(), 0.0))  # what is between us may cut each watch
+                        self._changes.put(_Change(self._of, event))
+                time.sleep(max(started + SHORTEST - time.monotonic(), 0.0))  # what is between us may cut each watch
         except ExpiredError:
             time.sleep(SHORTEST)
         except NotWatchedError:
@@ -89,7 +89,7 @@ class Watching:
             namespace: of the DaemonSet; None: search for it.
         """
         self._access = access
-        self._news: queue.SimpleQueue[_News] = queue.SimpleQueue()
+        self._changes: queue.SimpleQueue[_Change] = queue.SimpleQueue()
         self._known: dict[str, dict[tuple[str, str], Object] | Unavailable] = {}
         self._lost: dict[str, str] = {}
         self._given = self._inside = namespace
@@ -112,7 +112,7 @@ class Watching:
         end = None if timeout is None else time.monotonic() + timeout
         ticks = show.ticks
         while True:
-            self._hear(TICK if ticks and self._is_complete else None, end)
+            self._wait_for_change(TICK if ticks and self._is_complete else None, end)
             over = end is not None and time.monotonic() >= end
             self._check(over=over, timeout=timeout)
             if not self._is_complete:
@@ -134,50 +134,50 @@ class Watching:
         if over and not self._is_complete:
             raise UnreachableError(f"saw no complete answer within {timeout:g} s: raise --timeout")
 
-    def _hear(self, tick: float | None, end: float | None) -> None:
+    def _wait_for_change(self, tick: float | None, end: float | None) -> None:
         """Wait for a change, at most until the next tick or the end; then take in those that follow closely."""
         left = None if end is None else max(end - time.monotonic(), 0.0)
         patience = min((each for each in (tick, left) if each is not None), default=None)
         try:
-            self._take(self._news.get(timeout=patience))
+            self._apply(self._changes.get(timeout=patience))
         except queue.Empty:
             return
         gathered = time.monotonic() + (PACE if self._is_complete else 0.0)
         while (rest := gathered - time.monotonic()) > 0:
             try:
-                self._take(self._news.get(timeout=rest))
+                self._apply(self._changes.get(timeout=rest))
             except queue.Empty:
                 return
 
-    def _take(self, news: _News) -> None:
-        name, said = news
-        if isinstance(said, _Lost):
-            self._lost[name] = said.why
+    def _apply(self, news: _Change) -> None:
+        name, update = news
+        if isinstance(update, _Lost):
+            self._lost[name] = update.why
             return
         self._lost.pop(name, None)
         known = self._known.get(name)
-        if isinstance(said, Unavailable):
-            self._known[name] = said
-        elif isinstance(said, Listed):
-            self._known[name] = {_key(each): each for each in said.objects}
+        if isinstance(update, Unavailable):
+            self._known[name] = update
+        elif isinstance(update, Listed):
+            self._known[name] = {_key(each): each for each in update.objects}
         elif isinstance(known, dict):  # as always: a watch follows a list
-            if said.kind == "DELETED":
-                known.pop(_key(said.object), None)
+            if update.kind == "DELETED":
+                known.pop(_key(update.object), None)
             else:
-                known[_key(said.object)] = said.object
+                known[_key(update.object)] = update.object
         if name == "daemonsets" and not self._given:
             self._follow_inside()
 
     def _follow_inside(self) -> None:
         """Follow what is in the DaemonSet's namespace, from the first time that it is known, wherever it then goes."""
-        inside = namespace_of(self._answer("daemonsets"))
-        if inside and self._inside is None:
-            self._inside = inside
-            self._start(sources_in(inside))
+        own = namespace_of(self._answer("daemonsets"))
+        if own and self._inside is None:
+            self._inside = own
+            self._start(sources_in(own))
 
-    def _start(self, asked: Mapping[str, Source]) -> None:
-        for name, source in asked.items():
-            _Follower(self._access, name, source, self._news).start()
+    def _start(self, lists: Mapping[str, Source]) -> None:
+        for name, source in lists.items():
+            _Follower(self._access, name, source, self._changes).start()
 
     @property
     def _is_complete(self) -> bool:
@@ -195,5 +195,5 @@ class Watching:
         return known if isinstance(known, Unavailable) else [*known.values()]
 
 
-def _key(thing: Object) -> tuple[str, str]:
-    return thing["metadata"].get("namespace", ""), thing["metadata"]["name"]
+def _key(item: Object) -> tuple[str, str]:
+    return item["metadata"].get("namespace", ""), item["metadata"]["name"]

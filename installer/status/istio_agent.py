@@ -99,10 +99,10 @@ def commands_to_return(daemonset: Object) -> tuple[str, ...]:
     namespace, release = _namespace(daemonset), _release(daemonset)
     if release and not _sail_resource(daemonset):
         return (f"helm rollback {shlex.quote(release)} --namespace {namespace}",)
-    again = (
+    reinstall = (
         "kubectl apply --filename ISTIOCNI.yaml" if _sail_resource(daemonset) else "istioctl install --filename FILE"
     )
-    return f"helm uninstall istio-cni --namespace {namespace}", again
+    return f"helm uninstall istio-cni --namespace {namespace}", reinstall
 
 
 def _command_to_remove(daemonset: Object) -> str:

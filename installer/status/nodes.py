@@ -57,7 +57,7 @@ def nodes(answers: Answers, context: Context) -> tuple[NodeStatus, ...]:
     pods = {} if isinstance(answers.pods, Unavailable) else objects.by_node(map(objects.agent_pod, answers.pods))
     # Without the list of nodes, only nodes with other known objects are listed.
     names = known or (reports.keys() | pods.keys() if isinstance(answers.nodes, Unavailable) else ())
-    made = []
+    statuses = []
     for name in names:
         node = objects.node(known[name]) if name in known else None
         manifest, pod = reports.get(name), pods.get(name)
@@ -68,26 +68,26 @@ def nodes(answers: Answers, context: Context) -> tuple[NodeStatus, ...]:
         installed = selected and not context.removal and not context.gone
         known_since = installed or (context.removal and not context.gone)
         desired = replace(context.desired, installed=installed, since=context.desired.since if known_since else None)
-        seen = Observation(name, report, pod, node, reports_known=reports_known, pods_known=pods_known)
+        observed = Observation(name, report, pod, node, reports_known=reports_known, pods_known=pods_known)
         status = (manifest or {}).get("status") or {}
-        made.append(_status(judge(seen, desired, context.now), seen, status, desired, context))
-    return tuple(sorted(made, key=lambda each: (_ORDER.index(each.state), each.name)))
+        statuses.append(_status(judge(observed, desired, context.now), observed, status, desired, context))
+    return tuple(sorted(statuses, key=lambda each: (_ORDER.index(each.state), each.name)))
 
 
 def _status(
-    health: NodeHealth, seen: Observation, reported: Mapping[str, Any], desired: Desired, context: Context
+    health: NodeHealth, observed: Observation, reported: Mapping[str, Any], desired: Desired, context: Context
 ) -> NodeStatus:
-    report, pod = seen.report, seen.pod
-    said_by_agent = report is not None and (
+    report, pod = observed.report, observed.pod
+    is_from_agent = report is not None and (
         health.state is State.READY or (health.state is State.FAILED and health.reason == report.reason)
     )
     return NodeStatus(
-        name=seen.name,
+        name=observed.name,
         state=health.state,
         reason=health.reason,
         message=health.message,
-        remedy=_remedy(health, seen, reported, desired, context),
-        since=report.since if report and said_by_agent else None,
+        remedy=_remedy(health, observed, reported, desired, context),
+        since=report.since if report and is_from_agent else None,
         pod=pod.name if pod else "",
         warning=_warning(health, report, reported),
         was_unready=_was_unready(report, pod),
@@ -96,12 +96,12 @@ def _status(
 
 
 def _remedy(
-    health: NodeHealth, seen: Observation, reported: Mapping[str, Any], desired: Desired, context: Context
+    health: NodeHealth, observed: Observation, reported: Mapping[str, Any], desired: Desired, context: Context
 ) -> str:
     """Return the command that fixes it or shows more, if there is one."""
-    pod = seen.pod.name if seen.pod else ""
-    why = {
-        node_health.NODE_NOT_READY: f"Look into it: kubectl describe node {seen.name}",
+    pod = observed.pod.name if observed.pod else ""
+    remedies = {
+        node_health.NODE_NOT_READY: f"Look into it: kubectl describe node {observed.name}",
         node_health.NO_AGENT: f"Look into it: {kubectl(context.namespace, f'describe daemonset {DAEMONSET}')}",
         node_health.NO_REPORT: f"Look into it: {kubectl(context.namespace, f'logs {pod}')}",
         node_health.OUTDATED_SETTINGS: f"If it stays like this: {kubectl(context.namespace, f'logs {pod}')}",
@@ -110,27 +110,27 @@ def _remedy(
     if health.state.is_healthy:
         return ""
     if health.reason == node_health.NO_AGENT and not desired.installed:
-        return _cleaning(seen, reported, context.image)
-    if health.reason in why:
-        return why[health.reason]
+        return _cleaning(observed, reported, context.image)
+    if health.reason in remedies:
+        return remedies[health.reason]
     if health.reason in node_health.CRASH:
         return f"Look into it: {kubectl(context.namespace, f'logs --previous {pod}')}"
-    if seen.pod and seen.pod.reason == health.reason and not seen.pod.runs:
+    if observed.pod and observed.pod.reason == health.reason and not observed.pod.runs:
         return f"Look into it: {kubectl(context.namespace, f'describe pod {pod}')}"
     return ""
 
 
-def _cleaning(seen: Observation, reported: Mapping[str, Any], image: str) -> str:
+def _cleaning(observed: Observation, reported: Mapping[str, Any], image: str) -> str:
     """Return the command that removes the plugin from a node without an agent, by its last report."""
     plugin = (reported.get("plugin") or {}).get("path")
     directories = {
         "cniConfDir": (reported.get("conflist") or {}).get("directory") or "CNI_CONF_DIR",
         "cniBinDir": str(PurePosixPath(plugin).parent) if plugin else "CNI_BIN_DIR",
     }
-    version = seen.report.version if seen.report else ""
+    version = observed.report.version if observed.report else ""
     fill = [] if image else [f"the image of {f'release {version}' if version else 'its release'} for IMAGE"]
     fill += [f"its {name} for {each}" for name, each in directories.items() if each.startswith("CNI_")]
-    command = cleaning_command(seen.name, image, directories.values())
+    command = cleaning_command(observed.name, image, directories.values())
     return f"To make sure, with {listed(fill)}: {command}" if fill else f"To make sure: {command}"
 
 

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 def planes(resources: Sequence[Object]) -> tuple[ControlPlane, ...]:
     """Judge the resources; the active one is first, then the others by age."""
-    first = find_active_control_plane(resources)
-    made = [_plane(each, first) for each in resources]
-    return tuple(sorted(made, key=lambda each: (not each.active, str(each.created), each.namespace, each.name)))
+    active = find_active_control_plane(resources)
+    judged = [_plane(each, active) for each in resources]
+    return tuple(sorted(judged, key=lambda each: (not each.active, str(each.created), each.namespace, each.name)))
 
 
 def _plane(resource: Object, first: Object | None) -> ControlPlane:
     metadata, status = resource["metadata"], resource.get("status") or {}
-    asked, problems = _read(resource)
+    spec, problems = _read(resource)
     component = (status.get("status") or {}).get("cni") or {}
     conditions = status.get("conditions") or ()
     degraded = [each for each in conditions if (each.get("type"), each.get("status")) == ("Degraded", "True")]
@@ -37,13 +37,13 @@ def _plane(resource: Object, first: Object | None) -> ControlPlane:
         name=metadata["name"],
         uid=metadata.get("uid", ""),
         active=active,
-        enabled=asked.enabled if asked else None,
+        enabled=spec.enabled if spec else None,
         terminating=bool(metadata.get("deletionTimestamp")),
         status=component.get("status") or "",
         message=component.get("error") or component.get("statusString") or "",
         degraded=degraded[0].get("reason") or "" if degraded else "",
         problems=tuple(dict.fromkeys(problems)),
-        conflicts=() if active or first is None else tuple(_contradictions(asked, _read(first)[0])),
+        conflicts=() if active or first is None else tuple(_contradictions(spec, _read(first)[0])),
         generation=metadata.get("generation") or 0,
         observed=status.get("observedGeneration") or 0,
         created=parse_rfc3339(metadata.get("creationTimestamp")),

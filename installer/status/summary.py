@@ -33,12 +33,12 @@ def summarize(answers: Answers, now: datetime) -> ClusterStatus:
         answers: the objects, or why they are unavailable.
         now: the time.
     """
-    judged = planes(() if isinstance(answers.planes, Unavailable) else answers.planes)
-    first = judged[0] if judged else None
+    control_planes = planes(() if isinstance(answers.planes, Unavailable) else answers.planes)
+    first = control_planes[0] if control_planes else None
     daemonset = _oldest(answers.daemonsets)
     agents = _agents(daemonset) if daemonset else None
     gone = agents is None and not isinstance(answers.daemonsets, Unavailable)
-    out = _is_to_be_out(answers, first, agents)
+    out = _is_uninstalling(answers, first, agents)
     context = Context(
         desired=_desired(answers, daemonset, first),
         removal=out or (gone and first is None),
@@ -49,29 +49,29 @@ def summarize(answers: Answers, now: datetime) -> ClusterStatus:
         now=now,
     )
     # Nothing is known of the nodes if agents may be in a namespace that was not searched.
-    elsewhere = gone and answers.namespace is not None
-    seen = () if elsewhere else nodes(_left_over(answers) if gone else answers, context)
-    found = findings(answers, judged, agents, seen, out=out)
-    progress = _progress(answers, seen, agents, first, out=out)
-    health = _health(found, seen, progress)
+    is_elsewhere = gone and answers.namespace is not None
+    statuses = () if is_elsewhere else nodes(_with_plugin(answers) if gone else answers, context)
+    problems = findings(answers, control_planes, agents, statuses, out=out)
+    progress = _progress(answers, statuses, agents, first, out=out)
+    health = _health(problems, statuses, progress)
     summary, of_this_chart = "", " of this chart" if _has_istios(answers) else ""
-    if elsewhere:
+    if is_elsewhere:
         summary = f"Not found: namespace {answers.namespace} has no DaemonSet {DAEMONSET}{of_this_chart}."
     elif gone and not out:
         summary = f"Not installed: the cluster has no node agents{of_this_chart}."
     return ClusterStatus(
         health=health,
-        summary=summary or _summary(health, seen, found, progress, first, out=out),
+        summary=summary or _summary(health, statuses, problems, progress, first, out=out),
         out=out,
         progress=progress,
-        planes=judged,
+        planes=control_planes,
         agents=agents,
-        findings=found,
-        nodes=seen,
+        findings=problems,
+        nodes=statuses,
     )
 
 
-def _is_to_be_out(answers: Answers, first: ControlPlane | None, agents: AgentDaemonSet | None) -> bool:
+def _is_uninstalling(answers: Answers, first: ControlPlane | None, agents: AgentDaemonSet | None) -> bool:
     """Return whether the plugin is being removed from all nodes, or is removed.
 
     Deleting the last resource removes it; then the controller parks the agents. Without a resource they stay unchanged.
@@ -98,7 +98,7 @@ def _desired(answers: Answers, daemonset: Object | None, first: ControlPlane | N
 def _agents(daemonset: Object) -> AgentDaemonSet:
     metadata, status = daemonset["metadata"], daemonset.get("status") or {}
     desired, updated = status.get("desiredNumberScheduled") or 0, status.get("updatedNumberScheduled") or 0
-    is_seen = (status.get("observedGeneration") or 0) >= (metadata.get("generation") or 0)
+    is_observed = (status.get("observedGeneration") or 0) >= (metadata.get("generation") or 0)
     images = [each.get("image") or "" for each in pod_spec(daemonset).get("containers") or ()]
     return AgentDaemonSet(
         namespace=metadata["namespace"],
@@ -108,7 +108,7 @@ def _agents(daemonset: Object) -> AgentDaemonSet:
         desired=desired,
         ready=status.get("numberReady") or 0,
         updated=updated,
-        rolling=not is_seen or updated < desired,
+        rolling=not is_observed or updated < desired,
         held_up=is_held_up(daemonset),
         unavailable=status.get("numberUnavailable") or 0,
         most_unavailable=most_unavailable(daemonset),
@@ -126,17 +126,17 @@ def _has_istios(answers: Answers) -> bool:
     return not isinstance(answers.daemonsets, Unavailable) and bool(istios(answers.daemonsets))
 
 
-def _left_over(answers: Answers) -> Answers:
+def _with_plugin(answers: Answers) -> Answers:
     """Without a DaemonSet, keep only the nodes that still have the plugin."""
     if isinstance(answers.reports, Unavailable):
         return replace(answers, nodes=(), pods=())
-    told = ((each, each.get("status") or {}) for each in answers.reports)
-    left = [each for each, said in told if said.get("state") == "Installed" or _stays(said)]
-    names = {each["metadata"]["name"] for each in left}
-    listed = answers.nodes
-    if not isinstance(listed, Unavailable):
-        listed = [each for each in listed if each["metadata"]["name"] in names]
-    return replace(answers, reports=left, nodes=listed, pods=())
+    reports = ((each, each.get("status") or {}) for each in answers.reports)
+    installed = [each for each, status in reports if status.get("state") == "Installed" or _stays(status)]
+    names = {each["metadata"]["name"] for each in installed}
+    items = answers.nodes
+    if not isinstance(items, Unavailable):
+        items = [each for each in items if each["metadata"]["name"] in names]
+    return replace(answers, reports=installed, nodes=items, pods=())
 
 
 def _stays(reported: Mapping[str, Any]) -> bool:
@@ -146,36 +146,36 @@ def _stays(reported: Mapping[str, Any]) -> bool:
 
 def _progress(
     answers: Answers,
-    seen: Sequence[NodeStatus],
+    statuses: Sequence[NodeStatus],
     agents: AgentDaemonSet | None,
     first: ControlPlane | None,
     *,
     out: bool,
 ) -> Progress | None:
-    done = sum(each.state.is_healthy for each in seen)
+    done = sum(each.state.is_healthy for each in statuses)
     if out:
-        return Progress("Uninstall", done, len(seen)) if done < len(seen) else None
+        return Progress("Uninstall", done, len(statuses)) if done < len(statuses) else None
     controlled = not isinstance(answers.controllers, Unavailable) and len(answers.controllers) > 0
     unjudged = first is not None and controlled and first.observed < first.generation
-    moving = any(each.state in (State.UPDATING, State.REMOVING) for each in seen)
+    moving = any(each.state in (State.UPDATING, State.REMOVING) for each in statuses)
     if agents and (moving or agents.rolling or unjudged):
-        return Progress("Rollout", done, len(seen))
+        return Progress("Rollout", done, len(statuses))
     return None
 
 
-def _health(found: Sequence[Finding], seen: Sequence[NodeStatus], progress: Progress | None) -> Health:
-    severities = {each.severity for each in found}
-    if Severity.ERROR in severities or any(each.state.is_lost for each in seen):
+def _health(problems: Sequence[Finding], statuses: Sequence[NodeStatus], progress: Progress | None) -> Health:
+    severities = {each.severity for each in problems}
+    if Severity.ERROR in severities or any(each.state.is_lost for each in statuses):
         return Health.DEGRADED
-    if progress or not all(each.state.is_healthy for each in seen):
+    if progress or not all(each.state.is_healthy for each in statuses):
         return Health.PROGRESSING
     return Health.UNKNOWN if Severity.UNKNOWN in severities else Health.HEALTHY
 
 
 def _summary(
     health: Health,
-    seen: Sequence[NodeStatus],
-    found: Sequence[Finding],
+    statuses: Sequence[NodeStatus],
+    problems: Sequence[Finding],
     progress: Progress | None,
     first: ControlPlane | None,
     *,
@@ -186,24 +186,25 @@ def _summary(
         case Health.UNKNOWN:
             return "Unknown: nothing is known to be wrong, but not everything can be read."
         case Health.HEALTHY if out:
-            asks = f", as {first.title} asks" if first else "; no IstioControlPlane asks for it"
-            return f"Removed: the plugin is removed from all nodes{asks}."
+            reason = f", as {first.title} asks" if first else "; no IstioControlPlane asks for it"
+            return f"Removed: the plugin is removed from all nodes{reason}."
         case Health.HEALTHY:
             whose = f"the settings of {first.title}" if first else "the chart's settings"
-            return f"Healthy: {counted(len(seen), 'node')} {'redirects' if len(seen) == 1 else 'redirect'} pods by {whose}."
+            verb = "redirects" if len(statuses) == 1 else "redirect"
+            return f"Healthy: {counted(len(statuses), 'node')} {verb} pods by {whose}."
         case Health.PROGRESSING:
-            done = sum(each.state.is_healthy for each in seen)
+            done = sum(each.state.is_healthy for each in statuses)
             what = "Uninstalling" if out else "Updating" if progress else "Repairing"
-            return f"{what}: {done:,} of {len(seen):,} nodes {'is' if done == 1 else 'are'} done."
+            return f"{what}: {done:,} of {len(statuses):,} nodes {'is' if done == 1 else 'are'} done."
         case Health.DEGRADED:
-            return _degraded(seen, sum(each.severity is Severity.ERROR for each in found))
+            return _degraded(statuses, sum(each.severity is Severity.ERROR for each in problems))
 
 
-def _degraded(seen: Sequence[NodeStatus], errors: int) -> str:
-    states = Counter(each.state for each in seen if not each.state.is_healthy)
+def _degraded(statuses: Sequence[NodeStatus], errors: int) -> str:
+    states = Counter(each.state for each in statuses if not each.state.is_healthy)
     of_cluster = f"{counted(errors, 'problem')} in the cluster"
     if not states:
         return f"Degraded: {of_cluster}."
     which = ", ".join(f"{states[state]:,} {state.value}" for state in State if states[state])
     others = f"; {of_cluster}" if errors else ""
-    return f"Degraded: {states.total():,} of {len(seen):,} nodes ({which}){others}."
+    return f"Degraded: {states.total():,} of {len(statuses):,} nodes ({which}){others}."

@@ -112,26 +112,27 @@ def plan(
         if isinstance(each, Unavailable)
     ]
     known = () if isinstance(daemonsets, Unavailable) else daemonsets
-    theirs, own = istio_agent.istios(known), istio_agent.ours(known)
+    istios, own = istio_agent.istios(known), istio_agent.ours(known)
     agents = []
-    for each in theirs:
-        values, found = _translated(each, data)
+    for each in istios:
+        values, found = _translate(each, data)
         namespace, image = str(each["metadata"]["namespace"]), str(_container(each).get("image") or "")
         agents.append(Agent(namespace, image, istio_agent.installer(each), values))
         findings += found
-    for each in theirs if own else theirs[1:]:
-        said = f"Istio's own CNI node agent in {istio_agent.title(each)} is one of several agents, expected one in the cluster"
-        findings.append(Finding(Severity.ERROR, said, istio_agent.how_to_remove(each)))
-    init, others = _counted(pods)
+    for each in istios if own else istios[1:]:
+        where = istio_agent.title(each)
+        message = f"Istio's own CNI node agent in {where} is one of several agents, expected one in the cluster"
+        findings.append(Finding(Severity.ERROR, message, istio_agent.how_to_remove(each)))
+    init, others = _count_pods(pods)
     if init:
-        said = (
+        message = (
             f"{counted(init.total(), 'pod')} ({listed([f'{name} {number:,}' for name, number in sorted(init.items())])}) "
             f"have {INIT}, which redirects them itself: they keep its rules until they are replaced"
         )
-        findings.append(Finding(Severity.INFO, said))
-    commands, back = _commands(theirs, own, init, agents)
-    made = TakeOver("", tuple(agents), init, others, tuple(findings), commands, back)
-    return replace(made, summary=_summary(made, own))
+        findings.append(Finding(Severity.INFO, message))
+    commands, back = _commands(istios, own, init, agents)
+    result = TakeOver("", tuple(agents), init, others, tuple(findings), commands, back)
+    return replace(result, summary=_summary(result, own))
 
 
 def _summary(found: TakeOver, own: Sequence[Object]) -> str:
@@ -147,15 +148,15 @@ def _summary(found: TakeOver, own: Sequence[Object]) -> str:
 
 
 def _commands(
-    theirs: Sequence[Object], own: Sequence[Object], init: Mapping[str, int] | None, agents: Sequence[Agent]
+    istios: Sequence[Object], own: Sequence[Object], init: Mapping[str, int] | None, agents: Sequence[Agent]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     commands, back = list[str](), list[str]()
-    if theirs and not own:
+    if istios and not own:
         options = [
             f"--set-json {shlex.quote(f'cni.{key}={json.dumps(value)}')}" for key, value in agents[0].values.items()
         ]
-        commands += istio_agent.commands_to_replace(theirs[0], options)
-        back += istio_agent.commands_to_return(theirs[0])
+        commands += istio_agent.commands_to_replace(istios[0], options)
+        back += istio_agent.commands_to_return(istios[0])
     elif not own:
         commands += [istio_agent.DEFINITIONS, _OWN_RELEASE]
         back.append("helm uninstall istio-cni --namespace kube-system")
@@ -170,7 +171,7 @@ def _commands(
     return tuple(commands), tuple(back)
 
 
-def _translated(
+def _translate(
     daemonset: Object, data: Mapping[tuple[str, str], Mapping[str, str] | Unavailable]
 ) -> tuple[dict[str, Any], list[Finding]]:
     """Return the values that carry an agent's settings over, and what to know about these."""
@@ -179,9 +180,9 @@ def _translated(
     maps = {name: data.get((daemonset["metadata"]["namespace"], name), {}) for name in config_maps(daemonset)}
     for name, each in maps.items():
         if isinstance(each, Unavailable):
-            said = f"The settings of {title} are unknown: cannot get ConfigMap {name} ({each.message})"
+            message = f"The settings of {title} are unknown: cannot get ConfigMap {name} ({each.message})"
             return {}, [
-                Finding(Severity.UNKNOWN, said, "Ask an admin for the right to get configmaps in its namespace")
+                Finding(Severity.UNKNOWN, message, "Ask an admin for the right to get configmaps in its namespace")
             ]
     for source in container.get("envFrom") or ():
         environ |= maps.get((source.get("configMapRef") or {}).get("name", ""), {})  # type: ignore[arg-type]
@@ -231,7 +232,7 @@ def _container(daemonset: Object) -> Mapping[str, Any]:
     return next(iter(pod_spec(daemonset).get("containers") or ()), {})
 
 
-def _counted(pods: Sequence[Object] | Unavailable) -> tuple[Counter[str] | None, int | None]:
+def _count_pods(pods: Sequence[Object] | Unavailable) -> tuple[Counter[str] | None, int | None]:
     if isinstance(pods, Unavailable):
         return None, None
     init = Counter[str]()
@@ -256,8 +257,8 @@ def as_text(found: TakeOver, style: Style) -> str:
             yield from style.wrapped(values or "as the defaults here", "Settings: ", " " * 10)
         if found.init is not None and found.others is not None:
             total = sum(found.init.values())
-            said = f"{found.others:,} with a sidecar that a CNI agent redirects, {total:,} that {INIT} redirects"
-            yield from style.wrapped(said, "Pods:     ", " " * 10)
+            counts = f"{found.others:,} with a sidecar that a CNI agent redirects, {total:,} that {INIT} redirects"
+            yield from style.wrapped(counts, "Pods:     ", " " * 10)
         yield from findings_lines(found.findings, style)
         for title, commands in (("To take over:", found.commands), ("To go back:", found.back)):
             if commands and found.is_possible:

@@ -39,19 +39,17 @@ def run(output: str, kubeconfig: Path | None, context: str | None) -> int:
     try:
         access = Access(kubeconfig, context)
         daemonsets = _objects(access.listed(sources(None)["daemonsets"]))
-        theirs = [] if isinstance(daemonsets, Unavailable) else istios(daemonsets)
+        istios_agents = [] if isinstance(daemonsets, Unavailable) else istios(daemonsets)
         data = {
             (each["metadata"]["namespace"], name): _data(access, each["metadata"]["namespace"], name)
-            for each in theirs
+            for each in istios_agents
             for name in takeover.config_maps(each)
         }
         found = takeover.plan(daemonsets, data, _objects(access.listed(_PODS)))
     except UnreachableError as error:
         raise CannotAskError(str(error)) from error
-    written = (
-        takeover.as_text(found, style()) if output == "text" else json.dumps(takeover.plain(found), indent=2) + "\n"
-    )
-    write(written)
+    text = takeover.as_text(found, style()) if output == "text" else json.dumps(takeover.plain(found), indent=2) + "\n"
+    write(text)
     return 0 if found.is_possible else 1
 
 
@@ -61,7 +59,7 @@ def _objects(answer: Listed | Unavailable) -> Sequence[Object] | Unavailable:
 
 def _data(access: Access, namespace: str, name: str) -> Mapping[str, str] | Unavailable:
     """Read the data of a ConfigMap; empty if it does not exist."""
-    got = access.got(Source("configmaps", f"/api/v1/namespaces/{namespace}/configmaps/{name}", {}, namespace))
-    if isinstance(got, Unavailable):
-        return {} if got.cause is Cause.NO_DEFINITION else got
-    return got.get("data") or {}
+    answer = access.got(Source("configmaps", f"/api/v1/namespaces/{namespace}/configmaps/{name}", {}, namespace))
+    if isinstance(answer, Unavailable):
+        return {} if answer.cause is Cause.NO_DEFINITION else answer
+    return answer.get("data") or {}

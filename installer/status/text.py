@@ -82,11 +82,11 @@ def written(cluster: ClusterStatus, now: datetime, style: Style, *, wide: bool =
 def progress_line(progress: Progress, style: Style) -> str:
     """Write how far a change is: with a bar for a terminal that is wide enough."""
     percent = 100 * progress.done // progress.total if progress.total else 100
-    said = f"{progress.done:,} of {progress.total:,} nodes ({percent} %)"
-    room = min(BAR, (style.width or 0) - len(f"{progress.kind}  {said}"))
+    numbers = f"{progress.done:,} of {progress.total:,} nodes ({percent} %)"
+    room = min(BAR, (style.width or 0) - len(f"{progress.kind}  {numbers}"))
     if not style.bar or room < len(progress.kind):
-        return f"{progress.kind}: {said}"
-    return f"{progress.kind} {bar(progress.done, progress.total, style, room)} {said}"
+        return f"{progress.kind}: {numbers}"
+    return f"{progress.kind} {bar(progress.done, progress.total, style, room)} {numbers}"
 
 
 def _head(cluster: ClusterStatus, style: Style) -> Iterator[str]:
@@ -158,9 +158,9 @@ def _numbers(cluster: ClusterStatus, now: datetime, style: Style) -> Iterator[st
     if not cluster.nodes:
         return
     states = Counter(each.state for each in cluster.nodes)
-    told = [f"{states[state]:,} {state.value}" for state in State if states[state]]
+    counts = [f"{states[state]:,} {state.value}" for state in State if states[state]]
     lines = {
-        "Nodes": f"{len(cluster.nodes):,}: {', '.join(told)}",
+        "Nodes": f"{len(cluster.nodes):,}: {', '.join(counts)}",
         "Version": _kinds(cluster.nodes, lambda each: each.version),
         "Backend": _kinds(cluster.nodes, lambda each: each.backend),
         "Conflist": _kinds(cluster.nodes, lambda each: each.file),
@@ -180,11 +180,12 @@ def _kinds(nodes: Sequence[NodeStatus], value: Callable[[NodeStatus], str]) -> s
 
 
 def _redirected(nodes: Sequence[NodeStatus]) -> str:
-    said = [each.redirected for each in nodes if each.redirected is not None]
-    silent = len(nodes) - len(said)
+    reported = [each.redirected for each in nodes if each.redirected is not None]
+    is_partial = len(nodes) - len(reported)
     return (
-        counted(sum(said), "pod") + (f" (of {counted(len(said), 'node')}; the others do not say)" if silent else "")
-        if said
+        counted(sum(reported), "pod")
+        + (f" (of {counted(len(reported), 'node')}; the others do not say)" if is_partial else "")
+        if reported
         else ""
     )
 

@@ -93,11 +93,11 @@ class Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line; or count it as suppressed or as dropped."""
         if record.levelno > logging.DEBUG:  # the debug level asks for all lines
-            of, now = _Kind.of(record), time.monotonic()
-            kind = of._replace(pod="")
+            subject, now = _Kind.of(record), time.monotonic()
+            kind = subject._replace(pod="")
             gates: tuple[Gate, ...] = (Gate(self._of_kind, kind),)
-            if of.pod:
-                same = of, str(vars(record).get("reason"))[:LONGEST_FIELD]
+            if subject.pod:
+                same = subject, str(vars(record).get("reason"))[:LONGEST_FIELD]
                 gates = Gate(self._same, same), *gates, Gate(self._of_level, record.levelno)
             if not passes(gates, now):
                 self._suppressed.add(kind)
@@ -114,13 +114,13 @@ class Handler(logging.Handler):
             for kind, count in self._suppressed.take_all():
                 message, namespace = (kind.message, kind.namespace) if isinstance(kind, _Kind) else ("", "")
                 fields = {"of": message, "namespace": namespace, "suppressed": count}
-                said = {
+                base = {
                     "name": __name__,
                     "levelno": logging.WARNING,
                     "levelname": "WARNING",
                     "msg": "log lines suppressed",
                 }
-                self._write(logging.makeLogRecord(said | {each: value for each, value in fields.items() if value}))
+                self._write(logging.makeLogRecord(base | {each: value for each, value in fields.items() if value}))
         finally:
             self.release()
 

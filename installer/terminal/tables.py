@@ -104,11 +104,11 @@ def _titles(columns: Sequence[Column]) -> list[Cell]:
 
 
 def _line(cells: Sequence[Cell], widths: Sequence[int], style: Style) -> str:
-    made = []
+    parts = []
     for cell, width in zip(cells, widths, strict=True):
         text = _cut(_clean(cell), width)
-        made.append((text, cell.colour, width - columns_of(text)))
-    *before, (last, colour, _) = made
+        parts.append((text, cell.colour, width - columns_of(text)))
+    *before, (last, colour, _) = parts
     padded = [style.paint(text, colour) + " " * space + BETWEEN for text, colour, space in before]
     return "".join([*padded, style.paint(last, colour)])
 
@@ -117,10 +117,10 @@ def _cut(text: str, room: int) -> str:
     """Cut a text that is wider than its room."""
     if columns_of(text) <= room:
         return text
-    kept = text[:room]
-    while columns_of(kept) > max(room - len(CUT), 0):
-        kept = kept[:-1]
-    return kept + CUT[:room]
+    text = text[:room]
+    while columns_of(text) > max(room - len(CUT), 0):
+        text = text[:-1]
+    return text + CUT[:room]
 
 
 def _filled(words: Sequence[str], room: int, first: str, following: str) -> Iterator[str]:
