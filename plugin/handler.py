@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,31 +14,29 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 from plugin import netns, wire
 from plugin.apply import ApplyError
 from plugin.cni import CniError, Code, Request
-from plugin.decision import differing, weigh
-from plugin.keys import STATUS, of_the_mesh
+from plugin.decision import weigh
+from plugin.keys import of_the_mesh
+from plugin.lookup import Lookup
 from plugin.netns import NetnsFd
-from plugin.pod import PodsUnavailable
 from plugin.prefilter import NEVER_INJECTED, Pass, outside_mesh
-from plugin.program import Plan, Programmed, check, program
-from plugin.rulecount import LARGE, rule_count
+from plugin.program import Plan
 from plugin.values import InvalidValue
+from plugin.workers import AbandonedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from concurrent.futures import Executor
+    from collections.abc import Callable
 
     from plugin.backend import Capability
     from plugin.decision import Policy
-    from plugin.pod import Pod, PodSource
-    from plugin.redirect import Family, Redirect
+    from plugin.pod import PodSource
+    from plugin.redirect import Family
     from plugin.values import Address
+    from plugin.workers import Workers
 
 
 _T = TypeVar("_T")
 
 LARGE_TEXT = 8192  # characters, which take a few milliseconds to parse
-
-MOST_TO_FREE = 32  # sockets or libnftables contexts, of a megabyte each, queued to be freed
 
 _MESHED = "it is a meshed pod"
 
@@ -110,19 +107,13 @@ class InForce(Protocol):
         """The capability of the chosen backend; STATUS fails without any."""
 
 
-class _NobodyWaits(Exception):  # noqa: N818 - no mistake
-    """The client gave up before the pod's turn: its netns is left unchanged."""
-
-
 class Handler:
     """Answers requests; one instance per agent."""
 
     def __init__(
         self,
         pods: PodSource,
-        workers: Executor,
-        large: Executor,
-        freeing: Executor,
+        workers: Workers,
         *,
         in_force: InForce,
         observe: Callable[[Outcome], None],
@@ -131,28 +122,23 @@ class Handler:
 
         Args:
             pods: the source of the node's pods.
-            workers: threads that enter a pod's netns; nothing else may run on them.
-            large: the same, for work that takes many times as long as usual: other pods never wait for it.
-            freeing: a thread that frees their resources, which takes 15 ms in the kernel: no pod waits for that.
+            workers: the threads that redirect pods.
             in_force: read at each request.
             observe: called with the outcome of each request.
         """
-        self._pods = pods
+        self._lookup = Lookup(pods)
         self._workers = workers
-        self._large = large
-        self._freeing = freeing
-        self._room_to_free = threading.BoundedSemaphore(MOST_TO_FREE)
         self._in_force = in_force
         self._observe = observe
         self._reading = asyncio.Lock()
 
-    async def __call__(self, payload: bytes, descriptor: int | None, wanted: Callable[[], bool]) -> Reply | None:
+    async def __call__(self, payload: bytes, descriptor: int | None, is_wanted: Callable[[], bool]) -> Reply | None:
         """Answer one request.
 
         Args:
             payload: the CNI_* variables and stdin, as `wire.join` packs them.
             descriptor: the netns.
-            wanted: returns whether a client still waits for the answer; called on a worker, at the pod's turn.
+            is_wanted: returns whether a client still waits for the answer; called on a worker, at the pod's turn.
 
         Returns:
             None if no client waits any more: nothing was done, and the pod must not count as set up.
@@ -161,9 +147,9 @@ class Handler:
         request, answer = None, None
         try:
             request = await self._off_loop(len(payload), lambda: Request.parse(*wire.split(payload)))
-            done = await self._carry_out(request, descriptor, wanted)
+            done = await self._carry_out(request, descriptor, is_wanted)
             answer = (0, request.result())
-        except _NobodyWaits:
+        except AbandonedError:
             done = _Done("abandoned", None, "the plugin gave up before the pod's turn came: nothing was done")
         except Exception as error:  # noqa: BLE001 - whatever it is, the runtime gets an error and the agent continues (F32)
             failure = _as_cni_error(error)
@@ -175,7 +161,7 @@ class Handler:
         tell()
         return None
 
-    async def _carry_out(self, request: Request, descriptor: int | None, wanted: Callable[[], bool]) -> _Done:
+    async def _carry_out(self, request: Request, descriptor: int | None, is_wanted: Callable[[], bool]) -> _Done:
         if request.command == "STATUS":
             if why := self._in_force.capability.unusable:
                 raise CniError(Code.NOT_AVAILABLE, f"this node cannot redirect pods: {why}")
@@ -185,55 +171,21 @@ class Handler:
         if isinstance(then, Pass):
             return _Done("pass", then.row, then.reason)
         if request.command == "CHECK":
-            await self._check(fd, then, wanted)
+            if difference := await self._workers.check(fd, then, self._in_force.capability, is_wanted):
+                raise CniError(Code.REDIRECT_FAILED, f"the pod's redirect is not as it should be: {difference}")
             return _Done("redirect", "redirect", "the redirect is in place", mismatch=mismatch)
-        settled = (await self._program(fd, then, wanted)).settled
+        settled = (await self._workers.program(fd, then, self._in_force.capability, is_wanted)).settled
         bypassed = settled.bypassed
-        around = (f"{', '.join(map(str, bypassed))} bypasses its sidecar",) if bypassed else ()
+        note = (f"{', '.join(map(str, bypassed))} bypasses its sidecar",) if bypassed else ()
         return _Done(
             "redirect",
             "redirect",
-            "; ".join((_MESHED, *settled.notes, *around)),
+            "; ".join((_MESHED, *settled.notes, *note)),
             bypassing=len(bypassed),
             mismatch=mismatch,
             families=settled.redirect.families,
             ipv6_off=settled.ipv6_off,
         )
-
-    async def _program(self, fd: NetnsFd, plan: Plan, wanted: Callable[[], bool]) -> Programmed:
-        loop = asyncio.get_running_loop()
-        programmed: asyncio.Future[Programmed] = loop.create_future()
-        turn = partial(_if_wanted, wanted, partial(program, fd, plan, self._in_force.capability))
-        self._lane(plan.redirect).submit(self._program_and_tell, turn, loop, programmed)
-        return await programmed
-
-    def _program_and_tell(
-        self, turn: Callable[[], Programmed], loop: asyncio.AbstractEventLoop, programmed: asyncio.Future[Programmed]
-    ) -> None:
-        """Redirect a pod on a worker, and free its resources after notifying the loop, as that is slow (D4)."""
-        try:
-            done = turn()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the waiting request
-            loop.call_soon_threadsafe(programmed.set_exception, error)
-        else:
-            loop.call_soon_threadsafe(programmed.set_result, done)
-            self._free(done.free)
-
-    def _free(self, free: Callable[[], None]) -> None:
-        """Free a pod's resources on the freeing thread; if many are queued, on this one, as each holds memory."""
-        if self._room_to_free.acquire(blocking=False):
-            self._freeing.submit(free).add_done_callback(lambda _: self._room_to_free.release())
-        else:
-            free()
-
-    async def _check(self, fd: NetnsFd, plan: Plan, wanted: Callable[[], bool]) -> None:
-        loop = asyncio.get_running_loop()
-        turn = partial(_if_wanted, wanted, partial(check, fd, plan, self._in_force.capability))
-        if difference := await loop.run_in_executor(self._lane(plan.redirect), turn):
-            raise CniError(Code.REDIRECT_FAILED, f"the pod's redirect is not as it should be: {difference}")
-
-    def _lane(self, redirect: Redirect) -> Executor:
-        return self._large if rule_count(redirect) > LARGE else self._workers
 
     async def _off_loop(self, size: int, work: Callable[[], _T]) -> _T:
         """Run work that grows with its input: a lot of it off the loop, so that no pod, probe or signal waits.
@@ -254,9 +206,9 @@ class Handler:
         """
         policy = self._in_force.policy
         passes = outside_mesh(request.namespace, request.pod, policy.excluded, request.annotations)
-        if passes and not (passes is NEVER_INJECTED and self._is_known_as_injected(request)):
+        if passes and not (passes is NEVER_INJECTED and self._lookup.knows_as_injected(request)):
             return _Decided(passes)
-        pod, handed_over = await self._find(request), request.annotations
+        pod, handed_over = await self._lookup.find(request), request.annotations
         texts = (*pod.annotations.values(), *of_the_mesh(handed_over or {}).values())
         weighing = partial(weigh, pod, handed_over, addresses, policy)
         verdict, mismatch = await self._off_loop(sum(map(len, texts)), weighing)
@@ -266,56 +218,6 @@ class Handler:
             return _Decided(verdict, mismatch)
         plan = Plan(verdict, addresses, lambda known: weigh(pod, handed_over, known, policy)[0], policy.defaults.ipv6)
         return _Decided(plan, mismatch)
-
-    def _is_known_as_injected(self, request: Request) -> bool:
-        known = self._pods.cached(request.namespace, request.pod, request.pod_uid)
-        return known is not None and known.is_injected
-
-    async def _find(self, request: Request) -> Pod:
-        """Find the pod of a request.
-
-        Raises:
-            CniError: code 11, if it cannot be looked up, or not be distinguished from another of its name.
-        """
-        pod, handed_over = await self._ask(request), request.annotations
-        if handed_over is not None and STATUS in handed_over and not pod.is_injected:
-            pod = await self._ask(request, fresh=True)  # the cache holds little of a pod outside the mesh
-        if request.pod_uid is None and pod.uid:
-            self._require_agreement(pod, handed_over)
-        return pod
-
-    @staticmethod
-    def _require_agreement(pod: Pod, handed_over: Mapping[str, str] | None) -> None:
-        """Compare a pod that was found by name alone with the runtime's data about the one that it starts."""
-        if handed_over is None:
-            seen = "nothing but its name, which an earlier pod may have had" if pod.maybe_stale else ""
-        else:
-            seen = ", ".join(differing(pod, handed_over))
-            seen = seen and f"another one's annotations ({seen} differ)"
-        if seen:
-            raise CniError(
-                Code.TRY_AGAIN_LATER,
-                f"pod {pod.namespace}/{pod.name} may be part of the mesh, and cannot be told from another pod of its name: "
-                f"saw {seen}, expected K8S_POD_UID, or the runtime's annotations and the API server's to agree. It is not "
-                "started yet; the runtime tries again",
-            )
-
-    async def _ask(self, request: Request, *, fresh: bool = False) -> Pod:
-        try:
-            pod = await self._pods.find(request.namespace, request.pod, request.pod_uid, fresh=fresh)
-        except PodsUnavailable as error:
-            raise CniError(
-                Code.TRY_AGAIN_LATER,
-                f"pod {request.namespace}/{request.pod} may be part of the mesh and cannot be looked up now, so it is not "
-                f"started yet; the runtime tries again: {error}",
-            ) from error
-        if pod is None:
-            raise CniError(
-                Code.TRY_AGAIN_LATER,
-                f"no pod {request.namespace}/{request.pod} with uid {request.pod_uid}: deleted meanwhile? If not, it is "
-                "tried again",
-            )
-        return pod
 
 
 def _outcome(request: Request | None, done: _Done, seconds: float) -> Outcome:
@@ -335,13 +237,6 @@ def _outcome(request: Request | None, done: _Done, seconds: float) -> Outcome:
         families=done.families,
         ipv6_off=done.ipv6_off,
     )
-
-
-def _if_wanted(wanted: Callable[[], bool], work: Callable[[], _T]) -> _T:
-    """Do the work of a pod at its turn, unless its client has given up: it has retried, or its pod is gone."""
-    if not wanted():
-        raise _NobodyWaits
-    return work()
 
 
 def _pod_netns(descriptor: int | None) -> NetnsFd:

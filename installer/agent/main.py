@@ -38,6 +38,7 @@ from installer.version import release
 from plugin.descriptors import raise_limit
 from plugin.handler import Handler
 from plugin.server import Server
+from plugin.workers import Workers
 
 if TYPE_CHECKING:
     from installer.agent.cluster import Cluster
@@ -106,9 +107,8 @@ class Agent:
         )
         metrics = Metrics(version=release(), in_force=in_force, pods=self._count_pods, log_lines=self._count_lines)
         outcomes = Outcomes(metrics, self._pod_repair.add)
-        handler = Handler(
-            self._pods, self._workers, self._large, self._freeing, in_force=in_force, observe=outcomes.take
-        )
+        workers = Workers(self._workers, self._large, self._freeing)
+        handler = Handler(self._pods, workers, in_force=in_force, observe=outcomes.take)
         self._serving = Serving(settings.agent_socket, Server(settings.agent_socket, handler))
         self._reconciler = Reconciler(lambda: in_force.desired, self._serving.is_serving, self._on_state)
         left_out = istio_chart.left_out if istio_chart else ()

@@ -7,8 +7,8 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from installer.config.control_plane import GROUP, PLURAL, VERSION
-from installer.fleet.node_health import PodWarning
 from installer.fleet.objects import agent_pod
+from installer.fleet.pod_diagnosis import PodWarning
 from installer.kube.api_error import ApiError
 from installer.kube.client import ApiClient
 from installer.kube.event_recorder import EventRecorder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.controller.status import ERROR, HEALTHY, NONE, RECONCILING, UPDATING
-from installer.fleet.node_health import cause
+from installer.fleet.reasons import cause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

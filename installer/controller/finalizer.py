@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from installer.config.active import is_being_deleted
 from installer.controller import pod_template
 from installer.controller.events import Event
-from installer.fleet.node_health import REMOVED
+from installer.fleet.reasons import REMOVED
 from installer.kube import times
 
 if TYPE_CHECKING:

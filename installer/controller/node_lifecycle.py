@@ -9,7 +9,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.fleet.node_health import cause
+from installer.fleet.reasons import cause
 from installer.kube.names import LONGEST_MESSAGE
 from installer.kube.times import rfc3339
 

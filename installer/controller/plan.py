@@ -10,8 +10,9 @@ from installer.config.control_plane import ControlPlaneSpec, InvalidControlPlane
 from installer.controller import pod_template, status
 from installer.controller.events import events
 from installer.controller.status import Fault, Fleet, invalid, superseded
-from installer.fleet.node_health import WAITING_FOR_UPDATE, Desired, Observation, judge
+from installer.fleet.node_health import Desired, Observation, judge
 from installer.fleet.objects import Settings, spec_changed
+from installer.fleet.reasons import WAITING_FOR_UPDATE
 from installer.fleet.rollouts import is_held_up, most_unavailable, template_generation
 from installer.kube.names import DAEMONSET
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from installer.controller.events import Event
-    from installer.fleet.node_health import NodeHealth, PodWarning
+    from installer.fleet.node_health import NodeHealth
     from installer.fleet.objects import AgentPod, Node, Report
+    from installer.fleet.pod_diagnosis import PodWarning
 
 
 @dataclass(frozen=True)

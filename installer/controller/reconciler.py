@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from installer.controller.metrics import Metrics
     from installer.controller.plan import Plan, World
     from installer.controller.watches import Observed, Removals
-    from installer.fleet.node_health import PodWarning
+    from installer.fleet.pod_diagnosis import PodWarning
 
 DEBOUNCE = 0.2  # seconds in which to gather a burst of events
 TICK = 10.0  # seconds: the end of patience makes no event

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.fleet.node_health import WAITING_FOR_UPDATE, State
+from installer.fleet.node_health import State
+from installer.fleet.reasons import WAITING_FOR_UPDATE
 from installer.fleet.rollouts import ROLLOUT_BLOCKED
 from installer.kube.times import rfc3339
 

@@ -93,7 +93,7 @@ def explain_pods(options: Options, target: tuple[str, ...], output: str) -> int:
     return int(any(each.decision == "error" for each in explanations))
 
 
-def trace(options: Options, name: str, probe: Probe) -> int:
+def trace_pod(options: Options, name: str, probe: Probe) -> int:
     """Walk one packet through the rules of a pod; of each, if a file has several pods or templates of the name.
 
     Returns:

@@ -6,36 +6,32 @@ Rules are tried in order, and the first that applies gives the verdict. A node t
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from installer.fleet.pod_diagnosis import explain_pod, missing_directory
+from installer.fleet.reasons import (
+    HOPELESS,
+    NO_AGENT,
+    NO_REPORT,
+    NODE_NOT_READY,
+    NOT_READY,
+    NOT_REMOVED,
+    OUTDATED_SETTINGS,
+    REMOVED,
+    WAITING_FOR_UPDATE,
+)
 from installer.kube.names import REDIRECTING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from installer.fleet.objects import AgentPod, Node, Report, Settings
+    from installer.fleet.pod_diagnosis import PodWarning
 
 PATIENCE = timedelta(seconds=60)
-
-NODE_NOT_READY, NO_AGENT, NO_REPORT = "NodeNotReady", "NoAgent", "NoReport"
-WAITING_FOR_UPDATE, OUTDATED_SETTINGS = "WaitingForUpdate", "OutdatedSettings"
-NOT_READY, NOT_REMOVED, REMOVED = "NotReady", "NotRemoved", "Removed"
-FAILED_MOUNT = "FailedMount"
-
-IMAGE = {"ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName"}
-CRASH = {"Completed", "CrashLoopBackOff", "Error", "OOMKilled"}
-_HOPELESS = (IMAGE | CRASH) - {"Completed"} | {  # the kubelet's reasons that do not resolve without intervention
-    "CreateContainerConfigError", "CreateContainerError", "RunContainerError",
-}  # fmt: skip
-_OF_NO_POD = {NODE_NOT_READY, NO_AGENT, NO_REPORT, REMOVED}  # reasons that say nothing about the current pod
-_NO_DIRECTORY = re.compile(
-    r'volume "(?P<volume>[^"]+)"\s*: hostPath type check failed: (?P<path>\S+) is not a directory'
-)
-_DIRECTORIES = {"cni-bin-dir": ("cniBinDir", "plugins"), "cni-conf-dir": ("cniConfDir", "network configuration")}
 
 
 class State(Enum):
@@ -82,13 +78,6 @@ class Desired:
     template: str = ""
     any_settings: bool = False
     since: datetime | None = None
-
-
-class PodWarning(NamedTuple):
-    """The latest warning Event about a pod."""
-
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -246,51 +235,6 @@ def judge(
     return NodeHealth(observed.name, State.READY if desired.installed else State.REMOVING)
 
 
-def explain_pod(pod: AgentPod, warning: PodWarning | None, report: Report | None = None) -> PodWarning:
-    """Explain why an agent's pod is not ready, and what to do.
-
-    Args:
-        pod: the agent's.
-        warning: the latest Event about it.
-        report: its node's, which has the controller's message if the Event is unknown.
-    """
-    missing = missing_directory(warning)
-    if missing and missing["volume"] in _DIRECTORIES:
-        value, what = _DIRECTORIES[missing["volume"]]
-        return PodWarning(
-            FAILED_MOUNT,
-            f"{value} {missing['path']} is not on this node: its container runtime has its {what} elsewhere, or the "
-            f"directory does not exist yet. Set spec.values.cni.{value}, or the chart's platform, to where that is",
-        )
-    if pod.is_mute and warning:
-        return PodWarning(warning.reason, f"the agent's pod {pod.name} does not start: {warning.message}")
-    known = report is not None and report.by_controller and report.ready is False and report.reason not in _OF_NO_POD
-    if report and report.written and pod.created and report.written < pod.created:
-        known = False  # about the pod before
-    if known and report and (pod.is_mute or cause(pod.reason) == cause(report.reason)):
-        return PodWarning(report.reason if pod.is_mute else pod.reason, report.message)
-    hint = ""
-    if pod.reason in IMAGE:
-        hint = "; check hub, tag and pullPolicy, and whether the node reaches that registry"
-    elif pod.reason == "CrashLoopBackOff":
-        hint = f"; kubectl logs --previous {pod.name} says why it exits"
-    elif pod.reason == "Unschedulable":
-        hint = "; free resources on the node: the pod's class is system-node-critical"
-    return PodWarning(
-        pod.reason or NOT_READY, f"the agent's pod {pod.name} is not ready: {pod.message or pod.reason}{hint}"
-    )
-
-
-def missing_directory(warning: PodWarning | None) -> re.Match[str] | None:
-    """Find the volume and the path of a directory that a pod mounts but that is missing on the node."""
-    return _NO_DIRECTORY.search(warning.message) if warning and warning.reason == FAILED_MOUNT else None
-
-
-def cause(reason: str) -> str:
-    """Return one reason for all those that the kubelet alternates between for the same cause."""
-    return next((min(each) for each in (IMAGE, CRASH) if reason in each), reason)
-
-
 def _node_not_ready(case: _Case) -> _Trouble:
     message = "Kubernetes reports this node as not ready"
     report, pod, warning = case.seen.report, case.seen.pod, case.seen.warning
@@ -333,7 +277,7 @@ def _pod_trouble(case: _Case) -> _Trouble:
     assert pod is not None  # noqa: S101 - likewise
     reason, message = explain_pod(pod, warning, case.seen.report)
     # On a new node the primary CNI may be about to create the directory.
-    at_once = reason in _HOPELESS or (case.reported is not None and missing_directory(warning) is not None)
+    at_once = reason in HOPELESS or (case.reported is not None and missing_directory(warning) is not None)
     return _Trouble(reason, message, at_once=at_once)
 
 

@@ -7,7 +7,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from installer.cniconfig.meshes import OTHERS
-from installer.fleet.node_health import OUTDATED_SETTINGS, WAITING_FOR_UPDATE, State
+from installer.fleet.node_health import State
+from installer.fleet.reasons import OUTDATED_SETTINGS, WAITING_FOR_UPDATE
 from installer.fleet.rollouts import ROLLOUT_BLOCKED
 from installer.kube.names import CONTROLLER, DAEMONSET
 from installer.status.istio_agent import how_to_remove, how_to_replace, istios, ours, title

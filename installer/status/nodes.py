@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from installer.fleet import node_health, objects
+from installer.fleet import objects, reasons
 from installer.fleet.node_health import Observation, State, judge
 from installer.fleet.rollouts import is_older
 from installer.kube.names import DAEMONSET, REDIRECTING, cleaning_command
@@ -101,19 +101,19 @@ def _remedy(
     """Return the command that fixes it or shows more, if there is one."""
     pod = observed.pod.name if observed.pod else ""
     remedies = {
-        node_health.NODE_NOT_READY: f"Look into it: kubectl describe node {observed.name}",
-        node_health.NO_AGENT: f"Look into it: {kubectl(context.namespace, f'describe daemonset {DAEMONSET}')}",
-        node_health.NO_REPORT: f"Look into it: {kubectl(context.namespace, f'logs {pod}')}",
-        node_health.OUTDATED_SETTINGS: f"If it stays like this: {kubectl(context.namespace, f'logs {pod}')}",
-        node_health.REMOVED: f"If it stays like this: {kubectl(context.namespace, f'delete pod {pod}')}",
+        reasons.NODE_NOT_READY: f"Look into it: kubectl describe node {observed.name}",
+        reasons.NO_AGENT: f"Look into it: {kubectl(context.namespace, f'describe daemonset {DAEMONSET}')}",
+        reasons.NO_REPORT: f"Look into it: {kubectl(context.namespace, f'logs {pod}')}",
+        reasons.OUTDATED_SETTINGS: f"If it stays like this: {kubectl(context.namespace, f'logs {pod}')}",
+        reasons.REMOVED: f"If it stays like this: {kubectl(context.namespace, f'delete pod {pod}')}",
     }
     if health.state.is_healthy:
         return ""
-    if health.reason == node_health.NO_AGENT and not desired.installed:
+    if health.reason == reasons.NO_AGENT and not desired.installed:
         return _cleaning(observed, reported, context.image)
     if health.reason in remedies:
         return remedies[health.reason]
-    if health.reason in node_health.CRASH:
+    if health.reason in reasons.CRASH:
         return f"Look into it: {kubectl(context.namespace, f'logs --previous {pod}')}"
     if observed.pod and observed.pod.reason == health.reason and not observed.pod.runs:
         return f"Look into it: {kubectl(context.namespace, f'describe pod {pod}')}"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from installer.controller.finalizer import Move, Step, step, unanswered
-from installer.fleet.node_health import REMOVED
+from installer.fleet.reasons import REMOVED
 from tests.controller.samples import NOW, pod, report
 
 pytestmark = pytest.mark.pure

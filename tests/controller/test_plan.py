@@ -10,7 +10,9 @@ import pytest
 from installer.controller import plan
 from installer.controller.plan import World
 from installer.controller.pod_template import RESOURCE_VALUES, RolloutError, wish
-from installer.fleet.node_health import PATIENCE, REMOVED, PodWarning, State
+from installer.fleet.node_health import PATIENCE, State
+from installer.fleet.pod_diagnosis import PodWarning
+from installer.fleet.reasons import REMOVED
 from installer.kube.names import PARKED
 from tests.controller.samples import (
     LINUX,

@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.controller.plan import unhealthy_since
-from installer.fleet.node_health import (
-    PATIENCE,
-    REMOVED,
-    Desired,
-    NodeHealth,
-    Observation,
-    PodWarning,
-    State,
-    explain_pod,
-    judge,
-)
+from installer.fleet.node_health import PATIENCE, Desired, NodeHealth, Observation, State, judge
+from installer.fleet.pod_diagnosis import PodWarning, explain_pod
+from installer.fleet.reasons import REMOVED
 from tests.controller.samples import LONG_AGO, NODE, NOW, POD, SETTINGS, TEMPLATE, node, pod, report, unready
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from plugin.decision import Policy
 from plugin.handler import Handler, Outcome
 from plugin.pod import Pod, PodsUnavailable
 from plugin.server import Server
+from plugin.workers import Workers
 from tests.support.call import Plugin, frozen, reference, unaccelerated
 from tests.support.netns import Netns
 
@@ -80,14 +81,7 @@ class Agent:
             ThreadPoolExecutor(4, "netns") as workers,
             ThreadPoolExecutor(1, "large") as large,
         ):
-            handler = Handler(
-                self.pods,
-                workers,
-                large,
-                freeing,
-                in_force=self,
-                observe=self.outcomes.append,
-            )
+            handler = Handler(self.pods, Workers(workers, large, freeing), in_force=self, observe=self.outcomes.append)
             server = Server(self.socket, handler)
             await server.start()
             try:

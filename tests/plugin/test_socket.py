@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugin import handler as handler_module
 from plugin import server as server_module
 from plugin import wire
+from plugin import workers as workers_module
 from plugin.handler import Outcome
 from plugin.session_replay import ReplaySession
 from tests.plugin.conftest import Agent, KnownPods, calls, config, manifest, rules
@@ -300,7 +300,7 @@ async def test_no_pod_waits_for_the_kernel_to_free_another(
 
     close = ReplaySession.close
     monkeypatch.setattr(ReplaySession, "close", slow)
-    monkeypatch.setattr(handler_module, "MOST_TO_FREE", 6)
+    monkeypatch.setattr(workers_module, "MOST_TO_FREE", 6)
     async with agent.serving():
         clients = [asking(agent, pod_netns.path, CNI_CONTAINERID=f"pod{number}") for number in range(10)]
         assert [await asyncio.to_thread(answer, each) for each in clients] == [0] * 10
