@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 
 async def wait(event: asyncio.Event, seconds: float) -> None:
@@ -21,3 +22,12 @@ async def either(first: asyncio.Event, second: asyncio.Event, seconds: float | N
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def first_ended(stop: asyncio.Event, *work: asyncio.Future[Any]) -> None:
+    """Wait until one of several tasks ends, or an event is set; the tasks go on."""
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((*work, stopped), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()

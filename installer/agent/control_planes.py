@@ -58,7 +58,7 @@ class ControlPlanes:
 
 
 class _Trimmed(NamedTuple):
-    """Reduce a resource to its desired state and its controller's node count."""
+    """A resource's desired state, and its controller's node count."""
 
     resource: Mapping[str, Any]
     nodes: int

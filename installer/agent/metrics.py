@@ -4,6 +4,8 @@ Counters live here; the node's state is read at each scrape, so that it is never
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -48,12 +50,7 @@ class Metrics:
     """The agent's metrics, in a registry of their own."""
 
     def __init__(
-        self,
-        *,
-        version: str,
-        in_force: InForce,
-        pods: Callable[[], PodCounts],
-        log_lines: Callable[[], LineCounts],
+        self, *, version: str, in_force: InForce, pods: Callable[[], PodCounts], log_lines: Callable[[], LineCounts]
     ) -> None:
         """Prepare.
 
@@ -65,38 +62,27 @@ class Metrics:
         """
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "istio_cni_requests",
-            "Answered requests of the plugin.",
-            ("command", "outcome"),
-            registry=self.registry,
+        counter = partial(Counter, registry=self.registry)
+        self._requests = counter("istio_cni_requests", "Answered requests of the plugin.", ("command", "outcome"))
+        self._decisions = counter(
+            "istio_cni_decisions", "ADDs by the row of the decision table that decided.", ("row",)
         )
-        self._decisions = Counter(
-            "istio_cni_decisions",
-            "ADDs by the row of the decision table that decided.",
-            ("row",),
-            registry=self.registry,
-        )
-        self._bypassing = Counter(
+        self._bypassing = counter(
             "istio_cni_addresses_bypassing_sidecar",
             "IPv6 addresses of redirected pods whose traffic bypasses a sidecar that is not dual-stack.",
-            registry=self.registry,
         )
-        self._families = Counter(
+        self._families = counter(
             "istio_cni_redirected_families",
             "ADDs that redirect a pod's traffic, by address family: ipv6 counts the pods whose IPv6 is redirected, too.",
             ("family",),
-            registry=self.registry,
         )
-        self._ipv6_off = Counter(
+        self._ipv6_off = counter(
             "istio_cni_ipv6_off",
             "ADDs of pods whose IPv6 is redirected but off in their network namespace, so that it does not pass the sidecar.",
-            registry=self.registry,
         )
-        self._mismatches = Counter(
+        self._mismatches = counter(
             "istio_cni_annotation_mismatches",
             "ADDs of pods about which the runtime and the API server contradict each other: these are redirected.",
-            registry=self.registry,
         )
         self._seconds = Histogram(
             "istio_cni_add_duration_seconds",
@@ -122,24 +108,18 @@ class Metrics:
                 self._decisions.labels(outcome.row).inc()
 
 
+@dataclass(eq=False)  # a registry keeps it as a key
 class _CurrentState(Collector):
     """Collects the state at each scrape."""
 
-    def __init__(
-        self,
-        version: str,
-        in_force: InForce,
-        pods: Callable[[], PodCounts],
-        log_lines: Callable[[], LineCounts],
-    ) -> None:
-        self._version = version
-        self._in_force = in_force
-        self._pods = pods
-        self._log_lines = log_lines
+    version: str
+    in_force: InForce
+    pods: Callable[[], PodCounts]
+    log_lines: Callable[[], LineCounts]
 
     def collect(self) -> Iterator[Metric]:
-        node = self._in_force.state
-        yield InfoMetricFamily("istio_cni_build", "The agent's release.", {"version": self._version})
+        node = self.in_force.state
+        yield InfoMetricFamily("istio_cni_build", "The agent's release.", {"version": self.version})
         yield GaugeMetricFamily(
             "istio_cni_installed",
             "1 if plugin file and conflist entry are in place on this node, and nobody keeps undoing them.",
@@ -161,7 +141,7 @@ class _CurrentState(Collector):
         yield GaugeMetricFamily(
             "istio_cni_skipped_files", "Files in cniConfDir that are no valid network configuration.", len(node.skipped)
         )
-        pods = self._pods()
+        pods = self.pods()
         yield GaugeMetricFamily("istio_cni_pods", "Pods of this node that the agent knows.", pods.known)
         yield GaugeMetricFamily(
             "istio_cni_redirected_pods",
@@ -186,13 +166,11 @@ class _CurrentState(Collector):
         for outcome, count in pods.outcomes.items():
             without_redirect.add_metric([outcome], count)
         yield without_redirect
-        yield from _backends(self._in_force)
-        dropped, suppressed = self._log_lines()
+        yield from _backends(self.in_force)
+        dropped, suppressed = self.log_lines()
         yield CounterMetricFamily("istio_cni_dropped_log_lines", "Log lines that could not be written.", dropped)
         yield CounterMetricFamily(
-            "istio_cni_suppressed_log_lines",
-            "Log lines that the rate limit suppressed.",
-            suppressed,
+            "istio_cni_suppressed_log_lines", "Log lines that the rate limit suppressed.", suppressed
         )
 
 

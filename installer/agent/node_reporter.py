@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from installer.agent.node_status import INVALID_SETTINGS, build_status, left_behind
+from installer.fleet.objects import find_condition
 from installer.kube.api_error import ApiError
 from installer.kube.backoff import Backoff, up_to
-from installer.kube.names import NODES, NODES_KIND, NODES_VERSION, REDIRECTING, cleaning_command
+from installer.kube.names import NODES, NODES_KIND, NODES_VERSION, REDIRECTING, cleaning_command, node_reference
 from installer.ratelimit.limiter import REPORTS, RateLimiter
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class NodeResource:
             raise
         self._written, self._written_at = status, asyncio.get_running_loop().time()
         self._has_counted = observed.redirected is not None
-        before, ready = _ready(previous), _ready(status)
+        before, ready = find_condition(previous, "Ready"), find_condition(status, "Ready")
         # A starting agent is not ready for one reason after another.
         same = ("status", "reason") if self._was_well else ("status",)
         self._was_well = self._was_well or ready["status"] == "True"
@@ -136,13 +137,13 @@ class NodeResource:
         observed = self._observe()
         status = build_status(observed, self._written, datetime.now(UTC))
         changed = {key for key in status.keys() | self._written.keys() if status.get(key) != self._written.get(key)}
-        reasons = {_ready(each).get("reason") for each in (status, self._written)}
+        reasons = {find_condition(each, "Ready").get("reason") for each in (status, self._written)}
         if "conditions" in changed and INVALID_SETTINGS in reasons:
             changed.add(INVALID_SETTINGS)
         age = asyncio.get_running_loop().time() - self._written_at
         if age >= AGAIN_EVERY:
             return changed | {"pods"}
-        counts = {"pods", "repairs"} if _ready(status)["reason"] == "Conflict" else {"pods"}
+        counts = {"pods", "repairs"} if find_condition(status, "Ready")["reason"] == "Conflict" else {"pods"}
         is_first = observed.redirected is not None and not self._has_counted
         return changed if is_first or age >= COUNTS_EVERY else changed - counts
 
@@ -154,8 +155,7 @@ class NodeResource:
         manifest = self._object()
         if node:
             self._node_uid = node["metadata"]["uid"]
-            owner = {"apiVersion": "v1", "kind": "Node", "name": self._node_name, "uid": self._node_uid}
-            manifest["metadata"]["ownerReferences"] = [owner]
+            manifest["metadata"]["ownerReferences"] = [node_reference(self._node_name, self._node_uid)]
         await self._api.apply(self._path, manifest)
         self._exists = True
         await self._report_stale_installation()
@@ -202,7 +202,7 @@ class NodeResource:
         """Write an Event on the Node; a failure does not cause another write of the status."""
         if not self._node_uid:
             return
-        node = {"apiVersion": "v1", "kind": "Node", "name": self._node_name, "uid": self._node_uid}
+        node = node_reference(self._node_name, self._node_uid)
         try:
             await self._events.record(node, reason, note, warning=warning)
         except ApiError as error:
@@ -212,9 +212,3 @@ class NodeResource:
         if reason != self._reason:
             self._reason = reason
             _log.warning("cannot write this node's IstioCNINode", extra={"reason": reason})
-
-
-def _ready(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    conditions = status.get("conditions") or [{}]
-    ready: Mapping[str, Any] = conditions[0]
-    return ready

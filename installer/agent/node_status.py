@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from installer.config.settings import PLUGIN
+from installer.fleet.objects import find_condition
 from installer.kube.names import LONGEST_MESSAGE, REDIRECTING
 from installer.kube.times import rfc3339
 
@@ -134,7 +135,7 @@ def _ready(observed: Observed, last: Mapping[str, Any], now: datetime) -> dict[s
         value, reason = "True", notes[0][0] if notes else REDIRECTING
         messages = [*messages, f"pods are redirected by {observed.chosen}"]
     condition = {"type": "Ready", "status": value, "reason": reason, "message": ". ".join(messages)[:LONGEST_MESSAGE]}
-    before: Mapping[str, Any] = next((each for each in last.get("conditions", ()) if each["type"] == "Ready"), {})
+    before = find_condition(last, "Ready")
     same = before.get("status") == value
     return condition | {"lastTransitionTime": before["lastTransitionTime"] if same else rfc3339(now)}
 

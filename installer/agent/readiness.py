@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from installer.aio import first_ended
 from installer.fleet.state import Condition
 from installer.terminal.printable import say
 
@@ -21,12 +22,7 @@ class Readiness:
     """The readiness of one agent."""
 
     def __init__(
-        self,
-        in_force: InForce,
-        serving: Serving,
-        pods: KnownPods,
-        pod_repair: PodRepair,
-        left_out: Sequence[str] = (),
+        self, in_force: InForce, serving: Serving, pods: KnownPods, pod_repair: PodRepair, left_out: Sequence[str] = ()
     ) -> None:
         """Prepare.
 
@@ -61,12 +57,11 @@ class Readiness:
 
     async def announce(self, stopping: asyncio.Event) -> None:
         """Print once on stdout that the agent is ready, unless it has to stop before."""
-        ready, stop = asyncio.create_task(self._until_ready()), asyncio.create_task(stopping.wait())
-        done, pending = await asyncio.wait((ready, stop), return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        if ready in done:
+        ready = asyncio.create_task(self._until_ready())
+        await first_ended(stopping, ready)
+        if ready.done():
             self._say()
+        ready.cancel()
 
     async def _until_ready(self) -> None:
         while any(condition.reason for condition in self.conditions()):  # noqa: ASYNC110 - three parts, four causes

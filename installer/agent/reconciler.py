@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from installer.agent.node import Node, UnusableError
 from installer.agent.repairs import ConflictError, NotNowError
+from installer.aio import first_ended
 from installer.config.settings import PLUGIN
 from installer.host import conf_dir
 from installer.host.agent_lock import lock_file
@@ -93,11 +94,9 @@ class Reconciler:
         """
         with ThreadPoolExecutor(1, "reconcile") as thread:
             work = asyncio.get_running_loop().run_in_executor(thread, self._loop)
-            stopping = asyncio.create_task(stop.wait())
             try:
-                await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
+                await first_ended(stop, work)
             finally:
-                stopping.cancel()
                 self._closing.set()
                 self._woken.set()
             await work

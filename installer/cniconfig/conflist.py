@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from installer.cniconfig.netconf import MARKER, PLUGIN_TYPE, NetworkConf, NetworkList, encoded
+from installer.documents import mappings_in
 from plugin import jsontext
 
 if TYPE_CHECKING:
@@ -19,25 +20,7 @@ if TYPE_CHECKING:
     from plugin.jsontext import Element
 
 
-_read = lru_cache(maxsize=8)(NetworkList.parse)  # one pass over a directory parses each file several times
-
-
-def check_list(content: bytes) -> None:
-    """Check that a runtime accepts a `.conflist`.
-
-    Raises:
-        InvalidConfigError: it says what was seen and what was expected.
-    """
-    _read(content)
-
-
-def check_conf(content: bytes) -> None:
-    """Check that a runtime accepts a `.conf` or `.json` as a single plugin's configuration.
-
-    Raises:
-        InvalidConfigError: it says what was seen and what was expected.
-    """
-    NetworkConf.parse(content)
+read_list = lru_cache(maxsize=8)(NetworkList.parse)  # one pass over a directory parses each file several times
 
 
 def splice(content: bytes, entry: Mapping[str, Any]) -> bytes:
@@ -56,7 +39,7 @@ def splice(content: bytes, entry: Mapping[str, Any]) -> bytes:
     """
     if entry.get("type") != PLUGIN_TYPE:
         raise ValueError(f"entry: saw type {entry.get('type')!r}, expected {PLUGIN_TYPE!r}")
-    conflist = _read(content)
+    conflist = read_list(content)
     if conflist.is_spliced(entry):
         return content
     edits = conflist.cuts()
@@ -75,7 +58,7 @@ def remove(content: bytes) -> bytes:
     Raises:
         InvalidConfigError: if `content` is no conflist.
     """
-    conflist = _read(content)
+    conflist = read_list(content)
     return encoded(_apply_edits(conflist.text, conflist.cuts()))
 
 
@@ -85,7 +68,7 @@ def is_spliced(content: bytes, entry: Mapping[str, Any]) -> bool:
     Raises:
         InvalidConfigError: if `content` is no conflist.
     """
-    return _read(content).is_spliced(entry)
+    return read_list(content).is_spliced(entry)
 
 
 def has_entry(content: bytes) -> bool:
@@ -94,7 +77,7 @@ def has_entry(content: bytes) -> bool:
     Raises:
         InvalidConfigError: if `content` is no conflist.
     """
-    conflist = _read(content)
+    conflist = read_list(content)
     return len(conflist.others) < len(conflist.plugins)
 
 
@@ -104,7 +87,7 @@ def has_others(content: bytes) -> bool:
     Raises:
         InvalidConfigError: if `content` is no conflist.
     """
-    return bool(_read(content).others)
+    return bool(read_list(content).others)
 
 
 def standalone(entry: Mapping[str, Any]) -> bytes:
@@ -136,7 +119,7 @@ def own_list(content: bytes, source: str, name: str, entry: Mapping[str, Any]) -
     Raises:
         InvalidConfigError: if `content` is no configuration.
     """
-    text = _read(content).text if source.endswith(".conflist") else _as_list(content, source)
+    text = read_list(content).text if source.endswith(".conflist") else _as_list(content, source)
     start = text.index("{") + 1
     marker = json.dumps({MARKER: {"file": name, "source": source}})[1:-1]
     return splice(encoded(f"{text[:start]}{marker}, {text[start:]}"), entry)
@@ -148,7 +131,7 @@ def source_of(content: bytes, name: str) -> str | None:
     Raises:
         InvalidConfigError: if `content` is no conflist.
     """
-    marker = _read(content).marker
+    marker = read_list(content).marker
     if not isinstance(marker, dict) or marker.get("file") != name:
         return None
     source = marker.get("source")
@@ -159,16 +142,8 @@ def delegates_to_us(content: bytes) -> bool:
     """Return whether a configuration has our entry inside a plugin, as in the `delegates` that Multus copies (F34)."""
     value = jsontext.loads(content.decode("utf-8", "surrogateescape"))
     plugins = value.get("plugins", [value])
-    pending = [inner for plugin in plugins for inner in plugin.values()]
-    while pending:
-        each = pending.pop()
-        if isinstance(each, dict):
-            if each.get("type") == PLUGIN_TYPE:
-                return True
-            pending += each.values()
-        elif isinstance(each, list):
-            pending += each
-    return False
+    inner = [each for plugin in plugins for each in plugin.values()]
+    return any(each.get("type") == PLUGIN_TYPE for each in mappings_in(inner))
 
 
 def _as_list(content: bytes, file: str) -> str:

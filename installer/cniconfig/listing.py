@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 from installer.cniconfig import conflist
-from installer.cniconfig.netconf import InvalidConfigError
+from installer.cniconfig.netconf import InvalidConfigError, NetworkConf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,9 +52,9 @@ def content_of(listing: Listing, name: str) -> bytes:
     if isinstance(content, OSError):
         raise InvalidConfigError(f"saw an unreadable file ({content.strerror or content}), expected a configuration")
     if name.endswith((LIST, LIST + AWAY)):
-        conflist.check_list(content)
+        conflist.read_list(content)
     elif name.endswith(SINGLE):
-        conflist.check_conf(content)
+        NetworkConf.parse(content)
     else:
         raise InvalidConfigError("saw a file that no runtime reads")
     return content

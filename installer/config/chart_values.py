@@ -105,13 +105,7 @@ PODS = (
         in_resource=True,
         by_platform=True,
     ),
-    _value(
-        "podAnnotations",
-        _TEXTS,
-        {},
-        "Additional annotations of the agent's pods.",
-        in_resource=True,
-    ),
+    _value("podAnnotations", _TEXTS, {}, "Additional annotations of the agent's pods.", in_resource=True),
     _value("podLabels", _TEXTS, {}, "Additional labels of the agent's pods."),
     _value(
         "resources",
@@ -210,12 +204,7 @@ CHART = (
             "0.0.0.0:15014",
             "Address that serves `/healthz`, `/readyz` and `/metrics`.",
         ),
-        _value(
-            "mayBind",
-            _NAMES,
-            [],
-            "ClusterRoles that an IstioControlPlane may ask for as `psp_cluster_role`.",
-        ),
+        _value("mayBind", _NAMES, [], "ClusterRoles that an IstioControlPlane may ask for as `psp_cluster_role`."),
         _value(
             "allowedHubs",
             _list_of(HUB),

@@ -6,7 +6,7 @@ A flag (`--cni-bin-dir`) overrides the environment (`CNI_BIN_DIR`), which overri
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ from installer.config.value_types import (
     socket,
 )  # fmt: skip
 from plugin.backend import Backend
-from plugin.parameters import InboundPorts, Ipv6
+from plugin.decision import Policy
+from plugin.parameters import Defaults, InboundPorts, Ipv6
 
 PLUGIN = PLUGIN_TYPE  # the runtime looks in cniBinDir for a file named like the entry's type
 
@@ -211,6 +212,11 @@ class Settings:
         doc="DaemonSet that runs the agent: on SIGTERM the agent uninstalls if this DaemonSet is deleted, terminating, "
         "or no longer selects the node. Empty: the agent leaves everything installed.",
     )
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The policy on pods that these settings make; each request reads it."""
+        return Policy(self.exclude_namespaces, Defaults(self.inbound_ports_default, self.ipv6))
 
     @property
     def bin_dir_mount(self) -> Path:

@@ -12,7 +12,15 @@ from installer.fleet.pod_diagnosis import PodWarning
 from installer.kube.api_error import ApiError
 from installer.kube.client import ApiClient
 from installer.kube.event_recorder import EventRecorder
-from installer.kube.names import CONTROLLER, DAEMONSET, NODES, NODES_KIND, NODES_VERSION, OWN_ROLE_BINDING
+from installer.kube.names import (
+    CONTROLLER,
+    DAEMONSET,
+    NODES,
+    NODES_KIND,
+    NODES_VERSION,
+    OWN_ROLE_BINDING,
+    node_reference,
+)
 from installer.ratelimit.limiter import SPACED_EVENTS
 
 if TYPE_CHECKING:
@@ -114,18 +122,17 @@ class Api:
         """Apply our fields of the DaemonSet if it is unchanged, hand over others, and return the result."""
         self._require_leadership()
         path, version = f"{self._daemonsets}/{DAEMONSET}", observed["metadata"]["resourceVersion"]
-        applied: dict[str, Any] = await self._client.apply(path, _at(version, wish.manifest(observed)))
+        applied = await self._client.apply(path, _at(version, wish.manifest(observed)))
         if not wish.returned:
             return applied
         self._require_leadership()
         patch = {"metadata": {"managedFields": wish.handed_over(applied)}}
-        result: dict[str, Any] = await self._client.merge(path, _at(applied["metadata"]["resourceVersion"], patch))
-        return result
+        return await self._client.merge(path, _at(applied["metadata"]["resourceVersion"], patch))
 
     async def replace(self, pod: AgentPod) -> dict[str, Any] | None:
         """Delete an agent's pod, which its DaemonSet replaces, and return the terminating pod; None if it is gone."""
         self._require_leadership()
-        pod_manifest: dict[str, Any] = await self._client.delete(f"{self._pods}/{pod.name}", pod.uid)
+        pod_manifest = await self._client.delete(f"{self._pods}/{pod.name}", pod.uid)
         return (
             pod_manifest
             if pod_manifest.get("kind") == "Pod" and "deletionTimestamp" in pod_manifest["metadata"]
@@ -138,14 +145,13 @@ class Api:
         metadata = resource["metadata"]
         path = f"{_RESOURCES}/namespaces/{metadata['namespace']}/{PLURAL}/{metadata['name']}/status"
         try:
-            result: dict[str, Any] = await self._client.merge(
+            return await self._client.merge(
                 path, _at(metadata["resourceVersion"], {"metadata": {}, "status": dict(patch)})
             )
         except ApiError as error:
             if error.is_not_found:
                 return None
             raise
-        return result
 
     async def patch_condition(self, patch: ConditionPatch) -> dict[str, Any] | None:
         """Write a condition into an IstioCNINode, creating it if necessary, and return the result.
@@ -159,19 +165,17 @@ class Api:
             return None
         head: dict[str, Any] = {"apiVersion": NODES_VERSION, "kind": NODES_KIND, "metadata": {"name": name}}
         if not version:
-            owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": patch.node.uid}
+            owner = node_reference(name, patch.node.uid)
             created = await self._client.create(_NODES, head | {"metadata": {"name": name, "ownerReferences": [owner]}})
             version = created["metadata"]["resourceVersion"]
         status = {"status": {"conditions": [patch.condition]}}
-        result: dict[str, Any] = await self._client.apply(f"{_NODES}/{name}/status", _at(version, head | status))
-        return result
+        return await self._client.apply(f"{_NODES}/{name}/status", _at(version, head | status))
 
     async def taint(self, node: str, version: str, taints: list[dict[str, Any]]) -> dict[str, Any]:
         """Replace the taints of a node if it is still at `version`, and return the result."""
         self._require_leadership()
         patch = _at(version, {"metadata": {}, "spec": {"taints": taints}})
-        result: dict[str, Any] = await self._client.merge(f"/api/v1/nodes/{node}", patch)
-        return result
+        return await self._client.merge(f"/api/v1/nodes/{node}", patch)
 
     async def record(self, regarding: Mapping[str, str], event: Event) -> None:
         """Write an Event and log it, unless the same one was written recently.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.controller.status import ERROR, HEALTHY, NONE, RECONCILING, UPDATING
+from installer.fleet.objects import find_condition
 from installer.fleet.reasons import cause
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def events(before: Mapping[str, Any], after: Mapping[str, Any], *, going: bool) 
         going: whether the resource is being deleted; `finalizer.uninstall` makes the final Event.
     """
     new = _component(after)
-    fault = _reconciled(after)
+    fault = find_condition(after, "Reconciled")
     if fault["reason"] == "Removing":
         if _reason_and_message(before)[0] != "Removing":
             yield Event(warning=False, reason="UninstallStarted", message=fault["message"])
@@ -71,13 +72,6 @@ def _component(status: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def _reconciled(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next(
-        (each for each in status.get("conditions") or () if each["type"] == "Reconciled"),
-        {"status": "", "reason": "", "message": ""},
-    )
-
-
 def _reason_and_message(status: Mapping[str, Any]) -> tuple[str, str]:
-    found = _reconciled(status)
-    return found["reason"], found["message"]
+    found = find_condition(status, "Reconciled")
+    return found.get("reason", ""), found.get("message", "")

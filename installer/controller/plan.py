@@ -243,6 +243,5 @@ def _faults(spec: ControlPlaneSpec, world: World, namespace: str) -> Iterator[Fa
         )
     if world.daemonset is None:
         yield Fault(
-            "DaemonSetNotFound",
-            f"there is no DaemonSet {DAEMONSET} in namespace {namespace}; helm upgrade restores it",
+            "DaemonSetNotFound", f"there is no DaemonSet {DAEMONSET} in namespace {namespace}; helm upgrade restores it"
         )

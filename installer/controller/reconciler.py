@@ -20,7 +20,7 @@ from installer.fleet import objects
 from installer.fleet.node_health import PATIENCE
 from installer.kube.api_error import ApiError
 from installer.kube.backoff import Backoff
-from installer.kube.names import DAEMONSET
+from installer.kube.names import DAEMONSET, node_reference
 from installer.kube.store import Store
 
 if TYPE_CHECKING:
@@ -219,10 +219,8 @@ class Loop:
         async for name, patched in self._write_on_nodes("taint", requests, now):
             self._caches[Kind.NODE].observe(patched)
             node, node_taints = world.nodes[name], wanted_taints[name] or ()
-            about = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.uid}
-            await self._api.record(
-                about, taints.event(added=len(node_taints) > len(node.taints), wanted=name in wanted)
-            )
+            event = taints.event(added=len(node_taints) > len(node.taints), wanted=name in wanted)
+            await self._api.record(node_reference(name, node.uid), event)
 
     async def _patch_conditions(self, world: World, fleet: status.Fleet, now: datetime) -> None:
         """Write to IstioCNINodes why agents do not run."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.fleet.node_health import State
+from installer.fleet.objects import find_condition
 from installer.fleet.reasons import WAITING_FOR_UPDATE
 from installer.fleet.rollouts import ROLLOUT_BLOCKED
 from installer.kube.times import rfc3339
@@ -242,9 +243,7 @@ def _name_first(lost: Sequence[NodeHealth]) -> str:
 
 
 def _condition(kind: str, value: _Value, generation: int, now: datetime, previous: Mapping[str, Any]) -> dict[str, Any]:
-    before: Mapping[str, Any] = next(
-        (each for each in previous.get("conditions") or () if each.get("type") == kind), {}
-    )
+    before = find_condition(previous, kind)
     since = before.get("lastTransitionTime") if before.get("status") == value.status else None
     return {
         "type": kind,

@@ -13,6 +13,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from installer.aio import first_ended
 from installer.config.control_plane import GROUP, PLURAL, VERSION
 from installer.controller.client import POD_LABELS
 from installer.controller.finalizer import FINALIZER
@@ -117,11 +118,9 @@ class Watches:
         """
         ended = asyncio.Event()
         running = [asyncio.create_task(each.run(ended)) for each in self._operators]
-        stopped = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait((*running, stopped), return_when=asyncio.FIRST_COMPLETED)
+            await first_ended(stop, *running)
         finally:
-            stopped.cancel()
             self._removals.end()
             ended.set()
             outcomes = await asyncio.gather(*running, return_exceptions=True)  # none is left running

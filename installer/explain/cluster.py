@@ -22,8 +22,7 @@ from installer.kube.names import DAEMONSET
 from installer.pods.manifest import Found
 from installer.pods.pod_specs import PodManifest
 from installer.status.access import Access, Source, UnreachableError, sources
-from installer.status.collect import namespace_of
-from installer.status.istio_agent import ours
+from installer.status.istio_agent import own_daemonset
 from installer.status.model import Cause, Unavailable
 from installer.status.rights import to_ask_for
 from plugin.pod import ManifestError, Pod
@@ -99,14 +98,13 @@ def _chart(access: Access) -> Layer | str:
     daemonsets = access.listed(sources(None)["daemonsets"])
     if isinstance(daemonsets, Unavailable):
         return daemonsets.message
-    namespace = namespace_of(daemonsets.objects)
-    if namespace is None:
+    daemonset = own_daemonset(daemonsets.objects)
+    if daemonset is None:
         return f"the cluster has no DaemonSet {DAEMONSET}"
-    daemonset = next(each for each in ours(daemonsets.objects) if each["metadata"]["namespace"] == namespace)
     containers = pod_spec(daemonset).get("containers") or [{}]
     environment = (mapping(each) for each in mapping(containers[0]).get("env") or ())
     literal = {str(each.get("name")): str(each["value"]) for each in environment if "value" in each}
-    return Layer(f"DaemonSet {namespace}/{DAEMONSET}", literal)
+    return Layer(f"DaemonSet {daemonset['metadata']['namespace']}/{DAEMONSET}", literal)
 
 
 def _explain_missing_planes(planes: Unavailable) -> str:

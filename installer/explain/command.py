@@ -21,6 +21,7 @@ from installer.explain.trace import APPLICATION, Packet, build_packet, walk
 from installer.pods.manifest import Found, read
 from installer.terminal.printable import printable, say, write
 from installer.terminal.stdout import style
+from installer.terminal.words import first_few
 from plugin.pod import ManifestError
 from plugin.rules import LO, ruleset
 from plugin.ruleset import Protocol
@@ -208,7 +209,7 @@ def _from_file(name: str) -> list[Found]:
     except ManifestError as error:
         raise click.ClickException(f"{name}: {error}") from error
     if not found:
-        what = f"; unknown: {_listed(unknown)}" if unknown else ""
+        what = f"; unknown: {first_few(unknown, MOST_NAMED)}" if unknown else ""
         raise click.ClickException(
             printable(f"{name}: saw no pod and no resource that creates pods, expected one{what}")
         )
@@ -226,17 +227,12 @@ def _describe_other(other: Other) -> str:
     return f"unknown: {other.kind} {other.name} has no pod template (a spec with containers); {instead}"
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
 def _named(name: str, file: str) -> list[Found]:
     found = _from_file(file)
     named = [each for each in found if f"{each.pod.namespace}/{each.pod.name}" == name]
     if not named:
         names = dict.fromkeys(f"{each.pod.namespace}/{each.pod.name}" for each in found)
-        raise click.ClickException(printable(f"{file}: saw {_listed([*names])}, expected {name}"))
+        raise click.ClickException(printable(f"{file}: saw {first_few([*names], MOST_NAMED)}, expected {name}"))
     return named
 
 

@@ -137,12 +137,7 @@ def arrow(parent: Element, way: Way, *points: Point) -> None:
         Point(neck.x + 6 * towards.y, neck.y + 6 * towards.x),
         Point(neck.x - 6 * towards.y, neck.y - 6 * towards.x),
     )
-    element(
-        parent,
-        "polygon",
-        points=_points(corners),
-        fill=STYLES[way].colour,
-    )
+    element(parent, "polygon", points=_points(corners), fill=STYLES[way].colour)
 
 
 def dead_end(parent: Element, *points: Point) -> None:

@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from installer.config.active import find_active_control_plane
 from installer.config.desired import DesiredState, resolve_desired_state
 from installer.config.kinds import SettingError
-from installer.config.policy import policy
 from installer.config.settings import DECIDING, Settings, declarations, parse_settings
 from plugin.backend import Backend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from plugin.decision import Policy
+    from collections.abc import Iterable, Mapping
 
 DEFAULT = "default"
 ENVIRONMENT = "the environment"
@@ -56,11 +53,6 @@ class EffectiveSettings:
     by: Mapping[str, str] = field(default_factory=dict)
     out: str = ""
     warnings: tuple[str, ...] = ()
-
-    @property
-    def policy(self) -> Policy:
-        """The policy that they make."""
-        return policy(self.settings)
 
     @property
     def backend(self) -> Backend:
@@ -120,8 +112,5 @@ def apply_control_planes(base: EffectiveSettings, resources: Iterable[Mapping[st
 
 def apply_options(base: EffectiveSettings, given: Mapping[str, Any]) -> EffectiveSettings:
     """Apply the options of the command line: values by the settings' names."""
-    return replace(base, settings=replace(base.settings, **given), by={**base.by, **dict(_flags(given))})
-
-
-def _flags(given: Iterable[str]) -> Iterator[tuple[str, str]]:
-    return ((each.name, each.flag) for each in declarations() if each.name in given)
+    flags = {each.name: each.flag for each in declarations() if each.name in given}
+    return replace(base, settings=replace(base.settings, **given), by={**base.by, **flags})

@@ -110,7 +110,7 @@ def _explain(found: Found, addresses: tuple[Address, ...], effective: EffectiveS
         "redirect",
         "it is a meshed pod",
         reached,
-        tuple(parameters(pod, pod.proxy, addresses, effective.policy.defaults)) if pod.proxy else (),
+        tuple(parameters(pod, pod.proxy, addresses, effective.settings.policy.defaults)) if pod.proxy else (),
         (
             *warnings.of_runtime(pod, found.handler),
             *warnings.of_redirect(pod, reached, addresses, knows_families=not by_addresses),
@@ -128,14 +128,14 @@ def _as_in_add(addresses: tuple[Address, ...], effective: EffectiveSettings) -> 
 def _is_redirected_once_injected(pod: Pod, effective: EffectiveSettings) -> bool:
     """Return whether only the injector's annotation is missing."""
     injected = replace(pod, annotations={**pod.annotations, STATUS: ""})
-    return not isinstance(verdict(injected, (), effective.policy), Pass)
+    return not isinstance(verdict(injected, (), effective.settings.policy), Pass)
 
 
 def _by_addresses(pod: Pod, effective: EffectiveSettings) -> str:
     """Describe how the redirected families depend on the addresses that the pod gets; empty if they do not."""
     found: dict[tuple[Family, ...], list[str]] = {}
     for which, addresses in ADDRESSES.items():
-        reached = verdict(pod, _as_in_add(addresses, effective), effective.policy)
+        reached = verdict(pod, _as_in_add(addresses, effective), effective.settings.policy)
         if isinstance(reached, Redirect):
             found.setdefault(reached.families, []).append(which)
     if len(found) < 2:
@@ -150,7 +150,7 @@ def _verdict(pod: Pod, addresses: tuple[Address, ...], effective: EffectiveSetti
     """Make the verdict; if the settings exclude the namespace, add their origin."""
     if effective.out:
         return Pass(warnings.NOT_INSTALLED, f"the plugin is not installed, so nothing is redirected: {effective.out}")
-    reached, by = verdict(pod, addresses, effective.policy), effective.by.get("exclude_namespaces", DEFAULT)
+    reached, by = verdict(pod, addresses, effective.settings.policy), effective.by.get("exclude_namespaces", DEFAULT)
     if isinstance(reached, Pass) and reached.is_excluded and by != DEFAULT:
         return reached._replace(reason=f"{reached.reason} by {by}")
     return reached

@@ -49,11 +49,7 @@ class Font(NamedTuple):
 def sanitize(text: str) -> str:
     """Replace characters without a glyph of their own: controls, bidirectional overrides, combining marks."""
     composed = unicodedata.normalize("NFC", text)
-    return "".join(character if character.isprintable() and not _is_mark(character) else "�" for character in composed)
-
-
-def _is_mark(character: str) -> bool:
-    return unicodedata.category(character).startswith("M")
+    return "".join(each if each.isprintable() and unicodedata.category(each)[0] != "M" else "�" for each in composed)
 
 
 def truncate(text: str, room: float, font: Font) -> str:

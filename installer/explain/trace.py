@@ -223,11 +223,8 @@ def build_packet(
         gid: of the process; default: the uid.
     """
     itself = to in own or to.is_loopback
-    source = to if itself else next((each for each in own if each.version == to.version), _unspecified(to))
+    unspecified = ipaddress.ip_address("0.0.0.0" if to.version == Family.V4.version else "::")  # noqa: S104
+    source = to if itself else next((each for each in own if each.version == to.version), unspecified)
     interface = LO if itself else "eth0"
     gid = Gid(uid) if gid is None else gid
     return Packet(source=source, destination=to, port=port, out_interface=interface, uid=uid, gid=gid)
-
-
-def _unspecified(like: Address) -> Address:
-    return ipaddress.ip_address("0.0.0.0" if like.version == Family.V4.version else "::")  # noqa: S104

@@ -121,7 +121,7 @@ class AgentPod:
 
 def node(manifest: Mapping[str, Any]) -> Node:
     """Read a Node."""
-    metadata, ready = manifest["metadata"], condition(manifest, "Ready")
+    metadata, ready = manifest["metadata"], find_condition(manifest.get("status") or {}, "Ready")
     return Node(
         name=metadata["name"],
         uid=metadata.get("uid", ""),
@@ -137,7 +137,7 @@ def node(manifest: Mapping[str, Any]) -> Node:
 def report(manifest: Mapping[str, Any]) -> Report:
     """Read an IstioCNINode."""
     metadata, status = manifest["metadata"], manifest.get("status") or {}
-    ready, state = condition(manifest, "Ready"), status.get("state") or ""
+    ready, state = find_condition(status, "Ready"), status.get("state") or ""
     settings, entries = status.get("controlPlane"), metadata.get("managedFields") or ()
     return Report(
         node=metadata["name"],
@@ -157,9 +157,9 @@ def report(manifest: Mapping[str, Any]) -> Report:
 def agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
     """Read a pod of the agents' DaemonSet."""
     metadata, status = manifest["metadata"], manifest.get("status") or {}
-    of_ready = condition(manifest, "Ready")
+    of_ready = find_condition(status, "Ready")
     ready = of_ready.get("status") == "True"
-    reason, message = ("", "") if ready else _trouble(status, manifest)
+    reason, message = ("", "") if ready else _trouble(status)
     return AgentPod(
         name=metadata["name"],
         uid=metadata.get("uid", ""),
@@ -182,10 +182,9 @@ def by_node(pods: Iterable[AgentPod]) -> dict[str, AgentPod]:
     return {each.node: each for each in ranked if each.node}
 
 
-def condition(manifest: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+def find_condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     """Find a condition of an object's status by its type; empty if there is none."""
-    conditions = (manifest.get("status") or {}).get("conditions") or ()
-    return next((each for each in conditions if each.get("type") == kind), {})
+    return next((each for each in status.get("conditions") or () if each.get("type") == kind), {})
 
 
 def pod_spec(daemonset: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -218,7 +217,7 @@ def _has_started(container: Mapping[str, Any]) -> bool:
     return container.get("name") == CONTAINER and bool(states & {"running", "terminated"})
 
 
-def _trouble(status: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[str, str]:
+def _trouble(status: Mapping[str, Any]) -> tuple[str, str]:
     """Find why a pod does not run: its container is waiting or terminated, or it is unscheduled or evicted."""
     for each in status.get("containerStatuses") or ():
         if each.get("name") != CONTAINER:
@@ -231,7 +230,7 @@ def _trouble(status: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[st
                 return found.get("reason", "Unknown"), str(found.get("message", "")) + ended
         if "running" in state:
             return _RUNS, "the agent is running and not ready yet"
-    scheduled = condition(manifest, "PodScheduled")
+    scheduled = find_condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
         return scheduled.get("reason", "Unschedulable"), scheduled.get("message", "")
     return status.get("reason") or status.get("phase", ""), status.get("message", "")

@@ -78,7 +78,9 @@ class Selection(NamedTuple):
         """Judge a node by its name, its labels and its taints, which have `key`, `effect` and `value`."""
         if not self.is_for(name, labels):
             return Runs(starts=False, stays=False)
-        repelled = {each.get("effect") for each in taints if not self._tolerates(each)}
+        repelled = {
+            each.get("effect") for each in taints if not any(_tolerated(each, by=one) for one in self.tolerations)
+        }
         return Runs(starts=not repelled & {"NoSchedule", "NoExecute"}, stays="NoExecute" not in repelled)
 
     def has_agent(self, node: Node, pod: AgentPod | None, besides: Iterable[Mapping[str, Any]] = ()) -> bool:
@@ -91,9 +93,6 @@ class Selection(NamedTuple):
         """
         runs = self.runs_on(node.name, node.labels, (*node.taints, *besides))
         return runs.starts or (runs.stays and pod is not None and not pod.going)
-
-    def _tolerates(self, taint: Mapping[str, Any]) -> bool:
-        return any(_tolerated(taint, by=each) for each in self.tolerations)
 
 
 def read(template: Mapping[str, Any]) -> Selection:

@@ -19,7 +19,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.cniconfig.netconf import PLUGIN_TYPE
-from installer.documents import mapping
+from installer.documents import mapping, mappings_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -226,21 +226,16 @@ def _addresses(result: object) -> Iterator[Address]:
 def _has_entry(config: str) -> bool | None:
     """Find our entry in a configuration, at any depth (Multus copies it into `delegates`)."""
     try:
-        pending: list[Any] = [json.loads(base64.b64decode(config, validate=True))]
+        value = json.loads(base64.b64decode(config, validate=True))
     except (binascii.Error, ValueError, RecursionError):
         return None
     found: bool | None = False
-    while pending:
-        value = pending.pop()
-        if isinstance(value, dict):
-            kind = value.get("type")
-            if kind == PLUGIN_TYPE and "agentSocket" in value:
-                return True
-            if isinstance(kind, str) and kind.startswith(DELEGATING):
-                found = None
-            pending += value.values()
-        elif isinstance(value, list):
-            pending += value
+    for each in mappings_in(value):
+        kind = each.get("type")
+        if kind == PLUGIN_TYPE and "agentSocket" in each:
+            return True
+        if isinstance(kind, str) and kind.startswith(DELEGATING):
+            found = None
     return found
 
 

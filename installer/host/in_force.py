@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from installer.config.policy import policy
 from installer.fleet.state import NodeState
 from plugin.backend import Backend, Capability
 from plugin.redirect import Feature
@@ -37,7 +36,6 @@ class InForce:
     )
     tried: Sequence[Capability] = ()
     state: NodeState = field(default_factory=NodeState)
-    _policy: tuple[Settings, Policy] | None = field(default=None, init=False, repr=False)
 
     @property
     def settings(self) -> Settings:
@@ -46,8 +44,5 @@ class InForce:
 
     @property
     def policy(self) -> Policy:
-        """The policy of the settings; the same object while they are unchanged, as each request reads it."""
-        settings = self.desired.settings
-        if self._policy is None or self._policy[0] is not settings:
-            self._policy = settings, policy(settings)
-        return self._policy[1]
+        """The policy on pods."""
+        return self.desired.settings.policy

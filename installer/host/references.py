@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.config.settings import PLUGIN
 from installer.config.value_types import CONF_SUFFIXES
+from installer.terminal.words import first_few
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -89,11 +90,10 @@ def why_it_stays(plugin: Path, folder: Path, found: Sequence[Reference]) -> str:
         folder: cniConfDir.
         found: at least one, in the order of the message.
     """
-    files = ", ".join(f"{folder / each.file}{f' ({each.doubt})' if each.doubt else ''}" for each in found[:NAMED])
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    files = first_few([f"{folder / each.file}{f' ({each.doubt})' if each.doubt else ''}" for each in found], NAMED)
     is_named = "may be named" if all(each.doubt for each in found) else "is named"
     return (
-        f"{plugin} stays, as it {is_named} in {files}{more}: a runtime that reads it there and finds no plugin file starts and "
+        f"{plugin} stays, as it {is_named} in {files}: a runtime that reads it there and finds no plugin file starts and "
         f"stops no pod. Take {PLUGIN} out of {'that' if len(found) == 1 else 'those'} (Multus recreates its copy when its pod "
         "on this node is restarted), then run install-cni uninstall again"
     )

@@ -44,17 +44,16 @@ def require_own(socket: Path) -> None:
         raise ForeignDirectoryError(
             f"{_saw(directory)} that others than root may write to ({stat.filemode(info.st_mode)}); {_REMEDY}"
         )
-    kept = (
-        lock_file(socket),
-        checkpoint_file(socket),
-        earlier_checkpoint_file(socket),
-        restart_record(socket),
-    )
-    expected = {socket.name, f".{socket.name}.new", *(each.name for each in kept)}
+    expected = {socket.name, f".{socket.name}.new", *(each.name for each in files_beside(socket))}
     if foreign := sorted(name for name in os.listdir(directory) if name not in expected and not is_temporary(name)):  # noqa: PTH208
         raise ForeignDirectoryError(
             f"{_saw(directory)} that istio-cni did not make: it holds {foreign[0]!r}; {_REMEDY}"
         )
+
+
+def files_beside(socket: Path) -> tuple[Path, ...]:
+    """Name the files that an agent keeps beside its socket."""
+    return lock_file(socket), checkpoint_file(socket), earlier_checkpoint_file(socket), restart_record(socket)
 
 
 def is_deleted(socket: Path) -> bool:

@@ -16,12 +16,11 @@ from installer.cniconfig import plan
 from installer.config.settings import PLUGIN, Settings
 from installer.host import conf_dir
 from installer.host.agent_lock import AlreadyRunningError, lock, lock_file
-from installer.host.checkpoint import checkpoint_file, earlier_checkpoint_file
 from installer.host.directory import Directory
 from installer.host.exchange import OutdatedError, settle
 from installer.host.files import explain, within
 from installer.host.references import Reference, references, why_it_stays
-from installer.host.restart import restart_record
+from installer.host.socket_dir import files_beside
 
 _ATTEMPTS = 10  # plans, when other programs change the directory concurrently
 _PAUSE = 0.1  # seconds between two of them
@@ -186,8 +185,7 @@ def _references(path: Path, mount: Path) -> list[Reference]:
 def _socket(socket: Path) -> Iterator[Step]:
     """Delete what an agent leaves beside its socket for the next one."""
     found = False
-    kept = checkpoint_file(socket), earlier_checkpoint_file(socket), restart_record(socket)
-    for path in (socket, lock_file(socket), *kept):
+    for path in (socket, *files_beside(socket)):
         if path.exists():
             found = True
             path.unlink(missing_ok=True)

@@ -111,7 +111,7 @@ class ApiClient:
                 return
             parameters["continue"] = token
 
-    async def apply(self, path: str, wanted: Mapping[str, Any], *, force: bool = True) -> Any:
+    async def apply(self, path: str, wanted: Mapping[str, Any], *, force: bool = True) -> dict[str, Any]:
         """Apply an object, or its status, with server-side apply: other managers' fields stay unchanged.
 
         Raises:
@@ -120,7 +120,7 @@ class ApiClient:
         query = self._manager | {"force": "true"} if force else self._manager
         return await self._write("PATCH", path, wanted, query, APPLY)
 
-    async def merge(self, path: str, patch: Mapping[str, Any]) -> Any:
+    async def merge(self, path: str, patch: Mapping[str, Any]) -> dict[str, Any]:
         """Patch an object, or its status.
 
         Raises:
@@ -128,7 +128,7 @@ class ApiClient:
         """
         return await self._write("PATCH", path, patch, self._manager, MERGE)
 
-    async def create(self, path: str, wanted: Mapping[str, Any]) -> Any:
+    async def create(self, path: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Create an object.
 
         Raises:
@@ -136,7 +136,7 @@ class ApiClient:
         """
         return await self._write("POST", path, wanted, self._manager)
 
-    async def delete(self, path: str, uid: str = "", propagation: str = "") -> Any:
+    async def delete(self, path: str, uid: str = "", propagation: str = "") -> dict[str, Any]:
         """Delete an object, unless its name now belongs to another one.
 
         Args:
@@ -163,10 +163,10 @@ class ApiClient:
 
     async def _write(
         self, method: str, path: str, body: Mapping[str, Any], query: Mapping[str, str] | None = None, kind: str = JSON
-    ) -> Any:
-        return await self._request(
-            Request(method, path, query, {"Content-Type": kind}, json.dumps(body), self._patience)
-        )
+    ) -> dict[str, Any]:
+        request = Request(method, path, query, {"Content-Type": kind}, json.dumps(body), self._patience)
+        written: dict[str, Any] = await self._request(request)
+        return written
 
     async def _request(self, request: Request) -> Any:
         try:
@@ -198,7 +198,8 @@ class ApiClient:
 
         A replaced file of a certificate authority is read again.
         """
-        connect_with = dataclasses.replace(info, token=None), _authority_version(info)
+        authority = os.stat(info.ca_path).st_mtime_ns if info.ca_path else 0  # noqa: PTH116
+        connect_with = dataclasses.replace(info, token=None), authority
         if self._session is None or connect_with != self._connected_with:
             previous, self._connected_with = self._session, connect_with
             connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=info.as_ssl_context())
@@ -206,7 +207,3 @@ class ApiClient:
             if previous:
                 await previous.close()
         return self._session
-
-
-def _authority_version(info: kopf.ConnectionInfo) -> int:
-    return os.stat(info.ca_path).st_mtime_ns if info.ca_path else 0  # noqa: PTH116

@@ -34,3 +34,8 @@ def cleaning_command(node_name: str, image: str, directories: Iterable[str | Pur
     return shlex.join(
         [*pod, "--", "install-cni", "uninstall", "--root=/host", *(f"--from={each}" for each in directories)]
     )
+
+
+def node_reference(name: str, uid: str) -> dict[str, str]:
+    """Refer to a Node, as an owner or as the object of an Event."""
+    return {"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}

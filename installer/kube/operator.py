@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from installer.aio import first_ended
 from installer.kube.backoff import Backoff
 from installer.kube.credentials import Login
 from installer.kube.kopf import kopf
@@ -108,12 +109,10 @@ class Operator:
 
         with ThreadPoolExecutor(1, "kopf") as thread:
             operator = caller.run_in_executor(thread, run_in_thread)
-            stopped = asyncio.create_task(stop.wait())
             try:
                 self._end = end
-                await asyncio.wait((operator, stopped), return_when=asyncio.FIRST_COMPLETED)
+                await first_ended(stop, operator)
             finally:
-                stopped.cancel()
                 end()
             await operator
 

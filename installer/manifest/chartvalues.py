@@ -69,11 +69,7 @@ def request(resource: Mapping[str, Any], known: Collection[str]) -> Request:
         enabled=parsed.enabled,
         namespace=parsed.namespace or resource["metadata"]["namespace"],
         values={"cni": cni} | {name: value for name, value in spec.items() if name == PLATFORM},
-        notes=(
-            *_misplaced(spec),
-            *without_effect(unvalidated, known),
-            *_unread(_block(spec, "cni", "components")),
-        ),
+        notes=(*_misplaced(spec), *without_effect(unvalidated, known), *_unread(_block(spec, "cni", "components"))),
     )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from installer.terminal.words import first_few
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -92,11 +94,10 @@ class RuntimeCheck:
         found = self.without_entry
         if len(found) < IN_A_ROW:
             return None
-        pods = ", ".join(each.pod for each in found[:NAMED])
-        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        pods = first_few([each.pod for each in found], NAMED)
         networks = " and ".join(sorted({each.network or "(no name)" for each in found}))
         return (
-            f"the container runtime does not load the plugin's entry in {path}: after it was written there, pods {pods}{more} "
+            f"the container runtime does not load the plugin's entry in {path}: after it was written there, pods {pods} "
             f"were set up by the network {networks} without it. The runtime reads another directory, or another file first: "
             "set cniConfDir to the directory that it reads (containerd: conf_dir in its CRI plugin's cni section, CRI-O: "
             "network_dir), or the chart's platform; once a new pod is set up through the entry, the node is ready"

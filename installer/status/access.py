@@ -224,13 +224,10 @@ def _trim(item: dict[str, Any]) -> Object:
     """Drop the large unused parts of an object; of managedFields, times and the owners of conditions stay."""
     metadata, status = item["metadata"], item.get("status") or {}
     for entry in metadata.get("managedFields") or ():
-        entry["fieldsV1"] = {"f:status": {"f:conditions": {}}} if _owns_conditions(entry) else {}
+        owned = (entry.get("fieldsV1") or {}).get("f:status") or {}
+        entry["fieldsV1"] = {"f:status": {"f:conditions": {}}} if "f:conditions" in owned else {}
     status.pop("images", None)
     return item
-
-
-def _owns_conditions(entry: Mapping[str, Any]) -> bool:
-    return "f:conditions" in ((entry.get("fieldsV1") or {}).get("f:status") or {})
 
 
 def _unavailable(source: Source, status: int, body: bytes) -> Unavailable:

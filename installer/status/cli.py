@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from installer.status.options import Options
 from installer.terminal.options import takes_a_kubeconfig
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class _Duration(click.ParamType[float]):
 )
 @takes_a_kubeconfig
 @click.option("-n", "--namespace", help="Namespace of the DaemonSet. Default: search all.")
-def status(**given: Any) -> None:
+def status(*, wait: bool, timeout: float | None, **options: Any) -> None:
     """Show the state of the cluster: its nodes, what is wrong, and what to do.
 
     \b
@@ -62,12 +61,11 @@ def status(**given: Any) -> None:
     The exit status is 0 if everything is healthy, 1 if something is not or a change is on its way, 2 if the cluster could
     not be read, 130 after Ctrl-C.
     """  # noqa: D301 - click's mark
-    options = Options(**given)
-    if options.timeout is not None and not options.wait:
+    if timeout is not None and not wait:
         raise click.UsageError("saw --timeout without --wait, expected both")
     from installer.status.command import run  # noqa: PLC0415 - the API client takes a third of a second to import
 
-    sys.exit(run(options))
+    sys.exit(run(wait=wait, timeout=timeout, **options))
 
 
 @click.command("takeover")

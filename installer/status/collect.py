@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from installer.status.access import Listed, sources, sources_in
-from installer.status.istio_agent import ours
+from installer.status.istio_agent import own_daemonset
 from installer.status.model import Answers, Unavailable
 
 if TYPE_CHECKING:
@@ -37,12 +37,9 @@ def ask(access: Access, namespace: str | None) -> Answers:
 
 
 def namespace_of(daemonsets: Sequence[Object] | Unavailable) -> str | None:
-    """Return the namespace of our DaemonSet, the oldest if there are several; None if there is none."""
-    found = [] if isinstance(daemonsets, Unavailable) else ours(daemonsets)
-    if not found:
-        return None
-    metadata = min((each["metadata"] for each in found), key=lambda each: str(each.get("creationTimestamp")))
-    return str(metadata["namespace"])
+    """Return the namespace of our DaemonSet; None if there is none."""
+    daemonset = own_daemonset(daemonsets)
+    return str(daemonset["metadata"]["namespace"]) if daemonset else None
 
 
 def without_namespace(daemonsets: Sequence[Object] | Unavailable) -> dict[str, Unavailable]:

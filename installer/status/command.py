@@ -17,7 +17,7 @@ from installer.terminal.printable import write
 from installer.terminal.stdout import style
 
 if TYPE_CHECKING:
-    from installer.status.options import Options
+    from pathlib import Path
 
 INTERRUPTED = 130  # as a shell reports SIGINT, so that an interrupted script does not go on
 
@@ -28,7 +28,16 @@ class CannotAskError(click.ClickException):
     exit_code = 2
 
 
-def run(options: Options) -> int:
+def run(
+    output: str,
+    *,
+    watch: bool,
+    wait: bool,
+    timeout: float | None,
+    kubeconfig: Path | None,
+    context: str | None,
+    namespace: str | None,
+) -> int:
     """Run the command.
 
     Returns:
@@ -38,22 +47,20 @@ def run(options: Options) -> int:
         CannotAskError: with what was seen, what was expected and what to do.
     """
     try:
-        access = Access(options.kubeconfig, options.context)
-        if options.watch or options.wait:
-            with showing(options.output) as show:
-                return Watching(access, options.namespace).run(
-                    show, until_healthy=options.wait, timeout=options.timeout
-                )
-        found = summarize(ask(access, options.namespace), datetime.now(UTC))
+        access = Access(kubeconfig, context)
+        if watch or wait:
+            with showing(output) as show:
+                return Watching(access, namespace).run(show, until_healthy=wait, timeout=timeout)
+        found = summarize(ask(access, namespace), datetime.now(UTC))
     except UnreachableError as error:
         raise CannotAskError(str(error)) from error
     except KeyboardInterrupt:
         return INTERRUPTED
-    match options.output:
+    match output:
         case "json":
             write(data.as_json(found))
         case "yaml":
             write(data.as_yaml(found))
-        case output:
+        case _:
             write(text.written(found, datetime.now(UTC), style(), wide=output == "wide"))
     return found.health.exit_status

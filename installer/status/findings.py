@@ -14,7 +14,7 @@ from installer.kube.names import CONTROLLER, DAEMONSET
 from installer.status.istio_agent import how_to_remove, how_to_replace, istios, ours, title
 from installer.status.model import Cause, Finding, Severity, Unavailable
 from installer.status.rights import to_ask_for
-from installer.status.words import counted, kubectl, listed
+from installer.terminal.words import counted, kubectl, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

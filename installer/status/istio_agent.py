@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from installer.controller.pod_template import CHART_VALUES
 from installer.fleet.objects import pod_spec
+from installer.status.model import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,12 @@ def is_istios(daemonset: Object) -> bool:
 def ours(daemonsets: Sequence[Object]) -> list[Object]:
     """Return the DaemonSets of our chart."""
     return [each for each in daemonsets if not is_istios(each)]
+
+
+def own_daemonset(daemonsets: Sequence[Object] | Unavailable) -> Object | None:
+    """Return the DaemonSet of our chart, the oldest if there are several; None: there is none, or it is unavailable."""
+    own = () if isinstance(daemonsets, Unavailable) else ours(daemonsets)
+    return min(own, key=lambda each: str(each["metadata"].get("creationTimestamp")), default=None)
 
 
 def istios(daemonsets: Sequence[Object]) -> list[Object]:

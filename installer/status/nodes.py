@@ -12,7 +12,7 @@ from installer.fleet.rollouts import is_older
 from installer.kube.names import DAEMONSET, REDIRECTING, cleaning_command
 from installer.kube.times import parse_rfc3339
 from installer.status.model import NodeStatus, NodeWarning, Repairs, Unavailable
-from installer.status.words import kubectl, listed
+from installer.terminal.words import kubectl, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

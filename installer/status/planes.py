@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from installer.config.active import find_active_control_plane
 from installer.config.control_plane import ControlPlaneSpec, InvalidControlPlaneError, read_control_plane
 from installer.config.values import resource_values
-from installer.fleet.objects import spec_changed
+from installer.fleet.objects import find_condition, spec_changed
 from installer.kube.times import parse_rfc3339
 from installer.status.model import ControlPlane
 
@@ -29,8 +29,7 @@ def _plane(resource: Object, first: Object | None) -> ControlPlane:
     metadata, status = resource["metadata"], resource.get("status") or {}
     spec, problems = _read(resource)
     component = (status.get("status") or {}).get("cni") or {}
-    conditions = status.get("conditions") or ()
-    degraded = [each for each in conditions if (each.get("type"), each.get("status")) == ("Degraded", "True")]
+    degraded = find_condition(status, "Degraded")
     active = first is not None and first["metadata"].get("uid") == metadata.get("uid")
     return ControlPlane(
         namespace=metadata["namespace"],
@@ -41,7 +40,7 @@ def _plane(resource: Object, first: Object | None) -> ControlPlane:
         terminating=bool(metadata.get("deletionTimestamp")),
         status=component.get("status") or "",
         message=component.get("error") or component.get("statusString") or "",
-        degraded=degraded[0].get("reason") or "" if degraded else "",
+        degraded=degraded.get("reason") or "" if degraded.get("status") == "True" else "",
         problems=tuple(dict.fromkeys(problems)),
         conflicts=() if active or first is None else tuple(_contradictions(spec, _read(first)[0])),
         generation=metadata.get("generation") or 0,

@@ -13,11 +13,11 @@ from installer.fleet.rollouts import is_held_up, most_unavailable, template_gene
 from installer.kube.names import DAEMONSET, PARKED
 from installer.kube.times import parse_rfc3339
 from installer.status.findings import findings
-from installer.status.istio_agent import istios, ours
+from installer.status.istio_agent import istios, own_daemonset
 from installer.status.model import AgentDaemonSet, Cause, ClusterStatus, Health, Progress, Severity, Unavailable
 from installer.status.nodes import Context, nodes
 from installer.status.planes import planes
-from installer.status.words import counted
+from installer.terminal.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ def summarize(answers: Answers, now: datetime) -> ClusterStatus:
     """
     control_planes = planes(() if isinstance(answers.planes, Unavailable) else answers.planes)
     first = control_planes[0] if control_planes else None
-    daemonset = _oldest(answers.daemonsets)
+    daemonset = own_daemonset(answers.daemonsets)
     agents = _agents(daemonset) if daemonset else None
     gone = agents is None and not isinstance(answers.daemonsets, Unavailable)
     out = _is_uninstalling(answers, first, agents)
@@ -54,7 +54,8 @@ def summarize(answers: Answers, now: datetime) -> ClusterStatus:
     problems = findings(answers, control_planes, agents, statuses, out=out)
     progress = _progress(answers, statuses, agents, first, out=out)
     health = _health(problems, statuses, progress)
-    summary, of_this_chart = "", " of this chart" if _has_istios(answers) else ""
+    has_istios = not isinstance(answers.daemonsets, Unavailable) and bool(istios(answers.daemonsets))
+    summary, of_this_chart = "", " of this chart" if has_istios else ""
     if is_elsewhere:
         summary = f"Not found: namespace {answers.namespace} has no DaemonSet {DAEMONSET}{of_this_chart}."
     elif gone and not out:
@@ -114,16 +115,6 @@ def _agents(daemonset: Object) -> AgentDaemonSet:
         most_unavailable=most_unavailable(daemonset),
         created=parse_rfc3339(metadata.get("creationTimestamp")),
     )
-
-
-def _oldest(answer: Sequence[Object] | Unavailable) -> Object | None:
-    if isinstance(answer, Unavailable):
-        return None
-    return min(ours(answer), key=lambda each: str(each["metadata"].get("creationTimestamp")), default=None)
-
-
-def _has_istios(answers: Answers) -> bool:
-    return not isinstance(answers.daemonsets, Unavailable) and bool(istios(answers.daemonsets))
 
 
 def _with_plugin(answers: Answers) -> Answers:

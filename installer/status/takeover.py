@@ -19,8 +19,8 @@ from installer.status.data import plain_findings
 from installer.status.model import Finding, Severity, Unavailable
 from installer.status.rights import to_ask_for
 from installer.status.text import findings_lines
-from installer.status.words import counted, listed
 from installer.terminal.printable import printable
+from installer.terminal.words import counted, listed
 from plugin.keys import INIT
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from installer.fleet.node_health import State
 from installer.kube.names import DAEMONSET
 from installer.status.model import Health, Severity
-from installer.status.words import counted
 from installer.terminal.ages import age
 from installer.terminal.printable import printable
 from installer.terminal.tables import NONE, Cell, Colour, Column, bar, table
+from installer.terminal.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

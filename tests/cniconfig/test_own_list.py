@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from installer.cniconfig import conflist
-from installer.cniconfig.netconf import MARKER, InvalidConfigError
+from installer.cniconfig.netconf import MARKER, InvalidConfigError, NetworkConf
 from tests.cniconfig import generated
 from tests.cniconfig.examples import CONFS, ENTRY, LISTS
 
@@ -87,6 +87,6 @@ def test_foreign_conflist_is_not_an_own_conflist(content: bytes) -> None:
     ],
 )
 def test_invalid_conf_is_rejected(content: bytes, message: str) -> None:
-    for operation in (conflist.check_conf, lambda content: conflist.own_list(content, "05-x.conf", NAME, ENTRY)):
+    for operation in (NetworkConf.parse, lambda content: conflist.own_list(content, "05-x.conf", NAME, ENTRY)):
         with pytest.raises(InvalidConfigError, match=message):
             operation(content)

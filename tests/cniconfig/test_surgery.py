@@ -175,7 +175,7 @@ def test_an_entry_of_another_type_is_refused() -> None:
 )
 def test_invalid_conflist_is_rejected_with_seen_and_expected(content: bytes, message: str) -> None:
     for operation in (
-        conflist.check_list,
+        conflist.read_list,
         conflist.remove,
         conflist.has_entry,
         lambda content: conflist.splice(content, ENTRY),

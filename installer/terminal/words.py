@@ -21,3 +21,9 @@ def kubectl(namespace: str, command: str) -> str:
 def listed(names: Sequence[str]) -> str:
     """Write names, at least one: `a, b and c`."""
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def first_few(names: Sequence[str], most: int) -> str:
+    """Write the first names, and count the others: `a, b, c and 4 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
