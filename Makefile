@@ -9,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PACKAGES := python3.11 python3.11-venv libpython3.11-dev libexpat1-dev zlib1g-dev gcc libc6-dev make clang-14 libclang-rt-14-dev \
 	containerd runc containernetworking-plugins busybox-static etcd-server nftables libnftables1 iptables iproute2 procps util-linux openssl \
-	buildah mmdebstrap libseccomp-dev graphviz fonts-dejavu-core
+	buildah mmdebstrap libseccomp-dev graphviz fonts-dejavu-core curl netcat-openbsd bind9-dnsutils
 LIBPYTHON = $(firstword $(wildcard /usr/lib/python3.11/config-3.11-*/libpython3.11.a))
 
 setup: $(VENV)/.installed plugin build/istio-cni-python
@@ -50,7 +50,7 @@ istio: $(VENV)/.installed
 	$(BIN)/python -m tests.programs.build node istio
 
 judges: $(VENV)/.installed
-	$(BIN)/python -m tests.programs.build judges
+	$(BIN)/python -m tests.programs.build judges conformance
 
 image: $(VENV)/.installed
 	$(BIN)/python -m tests.image.build

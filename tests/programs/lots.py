@@ -1,4 +1,4 @@
-"""Which programs the tests build: Kubernetes and helm, etcd, Istio, a node's parts newer than Debian's, and critest."""
+"""Which programs the tests build: Kubernetes and helm, etcd, Istio, a node's parts newer than Debian's, and judges."""
 
 from __future__ import annotations
 
@@ -92,6 +92,18 @@ def _critest() -> Program:
     )
 
 
+def _conformance() -> tuple[Program, ...]:
+    where, images = SOURCE / "conformance", "k8s.io/kubernetes/test/images"
+    version = _CONFORMANCE_VERSION
+    stamped = {"k8s.io/component-base/version.gitVersion": version}
+    ginkgo = _version("conformance", "github.com/onsi/ginkgo/v2").removeprefix("v")
+    return (
+        Program("e2e.test", where, "k8s.io/kubernetes/test/e2e", version, stamped, is_test=True),
+        Program("ginkgo", where, "github.com/onsi/ginkgo/v2/ginkgo", ginkgo, asked=("version",)),
+        Program("agnhost", where, f"{images}/agnhost", version, {"main.Version": version}),
+    )
+
+
 def _helm4() -> Program:
     version = _version("helm4", r"helm\.sh/helm/v4")
     stamped = {"helm.sh/helm/v4/internal/version.version": version}
@@ -103,6 +115,7 @@ _HELM_VERSION = _version("helm", r"helm\.sh/helm/v3")
 _ETCD_VERSION = _version("etcd", r"go\.etcd\.io/etcd/server/v3")
 _CONTAINERD_VERSION = _version("containerd", r"github\.com/containerd/containerd/v2")
 _CRI_TOOLS_VERSION = _version("critest", r"sigs\.k8s\.io/cri-tools")
+_CONFORMANCE_VERSION = _version("conformance", r"k8s\.io/kubernetes")
 _ISTIO_VERSION = _version("istio", r"istio\.io/istio")
 # Its proxies read features off their release, and its module is served under no tag: the release that is next, and the commit.
 _ISTIO_RELEASE = f"1.32.0-{_ISTIO_VERSION.rpartition('-')[2]}"
@@ -160,4 +173,15 @@ JUDGES = Lot(
     (_critest(),),
     "two minutes",
 )
-LOTS = {lot.name: lot for lot in (KUBE, ETCD, ISTIO, NODE, JUDGES)}
+CONFORMANCE = Lot(
+    "conformance",
+    _CONFORMANCE_VERSION,
+    f"the end-to-end suite of Kubernetes {_CONFORMANCE_VERSION}, what runs it, and the image that it asks for most",
+    _conformance(),
+    "ten minutes",
+    tuple(
+        Files(name, SOURCE / "conformance", "k8s.io/kubernetes", f"test/images/agnhost/porter/{name}")
+        for name in ("localhost.crt", "localhost.key")
+    ),
+)
+LOTS = {lot.name: lot for lot in (KUBE, ETCD, ISTIO, NODE, JUDGES, CONFORMANCE)}

@@ -112,6 +112,20 @@ class Worker:
         """Run a command on the node, and return its stdout; an error is `Machine.run`'s."""
         return self._machine.run(command).stdout
 
+    def run_to_end(self, command: Sequence[str], log: Path, within: float) -> int:
+        """Run a command on the node that takes long, and return its exit status.
+
+        Args:
+            command: argv.
+            log: the file that its output is added to.
+            within: seconds that it may take.
+
+        Raises:
+            subprocess.TimeoutExpired: when they are over.
+        """
+        with log.open("ab") as output:
+            return self._machine.start(command, output).wait(within)
+
     @property
     def processes(self) -> Processes:
         """All that run on the node, in its pods too."""

@@ -30,5 +30,10 @@ def images() -> list[Image]:
     return [
         Image(f"{HUB}/proxyv2:{TAG}", proxy | libraries(envoy), ("/usr/local/bin/pilot-agent",), user, (_PATH,)),
         Image(f"{HUB}/pilot:{TAG}", pilot, ("/usr/local/bin/pilot-discovery",), user, (_PATH,)),
-        Image(COREDNS, {"coredns": NODE.folder / "coredns"}, ("/coredns",)),
+        dns(),
     ]
+
+
+def dns() -> Image:
+    """Say what CoreDNS's holds."""
+    return Image(COREDNS, {"coredns": NODE.folder / "coredns"}, ("/coredns",))
