@@ -19,23 +19,23 @@ COMPATIBLE = ipaddress.IPv6Network("::/96")  # never routed (RFC 4291, 2.5.5.1);
 NAMES = {(Family.V4,): "IPv4", (Family.V4, Family.V6): "IPv4 and IPv6"}
 
 
-def in_order(said: Iterable[Address], there: Iterable[Address]) -> tuple[Address, ...] | None:
+def in_order(reported: Iterable[Address], current: Iterable[Address]) -> tuple[Address, ...] | None:
     """Combine a pod's addresses, the first family first; link-local ones do not count.
 
     If the order is unknown, the pod may be an IPv6 pod: any IPv6 address then comes first, so that it is redirected.
 
     Args:
-        said: prevResult's addresses, in its order.
-        there: the current addresses of its netns, in any order.
+        reported: prevResult's addresses, in its order.
+        current: the current addresses of its netns, in any order.
 
     Returns:
         All of them, or None if none is known.
     """
-    said, there = _usable(said), _usable(there)
-    known = set(said)
-    if known and (not there or not known.isdisjoint(there)):
-        return (*said, *(each for each in there if each not in known))
-    return tuple(sorted((*there, *said), key=lambda each: -each.version)) or None
+    reported, current = _usable(reported), _usable(current)
+    known = set(reported)
+    if known and (not current or not known.isdisjoint(current)):
+        return (*reported, *(each for each in current if each not in known))
+    return tuple(sorted((*current, *reported), key=lambda each: -each.version)) or None
 
 
 def is_due(addresses: tuple[Address, ...] | None, ipv6: Ipv6) -> bool:

@@ -147,18 +147,18 @@ class Handler:
         request, answer = None, None
         try:
             request = await self._off_loop(len(payload), lambda: Request.parse(*wire.split(payload)))
-            done = await self._carry_out(request, descriptor, is_wanted)
+            result = await self._carry_out(request, descriptor, is_wanted)
             answer = (0, request.result())
         except AbandonedError:
-            done = _Done("abandoned", None, "the plugin gave up before the pod's turn came: nothing was done")
+            result = _Done("abandoned", None, "the plugin gave up before the pod's turn came: nothing was done")
         except Exception as error:  # noqa: BLE001 - whatever it is, the runtime gets an error and the agent continues (F32)
             failure = _as_cni_error(error)
-            done = _Done("error", None, failure.msg, failure.code)
+            result = _Done("error", None, failure.msg, failure.code)
             answer = (1, failure.encode(request.cni_version) if request else failure.encode())
-        tell = partial(self._observe, _outcome(request, done, time.perf_counter() - started))
+        record = partial(self._observe, _outcome(request, result, time.perf_counter() - started))
         if answer:
-            return Reply(*answer, tell)
-        tell()
+            return Reply(*answer, record)
+        record()
         return None
 
     async def _carry_out(self, request: Request, descriptor: int | None, is_wanted: Callable[[], bool]) -> _Done:

@@ -60,7 +60,7 @@ class Context:
 
     def _run_file(self, commands: str) -> str:
         """Run refused commands again from a file: libnftables 1.0.6 names the failing line only then."""
-        self._said()  # and forgotten
+        self._last_error()  # and forgotten
         file = os.memfd_create("commands")
         try:
             os.write(file, commands.encode())
@@ -70,14 +70,14 @@ class Context:
             os.close(file)
         output = self._output()
         if failed:
-            raise RefusedError(_explained(commands, self._said(), path))
+            raise RefusedError(_explain(commands, self._last_error(), path))
         return output
 
     def _output(self) -> str:
         output: bytes = self._library.nft_ctx_get_output_buffer(self._context)
         return output.decode()
 
-    def _said(self) -> str:
+    def _last_error(self) -> str:
         said: bytes = self._library.nft_ctx_get_error_buffer(self._context)
         return said.decode("utf-8", "replace").strip()
 
@@ -100,7 +100,7 @@ def main() -> None:
     os._exit(bool(said))
 
 
-def _explained(commands: str, said: str, path: str) -> str:
+def _explain(commands: str, said: str, path: str) -> str:
     """Add numbered lines around the failing one, which libnftables reports as `PATH:LINE:COLUMN-…`."""
     message, _, _ = said.partition("\n")
     where, _, what = message.removeprefix(f"{path}:").partition(":")

@@ -7,14 +7,14 @@ AROUND = 3  # lines shown before and after the failing one
 
 def difference(expected: str, seen: str) -> str | None:
     """Describe the first difference between two listings; None if they differ only in blanks."""
-    wanted, there = _significant(expected), _significant(seen)
-    for number, (line, other) in enumerate(zip(wanted, there, strict=False), 1):
+    expected_lines, actual_lines = _significant(expected), _significant(seen)
+    for number, (line, other) in enumerate(zip(expected_lines, actual_lines, strict=False), 1):
         if line != other:
             return f"line {number}: saw {other!r}, expected {line!r}"
-    if len(wanted) > len(there):
-        return f"line {len(there) + 1}: saw the end, expected {wanted[len(there)]!r}"
-    if len(there) > len(wanted):
-        return f"line {len(wanted) + 1}: saw {there[len(wanted)]!r}, expected the end"
+    if len(expected_lines) > len(actual_lines):
+        return f"line {len(actual_lines) + 1}: saw the end, expected {expected_lines[len(actual_lines)]!r}"
+    if len(actual_lines) > len(expected_lines):
+        return f"line {len(expected_lines) + 1}: saw {actual_lines[len(expected_lines)]!r}, expected the end"
     return None
 
 

@@ -51,7 +51,7 @@ class Listener:
         ] = {}  # task and start time; the oldest first
         self._room = asyncio.Event()
         self._room.set()
-        self._said = float("-inf")
+        self._warned_at = float("-inf")
         self._accepting: asyncio.Task[None] | None = None
 
     @property
@@ -140,6 +140,6 @@ class Listener:
 
     def _say(self, error: OSError) -> None:
         now = asyncio.get_running_loop().time()
-        if now >= self._said + SAY_EVERY:
-            self._said = now
+        if now >= self._warned_at + SAY_EVERY:
+            self._warned_at = now
             _log.warning("no connection can be taken for the moment; they wait", extra={"reason": str(error)})

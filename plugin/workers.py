@@ -74,12 +74,12 @@ class Workers:
     ) -> None:
         """Redirect a pod on a worker, and free its resources after notifying the loop, as that is slow (D4)."""
         try:
-            done = turn()
+            result = turn()
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the waiting request
             loop.call_soon_threadsafe(programmed.set_exception, error)
         else:
-            loop.call_soon_threadsafe(programmed.set_result, done)
-            self._free(done.free)
+            loop.call_soon_threadsafe(programmed.set_result, result)
+            self._free(result.free)
 
     def _free(self, free: Callable[[], None]) -> None:
         """Free a pod's resources on the freeing thread; if many are queued, on this one, as each holds memory."""

@@ -165,7 +165,7 @@ class ConflistEntry:
         return True
 
     def _outlives_source(self, *, gone: bool) -> bool:
-        """Tell whether our own list stays without its source: briefly, as primaries delete theirs at their start."""
+        """Return whether our own list stays without its source: briefly, as primaries delete theirs at their start."""
         now = time.monotonic()
         self._gone_since = (self._gone_since or now) if gone else None
         return self._gone_since is not None and now < self._gone_since + SOURCE_GRACE

@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from installer.agent.node_status import INVALID_SETTINGS, build_status, left_behind
+from installer.agent.node_status import INVALID_SETTINGS, build_status, stale_directories
 from installer.fleet.objects import find_condition
 from installer.kube.api_error import ApiError
 from installer.kube.backoff import Backoff, up_to
@@ -178,7 +178,7 @@ class NodeResource:
         start or stop (F6, F7).
         """
         settings = self._observe().desired.settings
-        if directories := left_behind(self._written, settings):
+        if directories := stale_directories(self._written, settings):
             where = " and ".join(str(each) for each in directories)
             managed = f"{settings.cni_conf_dir} and {settings.cni_bin_dir}"
             note = (

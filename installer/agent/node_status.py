@@ -106,7 +106,7 @@ def build_status(observed: Observed, last: Mapping[str, Any], now: datetime) -> 
     return status
 
 
-def left_behind(last: Mapping[str, Any], settings: Settings) -> tuple[Path, ...]:
+def stale_directories(last: Mapping[str, Any], settings: Settings) -> tuple[Path, ...]:
     """Name the directories of the previous agent's installation that this agent does not manage.
 
     Args:

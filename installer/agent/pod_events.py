@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from installer.aio import wait
-from installer.pods.warnings import early_containers, of_early, of_excluded
+from installer.pods.warnings import describe_early, describe_excluded, early_containers
 from plugin.redirect import Redirect
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ def pod_warnings(judged: Judged) -> Iterator[PodWarning]:
     """Find what prevents a pod from starting, or its sidecar from receiving traffic."""
     pod = judged.pod
     if judged.only_excluded:
-        yield PodWarning("InjectedButExcluded", of_excluded(pod))
+        yield PodWarning("InjectedButExcluded", describe_excluded(pod))
     if not isinstance(judged.verdict, Redirect) or not pod.failing:
         return
     for name in early_containers(pod, judged.verdict):
         if name in pod.failing:
-            yield PodWarning("InitContainerBeforeSidecar", of_early(name, judged.verdict.uid))
+            yield PodWarning("InitContainerBeforeSidecar", describe_early(name, judged.verdict.uid))
 
 
 class PodEvents:

@@ -102,7 +102,7 @@ def _explain(found: Found, addresses: tuple[Address, ...], effective: EffectiveS
     if isinstance(reached, Pass):
         notes = [*warnings.of_pass(pod, found.written.manifest, reached)]
         if reached is NEVER_INJECTED and _is_redirected_once_injected(pod, effective):
-            notes.append(warnings.of_uninjected(pod, found.written))
+            notes.append(warnings.describe_uninjected(pod, found.written))
         return Explanation(*named, "pass", reached.row, reached.reason, warnings=tuple(notes))
     return Explanation(
         *named,

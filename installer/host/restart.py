@@ -27,7 +27,7 @@ def restart_record(agent_socket: Path) -> Path:
 
 
 def would_help(agent_socket: Path, hidden_since: float, started: float, now: float) -> bool:
-    """Tell whether a restarted agent would see a netns, and whether this one may exit for it.
+    """Return whether a restarted agent would see a netns, and this one may exit for it.
 
     Args:
         agent_socket: the path of the agent's socket.

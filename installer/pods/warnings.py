@@ -33,7 +33,7 @@ AMBIENT_REDIRECTION, DATAPLANE_MODE = "ambient.istio.io/redirection", "istio.io/
 def of_pass(pod: Pod, manifest: Mapping[str, Any], passed: Pass) -> Iterator[str]:
     """List the warnings about a pod that is left alone."""
     if passed.is_excluded and pod.is_injected:
-        yield of_excluded(pod)
+        yield describe_excluded(pod)
     if passed.row == NOT_INSTALLED and pod.is_injected:
         yield (
             "the pod was injected, and there is no plugin: its sidecar gets no traffic, unless the pod started before the "
@@ -62,7 +62,7 @@ def _ignored(manifest: Mapping[str, Any], expected: Collection[str]) -> Iterator
     )
 
 
-def of_uninjected(pod: Pod, written: PodManifest) -> str:
+def describe_uninjected(pod: Pod, written: PodManifest) -> str:
     """Describe the effect of a sidecar without the injector's annotation, and the remedy."""
     present = [name for name in (PROXY, VALIDATION) if any(each.name == name for each in _all(pod))]
     where = f"{written.path}.metadata.annotations".removeprefix(".")
@@ -107,7 +107,7 @@ def _asks_for_ambient(manifest: Mapping[str, Any]) -> str:
     return next((key for key, is_so in zip((AMBIENT_REDIRECTION, DATAPLANE_MODE), asks, strict=True) if is_so), "")
 
 
-def of_excluded(pod: Pod) -> str:
+def describe_excluded(pod: Pod) -> str:
     """Describe the problem of a pod that was injected in an excluded namespace (F22)."""
     return (
         f"the pod was injected, but its namespace {pod.namespace} is excluded: its sidecar gets no traffic. Take the "
@@ -127,7 +127,7 @@ def of_redirect(
         knows_families: whether the families are certain without further addresses.
     """
     for each in early_containers(pod, redirect):
-        yield of_early(each, redirect.uid)
+        yield describe_early(each, redirect.uid)
     yield from _without_effect(pod, redirect, knows_families=knows_families)
     yield from _both(redirect)
     yield from _identity(pod, redirect)
@@ -179,7 +179,7 @@ def early_containers(pod: Pod, redirect: Redirect) -> Iterator[str]:
             yield each.name
 
 
-def of_early(name: str, uid: int) -> str:
+def describe_early(name: str, uid: int) -> str:
     """Describe the problem of such an init container, and the remedy."""
     return (
         f"init container {name} runs before the sidecar is up, and its outbound TCP is redirected there: it has "

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class Look(NamedTuple):
+class Inspection(NamedTuple):
     """One inspection of a pod's netns: check the redirect against the plan, and write it if it is missing.
 
     Without a plan the pod's annotations are invalid.
@@ -52,11 +52,11 @@ class Found(NamedTuple):
     hidden: float = 0.0
 
 
-def looked(look: Look, files: NetnsFiles, capability: Capability) -> Found:
+def inspect(inspection: Inspection, files: NetnsFiles, capability: Capability) -> Found:
     """Inspect a pod's netns, and redirect its traffic on request; whatever fails is about this pod alone."""
     try:
-        with files.proven(look.known) as fd:
-            return _in_netns(fd, look, capability)
+        with files.proven(inspection.known) as fd:
+            return _in_netns(fd, inspection, capability)
     except HiddenError as error:
         return Found(unknown=str(error), hidden=error.since)
     except UnprovenError as error:
@@ -70,20 +70,20 @@ def looked(look: Look, files: NetnsFiles, capability: Capability) -> Found:
         return Found(unknown=f"it cannot be inspected: {type(error).__name__}: {error!s:.200}")
 
 
-def _in_netns(fd: NetnsFd, look: Look, capability: Capability) -> Found:
+def _in_netns(fd: NetnsFd, inspection: Inspection, capability: Capability) -> Found:
     try:
         present = redirected(fd, tuple(Family))
     except ApplyError as error:
         return Found(unknown=str(error))
-    if look.plan is None or capability.unusable:
-        unknown = f"this node redirects no pods: {capability.unusable}" if look.writes and not present else ""
+    if inspection.plan is None or capability.unusable:
+        unknown = f"this node redirects no pods: {capability.unusable}" if inspection.writes and not present else ""
         return Found(redirected=bool(present), unknown=unknown)
     if present:
-        bypassed = _bypassed(fd, look.plan, present)
+        bypassed = _bypassed(fd, inspection.plan, present)
         return Found(redirected=not bypassed, bypassed=bypassed)
-    if not look.writes:
+    if not inspection.writes:
         return Found()
-    programmed = program(fd, look.plan, capability, inhabited=True)
+    programmed = program(fd, inspection.plan, capability, inhabited=True)
     programmed.free()
     return Found(repaired=True, told=_describe(programmed.settled))
 

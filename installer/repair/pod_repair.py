@@ -17,7 +17,7 @@ from installer.config.value_types import RepairMode
 from installer.pods.runtime_class import own_network_stack, without_effect
 from installer.pods.verdicts import key_of
 from installer.repair import unredirected
-from installer.repair.inspection import Found, Look, looked
+from installer.repair.inspection import Found, Inspection, inspect
 from installer.repair.node_sandboxes import NodeSandboxes
 from installer.repair.running_pods import RunningPods
 from installer.repair.runtime_entry import RuntimeEntry
@@ -229,8 +229,8 @@ class PodRepair:
         writes = bool(plan) and in_force.desired.installed and in_force.settings.repair_mode is RepairMode.REDIRECT
         if writes and not (sandbox and sandbox.uid) and self._cluster and (doubt := await self._cluster.confirm(pod)):
             return Found(unknown=doubt)
-        look, loop = Look(known, plan, writes), asyncio.get_running_loop()
-        work = loop.run_in_executor(self._workers, looked, look, self._files, in_force.capability)
+        inspection, loop = Inspection(known, plan, writes), asyncio.get_running_loop()
+        work = loop.run_in_executor(self._workers, inspect, inspection, self._files, in_force.capability)
         self._busy.add(key_of(pod))
         work.add_done_callback(lambda _: self._busy.discard(key_of(pod)))
         done, _ = await asyncio.wait([work], timeout=DEADLINE)

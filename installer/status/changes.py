@@ -16,7 +16,7 @@ _SEVERITIES = {Severity.ERROR: "error", Severity.UNKNOWN: "unknown", Severity.IN
 
 
 def changes(before: ClusterStatus | None, after: ClusterStatus) -> list[str]:
-    """Say what is new; of the first status, all but the healthy nodes.
+    """Describe what is new; of the first status, all but the healthy nodes.
 
     The number of redirected pods changes all the time and is left out.
     """

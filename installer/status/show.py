@@ -36,12 +36,12 @@ class Show(Protocol):
         """Show it, if it is not shown already."""
 
     def lost(self, why: str) -> None:
-        """Say that the API server does not answer; the next `show` says that it does."""
+        """Report that the API server does not answer; the next `show` reports that it does."""
 
 
 @contextmanager
 def showing(output: str) -> Iterator[Show]:
-    """Show glances as stdout can.
+    """Show statuses in the way that stdout can.
 
     Args:
         output: table, wide, json or yaml.
@@ -152,5 +152,5 @@ class Documents:
         self._shown = found
 
     def lost(self, why: str) -> None:
-        """Say it where no program reads documents."""
+        """Report it on stderr, where no program reads documents."""
         say(f"Error: {why}", err=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from installer.agent.node_status import Observed, build_status, left_behind
+from installer.agent.node_status import Observed, build_status, stale_directories
 from installer.config.desired import DesiredState
 from installer.config.settings import parse_settings
 from installer.config.values import Problem
@@ -46,10 +46,10 @@ def test_the_last_installed_directories_are_reported_until_uninstalled(node: Nod
 @pytest.mark.parametrize("node", [WELL, CONFLICT, NOTHING_THERE])
 def test_changed_directories_are_reported_as_left_behind_in_any_node_state(node: NodeState) -> None:
     last = said(node, said(WELL, {}))
-    assert left_behind(last, SETTINGS) == ()
+    assert stale_directories(last, SETTINGS) == ()
     other = replace(SETTINGS, cni_conf_dir=Path("/other/net.d"), cni_bin_dir=Path("/other/bin"))
-    assert left_behind(last, other) == (SETTINGS.cni_conf_dir, SETTINGS.cni_bin_dir)
-    assert left_behind(said(REMOVED, last), other) == ()
+    assert stale_directories(last, other) == (SETTINGS.cni_conf_dir, SETTINGS.cni_bin_dir)
+    assert stale_directories(said(REMOVED, last), other) == ()
 
 
 @pytest.mark.parametrize(

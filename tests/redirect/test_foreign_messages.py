@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.repair.inspection import Found, Look, looked
+from installer.repair.inspection import Inspection, inspect
 from installer.repair.netns_proof import Known, NetnsFiles
 from plugin import netlink
 from plugin.apply import ApplyError, apply, check
@@ -202,8 +202,8 @@ def test_they_end_no_more_than_the_process_in_which_libnftables_reads(netns: Net
 
 def test_an_inspection_that_fails_in_any_way_is_about_one_pod(netns: Netns) -> None:
     files = NetnsFiles(netns.path.parent, netns.path.parent)
-    wrong = Look(Known(("netns",), "netns", (ADDRESS,), frozenset()), 7, writes=True)  # type: ignore[arg-type]
-    found = on_a_worker(lambda _: looked(wrong, files, Capability(Backend.NFT)), netns)
+    wrong = Inspection(Known(("netns",), "netns", (ADDRESS,), frozenset()), 7, writes=True)  # type: ignore[arg-type]
+    found = on_a_worker(lambda _: inspect(wrong, files, Capability(Backend.NFT)), netns)
     assert found == Found(unknown="it cannot be inspected: AttributeError: 'int' object has no attribute 'redirect'")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.repair.inspection import Found, Look, looked
+from installer.repair.inspection import Found, Inspection, inspect
 from installer.repair.netns_proof import Known, NetnsFiles
 from plugin.apply import apply
 from plugin.backend import Backend, Capability
@@ -72,7 +72,7 @@ def look(netns: Netns, given: Plan | None, backend: Backend, *, writes: bool = T
     known = Known((name,), name, given.said if given else (), frozenset())
     with ThreadPoolExecutor(1) as worker:
         return worker.submit(
-            looked, Look(known, given, writes=writes), NetnsFiles(folder, folder), Capability(backend)
+            inspect, Inspection(known, given, writes=writes), NetnsFiles(folder, folder), Capability(backend)
         ).result()
 
 

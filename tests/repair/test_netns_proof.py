@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.host.cni_cache import Sandbox
-from installer.repair.inspection import Found, Look, looked
+from installer.repair.inspection import Found, Inspection, inspect
 from installer.repair.netns_proof import Known, NetnsFiles
 from installer.repair.sandbox_index import Doubt, SandboxIndex
 from plugin.backend import Backend, Capability
@@ -40,8 +40,8 @@ def look(folder: Path, known: Known) -> Found:
     with Netns(folder / "cni-other") as netns, ThreadPoolExecutor(1) as workers:
         for step in STEPS:
             subprocess.run(["/usr/bin/nsenter", f"--net={netns.path}", "/sbin/ip", *step.split()], check=True)
-        wanted = Look(known, None, writes=False)
-        return workers.submit(looked, wanted, NetnsFiles(folder, folder), Capability(Backend.NFT)).result()
+        wanted = Inspection(known, None, writes=False)
+        return workers.submit(inspect, wanted, NetnsFiles(folder, folder), Capability(Backend.NFT)).result()
 
 
 @pytest.mark.parametrize("has_result", [True, False])  # written when its ADD has succeeded, not before
