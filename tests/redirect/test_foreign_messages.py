@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.repair.inspection import Inspection, inspect
+from installer.repair.inspection import Found, Inspection, inspect
 from installer.repair.netns_proof import Known, NetnsFiles
 from plugin import netlink
 from plugin.apply import ApplyError, apply, check
