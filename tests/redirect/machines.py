@@ -29,7 +29,7 @@ from tests.redirect.topology import ADDRESSES, DEFAULT_ROUTES, FORWARDING, LINKS
 from tests.support.netns import Netns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from plugin.backend import Backend
@@ -40,6 +40,7 @@ SOCKET_FAMILIES = {Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
 SIDECAR_PORTS = [15001, 15006, 15008, 15020, 15021, 15053, 15090]
 PORTS = [53, 80, 443, 8080, 9000]
 PATIENCE = 3.0  # seconds for an answer; it takes a few milliseconds, unless the processors are busy with others
+LONG_PATIENCE = 60.0
 IPV6_OF = ("all", "default", "lo", "eth0", "net1")
 NEEDS = "+net_admin,+net_bind_service"  # capabilities: transparent listeners, ports below 1024
 
@@ -163,6 +164,12 @@ class Machines:
         for origin, indices in by_sender.items():
             reports.update(zip(indices, self._hear(origin), strict=True))
         return [_fate(probe, reports[index]) for index, probe in enumerate(probes)]
+
+    def fates(self, expected: Mapping[Probe, Fate]) -> dict[Probe, Fate]:
+        """Send all probes at the same time, and again those that should have been answered: a busy machine takes long."""
+        seen = dict(zip(expected, self.send([*expected]), strict=True))
+        lost = [probe for probe, fate in seen.items() if fate.port is None and expected[probe].port is not None]
+        return seen | dict(zip(lost, self.send(lost, LONG_PATIENCE), strict=True))
 
     def send_from_the_node(self, probe: Probe) -> Fate:
         """Send a probe by a process that the node runs in the pod's netns, with its sender's ids on the node."""

@@ -99,11 +99,11 @@ def test_the_kernel_agrees_with_the_model_for_each_backend(
     pod = in_mode(mode, pod)
     redirect = redirected(pod, addresses)
     machines = machines_of(Sender(redirect.uid, redirect.gid))
-    seen = {}
+    seen, expected = {}, {probe: fate(redirect, probe) for probe in PROBES}
     for way in WAYS:
         with written_by(way) as backend, machines.redirected(redirect, backend):
-            seen[way] = dict(zip(PROBES, machines.send(PROBES), strict=True))
-    wrong = different(seen, {probe: fate(redirect, probe) for probe in PROBES})
+            seen[way] = machines.fates(expected)
+    wrong = different(seen, expected)
     assert not wrong, shown(pod, wrong)
 
 
