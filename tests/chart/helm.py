@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tests.programs.lots import KUBE
+from tests.support import golang
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,7 @@ def _run(arguments: tuple[str, ...], values: str | None, home: str) -> subproces
         f"no helm in {KUBE.folder}; `make kube` builds it, or $KUBE_BIN_DIR names a folder that has it"
     )
     given = ["--values=-"] if values is not None else []
-    environment = {"HOME": home, "PATH": "/usr/bin:/bin"}
+    environment = {"HOME": home, "PATH": "/usr/bin:/bin"} | golang.COMMAND
     return subprocess.run(
         [str(program), *arguments, *given],
         input=values,

@@ -51,11 +51,7 @@ CONTROLLERS_IN_ITS_NAMESPACE = {
 
 
 def daemonset(release: Release) -> dict[str, Any]:
-    where = f"--namespace={release.namespace}"
-    found: dict[str, Any] = json.loads(
-        release.cluster.kubectl("get", "daemonset", "istio-cni-node", where, "--output=json", "--show-managed-fields")
-    )
-    return found
+    return release.cluster.admin.read(f"/apis/apps/v1/namespaces/{release.namespace}/daemonsets/istio-cni-node")
 
 
 def config(release: Release) -> dict[str, str]:
@@ -64,22 +60,15 @@ def config(release: Release) -> dict[str, str]:
 
 
 def made_by(release: Release) -> list[str]:
-    """Name what a release has made, as `kind/name namespace`, from helm's own manifest of it."""
+    """Return the paths of what a release has made, from helm's own manifest of it."""
     found = [each for each in yaml.safe_load_all(release.helm("get", "manifest", "istio-cni")) if each]
-    return [
-        f"{each['kind'].lower()}/{each['metadata']['name']} {each['metadata'].get('namespace', release.namespace)}"
-        for each in found
-    ]
+    within = {"namespace": release.namespace}
+    return [release.cluster.admin.path(each | {"metadata": within | each["metadata"]}) for each in found]
 
 
 def left(release: Release, objects: list[str]) -> list[str]:
     """Return those that are there."""
-    found = []
-    for each in objects:
-        what, namespace = each.split()
-        told = ("get", what, f"--namespace={namespace}", "--ignore-not-found", "--output=name")
-        found += [each] if release.cluster.kubectl(*told) else []
-    return found
+    return [each for each in objects if release.cluster.admin.version(each)]
 
 
 def test_install_upgrade_rollback_uninstall(release: Release) -> None:
@@ -88,7 +77,7 @@ def test_install_upgrade_rollback_uninstall(release: Release) -> None:
     assert "ATTENTION" not in said
     first, first_objects = daemonset(release), made_by(release)
     assert left(release, first_objects) == first_objects
-    assert f"deployment/istio-cni-controller {release.namespace}" in first_objects
+    assert f"/apis/apps/v1/namespaces/{release.namespace}/deployments/istio-cni-controller" in first_objects
     assert first["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.example/mesh/install-cni:0.1.0"
     assert config(release)["LOG_LEVEL"] == "warn"
 

@@ -58,7 +58,7 @@ class Teardown:
         metadata = {"name": f"agent-{node}", "labels": {"k8s-app": "istio-cni-node"}, "namespace": self.namespace}
         spec = {"nodeName": node, "containers": [{"name": "install-cni", "image": "none"}]}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
-        self.cluster.kubectl("apply", "--filename=-", text=json.dumps(pod))
+        self.cluster.admin.apply(pod)
         if going:
             self.tell(node)
 
@@ -71,10 +71,7 @@ class Teardown:
         self.cluster.kubectl("delete", "pod", f"agent-{node}", self.where, "--force", "--grace-period=0")
 
     def daemonset(self) -> dict[str, Any]:
-        found = self.cluster.kubectl(
-            "get", "daemonset", "istio-cni-node", self.where, "--output=json", "--ignore-not-found"
-        )
-        return json.loads(found) if found else {}
+        return self.cluster.admin.read(f"/apis/apps/v1/namespaces/{self.namespace}/daemonsets/istio-cni-node")
 
     def close(self) -> None:
         for process in self._processes:

@@ -55,9 +55,7 @@ class Stage:
         done = helm("template", "release", str(CHART), f"--namespace={NAMESPACE}", values=given, home=self.folder)
         assert done.returncode == 0, done.stderr
         rendered = Rendered(done.stdout)
-        path = self.folder / "chart.json"
-        path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": rendered.objects}))
-        self.cluster.kubectl("apply", "--filename", str(path))
+        self.cluster.apply(rendered.objects)
         return rendered
 
     def add_node(
@@ -162,10 +160,7 @@ class Stage:
             "metadata": {"name": name, "namespace": namespace},
             "spec": dict(spec),
         }
-        path = self.folder / f"{name}.json"
-        path.write_text(json.dumps(manifest))
-        self.cluster.kubectl("apply", "--filename", str(path))
-        return self.resource(name, namespace)
+        return self.cluster.admin.replace(manifest, "spec")
 
     def resource(self, name: str = "mesh", namespace: str = NAMESPACE) -> dict[str, Any]:
         """Read an IstioControlPlane."""
@@ -206,11 +201,7 @@ class Stage:
 
     def daemonset(self) -> dict[str, Any]:
         """Read the DaemonSet."""
-        where = f"--namespace={NAMESPACE}"
-        found: dict[str, Any] = json.loads(
-            self.cluster.kubectl("get", "daemonset", DAEMONSET, where, "--output=json", "--show-managed-fields")
-        )
-        return found
+        return self.cluster.admin.read(f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{DAEMONSET}")
 
     def image(self) -> str:
         """Return the image that the DaemonSet asks for."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from installer.config.control_plane import GROUP, PLURAL
+from installer.config.control_plane import GROUP, PLURAL, VERSION
+from installer.kube.names import NODES as REPORTS
 from installer.pods.cluster import NodePods
 from tests.support.agent import AgentProcess
 from tests.support.cluster import Cluster
@@ -178,7 +179,7 @@ def running(tmp_path: Path, cluster: Cluster, node: Node, served: Path) -> Itera
     with node_agent(tmp_path, cluster, node.name, served) as agent:
         agent.ready()
         yield agent
-    cluster.kubectl("delete", "icp", "--all", "--namespace=default")
+    cluster.admin.delete(f"/apis/{GROUP}/{VERSION}/namespaces/default/{PLURAL}")
 
 
 def define_kinds(cluster: Cluster) -> None:
@@ -218,16 +219,18 @@ def untouched(agent: AgentProcess) -> bool:
 
 def apply(cluster: Cluster, what: dict[str, Any]) -> None:
     """Have an object be so."""
-    path = cluster.folder / "applied.json"
-    path.write_text(json.dumps(what))
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(path))
+    cluster.admin.apply(what)
 
 
 def report(cluster: Cluster, node: Node) -> dict[str, Any]:
     """Read the status of a node's IstioCNINode; empty if there is none."""
-    found = cluster.kubectl("get", NODES, node.name, "--ignore-not-found", "--output=json")
-    status: dict[str, Any] = json.loads(found).get("status", {}) if found else {}
-    return status
+    found: dict[str, Any] = cluster.admin.read(resource(node)).get("status", {})
+    return found
+
+
+def resource(node: Node) -> str:
+    """Return the path of a node's IstioCNINode."""
+    return f"/apis/{'/'.join(REPORTS)}/{node.name}"
 
 
 def ready(cluster: Cluster, node: Node) -> tuple[str, str]:
@@ -238,8 +241,7 @@ def ready(cluster: Cluster, node: Node) -> tuple[str, str]:
 
 def events(cluster: Cluster, about: str, namespace: str = "default") -> list[tuple[str, str]]:
     """Read the Events about an object of this name, in order: reason and note."""
-    path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
-    found = json.loads(cluster.kubectl("get", "--raw", path))["items"]
+    found = cluster.admin.read(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")["items"]
     mine = [each for each in found if each["regarding"]["name"] == about]
     return [(each["reason"], each["note"]) for each in sorted(mine, key=lambda each: str(each["eventTime"]))]
 

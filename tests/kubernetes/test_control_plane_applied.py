@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.config.control_plane import GROUP, KIND, VERSION
-from tests.kubernetes.conftest import ACCOUNT, NODES, PRIMARY, SOON, apply, entry, ready, report, untouched
+from tests.kubernetes.conftest import ACCOUNT, PRIMARY, SOON, apply, entry, events, ready, report, resource, untouched
 from tests.support.netns import Netns
 from tests.support.wait import eventually, until
 
@@ -152,7 +152,7 @@ def test_the_report_shows_the_nodes_state(cluster: Cluster, node: Node, running:
     assert status["plugin"]["path"] == str(running.bin_dir / "istio-cni")
     assert status["backend"] == {"name": "nft"}
     assert {each["name"] for each in status["preflight"]} == {"nft", "iptables-nft", "iptables-legacy"}
-    owner = json.loads(cluster.kubectl("get", NODES, node.name, "--output=json"))["metadata"]["ownerReferences"]
+    owner = cluster.admin.read(resource(node))["metadata"]["ownerReferences"]
     assert [(each["kind"], each["name"]) for each in owner] == [("Node", node.name)]
     (running.conf_dir / "10-k8s.conflist").write_text(PRIMARY)
     until(lambda: "istio_cni_repairs_total 1.0" in running.get("/metrics")[1], SOON, "it is repaired")
@@ -163,7 +163,7 @@ def test_the_report_shows_the_nodes_state(cluster: Cluster, node: Node, running:
     assert report(cluster, node)["repairs"]["count"] == 1, "and with it what is no reason to write by itself"
     (running.conf_dir / "10-k8s.conflist").unlink()
     until(lambda: ready(cluster, node) == ("False", "NotInstalled"), SOON, "it is not ready")
-    until(lambda: "NotInstalled" in cluster.kubectl("get", "events", "--namespace=default"), SOON, "an Event tells")
+    until(lambda: "NotInstalled" in dict(events(cluster, node.name)), SOON, "an Event tells")
 
 
 def test_a_report_is_written_only_on_change(cluster: Cluster, node: Node, running: AgentProcess) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING
 
@@ -26,8 +25,7 @@ SUPPRESSED = re.compile(r" \((\d+) more like this one suppressed\)$")
 
 def written(cluster: Cluster, namespace: str, node: str) -> list[str]:
     """Read the notes of the Events of a node's agent in a namespace."""
-    path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
-    found = json.loads(cluster.kubectl("get", "--raw", path))["items"]
+    found = cluster.admin.read(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")["items"]
     return [each["note"] for each in found if each["reportingInstance"] == node]
 
 

@@ -200,7 +200,7 @@ def test_no_request_is_refused(start: Start, cluster: Cluster, node: Node) -> No
 
 
 def cluster_events(cluster: Cluster, name: str) -> list[dict[str, Any]]:
-    found = json.loads(cluster.kubectl("get", "events", "--output=json"))["items"]
+    found = cluster.admin.read("/api/v1/namespaces/default/events")["items"]
     return [each for each in found if each["involvedObject"].get("name") == name]
 
 

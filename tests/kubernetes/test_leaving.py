@@ -55,16 +55,16 @@ def stays(agent: AgentProcess, log: str) -> str:
 
 def select(cluster: Cluster, selector: dict[str, str]) -> None:
     """Have the DaemonSet select these nodes and no others."""
-    patch = [{"op": "replace", "path": "/spec/template/spec/nodeSelector", "value": selector}]
-    cluster.kubectl("patch", *WHERE, "--type=json", f"--patch={json.dumps(patch)}")
+    cluster.admin.edit(
+        OF_THE_DAEMONSET, {"op": "replace", "path": "/spec/template/spec/nodeSelector", "value": selector}
+    )
 
 
 def require(cluster: Cluster, *expressions: dict[str, Any]) -> None:
     """Have the DaemonSet require these of nodes; or nothing, as `apply` leaves what it has not written."""
     terms = {"nodeSelectorTerms": [{"matchExpressions": list(expressions)}]}
     affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}} if expressions else {}
-    patch = [{"op": "add", "path": "/spec/template/spec/affinity", "value": affinity}]
-    cluster.kubectl("patch", *WHERE, "--type=json", f"--patch={json.dumps(patch)}")
+    cluster.admin.edit(OF_THE_DAEMONSET, {"op": "add", "path": "/spec/template/spec/affinity", "value": affinity})
 
 
 def as_pod(cluster: Cluster, node: Node, agent: AgentProcess) -> None:

@@ -13,6 +13,7 @@ import yaml
 from installer.config.control_plane import GROUP, KIND
 from tests.chart.helm import Rendered
 from tests.programs.lots import KUBE
+from tests.support import golang
 from tests.support.cluster import Cluster
 from tests.support.wait import until
 
@@ -49,7 +50,7 @@ class Manifest(Protocol):
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Manifest:
-    environment = {"PATH": f"{KUBE.folder}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    environment = {"PATH": f"{KUBE.folder}:/usr/bin:/bin", "HOME": str(tmp_path)} | golang.COMMAND
 
     def ran(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
 import subprocess
 import sys
@@ -23,7 +21,13 @@ CRDS = Path(__file__).parents[2] / "charts" / "istio-cni" / "crds"
 LABELS = {"k8s-app": "istio-cni-node"}
 COMMAND = (sys.executable, "-m", "installer", "status")
 
-_files = itertools.count(1)
+_KINDS = {  # the collections of what the tests write
+    "istiocontrolplane": "/apis/install.istio.io/v1alpha2/{}istiocontrolplanes",
+    "istiocninode": "/apis/cni.istio.io/v1alpha1/istiocninodes",
+    "daemonset": "/apis/apps/v1/{}daemonsets",
+    "pod": "/api/v1/{}pods",
+    "node": "/api/v1/nodes",
+}
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -45,15 +49,12 @@ class World:
 
     def apply(self, *objects: Mapping[str, Any]) -> None:
         """Create or change objects, without their status."""
-        path = self.cluster.folder / f"applied-{next(_files)}.json"
-        path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-        self.cluster.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={path}")
+        self.cluster.admin.apply(*objects)
 
     def patch_status(self, kind: str, name: str, status: Mapping[str, Any], namespace: str = NAMESPACE) -> None:
         """Write the status of an object."""
-        patch = json.dumps({"status": status})
-        where = f"--namespace={namespace}"
-        self.cluster.kubectl("patch", kind, name, where, "--subresource=status", "--type=merge", f"--patch={patch}")
+        collection = _KINDS[kind].format(f"namespaces/{namespace}/")
+        self.cluster.admin.merge(f"{collection}/{name}/status", {"status": status})
 
     def add_nodes(self, *names: str) -> None:
         """Add nodes whose agents run, and have reported."""
@@ -109,8 +110,12 @@ class World:
 
     def clear(self) -> None:
         """Take all of it away."""
-        kinds = "istiocontrolplanes,istiocninodes,daemonsets,pods,nodes"
-        self.cluster.kubectl("delete", kinds, "--all", "--all-namespaces", "--grace-period=0", "--force")
+        admin = self.cluster.admin
+        for collection in _KINDS.values():
+            for each in admin.read(collection.format(""))["items"]:
+                namespace = each["metadata"].get("namespace")
+                within = collection.format(f"namespaces/{namespace}/")
+                admin.delete(f"{within}/{each['metadata']['name']}")
 
 
 def _node(name: str) -> dict[str, Any]:

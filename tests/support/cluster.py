@@ -6,6 +6,7 @@ There is no kubelet and no controller: a Pod that is created with `spec.nodeName
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import ssl
@@ -18,10 +19,12 @@ from kubernetes.config import new_client_from_config
 
 from tests.programs.build import is_built
 from tests.programs.lots import KUBE
+from tests.support import golang
+from tests.support.admin import Admin
 from tests.support.wait import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -40,21 +43,35 @@ _AUDIT_POLICY = {
 class Cluster:
     """etcd and kube-apiserver, RBAC on; what they log is kept in the folder."""
 
-    def __init__(self, folder: Path, *, etcd: str = ETCD, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        etcd: str = ETCD,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] = golang.SERVER,
+    ) -> None:
         """Prepare.
 
         Args:
             folder: for data, certificates, logs and kubeconfigs.
             etcd: the program.
             options: of the API server, besides those that it always has.
+            environment: of both, besides this process's.
         """
         self.folder = folder
         self._options = options
+        self._environment = {**os.environ, **environment}
         self._etcd_program = etcd
         self._etcd_port, self._peer_port, self.port = _free_ports(3)
         self._etcd: subprocess.Popen[bytes] | None = None
         self._apiserver: subprocess.Popen[bytes] | None = None
         self._audit_log = folder / "audit.log"
+        self._audited: list[dict[str, Any]] = []  # its entries, as far as it has been read
+        self._audited_bytes = 0
+        self._applied: dict[
+            str, tuple[Mapping[str, Any], str]
+        ] = {}  # by path: what kubectl applied, the resourceVersion
 
     def start(self) -> Self:
         """Start both and wait until the API server is ready.
@@ -78,7 +95,8 @@ class Cluster:
         self.start_apiserver()
         kubeconfig = str(self.kubeconfig("admin", token=_ADMIN_TOKEN))
         self.core = client.CoreV1Api(new_client_from_config(kubeconfig))  # type: ignore[no-untyped-call]
-        until(self._has_default_namespace, SLOWEST_START, "the namespace `default` is there")
+        self.admin = Admin(f"https://127.0.0.1:{self.port}", _ADMIN_TOKEN, self.certificate)
+        until(lambda: self.admin.read("/api/v1/namespaces/default"), SLOWEST_START, "the namespace `default` is there")
         return self
 
     def start_apiserver(self) -> None:
@@ -179,14 +197,37 @@ class Cluster:
 
     def token(self, namespace: str, name: str) -> str:
         """Have the API server issue a token for a service account, as the kubelet does for a pod (TokenRequest)."""
-        return self.kubectl("create", "token", name, f"--namespace={namespace}").strip()
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
+        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        return str(self.admin.create(path, asked)["status"]["token"])
 
     def kubectl(self, *arguments: str, text: str | None = None) -> str:
         """Run kubectl as the admin, with this text on stdin, and return its stdout."""
         command = self.kubectl_command(f"--kubeconfig={self.folder / 'admin.kubeconfig'}", *arguments)
-        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command,
+            input=text,
+            env=os.environ | golang.COMMAND,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return done.stdout
+
+    def apply(self, objects: Sequence[Mapping[str, Any]]) -> None:
+        """Run `kubectl apply` for those that are not as it left them: for all, it would take a second to see that they are."""
+        changed = []
+        for each in objects:
+            applied, version = self._applied.get(self.admin.path(each), ({}, ""))
+            if applied != each or self.admin.version(self.admin.path(each)) != version:
+                changed.append(each)
+        if changed:
+            written = json.dumps({"apiVersion": "v1", "kind": "List", "items": changed})
+            told = json.loads(self.kubectl("apply", "--filename=-", "--output=json", text=written))
+            for each, made in zip(changed, told["items"] if told["kind"] == "List" else [told], strict=True):
+                self._applied[self.admin.path(each)] = each, made["metadata"]["resourceVersion"]
 
     def forget_namespace(self, name: str) -> None:
         """Delete a namespace whose objects have been deleted: no controller does it here."""
@@ -206,12 +247,19 @@ class Cluster:
             account: `system:serviceaccount:<namespace>:<name>`.
             stage: of the request; at `ResponseComplete` the entry has the answer's code.
         """
-        if not self._audit_log.exists():
-            return
-        for line in self._audit_log.read_text().splitlines():
-            entry = json.loads(line)
+        self._read_on()
+        for entry in self._audited:
             if entry["stage"] == stage and entry["user"]["username"] == account:
                 yield entry
+
+    def _read_on(self) -> None:
+        """Read what the audit log has more than at the last look, but no line that is being written."""
+        if self._audit_log.exists():
+            with self._audit_log.open("rb") as log:
+                log.seek(self._audited_bytes)
+                whole = log.read().rpartition(b"\n")[0].splitlines(keepends=True)
+            self._audited += map(json.loads, whole)
+            self._audited_bytes += len(b"".join(whole)) + bool(whole)  # and the last line's end
 
     def logs(self) -> str:
         """Return the ends of both logs."""
@@ -221,7 +269,11 @@ class Cluster:
         # The kernel ends it with the thread that starts it, however that ends: start it from the main one.
         with (self.folder / f"{name}.process.log").open("ab") as log:
             return subprocess.Popen(
-                ["/usr/bin/setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                ["/usr/bin/setpriv", "--pdeathsig", "KILL", *command],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     def _write_files(self) -> None:
@@ -244,9 +296,6 @@ class Cluster:
                 return bool(answer.status == 200)
         except OSError:
             return False
-
-    def _has_default_namespace(self) -> bool:
-        return "default" in self.kubectl("get", "namespaces", "--output=name")
 
     def __enter__(self) -> Self:
         try:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
+from tests.support import golang
 from tests.support.images import compiled
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 NSENTER = "/usr/bin/nsenter"
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | golang.SERVER
 SLOWEST = 180.0  # seconds that a command may take
 
 _HOLDER = Path(__file__).with_name("holder.py")

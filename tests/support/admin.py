@@ -1,0 +1,106 @@
+"""The API server as its admin asks it, over a connection that is kept.
+
+A run of kubectl costs a tenth of a second of a processor: that is for what kubectl itself is to be seen doing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+JSON, MERGE, OPERATIONS = "application/json", "application/merge-patch+json", "application/json-patch+json"
+APPLY = "application/apply-patch+yaml"
+_METADATA = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_SLOWEST = 60.0  # seconds for an answer
+
+
+class Admin:
+    """Reads and writes objects as plain mappings, by their paths."""
+
+    def __init__(self, url: str, token: str, certificate: Path) -> None:
+        """Prepare; the first request connects."""
+        self._url, self._headers = url, {"Authorization": f"Bearer {token}"}
+        self._pool = urllib3.PoolManager(ca_certs=str(certificate), timeout=_SLOWEST)
+        self._kinds: dict[tuple[str, str], tuple[str, bool]] = {}  # of apiVersion and kind: plural, whether namespaced
+
+    def read(self, path: str, accept: str = JSON) -> dict[str, Any]:
+        """Read an object or a list; empty if there is none."""
+        return self._request("GET", path, None, {"Accept": accept}, may_be_missing=True)
+
+    def version(self, path: str) -> str:
+        """Return an object's resourceVersion; empty if there is none."""
+        return str(self.read(path, _METADATA).get("metadata", {}).get("resourceVersion", ""))
+
+    def history(self, path: str, since: str) -> list[dict[str, Any]]:
+        """Return an object as each write has left it after a resourceVersion, in order."""
+        collection, _, name = path.rpartition("/")
+        asked = f"{collection}?watch=true&timeoutSeconds=1&resourceVersion={since}&fieldSelector=metadata.name%3D{name}"
+        answer = self._pool.request("GET", self._url + asked, headers=self._headers)
+        seen = [json.loads(line) for line in answer.data.splitlines()]
+        assert answer.status == 200, f"{asked}: {answer.status}: {answer.data.decode()}"
+        assert all(each["type"] in ("ADDED", "MODIFIED", "DELETED") for each in seen), seen
+        return [each["object"] for each in seen]
+
+    def create(self, path: str, what: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object in a collection, or ask a subresource."""
+        return self._request("POST", path, what, {"Content-Type": JSON})
+
+    def merge(self, path: str, patch: Mapping[str, Any]) -> None:
+        """Patch an object, or its status."""
+        self._request("PATCH", path, patch, {"Content-Type": MERGE})
+
+    def edit(self, path: str, *operations: Mapping[str, Any]) -> None:
+        """Patch an object by operations (RFC 6902)."""
+        self._request("PATCH", path, operations, {"Content-Type": OPERATIONS})
+
+    def apply(self, *objects: Mapping[str, Any]) -> None:
+        """Do what `kubectl apply --server-side --force-conflicts` does."""
+        for each in objects:
+            path = f"{self.path(each)}?fieldManager=kubectl&force=true"
+            self._request("PATCH", path, each, {"Content-Type": APPLY})
+
+    def replace(self, what: Mapping[str, Any], field: str) -> dict[str, Any]:
+        """Create an object, or replace one field of it, and return it."""
+        path = self.path(what)
+        if seen := self.read(path):
+            return self._request("PUT", path, seen | {field: what[field]}, {"Content-Type": JSON})
+        return self.create(path.rpartition("/")[0], what)
+
+    def delete(self, path: str) -> None:
+        """Delete an object, or all of a collection, at once; nothing has to be there."""
+        self._request("DELETE", path, {"gracePeriodSeconds": 0}, {"Content-Type": JSON}, may_be_missing=True)
+
+    def path(self, of: Mapping[str, Any]) -> str:
+        """Return the path of an object; without a namespace of its own it is in `default`."""
+        version, kind, metadata = of["apiVersion"], of["kind"], of["metadata"]
+        root = "/api/v1" if version == "v1" else f"/apis/{version}"
+        if (version, kind) not in self._kinds:
+            for each in self.read(root)["resources"]:
+                if "/" not in each["name"]:
+                    self._kinds[version, each["kind"]] = each["name"], each["namespaced"]
+        plural, namespaced = self._kinds[version, kind]
+        within = f"/namespaces/{metadata.get('namespace', 'default')}" if namespaced else ""
+        return f"{root}{within}/{plural}/{metadata['name']}"
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
+        headers: Mapping[str, str],
+        *,
+        may_be_missing: bool = False,
+    ) -> dict[str, Any]:
+        data = None if body is None else json.dumps(body)
+        answer = self._pool.request(method, self._url + path, body=data, headers={**self._headers, **headers})
+        if may_be_missing and answer.status == 404:
+            return {}
+        assert answer.status < 300, f"{method} {path}: {answer.status}: {answer.data.decode()}"
+        read: dict[str, Any] = answer.json()
+        return read
