@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from installer.cniconfig import plan
+from installer.cniconfig.meshes import is_istios_plugin
 from installer.config.settings import PLUGIN, Settings
 from installer.host import conf_dir
 from installer.host.agent_lock import AlreadyRunningError, lock, lock_file
@@ -150,7 +151,7 @@ def _describe(step: plan.Step) -> str:
 
 
 def _plugin(path: Path, mount: Path, configurations: Mapping[Path, Path]) -> Iterator[Step]:
-    """Delete the plugin file, if no configuration names it.
+    """Delete the plugin file, if no configuration names it and it is not that of Istio's own agent, which may be about to.
 
     Args:
         path: cniBinDir on the node.
@@ -164,7 +165,7 @@ def _plugin(path: Path, mount: Path, configurations: Mapping[Path, Path]) -> Ite
     with folder:
         for name in folder.sweep():
             yield Step(path / name, "deleted")
-        if folder.stat(PLUGIN) is None:
+        if folder.stat(PLUGIN) is None or _is_istios(folder):
             return
         for where, mounted in configurations.items():
             if found := _references(where, mounted):
@@ -172,6 +173,12 @@ def _plugin(path: Path, mount: Path, configurations: Mapping[Path, Path]) -> Ite
                 return
         if folder.delete(PLUGIN):
             yield Step(path / PLUGIN, "deleted")
+
+
+def _is_istios(folder: Directory) -> bool:
+    with contextlib.suppress(OSError):  # a link, or unreadable
+        return is_istios_plugin(folder.pieces(PLUGIN))
+    return False
 
 
 def _references(path: Path, mount: Path) -> list[Reference]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from installer.cniconfig.meshes import ISTIOS_PLUGIN
 from installer.host.agent_lock import lock
 from installer.main import main
 from tests.support.ondisk import PRIMARY, SINGLE, NodeOnDisk
@@ -140,3 +141,17 @@ def test_a_path_that_is_no_directory_is_reported(tmp_path: Path, link: str) -> N
     result = CliRunner().invoke(main, ["uninstall", f"--root={tmp_path}", f"--from={link}"])
     assert result.exit_code == 1
     assert result.stderr.startswith(f"{link}: "), result.stderr
+
+
+def test_the_plugin_file_of_istios_own_agent_stays(node: NodeOnDisk) -> None:
+    """That agent, beside this one, copies its plugin as soon as an entry is gone, and names it only then."""
+    (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
+    (node.bin / "istio-cni").write_bytes(b"\x7fELF" + bytes(1 << 20) + ISTIOS_PLUGIN)
+    assert uninstall(node).exit_code == 0
+    assert (node.bin / "istio-cni").exists()
+
+
+def test_a_link_in_the_plugin_files_place_is_deleted(node: NodeOnDisk) -> None:
+    (node.bin / "istio-cni").symlink_to("nowhere")
+    assert uninstall(node).exit_code == 0
+    assert [*node.bin.iterdir()] == []
