@@ -26,6 +26,7 @@ from installer.agent.serving import Serving
 from installer.config.desired import DesiredState
 from installer.host.cni_cache import Sandboxes
 from installer.host.in_force import InForce
+from installer.host.socket_dir import clear
 from installer.host.uninstall import uninstall
 from installer.pods.source import open_pod_source
 from installer.pods.verdicts import Verdicts
@@ -81,6 +82,7 @@ class Agent:
         self._istio_chart = istio_chart
         self._lines = lines
         self._stopping, self._stop = asyncio.Event(), asyncio.Event()
+        self._is_signalled = False  # so that this container does not start again
         self._uninstalls = False  # no agent comes after this one
         self._started = time.time()
         self._in_force = in_force = InForce(DesiredState(settings))
@@ -150,6 +152,8 @@ class Agent:
         if self._uninstalls:
             for step in uninstall(self._settings):
                 _log.log(logging.ERROR if step.failed else logging.WARNING, step.text)
+        elif self._is_signalled:
+            clear(self._settings.agent_socket)
 
     def _start(self, parts: asyncio.TaskGroup) -> None:
         stop, stopping = self._stop, self._stopping
@@ -179,6 +183,7 @@ class Agent:
         """Shut down in order; on a second signal exit at once."""
         if self._stopping.is_set():
             self._stop.set()
+        self._is_signalled = True
         self._stopping.set()
 
     async def _end(self, limit: asyncio.Timeout) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from installer.host.agent_lock import lock_file
+from installer.host.agent_lock import AlreadyRunningError, lock, lock_file
 from installer.host.checkpoint import checkpoint_file, earlier_checkpoint_file
 from installer.host.files import is_temporary
 from installer.host.restart import restart_record
@@ -54,6 +55,21 @@ def require_own(socket: Path) -> None:
 def files_beside(socket: Path) -> tuple[Path, ...]:
     """Name the files that an agent keeps beside its socket."""
     return lock_file(socket), checkpoint_file(socket), earlier_checkpoint_file(socket), restart_record(socket)
+
+
+def clear(socket: Path) -> None:
+    """Delete what only a running agent needs, unless the next one runs already; the checkpoint stays for it.
+
+    The next one may be Istio's own, as after a rollback, which knows none of these files.
+    """
+    with suppress(OSError, AlreadyRunningError):  # the next agent takes over what stays
+        held = lock(socket)
+        try:
+            for path in (socket, restart_record(socket), lock_file(socket)):
+                path.unlink(missing_ok=True)
+            socket.parent.rmdir()  # not while it is a mount, as in a container
+        finally:
+            os.close(held)
 
 
 def is_deleted(socket: Path) -> bool:

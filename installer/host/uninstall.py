@@ -190,7 +190,7 @@ def _references(path: Path, mount: Path) -> list[Reference]:
 
 
 def _socket(socket: Path) -> Iterator[Step]:
-    """Delete what an agent leaves beside its socket for the next one."""
+    """Delete what agents leave in the directory of their socket: what the next one reads, and all of one that was killed."""
     found = False
     for path in (socket, *files_beside(socket)):
         if path.exists():

@@ -16,6 +16,8 @@ import pytest
 
 from installer.host import socket_dir
 from installer.host.agent_lock import lock_file
+from installer.host.checkpoint import checkpoint_file
+from installer.host.restart import restart_record
 from plugin import wire
 from plugin.handler import Reply
 from plugin.server import Server
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.kernel
+
+CHECKPOINT = '{"installed": true, "reason": "", "controlPlane": null, "changes": {}}'
 
 
 @pytest.fixture
@@ -250,7 +254,42 @@ def test_an_uninstall_deletes_only_the_directory_of_an_agent(tmp_path: Path) -> 
     assert not agent.socket.parent.exists()
 
 
-async def test_of_two_agents_on_one_node_the_second_waits_and_takes_over(agent: AgentProcess, tmp_path: Path) -> None:
+async def test_a_stopped_agent_leaves_nothing_but_the_checkpoint_and_a_pod_waits_for_the_next(
+    agent: AgentProcess, tmp_path: Path
+) -> None:
+    agent.ready()
+    directory = agent.socket.parent
+    restart_record(agent.socket).touch()
+    checkpoint_file(agent.socket).write_text(CHECKPOINT)
+    assert agent.stop() == 0
+    assert [*directory.iterdir()] == [checkpoint_file(agent.socket)]
+    with Netns(tmp_path / "netns") as netns:
+        waiting = asyncio.create_task(agent.add(netns, "shop", "web"))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        agent.start()
+        assert (await waiting).status == 0
+        assert "redirect to :15006" in rules(netns)
+    assert checkpoint_file(agent.socket).read_text() == CHECKPOINT
+
+
+def test_an_agent_that_waits_for_the_lock_touches_nothing_when_it_is_stopped(
+    agent: AgentProcess, tmp_path: Path
+) -> None:
+    agent.ready()
+    (tmp_path / "second").mkdir()
+    options: dict[str, str | Path] = {"pods-from": tmp_path / "pods", "agent-socket": agent.socket}
+    with AgentProcess(tmp_path / "second", conf_dir=agent.conf_dir, bin_dir=agent.bin_dir, options=options) as second:
+        until(lambda: "saw an agent running on this node" in second.log.read_text(), 20, "it waits")
+    assert accepts(agent.socket)
+    assert lock_file(agent.socket).exists()
+    assert "not serving the plugin" not in agent.log.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_of_two_agents_on_one_node_the_second_waits_and_takes_over(
+    agent: AgentProcess, tmp_path: Path, number: signal.Signals
+) -> None:
     """As in an overlapping rollout: two releases that write two plugin files."""
     agent.ready()
     newer = tmp_path / "newer-plugin"
@@ -264,8 +303,9 @@ async def test_of_two_agents_on_one_node_the_second_waits_and_takes_over(agent: 
         before = (tmp_path / "bin" / "istio-cni").stat()
         assert (await agent.add(netns, "shop", "web")).status == 0
         assert (tmp_path / "bin" / "istio-cni").stat().st_ino == before.st_ino
-        agent.stop(signal.SIGKILL)
+        agent.stop(number)
         assert second.ready()
+        assert accepts(agent.socket)
         assert (tmp_path / "bin" / "istio-cni").read_bytes() == newer.read_bytes()
         agent.start()
         until(lambda: agent.log.read_text().count("saw an agent running on this node") == 1, 20, "the first one waits")

