@@ -1,7 +1,8 @@
 """Structured logs: one JSON object per line on stderr, for the node's journal and `kubectl logs`.
 
-Fields: `time` (UTC, RFC 3339), `level`, `logger`, `message`, and the message's subject, with the same names everywhere:
-`file` (a path), `reason`, `namespace`, `pod`, `command` (of CNI), `seconds`.
+Fields: `time` (UTC, RFC 3339), `level`, `logger`, `msg`, and the message's subject, with the same names everywhere:
+`file` (a path), `reason`, `namespace`, `pod`, `command` (of CNI), `seconds`. `istioctl bug-report --duration` keeps only
+lines that have the first two and `msg`, as Istio's own have.
 
 A log that cannot be written neither fails nor blocks anything (F24): while stderr is closed or nobody reads it, lines are
 dropped and counted.
@@ -72,7 +73,8 @@ class Handler(logging.Handler):
 
     def __init__(self, fd: int = STDERR) -> None:
         super().__init__()
-        self.setFormatter(_Formatter("%(message)s", reserved_attrs=(*RESERVED_ATTRS, *_KOPF)))
+        reserved = (*RESERVED_ATTRS, *_KOPF)
+        self.setFormatter(_Formatter("%(message)s", rename_fields={"message": "msg"}, reserved_attrs=reserved))
         self.dropped = 0
         self._suppressed = SuppressedCounts()
         self._same, self._of_kind, self._of_level = (
@@ -134,7 +136,7 @@ class Handler(logging.Handler):
         try:
             line = self.format(record) + "\n"
         except Exception as error:  # noqa: BLE001 - somebody's __str__: whatever it raises, the caller has other work
-            line = f'{{"level": "error", "message": "a log line could not be made: {type(error).__name__}"}}\n'
+            line = f'{{"level": "error", "msg": "a log line could not be made: {type(error).__name__}"}}\n'
         try:
             for piece in _pieces(("\n" if self._in_line else "") + line):
                 if not any(events & select.POLLOUT for _, events in self._poll.poll(0)):

@@ -77,7 +77,7 @@ def contained(folder: Path, chart: Rendered, *, without: Collection[str] = ()) -
 def backends(agent: AgentProcess) -> dict[str, str]:
     """What the agent has found out about each backend, as it logs it."""
     lines = [json.loads(line) for line in agent.log.read_text().splitlines()]
-    return {line["backend"]: line["found"] for line in lines if line["message"] == "backend"}
+    return {line["backend"]: line["found"] for line in lines if line["msg"] == "backend"}
 
 
 def test_agent_is_ready_with_the_daemonsets_privileges_and_all_backend_features(tmp_path: Path, render: Render) -> None:

@@ -39,8 +39,8 @@ def early(mesh: Mesh) -> Iterator[Pod]:
 def said(mesh: Mesh) -> dict[str, str]:
     """What the agent has logged about running pods: the reason by the outcome."""
     lines = [json.loads(line) for line in mesh.agent.log.read_text().splitlines()]
-    found = [line for line in lines if line["message"].startswith("a running pod had no redirect: ")]
-    return {line["message"].rpartition(" ")[2]: f"{line['pod']}: {line['reason']}" for line in found}
+    found = [line for line in lines if line["msg"].startswith("a running pod had no redirect: ")]
+    return {line["msg"].rpartition(" ")[2]: f"{line['pod']}: {line['reason']}" for line in found}
 
 
 def started(mesh: Mesh, mode: str) -> None:

@@ -57,7 +57,7 @@ def count(mesh: Mesh, kind: str = "unredirected") -> str:
 def named(mesh: Mesh) -> dict[str, str]:
     """Read which pods the log names as not redirected, and why."""
     lines = [json.loads(line) for line in mesh.agent.log.read_text().splitlines()]
-    found = [line for line in lines if line["message"] == "a running pod had no redirect: NotRedirected"]
+    found = [line for line in lines if line["msg"] == "a running pod had no redirect: NotRedirected"]
     return {line["pod"]: line["reason"] for line in found}
 
 

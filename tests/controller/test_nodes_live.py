@@ -181,7 +181,7 @@ def test_refusals_on_many_nodes_do_not_delay_the_others(empty_stage: Stage, cont
 
     def refused() -> Counter[str]:
         lines = map(json.loads, acting.log.read_text().splitlines())
-        return Counter(each["object"] for each in lines if each["message"] == "the API server refused: IstioCNINode")
+        return Counter(each["object"] for each in lines if each["msg"] == "the API server refused: IstioCNINode")
 
     with acting:
         stage.apply({})

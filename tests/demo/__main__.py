@@ -55,10 +55,10 @@ class Tour:
         self.mesh.create("excluded", "istio-system", injected=True)
         for line in self.mesh.agent.log.read_text().splitlines():
             record = json.loads(line)
-            if str(record.get("message", "")).startswith("ADD"):
+            if str(record.get("msg", "")).startswith("ADD"):
                 took = f"{record['seconds'] * 1000:.1f} ms in the agent"
                 pod = f"{record['namespace']}/{record['pod']}"
-                tell(f"{pod}: {record['message'].removeprefix('ADD: ')}, because {record['reason']} ({took})")
+                tell(f"{pod}: {record['msg'].removeprefix('ADD: ')}, because {record['reason']} ({took})")
         tell(f"rules in the meshed pod's network namespace: {len(rules(self.meshed).splitlines())} lines")
         tell(f"rules in the plain pod's: {len(rules(self.plain).splitlines())}")
 

@@ -179,10 +179,10 @@ def test_readyz_and_metrics_are_at_its_ports_and_say_what_is_left_out(start: Sta
         assert "chart: ok, Istio's own; left out: IstioControlPlane, IstioCNINode and RuntimeClasses: its role" in text
         assert "istio_cni_pods 0.0" in agent.ask(f"http://{host}:15999/metrics")[1]
     lines = [json.loads(line) for line in agent.log.read_text().splitlines()]
-    (said,) = [each for each in lines if each["message"].startswith("running in Istio's own chart")]
+    (said,) = [each for each in lines if each["msg"].startswith("running in Istio's own chart")]
     assert "its role does not allow them" in said["reason"]
-    assert {each["message"] for each in lines if each["level"] in ("warn", "error")} <= {
-        said["message"],
+    assert {each["msg"] for each in lines if each["level"] in ("warn", "error")} <= {
+        said["msg"],
         "not installed",
     }
 

@@ -31,7 +31,7 @@ def told(cluster: Cluster, node: Node) -> list[str]:
 def logged(agent: AgentProcess) -> list[str]:
     """What the log says of it."""
     lines = [json.loads(line) for line in agent.log.read_text().splitlines()]
-    return [line["reason"] for line in lines if line["message"] == "the installation of an earlier agent stays"]
+    return [line["reason"] for line in lines if line["msg"] == "the installation of an earlier agent stays"]
 
 
 def asked_of_the_kubelet(cluster: Cluster, node: Node, command: list[str]) -> list[str]:

@@ -47,7 +47,7 @@ def test_a_line_is_a_json_object_with_the_records_fields(piped: Piped) -> None:
     piped.log.warning("repaired", extra={"file": "/x", "settings": "kopf's own"})
     line = json.loads(piped.read()[0])
     assert line.pop("time").endswith("+00:00")
-    assert line == {"level": "warn", "logger": "test", "message": "repaired", "file": "/x"}
+    assert line == {"level": "warn", "logger": "test", "msg": "repaired", "file": "/x"}
 
 
 def test_a_message_cannot_forge_a_second_line(piped: Piped) -> None:
@@ -65,7 +65,7 @@ def test_an_exception_is_logged_with_its_traceback(piped: Piped) -> None:
 
 def test_a_record_that_cannot_be_formatted_is_logged_as_such(piped: Piped) -> None:
     piped.log.error("%d", "no number")
-    assert "TypeError" in json.loads(piped.read()[0])["message"]
+    assert "TypeError" in json.loads(piped.read()[0])["msg"]
 
 
 def test_a_long_field_keeps_both_ends(piped: Piped) -> None:
@@ -74,7 +74,7 @@ def test_a_long_field_keeps_both_ends(piped: Piped) -> None:
     assert text.isascii()
     assert text.isprintable()
     line = json.loads(text)
-    for each in (line["message"], line["reason"]):
+    for each in (line["msg"], line["reason"]):
         assert (each[0], each[-1]) == ("a", "z")
         assert len(each) < 4200
 
@@ -86,7 +86,7 @@ def test_a_full_pipe_blocks_nothing_and_the_next_line_is_complete(piped: Piped) 
     assert 0 < dropped < 100
     os.read(piped.reader, 1 << 20)
     piped.log.error("and on")
-    assert json.loads(piped.read()[-1])["message"] == "and on"
+    assert json.loads(piped.read()[-1])["msg"] == "and on"
     assert piped.handler.dropped == dropped
 
 
@@ -97,7 +97,7 @@ def test_a_line_after_a_truncated_one_is_complete(piped: Piped) -> None:
     piped.log.error("and on")
     cut_off, whole = piped.read()
     assert cut_off == ""
-    assert json.loads(whole)["message"] == "and on"
+    assert json.loads(whole)["msg"] == "and on"
 
 
 def test_a_closed_pipe_raises_nothing() -> None:
