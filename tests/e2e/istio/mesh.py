@@ -14,6 +14,7 @@ from tests.e2e.istio.images import HUB, TAG
 from tests.programs.lots import ISTIO, KUBE
 from tests.support.images import compiled
 from tests.support.machine import NSENTER
+from tests.support.wait import until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,8 @@ MESHED, PLAIN = "meshed", "plain"  # namespaces: one whose pods istiod injects, 
 PRIVILEGED = "privileged"  # one for sidecars with capabilities, as TPROXY needs them
 SLOWEST = 240.0  # seconds that a part may take to become ready
 
+_CHARTS = ISTIO.folder / "charts"
+_ISTIOD = str(_CHARTS / "istio-control" / "istio-discovery")
 _IP = "/usr/sbin/ip"
 _log = logging.getLogger("tests.node")
 _HANDSHAKES = r"listener\..*ssl\.handshake"
@@ -78,16 +81,31 @@ class Mesh:
     def install(self) -> None:
         """Install DNS and Istio, and wait until both are ready."""
         self.node.apply(*coredns.objects())
-        charts = ISTIO.folder / "charts"
-        self._helm("upgrade", "--install", "--create-namespace", "istio-base", str(charts / "base"))
-        istiod = str(charts / "istio-control" / "istio-discovery")
-        self._helm("upgrade", "--install", "istiod", istiod, "--values=-", values=_VALUES)
+        self._helm("upgrade", "--install", "--create-namespace", "istio-base", str(_CHARTS / "base"))
+        self._helm("upgrade", "--install", "istiod", _ISTIOD, "--values=-", values=_VALUES)
         for name, where in (("coredns", coredns.NAMESPACE), ("istiod", SYSTEM)):
             self.node.wait("condition=Available", f"deployment/{name}", f"--namespace={where}", within=SLOWEST)
         injected = [workloads.namespace(MESHED), workloads.namespace(PRIVILEGED, level="privileged")]
         for each in injected:
             each["metadata"]["labels"]["istio-injection"] = "enabled"
         self.node.apply(_STRICT, *injected, workloads.namespace(PLAIN))
+
+    def leave_redirect_to(self, who: str) -> None:
+        """Have istiod inject istio-validation for a CNI plugin, or istio-init, and wait until it does."""
+        enabled = {"istio-validation": True, "istio-init": False}[who]
+        self._helm("upgrade", "istiod", _ISTIOD, "--reuse-values", f"--set=pilot.cni.enabled={str(enabled).lower()}")
+        self.node.kubectl("rollout", "status", "deployment/istiod", f"--namespace={SYSTEM}", within=SLOWEST)
+        asked = ("run", "asked", "--image=none", "--dry-run=server", f"--namespace={PRIVILEGED}", "--output=json")
+        until(lambda: f'"name": "{who}"' in self.node.kubectl(*asked, check=False), SLOWEST, f"pods would get {who}")
+
+    def restart(self, name: str, *, where: str) -> None:
+        """Replace the pods of a Deployment, and wait until the new ones are there and the old ones gone."""
+        before = self.node.kubectl("get", "pods", f"--namespace={where}", f"--selector=app={name}", "--output=name")
+        self.node.kubectl("rollout", "restart", f"deployment/{name}", f"--namespace={where}")
+        told = ("rollout", "status", f"deployment/{name}", f"--namespace={where}", f"--timeout={SLOWEST:.0f}s")
+        self.node.kubectl(*told, within=SLOWEST + 10)
+        gone = ("wait", "--for=delete", *before.split(), f"--namespace={where}", f"--timeout={SLOWEST:.0f}s")
+        self.node.kubectl(*gone, within=SLOWEST + 10)
 
     def start(
         self,
