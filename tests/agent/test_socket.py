@@ -188,7 +188,7 @@ def test_the_agent_exits_when_the_directory_under_its_mount_is_deleted(tmp_path:
         agent.ready()
         shutil.rmtree(host)
         assert agent.process
-        agent.process.wait(20)
+        agent.process.wait(90)
         assert "was deleted from under this container's mount" in agent.log.read_text()
         agent.stop()
         host.mkdir()
@@ -225,7 +225,7 @@ def test_a_foreign_directory_is_refused_and_left_unchanged(tmp_path: Path, make:
     before = directory.stat().st_mode, directory.stat().st_uid, sorted(os.listdir(directory))  # noqa: PTH208
     with agent:
         assert agent.process
-        assert agent.process.wait(20) == 1
+        assert agent.process.wait(90) == 1
     assert f"agentSocket: saw the directory {directory}" in agent.log.read_text()
     assert "expected a directory of its own, such as /var/run/istio-cni: correct agentSocket" in agent.log.read_text()
     assert "Traceback" not in agent.log.read_text()

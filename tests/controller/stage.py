@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "mesh"
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:istio-cni-controller"
-SOON = 30.0  # seconds: much longer than anything here takes
+SOON = 90.0  # seconds: much longer than anything here takes
 CREDENTIAL = "authentication.kubernetes.io/credential-id"  # of the token that a request came with
 REPORTS = ("cni.istio.io", "v1alpha1", "istiocninodes")
 RESOURCES = (GROUP, VERSION)
@@ -322,7 +322,7 @@ class Controller:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(20)
+            return self.process.wait(90)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SHOP = "shop"
 ENVOY = "127.0.0.6"  # from where Envoy connects to the application
 
-_GET = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=10).read().decode())"
+_GET = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=30).read().decode())"
 
 
 def started(node: KubernetesNode, name: str, *, injected: bool) -> dict[str, Any]:

@@ -46,7 +46,7 @@ ALIKE = {"excludeNamespaces": ["kube-system"], "inboundPortsDefault": "*"}
 _HELD = """
 import select, socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2])), 10) as held:
-    held.settimeout(30)
+    held.settimeout(90)
     held.sendall(b"GET / HTTP/1.1\\r\\nHost: held\\r\\nLong: ")
     print("open", flush=True)
     while not select.select([sys.stdin], [], [], 1)[0]:
@@ -95,7 +95,7 @@ def held(node: KubernetesNode, address: str) -> Iterator[Callable[[], str]]:
             assert running.stdout.readline() == "open\n"
 
             def ask() -> str:
-                return running.communicate("ask\n", timeout=60)[0].strip()
+                return running.communicate("ask\n", timeout=180)[0].strip()
 
             yield ask
         finally:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NAMESPACE = "kube-system"
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:istio-cni"
 CHART = Path(__file__).parents[2] / "charts" / "istio-cni"
-SOON = 30.0  # seconds: much longer than anything here takes
+SOON = 90.0  # seconds: much longer than anything here takes
 
 PRIMARY = '{"cniVersion": "1.0.0", "name": "k8s", "plugins": [{"type": "bridge"}]}'
 NODES = "istiocninodes.cni.istio.io"

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.apiserver
 
+WITHIN = 20.0  # seconds that an agent asks, at its end
+
 NAME = "istio-cni-node"
 CANNOT_TELL = "cannot tell whether the DaemonSet still targets this node; leaving the plugin installed"
 PARKED = {"kubernetes.io/os": "linux", "cni.istio.io/parked": "true"}
@@ -328,7 +330,7 @@ class Asking:
             api = ApiClient(front.kubeconfig(self.kubeconfig, self.folder / "front.kubeconfig"))
             try:
                 whose = Whose(DaemonSet(NAMESPACE, NAME), self.node.name, uid, by_rights)
-                return await why_to_take_out(api, whose, loop.time() + SOON)
+                return await why_to_take_out(api, whose, loop.time() + WITHIN)
             finally:
                 await api.close()
 

@@ -44,7 +44,7 @@ async def ask(agent: Agent, data: bytes, *descriptors: int, end: bool = False) -
 
     def exchange() -> bytes:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(10)
+            client.settimeout(60)
             client.connect(str(agent.socket))
             sent = socket.send_fds(client, [data], list(descriptors))
             if sent < len(data):
@@ -138,7 +138,7 @@ def asking(agent: Agent, netns: Path, **more: str) -> socket.socket:
     plugin = reference(agent.socket.parent)
     variables = {k.encode(): v.encode() for k, v in calls(plugin, agent, netns, **more).items()}
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(10)
+    client.settimeout(60)
     client.connect(str(agent.socket))
     descriptor = os.open(netns, os.O_RDONLY)
     stdin = json.dumps(config(plugin, agent)).encode()
@@ -268,7 +268,7 @@ async def test_an_answer_is_sent_before_log_and_metrics_are_told(
 
     class Told(list[Outcome]):
         def append(self, outcome: Outcome) -> None:
-            in_time.append(arrived.wait(10))  # on the loop: what is to be sent cannot be sent meanwhile
+            in_time.append(arrived.wait(60))  # on the loop: what is to be sent cannot be sent meanwhile
             super().append(outcome)
 
     def wait(client: socket.socket) -> int:

@@ -150,7 +150,7 @@ class Machines:
         """Run a command in a machine's netns, as root."""
         entered = ["/usr/bin/nsenter", f"--net={self._netns[name].path}", *command]
         return subprocess.run(
-            entered, input=given, check=True, capture_output=True, text=True, timeout=20, cwd=PROJECT
+            entered, input=given, check=True, capture_output=True, text=True, timeout=90, cwd=PROJECT
         ).stdout
 
     def send(self, probes: Sequence[Probe], patience: float = PATIENCE) -> list[Fate]:
@@ -290,4 +290,4 @@ def _remove(fd: NetnsFd, redirect: Redirect, backend: Backend) -> None:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)

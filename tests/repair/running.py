@@ -46,5 +46,5 @@ async def running(
         yield repair
     finally:
         stop.set()
-        await asyncio.wait([task], timeout=10)
+        await asyncio.wait([task], timeout=60)
     assert task.done()

@@ -22,7 +22,7 @@ ADMIN = 15000
 
 # The source addresses of the pass-through: by them the redirect knows it and leaves it alone. ::6 has to be on `lo`.
 _PASS_THROUGH = ("127.0.0.6", "::6")
-_GET = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=10).read().decode())"
+_GET = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=30).read().decode())"
 _TYPE = "type.googleapis.com/envoy.extensions"
 
 

@@ -26,7 +26,7 @@ _RESOLVE = """
 import socket, struct, sys
 name = b"".join(bytes([len(part)]) + part.encode() for part in sys.argv[1].split(".")) + b"\\0"
 asked = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-asked.settimeout(5)
+asked.settimeout(20)
 asked.sendto(struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + name + struct.pack("!2H", 1, 1), (sys.argv[2], 53))
 print(socket.inet_ntoa(asked.recv(512)[-4:]))
 """
