@@ -278,7 +278,7 @@ def test_a_directory_that_the_runtime_does_not_read_is_named_and_keeps_taint_and
     old = node.seen(OLD_DIR)
     old.mkdir()
     conflist = old / "10-old.conflist"
-    conflist.write_text(json.dumps(nodeconfig.conflist(nodeconfig.FIRST, nodeconfig.DEBIAN)))
+    conflist.write_text(json.dumps(nodeconfig.conflist(nodeconfig.DEBIAN, nodeconfig.FIRST.pods)))
     steered = {"cniConfDir": str(OLD_DIR), "repairMode": "delete"}
     installed.install("--set=cni.repairMode=delete")
     installed.steer(**steered)

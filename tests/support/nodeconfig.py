@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.programs.lots import NODE
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 PODS = ("10.244.0.0/16", "fd00:10:244::/48")
 SERVICES = ("10.96.0.0/16", "fd00:10:96::/112")
-DNS = "10.96.0.10"
+DNS, DNS6 = "10.96.0.10", "fd00:10:96::a"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 
 
@@ -107,8 +110,9 @@ def routes(to: Place) -> list[str]:
     return [f"route add {four[0]} via {four[1]}", f"-6 route add {six[0]} via {six[1]}"]
 
 
-def conflist(place: Place, parts: Parts) -> dict[str, Any]:
-    """Make the primary CNI's configuration."""
+def conflist(parts: Parts, pods: Sequence[str]) -> dict[str, Any]:
+    """Make the primary CNI's configuration for these networks of pods."""
+    routes = [{"dst": "::/0" if ":" in subnet else "0.0.0.0/0"} for subnet in pods]
     return {
         "cniVersion": parts.cni_version,
         "name": "k8s",
@@ -121,8 +125,8 @@ def conflist(place: Place, parts: Parts) -> dict[str, Any]:
                 "hairpinMode": True,
                 "ipam": {
                     "type": "host-local",
-                    "ranges": [[{"subnet": subnet}] for subnet in place.pods],
-                    "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+                    "ranges": [[{"subnet": subnet}] for subnet in pods],
+                    "routes": routes,
                 },
             },
             {"type": "portmap", "capabilities": {"portMappings": True}},

@@ -144,10 +144,10 @@ class Worker:
         """List the plugin types of the CNI configuration that the runtime has loaded, in the chain's order."""
         return self._runtime.plugins_loaded()
 
-    def write_primary(self) -> None:
-        """Write the primary CNI's conflist as primary CNIs do: beside it, then rename."""
+    def write_primary(self, *pods: str) -> None:
+        """Write the primary CNI's conflist as primary CNIs do, beside it, then rename; with other networks of pods, if any."""
         beside = self.seen(CONF_DIR) / ".10-k8s.tmp"
-        beside.write_text(json.dumps(config.conflist(self.place, self.parts), indent=2) + "\n")
+        beside.write_text(json.dumps(config.conflist(self.parts, pods or self.place.pods), indent=2) + "\n")
         beside.rename(beside.with_name("10-k8s.conflist"))
 
     def stop(self, part: str) -> None:

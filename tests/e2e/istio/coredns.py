@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.e2e.istio.images import COREDNS
-from tests.support.nodeconfig import DNS, FIRST
+from tests.support.nodeconfig import DNS, DNS6, FIRST
 
 NAMESPACE = "kube-system"
 _COREFILE = """\
@@ -39,7 +39,13 @@ def objects() -> list[dict[str, Any]]:
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": "kube-dns", "namespace": NAMESPACE},
-            "spec": {"clusterIP": DNS, "selector": _LABELS, "ports": ports},
+            "spec": {
+                "clusterIP": DNS,
+                "clusterIPs": [DNS, DNS6],
+                "ipFamilyPolicy": "RequireDualStack",
+                "selector": _LABELS,
+                "ports": ports,
+            },
         },
         {
             "apiVersion": "apps/v1",

@@ -48,7 +48,12 @@ _VALUES: dict[str, Any] = {
         "cni": {"enabled": True},
         "autoscaleEnabled": False,
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
-        "env": {"PILOT_ENABLE_ALPN_FILTER": "false", "PILOT_ENABLE_METADATA_EXCHANGE": "false"},
+        "env": {
+            "PILOT_ENABLE_ALPN_FILTER": "false",
+            "PILOT_ENABLE_METADATA_EXCHANGE": "false",
+            "ISTIO_DUAL_STACK": "true",
+        },
+        "ipFamilyPolicy": "RequireDualStack",
     },
     "telemetry": {"enabled": False},
     "meshConfig": {
