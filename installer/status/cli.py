@@ -75,7 +75,7 @@ def status(*, wait: bool, timeout: float | None, **options: Any) -> None:
 )
 @takes_a_kubeconfig
 def takeover(*, check: bool, output: str, kubeconfig: Path | None, context: str | None) -> None:
-    """Say whether this agent can replace Istio's own CNI agent or istio-init, with which commands, and how to go back.
+    """Report whether this agent can replace Istio's own CNI agent or istio-init, with which commands, and how to go back.
 
     \b
     install-cni takeover --check             before you change anything
