@@ -106,11 +106,11 @@ def uninstall(settings: Settings, directories: tuple[Path, ...], root: Path) -> 
     Stop the agent first, or it repairs what you remove. Prints a line for each step, and can be repeated. The exit status is 1
     if something could not be removed.
     """
-    from installer.host.uninstall import uninstall as take_out  # noqa: PLC0415
+    from installer.host.uninstall import uninstall as uninstall_all  # noqa: PLC0415
     from installer.host.uninstall import uninstall_from  # noqa: PLC0415
 
     failed = False
-    for step in uninstall_from(root, directories) if directories else take_out(settings):
+    for step in uninstall_from(root, directories) if directories else uninstall_all(settings):
         say(step.text, err=step.failed)
         failed |= step.failed
     sys.exit(1 if failed else 0)

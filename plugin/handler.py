@@ -48,7 +48,7 @@ class Reply(NamedTuple):
 
     status: int
     stdout: bytes
-    tell: Callable[[], None]
+    record: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,8 +78,8 @@ class Context:
         return output.decode()
 
     def _last_error(self) -> str:
-        said: bytes = self._library.nft_ctx_get_error_buffer(self._context)
-        return said.decode("utf-8", "replace").strip()
+        message: bytes = self._library.nft_ctx_get_error_buffer(self._context)
+        return message.decode("utf-8", "replace").strip()
 
     def close(self) -> None:
         """Free it; idempotent."""
@@ -91,19 +91,19 @@ class Context:
 def main() -> None:
     """Run the commands on stdin, and write their output, or the refusal to stderr; end without freeing, which is slow."""
     try:
-        output, said = Context().run(sys.stdin.read()), ""
+        output, message = Context().run(sys.stdin.read()), ""
     except RefusedError as error:
-        output, said = "", str(error)
-    for stream, text in ((sys.stdout, output), (sys.stderr, said)):
+        output, message = "", str(error)
+    for stream, text in ((sys.stdout, output), (sys.stderr, message)):
         stream.write(text)
         stream.flush()
-    os._exit(bool(said))
+    os._exit(bool(message))
 
 
-def _explain(commands: str, said: str, path: str) -> str:
+def _explain(commands: str, error: str, path: str) -> str:
     """Add numbered lines around the failing one, which libnftables reports as `PATH:LINE:COLUMN-…`."""
-    message, _, _ = said.partition("\n")
+    message, _, _ = error.partition("\n")
     where, _, what = message.removeprefix(f"{path}:").partition(":")
     if not where.isdecimal():
-        return said
+        return error
     return f"nft: line {where}: {what.partition(' ')[2]}\n{excerpt(commands, int(where))}"

@@ -30,13 +30,13 @@ class Plan(NamedTuple):
 
     Attributes:
         redirect: decided from `said`.
-        said: prevResult's addresses, in its order.
+        prev_addresses: prevResult's addresses, in its order.
         decide: returns the verdict for other addresses; None: none are known.
         ipv6: the agent's setting.
     """
 
     redirect: Redirect
-    said: tuple[Address, ...]
+    prev_addresses: tuple[Address, ...]
     decide: Callable[[tuple[Address, ...] | None], Verdict]
     ipv6: Ipv6
 
@@ -98,10 +98,10 @@ def settle(fd: NetnsFd, plan: Plan, capability: Capability) -> Settled:
 
     They are read only if they can change the result: IPv6 is not redirected, or not known to be required.
     """
-    redirect, addresses = plan.redirect, plan.said or None
+    redirect, addresses = plan.redirect, plan.prev_addresses or None
     if Family.V6 not in redirect.families or not is_due(addresses, plan.ipv6):
-        addresses = in_order(plan.said, global_addresses(fd))
-        if addresses != plan.said:
+        addresses = in_order(plan.prev_addresses, global_addresses(fd))
+        if addresses != plan.prev_addresses:
             redirect = plan.redirect_by(addresses)
     notes = why(redirect, addresses, plan.ipv6)
     lacks_v6 = capability.missing.get(Feature.IPV6)

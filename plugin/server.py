@@ -151,7 +151,7 @@ class Server:
             with contextlib.suppress(OSError):
                 await request.send(wire.RESULT, bytes((reply.status,)) + reply.stdout)
         finally:
-            work.tell(reply)
+            work.record(reply)
 
     def _work_for(self, payload: bytes, netns: int | None) -> _Work:
         """Begin the work for a request, or join that for the same one: the client may be retrying."""
@@ -170,13 +170,13 @@ class _Work:
 
     task: asyncio.Future[Reply | None]
     clients: set[socket.socket]
-    told: bool = False
+    recorded: bool = False
 
-    def tell(self, reply: Reply) -> None:
+    def record(self, reply: Reply) -> None:
         """Tell log and metrics of it, once: the first client has its answer by then."""
-        if not self.told:
-            self.told = True
-            reply.tell()
+        if not self.recorded:
+            self.recorded = True
+            reply.record()
 
 
 class _Incoming:

@@ -27,7 +27,7 @@ class Ended(NamedTuple):
 
     status: int
     output: str
-    said: str
+    stderr: str
 
 
 class Tool:
@@ -45,13 +45,13 @@ class Tool:
             RefusedError: if it cannot be started.
         """
         self._text = text
-        self._output, self._said = os.memfd_create("output"), os.memfd_create("said")
+        self._output, self._stderr = os.memfd_create("output"), os.memfd_create("stderr")
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=self._output,
-                stderr=self._said,
+                stderr=self._stderr,
                 text=True,
                 cwd="/",
                 env=ENVIRONMENT,
@@ -59,8 +59,8 @@ class Tool:
             )
         except OSError as error:
             self._close()
-            said = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be run: {error.strerror}"
-            raise RefusedError(f"{command[0]} {said}; the agent's image has it") from error
+            problem = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be run: {error.strerror}"
+            raise RefusedError(f"{command[0]} {problem}; the agent's image has it") from error
         if owner is None:
             with suppress(ProcessLookupError):
                 resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
@@ -72,13 +72,13 @@ class Tool:
                 self._process.communicate(self._text, timeout=SECONDS)
             self._process.kill()
             status = self._process.wait()
-            return Ended(status, _content(self._output), _content(self._said))
+            return Ended(status, _content(self._output), _content(self._stderr))
         finally:
             self._close()
 
     def _close(self) -> None:
         os.close(self._output)
-        os.close(self._said)
+        os.close(self._stderr)
 
 
 def ended_by(status: int) -> str:

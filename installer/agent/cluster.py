@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from installer.agent.control_planes import ControlPlanes
 from installer.agent.node_reporter import NodeResource
-from installer.agent.shutdown import Whose, why_to_take_out
+from installer.agent.shutdown import Whose, why_to_uninstall
 from installer.config.desired import DesiredState, resolve_desired_state
 from installer.host.checkpoint import load, save
 from installer.kube.api_error import ApiError
@@ -80,7 +80,7 @@ class Cluster:
         """Close the connections."""
         await self._api.close()
 
-    async def why_to_take_out(self, until: float) -> str:
+    async def why_to_uninstall(self, until: float) -> str:
         """Return why a stopping agent should uninstall; empty if it should not. Give up at the loop time `until`."""
         if self._settings.daemonset is None:
             return ""
@@ -88,7 +88,7 @@ class Cluster:
         agent = Whose(self._settings.daemonset, settings.node_name, settings.pod_uid, by_rights=bool(self._istio_chart))
         command = cleaning_command(settings.node_name, "", (settings.cni_conf_dir, settings.cni_bin_dir))
         remedy = f"if no agent returns to this node, uninstall with the agent's image as IMAGE: {command}"
-        return await why_to_take_out(self._api, agent, until, remedy)
+        return await why_to_uninstall(self._api, agent, until, remedy)
 
     async def report(self, until: float) -> None:
         """Report once more, unless that takes longer than the loop time `until`."""
@@ -98,7 +98,7 @@ class Cluster:
             async with asyncio.timeout_at(until):
                 await self._node.write()
 
-    async def tell(self, pod: Pod, reason: str, note: str, *, warning: bool) -> str:
+    async def record(self, pod: Pod, reason: str, note: str, *, warning: bool) -> str:
         """Write an Event about a pod; return the error, or an empty text."""
         if self._istio_chart and not self._istio_chart.writes_events:
             return ""

@@ -195,7 +195,7 @@ class Agent:
         await self._stopping.wait()
         now = asyncio.get_running_loop().time()
         limit.reschedule(now + shutdown.DRAINED)
-        if self._cluster and (reason := await self._cluster.why_to_take_out(now + shutdown.ASKED)):
+        if self._cluster and (reason := await self._cluster.why_to_uninstall(now + shutdown.ASKED)):
             self._uninstalls = True
             self._apply(replace(self._in_force.desired, installed=False, reason=reason))
             with suppress(TimeoutError):

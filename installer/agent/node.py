@@ -22,7 +22,7 @@ from installer.fleet.state import NodeState
 from installer.host.binary import PluginFile
 from installer.host.directory import Directory
 from installer.host.trial import NotExecutableError
-from installer.host.uninstall import take_entry_out, take_out
+from installer.host.uninstall import remove_entry, remove_installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,13 +145,13 @@ class Node:
         A mesh pod that starts meanwhile waits in its validation container, or pod repair finds it.
         """
         self._repairs.was_installed = False  # later changes are not repairs
-        for step in take_entry_out(self.settings):
+        for step in remove_entry(self.settings):
             _log.warning(step.text, extra={"file": str(step.path), "reason": reason})
 
     def _uninstall(self) -> bool:
         """Uninstall: the entry first, the plugin file last."""
         changed, stays = False, ""
-        for step in take_out(self.settings):
+        for step in remove_installed(self.settings):
             if step.stays:
                 stays = step.text
             else:

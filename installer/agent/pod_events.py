@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 class Cluster(Protocol):
     """Where Events are written."""
 
-    async def tell(self, pod: Pod, reason: str, note: str, *, warning: bool) -> str:
+    async def record(self, pod: Pod, reason: str, note: str, *, warning: bool) -> str:
         """Write an Event about a pod; return the error, or an empty text."""
 
 
@@ -78,7 +78,7 @@ class PodEvents:
         for (uid, each), pod in found.items():
             if (uid, each) in self._written:
                 continue
-            if why := await self._cluster.tell(pod, *each, warning=True):
+            if why := await self._cluster.record(pod, *each, warning=True):
                 _log.warning("cannot write an Event", extra={"reason": why})
                 return  # the next check tries again
             self._written.add((uid, each))

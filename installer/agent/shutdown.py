@@ -77,7 +77,7 @@ async def _revoked(api: ApiClient, whose: Whose) -> str:
     return "the API server refuses what the role of Istio's own chart allows: the chart is uninstalled"
 
 
-async def why_to_take_out(api: ApiClient, whose: Whose, until: float, remedy: str = "") -> str:
+async def why_to_uninstall(api: ApiClient, whose: Whose, until: float, remedy: str = "") -> str:
     """Ask whether the DaemonSet still wants an agent on this node.
 
     Args:

@@ -42,23 +42,23 @@ if TYPE_CHECKING:
 class Write:
     """Replace the file `name` with `content` atomically, by rename.
 
-    `seen` is the file's content at planning time, None if it was missing or unreadable: if the content differs by now, the
+    `expected` is the file's content at planning time, None if it was missing or unreadable: if the content differs by now, the
     plan is outdated. Likewise if the file is made from another one and that has changed:
     `source` is its name and its content at planning time.
     """
 
     name: str
     content: bytes
-    seen: bytes | None
+    expected: bytes | None
     source: tuple[str, bytes] | None = None
 
 
 @dataclass(frozen=True)
 class Delete:
-    """Delete the file `name`, provided that its content is still `seen`, that at planning time."""
+    """Delete the file `name`, provided that its content is still `expected`, that at planning time."""
 
     name: str
-    seen: bytes
+    expected: bytes
 
 
 Step: TypeAlias = Write | Delete
@@ -98,7 +98,7 @@ def plan_chained(
     steps = [*_entry_in(listing, target, entry, links), *deletions]
     for name in _lists_of_others(listing):
         if target.is_own or edited_file(links, name) != edited_file(links, target.name):
-            steps += _take_out(listing, links, name)
+            steps += _remove_from(listing, links, name)
     return steps + _without_standalone(listing)
 
 
@@ -150,7 +150,7 @@ def removal(listing: Listing, links: Links = NO_LINKS) -> list[Step]:
     """Plan the steps that remove our entry from every list, and delete each list of our own (F6, F11)."""
     steps = _own_deleted(listing)
     for name in _lists_of_others(listing):
-        steps += _take_out(listing, links, name)
+        steps += _remove_from(listing, links, name)
     return steps + _without_standalone(listing)
 
 
@@ -188,7 +188,7 @@ def _without_standalone(listing: Listing) -> list[Step]:
     ]
 
 
-def _take_out(listing: Listing, links: Links, name: str) -> list[Step]:
+def _remove_from(listing: Listing, links: Links, name: str) -> list[Step]:
     content, edited = content_of(listing, name), edited_file(links, name)
     if not conflist.has_entry(content) or edited is None:
         return []

@@ -116,38 +116,38 @@ class NodeHealth(NamedTuple):
 class _Case:
     """An observation and the desired state, with the predicates that the rules use."""
 
-    seen: Observation
+    observed: Observation
     desired: Desired
 
     @property
     def reported(self) -> Report | None:
         """The agent's own report: one that the controller wrote has no state."""
-        return self.seen.report if self.seen.report and self.seen.report.state else None
+        return self.observed.report if self.observed.report and self.observed.report.state else None
 
     @property
     def node_is_down(self) -> bool:
-        return self.seen.node is not None and not self.seen.node.ready
+        return self.observed.node is not None and not self.observed.node.ready
 
     @property
     def has_no_pod(self) -> bool:
-        return self.seen.pod is None and self.seen.pods_known
+        return self.observed.pod is None and self.observed.pods_known
 
     @property
     def has_no_report(self) -> bool:
-        return self.reported is None and self.seen.reports_known
+        return self.reported is None and self.observed.reports_known
 
     @property
     def pod_is_unready(self) -> bool:
-        return self.seen.pod is not None and not self.seen.pod.ready and not self.seen.pod.going
+        return self.observed.pod is not None and not self.observed.pod.ready and not self.observed.pod.going
 
     @property
     def pod_is_down(self) -> bool:
-        return self.seen.pod is not None and not self.seen.pod.runs
+        return self.observed.pod is not None and not self.observed.pod.runs
 
     @property
     def agent_explains(self) -> bool:
         """Whether a running agent reports why it is not ready; Removed was reported before it started."""
-        report, pod = self.reported, self.seen.pod
+        report, pod = self.reported, self.observed.pod
         return (
             pod is not None and pod.runs and report is not None and report.ready is False and report.reason != REMOVED
         )
@@ -160,14 +160,14 @@ class _Case:
     def has_settings(self) -> bool:
         report = self.reported
         if report is None or self.desired.any_settings:
-            return report is not None or not self.seen.reports_known
+            return report is not None or not self.observed.reports_known
         return report.settings == self.desired.settings
 
     @property
     def is_current(self) -> bool:
         """Whether the pod is of the current template, if that is known."""
-        pod, template = self.seen.pod, self.desired.template
-        return not self.seen.pods_known or (
+        pod, template = self.observed.pod, self.desired.template
+        return not self.observed.pods_known or (
             pod is not None and (not (template and pod.template) or pod.template == template)
         )
 
@@ -186,7 +186,7 @@ class _Case:
     @property
     def changed(self) -> datetime | None:
         """When something last changed that takes time to complete, by the objects' own times; None: unknown."""
-        node, pod = self.seen.node, self.seen.pod
+        node, pod = self.observed.node, self.observed.pod
         times = [None if self.desired.installed else self.desired.since, pod.changed or pod.created if pod else None]
         if node:
             times += [node.created if pod is None else None, None if node.ready else node.changed]
@@ -237,7 +237,7 @@ def judge(
 
 def _node_not_ready(case: _Case) -> _Trouble:
     message = "Kubernetes reports this node as not ready"
-    report, pod, warning = case.seen.report, case.seen.pod, case.seen.warning
+    report, pod, warning = case.observed.report, case.observed.pod, case.observed.warning
     if pod and case.pod_is_down:
         if pod.is_mute and not warning and report and report.by_controller and report.reason == NODE_NOT_READY:
             message = report.message  # the controller knows the Event
@@ -273,9 +273,9 @@ def _agent_trouble(case: _Case) -> _Trouble:
 
 
 def _pod_trouble(case: _Case) -> _Trouble:
-    pod, warning = case.seen.pod, case.seen.warning
+    pod, warning = case.observed.pod, case.observed.warning
     assert pod is not None  # noqa: S101 - likewise
-    reason, message = explain_pod(pod, warning, case.seen.report)
+    reason, message = explain_pod(pod, warning, case.observed.report)
     # On a new node the primary CNI may be about to create the directory.
     at_once = reason in HOPELESS or (case.reported is not None and missing_directory(warning) is not None)
     return _Trouble(reason, message, at_once=at_once)
@@ -286,7 +286,7 @@ def _no_report(_: _Case) -> _Trouble:
 
 
 def _outdated_settings(case: _Case) -> _Trouble:
-    pod = f" (pod {case.seen.pod.name})" if case.seen.pod else ""
+    pod = f" (pod {case.observed.pod.name})" if case.observed.pod else ""
     message = f"its agent has not applied the current settings yet; its log says why{pod}"
     return _Trouble(OUTDATED_SETTINGS, message, soon=State.UPDATING, since=_desired_since(case))
 
@@ -311,7 +311,7 @@ _TO_INSTALL = (
     _Rule(lambda case: not case.has_settings, _outdated_settings),
     _Rule(lambda case: not case.redirects, _agent_trouble),
     _Rule(
-        lambda case: not case.is_current or (case.seen.pod is not None and case.seen.pod.going),
+        lambda case: not case.is_current or (case.observed.pod is not None and case.observed.pod.going),
         lambda _: _Trouble(WAITING_FOR_UPDATE, "waiting for the rolling update", State.UPDATING, State.UPDATING),
     ),
 )

@@ -104,7 +104,7 @@ class Sandboxes:
         """The results that do not parse, each with the reason."""
         return [f"{self._results / name}: {reason}" for name, reason in sorted(self._logged.items())]
 
-    def look(self) -> tuple[Sandbox, ...]:
+    def read(self) -> tuple[Sandbox, ...]:
         """Return the current sandboxes, and earlier ones whose files are still there, such as after a reboot.
 
         The directory is listed only when a file was added or deleted (a node may have thousands of results), and while

@@ -62,7 +62,7 @@ def carry_out(folder: Directory, steps: Sequence[Step], *, patient: bool = True)
     """
     for step in steps:
         if isinstance(step, Delete):
-            exchange.delete(folder, step.name, step.seen, patient=patient)
+            exchange.delete(folder, step.name, step.expected, patient=patient)
         else:
             _write(folder, step, patient=patient)
 
@@ -79,11 +79,11 @@ def sweep(folder: Directory, *, patient: bool = True) -> list[str]:
 def _write(folder: Directory, step: Write, *, patient: bool) -> None:
     with ExitStack() as opened:
         like = None
-        if step.source and step.seen is None:
+        if step.source and step.expected is None:
             with suppress(FileNotFoundError, UnreadableError):
                 like = opened.enter_context(Inode(folder, step.source[0], follow=True))
         before = folder.stat(step.name)
-        exchange.write(folder, step.name, step.content, step.seen, like, source=step.source, patient=patient)
+        exchange.write(folder, step.name, step.content, step.expected, like, source=step.source, patient=patient)
     if before and before.st_nlink > 1:
         _log.warning(
             "the file had hard links, which keep its old content",

@@ -53,16 +53,16 @@ class _Aside(NamedTuple):
 
     Attributes:
         name: the file whose place it takes or had.
-        seen: the digest of that file's content when the change was planned.
+        expected: the digest of that file's content when the change was planned.
         wanted: the digest of its new content.
     """
 
     name: str
-    seen: str
+    expected: str
     wanted: str
 
     def __str__(self) -> str:
-        return f".{self.name}.{self.seen}-{self.wanted}{ASIDE}"
+        return f".{self.name}.{self.expected}-{self.wanted}{ASIDE}"
 
 
 def is_aside(name: str) -> bool:
@@ -280,7 +280,7 @@ def _settle(folder: Directory, aside: _Aside, *, patient: bool) -> bool:
         is_recent = patient and time.time() < replaced.renamed() + _KEPT
         if is_recent and replaced.is_being_written():
             return False
-        if _digest(replaced.content) in (aside.seen, aside.wanted):
+        if _digest(replaced.content) in (aside.expected, aside.wanted):
             _unlink(folder, str(aside))
             return True
         current = _open(folder, aside.name)

@@ -96,14 +96,14 @@ def _remove_all(settings: Settings) -> Iterator[Step]:
     try:
         if lock_file(settings.agent_socket).exists():
             lock_fd = lock(settings.agent_socket)  # a running agent would restore what we remove
-        yield from take_out(settings)
+        yield from remove_installed(settings)
         yield from _socket(settings.agent_socket)
     finally:
         if lock_fd is not None:
             os.close(lock_fd)
 
 
-def take_out(settings: Settings) -> Iterator[Step]:
+def remove_installed(settings: Settings) -> Iterator[Step]:
     """Remove the conflist entry and the plugin file; a running agent needs neither.
 
     Yields:
@@ -113,12 +113,12 @@ def take_out(settings: Settings) -> Iterator[Step]:
         OutdatedError: if another program keeps changing cniConfDir.
         OSError: if a file could not be changed.
     """
-    yield from take_entry_out(settings)
+    yield from remove_entry(settings)
     yield from _plugin(settings.cni_bin_dir, settings.bin_dir_mount, {settings.cni_conf_dir: settings.conf_dir_mount})
 
 
-def take_entry_out(settings: Settings) -> Iterator[Step]:
-    """Remove only the conflist entry; otherwise as `take_out`."""
+def remove_entry(settings: Settings) -> Iterator[Step]:
+    """Remove only the conflist entry; otherwise as `remove_installed`."""
     yield from _entry(settings.cni_conf_dir, settings.conf_dir_mount)
 
 
@@ -147,7 +147,7 @@ def _entry(path: Path, mount: Path) -> Iterator[Step]:
 def _describe(step: plan.Step) -> str:
     if isinstance(step, plan.Delete):
         return "deleted"
-    return "restored" if step.seen is None else "entry removed"
+    return "restored" if step.expected is None else "entry removed"
 
 
 def _plugin(path: Path, mount: Path, configurations: Mapping[Path, Path]) -> Iterator[Step]:

@@ -37,7 +37,7 @@ class Inspection(NamedTuple):
 class Found(NamedTuple):
     """The result of an inspection: a redirect; a redirect that was missing and is now written; or why it is unknown.
 
-    `told` says what was written. `bypassed` says which addresses a redirect leaves out that must be redirected: the pod
+    `written` says what was written. `bypassed` says which addresses a redirect leaves out that must be redirected: the pod
     counts as unredirected, and its redirect stays as it is, as it would be gone if a replacement failed.
     `refused` says why the redirect could not be written. `hidden` is when the netns was mounted where this
     process does not see it, in seconds since 1970; 0: it is not hidden.
@@ -45,7 +45,7 @@ class Found(NamedTuple):
 
     redirected: bool = False
     repaired: bool = False
-    told: str = ""
+    written: str = ""
     bypassed: str = ""
     unknown: str = ""
     refused: str = ""
@@ -85,12 +85,12 @@ def _in_netns(fd: NetnsFd, inspection: Inspection, capability: Capability) -> Fo
         return Found()
     programmed = program(fd, inspection.plan, capability, inhabited=True)
     programmed.free()
-    return Found(repaired=True, told=_describe(programmed.settled))
+    return Found(repaired=True, written=_describe(programmed.settled))
 
 
 def _bypassed(fd: NetnsFd, plan: Plan, present: Collection[Family]) -> str:
     """Describe what bypasses the sidecar of a pod whose netns redirects only some of the required families."""
-    addresses = in_order(plan.said, global_addresses(fd))
+    addresses = in_order(plan.prev_addresses, global_addresses(fd))
     families = set(plan.redirect_by(addresses).families) - set(present)
     missed = [each for each in addresses or () if any(each.version == family.version for family in families)]
     return f"{', '.join(map(str, missed))} bypasses its sidecar" if missed else ""

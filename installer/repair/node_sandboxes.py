@@ -68,7 +68,7 @@ class NodeSandboxes:
                 _log.warning("cannot read what the runtime keeps of its sandboxes", extra={"reason": self._reason})
 
     def _read(self) -> SandboxIndex:
-        sandboxes = self._sandboxes.look()
+        sandboxes = self._sandboxes.read()
         if sandboxes is self._indexed:
             return self.index
         self._indexed = sandboxes

@@ -61,7 +61,7 @@ class Pods(Protocol):
 class Cluster(Protocol):
     """Actions on pods at the API server; each returns why it failed, or an empty text."""
 
-    async def tell(self, pod: Pod, reason: str, note: str, *, warning: bool) -> str:
+    async def record(self, pod: Pod, reason: str, note: str, *, warning: bool) -> str:
         """Write an Event about a pod."""
 
     async def delete_pod(self, pod: Pod) -> str:
@@ -272,5 +272,5 @@ class PodRepair:
         _log.warning("a running pod had no redirect: %s", outcome.reason, extra=extra)
         if not self._cluster:
             return
-        if error := await self._cluster.tell(pod, outcome.reason, outcome.message, warning=not outcome.is_repaired):
+        if error := await self._cluster.record(pod, outcome.reason, outcome.message, warning=not outcome.is_repaired):
             _log.warning("cannot write an Event", extra={"reason": error})

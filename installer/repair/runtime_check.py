@@ -47,7 +47,7 @@ class RuntimeCheck:
         """The latest consecutive sandboxes that did not use our entry though it was in place; oldest first."""
         return sorted(self._without.values(), key=lambda each: each.began)
 
-    def see(self, setups: Sequence[Setup], node: NodeState, written: float | None, now: float) -> None:
+    def update(self, setups: Sequence[Setup], node: NodeState, written: float | None, now: float) -> None:
         """Record the current sandboxes.
 
         Args:

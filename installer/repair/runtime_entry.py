@@ -43,7 +43,7 @@ class RuntimeEntry:
         """Record the node's sandboxes."""
         before = self.reason
         if self._in_force.settings.chained:  # otherwise others decide where the entry goes
-            self._check.see(setups, self._in_force.state, self._written(), time.time())
+            self._check.update(setups, self._in_force.state, self._written(), time.time())
         now = self.reason
         if now and not before:
             _log.error("the container runtime does not load the plugin's entry", extra={"reason": now})

@@ -36,7 +36,7 @@ def outcome(found: Found, sandbox: Sandbox | None, invalid: InvalidValue | None)
     why = _explain_missing(sandbox)
     if found.repaired:
         message = (
-            f"{WITHOUT}{why}; it is redirected now, for {found.told}. Connections from before stay as they are until"
+            f"{WITHOUT}{why}; it is redirected now, for {found.written}. Connections from before stay as they are until"
         )
         return Outcome("Redirected", f"{message} they end")
     if found.unknown:

@@ -36,7 +36,7 @@ class _Change(NamedTuple):
     """What is new of a list: all of it, one change, or why the API server cannot be reached."""
 
     name: str
-    said: Listed | Unavailable | Event | _Lost
+    update: Listed | Unavailable | Event | _Lost
 
 
 class _Follower(threading.Thread):

@@ -41,7 +41,7 @@ def after(listing: Listing, steps: Iterable[Step]) -> dict[str, bytes | OSError]
     files = dict(listing)
     for step in steps:
         there = files.get(step.name)
-        assert (there if isinstance(there, bytes) else None) == step.seen
+        assert (there if isinstance(there, bytes) else None) == step.expected
         if isinstance(step, Write):
             files[step.name] = step.content
         else:

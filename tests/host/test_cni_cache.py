@@ -54,31 +54,31 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_file_is_read_once_while_the_directory_is_unchanged(results: Path) -> None:
     found = Sandboxes(CountedPath(results.parent))
-    found.look()
-    first = found.look()
+    found.read()
+    first = found.read()
     assert (len(first), len(found.unreadable)) == (GOOD, BAD)
     CountedPath.looked_at = 0
     for _ in range(50):
-        assert found.look() is first
+        assert found.read() is first
     assert CountedPath.looked_at == 0
 
 
 def test_added_changed_and_deleted_files_are_noticed(results: Path) -> None:
     found = Sandboxes(results.parent)
-    found.look()
-    first = found.look()
+    found.read()
+    first = found.read()
     (results / "k8s-new-eth0").write_text(kept(1000))
-    assert {*found.look()} - {*first} == {each for each in found.look() if each.name == "cart-1000"}
+    assert {*found.read()} - {*first} == {each for each in found.read() if each.name == "cart-1000"}
     (results / f"k8s-{GOOD}-eth0").unlink()  # one that did not parse
     (results / f"k8s-{GOOD + 1}-eth0.tmp").write_text(kept(GOOD + 1))
     (results / f"k8s-{GOOD + 1}-eth0.tmp").rename(results / f"k8s-{GOOD + 1}-eth0")
-    assert len(found.look()) == GOOD + 2
+    assert len(found.read()) == GOOD + 2
     assert len(found.unreadable) == BAD - 2
     for each in [*results.iterdir()]:
         each.unlink()
-    assert (found.look(), found.unreadable) == ((), [])
+    assert (found.read(), found.unreadable) == ((), [])
     results.rmdir()
-    assert found.look() == ()
+    assert found.read() == ()
 
 
 def test_a_file_still_being_written_is_read_again_without_a_warning(
@@ -86,15 +86,15 @@ def test_a_file_still_being_written_is_read_again_without_a_warning(
 ) -> None:
     found = Sandboxes(results.parent)
     for _ in range(2):
-        found.look()
+        found.read()
     monkeypatch.setattr(cni_cache, "FRESH", 10.0)
     monkeypatch.setattr(cni_cache, "CLOCK", 5.0)
     file = results / "k8s-late-eth0"
     file.write_text(kept(1000)[:40])
-    found.look()
+    found.read()
     os.utime(results, (1, 1))
-    found.look()
+    found.read()
     assert len(found.unreadable) == BAD
     file.write_text(kept(1000))  # in place: the directory's mtime stays
-    assert "cart-1000" in {each.name for each in found.look()}
+    assert "cart-1000" in {each.name for each in found.read()}
     assert len(found.unreadable) == BAD

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.agent import shutdown
-from installer.agent.shutdown import STOP_WITHIN, Whose, why_to_take_out
+from installer.agent.shutdown import STOP_WITHIN, Whose, why_to_uninstall
 from installer.config.value_types import DaemonSet
 from installer.kube.client import ApiClient
 from installer.kube.credentials import credentials
@@ -330,7 +330,7 @@ class Asking:
             api = ApiClient(front.kubeconfig(self.kubeconfig, self.folder / "front.kubeconfig"))
             try:
                 whose = Whose(DaemonSet(NAMESPACE, NAME), self.node.name, uid, by_rights)
-                return await why_to_take_out(api, whose, loop.time() + WITHIN)
+                return await why_to_uninstall(api, whose, loop.time() + WITHIN)
             finally:
                 await api.close()
 

@@ -36,7 +36,7 @@ def test_a_program_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) 
 def test_a_program_that_writes_without_end_is_ended(monkeypatch: pytest.MonkeyPatch, stream: str) -> None:
     monkeypatch.setattr(tool, "LARGEST", 1 << 20)
     ended = Tool(["/bin/sh", "-c", f"sleep 0.3; exec /usr/bin/yes >&{stream}"], "").finish()
-    assert (ended.status, len(ended.output) + len(ended.said)) == (-signal.SIGXFSZ, 1 << 20)
+    assert (ended.status, len(ended.output) + len(ended.stderr)) == (-signal.SIGXFSZ, 1 << 20)
     assert "larger than 1048576 bytes" in ended_by(ended.status)
 
 

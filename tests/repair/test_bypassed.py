@@ -36,7 +36,7 @@ class Told:
         self.events: list[tuple[str, str, bool]] = []
         self.deleted: list[str] = []
 
-    async def tell(self, _: Pod, reason: str, note: str, *, warning: bool) -> str:
+    async def record(self, _: Pod, reason: str, note: str, *, warning: bool) -> str:
         self.events.append((reason, note, warning))
         return ""
 

@@ -69,7 +69,7 @@ def plan(*said: str) -> Plan:
 def look(netns: Netns, given: Plan | None, backend: Backend, *, writes: bool = True) -> Found:
     """Inspect it on a worker, as the agent does."""
     name, folder = netns.path.name, netns.path.parent
-    known = Known((name,), name, given.said if given else (), frozenset())
+    known = Known((name,), name, given.prev_addresses if given else (), frozenset())
     with ThreadPoolExecutor(1) as worker:
         return worker.submit(
             inspect, Inspection(known, given, writes=writes), NetnsFiles(folder, folder), Capability(backend)
@@ -85,7 +85,7 @@ def test_a_running_pod_is_redirected_by_its_addresses(netns: Netns, backend: Bac
     """The runtime's result has no address, and the runtime itself names the netns."""
     has(netns, V6)
     assert look(netns, plan(), backend, writes=False) == Found()
-    assert look(netns, plan(), backend) == Found(repaired=True, told=f"IPv4 and IPv6, as it has the address {V6}")
+    assert look(netns, plan(), backend) == Found(repaired=True, written=f"IPv4 and IPv6, as it has the address {V6}")
     assert look(netns, plan(), backend) == Found(redirected=True)
 
 
@@ -106,7 +106,7 @@ def test_an_ipv4_pod_needs_no_ipv6_rules(netns: Netns, backend: Backend) -> None
 
 def test_a_repair_reports_what_bypasses_the_sidecar(netns: Netns, backend: Backend) -> None:
     has(netns, V4, V6)
-    told = look(netns, plan(V4), backend).told
+    told = look(netns, plan(V4), backend).written
     assert told == f"IPv4, as its first address is {V4} and ISTIO_DUAL_STACK is not true; {V6} bypasses its sidecar"
 
 

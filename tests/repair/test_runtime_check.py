@@ -24,8 +24,8 @@ def setup(began: float, by_entry: bool | None) -> Setup:
 def check(*setups: Setup, written: float = WRITTEN) -> RuntimeCheck:
     """The check of a starting agent that finds these sandboxes."""
     made = RuntimeCheck()
-    made.see(setups, NodeState(), None, WRITTEN + 900)  # it has not looked at the files yet
-    made.see(setups, INSTALLED, written, WRITTEN + 901)
+    made.update(setups, NodeState(), None, WRITTEN + 900)  # it has not looked at the files yet
+    made.update(setups, INSTALLED, written, WRITTEN + 901)
     return made
 
 
@@ -46,9 +46,9 @@ def test_sandboxes_begun_before_the_runtime_could_load_the_entry_do_not_count() 
 
 def test_the_finding_stays_when_those_pods_are_gone() -> None:
     found = check(setup(10, False), setup(20, False))
-    found.see((), INSTALLED, WRITTEN, WRITTEN + 1000)
+    found.update((), INSTALLED, WRITTEN, WRITTEN + 1000)
     assert found.reason(FILE) is not None
-    found.see([setup(950, True)], INSTALLED, WRITTEN, WRITTEN + 1001)
+    found.update([setup(950, True)], INSTALLED, WRITTEN, WRITTEN + 1001)
     assert found.reason(FILE) is None
 
 
@@ -59,9 +59,9 @@ def test_a_restored_entry_starts_a_new_count() -> None:
         replace(INSTALLED, installed=False),
     ):
         found = check(setup(10, False), setup(20, False))
-        found.see([setup(990, False)], changed, WRITTEN, WRITTEN + 1000)
+        found.update([setup(990, False)], changed, WRITTEN, WRITTEN + 1000)
         assert found.reason(FILE) is None
-        found.see([setup(10, False), setup(990, False)], INSTALLED, WRITTEN, WRITTEN + 1002)
+        found.update([setup(10, False), setup(990, False)], INSTALLED, WRITTEN, WRITTEN + 1002)
         assert found.reason(FILE) is None
 
 
@@ -70,28 +70,28 @@ def test_a_clock_set_back_after_the_write_hides_no_sandbox() -> None:
     for ahead in (hours, 30 * 24 * 3600.0):
         found = check(written=WRITTEN + ahead)  # by the clock as it was
         for age in (20, 30):
-            found.see([setup(901 + age, False)], INSTALLED, WRITTEN + ahead, late + age + 1)
+            found.update([setup(901 + age, False)], INSTALLED, WRITTEN + ahead, late + age + 1)
         assert found.reason(FILE) is not None
     found = RuntimeCheck()
-    found.see((), INSTALLED, WRITTEN, WRITTEN + hours)
-    found.see((), replace(INSTALLED, repairs=1), WRITTEN + hours, WRITTEN + hours + 1)
-    found.see((), replace(INSTALLED, repairs=1), WRITTEN + hours, late)  # set back now
+    found.update((), INSTALLED, WRITTEN, WRITTEN + hours)
+    found.update((), replace(INSTALLED, repairs=1), WRITTEN + hours, WRITTEN + hours + 1)
+    found.update((), replace(INSTALLED, repairs=1), WRITTEN + hours, late)  # set back now
     for age in (20, 30):
-        found.see([setup(901 + age, False)], replace(INSTALLED, repairs=1), WRITTEN + hours, late + age + 1)
+        found.update([setup(901 + age, False)], replace(INSTALLED, repairs=1), WRITTEN + hours, late + age + 1)
     assert found.reason(FILE) is not None
 
 
 def test_the_finding_stays_when_settings_rewrite_the_entry() -> None:
     both, again = (setup(10, False), setup(20, False)), WRITTEN + 950
     found = check(*both)
-    found.see(both, INSTALLED, again, WRITTEN + 951)
+    found.update(both, INSTALLED, again, WRITTEN + 951)
     assert found.reason(FILE) is not None
-    found.see([setup(952, True)], INSTALLED, again, WRITTEN + 953)  # it proves, however soon
+    found.update([setup(952, True)], INSTALLED, again, WRITTEN + 953)  # it proves, however soon
     assert found.reason(FILE) is None
     one = check(both[0])
-    one.see([both[0], setup(952, False)], INSTALLED, again, WRITTEN + 953)  # too soon to tell
+    one.update([both[0], setup(952, False)], INSTALLED, again, WRITTEN + 953)  # too soon to tell
     assert one.reason(FILE) is None
-    one.see([both[0], setup(952, False), setup(960, False)], INSTALLED, again, WRITTEN + 961)
+    one.update([both[0], setup(952, False), setup(960, False)], INSTALLED, again, WRITTEN + 961)
     assert one.reason(FILE) is not None
 
 
@@ -100,8 +100,8 @@ def test_sandboxes_dated_before_the_clock_was_set_back_do_not_count() -> None:
     found = check(setup(hour, False), setup(hour + 10, False))
     assert found.reason(FILE) is None
     both = setup(hour, False), setup(hour + 10, False), setup(950, True)
-    found.see(both, INSTALLED, WRITTEN, WRITTEN + 2 * hour)
+    found.update(both, INSTALLED, WRITTEN, WRITTEN + 2 * hour)
     assert found.reason(FILE) is None
     later = *both, setup(hour + 100, False), setup(hour + 110, False)
-    found.see(later, INSTALLED, WRITTEN, WRITTEN + 2 * hour)
+    found.update(later, INSTALLED, WRITTEN, WRITTEN + 2 * hour)
     assert found.reason(FILE) is not None
