@@ -169,7 +169,7 @@ def test_a_link_that_replaces_the_file_during_a_write_is_never_written_through(
         return swapped
 
     agent = Node(lambda: DesiredState(node.settings), lambda: True)
-    name = "renameat2" if moment == "before the exchange" else "_held"
+    name = "renameat2" if moment == "before the exchange" else "_open_expected"
     monkeypatch.setattr(exchange, name, after_swap(getattr(exchange, name)))
     with pytest.raises(exchange.OutdatedError):
         agent.reconcile_once(full=True)

@@ -270,7 +270,7 @@ async def test_the_list_of_a_deleted_network_is_deleted_after_a_delay(
         await eventually(lambda: b"9000" in (owned.conf / OWNED).read_bytes(), 10, "it follows the restored source")
         (owned.conf / "99-loopback.conf").unlink()
         (owned.conf / "20-kick.conf").unlink()
-        monkeypatch.setattr(conflist_entry, "GONE", 0.3)
+        monkeypatch.setattr(conflist_entry, "SOURCE_GRACE", 0.3)
         path.unlink()
         await eventually(lambda: names(owned.conf) == [], 10, "nothing is left of a dead network")
         await run.until(lambda state: not state.installed)

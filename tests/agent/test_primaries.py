@@ -58,7 +58,7 @@ def chain(conf: Path) -> list[str]:
 def test_the_runtime_runs_the_plugin_and_uninstall_restores_the_primarys_file(
     tmp_path: Path, turns: Sequence[Turn], owned: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("installer.agent.conflist_entry.GONE", 0.0)
+    monkeypatch.setattr("installer.agent.conflist_entry.SOURCE_GRACE", 0.0)
     disk = NodeOnDisk.make(tmp_path, istio_owned_cni_config=owned)
     node = Node(lambda: DesiredState(disk.settings), lambda: True)
     written: dict[str, bytes] = {}
