@@ -51,7 +51,8 @@ def agent(node: KubernetesNode, tmp_path_factory: pytest.TempPathFactory) -> Ite
         made.ready()
         until(lambda: node.plugins_loaded() == PLUGINS, 30, "the runtime has loaded the spliced conflist")
         yield made
-    made.uninstall()
+    done = made.uninstall()
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

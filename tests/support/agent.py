@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import selectors
 import signal
 import socket
@@ -152,11 +153,11 @@ class AgentProcess:
         if self.process is None:
             return 0
         if self.process.poll() is None:
-            self.process.send_signal(number)
+            os.kill(self._pid(self.process), number)
         try:
             status = self.process.wait(within)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            os.kill(self._pid(self.process), signal.SIGKILL)
             self.process.wait()
             raise
         finally:
@@ -164,6 +165,13 @@ class AgentProcess:
                 self.process.stdout.close()
         self.process = None
         return status
+
+    def _pid(self, process: subprocess.Popen[str]) -> int:
+        """Return the agent's process id: nsenter forks to enter a PID namespace, and passes no signal on."""
+        if "--pid" not in self.prefix:
+            return process.pid
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        return int(children[0]) if children else process.pid
 
     def uninstall(self) -> subprocess.CompletedProcess[str]:
         """Run `install-cni uninstall` with the same settings."""
