@@ -39,12 +39,7 @@ class Progress:
     """Decides how long to wait for pods: as long as they make progress. Pure."""
 
     def __init__(self, deadline: float, now: float) -> None:
-        """Begin.
-
-        Args:
-            deadline: seconds without any change.
-            now: of a monotonic clock, in seconds, as all times here.
-        """
+        """Begin; `deadline` is in seconds without any change, `now` of a monotonic clock, as all times here."""
         self._deadline = deadline
         self._changed_at = now
         self._last: frozenset[AgentPod] = frozenset()
@@ -60,10 +55,7 @@ class Progress:
 async def teardown(namespace: str, kubeconfig: Path | None, deadline: float) -> int:
     """Delete the DaemonSet and wait until its pods are gone.
 
-    Args:
-        namespace: of the DaemonSet.
-        kubeconfig: as `credentials` takes it.
-        deadline: seconds without progress after which to give up.
+    `deadline` is in seconds without progress, after which it gives up.
 
     Returns:
         The exit status: 0 if all are gone except those on nodes whose kubelet does not answer; the output names these.

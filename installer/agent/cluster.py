@@ -44,12 +44,8 @@ class Cluster:
     ) -> None:
         """Prepare; `run` begins.
 
-        Args:
-            settings: the chart's settings.
-            in_force: records whether the cluster's desired state is known.
-            apply: called with the desired state each time it changes.
-            observe: returns the current state to report.
-            istio_chart: Istio's own chart, if that runs the agent: its role allows no object of ours.
+        `settings` are the chart's. Where Istio's own chart runs the agent, `istio_chart`, its role allows no object of
+        ours.
         """
         self._settings = settings
         self._in_force = in_force

@@ -29,11 +29,7 @@ class ControlPlanes:
     ) -> None:
         """Prepare; `run` begins.
 
-        Args:
-            api: the client that lists them.
-            kubeconfig: for the watch.
-            on_change: called when they are known, when their desired state changes, and when the kind is missing.
-            list_every: seconds between two lists, plus a random delay of up to as many.
+        `on_change` is called when they are known, when their desired state changes, and when the kind is missing.
         """
         selection = Selection(ApiResource(GROUP, VERSION, PLURAL), is_optional=True)
         self._informer = Informer(api, kubeconfig, selection, _trim, self._refresh, list_every=list_every)

@@ -52,14 +52,6 @@ class Metrics:
     def __init__(
         self, *, version: str, in_force: InForce, pods: Callable[[], PodCounts], log_lines: Callable[[], LineCounts]
     ) -> None:
-        """Prepare.
-
-        Args:
-            version: of this agent.
-            in_force: holds the state of the node's files and the backends.
-            pods: returns the current pod numbers.
-            log_lines: returns the numbers of log lines not written so far.
-        """
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         counter = partial(Counter, registry=self.registry)

@@ -41,12 +41,7 @@ class Node:
     """The installation, and its state between passes. Not thread-safe."""
 
     def __init__(self, desired: Callable[[], DesiredState], serving: Callable[[], bool]) -> None:
-        """Prepare.
-
-        Args:
-            desired: returns the current desired state.
-            serving: returns whether the agent answers on its socket.
-        """
+        """Prepare; `serving` returns whether the agent answers on its socket."""
         self._desired_now = desired
         self._serving = serving
         self._desired = desired()
@@ -75,8 +70,7 @@ class Node:
     def reconcile_once(self, *, full: bool) -> bool:
         """Compare the node with the desired state and correct it; `state` holds the outcome.
 
-        Args:
-            full: also read the plugin file and delete leftovers of killed agents beside it.
+        A full pass also reads the plugin file and deletes leftovers of killed agents beside it.
 
         Returns:
             Whether something was changed. Only a pass that changes nothing reports the node as installed.
@@ -103,8 +97,7 @@ class Node:
     def report(self, reason: str) -> NodeState:
         """Return the state after a pass; during a conflict the node counts as not installed, even between two foreign writes.
 
-        Args:
-            reason: why the pass did not finish; empty if it did.
+        `reason` says why the pass did not finish; it is empty if it did.
         """
         if reason := self._repairs.conflict or reason:
             state = replace(self.state, installed=False, removed=False, conflict=bool(self._repairs.conflict))

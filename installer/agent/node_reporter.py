@@ -57,14 +57,9 @@ class NodeResource:
     ) -> None:
         """Prepare; `run` begins.
 
-        Args:
-            node_name: the name of the node and of the object.
-            api: the client that writes it.
-            events: records the changes of its state.
-            observe: the current state to report.
-            nodes: returns how many nodes the cluster has, as far as known.
-            spread: the longest random delay, in seconds, before an applied resource is reported; more in a large cluster.
-            limits: how often it is written for each cause: an applied resource, or the node's state.
+        `nodes` returns how many nodes the cluster has, as far as known. `spread` is the longest random delay, in seconds,
+        before an applied resource is reported; more in a large cluster. `limits` hold for each cause: an applied resource,
+        or the node's state.
         """
         self._node_name = node_name
         self._api = api

@@ -38,7 +38,6 @@ class Observed:
 
     Attributes:
         version: the agent's release.
-        desired: the desired state.
         node: the state of the node's files.
         tried: the capability of each backend.
         chosen: the backend in use.
@@ -66,10 +65,7 @@ class Observed:
 def build_status(observed: Observed, last: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     """Build the status.
 
-    Args:
-        observed: what is known.
-        last: the previous status: an unchanged condition keeps its lastTransitionTime.
-        now: the current time, in UTC.
+    `last` is the previous status: an unchanged condition keeps its lastTransitionTime. `now` is in UTC.
 
     Returns:
         The status that charts/istio-cni/crds/istiocninode.yaml describes.
@@ -109,9 +105,7 @@ def build_status(observed: Observed, last: Mapping[str, Any], now: datetime) -> 
 def stale_directories(last: Mapping[str, Any], settings: Settings) -> tuple[Path, ...]:
     """Name the directories of the previous agent's installation that this agent does not manage.
 
-    Args:
-        last: the status that the previous agent wrote.
-        settings: this agent's: cniConfDir or cniBinDir has changed.
+    `last` is the status that the previous agent wrote.
     """
     directory, plugin = last.get("conflist", {}).get("directory"), last.get("plugin", {}).get("path")
     before = (

@@ -20,12 +20,7 @@ class Outcomes:
     """Takes each outcome."""
 
     def __init__(self, metrics: Metrics, on_redirected: Callable[[Outcome], None]) -> None:
-        """Prepare.
-
-        Args:
-            metrics: count each outcome.
-            on_redirected: called for each ADD that was answered with a redirect.
-        """
+        """Prepare; `on_redirected` is called for each ADD that was answered with a redirect."""
         self._metrics = metrics
         self._on_redirected = on_redirected
         self._warnings = Warnings()

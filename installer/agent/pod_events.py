@@ -52,13 +52,7 @@ class PodEvents:
     """Writes each Event once."""
 
     def __init__(self, verdicts: Verdicts, in_force: InForce, cluster: Cluster) -> None:
-        """Prepare; `run` begins.
-
-        Args:
-            verdicts: the verdicts on the node's pods.
-            in_force: what is in force; no Event is written before it is known.
-            cluster: writes the Events.
-        """
+        """Prepare; `run` begins, once what is in force is known."""
         self._verdicts = verdicts
         self._in_force = in_force
         self._cluster = cluster

@@ -24,15 +24,7 @@ class Readiness:
     def __init__(
         self, in_force: InForce, serving: Serving, pods: KnownPods, pod_repair: PodRepair, left_out: Sequence[str] = ()
     ) -> None:
-        """Prepare.
-
-        Args:
-            in_force: what is in force.
-            serving: returns whether the agent answers the plugin.
-            pods: the node's pods.
-            pod_repair: knows whether the runtime loads the plugin's entry.
-            left_out: what the agent does not do in Istio's own chart.
-        """
+        """Prepare; `left_out` is what the agent does not do in Istio's own chart."""
         self._in_force = in_force
         self._serving = serving
         self._pods = pods

@@ -64,10 +64,8 @@ class Reconciler:
     ) -> None:
         """Prepare.
 
-        Args:
-            desired: returns the current desired state; call `wake` when it changes.
-            serving: returns whether the agent answers on its socket; call `wake` when that changes.
-            on_change: called with each new state, in the reconciler's thread.
+        Call `wake` when `desired` or `serving` would return something else. `on_change` gets each new state, in the
+        reconciler's thread.
         """
         self._node = Node(desired, serving)
         self._on_change = on_change

@@ -23,12 +23,9 @@ _log = logging.getLogger(__name__)
 async def exit_to_see_mounts(in_force: InForce, pod_repair: PodRepair, started: float, stopping: asyncio.Event) -> None:
     """Set `stopping` when a restart of the container would help.
 
-    Args:
-        in_force: without the setting `mounts` this process sees the node's mounts directly. While the plugin is not
-            installed the agent stays: otherwise more pods would start without their redirect.
-        pod_repair: tells since when a netns is hidden.
-        started: when this agent started, in seconds since 1970.
-        stopping: stops the agent.
+    Without the setting `mounts` this process sees the node's mounts directly. While the plugin is not installed the agent
+    stays: otherwise more pods would start without their redirect. `started` is when this agent started, in seconds since
+    1970.
     """
     socket, mounts = in_force.settings.agent_socket, in_force.settings.mounts
     while mounts and not stopping.is_set():

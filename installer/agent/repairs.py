@@ -47,10 +47,7 @@ class Repairs:
     def change(self, path: Path, act: Callable[[], None], undone: Callable[[], str]) -> None:
         """Make a change to a file, now or when the rate limit allows it.
 
-        Args:
-            path: the file.
-            act: makes the change.
-            undone: describes what others do to the file; called only in a conflict.
+        `undone` describes what others do to the file; it is called only in a conflict.
 
         Raises:
             ConflictError: if it has to wait.

@@ -72,10 +72,8 @@ class Serving:
     async def run(self, stop: asyncio.Event, stopping: asyncio.Event, on_change: Callable[[], None]) -> None:
         """Serve until `stop` is set.
 
-        Args:
-            stop: ends it.
-            stopping: set if the agent has to exit, because only a new container can serve again.
-            on_change: called when it starts or stops serving.
+        `stopping` is set if the agent has to exit, because only a new container can serve again. `on_change` is called when
+        it starts or stops serving.
         """
         while not stop.is_set():
             self._is_missing.clear()

@@ -80,11 +80,7 @@ async def _revoked(api: ApiClient, whose: Whose) -> str:
 async def why_to_uninstall(api: ApiClient, whose: Whose, until: float, remedy: str = "") -> str:
     """Ask whether the DaemonSet still wants an agent on this node.
 
-    Args:
-        api: the client for the requests.
-        whose: the agent.
-        until: the event loop's time at which to give up.
-        remedy: how to clean the node by hand, for the log.
+    Gives up at the event loop's time `until`. `remedy` says, for the log, how to clean the node by hand.
 
     Returns:
         Why it does not; empty if it does, or if that is unclear. It asks twice, except about a deletion, which is final.

@@ -107,14 +107,8 @@ def is_standalone(content: bytes) -> bool:
 def own_list(content: bytes, source: str, name: str, entry: Mapping[str, Any]) -> bytes:
     """Make a list of our own: another program's configuration, followed by our plugin (D11).
 
-    A marker, which libcni ignores, names the file and its source: under another name the same content
-    is another program's copy.
-
-    Args:
-        content: the source file's: a list, or a single plugin's configuration.
-        source: the source file's name.
-        name: the name of the list.
-        entry: our entry.
+    A marker, which libcni ignores, names the file and its source: under another name the same content is another program's
+    copy. `content` is that of the file `source`: a list, or a single plugin's configuration. `name` is that of the list.
 
     Raises:
         InvalidConfigError: if `content` is no configuration.

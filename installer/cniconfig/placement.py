@@ -114,12 +114,8 @@ def place(
 ) -> Place | None:
     """Find the place of our entry.
 
-    Args:
-        listing: the directory.
-        conf_file_name: the setting `cniConfFileName`.
-        owned: always use a list of our own, by this name if that sorts first.
-        links: those among the files.
-        waits: a list of our own stays though its source is gone.
+    With `owned` it is always in a list of our own, by this name if that sorts first. With `waits` a list of our own stays
+    though its source is gone.
 
     Returns:
         None if no configuration is usable.

@@ -75,13 +75,7 @@ def plan_chained(
 ) -> list[Step]:
     """Plan the steps after which the runtime runs our plugin.
 
-    Args:
-        listing: the directory.
-        entry: our entry, of type `istio-cni`.
-        conf_file_name: as for `place`, as are the others.
-        owned: likewise.
-        links: likewise.
-        waits: likewise.
+    The arguments besides `entry` are those of `place`.
 
     Returns:
         The steps in order; none if the directory is up to date.
@@ -105,10 +99,7 @@ def plan_chained(
 def undone(listing: Listing, target: Place, entry: Mapping[str, Any]) -> str:
     """Describe what another program did to a directory for which `plan_chained` has steps.
 
-    Args:
-        listing: the directory.
-        target: where our entry goes.
-        entry: our entry.
+    `target` is where our entry goes.
 
     Returns:
         What it does, as a predicate: `changes …`.
@@ -127,12 +118,6 @@ def undone(listing: Listing, target: Place, entry: Mapping[str, Any]) -> str:
 
 def plan_standalone(listing: Listing, entry: Mapping[str, Any], name: str, links: Links = NO_LINKS) -> list[Step]:
     """Plan the steps after which our plugin has a configuration of its own, and no entry in a foreign one.
-
-    Args:
-        listing: the directory.
-        entry: our entry, of type `istio-cni`.
-        name: of the file.
-        links: those among the files.
 
     Raises:
         NameInTheWayError: the file is another program's.

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 def find_active_control_plane(resources: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Find the active resource; one that is being deleted stays active until it is gone, if there is no other.
 
-    Args:
-        resources: IstioControlPlanes, as the API server has them.
-
     Returns:
         One of them; None if there is none.
     """

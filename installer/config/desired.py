@@ -55,13 +55,8 @@ class DesiredState:
 def resolve_desired_state(base: Settings, resources: Iterable[Mapping[str, Any]], last: DesiredState) -> DesiredState:
     """Resolve the resources to the desired state.
 
-    An invalid resource changes nothing: the last valid settings stay in force. Deleting the resource, or losing
-    it in any other way, uninstalls the plugin (D7).
-
-    Args:
-        base: the chart's settings.
-        resources: all IstioControlPlanes.
-        last: the previous result.
+    An invalid resource changes nothing: the last valid settings stay in force. Deleting the resource, or losing it in any
+    other way, uninstalls the plugin (D7). `base` are the chart's settings, `last` is the previous result.
     """
     active = find_active_control_plane(resources)
     if active is None:

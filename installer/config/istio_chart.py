@@ -106,7 +106,6 @@ class IstioChart(NamedTuple):
     """How the agent runs in Istio's chart.
 
     Attributes:
-        settings: its settings.
         ready: the address that the readiness probe asks, besides the health address of the settings.
         inspects: whether the network namespaces of running pods can be found.
         writes_events: whether it may write Events.
@@ -128,12 +127,8 @@ def is_istios(arguments: Sequence[str], environ: Mapping[str, str]) -> bool:
 def translate(arguments: Sequence[str], environ: Mapping[str, str], mounted: Collection[str]) -> IstioChart:
     """Translate what Istio's chart gives its container.
 
-    Variables of our own name, which the chart's value `env` may set, win over the translation.
-
-    Args:
-        arguments: the command line, without the program.
-        environ: the environment.
-        mounted: those of `MOUNTS` that are there.
+    Variables of our own name, which the chart's value `env` may set, win over the translation. `arguments` come without the
+    program; `mounted` are those of `MOUNTS` that are there.
 
     Raises:
         SettingError: for ambient mode, an unknown flag, or an invalid value.

@@ -251,8 +251,7 @@ DECIDING = tuple(each.name for each in declarations() if each.decides)  # about 
 def parse_settings(given: Mapping[str, str] | None = None) -> Settings:
     """Parse the settings from text.
 
-    Args:
-        given: texts by the settings' names; a missing setting has its default.
+    A setting that `given` lacks has its default.
 
     Raises:
         SettingError: for an invalid value or an unknown name.

@@ -120,9 +120,7 @@ class HostPort(NamedTuple):
 def host_port(ports: str = PORT, *, optional: bool = True) -> Kind:
     """Make the kind for an address to listen on.
 
-    Args:
-        ports: matches the port.
-        optional: whether it may be empty; then it is None to the code.
+    `ports` matches the port. An optional one may be empty, and is then None to the code.
     """
     pattern = f"({_HOST}):({ports})"
     expected = "HOST:PORT with a port of at most 65535, such as 127.0.0.1:15014 or [::]:15014"

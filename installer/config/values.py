@@ -40,11 +40,8 @@ def resource_values() -> Mapping[str, Value]:
 def find_problems(path: str, given: Mapping[str, Any], *, known_alone: bool, types_alone: bool) -> Iterator[Problem]:
     """Validate values.
 
-    Args:
-        path: the path of their block.
-        given: the block, as parsed.
-        known_alone: whether an unknown name is an error, which names the nearest known one.
-        types_alone: whether to check types only, and accept values that are not listed.
+    `path` is that of their block. With `known_alone` an unknown name is a problem, which names the nearest known one; with
+    `types_alone` values that are not listed are accepted.
     """
     known = resource_values()
     for name, value in given.items():
@@ -60,12 +57,7 @@ def find_problems(path: str, given: Mapping[str, Any], *, known_alone: bool, typ
 
 
 def without_effect(unvalidated: Mapping[str, Any], known: Collection[str]) -> Iterator[str]:
-    """Name the unvalidated values that nothing reads, each in a sentence: they are no error, but have no effect.
-
-    Args:
-        unvalidated: the block `spec.unvalidatedValues.cni`, as parsed.
-        known: the known names.
-    """
+    """Name the unvalidated values that nothing reads, each in a sentence: they are no error, but have no effect."""
     for name in unvalidated:
         if name not in known:
             yield f"spec.unvalidatedValues.cni.{name} has no effect: {_unknown(name, known)}"

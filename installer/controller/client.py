@@ -53,13 +53,7 @@ class Api:
     """
 
     def __init__(self, kubeconfig: Path | None, namespace: str, leads: Callable[[], bool]) -> None:
-        """Prepare.
-
-        Args:
-            kubeconfig: as `credentials` takes it.
-            namespace: of the DaemonSet and the controller.
-            leads: whether this controller may write.
-        """
+        """Prepare; `leads` returns whether this controller may write."""
         self._client = ApiClient(kubeconfig, field_manager=CONTROLLER, patience=PATIENCE)
         self._leads = leads
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
@@ -180,11 +174,8 @@ class Api:
     async def record(self, regarding: Mapping[str, str], event: Event) -> None:
         """Write an Event and log it, unless the same one was written recently.
 
-        A refused Event delays nothing.
-
-        Args:
-            regarding: the object: apiVersion, kind, name, uid and, where it has one, namespace.
-            event: the Event.
+        A refused Event delays nothing. `regarding` is the object: apiVersion, kind, name, uid and, where it has one,
+        namespace.
         """
         self._require_leadership()
         try:

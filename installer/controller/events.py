@@ -23,10 +23,8 @@ class Event(NamedTuple):
 def events(before: Mapping[str, Any], after: Mapping[str, Any], *, going: bool) -> Iterator[Event]:
     """Yield the Events of a change of status.
 
-    Args:
-        before: the former status; empty: there was none.
-        after: the new status.
-        going: whether the resource is being deleted; `finalizer.uninstall` makes the final Event.
+    `before` is empty if there was no status. Of a resource that is being deleted, `going`, `finalizer.uninstall` makes the
+    final Event.
     """
     new = _component(after)
     fault = find_condition(after, "Reconciled")

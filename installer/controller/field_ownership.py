@@ -67,14 +67,9 @@ def handed_over(
 ) -> list[dict[str, Any]]:
     """Transfer fields from a manager that applied them to the owner of another field.
 
-    No value changes, and no field is ever without an owner. A manager that applied that field precedes one that updated it: a
-    former installation method may have left the latter.
-
-    Args:
-        of: the object.
-        transferred: the fields to transfer.
-        manager: the manager that applied them.
-        to_owner_of: the field whose owner gets them; without an owner, nobody gets them, and anybody may write them.
+    No value changes, and no field is ever without an owner. A manager that applied that field precedes one that updated it:
+    a former installation method may have left the latter. If the field `to_owner_of` has no owner, nobody gets them, and
+    anybody may write them.
 
     Returns:
         The object's new managedFields.

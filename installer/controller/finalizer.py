@@ -54,13 +54,7 @@ def uninstall(
 ) -> Uninstall:
     """Decide on the actions for a deleted resource.
 
-    Args:
-        resource: the IstioControlPlane.
-        world: the observed state.
-        plan: the plan.
-        deadline: the maximum duration of the uninstall.
-        refused: whether the API server refused to park the DaemonSet.
-        now: the time.
+    `deadline` is the maximum duration of the uninstall; `refused`, whether the API server refused to park the DaemonSet.
     """
     deleted = times.parse_rfc3339(resource["metadata"]["deletionTimestamp"]) or now
     is_active, agents = plan.is_active(resource), world.daemonset
@@ -89,10 +83,7 @@ def uninstall(
 def unanswered(nodes: Collection[str], reports: Mapping[str, Report], pods: Mapping[str, AgentPod]) -> tuple[str, ...]:
     """Return the nodes that may still have the plugin, sorted.
 
-    Args:
-        nodes: all nodes of the cluster.
-        reports: the agents' reports, by node. Those of deleted nodes are ignored.
-        pods: the agents' pods, by node. One that ran without reporting may have installed something.
+    Reports of deleted nodes are ignored. A pod that ran without reporting may have installed something.
     """
     names = {name for name, report in reports.items() if report.state != REMOVED}
     names |= {name for name, pod in pods.items() if pod.started and name not in reports}
@@ -111,14 +102,8 @@ def step(
 ) -> Step:
     """Decide on the next step.
 
-    Args:
-        deleted: when the resource was deleted.
-        now: the time.
-        deadline: the maximum duration of all steps.
-        succeeded: whether another resource is active, so that this one uninstalls nothing.
-        unanswered: the nodes that may still have the plugin.
-        parked: whether the DaemonSet is parked or missing.
-        pods: the agents' pods that have not terminated.
+    `succeeded`: another resource is active, so that this one uninstalls nothing. `parked`: the DaemonSet is parked or
+    missing. `pods` are those that have not terminated.
     """
     overdue = now - deleted >= deadline
     if succeeded:

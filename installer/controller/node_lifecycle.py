@@ -31,7 +31,6 @@ class ConditionPatch(NamedTuple):
     """A condition to write into an IstioCNINode.
 
     Attributes:
-        node: the node.
         version: the resourceVersion of the IstioCNINode that it is based on; empty: the IstioCNINode does not exist.
         condition: the new Ready condition.
         contradicts: whether the agent reported the node as ready.
@@ -48,11 +47,6 @@ def condition_patches(world: World, verdicts: Iterable[NodeHealth], now: datetim
 
     A recent report is kept, because its agent's pod may have changed unobserved; and for longer if it has the
     same cause, for which the kubelet alternates between several reasons.
-
-    Args:
-        world: the observed state.
-        verdicts: those on the nodes that get or lose the plugin.
-        now: the time.
     """
     conditions = dict.fromkeys(world.unreported, _NOBODY)
     for each in verdicts:

@@ -31,9 +31,7 @@ class World:
     """The observed state at one moment.
 
     Attributes:
-        resources: the IstioControlPlanes.
         daemonset: the agents'; None: it does not exist.
-        nodes: the Nodes.
         reports: the agents' reports, by node.
         pods: the agents' pods, by node.
         warnings: the latest warning Events, by the pod's uid.
@@ -102,10 +100,7 @@ def make_plan(world: World, namespace: str) -> Plan:
 def desired_daemonset(world: World, plan: Plan, *, park: bool) -> pod_template.Wish | None:
     """Make the desired state of the DaemonSet.
 
-    Args:
-        world: what is seen.
-        plan: the plan.
-        park: whether to park it now.
+    `park`: whether to park it now.
 
     Returns:
         None if no write is needed.
@@ -134,11 +129,7 @@ def desired_daemonset(world: World, plan: Plan, *, park: bool) -> pod_template.W
 def judge_fleet(world: World, plan: Plan, unhealthy_since: Mapping[str, datetime], now: datetime) -> Fleet:
     """Judge all nodes that the active control plane manages.
 
-    Args:
-        world: what is seen.
-        plan: the plan.
-        unhealthy_since: when nodes became unhealthy; missing nodes were healthy until now.
-        now: the time.
+    Nodes that `unhealthy_since` lacks were healthy until now.
     """
     desired = _desired(world, plan)
     verdicts = []
@@ -158,10 +149,7 @@ def unhealthy_since(
 ) -> dict[str, datetime]:
     """Return since when nodes have been unhealthy, by name. Waiting for the rolling update does not count.
 
-    Args:
-        before: the previous result.
-        verdicts: the current verdicts.
-        now: the time.
+    `before` is the previous result.
     """
     unhealthy = (each for each in verdicts if not each.state.is_healthy and each.reason != WAITING_FOR_UPDATE)
     return {each.node: before.get(each.node, now) for each in unhealthy}
@@ -176,9 +164,7 @@ def managed_nodes(world: World, plan: Plan) -> list[str]:
 def nodes_with_agents(world: World, *, besides: Iterable[Mapping[str, str]] = ()) -> set[str]:
     """Name the nodes that have or get an agent; a parked DaemonSet is treated as not parked (F40).
 
-    Args:
-        world: what is seen.
-        besides: taints to assume on all nodes besides their own.
+    `besides` are taints to assume on all nodes besides their own.
     """
     if world.daemonset is None:
         return set()
@@ -193,12 +179,7 @@ def status_changes(
 ) -> Iterator[StatusChange]:
     """Find the IstioControlPlanes whose status changes.
 
-    Args:
-        world: what is seen.
-        plan: the plan.
-        fleet: the nodes.
-        faults: why the active one could not be applied, besides those of the plan.
-        now: the time.
+    `faults` say why the active one could not be applied, besides those of the plan.
     """
     for resource in world.resources:
         is_active, going = plan.is_active(resource), is_being_deleted(resource)

@@ -84,10 +84,7 @@ def overriding(spec: ControlPlaneSpec | None) -> dict[str, Any]:
 def wish(daemonset: Mapping[str, Any], spec: ControlPlaneSpec | None, *, parked: bool) -> Wish:
     """Compute the desired fields of the DaemonSet.
 
-    Args:
-        daemonset: its current state.
-        spec: the values of the active resource; None: the chart's apply.
-        parked: whether to park it, so that it has no pods.
+    Without `spec` the chart's values apply. A parked DaemonSet has no pods.
 
     Raises:
         RolloutError: if it does not record the chart's values.

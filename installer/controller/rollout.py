@@ -41,11 +41,7 @@ class Roller:
     ) -> tuple[Mapping[str, Any] | None, list[Fault]]:
         """Apply the desired state, if the DaemonSet differs from it.
 
-        Args:
-            world: what is seen.
-            desired: the plan.
-            park: whether to park the DaemonSet now.
-            clock: seconds of a monotonic clock.
+        `clock` is in seconds of a monotonic clock.
 
         Returns:
             The DaemonSet as written, if it was; and the faults that prevented it.

@@ -38,10 +38,7 @@ class Next(NamedTuple):
 def find_next(world: World, nodes: Iterable[str], now: datetime) -> Next:
     """Find the agents to delete now, so that the DaemonSet replaces them.
 
-    Args:
-        world: what is seen.
-        nodes: the nodes that get an agent.
-        now: the time.
+    `nodes` are those that get an agent.
     """
     daemonset = world.daemonset
     if daemonset is None or pod_template.is_parked(daemonset) or not is_held_up(daemonset):

@@ -97,13 +97,8 @@ def status(
 ) -> dict[str, Any]:
     """Make the status.
 
-    Args:
-        resource: the IstioControlPlane.
-        fleet: the nodes; None: this resource is not active.
-        faults: why it is not applied.
-        now: the time.
-        previous: its current status; empty: none.
-        notes: settings without effect, each in a sentence; added if the others are applied.
+    `fleet` is None for a resource that is not active. `notes` are settings without effect, each in a sentence; they are
+    added if the others are applied.
 
     Returns:
         The status, equal to the previous one if nothing has changed.

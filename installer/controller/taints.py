@@ -23,13 +23,7 @@ def taints(
 ) -> Sequence[dict[str, Any]] | None:
     """Decide on the taints of a node.
 
-    Args:
-        node: its current state.
-        report: its agent's report; None: there is none.
-        pod: its agent's.
-        now: the time.
-        wanted: whether this node gets the plugin. If not, nothing else would ever remove the taint.
-        taint_new: whether new nodes get the taint.
+    `wanted`: whether this node gets the plugin. If not, nothing else would ever remove the taint.
 
     Returns:
         All its taints, or None if they do not change.

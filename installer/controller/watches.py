@@ -89,14 +89,7 @@ class Watches:
     def __init__(
         self, kubeconfig: Path | None, namespace: str, observe: Callable[[Observed], None], removals: Removals
     ) -> None:
-        """Prepare.
-
-        Args:
-            kubeconfig: as `credentials` takes it.
-            namespace: of the DaemonSet and its pods.
-            observe: receives each event, in the event loop that calls `run`.
-            removals: the releases of deleted resources.
-        """
+        """Prepare; `observe` receives each event, in the event loop that calls `run`."""
         self._observe = observe
         self._removals = removals
         # One operator for the whole cluster, and one for this namespace, which needs no rights beyond it.

@@ -37,12 +37,7 @@ def ask(
 ) -> tuple[Found, EffectiveSettings]:
     """Read a pod and the settings in force.
 
-    Args:
-        kubeconfig: as `Access` takes it.
-        context: the same.
-        namespace: the pod's.
-        name: the pod's.
-        given: options of the command line, values by the settings' names.
+    `given` are options of the command line: values by the settings' names.
 
     Raises:
         click.ClickException: with what was seen, what was expected and what to do.

@@ -91,9 +91,7 @@ def layer_settings(layers: Iterable[Layer], warnings: Iterable[str] = ()) -> Eff
 def apply_control_planes(base: EffectiveSettings, resources: Iterable[Mapping[str, Any]]) -> EffectiveSettings:
     """Apply the active IstioControlPlane over the chart's settings.
 
-    Args:
-        base: the chart's.
-        resources: all IstioControlPlanes.
+    `base` are the chart's settings, `resources` all IstioControlPlanes.
     """
     resources = [*resources]
     active = find_active_control_plane(resources)

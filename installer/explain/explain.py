@@ -41,7 +41,6 @@ class Explanation:
     """How the agent treats one pod.
 
     Attributes:
-        namespace: the pod's.
         name: the pod's; of a template, the name of its object.
         kind: the kind of the object that contains the pod.
         path: the path of the template in that object; empty for a Pod.
@@ -74,10 +73,7 @@ class Explanation:
 def explain(found: Found, addresses: tuple[Address, ...], effective: EffectiveSettings) -> Explanation:
     """Explain a pod.
 
-    Args:
-        found: the pod, as written and as parsed for the decision.
-        addresses: its addresses, in order; empty: those of its status.
-        effective: the settings in force.
+    Without `addresses`, those of its status count.
     """
     explanation, written = _explain(found, addresses, effective), found.written
     place = f"{written.kind}, {written.path}" if written.is_one_of_several else written.kind

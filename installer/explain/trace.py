@@ -215,12 +215,7 @@ def build_packet(
 ) -> Packet:
     """Make the TCP packet that a process in a pod sends.
 
-    Args:
-        own: the pod's addresses.
-        to: the destination; the pod's own addresses and loopback go over `lo`.
-        port: the destination port.
-        uid: of the process.
-        gid: of the process; default: the uid.
+    To the pod's `own` addresses and to loopback it goes over `lo`. The gid is the uid unless it is given.
     """
     itself = to in own or to.is_loopback
     unspecified = ipaddress.ip_address("0.0.0.0" if to.version == Family.V4.version else "::")  # noqa: S104

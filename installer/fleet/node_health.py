@@ -66,7 +66,6 @@ class Desired:
     """The desired state of every node.
 
     Attributes:
-        installed: whether the plugin is installed.
         settings: the settings in force; None: the chart's.
         template: the generation of the DaemonSet's pod template; empty: unknown.
         any_settings: whether any settings are accepted, because the active control plane is invalid or unknown.
@@ -85,7 +84,6 @@ class Observation:
     """What is known of a node.
 
     Attributes:
-        name: the node's name.
         report: the agent's, or the controller's in its place; None: there is none.
         pod: the agent's; None: there is none.
         node: the Node; None: unknown.
@@ -214,12 +212,8 @@ def judge(
 ) -> NodeHealth:
     """Judge a node.
 
-    Args:
-        observed: what is known of it.
-        desired: its desired state.
-        now: the time.
-        unhealthy_since: when the caller first observed it as unhealthy; None: unknown, then the objects' own times
-            count; if these are unknown too, patience is over.
+    `unhealthy_since` is when the caller first observed it as unhealthy; without it the objects' own times count. If these
+    are unknown too, patience is over.
     """
     case = _Case(observed, desired)
     if not desired.installed and (case.is_removed or (case.has_no_report and observed.pod is None)):

@@ -50,7 +50,6 @@ class Report:
     """The status of an IstioCNINode.
 
     Attributes:
-        node: the node's name.
         state: Installed, NotInstalled or Removed; empty: no agent has reported.
         version: the agent's release; empty: unknown.
         ready: whether the node redirects pods; None: unknown.
@@ -59,7 +58,6 @@ class Report:
         since: when `ready` last changed; None: unknown.
         settings: the control plane whose settings are in force; None: the chart's.
         written: when it was last changed; None: unknown.
-        resource_version: its resourceVersion.
         by_controller: whether the controller wrote reason and message, in place of an agent that does not run.
     """
 
@@ -81,10 +79,7 @@ class AgentPod:
     """A pod of the agents' DaemonSet.
 
     Attributes:
-        name: its name.
-        uid: its uid.
         node: the node that it is bound to; empty: none yet.
-        created: its creation time.
         ready: whether it is Ready.
         going: whether it is terminating.
         template: the generation of its pod template; empty: unknown.

@@ -26,10 +26,7 @@ class PodWarning(NamedTuple):
 def explain_pod(pod: AgentPod, warning: PodWarning | None, report: Report | None = None) -> PodWarning:
     """Explain why an agent's pod is not ready, and what to do.
 
-    Args:
-        pod: the agent's.
-        warning: the latest Event about it.
-        report: its node's, which has the controller's message if the Event is unknown.
+    `report` is its node's, which has the controller's message if `warning`, the latest Event, is unknown.
     """
     missing = missing_directory(warning)
     if missing and missing["volume"] in _DIRECTORIES:

@@ -86,20 +86,14 @@ class Selection(NamedTuple):
     def has_agent(self, node: Node, pod: AgentPod | None, besides: Iterable[Mapping[str, Any]] = ()) -> bool:
         """Return whether a node has an agent, or gets one.
 
-        Args:
-            node: the Node.
-            pod: the agent's pod on it; None: there is none.
-            besides: taints to assume besides the node's own.
+        `besides` are taints to assume besides the node's own.
         """
         runs = self.runs_on(node.name, node.labels, (*node.taints, *besides))
         return runs.starts or (runs.stays and pod is not None and not pod.going)
 
 
 def read(template: Mapping[str, Any]) -> Selection:
-    """Parse the node selection of a DaemonSet.
-
-    Args:
-        template: `spec.template.spec` of the DaemonSet.
+    """Parse the node selection of a DaemonSet from its `spec.template.spec`.
 
     Raises:
         LookupError, TypeError, AttributeError: if it is not a pod's spec, which the API server never returns.

@@ -32,9 +32,7 @@ class PluginFile:
     def is_right(self, folder: Directory, *, full: bool) -> bool:
         """Whether the file in cniBinDir is the desired one.
 
-        Args:
-            folder: cniBinDir.
-            full: read it even if its inode is unchanged.
+        If `full`, it is read even if its inode is unchanged.
 
         Raises:
             OSError: if one of the files cannot be read.

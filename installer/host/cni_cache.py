@@ -47,8 +47,6 @@ class Sandbox(NamedTuple):
 
     Attributes:
         container_id: its id; a pod gets a new one with each sandbox.
-        namespace: the pod's namespace.
-        name: the pod's name.
         uid: the pod's uid; empty if the runtime does not report it.
         netns: the node path of its netns as the runtime reports it; empty if it does not (libcni before 1.2).
         sandbox: the same path as a plugin's result reports it; empty if it does not.
@@ -82,11 +80,7 @@ class Sandboxes:
     """The node's sandboxes; each version of a file is read once."""
 
     def __init__(self, cache: Path) -> None:
-        """Prepare.
-
-        Args:
-            cache: libcni's folder.
-        """
+        """Prepare; `cache` is libcni's folder."""
         self._results = cache / "results"
         self._files: dict[str, _File] = {}
         self._fresh: dict[

@@ -36,7 +36,7 @@ def listing(folder: Directory) -> dict[str, bytes | OSError]:
 
 
 def links(folder: Directory, found: Listing) -> dict[str, str | None]:
-    """Find the symbolic links in a listing, as `confdir.Links` has them."""
+    """Find the symbolic links in a listing, as `listing.Links` has them."""
     targets: dict[str, str | None] = {}
     for name in found:
         info = folder.stat(name)
@@ -50,10 +50,7 @@ def links(folder: Directory, found: Listing) -> dict[str, str | None]:
 def carry_out(folder: Directory, steps: Sequence[Step], *, patient: bool = True) -> None:
     """Apply steps in order, each durable before the next.
 
-    Args:
-        folder: cniConfDir.
-        steps: the planned steps.
-        patient: change no file that another program has open for writing.
+    If `patient`, no file changes that another program has open for writing.
 
     Raises:
         BusyError: if another program has one open.

@@ -200,11 +200,7 @@ class Directory:
     ) -> str:
         """Write a complete temporary file to the disk, under a name that no runtime reads.
 
-        Args:
-            name: its later name.
-            content: its content, in pieces.
-            access: its permissions and owner.
-            attributes: its extended attributes, as far as the file system supports them; None: the default ones.
+        Extended attributes are set as far as the file system supports them; None: the default ones.
 
         Returns:
             Its temporary name.

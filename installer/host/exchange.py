@@ -82,14 +82,9 @@ def write(
 ) -> None:
     """Write a content into a file, durably, with the owner, permissions and attributes of another.
 
-    Args:
-        folder: the directory.
-        name: the file's name.
-        content: the new content.
-        expected: its last known content; None: it does not exist or cannot be read.
-        like: the file whose owner, permissions and attributes a new file gets.
-        source: another file that the content derives from, and its content.
-        patient: change nothing while another program has the file open for writing.
+    `expected` is its last known content; None: it does not exist or cannot be read. A new file gets the owner, permissions
+    and attributes of `like`. `source` is another file that the content derives from, with its content. If `patient`,
+    nothing changes while another program has the file open for writing.
 
     Raises:
         BusyError: if another program has it open.
@@ -134,11 +129,8 @@ def delete(folder: Directory, name: str, expected: bytes, *, patient: bool = Tru
 def settle(folder: Directory, *, patient: bool = True) -> list[str]:
     """Resolve files set aside: by a killed agent, or because they were open for writing when replaced.
 
-    Unexpected content is put back in its place, unless there is a newer one.
-
-    Args:
-        folder: the directory.
-        patient: leave what another program still has open for writing.
+    Unexpected content is put back in its place, unless there is a newer one. If `patient`, what another program still has
+    open for writing is left.
 
     Returns:
         The names of what was deleted.
@@ -242,11 +234,7 @@ def _finish(folder: Directory, replaced: Inode, aside: str, name: str, ours: Ino
 def _put_back(folder: Directory, aside: str, name: str, ours: Inode | None) -> None:
     """Put a replaced file back in its place, or the newest of those that arrived there since.
 
-    Args:
-        folder: the directory.
-        aside: the name of the replaced file.
-        name: the name of its place.
-        ours: our content in its place; None: nothing.
+    `ours` is our content in its place; None: nothing.
     """
     if ours is None:
         try:

@@ -60,9 +60,7 @@ EXECUTABLE = Access(0o755)
 def within(root: Path, path: Path) -> Path:
     """Resolve a node path below the mount of the node's file system: absolute links stay below it.
 
-    Args:
-        root: where it is mounted.
-        path: absolute, on the node.
+    `root` is where it is mounted; `path` is absolute, on the node.
 
     Raises:
         OSError: if links form a loop.
@@ -112,10 +110,7 @@ def pieces(path: Path) -> Iterator[bytes]:
 def open_small(name: str, folder_fd: int, *, follow: bool = False) -> int:
     """Open a file of a directory for reading, if it is a small regular one.
 
-    Args:
-        name: the file's name.
-        folder_fd: the open directory.
-        follow: whether it may be a symbolic link.
+    With `follow` it may be a symbolic link.
 
     Raises:
         UnreadableError: if it is not one.

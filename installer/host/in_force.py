@@ -22,7 +22,6 @@ class InForce:
     """What is in force, as it is now.
 
     Attributes:
-        desired: the desired state.
         is_known: whether it reflects the cluster: its resources have been read, or there is no cluster.
         capability: the capability of the chosen backend.
         tried: the capability of each backend that was tried.

@@ -33,10 +33,7 @@ class Inode:
     def __init__(self, folder: Directory, name: str, *, follow: bool = False) -> None:
         """Open and read it.
 
-        Args:
-            folder: its directory.
-            name: the file's name.
-            follow: whether it may be a symbolic link to the file.
+        With `follow`, `name` may be a symbolic link to the file.
 
         Raises:
             UnreadableError: if it is no small regular file.

@@ -44,9 +44,8 @@ class Watcher:
     def __init__(self, directories: Mapping[Path, Callable[[str], bool]], wake: Callable[[], None]) -> None:
         """Prepare to watch; the first `refresh` begins.
 
-        Args:
-            directories: for each, a predicate of the relevant file names.
-            wake: called for each change, from the watcher's own thread.
+        `directories` has for each a predicate of the relevant file names. `wake` is called for each change, from the
+        watcher's own thread.
         """
         self._watches: dict[Path, list[_Watch]] = {}
         for directory, of_interest in directories.items():

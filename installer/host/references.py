@@ -69,11 +69,7 @@ class _Budget:
 
 
 def references(folder: Directory) -> list[Reference]:
-    """Find the files in a directory and its subdirectories that name the plugin, or may do so.
-
-    Args:
-        folder: cniConfDir, after the removal of our own entries.
-    """
+    """Find the files below cniConfDir that name the plugin, or may do so; call it after the removal of our own entries."""
     found: list[Reference] = []
     try:
         found.extend(_search(folder, "", _Budget()))
@@ -85,10 +81,7 @@ def references(folder: Directory) -> list[Reference]:
 def why_it_stays(plugin: Path, folder: Path, found: Sequence[Reference]) -> str:
     """Describe which files require the plugin file, and the remedy.
 
-    Args:
-        plugin: the plugin file.
-        folder: cniConfDir.
-        found: at least one, in the order of the message.
+    `folder` is cniConfDir; `found` has at least one, in the order of the message.
     """
     files = first_few([f"{folder / each.file}{f' ({each.doubt})' if each.doubt else ''}" for each in found], NAMED)
     is_named = "may be named" if all(each.doubt for each in found) else "is named"
@@ -102,11 +95,8 @@ def why_it_stays(plugin: Path, folder: Path, found: Sequence[Reference]) -> str:
 def names_plugin(content: bytes, embedded: int = EMBEDDED) -> bool:
     """Whether a configuration names the plugin: as any value, or anywhere in the text if it does not parse.
 
-    The name of a network does not count. Whether a runtime would accept the file does not matter: it may be repaired.
-
-    Args:
-        content: the file's content.
-        embedded: how many further levels of JSON in JSON strings are read.
+    The name of a network does not count. Whether a runtime would accept the file does not matter: it may be repaired. Up to
+    `embedded` further levels of JSON in JSON strings are read.
     """
     if PLUGIN.encode() not in _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), content):
         return False

@@ -29,11 +29,7 @@ def restart_record(agent_socket: Path) -> Path:
 def would_help(agent_socket: Path, hidden_since: float, started: float, now: float) -> bool:
     """Return whether a restarted agent would see a netns, and this one may exit for it.
 
-    Args:
-        agent_socket: the path of the agent's socket.
-        hidden_since: when the hidden netns was mounted, in seconds since 1970.
-        started: when this agent started, in seconds since 1970.
-        now: the current time, in seconds since 1970.
+    All times are in seconds since 1970: when the hidden netns was mounted, when this agent started, and the current time.
     """
     if hidden_since < started - MARGIN:
         return False  # mounted before the start, and yet hidden: the runtime uses other mounts than the kubelet

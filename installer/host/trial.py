@@ -39,10 +39,7 @@ def is_noexec(folder: Directory) -> bool:
 
 
 def try_out(folder: Directory) -> None:
-    """Execute the plugin file for VERSION.
-
-    Args:
-        folder: cniBinDir, with the plugin file in it.
+    """Execute the plugin file in cniBinDir for VERSION.
 
     Raises:
         NotExecutableError: if it cannot be executed, or does not answer like a plugin.

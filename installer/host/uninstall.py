@@ -54,9 +54,7 @@ def uninstall(settings: Settings) -> Iterator[Done]:
 def uninstall_from(root: Path, directories: Collection[Path]) -> Iterator[Done]:
     """Remove leftovers in directories that no agent manages any more, and nothing else; an agent may run.
 
-    Args:
-        root: the mount of the node's file system.
-        directories: cniConfDir, cniBinDir or both, of any earlier agent.
+    `root` is the mount of the node's file system; `directories` are cniConfDir, cniBinDir or both, of any earlier agent.
 
     Yields:
         The steps done. The first failed step is the last.
@@ -153,10 +151,7 @@ def _describe(step: plan.Step) -> str:
 def _plugin(path: Path, mount: Path, configurations: Mapping[Path, Path]) -> Iterator[Step]:
     """Delete the plugin file, if no configuration names it and it is not that of Istio's own agent, which may be about to.
 
-    Args:
-        path: cniBinDir on the node.
-        mount: its path for this process.
-        configurations: the directories of configurations, likewise.
+    `path` is cniBinDir on the node, `mount` its path for this process; `configurations` maps cniConfDir likewise.
     """
     try:
         folder = Directory(path, mount)

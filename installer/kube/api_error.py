@@ -57,12 +57,7 @@ class Answer(NamedTuple):
     text: str
 
     def error(self, server: str, path: str) -> ApiError:
-        """Make the error for this response.
-
-        Args:
-            server: URL of the API server, for the message.
-            path: the requested path.
-        """
+        """Make the error for this response of `server`, a URL, to a request of `path`."""
         return ApiError(
             f"{server} answered {self.status}: {self._describe()}",
             self.status,

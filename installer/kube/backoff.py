@@ -16,12 +16,7 @@ class Backoff:
     """
 
     def __init__(self, first: float = FIRST, longest: float = LONGEST) -> None:
-        """Start with the shortest delay.
-
-        Args:
-            first: seconds after the first failure.
-            longest: upper bound of a delay in seconds, before jitter.
-        """
+        """Start with the shortest delay; both are in seconds, and `longest` is the bound before jitter."""
         self._first = self._following = first
         self._longest = longest
 

@@ -52,13 +52,7 @@ class ApiClient:
     """Sends requests to the API server. Belongs to one event loop."""
 
     def __init__(self, kubeconfig: Path | None, *, field_manager: str = DAEMONSET, patience: float = PATIENCE) -> None:
-        """Prepare; the first request connects.
-
-        Args:
-            kubeconfig: as `credentials` takes it.
-            field_manager: the owner of the fields that this client writes.
-            patience: seconds for one request.
-        """
+        """Prepare; the first request connects. `patience` is in seconds for one request."""
         self._kubeconfig = kubeconfig
         self._manager = {"fieldManager": field_manager}
         self._patience = patience
@@ -139,10 +133,8 @@ class ApiClient:
     async def delete(self, path: str, uid: str = "", propagation: str = "") -> dict[str, Any]:
         """Delete an object, unless its name now belongs to another one.
 
-        Args:
-            path: the object's path.
-            uid: the object's uid; empty: any object of this name.
-            propagation: the deletion of its dependents, such as `Foreground`; empty: the kind's default.
+        Without `uid` any object of this name goes. `propagation`, such as `Foreground`, is the deletion of its dependents;
+        empty: the kind's default.
 
         Returns:
             The object that is being deleted, or a Status.

@@ -28,8 +28,7 @@ class CredentialsError(Exception):
 def credentials(kubeconfig: Path | None) -> kopf.ConnectionInfo:
     """Read the current address and credentials of the API server.
 
-    Args:
-        kubeconfig: a file; None for the service account of the pod that this process runs in.
+    Without a kubeconfig they are those of the service account of the pod that this process runs in.
 
     Raises:
         CredentialsError: if they are missing or invalid.

@@ -32,12 +32,8 @@ class EventRecorder:
     ) -> None:
         """Prepare.
 
-        Args:
-            api: the client that writes them.
-            controller: the reporting controller.
-            instance: its instance: the agent's node, the controller's pod. Their names may be longer than the API allows.
-            same: the rate limit for the same Event about the same object.
-            is_core: whether to write them in the API's core group, where only that is allowed.
+        `instance` is the agent's node or the controller's pod, whose names may be longer than the API allows. `same` limits
+        the same Event about the same object. `is_core`: write them in the API's core group, where only that is allowed.
         """
         self._api = api
         self._reported_by = {"reportingController": controller, "reportingInstance": _cut(instance, LONGEST_INSTANCE)}
@@ -48,11 +44,7 @@ class EventRecorder:
     async def record(self, regarding: Mapping[str, str], reason: str, note: str, *, warning: bool) -> bool:
         """Write an Event, unless the same one, or Events about objects of this kind, exceed their rate limit.
 
-        Args:
-            regarding: the object: apiVersion, kind, name, uid and, where it has one, namespace.
-            reason: one word.
-            note: the message for people.
-            warning: whether it needs attention.
+        `regarding` is the object: apiVersion, kind, name, uid and, where it has one, namespace.
 
         Returns:
             Whether it was written.

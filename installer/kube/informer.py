@@ -80,13 +80,8 @@ class Informer(Generic[_T]):
     ) -> None:
         """Prepare; `run` begins.
 
-        Args:
-            api: the client for lists.
-            kubeconfig: for the watch, as `credentials` takes it.
-            selection: the objects to observe.
-            read: extracts what is kept of an object; also runs in the watch's thread.
-            on_change: called when all objects are known, after each change of what is kept, and when the kind is undefined.
-            list_every: seconds between two lists, and at most as much again by chance.
+        `read` extracts what is kept of an object; it also runs in the watch's thread. `on_change` is called when all
+        objects are known, after each change of what is kept, and when the kind is undefined.
         """
         self._api = api
         self._selection = selection

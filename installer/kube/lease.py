@@ -61,13 +61,7 @@ class Lease:
     """A Lease. One thread calls `acquire`, then `hold`; another calls `run_out`; any thread may read `held`."""
 
     def __init__(self, connection: client.ApiClient, namespace: str, identity: str) -> None:
-        """Prepare.
-
-        Args:
-            connection: a client that does not retry.
-            namespace: of the Lease.
-            identity: this controller's unique identity.
-        """
+        """Prepare; `connection` must not retry, and `identity` is unique to this controller."""
         self._api = client.CoordinationV1Api(connection)
         self._namespace = namespace
         self._identity = identity

@@ -25,10 +25,7 @@ NODES_KIND, NODES_VERSION = "IstioCNINode", "/".join(NODES[:2])
 def cleaning_command(node_name: str, image: str, directories: Iterable[str | PurePath]) -> str:
     """Write the command that removes leftovers from a node: the node has no tool of ours, but its kubelet can start one.
 
-    Args:
-        node_name: the node.
-        image: the agent's image; empty: unknown.
-        directories: former values of cniConfDir and cniBinDir.
+    Without `image` the user fills it in. `directories` are former values of cniConfDir and cniBinDir.
     """
     pod = ["kubectl", "debug", f"node/{node_name}", "--profile=general", f"--image={image or 'IMAGE'}"]
     return shlex.join(

@@ -75,12 +75,8 @@ class Operator:
     ) -> None:
         """Prepare; `run` begins.
 
-        Args:
-            kubeconfig: as `credentials` takes it.
-            watches: the watches.
-            page: objects in one page of a list.
-            namespace: the namespace to watch; None: the whole cluster.
-            configure: adds handlers and settings.
+        `page` is the number of objects in one page of a list. Without `namespace` it watches the whole cluster. `configure`
+        adds handlers and settings.
         """
         self._login = Login(kubeconfig)
         self._watches = tuple(watches)

@@ -26,12 +26,7 @@ class Store(Generic[_T]):
     """Objects of one kind, by name or by uid."""
 
     def __init__(self, read: Callable[[Mapping[str, Any]], _T], key: str = "name") -> None:
-        """Prepare.
-
-        Args:
-            read: extracts what is kept of an object.
-            key: the field of its metadata that identifies it.
-        """
+        """Prepare; `read` extracts what is kept of an object, `key` is the field of its metadata that identifies it."""
         self._read = read
         self._key = key
         self._versions: dict[str, int] = {}
@@ -53,9 +48,7 @@ class Store(Generic[_T]):
     def keep(self, entry: Entry[_T], *, force: bool = False) -> bool:
         """Keep an object, unless a newer state of it was observed; False if nothing has changed.
 
-        Args:
-            entry: the object.
-            force: whether it is known to be newer, regardless of its version: etcd may have been restored from a backup.
+        With `force` it is known to be newer, regardless of its version: etcd may have been restored from a backup.
         """
         key, version, read = entry
         is_older = version < self._versions.get(key, 0) or version <= self._deleted.get(key, -1)
@@ -81,9 +74,7 @@ class Store(Generic[_T]):
     def replace(self, listed: Iterable[Entry[_T]], before: Mapping[str, int]) -> bool:
         """Keep what a list has, and remove the rest; False if nothing has changed.
 
-        Args:
-            listed: all objects.
-            before: what `versions` returned before the request: objects observed since then stay.
+        `before` is what `versions` returned before the request: objects observed since then stay.
         """
         changed, keys = False, set()
         for entry in listed:
@@ -96,9 +87,7 @@ class Store(Generic[_T]):
     def retain(self, keys: Collection[str], before: Mapping[str, int]) -> bool:
         """Remove what a list lacks; False if nothing has changed.
 
-        Args:
-            keys: of all objects.
-            before: as for `replace`.
+        `keys` are those of all objects; `before` is as for `replace`.
         """
         deleted = [key for key in before if key not in keys and self._versions.get(key) == before[key]]
         for key in deleted:

@@ -45,9 +45,7 @@ class Request:
 def request(resource: Mapping[str, Any], known: Collection[str]) -> Request:
     """Convert a resource to chart values.
 
-    Args:
-        resource: with a namespace.
-        known: the names that the chart has under `cni`.
+    `known` are the names that the chart has under `cni`.
 
     Raises:
         Refused: with the path of each field that is wrong.
@@ -74,11 +72,7 @@ def request(resource: Mapping[str, Any], known: Collection[str]) -> Request:
 
 
 def settled(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Move the values that `--set` put at the top of a spec, as the 2019 guide does: `--set cniBinDir=/x`.
-
-    Args:
-        before: the spec without `--set`.
-        after: with it.
+    """Move the values that `--set` put at the top of a spec, `after`, as the 2019 guide does: `--set cniBinDir=/x`.
 
     Raises:
         Refused: with each unknown name.

@@ -55,12 +55,7 @@ def render(
 ) -> str:
     """Render a chart, its custom resource definitions first.
 
-    Args:
-        program: helm.
-        folder: the chart's.
-        namespace: of the release.
-        values: the chart's.
-        kube_version: the cluster's; None: helm's default.
+    Without `kube_version` it is rendered for helm's default.
 
     Raises:
         ProgramError: with what helm says is wrong.

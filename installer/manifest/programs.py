@@ -22,9 +22,7 @@ class ProgramError(Exception):
 def find(name: str, given: Path | None) -> Path:
     """Find a program.
 
-    Args:
-        name: the program's name, and that of its option.
-        given: the option's value, a path or a name on PATH; None: the first on PATH.
+    `given` is the value of the program's option, a path or a name on PATH; None: the first on PATH.
 
     Raises:
         ProgramError: if it is not there.

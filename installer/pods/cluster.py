@@ -27,13 +27,7 @@ class NodePods:
     """The pods of one node; `plugin.pod.PodSource`."""
 
     def __init__(self, node_name: str, kubeconfig: Path | None, *, list_every: float = LIST_EVERY) -> None:
-        """Prepare; `run` begins.
-
-        Args:
-            node_name: the name of the node.
-            kubeconfig: as for `credentials`.
-            list_every: seconds between two lists, plus a random delay of up to as many.
-        """
+        """Prepare; `run` begins."""
         self._node_name = node_name
         self._api = ApiClient(kubeconfig)
         selection = Selection(ApiResource("", "v1", "pods"), _selector(node_name), in_lists=False)

@@ -29,9 +29,7 @@ class Found(NamedTuple):
 def read(data: bytes, *, is_json: bool) -> Iterator[Found | Other]:
     """Find the pods in a file, and the objects without any.
 
-    Args:
-        data: the file's content.
-        is_json: whether it is JSON; otherwise YAML of one or several documents (which allows no tabs).
+    YAML may have several documents, and allows no tabs.
 
     Raises:
         ManifestError: with the line, what was seen and what was expected.

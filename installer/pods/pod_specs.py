@@ -49,8 +49,6 @@ class PodManifest(NamedTuple):
     A template's pods get their own names when they run; here it has the name of its workload.
 
     Attributes:
-        manifest: the pod's manifest.
-        kind: the object's kind.
         path: the template's path in the object, such as `spec.template`; empty for a Pod.
         is_one_of_several: whether the object has other templates as well.
         injected_at: the path of a `metadata` with the injector's annotation that is not the template's own but one
@@ -73,8 +71,6 @@ class Other(NamedTuple):
     """An object without a pod template.
 
     Attributes:
-        kind: the object's kind.
-        name: the object's name.
         is_known: whether its kind is known to hold no pods, such as a Service.
         refers_to: kind and name of the object whose template it references; empty if it references none.
     """

@@ -26,9 +26,6 @@ _RUNTIMES = {
 def own_network_stack(name: str) -> str:
     """Name the runtime behind the name of a handler or RuntimeClass, if it has its own network stack.
 
-    Args:
-        name: such as `runsc` or `kata-qemu`.
-
     Returns:
         The runtime's name for people; empty for every other.
     """

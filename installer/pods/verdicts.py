@@ -39,12 +39,7 @@ class Verdicts:
     """The verdicts on one node's mesh pods; bound to one event loop."""
 
     def __init__(self, pods: Iterable[Pod], policy: Callable[[], Policy]) -> None:
-        """Prepare.
-
-        Args:
-            pods: returns the node's current pods.
-            policy: returns the policy in force.
-        """
+        """Prepare; `pods` yields the current pods, `policy` returns what is in force."""
         self._pods = pods
         self._policy = policy
         self._judged: dict[Key, Judged] = {}

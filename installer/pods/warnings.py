@@ -120,11 +120,7 @@ def of_redirect(
 ) -> Iterator[str]:
     """List the warnings about a redirected pod.
 
-    Args:
-        pod: the pod.
-        redirect: how it is redirected.
-        addresses: the pod's addresses, as far as known.
-        knows_families: whether the families are certain without further addresses.
+    `addresses` are those that are known; `knows_families`: the families are certain without further ones.
     """
     for each in early_containers(pod, redirect):
         yield describe_early(each, redirect.uid)
@@ -144,9 +140,7 @@ def of_redirect(
 def of_runtime(pod: Pod, handler: str) -> Iterator[str]:
     """Warn that a redirect has no effect if the pod's runtime has its own network stack (F42).
 
-    Args:
-        pod: the redirected pod.
-        handler: of its RuntimeClass; empty: unknown, so that the class's name has to do.
+    `handler` is that of its RuntimeClass; empty: unknown, so that the class's name has to do.
     """
     if runtime := own_network_stack(handler or pod.runtime_class):
         yield without_effect(pod, runtime)

@@ -36,9 +36,7 @@ class HiddenError(UnprovenError):
     def __init__(self, path: str, since: float) -> None:
         """Build the error.
 
-        Args:
-            path: of the netns, on the node.
-            since: when its file was created, in seconds since 1970; 0: it is unknown whether the netns is the pod's.
+        `since` is when its file was created, in seconds since 1970; 0: it is unknown whether the netns is the pod's.
         """
         super().__init__(
             f"the agent cannot see its network namespace: {path} was mounted on the node after the agent's container had "
@@ -74,12 +72,7 @@ class NetnsFiles:
     _follow = os.O_NOFOLLOW
 
     def __init__(self, path: Path, mount: Path) -> None:
-        """Prepare.
-
-        Args:
-            path: its path on the node.
-            mount: its path for this process.
-        """
+        """Prepare; `path` is on the node, `mount` for this process."""
         self._path = _real(os.path.normpath(path))
         self._mount = mount
 

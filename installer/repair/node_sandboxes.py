@@ -26,12 +26,6 @@ class NodeSandboxes:
     """Maintains an index of them; bound to one event loop."""
 
     def __init__(self, sandboxes: Sandboxes, files: NetnsFiles) -> None:
-        """Prepare.
-
-        Args:
-            sandboxes: the runtime's records.
-            files: the runtime's netns files.
-        """
         self._sandboxes = sandboxes
         self._files = files
         self._added: dict[str, Key] = {}  # container id to the pod whose ADD was redirected

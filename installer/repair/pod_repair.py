@@ -90,14 +90,8 @@ class PodRepair:
     ) -> None:
         """Prepare; `run` begins.
 
-        Args:
-            pods: the node's pods.
-            verdicts: the verdicts on them.
-            in_force: what is in force; nothing is done before it is known.
-            workers: threads that may enter a netns, and that no ADD waits for.
-            sandboxes: the runtime's records of them.
-            files: the runtime's netns files.
-            cluster: None: there is no cluster, so nothing is reported or deleted.
+        Nothing is done before what is in force is known. No ADD waits for the threads of `workers`, which may enter a
+        netns. Without `cluster` nothing is reported or deleted.
         """
         self._pods = pods
         self._verdicts = verdicts

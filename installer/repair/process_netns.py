@@ -30,11 +30,7 @@ class ProcessNetns(NetnsFiles):
     _follow = 0  # /proc/PID/ns/net is a link
 
     def __init__(self, proc: Path) -> None:
-        """Prepare.
-
-        Args:
-            proc: the mount.
-        """
+        """Prepare; `proc` is the mount."""
         super().__init__(proc, proc)
         self._read_at = float("-inf")
         self._names: dict[str, list[str]] = {}

@@ -82,10 +82,7 @@ class RunningPods:
     def update(self, verdicts: Iterable[Judged], now: float, has_sandbox: Callable[[Pod], bool]) -> None:
         """Update which of them run, or at least have a sandbox.
 
-        Args:
-            verdicts: the verdicts on the node's mesh pods.
-            now: the loop's time.
-            has_sandbox: returns whether the runtime records a sandbox of a pod.
+        `now` is the loop's time; `has_sandbox` returns whether the runtime records a sandbox of a pod.
         """
         before, self._running = self._running, {}
         for pod, _, verdict, _ in verdicts:

@@ -50,11 +50,7 @@ class RuntimeCheck:
     def update(self, setups: Sequence[Setup], node: NodeState, written: float | None, now: float) -> None:
         """Record the current sandboxes.
 
-        Args:
-            setups: the node's sandboxes.
-            node: the state of the node's files.
-            written: when the file with our entry was last written, in seconds since 1970; None: there is none.
-            now: in seconds since 1970.
+        `written` is when the file with our entry was last written; None: there is none. Times are in seconds since 1970.
         """
         if setups is not self._examined[0] or now < self._now:  # otherwise no further sandbox can be ahead of the clock
             ahead = (each.container_id for each in setups if each.began > now or each.container_id in self._ahead)
@@ -88,8 +84,7 @@ class RuntimeCheck:
     def reason(self, path: str) -> str | None:
         """Report that the runtime does not load our entry, and the remedy; None without evidence.
 
-        Args:
-            path: the file with our entry, on the node.
+        `path` is that of the file with our entry, on the node.
         """
         found = self.without_entry
         if len(found) < IN_A_ROW:

@@ -21,11 +21,6 @@ class RuntimeEntry:
     """The check of one node."""
 
     def __init__(self, in_force: InForce) -> None:
-        """Prepare.
-
-        Args:
-            in_force: where the entry is.
-        """
         self._in_force = in_force
         self._check = RuntimeCheck()
 

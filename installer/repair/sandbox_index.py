@@ -37,11 +37,8 @@ class SandboxIndex:
     ) -> None:
         """Build the index; slow if there are thousands.
 
-        Args:
-            sandboxes: the runtime's records.
-            files: the runtime's netns files.
-            was_added: returns whether this agent redirected the pod of a container id.
-            unreadable: the runtime's records that do not parse, now.
+        `was_added` returns whether this agent redirected the pod of a container id; `unreadable`, the runtime's records
+        that do not parse.
         """
         self._files = files
         self._unreadable = unreadable

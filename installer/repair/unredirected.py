@@ -28,10 +28,7 @@ class Outcome(NamedTuple):
 def outcome(found: Found, sandbox: Sandbox | None, invalid: InvalidValue | None) -> Outcome | None:
     """Build the outcome of an inspected pod; None: it may be deleted or reported.
 
-    Args:
-        found: the result of the inspection.
-        sandbox: its latest sandbox on record.
-        invalid: why the pod's annotations are invalid; None: they are valid.
+    `sandbox` is its latest one on record; `invalid` says what is wrong with the pod's annotations, if anything is.
     """
     why = _explain_missing(sandbox)
     if found.repaired:
@@ -49,11 +46,7 @@ def outcome(found: Found, sandbox: Sandbox | None, invalid: InvalidValue | None)
 
 
 def left(lack: str) -> Outcome:
-    """Build the outcome of a pod that is left unchanged.
-
-    Args:
-        lack: what it lacks, of `lacks`; likewise below.
-    """
+    """Build the outcome of a pod that is left unchanged; `lack` is what `lacks` returns, here and below."""
     return Outcome("NotRedirected", f"{lack}; delete it so that its controller recreates it")
 
 

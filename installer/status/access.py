@@ -63,8 +63,7 @@ class Source(NamedTuple):
 def sources(namespace: str | None) -> dict[str, Source]:
     """Return the lists of the whole cluster, by the names in `Answers`.
 
-    Args:
-        namespace: the DaemonSet's; None: search all.
+    Without the DaemonSet's namespace all are searched.
     """
     within = f"/namespaces/{namespace}" if namespace else ""
     named = {"fieldSelector": f"metadata.name={DAEMONSET}"}

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 def ask(access: Access, namespace: str | None) -> Answers:
     """Read everything once.
 
-    Args:
-        access: to the API server.
-        namespace: the DaemonSet's; None: search all.
+    Without the DaemonSet's namespace all are searched.
 
     Raises:
         UnreachableError: if the API server cannot be reached.

@@ -37,12 +37,7 @@ def findings(
 ) -> tuple[Finding, ...]:
     """Find them, errors first.
 
-    Args:
-        answers: the objects, or why they are unavailable.
-        planes: the active one first.
-        agents: the DaemonSet, if there is one.
-        nodes: their statuses.
-        out: whether the plugin is being removed from all nodes.
+    `out`: the plugin is being removed from all nodes.
     """
     found = [*_of_planes(planes, nodes), *_of_istios_agents(answers, agents)]
     found += [*_of_parts(answers, planes, agents, out=out), *_of_warnings(planes, nodes)]

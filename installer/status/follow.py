@@ -84,9 +84,7 @@ class Watching:
     def __init__(self, access: Access, namespace: str | None) -> None:
         """Start to follow.
 
-        Args:
-            access: to the API server.
-            namespace: of the DaemonSet; None: search for it.
+        Without the DaemonSet's namespace it is searched for.
         """
         self._access = access
         self._changes: queue.SimpleQueue[_Change] = queue.SimpleQueue()
@@ -98,10 +96,7 @@ class Watching:
     def run(self, show: Show, *, until_healthy: bool, timeout: float | None) -> int:
         """Show what changes.
 
-        Args:
-            show: where.
-            until_healthy: whether to end when everything is healthy.
-            timeout: seconds to wait at most; None: no limit.
+        With `until_healthy` it ends when everything is healthy. `timeout` is in seconds; None: no limit.
 
         Returns:
             The exit status.

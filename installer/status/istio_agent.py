@@ -90,9 +90,7 @@ def how_to_remove(daemonset: Object) -> str:
 def commands_to_replace(daemonset: Object, values: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the commands that replace Istio's agent with ours: in place, if it is a release of helm.
 
-    Args:
-        daemonset: its DaemonSet.
-        values: options of helm, each quoted for a shell.
+    `values` are options of helm, each quoted for a shell.
     """
     namespace, release = _namespace(daemonset), _release(daemonset)
     options = " ".join((f"--namespace {namespace} --reset-values", IMAGE, *values))

@@ -46,9 +46,7 @@ class Answers:
     """The answers of the API server.
 
     Attributes:
-        planes: the IstioControlPlanes.
         reports: the IstioCNINodes.
-        nodes: the nodes.
         daemonsets: those named `istio-cni-node`, like Istio's own agent.
         pods: the agents', in the namespace of their DaemonSet.
         controllers: the Deployments named `istio-cni-controller` there.
@@ -100,12 +98,8 @@ class ControlPlane:
     """An IstioControlPlane.
 
     Attributes:
-        namespace: its namespace.
-        name: its name.
-        uid: its uid.
         active: whether its settings apply to the cluster: it is the oldest.
         enabled: whether it enables the plugin; None: it is invalid.
-        terminating: whether it is being deleted.
         status: the controller's: NONE, UPDATING, HEALTHY, ERROR or RECONCILING; empty: none yet.
         message: the controller's.
         degraded: the reason of its Degraded condition; empty: it is not degraded.
@@ -113,7 +107,6 @@ class ControlPlane:
         conflicts: the values in which it differs from the active one.
         generation: of its settings.
         observed: the generation of the controller's status; 0 if there is none.
-        created: when.
         changed: when its settings were last changed, or it was deleted; None: unknown.
     """
 
@@ -144,15 +137,11 @@ class AgentDaemonSet:
     """The DaemonSet of the node agents.
 
     Attributes:
-        namespace: its namespace.
-        image: what it runs.
         parked: whether the controller has removed its pods from all nodes, after an uninstall.
-        terminating: whether it is being deleted.
         desired, ready, updated: numbers of pods, by its own status.
         rolling: whether, by that status, a change has not reached all pods.
         held_up: whether outdated pods wait until others are ready.
         unavailable, most_unavailable: numbers of nodes without a ready pod: now, and at most while pods are replaced.
-        created: when.
     """
 
     namespace: str
@@ -191,8 +180,6 @@ class NodeStatus:
     """The status of a node.
 
     Attributes:
-        name: its name.
-        state: its state.
         reason: why, for programs; empty: it is healthy.
         message: why, for people, and often what to do.
         remedy: a command that fixes it or shows more.
@@ -245,7 +232,6 @@ class ClusterStatus:
     """The status of the cluster.
 
     Attributes:
-        health: its health.
         summary: the same in a sentence.
         out: whether the plugin is being removed from all nodes, or is removed.
         progress: that of a change to the nodes; None: there is none.

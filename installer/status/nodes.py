@@ -38,7 +38,6 @@ class Context:
         namespace: that of the DaemonSet; empty: unknown.
         image: the agents'; empty: unknown.
         selection: which nodes have an agent; None: all.
-        now: the time.
     """
 
     desired: Desired

@@ -21,8 +21,7 @@ _ACCOUNT = re.compile(r"system:serviceaccount:([^:]+):([^:]+)")
 def to_ask_for(refused: Sequence[Unavailable]) -> str:
     """Write the commands that grant what was refused.
 
-    Args:
-        refused: at least one, each with the API server's message, which names the user.
+    At least one was, each with the API server's message, which names the user.
     """
     resources = ",".join(each.resource for each in refused)
     named = next(filter(None, (_USER.search(each.message) for each in refused)), None)

@@ -41,11 +41,7 @@ class Show(Protocol):
 
 @contextmanager
 def showing(output: str) -> Iterator[Show]:
-    """Show statuses in the way that stdout can.
-
-    Args:
-        output: table, wide, json or yaml.
-    """
+    """Show statuses in the way that stdout can; `output` is table, wide, json or yaml."""
     if output in ("json", "yaml"):
         yield Documents(output)
     elif not is_drawable():

@@ -27,12 +27,7 @@ if TYPE_CHECKING:
 
 
 def summarize(answers: Answers, now: datetime) -> ClusterStatus:
-    """Judge the cluster.
-
-    Args:
-        answers: the objects, or why they are unavailable.
-        now: the time.
-    """
+    """Judge the cluster."""
     control_planes = planes(() if isinstance(answers.planes, Unavailable) else answers.planes)
     first = control_planes[0] if control_planes else None
     daemonset = own_daemonset(answers.daemonsets)

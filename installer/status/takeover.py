@@ -46,7 +46,6 @@ class Agent:
     """A DaemonSet of Istio's own agent.
 
     Attributes:
-        namespace: its namespace.
         image: its image; empty: unknown.
         installer: what has installed it, in words.
         values: the values of our chart that carry its settings over, below `cni`, where they differ from the defaults.
@@ -101,10 +100,7 @@ def plan(
 ) -> TakeOver:
     """Find out what stands in the way, and which commands to run.
 
-    Args:
-        daemonsets: those named `istio-cni-node`.
-        data: of the ConfigMaps of Istio's agents, by namespace and name.
-        pods: those with the label `INJECTED`.
+    `data` has the ConfigMaps of Istio's agents, by namespace and name; `pods` are those with the label `INJECTED`.
     """
     findings = [
         Finding(Severity.UNKNOWN, f"Cannot list {each.resource} ({each.message})", to_ask_for([each]))

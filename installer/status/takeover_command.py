@@ -25,11 +25,6 @@ _PODS = Source("pods", "/api/v1/pods", {"labelSelector": takeover.INJECTED}, Non
 def run(output: str, kubeconfig: Path | None, context: str | None) -> int:
     """Run the command.
 
-    Args:
-        output: text or json.
-        kubeconfig: as `Access` takes it.
-        context: the same.
-
     Returns:
         The exit status.
 

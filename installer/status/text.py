@@ -60,14 +60,7 @@ _WIDE = (*_COLUMNS, Column("DIRECTORY"), Column("FORM"), Column("MISSING"), Colu
 
 
 def written(cluster: ClusterStatus, now: datetime, style: Style, *, wide: bool = False) -> str:
-    """Write it.
-
-    Args:
-        cluster: the cluster.
-        now: for ages.
-        style: for whom.
-        wide: whether all nodes and columns are written, however many there are.
-    """
+    """Write it; `wide` writes all nodes and columns, however many there are."""
     blocks = (
         _head(cluster, style),
         _planes(cluster, now, style),

@@ -63,12 +63,7 @@ class Health:
     """The HTTP server."""
 
     def __init__(self, conditions: Callable[[], Sequence[Condition]], registry: CollectorRegistry) -> None:
-        """Prepare; `start` listens.
-
-        Args:
-            conditions: returns the current readiness conditions.
-            registry: the metrics' registry.
-        """
+        """Prepare; `start` listens. `conditions` returns the current readiness conditions."""
         self._conditions = conditions
         self._registry = registry
         self._listener: Listener | None = None
