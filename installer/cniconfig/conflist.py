@@ -1,6 +1,7 @@
 """Conflist surgery: adds our entry to a CNI network configuration and removes it, keeping every other byte (F10 to F12).
 
-Bytes in, bytes out, no I/O. `installer.cniconfig.netconf` defines what is accepted.
+Bytes in, bytes out, no I/O. `installer.cniconfig.netconf` defines what is accepted; whatever reads a list
+raises InvalidConfigError for anything else.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ def splice(content: bytes, entry: Mapping[str, Any]) -> bytes:
         The new bytes; the same bytes if the entry is already correct.
 
     Raises:
-        InvalidConfigError: if `content` is no conflist.
         ValueError: if the type of `entry` is not ours.
     """
     if entry.get("type") != PLUGIN_TYPE:
@@ -53,41 +53,20 @@ def splice(content: bytes, entry: Mapping[str, Any]) -> bytes:
 
 
 def remove(content: bytes) -> bytes:
-    """Remove every entry of ours from a list. After `splice` this restores the original bytes.
-
-    Raises:
-        InvalidConfigError: if `content` is no conflist.
-    """
+    """Remove every entry of ours from a list. After `splice` this restores the original bytes."""
     conflist = read_list(content)
     return encoded(_apply_edits(conflist.text, conflist.cuts()))
 
 
 def is_spliced(content: bytes, entry: Mapping[str, Any]) -> bool:
-    """Return whether our entry is correct: in the list once, last and equal (F10).
-
-    Raises:
-        InvalidConfigError: if `content` is no conflist.
-    """
+    """Return whether our entry is correct: in the list once, last and equal (F10)."""
     return read_list(content).is_spliced(entry)
 
 
 def has_entry(content: bytes) -> bool:
-    """Return whether a list has an entry of ours, correct or not.
-
-    Raises:
-        InvalidConfigError: if `content` is no conflist.
-    """
+    """Return whether a list has an entry of ours, correct or not."""
     conflist = read_list(content)
     return len(conflist.others) < len(conflist.plugins)
-
-
-def has_others(content: bytes) -> bool:
-    """Return whether a list has a plugin other than ours.
-
-    Raises:
-        InvalidConfigError: if `content` is no conflist.
-    """
-    return bool(read_list(content).others)
 
 
 def standalone(entry: Mapping[str, Any]) -> bytes:
@@ -109,9 +88,6 @@ def own_list(content: bytes, source: str, name: str, entry: Mapping[str, Any]) -
 
     A marker, which libcni ignores, names the file and its source: under another name the same content is another program's
     copy. `content` is that of the file `source`: a list, or a single plugin's configuration. `name` is that of the list.
-
-    Raises:
-        InvalidConfigError: if `content` is no configuration.
     """
     text = read_list(content).text if source.endswith(".conflist") else _as_list(content, source)
     start = text.index("{") + 1
@@ -120,11 +96,7 @@ def own_list(content: bytes, source: str, name: str, entry: Mapping[str, Any]) -
 
 
 def source_of(content: bytes, name: str) -> str | None:
-    """Return the source file of a list of our own; None if the list is another program's.
-
-    Raises:
-        InvalidConfigError: if `content` is no conflist.
-    """
+    """Return the source file of a list of our own; None if the list is another program's."""
     marker = read_list(content).marker
     if not isinstance(marker, dict) or marker.get("file") != name:
         return None

@@ -144,9 +144,7 @@ def _entry_in(listing: Listing, target: Place, entry: Mapping[str, Any], links: 
     if target.is_own and is_valid(listing, target.source):
         source = content_of(listing, target.source)
         desired = conflist.own_list(source, target.source, target.name, entry)
-        current = listing.get(target.name)
-        expected = current if isinstance(current, bytes) else None
-        return [] if desired == expected else [Write(target.name, desired, expected, (target.source, source))]
+        return _write(listing, target.name, desired, (target.source, source))
     content = content_of(listing, target.name)  # if it is our own, its source is missing or broken for now
     desired = conflist.splice(content, entry)
     return [] if desired == content else [Write(edited_file(links, target.name) or target.name, desired, content)]
@@ -154,8 +152,7 @@ def _entry_in(listing: Listing, target: Place, entry: Mapping[str, Any], links: 
 
 def _own_away(listing: Listing) -> list[str]:
     """Find the lists of our own that were renamed."""
-    names = (name for name in listing if name.endswith(LIST + AWAY) and is_valid(listing, name))
-    return [name for name in names if conflist.source_of(content_of(listing, name), name.removesuffix(AWAY))]
+    return [name for name in _away(listing) if conflist.source_of(content_of(listing, name), name.removesuffix(AWAY))]
 
 
 def _own_deleted(listing: Listing, but: str | None = None) -> list[Step]:
@@ -179,18 +176,23 @@ def _remove_from(listing: Listing, links: Links, name: str) -> list[Step]:
         return []
     if edited != name and edited.endswith(LIST) and is_valid(listing, edited):
         return []  # the steps are planned under that name
-    if conflist.has_others(content):
+    if conflist.read_list(content).others:
         return [Write(edited, conflist.remove(content), content)]
     return [Delete(name, content)] if edited == name else []  # a runtime would reject what is left of it
 
 
-def _write(listing: Listing, name: str, content: bytes) -> list[Step]:
+def _write(listing: Listing, name: str, content: bytes, source: tuple[str, bytes] | None = None) -> list[Step]:
+    """Write one of our own files, unless it has this content."""
     current = listing.get(name)
     expected = current if isinstance(current, bytes) else None
-    return [] if expected == content else [Write(name, content, expected)]
+    return [] if expected == content else [Write(name, content, expected, source)]
 
 
 def _lists_of_others(listing: Listing) -> list[str]:
     ours = {*own_lists(listing), *_own_away(listing)}
-    away = sorted(name for name in listing if name.endswith(LIST + AWAY) and is_valid(listing, name))
-    return [name for name in [*valid_lists(listing), *away] if name not in ours]
+    return [name for name in [*valid_lists(listing), *_away(listing)] if name not in ours]
+
+
+def _away(listing: Listing) -> list[str]:
+    """Find the valid lists that Cilium has renamed."""
+    return sorted(name for name in listing if name.endswith(LIST + AWAY) and is_valid(listing, name))
