@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,13 +120,10 @@ def generate_command(**given: Any) -> None:
 
     The exit status is 1 if the resource asks for what cannot be: each field is named on stderr.
     """  # noqa: D301 - click's mark
-    from installer.manifest.command import FAILURES, Options, generate  # noqa: PLC0415
+    from installer.manifest.command import Options, generate  # noqa: PLC0415
 
-    try:
+    with _failing(1):
         write(generate(Options(**given)))
-    except FAILURES as error:
-        say(f"Error: {error}", err=True)
-        sys.exit(1)
 
 
 @manifest.command("diff")
@@ -136,13 +134,10 @@ def diff_command(kubectl: Path | None, kubeconfig: str | None, context: str | No
 
     As with `kubectl diff`, the exit status is 0 if nothing would change, 1 if something would, 2 on an error.
     """
-    from installer.manifest.command import FAILURES, Options, difference  # noqa: PLC0415
+    from installer.manifest.command import Options, difference  # noqa: PLC0415
 
-    try:
+    with _failing(2):
         found = difference(Options(**given), kubectl, _where(kubeconfig, context))
-    except FAILURES as error:
-        say(f"Error: {error}", err=True)
-        sys.exit(2)
     write(printable_lines(found))
     sys.exit(1 if found else 0)
 
@@ -152,14 +147,23 @@ def diff_command(kubectl: Path | None, kubeconfig: str | None, context: str | No
 @_takes_a_cluster
 def apply_command(kubectl: Path | None, kubeconfig: str | None, context: str | None, **given: Any) -> None:
     """Apply what `generate` writes, by kubectl: the definitions first, so that the resource is taken in the same go."""
-    from installer.manifest.command import FAILURES, Options, apply  # noqa: PLC0415
+    from installer.manifest.command import Options, apply  # noqa: PLC0415
 
-    try:
+    with _failing(1):
         for output in apply(Options(**given), kubectl, _where(kubeconfig, context)):
             write(printable_lines(output))
+
+
+@contextmanager
+def _failing(status: int) -> Iterator[None]:
+    """Print what fails, and exit with this status."""
+    from installer.manifest.command import FAILURES  # noqa: PLC0415
+
+    try:
+        yield
     except FAILURES as error:
         say(f"Error: {error}", err=True)
-        sys.exit(1)
+        sys.exit(status)
 
 
 def _where(kubeconfig: str | None, context: str | None) -> list[str]:
