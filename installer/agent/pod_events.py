@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from installer.aio import wait
+from installer.fleet.pod_diagnosis import PodWarning
 from installer.pods.warnings import describe_early, describe_excluded, early_containers
 from plugin.redirect import Redirect
 
@@ -13,27 +14,13 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
 
+    from installer.agent.cluster import Cluster
     from installer.host.in_force import InForce
     from installer.pods.verdicts import Judged, Verdicts
-    from plugin.pod import Pod
 
 CHECK_EVERY = 10.0  # seconds
 
 _log = logging.getLogger(__name__)
-
-
-class Cluster(Protocol):
-    """Where Events are written."""
-
-    async def record(self, pod: Pod, reason: str, note: str, *, warning: bool) -> str:
-        """Write an Event about a pod; return the error, or an empty text."""
-
-
-class PodWarning(NamedTuple):
-    """A problem of a pod: the Event's reason, and its note with the remedy."""
-
-    reason: str
-    note: str
 
 
 def pod_warnings(judged: Judged) -> Iterator[PodWarning]:
@@ -76,4 +63,4 @@ class PodEvents:
                 _log.warning("cannot write an Event", extra={"reason": why})
                 return  # the next check tries again
             self._written.add((uid, each))
-            _log.warning(each.reason, extra={"namespace": pod.namespace, "pod": pod.name, "reason": each.note})
+            _log.warning(each.reason, extra={"namespace": pod.namespace, "pod": pod.name, "reason": each.message})

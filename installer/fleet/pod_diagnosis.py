@@ -17,7 +17,7 @@ _DIRECTORIES = {"cni-bin-dir": ("cniBinDir", "plugins"), "cni-conf-dir": ("cniCo
 
 
 class PodWarning(NamedTuple):
-    """The latest warning Event about a pod."""
+    """A warning Event about a pod."""
 
     reason: str
     message: str
