@@ -46,13 +46,7 @@ _LEVELS = {
     LogLevel.INFO: logging.INFO,
     LogLevel.DEBUG: logging.DEBUG,
 }
-_NAMES = {
-    logging.CRITICAL: LogLevel.FATAL,
-    logging.ERROR: LogLevel.ERROR,
-    logging.WARNING: LogLevel.WARN,
-    logging.INFO: LogLevel.INFO,
-    logging.DEBUG: LogLevel.DEBUG,
-}
+_NAMES = {number: level for level, number in _LEVELS.items()}  # of the two critical levels, the latter
 
 
 class _Kind(NamedTuple):
@@ -161,20 +155,6 @@ class _Formatter(JsonFormatter):
                 log_data[key] = f"{value[:half]} … {len(value) - 2 * half} characters … {value[-half:]}"
 
 
-def set_up(level: LogLevel) -> Handler:
-    """Send all logs of this process to stderr as JSON.
-
-    Returns:
-        The handler, which knows how many lines were dropped.
-    """
-    _open_standard_streams()
-    handler = Handler()
-    logging.basicConfig(handlers=[handler], force=True)
-    switch(level)
-    logging.captureWarnings(capture=True)
-    return handler
-
-
 def switch(level: LogLevel) -> None:
     """Set the log level, also at run time."""
     logging.getLogger().setLevel(_LEVELS[level])
@@ -182,8 +162,12 @@ def switch(level: LogLevel) -> None:
 
 @contextlib.contextmanager
 def to_stderr(level: LogLevel) -> Iterator[Handler]:
-    """Log to stderr for the duration of a block."""
-    handler = set_up(level)
+    """Send all logs of this process to stderr as JSON for the duration of a block."""
+    _open_standard_streams()
+    handler = Handler()
+    logging.basicConfig(handlers=[handler], force=True)
+    switch(level)
+    logging.captureWarnings(capture=True)
     try:
         yield handler
     finally:

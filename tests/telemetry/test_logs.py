@@ -116,8 +116,7 @@ os.execv(sys.executable, [sys.executable, "-c", '''
 import logging, sys
 from installer.telemetry import logs
 from installer.config.value_types import LogLevel
-handler = logs.set_up(LogLevel.DEBUG)
-with open(sys.argv[1], "w") as file:
+with logs.to_stderr(LogLevel.DEBUG) as handler, open(sys.argv[1], "w") as file:
     logging.error("into the void")
     print("an unguarded write", file=sys.stderr)
     file.write(f"descriptor {file.fileno()} > 2, dropped {handler.dropped}")
