@@ -92,7 +92,7 @@ class Controller:
             _log.info("health", extra={"address": f"{address.host}:{address.port}", "release": release()})
         try:
             if await asyncio.to_thread(self._lease.acquire, self._stop_lease):
-                self._metrics.leads()
+                self._metrics.leader.set(1)
                 await self._lead()
             return 0
         finally:
@@ -141,7 +141,7 @@ class Controller:
     def _conditions(self) -> list[Condition]:
         if not self._lease.held:
             return [Condition("lease", None, f"{self._lease.holder or 'nobody'} leads; standing by")]
-        known = None if self._loop.known else "has not listed all objects yet"
+        known = None if self._loop.all_listed.is_set() else "has not listed all objects yet"
         return [Condition("lease", None, "leading"), Condition("known", known)]
 
 

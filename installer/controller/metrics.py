@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import prometheus_client
@@ -21,31 +22,14 @@ class Metrics:
     def __init__(self) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._leader = Gauge(
-            "istio_cni_controller_leader", "1 if this controller is the leader.", registry=self.registry
+        gauge, counter = partial(Gauge, registry=self.registry), partial(Counted, registry=self.registry)
+        self.leader = gauge("istio_cni_controller_leader", "1 if this controller is the leader.")
+        self.reconciliations = counter(
+            "istio_cni_controller_reconciliations", "Reconciliations of the desired and the actual state."
         )
-        self._reconciled = Counted(
-            "istio_cni_controller_reconciliations",
-            "Reconciliations of the desired and the actual state.",
-            registry=self.registry,
-        )
-        self._written = Counted(
-            "istio_cni_controller_status_writes", "Status updates of IstioControlPlanes.", registry=self.registry
-        )
-        self._nodes = Gauge("istio_cni_nodes", "Nodes by state.", ("state",), registry=self.registry)
+        self.status_writes = counter("istio_cni_controller_status_writes", "Status updates of IstioControlPlanes.")
+        self._nodes = gauge("istio_cni_nodes", "Nodes by state.", ("state",))
         prometheus_client.ProcessCollector(registry=self.registry)
-
-    def leads(self) -> None:
-        """Record that this controller is the leader."""
-        self._leader.set(1)
-
-    def reconciled(self) -> None:
-        """Count a reconciliation."""
-        self._reconciled.inc()
-
-    def wrote_status(self) -> None:
-        """Count a status update."""
-        self._written.inc()
 
     def judged(self, fleet: Fleet) -> None:
         """Record the states of the nodes."""

@@ -35,9 +35,7 @@ if TYPE_CHECKING:
 DEBOUNCE = 0.2  # seconds in which to gather a burst of events
 TICK = 10.0  # seconds: the end of patience makes no event
 COMPARE_EVERY = 600.0  # seconds between lists of everything
-NODES_PER_STATUS = (
-    500  # each status is sent to every agent: with 5,000 nodes one is written every 10 s, not every second
-)
+NODES_PER_STATUS = 500  # a second: each status is sent to every agent, so with 5,000 nodes one is written every 10 s
 WARNED_EVERY = timedelta(seconds=10)
 WARNINGS_AT_ONCE = 10
 NODES_AT_ONCE = 50  # to write before the next look at everything
@@ -93,7 +91,7 @@ class Loop:
         while not stop.is_set():
             self._woken.clear()
             try:
-                if not self.known or loop.time() - compared >= COMPARE_EVERY:
+                if not self.all_listed.is_set() or loop.time() - compared >= COMPARE_EVERY:
                     await self._compare()
                     compared = loop.time()
                 await self._reconcile()
@@ -120,11 +118,6 @@ class Loop:
         self._role_binding.forget()
         self.all_listed.set()
 
-    @property
-    def known(self) -> bool:
-        """Whether all objects have been observed once."""
-        return self.all_listed.is_set()
-
     def _world(self) -> World:
         reports: Mapping[str, objects.Report] = self._caches[Kind.REPORT].items
         return plan.World(
@@ -149,7 +142,7 @@ class Loop:
         await self._taint(world, desired, now)
         await self._write_statuses(world, desired, fleet, faults, now)
         await self._patch_conditions(world, fleet, now)
-        self._metrics.reconciled()
+        self._metrics.reconciliations.inc()
 
     async def _read_warnings(self, now: datetime) -> None:
         """Read the Events of pods that do not start and whose status does not say why (a missing directory)."""
@@ -283,7 +276,7 @@ class Loop:
                 self._caches[Kind.RESOURCE].observe(resource, deleted=True)
                 self._removals.release(resource["metadata"]["uid"])
                 continue
-            self._metrics.wrote_status()
+            self._metrics.status_writes.inc()
             self._caches[Kind.RESOURCE].observe(result)
             for each in events:
                 await self._api.record(_about(resource), each)
