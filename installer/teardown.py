@@ -16,9 +16,10 @@ from installer.kube.backoff import Backoff
 from installer.kube.client import METADATA, ApiClient
 from installer.kube.names import DAEMONSET
 from installer.terminal.printable import say
+from installer.terminal.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
     from pathlib import Path
 
 LOOK_EVERY = 2.0  # seconds between two lists of the pods
@@ -83,7 +84,7 @@ async def _teardown(api: ApiClient, namespace: str, deadline: float) -> int:
                 return 0
             if len(pods) != count:
                 count = len(pods)
-                say(f"waiting for {_agents(count)} to remove the plugin and exit")
+                say(f"waiting for {counted(count, 'agent')} to remove the plugin and exit")
         except ApiError as error:
             pause = backoff.next(error.retry_after)
             if str(error) != reason:
@@ -128,34 +129,25 @@ async def _give_up(api: ApiClient, namespace: str, pods: list[AgentPod], state: 
             err=True,
         )
         return 1
-    nodes = ", ".join(await _nodes(api, namespace, pods))
+    nodes = await _nodes(api, namespace, pods)
     say(
-        f"{state}: continuing without {_agents(len(pods))} whose nodes do not answer: {nodes}. The plugin stays there; "
-        "install-cni status says how to remove it",
+        f"{state}: continuing without {counted(len(pods), 'agent')} whose nodes do not answer: {nodes}. The plugin stays "
+        "there; install-cni status says how to remove it",
         err=True,
     )
     return 0
 
 
-async def _nodes(api: ApiClient, namespace: str, pods: list[AgentPod]) -> list[str]:
+async def _nodes(api: ApiClient, namespace: str, pods: list[AgentPod]) -> str:
     """Name the nodes of pods; if they cannot be listed, the pods."""
     try:
         found: Any = await api.get(_pods_of(namespace), OURS | {"limit": str(NAMED)})
         names = sorted(each["spec"].get("nodeName") or each["metadata"]["name"] for each in found["items"] or ())
     except ApiError:
         names = sorted(each.name for each in pods)
-    return [*_some(names, len(pods))]
+    more = [f"and {len(pods) - NAMED} more"] if len(pods) > NAMED else []
+    return ", ".join([*names[:NAMED], *more])
 
 
 def _pods_of(namespace: str) -> str:
     return f"/api/v1/namespaces/{namespace}/pods"
-
-
-def _some(names: list[str], count: int) -> Iterator[str]:
-    yield from names[:NAMED]
-    if count > NAMED:
-        yield f"and {count - NAMED} more"
-
-
-def _agents(count: int) -> str:
-    return "1 agent" if count == 1 else f"{count} agents"

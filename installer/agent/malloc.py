@@ -13,9 +13,8 @@ from installer.aio import wait
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 ARENAS = 2  # the default is eight a processor, one for each of our threads; each retains its largest burst
-THRESHOLD = (
-    1 << 20
-)  # bytes; by default both grow with freed blocks, up to 32 MiB; with 64 KiB each ADD takes 2 ms longer
+# Bytes. By default both thresholds grow with freed blocks, up to 32 MiB; with 64 KiB each ADD takes 2 ms longer.
+THRESHOLD = 1 << 20
 
 LOOK_EVERY = 10.0  # seconds
 STILL = 1 << 20  # bytes by which an idle agent's memory differs between two checks

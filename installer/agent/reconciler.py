@@ -69,16 +69,11 @@ class Reconciler:
         """
         self._node = Node(desired, serving)
         self._on_change = on_change
-        self._reported = self._node.state
+        self.state = self._node.state  # as of the last pass
         self._failures = 0  # consecutive errors
         self._outdated = 0  # consecutive plans that were outdated before they were applied
         self._woken = threading.Event()
         self._closing = threading.Event()
-
-    @property
-    def state(self) -> NodeState:
-        """The result of the last pass."""
-        return self._reported
 
     def wake(self) -> None:
         """Trigger a check now; callable from any thread."""
@@ -143,14 +138,14 @@ class Reconciler:
         return _Pass()
 
     def _report(self, reason: str) -> None:
-        before, now = self._reported, self._node.report(reason)
+        before, now = self.state, self._node.report(reason)
         if now.reason and now.reason != before.reason:
             _log.warning("not installed", extra={"reason": now.reason})
         if now == before:
             return
         if before.conflict and now.installed:
             _log.warning("installed: the other program has stopped undoing it")
-        self._reported = now
+        self.state = now
         self._on_change(now)
 
     def _watcher(self) -> Watcher:

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from installer.controller.plan import World
     from installer.fleet.objects import AgentPod, Report
 
-PATIENCE = timedelta(
-    seconds=30
-)  # for a new agent to become ready, and for an old one to terminate after its grace period
+# For a new agent to become ready, and for an old one to terminate after its grace period.
+PATIENCE = timedelta(seconds=30)
 
 
 class Next(NamedTuple):

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from plugin.backend import Backend
     from plugin.values import Address
 
-OUTPUTS = ("table", "json", "yaml", "rules", "dot", "svg")
-
 MOST_NAMED = 10  # of a file, in an error
 
 _POD = re.compile(r"([a-z0-9][-a-z0-9]{0,62})/([a-z0-9][-a-z0-9.]{0,252})")

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 SKEW = timedelta(seconds=60)  # between the clock of a node, which dates its reports, and that of the API server
 
-ROLLOUT_BLOCKED = (
-    "RolloutBlocked"  # the reason of Degraded while the controller may not pass the nodes that are not ready
-)
+# The reason of Degraded while the controller may not pass the nodes that are not ready.
+ROLLOUT_BLOCKED = "RolloutBlocked"
 
 _SHARE = re.compile(r"(\d{1,3})%")
 

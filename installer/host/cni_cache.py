@@ -83,9 +83,7 @@ class Sandboxes:
         """Prepare; `cache` is libcni's folder."""
         self._results = cache / "results"
         self._files: dict[str, _File] = {}
-        self._fresh: dict[
-            str, float
-        ] = {}  # files that may still be written to, with the monotonic time until which that holds
+        self._fresh: dict[str, float] = {}  # files that may still be written to: until when, in monotonic time
         self._unlogged: set[str] = set()  # files that do not parse and are not logged yet
         self._logged: dict[str, str] = {}
         self._list: tuple[Sandbox, ...] = ()

@@ -19,7 +19,6 @@ from installer.host.files import Access, UnreadableError, open_small, read_small
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from installer.host.directory import Directory
 
@@ -52,9 +51,7 @@ class Inode:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

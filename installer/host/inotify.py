@@ -99,9 +99,8 @@ class Watcher:
 
 
 def _start_inotify() -> InotifyFD:
-    with (
-        ExitStack() as room
-    ):  # it would keep what it has opened of its three descriptors when there is none for the next
+    # Without a free descriptor for the third, it would keep the first two of its three open.
+    with ExitStack() as room:
         for _ in range(3):
             room.callback(os.close, os.eventfd(0, os.EFD_CLOEXEC))
     inotify = InotifyFD()

@@ -49,7 +49,7 @@ class Request(NamedTuple):
 
 
 class ApiClient:
-    """Sends requests to the API server. Belongs to one event loop."""
+    """Sends requests to the API server; they raise ApiError if they were not carried out. Belongs to one event loop."""
 
     def __init__(self, kubeconfig: Path | None, *, field_manager: str = DAEMONSET, patience: float = PATIENCE) -> None:
         """Prepare; the first request connects. `patience` is in seconds for one request."""
@@ -106,28 +106,16 @@ class ApiClient:
             parameters["continue"] = token
 
     async def apply(self, path: str, wanted: Mapping[str, Any], *, force: bool = True) -> dict[str, Any]:
-        """Apply an object, or its status, with server-side apply: other managers' fields stay unchanged.
-
-        Raises:
-            ApiError: if that was not done.
-        """
+        """Apply an object, or its status, with server-side apply: other managers' fields stay unchanged."""
         query = self._manager | {"force": "true"} if force else self._manager
         return await self._write("PATCH", path, wanted, query, APPLY)
 
     async def merge(self, path: str, patch: Mapping[str, Any]) -> dict[str, Any]:
-        """Patch an object, or its status.
-
-        Raises:
-            ApiError: if that was not done.
-        """
+        """Patch an object, or its status."""
         return await self._write("PATCH", path, patch, self._manager, MERGE)
 
     async def create(self, path: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """Create an object.
-
-        Raises:
-            ApiError: if that was not done.
-        """
+        """Create an object."""
         return await self._write("POST", path, wanted, self._manager)
 
     async def delete(self, path: str, uid: str = "", propagation: str = "") -> dict[str, Any]:
@@ -138,9 +126,6 @@ class ApiClient:
 
         Returns:
             The object that is being deleted, or a Status.
-
-        Raises:
-            ApiError: if that was not done.
         """
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
         options |= {"preconditions": {"uid": uid}} if uid else {}

@@ -31,6 +31,7 @@ DURATION = 15  # seconds after which another controller may take it over
 DEADLINE = 10.0  # seconds without a renewal after which the holder stops acting
 RETRY = 2.0  # seconds between attempts
 PATIENCE = 3.0  # seconds for one request
+_RAW: Any = {"_preload_content": False, "_request_timeout": PATIENCE}  # the response as it is, in time
 
 _log = logging.getLogger(__name__)
 
@@ -158,11 +159,7 @@ class Lease:
 
     def _read(self) -> None:
         try:
-            found = _parsed(
-                self._api.read_namespaced_lease(
-                    CONTROLLER, self._namespace, _preload_content=False, _request_timeout=PATIENCE
-                )
-            )
+            found = _parsed(self._api.read_namespaced_lease(CONTROLLER, self._namespace, **_RAW))
         except client.ApiException as error:
             if error.status != 404:
                 raise
@@ -176,18 +173,12 @@ class Lease:
 
     def _create(self, spec: dict[str, Any]) -> None:
         body: Any = {"metadata": {"name": CONTROLLER, "namespace": self._namespace}, "spec": spec}
-        self._store(
-            self._api.create_namespaced_lease(self._namespace, body, _preload_content=False, _request_timeout=PATIENCE)
-        )
+        self._store(self._api.create_namespaced_lease(self._namespace, body, **_RAW))
 
     def _replace(self, spec: dict[str, Any]) -> None:
         assert self._lease  # noqa: S101 - read or written before
         body: Any = {"metadata": self._lease["metadata"], "spec": spec}
-        self._store(
-            self._api.replace_namespaced_lease(
-                CONTROLLER, self._namespace, body, _preload_content=False, _request_timeout=PATIENCE
-            )
-        )
+        self._store(self._api.replace_namespaced_lease(CONTROLLER, self._namespace, body, **_RAW))
 
     def _store(self, response: Any) -> None:
         self._lease, self._changed = _parsed(response), _now()

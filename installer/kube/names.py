@@ -10,9 +10,7 @@ if TYPE_CHECKING:
     from pathlib import PurePath
 
 DAEMONSET = "istio-cni-node"  # also its ServiceAccount and the field manager of what agents write
-CONTROLLER = (
-    "istio-cni-controller"  # the Deployment, its ServiceAccount, the Lease, and the field manager of what it writes
-)
+CONTROLLER = "istio-cni-controller"  # also its ServiceAccount, the Lease, and the field manager of what it writes
 CHARTS_ROLE_BINDING, OWN_ROLE_BINDING = "istio-cni-node-psp", "istio-cni-node-psp-resource"  # of `psp_cluster_role`
 PARKED = {"cni.istio.io/parked": "true"}  # a node selector that matches no node: the DaemonSet has no pods while parked
 

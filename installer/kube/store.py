@@ -30,9 +30,8 @@ class Store(Generic[_T]):
         self._read = read
         self._key = key
         self._versions: dict[str, int] = {}
-        self._deleted: dict[
-            str, int
-        ] = {}  # versions of objects deleted since the last list: the next list may still have them
+        # Versions of objects deleted since the last list: the next list may still have them.
+        self._deleted: dict[str, int] = {}
         self.items: dict[str, _T] = {}
 
     def entry(self, manifest: Mapping[str, Any]) -> Entry[_T]:

@@ -61,17 +61,12 @@ class ManifestPods:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, _File] = {}  # by name
-        self._reason = "not looked at yet"
+        self.reason = "not looked at yet"  # why the folder could not be read; empty if it could
 
     @property
     def known(self) -> bool:
         """Whether the folder could be read."""
-        return not self._reason
-
-    @property
-    def reason(self) -> str:
-        """Why it could not be read; empty if it could."""
-        return self._reason
+        return not self.reason
 
     @property
     def count(self) -> int:
@@ -108,8 +103,8 @@ class ManifestPods:
         if pod := self._unchanged(namespace, name, uid):
             return pod
         self._refresh()
-        if self._reason:
-            raise PodsUnavailable(self._reason)
+        if self.reason:
+            raise PodsUnavailable(self.reason)
         matching = [known for file in self._files.values() for known in file.pods if known.fits(namespace, name, uid)]
         if matching:  # a pod precedes a template, and web-api's template precedes web's
             return max(matching, key=lambda known: (not known.is_template, len(known.pod.name))).pod
@@ -141,10 +136,10 @@ class ManifestPods:
             with os.scandir(self._folder) as entries:
                 found = sorted((each for each in entries if each.name.endswith(SUFFIXES)), key=lambda each: each.name)
         except OSError as error:
-            self._reason, self._files = explain(error), {}
+            self.reason, self._files = explain(error), {}
             return
         self._files = {each.name: file for each in found if (file := self._read(each))}
-        self._reason = ""
+        self.reason = ""
 
     def _read(self, entry: os.DirEntry[str]) -> _File | None:
         """Read a file, if it has changed.

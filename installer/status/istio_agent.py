@@ -14,11 +14,8 @@ if TYPE_CHECKING:
 
     from installer.status.model import Object
 
-LABELS = (
-    "operator.istio.io/component",
-    "install.operator.istio.io/owning-resource",
-    "istio.io/rev",
-)  # of Istio's, since 1.6
+# Of Istio's, since 1.6.
+LABELS = ("operator.istio.io/component", "install.operator.istio.io/owning-resource", "istio.io/rev")
 MOUNTS = ("/host/opt/cni/bin", "/host/etc/cni/net.d")  # the node's directories in Istio's agents, since 2019
 CHART = "charts/istio-cni"
 DEFINITIONS = f"kubectl apply --server-side --filename {CHART}/crds/"
@@ -72,7 +69,7 @@ def installer(daemonset: Object) -> str:
 
 def how_to_replace(daemonset: Object) -> str:
     """Describe how to replace Istio's agent with ours, if ours is not installed."""
-    if _sail_resource(daemonset) or not _release(daemonset):
+    if not _release(daemonset):
         return f"{how_to_remove(daemonset)}. Then install the chart"
     definitions, upgrade = commands_to_replace(daemonset)
     (back,) = commands_to_return(daemonset)
@@ -94,15 +91,15 @@ def commands_to_replace(daemonset: Object, values: Sequence[str] = ()) -> tuple[
     """
     namespace, release = _namespace(daemonset), _release(daemonset)
     options = " ".join((f"--namespace {namespace} --reset-values", IMAGE, *values))
-    if release and not _sail_resource(daemonset):
+    if release:
         return DEFINITIONS, f"helm upgrade {shlex.quote(release)} {CHART} {options}"
     return DEFINITIONS, _command_to_remove(daemonset), f"helm upgrade --install istio-cni {CHART} {options}"
 
 
 def commands_to_return(daemonset: Object) -> tuple[str, ...]:
     """Return the commands that bring Istio's agent back after those of `commands_to_replace`."""
-    namespace, release = _namespace(daemonset), _release(daemonset)
-    if release and not _sail_resource(daemonset):
+    namespace = _namespace(daemonset)
+    if release := _release(daemonset):
         return (f"helm rollback {shlex.quote(release)} --namespace {namespace}",)
     reinstall = (
         "kubectl apply --filename ISTIOCNI.yaml" if _sail_resource(daemonset) else "istioctl install --filename FILE"
@@ -130,4 +127,6 @@ def _sail_resource(daemonset: Object) -> str:
 
 
 def _release(daemonset: Object) -> str:
-    return str((daemonset["metadata"].get("annotations") or {}).get(_HELM, ""))
+    """Return the release of helm that the user can upgrade and roll back, unlike one of the Sail operator's; or nothing."""
+    release = str((daemonset["metadata"].get("annotations") or {}).get(_HELM, ""))
+    return "" if _sail_resource(daemonset) else release

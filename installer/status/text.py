@@ -36,15 +36,6 @@ _OF_SEVERITY = {
     Severity.UNKNOWN: ("? ", Colour.YELLOW),
     Severity.INFO: ("- ", Colour.PLAIN),
 }
-_OF_STATE = {
-    State.FAILED: Colour.RED,
-    State.UNKNOWN: Colour.RED,
-    State.REMOVING: Colour.YELLOW,
-    State.REPAIRING: Colour.YELLOW,
-    State.UPDATING: Colour.YELLOW,
-    State.READY: Colour.GREEN,
-    State.REMOVED: Colour.GREEN,
-}
 _COMMAND = re.compile(r": ((?:kubectl|helm|install-cni) .*[^.])\.?$")
 _COLUMNS = (
     Column("NODE"),
@@ -247,4 +238,5 @@ def _row(node: NodeStatus, now: datetime, *, wide: bool) -> list[Cell]:
     ]
     if wide:
         texts += [node.directory, node.form, ",".join(node.missing_features), node.settings, node.pod]
-    return [Cell(node.name), Cell(node.state.value, _OF_STATE[node.state]), *map(Cell, texts)]
+    colour = Colour.RED if node.state.is_lost else Colour.YELLOW if node.state.is_changing else Colour.GREEN
+    return [Cell(node.name), Cell(node.state.value, colour), *map(Cell, texts)]

@@ -22,7 +22,6 @@ class Colour(Enum):
     """Colours of a terminal (ECMA-48, SGR)."""
 
     PLAIN = ""
-    BOLD = "1"
     DIM = "2"
     RED = "1;31"
     GREEN = "32"
