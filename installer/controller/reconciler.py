@@ -13,6 +13,8 @@ from installer.aio import either, wait
 from installer.config.active import is_being_deleted
 from installer.config.control_plane import GROUP, KIND, VERSION
 from installer.controller import finalizer, node_lifecycle, plan, stalled_rollout, status, taints
+from installer.controller.node_writer import NodeWriter
+from installer.controller.pod_warnings import PodWarnings
 from installer.controller.role_binding import RoleBindingKeeper
 from installer.controller.rollout import Roller
 from installer.controller.watches import Kind
@@ -24,23 +26,18 @@ from installer.kube.names import DAEMONSET, node_reference
 from installer.kube.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from installer.controller.client import Api
     from installer.controller.metrics import Metrics
     from installer.controller.plan import Plan, World
     from installer.controller.watches import Observed, Removals
-    from installer.fleet.pod_diagnosis import PodWarning
 
 DEBOUNCE = 0.2  # seconds in which to gather a burst of events
 TICK = 10.0  # seconds: the end of patience makes no event
 COMPARE_EVERY = 600.0  # seconds between lists of everything
 NODES_PER_STATUS = 500  # a second: each status is sent to every agent, so with 5,000 nodes one is written every 10 s
-WARNED_EVERY = timedelta(seconds=10)
-WARNINGS_AT_ONCE = 10
-NODES_AT_ONCE = 50  # to write before the next look at everything
-REFUSED_AGAIN = timedelta(minutes=1)
-AGENT = "deletion of an agent's pod"  # the name of a write, see `_write_on_nodes`
+AGENT = "deletion of an agent's pod"  # the name of a write of `NodeWriter`
 LONGEST_PAUSE = 30.0  # seconds between two attempts
 
 _log = logging.getLogger(__name__)
@@ -72,10 +69,10 @@ class Loop:
         }
         self._woken = asyncio.Event()
         self._unhealthy_since: dict[str, datetime] | None = None  # None: not judged yet
-        self._warnings: dict[str, tuple[datetime, PodWarning | None]] = {}
+        self._warnings = PodWarnings(api)
         self._role_binding = RoleBindingKeeper(api, options.namespace)
         self._next_status_write = 0.0
-        self._refused: dict[tuple[str, str], datetime] = {}  # name of the write and node: the time of the next attempt
+        self._node_writer = NodeWriter(self._woken.set)
         self._roller = Roller(api)
         self.all_listed = asyncio.Event()
 
@@ -127,12 +124,12 @@ class Loop:
             reports={name: each for name, each in reports.items() if each.state},
             unreported={name: each for name, each in reports.items() if not each.state},
             pods=objects.by_node(self._caches[Kind.POD].items.values()),
-            warnings={uid: warning for uid, (_, warning) in self._warnings.items() if warning},
+            warnings=self._warnings.by_uid,
         )
 
     async def _reconcile(self) -> None:
         now = datetime.now(UTC)
-        await self._read_warnings(now)
+        await self._warnings.update(self._caches[Kind.POD].items.values(), now)
         world = self._world()
         desired = plan.make_plan(world, self._options.namespace)
         faults = [*await self._roll_out(world, desired, now), *await self._role_binding.keep(desired)]
@@ -143,18 +140,6 @@ class Loop:
         await self._write_statuses(world, desired, fleet, faults, now)
         await self._patch_conditions(world, fleet, now)
         self._metrics.reconciliations.inc()
-
-    async def _read_warnings(self, now: datetime) -> None:
-        """Read the Events of pods that do not start and whose status does not say why (a missing directory)."""
-        waiting = {
-            pod.uid for pod in self._caches[Kind.POD].items.values() if pod.node and not pod.ready and pod.is_mute
-        }
-        read_at = {uid: self._warnings[uid][0] if uid in self._warnings else now - WARNED_EVERY for uid in waiting}
-        due = [uid for uid in sorted(waiting, key=read_at.__getitem__) if now - read_at[uid] >= WARNED_EVERY]
-        for uid in due[:WARNINGS_AT_ONCE]:
-            self._warnings[uid] = (now, await self._api.latest_warning(uid))
-        for uid in self._warnings.keys() - waiting:
-            del self._warnings[uid]
 
     async def _roll_out(self, world: World, desired: Plan, now: datetime) -> list[status.Fault]:
         park = False
@@ -182,12 +167,12 @@ class Loop:
         found = stalled_rollout.find_next(world, names, now)
         chosen = {pod.node: pod for pod in found.agents}
         requests = ((name, partial(self._api.replace, pod)) for name, pod in chosen.items())
-        async for name, terminating in self._write_on_nodes(AGENT, requests, now):
+        async for name, terminating in self._node_writer.write(AGENT, requests, now):
             self._caches[Kind.POD].observe(terminating)
             _log.info(
                 "replacing an agent: the rollout passes nodes that were not ready before it", extra={"object": name}
             )
-        refused = any((AGENT, name) in self._refused for name in chosen)
+        refused = any(self._node_writer.is_refused(AGENT, name) for name in chosen)
         return fleet if found.waits or refused else replace(fleet, held_up_by=0)
 
     async def _taint(self, world: World, desired: Plan, now: datetime) -> None:
@@ -209,7 +194,7 @@ class Loop:
             for name, node_taints in wanted_taints.items()
             if node_taints is not None
         )
-        async for name, patched in self._write_on_nodes("taint", requests, now):
+        async for name, patched in self._node_writer.write("taint", requests, now):
             self._caches[Kind.NODE].observe(patched)
             node, node_taints = world.nodes[name], wanted_taints[name] or ()
             event = taints.event(added=len(node_taints) > len(node.taints), wanted=name in wanted)
@@ -221,41 +206,8 @@ class Loop:
             (each.node.name, partial(self._api.patch_condition, each))
             for each in node_lifecycle.condition_patches(world, fleet.verdicts, now)
         )
-        async for _, patched in self._write_on_nodes("IstioCNINode", requests, now):
+        async for _, patched in self._node_writer.write("IstioCNINode", requests, now):
             self._caches[Kind.REPORT].observe(patched)
-
-    async def _write_on_nodes(
-        self, what: str, requests: Iterable[tuple[str, Callable[[], Awaitable[dict[str, Any] | None]]]], now: datetime
-    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Write to some nodes now, and to the others in the next rounds; a refused write is retried later.
-
-        Args:
-            what: the name of the write, for the log.
-            requests: the requests by the node's name; a request returns None if no write was needed after all.
-            now: the time.
-
-        Yields:
-            The written object, by the node's name.
-        """
-        tried, self._refused = 0, {each: until for each, until in self._refused.items() if until > now}
-        for name, send in requests:
-            if (what, name) in self._refused:
-                continue
-            tried += 1
-            if tried > NODES_AT_ONCE:
-                self._woken.set()
-                return
-            try:
-                result = await send()
-            except ApiError as error:
-                if error.is_transient:
-                    raise
-                if error.status not in (404, 409):  # then it has changed meanwhile, and the watch wakes us
-                    self._refused[what, name] = now + REFUSED_AGAIN
-                    _log.warning("the API server refused: %s", what, extra={"object": name, "reason": str(error)})
-                continue
-            if result is not None:
-                yield name, result
 
     async def _write_statuses(
         self, world: World, desired: Plan, fleet: status.Fleet, faults: list[status.Fault], now: datetime

@@ -10,7 +10,7 @@ import pytest
 
 from installer.controller.client import Api
 from installer.controller.node_lifecycle import ConditionPatch
-from installer.controller.reconciler import NODES_AT_ONCE
+from installer.controller.node_writer import NODES_AT_ONCE
 from installer.controller.taints import KEY
 from installer.fleet import objects
 from installer.fleet.node_health import PATIENCE

@@ -1,0 +1,1 @@
+"""Untrusted YAML and JSON, read within bounds, and what it holds."""
