@@ -10,6 +10,7 @@ from installer.status.access import Access, Listed, Source, UnreachableError, so
 from installer.status.command import CannotAskError
 from installer.status.istio_agent import istios
 from installer.status.model import Cause, Unavailable
+from installer.status.takeover_settings import config_maps
 from installer.terminal.printable import write
 from installer.terminal.stdout import style
 
@@ -38,7 +39,7 @@ def run(output: str, kubeconfig: Path | None, context: str | None) -> int:
         data = {
             (each["metadata"]["namespace"], name): _data(access, each["metadata"]["namespace"], name)
             for each in istios_agents
-            for name in takeover.config_maps(each)
+            for name in config_maps(each)
         }
         found = takeover.plan(daemonsets, data, _objects(access.listed(_PODS)))
     except UnreachableError as error:
