@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from installer.cniconfig.netconf import MARKER, PLUGIN_TYPE, NetworkConf, NetworkList, encoded
-from installer.documents import mappings_in
+from installer.documents.objects import mappings_in
 from plugin import jsontext
 
 if TYPE_CHECKING:

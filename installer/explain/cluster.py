@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from installer.config.settings import DECIDING, declarations
-from installer.documents import mapping
+from installer.documents.objects import mapping
 from installer.explain.effective_settings import (
     ENVIRONMENT,
     EffectiveSettings,

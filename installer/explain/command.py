@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from installer.documents import read_file
+from installer.documents.reader import read_file
 from installer.explain import text
 from installer.explain.dot import render_dot
 from installer.explain.effective_settings import ENVIRONMENT, EffectiveSettings, Layer, apply_options, layer_settings

@@ -19,7 +19,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.cniconfig.netconf import PLUGIN_TYPE
-from installer.documents import mapping, mappings_in
+from installer.documents.objects import mapping, mappings_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

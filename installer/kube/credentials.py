@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from installer.documents import from_yaml, read_file
+from installer.documents.reader import from_yaml, read_file
 from installer.kube.kopf import kopf
 
 if TYPE_CHECKING:

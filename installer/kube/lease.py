@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
-from installer.documents import check_file
+from installer.documents.reader import check_file
 from installer.kube.names import CONTROLLER
 from installer.kube.times import rfc3339_micro
 

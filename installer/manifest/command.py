@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from installer.config.control_plane import GROUP, PLURAL
-from installer.documents import read_file
+from installer.documents.reader import read_file
 from installer.manifest import helm
 from installer.manifest.chartvalues import PLATFORM, Refused, request, settled
 from installer.manifest.kubectl import Kubectl

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from installer import documents
 from installer.config.control_plane import GROUP, KIND, VERSION
+from installer.documents.objects import objects_in
+from installer.documents.reader import from_yaml
 from plugin.pod import ManifestError
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def objects(data: bytes | str) -> list[Mapping[str, Any]]:
         ManifestError: with the line, what was seen and what was expected.
     """
     found: list[Mapping[str, Any]] = []
-    for document in documents.from_yaml(data):
-        for each in documents.objects(document.value) if document.value is not None else ():
+    for document in from_yaml(data):
+        for each in objects_in(document.value) if document.value is not None else ():
             if not isinstance(each, dict):
                 raise ManifestError(f"saw {each!r:.80}, expected an object of Kubernetes")
             found.append(each)

@@ -14,7 +14,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from installer.aio import either
-from installer.documents import read_file
+from installer.documents.reader import read_file
 from installer.host.files import LARGEST, explain
 from installer.host.inotify import Watcher
 from installer.pods.manifest import Found, read

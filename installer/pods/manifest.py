@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
-from installer.documents import from_json, from_yaml
+from installer.documents.reader import from_json, from_yaml
 from installer.pods.pod_specs import Other, PodManifest, pods
 from plugin.pod import ManifestError, Pod
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from installer.documents import mapping, objects
+from installer.documents.objects import mapping, objects_in
 from plugin.keys import STATUS
 from plugin.pod import ManifestError
 
@@ -88,7 +88,7 @@ def pods(document: object) -> Iterator[PodManifest | Other]:
         ManifestError: if it is not a Kubernetes object, or its template is not in the expected place.
     """
     if document is not None:
-        for each in objects(document):
+        for each in objects_in(document):
             yield from _pods_of(each)
 
 

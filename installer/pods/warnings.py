@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from installer.documents import mapping
+from installer.documents.objects import mapping
 from installer.pods.pod_specs import annotations_of
 from installer.pods.runtime_class import own_network_stack, without_effect
 from plugin.keys import INIT, PROXY, REROUTE, STATUS, TRAFFIC, TRAFFIC_NAMES

@@ -18,7 +18,7 @@ import urllib3
 from kubernetes import client
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 
-from installer.documents import check_file
+from installer.documents.reader import check_file
 from installer.kube.names import CONTROLLER, DAEMONSET
 from installer.status.model import Cause, Unavailable
 

@@ -16,10 +16,10 @@ import yaml
 from installer.status import access as asked
 from installer.status.access import Access
 from installer.status.collect import ask
+from tests.documents.test_reader import MERGES
 from tests.status.conftest import COMMAND, CRDS, environment
 from tests.status.objects import NAMESPACE, istios_daemonset
 from tests.status.test_istio_agent import IMAGE as ISTIOS_IMAGE
-from tests.test_documents import MERGES
 
 if TYPE_CHECKING:
     from pathlib import Path
