@@ -119,18 +119,8 @@ class Node:
         self._machine.run(command)
 
     def run_to_end(self, command: Sequence[str], log: Path, within: float) -> int:
-        """Run a command that takes long in all of the node's namespaces, and return its exit status.
-
-        Args:
-            command: argv.
-            log: the file that its output is added to.
-            within: seconds that it may take.
-
-        Raises:
-            subprocess.TimeoutExpired: when they are over.
-        """
-        with log.open("ab") as output:
-            return self._machine.start(command, output).wait(within)
+        """Run a long command in all of the node's namespaces; arguments and error are those of `Machine.run_to_end`."""
+        return self._machine.run_to_end(command, log, within)
 
     def __enter__(self) -> Self:
         with ExitStack() as ending:

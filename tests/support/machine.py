@@ -59,6 +59,15 @@ class Machine:
         self._started.append(process)
         return process
 
+    def run_to_end(self, command: Sequence[str], log: Path, within: float) -> int:
+        """Run a command that takes long, and return its exit status; its output is added to a file.
+
+        Raises:
+            subprocess.TimeoutExpired: if it takes longer than that many seconds.
+        """
+        with log.open("ab") as output:
+            return self.start(command, output).wait(within)
+
     def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Run a command in all of the machine's namespaces.
 

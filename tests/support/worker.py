@@ -113,18 +113,8 @@ class Worker:
         return self._machine.run(command).stdout
 
     def run_to_end(self, command: Sequence[str], log: Path, within: float) -> int:
-        """Run a command on the node that takes long, and return its exit status.
-
-        Args:
-            command: argv.
-            log: the file that its output is added to.
-            within: seconds that it may take.
-
-        Raises:
-            subprocess.TimeoutExpired: when they are over.
-        """
-        with log.open("ab") as output:
-            return self._machine.start(command, output).wait(within)
+        """Run a command on the node that takes long; arguments and error are those of `Machine.run_to_end`."""
+        return self._machine.run_to_end(command, log, within)
 
     @property
     def processes(self) -> Processes:

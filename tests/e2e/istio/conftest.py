@@ -53,6 +53,14 @@ def mesh(cluster: TwoNodes, release: Release, tmp_path_factory: pytest.TempPathF
     return made
 
 
+@pytest.fixture(scope="module")
+def server(mesh: Mesh) -> Iterator[str]:
+    """Where an application in the mesh, on the first node, answers."""
+    mesh.start("server", mesh.cluster.first)
+    yield mesh.service("server")
+    mesh.stop("server")
+
+
 @pytest.fixture
 def light(cluster: TwoNodes, release: Release) -> Iterator[LightPods]:
     """No pods yet; the agents are ready, and redirect with nft."""

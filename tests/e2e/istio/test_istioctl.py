@@ -14,8 +14,6 @@ from tests.e2e.istio.mesh import PLAIN, SYSTEM
 from tests.e2e.shop import ENVOY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.e2e.istio.mesh import Mesh
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -26,14 +24,6 @@ FILES = {
     "--valuesFile": ("istio-sidecar-injector", "values"),
     "--meshConfigFile": ("istio", "mesh"),
 }
-
-
-@pytest.fixture(scope="module")
-def server(mesh: Mesh) -> Iterator[str]:
-    """Where an application in the mesh, on the first node, answers."""
-    mesh.start("server", mesh.cluster.first)
-    yield mesh.service("server")
-    mesh.stop("server")
 
 
 @pytest.mark.parametrize("given", ["configmap", "files"])

@@ -13,8 +13,6 @@ from tests.e2e.shop import ENVOY
 from tests.support.nodeconfig import DNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.e2e.istio.mesh import Mesh
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -30,14 +28,6 @@ asked.settimeout(20)
 asked.sendto(struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + name + struct.pack("!2H", 1, 1), (sys.argv[2], 53))
 print(socket.inet_ntoa(asked.recv(512)[-4:]))
 """
-
-
-@pytest.fixture(scope="module")
-def server(mesh: Mesh) -> Iterator[str]:
-    """Where an application in the mesh, on the first node, answers."""
-    mesh.start("server", mesh.cluster.first)
-    yield mesh.service("server")
-    mesh.stop("server")
 
 
 @pytest.mark.parametrize("kind", ["Job", "CronJob"])
