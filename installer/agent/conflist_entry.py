@@ -68,10 +68,7 @@ class ConflistEntry:
         return min((each for each in moments if each is not None), default=None)
 
     def keep(self, settings: Settings) -> bool:
-        """Compare cniConfDir with the desired state, and correct it.
-
-        Returns:
-            Whether something was changed.
+        """Compare cniConfDir with the desired state, correct it, and return whether something was changed.
 
         Raises:
             NotNowError: if something else has to happen first.

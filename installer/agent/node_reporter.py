@@ -104,11 +104,7 @@ class NodeResource:
         return max(self._spread, self._nodes() / IN_A_SECOND)
 
     async def write(self) -> None:
-        """Write the current status.
-
-        Raises:
-            ApiError: if the write failed.
-        """
+        """Write the current status; raises ApiError if that fails."""
         if not self._exists:
             await self._ensure_exists()
         observed, previous = self._observe(), self._written

@@ -48,10 +48,7 @@ class Serving:
         return False
 
     async def hold_node(self, stopping: asyncio.Event) -> bool:
-        """Wait until no other agent serves on this socket, as during an upgrade.
-
-        Returns:
-            False if told to stop meanwhile.
+        """Wait until no other agent serves on this socket, as during an upgrade; return False if told to stop meanwhile.
 
         Raises:
             ForeignDirectoryError: if the socket's directory belongs to another program.

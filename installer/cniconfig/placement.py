@@ -112,13 +112,10 @@ def place(
     links: Links = NO_LINKS,
     waits: bool = False,
 ) -> Place | None:
-    """Find the place of our entry.
+    """Find the place of our entry; None if no configuration is usable.
 
     With `owned` it is always in a list of our own, by this name if that sorts first. With `waits` a list of our own stays
     though its source is gone.
-
-    Returns:
-        None if no configuration is usable.
 
     Raises:
         NameInTheWayError: a file has to be moved away by hand first.

@@ -73,12 +73,9 @@ def plan_chained(
     links: Links = NO_LINKS,
     waits: bool = False,
 ) -> list[Step]:
-    """Plan the steps after which the runtime runs our plugin.
+    """Plan the steps, in order, after which the runtime runs our plugin; none if the directory is up to date.
 
     The arguments besides `entry` are those of `place`.
-
-    Returns:
-        The steps in order; none if the directory is up to date.
 
     Raises:
         NameInTheWayError: a file has to be moved away by hand first.
@@ -97,12 +94,9 @@ def plan_chained(
 
 
 def undone(listing: Listing, target: Place, entry: Mapping[str, Any]) -> str:
-    """Describe what another program did to a directory for which `plan_chained` has steps.
+    """Describe what another program did to a directory for which `plan_chained` has steps, as a predicate: `changes …`.
 
     `target` is where our entry goes.
-
-    Returns:
-        What it does, as a predicate: `changes …`.
     """
     if target.is_own:
         return f"{'changes' if target.name in listing else 'deletes'} the plugin's own configuration"

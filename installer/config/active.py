@@ -12,10 +12,9 @@ if TYPE_CHECKING:
 
 
 def find_active_control_plane(resources: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Find the active resource; one that is being deleted stays active until it is gone, if there is no other.
+    """Find the active resource; None if there is none.
 
-    Returns:
-        One of them; None if there is none.
+    One that is being deleted stays active until it is gone, if there is no other.
     """
     return min(resources, key=lambda each: (is_being_deleted(each), _age(each)), default=None)
 

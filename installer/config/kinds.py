@@ -86,11 +86,7 @@ class Kind:
         return self.convert(value)
 
     def parse_text(self, text: str) -> object:
-        """Convert the text of a flag or an environment variable for the code.
-
-        Raises:
-            SettingError: for a value that is not allowed.
-        """
+        """Convert the text of a flag or an environment variable for the code; raises as `parse` does."""
         return self.parse(self.decode(text))
 
     @cached_property

@@ -37,11 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 def run(options: Options, kubeconfig: Path | None, health_address: HostPort | None, log_level: LogLevel) -> int:
-    """Run the controller in the foreground until SIGTERM or SIGINT.
-
-    Returns:
-        The exit status.
-    """
+    """Run the controller in the foreground until SIGTERM or SIGINT; return the exit status."""
     with logs.to_stderr(log_level):
         try:
             controller = Controller(options, kubeconfig)
@@ -79,11 +75,7 @@ class Controller:
         self._stop, self._stop_lease = asyncio.Event(), threading.Event()
 
     async def run(self, health_address: HostPort | None) -> int:
-        """Acquire the lease, act, and release it.
-
-        Returns:
-            The exit status.
-        """
+        """Acquire the lease, act, and release it; return the exit status."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)

@@ -98,12 +98,7 @@ def make_plan(world: World, namespace: str) -> Plan:
 
 
 def desired_daemonset(world: World, plan: Plan, *, park: bool) -> pod_template.Wish | None:
-    """Make the desired state of the DaemonSet.
-
-    `park`: whether to park it now.
-
-    Returns:
-        None if no write is needed.
+    """Make the desired state of the DaemonSet, parked if `park`; None if no write is needed.
 
     Raises:
         RolloutError: if the DaemonSet is not one of this chart's.

@@ -31,11 +31,7 @@ class RoleBindingKeeper:
         self._bound = None
 
     async def keep(self, plan: Plan) -> list[Fault]:
-        """Create or delete our RoleBinding.
-
-        Returns:
-            The faults if that was refused; empty otherwise.
-        """
+        """Create or delete our RoleBinding; return the faults if that was refused."""
         if plan.active is not None and (plan.spec is None or plan.faults):
             return []  # it keeps the role of the last valid resource
         role = str(plan.spec.given.get("psp_cluster_role", "")) if plan.spec else ""

@@ -21,12 +21,9 @@ NEW = timedelta(minutes=10)  # an older node is not new
 def taints(
     node: Node, report: Report | None, pod: AgentPod | None, now: datetime, *, wanted: bool, taint_new: bool
 ) -> Sequence[dict[str, Any]] | None:
-    """Decide on the taints of a node.
+    """Decide on the taints of a node: all of them, or None if they do not change.
 
     `wanted`: whether this node gets the plugin. If not, nothing else would ever remove the taint.
-
-    Returns:
-        All its taints, or None if they do not change.
     """
     others = [dict(each) for each in node.taints if each.get("key") != KEY]
     tainted = len(others) < len(node.taints)

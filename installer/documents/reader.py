@@ -1,6 +1,6 @@
-"""Reads untrusted YAML and JSON within bounds, like the API server's clients; errors name the line.
+"""Reads untrusted YAML and JSON within bounds, like the API server's clients.
 
-Pure, except for `read_file`.
+What is not, or too large, is a ManifestError, with the line, what was seen and what was expected. Pure, except for `read_file`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,7 @@ class Document(NamedTuple):
 
 
 def read_file(name: str, largest: int = LARGEST) -> bytes:
-    """Read a file, `-` for stdin.
-
-    Raises:
-        ManifestError: if it is too large.
-        OSError: if it cannot be read.
-    """
+    """Read a file, `-` for stdin; raises OSError if that fails."""
     if name == "-":
         data = sys.stdin.buffer.read(largest + 1)
     else:
@@ -46,22 +41,13 @@ def read_file(name: str, largest: int = LARGEST) -> bytes:
 
 
 def check_file(name: str) -> None:
-    """Check that a YAML file is within bounds, for a library that has none.
-
-    Raises:
-        ManifestError: with the line, what was seen and what was expected.
-        OSError: if it cannot be read.
-    """
+    """Check that a YAML file is within bounds, for a library that has none; raises OSError as well."""
     for _ in from_yaml(read_file(name)):
         pass
 
 
 def from_json(data: bytes) -> Any:
-    """Read one JSON value.
-
-    Raises:
-        ManifestError: with the line, what was seen and what was expected.
-    """
+    """Read one JSON value."""
     try:
         return json.loads(data, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
@@ -73,11 +59,7 @@ def from_json(data: bytes) -> Any:
 
 
 def from_yaml(data: bytes | str) -> Iterator[Document]:
-    """Yield the documents of a YAML file; JSON is YAML, except for its tabs.
-
-    Raises:
-        ManifestError: with the line, what was seen and what was expected.
-    """
+    """Yield the documents of a YAML file; JSON is YAML, except for its tabs."""
     try:
         check_size(data)
         loader = _Loader(data)

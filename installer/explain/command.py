@@ -95,11 +95,7 @@ def explain_pods(options: Options, target: tuple[str, ...], output: str) -> int:
 def trace_pod(options: Options, name: str, probe: Probe) -> int:
     """Walk one packet through the rules of a pod; of each, if a file has several pods or templates of the name.
 
-    Returns:
-        The exit status: 1 if a pod's ADD would fail.
-
-    Raises:
-        click.ClickException: as `explain_pods`.
+    Returns and raises as `explain_pods` does.
     """
     name = options.full(name)
     if options.file:

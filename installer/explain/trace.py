@@ -131,11 +131,7 @@ class _Way:
     connection_mark: Mark = NO_MARK
 
     def hook(self, hook: Hook, kinds: tuple[Kind, ...]) -> _End | None:
-        """Traverse the tables of a hook, in the kernel's order.
-
-        Returns:
-            The packet's fate; None if it continues.
-        """
+        """Traverse the tables of a hook, in the kernel's order; return the packet's fate, None if it continues."""
         tables = {each.kind: each for each in self.ruleset.tables if each.family is self.packet.family}
         for kind in kinds:
             chains = tables[kind].chains if kind in tables else ()

@@ -16,12 +16,9 @@ class AlreadyRunningError(Exception):
 
 
 def lock(socket_path: Path) -> int:
-    """Take the lock of the agent that serves on a socket, beside it.
+    """Take the lock of the agent that serves on a socket, beside it, and return the descriptor of the lock file.
 
     It is held until the descriptor is closed or the process ends for any reason.
-
-    Returns:
-        The descriptor of the lock file.
 
     Raises:
         AlreadyRunningError: if another process holds it.

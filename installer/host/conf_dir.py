@@ -65,11 +65,7 @@ def carry_out(folder: Directory, steps: Sequence[Step], *, patient: bool = True)
 
 
 def sweep(folder: Directory, *, patient: bool = True) -> list[str]:
-    """Delete leftovers of killed agents, and restore files that must not be deleted.
-
-    Returns:
-        The names of the deleted files.
-    """
+    """Delete leftovers of killed agents, restore files that must not be deleted, and name what was deleted."""
     return [*exchange.settle(folder, patient=patient), *folder.sweep()]
 
 

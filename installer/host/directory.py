@@ -37,11 +37,7 @@ class Directory:
     """An open directory: all operations apply to it, even if its path later means another one."""
 
     def __init__(self, path: Path, mount: Path | None = None) -> None:
-        """Open it.
-
-        Args:
-            path: its path on the node, for messages.
-            mount: its path for this process, if different.
+        """Open it; `path` is its path on the node, for messages, `mount` that for this process, if different.
 
         Raises:
             OSError: if it does not exist.
@@ -195,12 +191,9 @@ class Directory:
     def prepare(
         self, name: str, content: Iterable[bytes], access: Access, attributes: Mapping[str, bytes] | None = None
     ) -> str:
-        """Write a complete temporary file to the disk, under a name that no runtime reads.
+        """Write a complete temporary file to the disk, and return its name, which no runtime reads.
 
         Extended attributes are set as far as the file system supports them; None: the default ones.
-
-        Returns:
-            Its temporary name.
         """
         temporary = f".{name}{TEMPORARY}"
         fd = self._create(temporary)
@@ -246,14 +239,7 @@ class Directory:
             return os.open(temporary, _CREATE, 0o600, dir_fd=self.fd)
 
     def delete(self, name: str) -> bool:
-        """Delete a file, durably.
-
-        Returns:
-            Whether it existed.
-
-        Raises:
-            OSError: if it could not be deleted.
-        """
+        """Delete a file, durably; return whether it existed."""
         with self.naming(name):
             try:
                 os.unlink(name, dir_fd=self.fd)
@@ -263,11 +249,7 @@ class Directory:
             return True
 
     def sweep(self) -> list[str]:
-        """Delete unfinished writes of killed agents.
-
-        Returns:
-            The deleted names.
-        """
+        """Delete unfinished writes of killed agents; return their names."""
         return [name for name in self.names() if _is_unfinished(name) and self.delete(name)]
 
 

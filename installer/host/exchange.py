@@ -127,13 +127,10 @@ def delete(folder: Directory, name: str, expected: bytes, *, patient: bool = Tru
 
 
 def settle(folder: Directory, *, patient: bool = True) -> list[str]:
-    """Resolve files set aside: by a killed agent, or because they were open for writing when replaced.
+    """Resolve files set aside, by a killed agent or because they were open for writing when replaced; name what was deleted.
 
     Unexpected content is put back in its place, unless there is a newer one. If `patient`, what another program still has
     open for writing is left.
-
-    Returns:
-        The names of what was deleted.
     """
     asides = [_Aside(*match.groups()) for match in map(_ASIDE.fullmatch, folder.names()) if match]
     return [str(aside) for aside in asides if _settle(folder, aside, patient=patient)]
@@ -304,11 +301,7 @@ def _unlink(folder: Directory, name: str) -> None:
 
 
 def _rename_to_free(folder: Directory, old: str, new: str) -> None:
-    """Rename, but only to a free name.
-
-    Raises:
-        FileExistsError: if it is not free.
-    """
+    """Rename, but only to a free name; raises FileExistsError if it is not free."""
     try:
         renameat2(folder, old, new, _NOREPLACE)
     except OSError as error:

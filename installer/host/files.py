@@ -128,11 +128,7 @@ def open_small(name: str, folder_fd: int, *, follow: bool = False) -> int:
 
 
 def read_small(fd: int) -> bytes:
-    """Read a whole file from its beginning.
-
-    Raises:
-        UnreadableError: if it is larger than `LARGEST`.
-    """
+    """Read a whole file from its beginning; raises UnreadableError if it is larger than `LARGEST`."""
     parts, size = [], 0
     while part := os.pread(fd, PIECE, size):
         parts.append(part)

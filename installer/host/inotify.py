@@ -64,10 +64,8 @@ class Watcher:
     def refresh(self) -> bool:
         """Watch the directories that the paths mean now. Call it before reading them, so that no change is missed.
 
-        It works from the top down: anything created below a watched directory causes an event.
-
-        Returns:
-            False if the node lacks resources for it now: changes may be missed.
+        It works from the top down: anything created below a watched directory causes an event. It returns False if the node
+        lacks resources for it now: changes may be missed.
         """
         missing = ""
         try:
@@ -112,11 +110,7 @@ class _Mounts(threading.Thread):
     """Detects mounts over directories, which inotify does not report: proc_pid_mountinfo(5), poll(2)."""
 
     def __init__(self, paths: Collection[Path], wake: Callable[[], None]) -> None:
-        """Begin.
-
-        Raises:
-            OSError: if no further file can be opened.
-        """
+        """Begin; raises OSError if no further file can be opened."""
         super().__init__(name="mounts", daemon=True)
         self._paths = paths
         self._wake = wake

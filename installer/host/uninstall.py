@@ -43,10 +43,9 @@ class Step(NamedTuple):
 
 
 def uninstall(settings: Settings) -> Iterator[Done]:
-    """Remove everything the agent installed; needs no agent, may run again, tolerates missing parts.
+    """Remove everything the agent installed, and yield what was done; the first failure is the last step.
 
-    Yields:
-        The steps done. The first failed step is the last.
+    It needs no agent, may run again, and tolerates missing parts.
     """
     yield from _report(_remove_all(settings))
 
@@ -54,10 +53,8 @@ def uninstall(settings: Settings) -> Iterator[Done]:
 def uninstall_from(root: Path, directories: Collection[Path]) -> Iterator[Done]:
     """Remove leftovers in directories that no agent manages any more, and nothing else; an agent may run.
 
-    `root` is the mount of the node's file system; `directories` are cniConfDir, cniBinDir or both, of any earlier agent.
-
-    Yields:
-        The steps done. The first failed step is the last.
+    `root` is the mount of the node's file system; `directories` are cniConfDir, cniBinDir or both, of any earlier agent. It
+    yields as `uninstall` does.
     """
     yield from _report(_remove_leftovers(root, directories))
 

@@ -119,13 +119,10 @@ class ApiClient:
         return await self._write("POST", path, wanted, self._manager)
 
     async def delete(self, path: str, uid: str = "", propagation: str = "") -> dict[str, Any]:
-        """Delete an object, unless its name now belongs to another one.
+        """Delete an object, unless its name now belongs to another one; return it, as it is being deleted, or a Status.
 
         Without `uid` any object of this name goes. `propagation`, such as `Foreground`, is the deletion of its dependents;
         empty: the kind's default.
-
-        Returns:
-            The object that is being deleted, or a Status.
         """
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
         options |= {"preconditions": {"uid": uid}} if uid else {}

@@ -54,11 +54,7 @@ class Login:
         self._last: kopf.ConnectionInfo | None = None
 
     def __call__(self) -> kopf.ConnectionInfo:
-        """Read them.
-
-        Raises:
-            CredentialsError: if there are none.
-        """
+        """Read them; raises as `credentials` does."""
         now, fresh = datetime.now(UTC), credentials(self._kubeconfig)
         last = self._last
         same = last and dataclasses.replace(last, expiration=None) == fresh

@@ -42,12 +42,9 @@ class EventRecorder:
         self._is_core = is_core
 
     async def record(self, regarding: Mapping[str, str], reason: str, note: str, *, warning: bool) -> bool:
-        """Write an Event, unless the same one, or Events about objects of this kind, exceed their rate limit.
+        """Write an Event; return False if the same one, or Events about objects of this kind, exceed their rate limit.
 
         `regarding` is the object: apiVersion, kind, name, uid and, where it has one, namespace.
-
-        Returns:
-            Whether it was written.
 
         Raises:
             ApiError: if that failed.

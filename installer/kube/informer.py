@@ -157,10 +157,7 @@ class Informer(Generic[_T]):
             await wait(self._list_now, pause or spread(self._list_every))
 
     async def _list(self) -> int:
-        """List all objects, and forget deleted ones.
-
-        Returns:
-            The number of existing objects that have not been observed yet.
+        """List all objects, forget deleted ones, and return how many existing ones have not been observed yet.
 
         Raises:
             ApiError: if they cannot be listed.

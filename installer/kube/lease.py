@@ -90,11 +90,7 @@ class Lease:
         return False
 
     def hold(self, stop: threading.Event) -> None:
-        """Renew it until `stop` is set.
-
-        Raises:
-            LeaseLostError: if another controller holds it.
-        """
+        """Renew it until `stop` is set; raises LeaseLostError if another controller holds it."""
         while not stop.wait(RETRY):
             try:
                 if not self._try():

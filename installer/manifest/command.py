@@ -38,6 +38,7 @@ class Options:
 NO_HUB = (
     "no hub is set: nodes must already hold the image; --set hub=registry.example.org/mesh has a registry to pull from"
 )
+# Of the functions here: each says what was seen, what was expected and what to do.
 FAILURES = (ManifestError, ProgramError, Refused, OSError)
 
 
@@ -46,9 +47,6 @@ def generate(options: Options) -> str:
 
     For a resource with `enabled: false`, these are only the resource and its definition: running agents apply it, and
     without any, none are needed.
-
-    Raises:
-        FAILURES: with what was seen, what was expected and what to do.
     """
     program, folder = find("helm", options.helm), helm.chart(options.chart)
     resource = whole(_read_resource(options, program), options.namespace)
@@ -69,21 +67,13 @@ def generate(options: Options) -> str:
 
 
 def difference(options: Options, kubectl: Path | None, where: list[str]) -> str:
-    """Compare the output of `generate` with the cluster.
-
-    Raises:
-        FAILURES: as `generate`.
-    """
+    """Compare the output of `generate` with the cluster."""
     cluster = Kubectl(find("kubectl", kubectl), where)
     return cluster.difference(objects(generate(_for(cluster, options))))
 
 
 def apply(options: Options, kubectl: Path | None, where: list[str]) -> Iterator[str]:
-    """Apply the output of `generate`, and yield kubectl's output about the objects.
-
-    Raises:
-        FAILURES: as `generate`.
-    """
+    """Apply the output of `generate`, and yield kubectl's output about the objects."""
     cluster = Kubectl(find("kubectl", kubectl), where)
     yield from cluster.apply(objects(generate(_for(cluster, options))))
 

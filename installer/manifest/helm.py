@@ -1,4 +1,7 @@
-"""Runs helm, which renders the chart and parses `--set`, so that both have helm's semantics."""
+"""Runs helm, which renders the chart and parses `--set`, so that both have helm's semantics.
+
+All raise ProgramError: if the chart is not there, or with what helm says is wrong.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,7 @@ PLACES = (  # the chart: beside this module in an installed package, else in the
 
 
 def chart(given: Path | None) -> Path:
-    """Find the chart's folder.
-
-    Raises:
-        ProgramError: if it is not there.
-    """
+    """Find the chart's folder."""
     for place in [given] if given else PLACES:
         if (place / _SCHEMA).is_file():
             return place.absolute()
@@ -37,11 +36,7 @@ def chart(given: Path | None) -> Path:
 
 
 def names(folder: Path) -> frozenset[str]:
-    """Return the names under `cni` in a chart's schema.
-
-    Raises:
-        ProgramError: if it has none.
-    """
+    """Return the names under `cni` in a chart's schema."""
     try:
         return frozenset(json.loads((folder / _SCHEMA).read_bytes())["properties"]["cni"]["properties"])
     except (ValueError, TypeError, KeyError) as error:
@@ -56,9 +51,6 @@ def render(
     """Render a chart, its custom resource definitions first.
 
     Without `kube_version` it is rendered for helm's default.
-
-    Raises:
-        ProgramError: with what helm says is wrong.
     """
     options = [f"--namespace={namespace}", "--include-crds", "--no-hooks", "--skip-tests", "--values=-"]
     options += [f"--kube-version={kube_version}"] if kube_version else []
@@ -68,11 +60,7 @@ def render(
 def with_set(
     program: Path, values: Mapping[str, Any], sets: Sequence[str], set_strings: Sequence[str]
 ) -> dict[str, Any]:
-    """Merge the values of `--set` and `--set-string` into others; helm parses them and writes JSON.
-
-    Raises:
-        ProgramError: with what helm says is wrong.
-    """
+    """Merge the values of `--set` and `--set-string` into others; helm parses them and writes JSON."""
     given = [*(f"--set={each}" for each in sets), *(f"--set-string={each}" for each in set_strings)]
     with tempfile.TemporaryDirectory(prefix="install-cni-") as path:
         folder = Path(path)

@@ -22,17 +22,13 @@ SLOWEST_DEFINITION = 60  # seconds until the API server serves it
 
 
 class Kubectl(NamedTuple):
-    """kubectl, and the options that select a cluster."""
+    """kubectl, and the options that select a cluster; it raises ProgramError with what kubectl says is wrong."""
 
     program: Path
     options: Sequence[str]
 
     def version(self) -> str:
-        """Read the cluster's version of Kubernetes, such as v1.35.4.
-
-        Raises:
-            ProgramError: with what kubectl says is wrong.
-        """
+        """Read the cluster's version of Kubernetes, such as v1.35.4."""
         output = checked(self._run("version", "--output=json"))
         try:
             return str(json.loads(output)["serverVersion"]["gitVersion"])
@@ -46,9 +42,6 @@ class Kubectl(NamedTuple):
 
         Returns:
             Unified diffs; empty: applying them would change nothing.
-
-        Raises:
-            ProgramError: with what kubectl says is wrong.
         """
         needed = {(name, position) for position, each in enumerate(objects) for name in _needs(each, objects)}
         missing = self._missing({name for name, _ in needed})
@@ -62,11 +55,7 @@ class Kubectl(NamedTuple):
     def apply(self, objects: Sequence[Object]) -> Iterator[str]:
         """Apply objects, the custom resource definitions first: kubectl rejects objects of a kind that is not served yet.
 
-        Yields:
-            Lines of kubectl's output, one for each applied object.
-
-        Raises:
-            ProgramError: with what kubectl says is wrong; it applies those that it can.
+        It applies those that it can, and yields a line for each.
         """
         definitions = [each for each in objects if each["kind"] == DEFINITION]
         names = [_name_of(each) for each in definitions]

@@ -1,4 +1,4 @@
-"""Finds and runs the user's helm and kubectl."""
+"""Finds and runs the user's helm and kubectl; whatever goes wrong with them is a ProgramError."""
 
 from __future__ import annotations
 
@@ -23,9 +23,6 @@ def find(name: str, given: Path | None) -> Path:
     """Find a program.
 
     `given` is the value of the program's option, a path or a name on PATH; None: the first on PATH.
-
-    Raises:
-        ProgramError: if it is not there.
     """
     found = shutil.which(str(given or name))
     if given and found:
@@ -40,11 +37,7 @@ def find(name: str, given: Path | None) -> Path:
 
 
 def run(program: Path, arguments: list[str], stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a program in the user's environment.
-
-    Raises:
-        ProgramError: if it cannot run, or does not end in time.
-    """
+    """Run a program in the user's environment."""
     command = [str(program), *arguments]
     try:
         return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=PATIENCE, check=False)
@@ -55,11 +48,7 @@ def run(program: Path, arguments: list[str], stdin: str | None = None) -> subpro
 
 
 def checked(result: subprocess.CompletedProcess[str], fine: Collection[int] = (0,)) -> str:
-    """Return what a program wrote; its warnings go to the user.
-
-    Raises:
-        ProgramError: with its error output, if it failed.
-    """
+    """Return what a program wrote; its warnings go to the user."""
     if result.returncode not in fine:
         message = (result.stderr or result.stdout).strip().removeprefix("Error: ")
         raise ProgramError(f"{Path(result.args[0]).name}: {message or f'exit status {result.returncode}'}")

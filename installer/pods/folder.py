@@ -142,11 +142,7 @@ class ManifestPods:
         self.reason = ""
 
     def _read(self, entry: os.DirEntry[str]) -> _File | None:
-        """Read a file, if it has changed.
-
-        Returns:
-            None if it is gone, or is not a file.
-        """
+        """Read a file, if it has changed; None if it is gone, or is not a file."""
         try:
             info = entry.stat()
         except FileNotFoundError:

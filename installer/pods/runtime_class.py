@@ -24,11 +24,7 @@ _RUNTIMES = {
 
 
 def own_network_stack(name: str) -> str:
-    """Name the runtime behind the name of a handler or RuntimeClass, if it has its own network stack.
-
-    Returns:
-        The runtime's name for people; empty for every other.
-    """
+    """Name, for people, the runtime behind a handler or RuntimeClass that has its own network stack; empty for every other."""
     for word in re.split(r"[-.]", name):
         for begins, runtime in _RUNTIMES.items():
             if word.startswith(begins):

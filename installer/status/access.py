@@ -101,23 +101,15 @@ class Event(NamedTuple):
 
 
 class Access:
-    """The API server, with the caller's credentials."""
+    """The API server, with the caller's credentials; raises UnreachableError if it does not answer, or not to these."""
 
     def __init__(self, kubeconfig: Path | None, context: str | None) -> None:
-        """Read the credentials: the given file, or $KUBECONFIG, ~/.kube/config, the pod's service account.
-
-        Raises:
-            UnreachableError: if they are missing or unreadable.
-        """
+        """Read the credentials: the given file, or $KUBECONFIG, ~/.kube/config, the pod's service account."""
         self._configuration, self._where = _configuration(kubeconfig, context)
         self._http = client.ApiClient(self._configuration).rest_client.pool_manager
 
     def listed(self, source: Source) -> Listed | Unavailable:
-        """List, in pages.
-
-        Raises:
-            UnreachableError: if the API server does not answer, or not to these credentials.
-        """
+        """List, in pages."""
         for limit in (PAGE, 0):  # a list whose next page has expired is read again unpaged, like kubectl does
             found: list[Object] = []
             token = ""
@@ -143,11 +135,7 @@ class Access:
         return Unavailable(source.resource, Cause.FAILED, "410: the list expired twice", source.namespace)
 
     def got(self, source: Source) -> Object | Unavailable:
-        """Get the one object at the source's path; a missing object reads like a missing definition.
-
-        Raises:
-            UnreachableError: if the API server does not answer, or not to these credentials.
-        """
+        """Get the one object at the source's path; a missing object reads like a missing definition."""
         status, body = self._get(source, source.query)
         if status != 200:
             return _unavailable(source, status, body)
@@ -161,7 +149,6 @@ class Access:
         """Yield changes; when the API server ends the watch, restart it from the last event's version.
 
         Raises:
-            UnreachableError: if the API server does not answer, or ends in the middle.
             ExpiredError: if the list must be read again.
             NotWatchedError: if the watch is not allowed.
         """

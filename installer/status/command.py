@@ -38,10 +38,7 @@ def run(
     context: str | None,
     namespace: str | None,
 ) -> int:
-    """Run the command.
-
-    Returns:
-        The exit status.
+    """Run the command, and return the exit status.
 
     Raises:
         CannotAskError: with what was seen, what was expected and what to do.

@@ -94,12 +94,9 @@ class Watching:
         self._start(sources(namespace) | (sources_in(namespace) if namespace else {}))
 
     def run(self, show: Show, *, until_healthy: bool, timeout: float | None) -> int:
-        """Show what changes.
+        """Show what changes, and return the exit status.
 
         With `until_healthy` it ends when everything is healthy. `timeout` is in seconds; None: no limit.
-
-        Returns:
-            The exit status.
 
         Raises:
             UnreachableError: if the API server cannot be reached at first, or when the time is over.

@@ -24,10 +24,7 @@ _PODS = Source("pods", "/api/v1/pods", {"labelSelector": takeover.INJECTED}, Non
 
 
 def run(output: str, kubeconfig: Path | None, context: str | None) -> int:
-    """Run the command.
-
-    Returns:
-        The exit status.
+    """Run the command, and return the exit status.
 
     Raises:
         CannotAskError: with what was seen, what was expected and what to do.
