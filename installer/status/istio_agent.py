@@ -21,6 +21,9 @@ CHART = "charts/istio-cni"
 DEFINITIONS = f"kubectl apply --server-side --filename {CHART}/crds/"
 IMAGE = "--set cni.hub=REGISTRY/PATH"
 _HELM = "meta.helm.sh/release-name"  # helm annotates the objects that it owns
+_MANAGED = "operator.istio.io/managed"  # istioctl labels what it applies itself
+# Without the component, istioctl turns values.pilot.cni.enabled off, whatever it is given: pods would get istio-init again.
+_WITHOUT_CNI = "--set components.cni.enabled=false --set unvalidatedValues.pilot.cni.enabled=true"
 
 
 def is_istios(daemonset: Object) -> bool:
@@ -64,7 +67,7 @@ def installer(daemonset: Object) -> str:
         return f"the Sail operator, for IstioCNI {owner}"
     if release := _release(daemonset):
         return f"helm, as release {release}"
-    return "istioctl or manifests"
+    return "istioctl" if _is_istioctls(daemonset) else "manifests"
 
 
 def how_to_replace(daemonset: Object) -> str:
@@ -81,7 +84,9 @@ def how_to_remove(daemonset: Object) -> str:
     command = _command_to_remove(daemonset)
     if _sail_resource(daemonset) or _release(daemonset):
         return f"Uninstall it: {command}"
-    return f"Uninstall it with what has installed it (istioctl: components.cni.enabled=false), or: {command}"
+    if _is_istioctls(daemonset):
+        return f"Uninstall it, with the IstioOperator that it was installed with as FILE: {command}"
+    return f"Uninstall it with what has installed it, or: {command}"
 
 
 def commands_to_replace(daemonset: Object, values: Sequence[str] = ()) -> tuple[str, ...]:
@@ -93,7 +98,14 @@ def commands_to_replace(daemonset: Object, values: Sequence[str] = ()) -> tuple[
     options = " ".join((f"--namespace {namespace} --reset-values", IMAGE, *values))
     if release:
         return DEFINITIONS, f"helm upgrade {shlex.quote(release)} {CHART} {options}"
-    return DEFINITIONS, _command_to_remove(daemonset), f"helm upgrade --install istio-cni {CHART} {options}"
+    remove, install = _command_to_remove(daemonset), f"helm upgrade --install istio-cni {CHART} {options}"
+    if owner := _sail_resource(daemonset):
+        return DEFINITIONS, f"kubectl get istiocni {shlex.quote(owner)} --output yaml > ISTIOCNI.yaml", remove, install
+    if _is_istioctls(daemonset):  # istioctl does not wait for what it deletes, and helm would find the DaemonSet there
+        name = daemonset["metadata"]["name"]
+        gone = f"kubectl --namespace {namespace} wait --for=delete daemonset/{name} --timeout=5m"
+        return DEFINITIONS, remove, gone, install
+    return DEFINITIONS, remove, install
 
 
 def commands_to_return(daemonset: Object) -> tuple[str, ...]:
@@ -101,18 +113,21 @@ def commands_to_return(daemonset: Object) -> tuple[str, ...]:
     namespace = _namespace(daemonset)
     if release := _release(daemonset):
         return (f"helm rollback {shlex.quote(release)} --namespace {namespace}",)
-    reinstall = (
-        "kubectl apply --filename ISTIOCNI.yaml" if _sail_resource(daemonset) else "istioctl install --filename FILE"
-    )
+    if _sail_resource(daemonset):
+        reinstall = "kubectl apply --filename ISTIOCNI.yaml"
+    else:
+        reinstall = f"{'istioctl install' if _is_istioctls(daemonset) else 'kubectl apply'} --filename FILE"
     return f"helm uninstall istio-cni --namespace {namespace}", reinstall
 
 
 def _command_to_remove(daemonset: Object) -> str:
     namespace = _namespace(daemonset)
     if owner := _sail_resource(daemonset):
-        return f"kubectl delete istiocni {owner}"
+        return f"kubectl delete istiocni {shlex.quote(owner)}"
     if release := _release(daemonset):
         return f"helm uninstall {shlex.quote(release)} --namespace {namespace}"
+    if _is_istioctls(daemonset):
+        return f"istioctl install --filename FILE {_WITHOUT_CNI}"
     return f"kubectl --namespace {namespace} delete daemonset {daemonset['metadata']['name']}"
 
 
@@ -124,6 +139,10 @@ def _sail_resource(daemonset: Object) -> str:
     """Return the IstioCNI from which the Sail operator, which uses helm as a library, recreates the DaemonSet; or nothing."""
     owners = daemonset["metadata"].get("ownerReferences") or ()
     return next((str(each.get("name")) for each in owners if each.get("kind") == "IstioCNI"), "")
+
+
+def _is_istioctls(daemonset: Object) -> bool:
+    return _MANAGED in (daemonset["metadata"].get("labels") or {})
 
 
 def _release(daemonset: Object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,6 +35,16 @@ def blocks(page: Path) -> Iterator[Block]:
         line = text.count("\n", 0, found.start()) + 1
         lines = tuple(each.removeprefix(found["indent"]) for each in found["text"].splitlines())
         yield Block(f"{page.relative_to(ROOT)}:{line}", found["language"], lines)
+
+
+def sections(page: Path) -> Iterator[tuple[str, list[Block]]]:
+    """Go through a page's sections: the heading of each, and the fenced blocks below it, as far as the next."""
+    lines = page.read_text().splitlines()
+    found = {each: int(each.where.rpartition(":")[2]) for each in blocks(page)}
+    fenced = {number for each, start in found.items() for number in range(start, start + len(each.lines) + 2)}
+    headings = [at for at, line in enumerate(lines, 1) if line.startswith("#") and at not in fenced]
+    for start, end in itertools.pairwise([*headings, len(lines) + 1]):
+        yield lines[start - 1].lstrip("# "), [each for each, at in found.items() if start < at < end]
 
 
 def all_blocks() -> list[Block]:

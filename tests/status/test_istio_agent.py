@@ -54,10 +54,14 @@ def test_istio_agent_alone_is_named_with_how_to_replace_it() -> None:
         ({}, "helm uninstall istio-cni --namespace kube-system"),
         ({"helm": "", "ownerReferences": [{"kind": "IstioCNI", "name": "default"}]}, "kubectl delete istiocni default"),
         ({"ownerReferences": [{"kind": "IstioCNI", "name": "default"}]}, "kubectl delete istiocni default"),
+        (
+            {"helm": "", "labels": {"operator.istio.io/managed": "Reconcile", "operator.istio.io/component": "Cni"}},
+            "istioctl install --filename FILE --set components.cni.enabled=false",
+        ),
         ({"helm": ""}, "kubectl --namespace kube-system delete daemonset istio-cni-node"),
         ({"labels": {}}, "helm uninstall istio-cni --namespace kube-system"),  # of 2019, or relabelled: by its mounts
     ],
-    ids=["helm", "Sail operator", "Sail operator, as a helm of its own", "istioctl", "without labels"],
+    ids=["helm", "Sail operator", "Sail operator, as a helm of its own", "istioctl", "manifests", "without labels"],
 )
 def test_each_installer_of_istios_agent_has_its_remedy(how: dict[str, Any], remedy: str) -> None:
     found = summarize(answers(daemonsets=[istios_daemonset(**how), daemonset()]))

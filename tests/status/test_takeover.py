@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.status import takeover
+from installer.status.istio_agent import LABELS
 from installer.status.model import Cause, Severity, Unavailable
 from installer.status.takeover import INJECTED, TakeOver, as_text, plan
 from installer.terminal.tables import Style
@@ -139,18 +140,42 @@ def test_the_sail_operators_agent_is_removed_by_its_resource() -> None:
     owners = [{"kind": "IstioCNI", "name": "default"}]
     found = checked(agent(ownerReferences=owners))  # the operator is a helm of its own: the annotation is there as well
     assert found.agents[0].installer == "the Sail operator, for IstioCNI default"
-    assert found.commands[1] == "kubectl delete istiocni default"
-    assert found.commands[2].startswith("helm upgrade --install istio-cni charts/istio-cni --namespace kube-system")
+    _, keep, remove, install = found.commands
+    assert keep == "kubectl get istiocni default --output yaml > ISTIOCNI.yaml"
+    assert remove == "kubectl delete istiocni default"
+    assert install.startswith("helm upgrade --install istio-cni charts/istio-cni --namespace kube-system")
     assert found.back == (
         "helm uninstall istio-cni --namespace kube-system",
         "kubectl apply --filename ISTIOCNI.yaml",
     )
 
 
-def test_istioctls_agent_is_removed_before_its_name_is_taken() -> None:
+def test_the_name_of_a_resource_cannot_end_the_command() -> None:
+    found = checked(agent(ownerReferences=[{"kind": "IstioCNI", "name": "x; reboot"}]))
+    assert [each for each in (*found.commands, *found.back) if "reboot" in each] == [
+        "kubectl get istiocni 'x; reboot' --output yaml > ISTIOCNI.yaml",
+        "kubectl delete istiocni 'x; reboot'",
+    ]
+
+
+def test_istioctl_removes_its_agent_and_leaves_the_injector_alone() -> None:
+    found = checked(agent(helm="", labels={"operator.istio.io/managed": "Reconcile", LABELS[0]: "Cni"}))
+    assert found.agents[0].installer == "istioctl"
+    assert found.commands[1:3] == (
+        (
+            "istioctl install --filename FILE --set components.cni.enabled=false "
+            "--set unvalidatedValues.pilot.cni.enabled=true"
+        ),
+        "kubectl --namespace kube-system wait --for=delete daemonset/istio-cni-node --timeout=5m",
+    )
+    assert found.back[1] == "istioctl install --filename FILE"
+
+
+def test_an_agent_of_manifests_is_removed_before_its_name_is_taken() -> None:
     found = checked(agent(helm=""))
-    assert found.agents[0].installer == "istioctl or manifests"
+    assert found.agents[0].installer == "manifests"
     assert found.commands[1] == "kubectl --namespace kube-system delete daemonset istio-cni-node"
+    assert found.back[1] == "kubectl apply --filename FILE"
 
 
 @pytest.mark.parametrize("other", [daemonset(), istios_daemonset(namespace="other")], ids=["ours", "istio's"])
