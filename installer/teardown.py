@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOOK_EVERY = 2.0  # seconds between two lists of the pods
-IN_A_SECOND = 500  # pods: with more, lists are less frequent
+PODS_PER_SECOND = 500  # to list: with more pods, lists are less frequent
 NAMED = 20  # nodes, in a message
 OURS = {"labelSelector": f"k8s-app={DAEMONSET}"}
 
@@ -78,7 +78,7 @@ async def _teardown(api: ApiClient, namespace: str, deadline: float) -> int:
             is_deleted = is_deleted or await _delete(api, namespace)
             pods, reason = await _pods(api, namespace), ""
             backoff.reset()
-            pause = max(LOOK_EVERY, len(pods) / IN_A_SECOND)
+            pause = max(LOOK_EVERY, len(pods) / PODS_PER_SECOND)
             if not pods:
                 say("all agents have ended")
                 return 0

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LOOK_EVERY = 1.0  # seconds between two checks for a change
 # All nodes observe a resource at the same time, so each reports it after a random delay.
 SPREAD = 10.0  # seconds at most, in a cluster that is not large
-IN_A_SECOND = 200  # nodes, in a large cluster
+NODES_PER_SECOND = 200  # that report, in a large cluster
 COUNTS_EVERY = 600.0  # seconds between two writes for the sake of counts alone
 OF_THE_RESOURCE = {"controlPlane", INVALID_SETTINGS}  # reasons that reach all nodes at once
 AGAIN_EVERY = 1800.0  # seconds after which it is written without a change: somebody may have deleted it
@@ -101,7 +101,7 @@ class NodeResource:
     @property
     def spread(self) -> float:
         """Seconds over which nodes spread the report of a change that reaches all at once; starts are spread already."""
-        return max(self._spread, self._nodes() / IN_A_SECOND)
+        return max(self._spread, self._nodes() / NODES_PER_SECOND)
 
     async def write(self) -> None:
         """Write the current status; raises ApiError if that fails."""

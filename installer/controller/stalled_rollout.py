@@ -1,11 +1,12 @@
 """Decides which agents to replace when the rolling update stalls, so that it passes nodes that were not ready before. Pure.
 
-Kubernetes counts a node without a ready agent against `maxUnavailable` whatever the reason. Old agents that are not ready it
-replaces at once, so that a fix which mends their nodes goes on by itself. What it does not mend, such as a pool whose runtime
-reads another directory, or a node that is off, would hold up all others for ever. So of nodes whose trouble is older than their
-new agent, none counts here: older by more than clocks differ, or a template that no node can start would pass for it. The old
-agents of the others are deleted, as many at a time as `maxUnavailable` says, and their DaemonSet makes new ones. Until one of
-those is ready it is one at a time: a template that no node can start stops there.
+Kubernetes counts a node without a ready agent against `maxUnavailable` whatever the reason, and replaces old agents that are
+not ready at once: a rollout that repairs their nodes goes on by itself. Nodes that it does not repair, such as a pool whose
+runtime reads another directory, or a node that is off, would block all others for ever. So this module does not count a node
+that was not ready before its new agent was created. It must have been so for longer than clocks may differ: otherwise a
+template that no node can start would look like such a node. The old agents of all other nodes are deleted, as many at a time
+as `maxUnavailable` allows, and the DaemonSet replaces them. Until the first new agent is ready, that is one at a time: a
+template that no node can start goes no further.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 A primary CNI may write its conflist, in place or with a rename, at any moment: even between our last check and our rename,
 which would then replace unread content. So the new file and the one in place are exchanged atomically
-(renameat2(2), RENAME_EXCHANGE). The replaced file is compared, and exchanged back if it is not the expected one. Likewise, what
-this second exchange takes out must be what the first one put in, or it is newer. No disk write parts a check from its action.
+(renameat2(2), RENAME_EXCHANGE). The replaced file is compared, and exchanged back if it is not the expected one. This second
+exchange must take out the file that the first one put in; anything else is newer, and goes back in turn. No disk write comes
+between a check and its action.
 
 The replaced file keeps a name until nobody needs it. The name holds the digests of the expected content and of the
 new one, so that the successor of a killed agent knows what to do with it (`settle`, F8).

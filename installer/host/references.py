@@ -40,7 +40,7 @@ class Reference(NamedTuple):
     doubt: str = ""
 
 
-class _EndlessError(Exception):
+class _TooLargeError(Exception):
     """The search exceeds its bounds; the message says which."""
 
 
@@ -63,9 +63,9 @@ class _Budget:
         self.names -= names
         self.bytes -= size
         if self.names < 0:
-            raise _EndlessError(f"more than {MOST_NAMES} names are in it, expected some dozens")
+            raise _TooLargeError(f"more than {MOST_NAMES} names are in it, expected some dozens")
         if self.bytes < 0:
-            raise _EndlessError(f"its configurations have more than {MOST_BYTES} bytes, expected some kilobytes")
+            raise _TooLargeError(f"its configurations have more than {MOST_BYTES} bytes, expected some kilobytes")
 
 
 def references(folder: Directory) -> list[Reference]:
@@ -73,7 +73,7 @@ def references(folder: Directory) -> list[Reference]:
     found: list[Reference] = []
     try:
         found.extend(_search(folder, "", _Budget()))
-    except _EndlessError as error:
+    except _TooLargeError as error:
         found.append(Reference(str(folder.path), str(error)))
     return found
 

@@ -1,8 +1,8 @@
-"""Lays out the image's files that are not ours: `python3.11 tree.py FOLDER`, on the Debian whose files they are.
+"""Lays out the files that the image takes from Debian: `python3.11 tree.py FOLDER`, on that release of Debian.
 
-Python's standard library, both variants of iptables with their extensions, libnftables, and what these and the packages that
-the folder has already are linked with. Of Debian's packages come single files, not all that they install: each package that
-gave a file leaves its licence and its record, `/var/lib/dpkg/status.d/<name>`, where scanners for vulnerabilities look.
+These are Python's standard library, both variants of iptables with their extensions, libnftables, and the libraries that they
+and the packages already in the folder are linked with. Single files are copied, not whole packages; of each package that a
+file comes from, its licence and its record are kept, `/var/lib/dpkg/status.d/<name>`, where vulnerability scanners look.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FOLDERS = ("dev", "etc", "proc", "root", "run", "sys", "usr/bin", "usr/lib", "us
 GENERATED = [Path("/usr/local/lib/python3.11/dist-packages/kubernetes")]  # 33 MB, for the most part of docstrings
 LINKS = {name: f"usr/{name}" for name in ("bin", "lib", "lib64", "sbin")} | {"var/run": "/run"}
 
-# Of the standard library, what would bring libraries that nothing else needs, and what only developers use.
+# Modules of the standard library that need further libraries, or that only developers use.
 _LEFT_OUT = re.compile(
     r"/(?:__pycache__|config-3[^/]*|curses|dbm|distutils|ensurepip|idlelib|lib2to3|pydoc_data|sqlite3|test|tkinter|venv)/"
     r"|/sitecustomize\.py"
@@ -38,7 +38,7 @@ _LINKED = re.compile(r"^\t(?:\S+ => )?(/\S+) ", re.MULTILINE)
 
 
 def chosen() -> Iterator[Path]:
-    """Name what is wanted for itself."""
+    """Name the files that the image needs, without the libraries that they are linked with."""
     yield Path("/usr/bin/python3.11")
     yield from (each for each in PYTHON.rglob("*") if each.is_file() and not _LEFT_OUT.search(str(each)))
     yield LIBRARIES / "libnftables.so.1"
@@ -48,31 +48,31 @@ def chosen() -> Iterator[Path]:
 
 
 def linked(files: Iterable[Path]) -> Iterator[Path]:
-    """Name the libraries, and the loader, with which programs and libraries are linked; other files are linked with none."""
+    """Name the libraries and the loader that programs and libraries are linked with."""
     for file in files:
         with file.open("rb") as opened:
             if opened.read(4) != b"\x7fELF":
                 continue
         output = subprocess.run(["/usr/bin/ldd", file], capture_output=True, text=True, check=False).stdout
         if missing := re.findall(r"(\S+) => not found", output):
-            raise SystemExit(f"{file} is linked with {', '.join(missing)}, which is not here; install what has it")
+            raise SystemExit(f"{file} is linked with {', '.join(missing)}, which is missing: install its package")
         yield from (_below_usr(Path(each)) for each in _LINKED.findall(output))
 
 
 def _below_usr(path: Path) -> Path:
-    """/lib and the like are links."""
+    """Resolve /lib and the like, which are links."""
     return Path("/usr", *path.parts[1:]) if path.parts[1] in LINKS else path
 
 
 def with_targets(files: Iterable[Path]) -> Iterator[Path]:
-    """Name files, and those that links among them lead to."""
+    """Name files, and the targets of the links among them."""
     for file in files:
         yield file
         yield file.resolve()
 
 
 def copy(files: Iterable[Path], tree: Path) -> None:
-    """Copy files to where they are, below a folder; links stay links."""
+    """Copy files to the same paths below a folder; links stay links."""
     for file in files:
         copied = tree / file.relative_to("/")
         copied.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def copy(files: Iterable[Path], tree: Path) -> None:
 
 
 def packages(files: Iterable[Path]) -> list[str]:
-    """Name the packages that files come from. dpkg knows some of them by their path before /lib became a link."""
+    """Name the packages that files come from; dpkg records some under a path from before /lib became a link."""
     names = {each for file in files for each in (str(file), str(file).removeprefix("/usr"))}
     command = ["/usr/bin/dpkg-query", "--search", *sorted(names)]
     output = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # 1: not each name is known
@@ -89,7 +89,7 @@ def packages(files: Iterable[Path]) -> list[str]:
 
 
 def record(package: str, tree: Path) -> None:
-    """Keep a package's licence and its record."""
+    """Copy a package's licence and its record."""
     licence = Path("usr/share/doc", package, "copyright")
     (tree / licence).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(Path("/") / licence, tree / licence)
@@ -100,7 +100,7 @@ def record(package: str, tree: Path) -> None:
 
 
 def compiled(tree: Path) -> None:
-    """Compile all modules, as nobody can write the result where they run; of what is generated, that is all that stays."""
+    """Compile all modules, as their directories are read-only at run time; delete the sources of generated ones."""
     for package in (tree / each.relative_to("/") for each in GENERATED):
         _compile(package, tree, alone=True)
         for source in package.rglob("*.py"):
@@ -109,7 +109,7 @@ def compiled(tree: Path) -> None:
 
 
 def _compile(folder: Path, tree: Path, *, alone: bool) -> None:
-    """Compile a folder's modules: beside their sources, or, alone, to be where those were, and without docstrings."""
+    """Compile a folder's modules beside their sources; `alone`: without docstrings, to take the sources' place."""
     is_complete = compileall.compile_dir(
         folder,
         quiet=1,
@@ -119,11 +119,11 @@ def _compile(folder: Path, tree: Path, *, alone: bool) -> None:
         invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )
     if not is_complete:
-        raise SystemExit(f"{folder}: a module cannot be compiled, as is said above")
+        raise SystemExit(f"{folder}: a module cannot be compiled: see above")
 
 
 def main(tree: Path) -> None:
-    """Lay them out; what is in the folder already stays."""
+    """Lay them out; files that are already in the folder stay."""
     for name in FOLDERS:
         (tree / name).mkdir(parents=True, exist_ok=True)
     (tree / "tmp").mkdir()

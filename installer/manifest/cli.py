@@ -104,7 +104,7 @@ def _takes_a_cluster(command: _Command) -> _Command:
 
 @click.group()
 def manifest() -> None:
-    """Make an IstioControlPlane into manifests for kubectl. Needs helm, as the engine; nothing of it is left in the cluster."""
+    """Turn an IstioControlPlane into manifests for kubectl. Needs helm to render them, and leaves no release in the cluster."""
 
 
 @manifest.command("generate")
@@ -116,9 +116,9 @@ def generate_command(**given: Any) -> None:
     install-cni manifest generate -f cr.yaml > istio-cni.yaml
     install-cni manifest generate --set values.cni.cniBinDir=/home/kubernetes/bin --platform gke
 
-    Of a resource with cni.enabled=false it is the resource and its definition: running agents remove the plugin.
+    For a resource with cni.enabled=false, write only the resource and its definition: running agents then remove the plugin.
 
-    The exit status is 1 if the resource asks for what cannot be: each field is named on stderr.
+    The exit status is 1 if the resource is invalid; stderr names each field.
     """  # noqa: D301 - click's mark
     from installer.manifest.command import Options, generate  # noqa: PLC0415
 
@@ -146,7 +146,7 @@ def diff_command(kubectl: Path | None, kubeconfig: str | None, context: str | No
 @_takes_a_resource
 @_takes_a_cluster
 def apply_command(kubectl: Path | None, kubeconfig: str | None, context: str | None, **given: Any) -> None:
-    """Apply what `generate` writes, by kubectl: the definitions first, so that the resource is taken in the same go."""
+    """Apply what `generate` writes with kubectl: the definitions first, so that one run suffices."""
     from installer.manifest.command import Options, apply  # noqa: PLC0415
 
     with _failing(1):

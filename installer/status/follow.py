@@ -21,30 +21,32 @@ if TYPE_CHECKING:
     from installer.status.model import ClusterStatus, Object
     from installer.status.show import Show
 
-PACE = 0.5  # seconds between two glances, in which changes gather
-TICK = 1.0  # seconds after which ages are drawn anew
-SHORTEST = 1.0  # seconds between two tries
-AGAIN = 10.0  # seconds after which is asked again for what was refused
-LONGEST = 30.0  # seconds between two tries to reach an API server that does not answer
+GATHER = 0.5  # seconds after a change in which to collect more of them
+TICK = 1.0  # seconds between two updates of the ages on a screen
+SHORTEST = 1.0  # seconds between two attempts
+REFUSED_AGAIN = 10.0  # seconds before a refused list or watch is requested again
+LONGEST = 30.0  # seconds between two attempts to reach an API server that does not answer
 
 
 class _Lost(NamedTuple):
+    """The API server does not answer."""
+
     why: str
 
 
 class _Change(NamedTuple):
-    """What is new of a list: all of it, one change, or why the API server cannot be reached."""
+    """An update of a list: all of it, one event of its watch, or why the API server cannot be reached."""
 
     name: str
     update: Listed | Unavailable | Event | _Lost
 
 
 class _Follower(threading.Thread):
-    """Lists, then watches, for ever; a daemon, as it may wait for an answer when the process ends."""
+    """Keeps listing and watching; a daemon thread, as it may be waiting for a response when the process ends."""
 
-    def __init__(self, access: Access, name: str, source: Source, news: queue.SimpleQueue[_Change]) -> None:
+    def __init__(self, access: Access, name: str, source: Source, changes: queue.SimpleQueue[_Change]) -> None:
         super().__init__(name=f"watch of {source.resource}", daemon=True)
-        self._access, self._of, self._source, self._changes = access, name, source, news
+        self._access, self._name, self._source, self._changes = access, name, source, changes
 
     def run(self) -> None:
         backoff = Backoff(SHORTEST, LONGEST)
@@ -53,15 +55,15 @@ class _Follower(threading.Thread):
                 self._follow()
                 backoff.reset()
             except UnreachableError as error:
-                self._changes.put(_Change(self._of, _Lost(str(error))))
+                self._changes.put(_Change(self._name, _Lost(str(error))))
                 time.sleep(backoff.next())
 
     def _follow(self) -> None:
-        """List, and watch from there until that cannot go on."""
+        """List, then watch until the list has to be read again."""
         listed = self._access.listed(self._source)
-        self._changes.put(_Change(self._of, listed))
+        self._changes.put(_Change(self._name, listed))
         if isinstance(listed, Unavailable):
-            time.sleep(AGAIN)
+            time.sleep(REFUSED_AGAIN)
             return
         version = listed.version
         try:
@@ -70,12 +72,12 @@ class _Follower(threading.Thread):
                 for event in self._access.watch(self._source, version):
                     version = event.object["metadata"].get("resourceVersion") or version
                     if event.kind != "BOOKMARK":
-                        self._changes.put(_Change(self._of, event))
-                time.sleep(max(started + SHORTEST - time.monotonic(), 0.0))  # what is between us may cut each watch
+                        self._changes.put(_Change(self._name, event))
+                time.sleep(max(started + SHORTEST - time.monotonic(), 0.0))  # a proxy may cut each watch at once
         except ExpiredError:
             time.sleep(SHORTEST)
         except NotWatchedError:
-            time.sleep(AGAIN)
+            time.sleep(REFUSED_AGAIN)
 
 
 class Watching:
@@ -94,7 +96,7 @@ class Watching:
         self._start(sources(namespace) | (sources_in(namespace) if namespace else {}))
 
     def run(self, show: Show, *, until_healthy: bool, timeout: float | None) -> int:
-        """Show what changes, and return the exit status.
+        """Show the cluster whenever it changes, and return the exit status.
 
         With `until_healthy` it ends when everything is healthy. `timeout` is in seconds; None: no limit.
 
@@ -110,7 +112,7 @@ class Watching:
             if not self._is_complete:
                 continue
             found, lost = self._summarize(), next(iter(self._lost.values()), None)
-            # What takes its time fails when its minute is over, also if nothing else happens.
+            # A node that is changing counts as failed after a while, without another event.
             ticks = show.ticks or any(each.state.is_changing for each in found.nodes)
             if lost is None:
                 show.show(found)
@@ -120,29 +122,29 @@ class Watching:
                 return found.health.exit_status
 
     def _check(self, *, over: bool, timeout: float | None) -> None:
-        """Give up where the API server does not answer at first, or when the time is over."""
+        """Give up if the API server does not answer at the start, or when the time is over."""
         if self._lost and (over or not self._is_complete):
             raise UnreachableError(next(iter(self._lost.values())))
         if over and not self._is_complete:
             raise UnreachableError(f"saw no complete answer within {timeout:g} s: raise --timeout")
 
     def _wait_for_change(self, tick: float | None, end: float | None) -> None:
-        """Wait for a change, at most until the next tick or the end; then take in those that follow closely."""
+        """Wait for a change, at most until the next tick or the end; then apply those that follow within `GATHER`."""
         left = None if end is None else max(end - time.monotonic(), 0.0)
         patience = min((each for each in (tick, left) if each is not None), default=None)
         try:
             self._apply(self._changes.get(timeout=patience))
         except queue.Empty:
             return
-        gathered = time.monotonic() + (PACE if self._is_complete else 0.0)
+        gathered = time.monotonic() + (GATHER if self._is_complete else 0.0)
         while (rest := gathered - time.monotonic()) > 0:
             try:
                 self._apply(self._changes.get(timeout=rest))
             except queue.Empty:
                 return
 
-    def _apply(self, news: _Change) -> None:
-        name, update = news
+    def _apply(self, change: _Change) -> None:
+        name, update = change
         if isinstance(update, _Lost):
             self._lost[name] = update.why
             return
@@ -152,7 +154,7 @@ class Watching:
             self._known[name] = update
         elif isinstance(update, Listed):
             self._known[name] = {_key(each): each for each in update.objects}
-        elif isinstance(known, dict):  # as always: a watch follows a list
+        elif isinstance(known, dict):  # always, as a list precedes its watch
             if update.kind == "DELETED":
                 known.pop(_key(update.object), None)
             else:
@@ -161,7 +163,7 @@ class Watching:
             self._follow_inside()
 
     def _follow_inside(self) -> None:
-        """Follow what is in the DaemonSet's namespace, from the first time that it is known, wherever it then goes."""
+        """Follow the DaemonSet's namespace once it is known, even if the DaemonSet later moves to another."""
         own = namespace_of(self._answer("daemonsets"))
         if own and self._inside is None:
             self._inside = own

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from installer.kube.times import rfc3339
 from installer.status import data
-from installer.status.changes import changes
-from installer.status.text import written
+from installer.status.changes import describe_changes
+from installer.status.text import render_status
 from installer.terminal.printable import say, write
 from installer.terminal.stdout import is_drawable, style
 from installer.terminal.tables import Colour
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from installer.status.model import ClusterStatus
 
-# The other screen, no cursor, long lines cut; and back. Home, the rest of the line and of the screen cleared.
+# Control sequences: enter and leave the alternate screen, without a cursor and without wrapping; home; clear what is left.
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 _HOME, _END_OF_LINE, _END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 
@@ -30,7 +30,7 @@ _HOME, _END_OF_LINE, _END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 class Show(Protocol):
     """Shows the cluster as it changes."""
 
-    ticks: bool  # whether it changes with the time alone
+    ticks: bool  # whether it has to be shown again as time passes, for the ages in it
 
     def show(self, found: ClusterStatus) -> None:
         """Show it, if it is not shown already."""
@@ -57,11 +57,11 @@ def showing(output: str) -> Iterator[Show]:
 
 
 def _terminated(*_: object) -> None:
-    sys.exit(128 + signal.SIGTERM)  # through `finally`: the terminal is left as it was
+    sys.exit(128 + signal.SIGTERM)  # runs `finally`, which restores the terminal
 
 
 class Screen:
-    """Draws in place, as much as fits; what was drawn last is left on the terminal in the end."""
+    """Draws in place, as much as fits; leaves the last status on the terminal when it ends."""
 
     ticks = True
 
@@ -77,12 +77,12 @@ class Screen:
         self._draw()
 
     def lost(self, why: str) -> None:
-        """Draw what was last known, below a line that says so."""
+        """Draw the last known status below a line that says why it is old."""
         self._lost = why
         self._draw()
 
     def close(self) -> None:
-        """Leave the terminal as it was, with the last status on it."""
+        """Restore the terminal, and write the last status on it."""
         if self._drawn:
             write(_LEAVE + self._text())
 
@@ -98,7 +98,7 @@ class Screen:
     def _text(self) -> str:
         lines = style().wrapped(self._lost, "", "  ", Colour.RED) if self._lost else []
         if self._found:
-            lines.append(written(self._found, datetime.now(UTC), style(), wide=self._wide))
+            lines.append(render_status(self._found, datetime.now(UTC), style(), wide=self._wide))
         return "\n".join(lines)
 
 
@@ -113,14 +113,14 @@ class Lines:
 
     def show(self, found: ClusterStatus) -> None:
         """Write what has changed."""
-        news = changes(self._shown, found)
+        news = describe_changes(self._shown, found)
         if self._lost:
             news.insert(0, "The API server is reachable again.")
         self._write(news)
         self._shown, self._lost = found, False
 
     def lost(self, why: str) -> None:
-        """Write it once."""
+        """Report it once."""
         if not self._lost:
             self._write([" ".join(why.split())])
         self._lost = True
