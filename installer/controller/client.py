@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from installer.config.control_plane import GROUP, PLURAL, VERSION
-from installer.fleet.objects import agent_pod
+from installer.fleet.objects import read_agent_pod
 from installer.fleet.pod_diagnosis import PodWarning
 from installer.kube.api_error import ApiError
 from installer.kube.client import ApiClient
@@ -155,7 +155,7 @@ class Api:
         """
         self._require_leadership()
         name, version = patch.node.name, patch.version
-        if patch.contradicts and any([agent_pod(each).runs async for each in self.pods(name)]):
+        if patch.contradicts and any([read_agent_pod(each).runs async for each in self.pods(name)]):
             return None
         head: dict[str, Any] = {"apiVersion": NODES_VERSION, "kind": NODES_KIND, "metadata": {"name": name}}
         if not version:

@@ -20,11 +20,11 @@ class Event(NamedTuple):
     message: str
 
 
-def events(before: Mapping[str, Any], after: Mapping[str, Any], *, going: bool) -> Iterator[Event]:
+def build_events(before: Mapping[str, Any], after: Mapping[str, Any], *, going: bool) -> Iterator[Event]:
     """Yield the Events of a change of status.
 
-    `before` is empty if there was no status. Of a resource that is being deleted, `going`, `finalizer.uninstall` makes the
-    final Event.
+    `before` is empty if there was no status. `going`: the resource is being deleted, and `finalizer.decide_uninstall` makes
+    its final Event.
     """
     new = _component(after)
     fault = find_condition(after, "Reconciled")

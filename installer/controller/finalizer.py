@@ -49,7 +49,7 @@ class Uninstall(NamedTuple):
     events: tuple[Event, ...]
 
 
-def uninstall(
+def decide_uninstall(
     resource: Mapping[str, Any], world: World, plan: Plan, *, deadline: timedelta, refused: bool, now: datetime
 ) -> Uninstall:
     """Decide on the actions for a deleted resource.
@@ -59,12 +59,12 @@ def uninstall(
     deleted = times.parse_rfc3339(resource["metadata"]["deletionTimestamp"]) or now
     is_active, agents = plan.is_active(resource), world.daemonset
     is_from_chart = agents is not None and pod_template.CHART_VALUES in (agents["metadata"].get("annotations") or {})
-    following = step(
+    following = decide_step(
         deleted=deleted,
         now=now,
         deadline=deadline,
         succeeded=not is_active or any(not is_being_deleted(each) for each in world.resources),
-        unanswered=unanswered(world.nodes, world.reports, world.pods),
+        unanswered=find_unanswered(world.nodes, world.reports, world.pods),
         parked=not is_from_chart or agents is None or pod_template.is_parked(agents),
         pods=tuple(sorted(f"{pod.name} on {node}" for node, pod in world.pods.items())) if is_from_chart else (),
     )
@@ -80,7 +80,9 @@ def uninstall(
     return Uninstall(following.move is Move.PARK, release, tuple(events))
 
 
-def unanswered(nodes: Collection[str], reports: Mapping[str, Report], pods: Mapping[str, AgentPod]) -> tuple[str, ...]:
+def find_unanswered(
+    nodes: Collection[str], reports: Mapping[str, Report], pods: Mapping[str, AgentPod]
+) -> tuple[str, ...]:
     """Return the nodes that may still have the plugin, sorted.
 
     Reports of deleted nodes are ignored. A pod that ran without reporting may have installed something.
@@ -90,7 +92,7 @@ def unanswered(nodes: Collection[str], reports: Mapping[str, Report], pods: Mapp
     return tuple(sorted(names & {*nodes}))
 
 
-def step(
+def decide_step(
     *,
     deleted: datetime,
     now: datetime,

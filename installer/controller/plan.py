@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from installer.config.active import find_active_control_plane, is_being_deleted
 from installer.config.control_plane import ControlPlaneSpec, InvalidControlPlaneError, read_control_plane
 from installer.controller import pod_template, status
-from installer.controller.events import events
-from installer.controller.status import Fault, Fleet, invalid, superseded
+from installer.controller.events import build_events
+from installer.controller.status import Fault, Fleet, build_invalid_fault, build_superseded_fault
 from installer.fleet.node_health import Desired, Observation, judge
 from installer.fleet.objects import Settings, spec_changed
 from installer.fleet.reasons import WAITING_FOR_UPDATE
@@ -90,7 +90,7 @@ def make_plan(world: World, namespace: str) -> Plan:
         spec = read_control_plane(active)
         faults += _faults(spec, world, namespace)
     except InvalidControlPlaneError as error:
-        faults.append(invalid(error.problems))
+        faults.append(build_invalid_fault(error.problems))
     if is_being_deleted(active):
         return Plan(active, spec, (), installed=False, removal="the resource is deleted")
     disabled = spec is not None and not spec.enabled
@@ -107,17 +107,19 @@ def desired_daemonset(world: World, plan: Plan, *, park: bool) -> pod_template.W
     if observed is None:
         return None
     if plan.active is None:
-        wish = pod_template.wish(observed, None, parked=pod_template.is_parked(observed))
+        wish = pod_template.build_wish(observed, None, parked=pod_template.is_parked(observed))
         if not pod_template.is_of_a_resource(observed) and not pod_template.owns_more(observed, wish):
             return None
     elif is_being_deleted(plan.active):
         if not park or pod_template.is_parked(observed):
             return None
-        wish = pod_template.wish(observed, None, parked=True)  # the resource's values may be the reason for the refusal
+        wish = pod_template.build_wish(
+            observed, None, parked=True
+        )  # the resource's values may be the reason for the refusal
     elif plan.spec is None or plan.faults:
         return None  # it keeps the values of the last valid resource
     else:
-        wish = pod_template.wish(observed, plan.spec, parked=False)
+        wish = pod_template.build_wish(observed, plan.spec, parked=False)
     return None if pod_template.is_fulfilled(observed, wish) else wish
 
 
@@ -139,7 +141,7 @@ def judge_fleet(world: World, plan: Plan, unhealthy_since: Mapping[str, datetime
     return Fleet(plan.installed, verdicts, ", ".join(sorted(releases - {""})), plan.removal, most)
 
 
-def unhealthy_since(
+def update_unhealthy_since(
     before: Mapping[str, datetime], verdicts: Iterable[NodeHealth], now: datetime
 ) -> dict[str, datetime]:
     """Return since when nodes have been unhealthy, by name. Waiting for the rolling update does not count.
@@ -183,16 +185,16 @@ def status_changes(
         before = resource.get("status") or {}
         own = [*faults_of(resource, plan), *(faults if is_active else ())]
         notes = plan.spec.notes if is_active and plan.spec else ()
-        new = status.status(resource, fleet if is_active else None, own, now, before, notes=notes)
-        if patch := status.patch(new, before):
-            yield StatusChange(resource, patch, tuple(events(before, new, going=going)))
+        new = status.build_status(resource, fleet if is_active else None, own, now, before, notes=notes)
+        if patch := status.build_patch(new, before):
+            yield StatusChange(resource, patch, tuple(build_events(before, new, going=going)))
 
 
 def faults_of(resource: Mapping[str, Any], plan: Plan) -> Sequence[Fault]:
     """Return why a resource is not applied; empty if it is."""
     if plan.active is None or plan.is_active(resource):
         return plan.faults
-    return (superseded(plan.active),)
+    return (build_superseded_fault(plan.active),)
 
 
 def _desired(world: World, plan: Plan) -> Desired:

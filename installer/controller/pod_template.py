@@ -81,7 +81,7 @@ def overriding(spec: ControlPlaneSpec | None) -> dict[str, Any]:
     return values
 
 
-def wish(daemonset: Mapping[str, Any], spec: ControlPlaneSpec | None, *, parked: bool) -> Wish:
+def build_wish(daemonset: Mapping[str, Any], spec: ControlPlaneSpec | None, *, parked: bool) -> Wish:
     """Compute the desired fields of the DaemonSet.
 
     Without `spec` the chart's values apply. A parked DaemonSet has no pods.
@@ -128,7 +128,7 @@ def is_of_a_resource(daemonset: Mapping[str, Any]) -> bool:
     return written not in (None, "", "{}")
 
 
-def others(daemonset: Mapping[str, Any]) -> str:
+def name_other_writer(daemonset: Mapping[str, Any]) -> str:
     """Name the last other manager that wrote to it."""
     entries = [
         each

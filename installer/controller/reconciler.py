@@ -62,10 +62,10 @@ class Loop:
         self._metrics = metrics
         self._caches: dict[Kind, Store[Any]] = {
             Kind.RESOURCE: Store(dict, key="uid"),
-            Kind.REPORT: Store(objects.report),
-            Kind.NODE: Store(objects.node),
+            Kind.REPORT: Store(objects.read_report),
+            Kind.NODE: Store(objects.read_node),
             Kind.DAEMONSET: Store(dict),
-            Kind.POD: Store(objects.agent_pod),
+            Kind.POD: Store(objects.read_agent_pod),
         }
         self._woken = asyncio.Event()
         self._unhealthy_since: dict[str, datetime] | None = None  # None: not judged yet
@@ -145,7 +145,7 @@ class Loop:
         park = False
         for resource in filter(is_being_deleted, world.resources):
             deadline, refused = self._options.deadline, self._roller.is_refused
-            step = finalizer.uninstall(resource, world, desired, deadline=deadline, refused=refused, now=now)
+            step = finalizer.decide_uninstall(resource, world, desired, deadline=deadline, refused=refused, now=now)
             park |= step.park
             for each in step.events:
                 await self._api.record(_about(resource), each)
@@ -179,7 +179,7 @@ class Loop:
         # Without an agent on a tainted node, nothing would ever remove the taint.
         wanted = plan.nodes_with_agents(world, besides=[taints.TAINT]) if desired.installed else set()
         wanted_taints = {
-            name: taints.taints(
+            name: taints.decide_taints(
                 node,
                 world.reports.get(name),
                 world.pods.get(name),
@@ -197,7 +197,7 @@ class Loop:
         async for name, patched in self._node_writer.write("taint", requests, now):
             self._caches[Kind.NODE].observe(patched)
             node, node_taints = world.nodes[name], wanted_taints[name] or ()
-            event = taints.event(added=len(node_taints) > len(node.taints), wanted=name in wanted)
+            event = taints.build_event(added=len(node_taints) > len(node.taints), wanted=name in wanted)
             await self._api.record(node_reference(name, node.uid), event)
 
     async def _patch_conditions(self, world: World, fleet: status.Fleet, now: datetime) -> None:
@@ -240,7 +240,7 @@ class Loop:
             old = (before.get("cni") or {}).get("status") == status.ERROR
             self._unhealthy_since = dict.fromkeys(world.nodes, now - PATIENCE) if old else {}
         fleet = plan.judge_fleet(world, desired, self._unhealthy_since, now)
-        self._unhealthy_since = plan.unhealthy_since(self._unhealthy_since, fleet.verdicts, now)
+        self._unhealthy_since = plan.update_unhealthy_since(self._unhealthy_since, fleet.verdicts, now)
         self._metrics.judged(fleet)
         return fleet
 

@@ -81,9 +81,9 @@ class Roller:
         """Name the manager that keeps reverting the applied fields."""
         if not self._limiter.cooldown_left(clock) or world.daemonset is None:
             return []
-        metadata = world.daemonset["metadata"]
+        metadata, writer = world.daemonset["metadata"], pod_template.name_other_writer(world.daemonset)
         message = (
-            f"DaemonSet {metadata['namespace']}/{metadata['name']}: {pod_template.others(world.daemonset)} keeps reverting "
+            f"DaemonSet {metadata['namespace']}/{metadata['name']}: {writer} keeps reverting "
             "the fields that the resource sets, and each time all agents are replaced; exclude these fields there (see GitOps "
             "in the chart's README), or set the same in the chart's values"
         )

@@ -71,12 +71,12 @@ class _Summary(NamedTuple):
 _WELL = _Value("False", "AsExpected", "no action required")
 
 
-def invalid(problems: Sequence[Problem]) -> Fault:
+def build_invalid_fault(problems: Sequence[Problem]) -> Fault:
     """Make the fault for an invalid resource: all its problems, each with its path."""
     return Fault("Invalid", "; ".join(map(str, problems)))
 
 
-def superseded(older: Mapping[str, Any]) -> Fault:
+def build_superseded_fault(older: Mapping[str, Any]) -> Fault:
     """Make the fault for a resource that is not active."""
     name = f"{older['metadata']['namespace']}/{older['metadata']['name']}"
     return Fault(
@@ -86,7 +86,7 @@ def superseded(older: Mapping[str, Any]) -> Fault:
     )
 
 
-def status(
+def build_status(
     resource: Mapping[str, Any],
     fleet: Fleet | None,
     faults: Sequence[Fault],
@@ -133,7 +133,7 @@ def status(
     return result
 
 
-def patch(written: Mapping[str, Any], previous: Mapping[str, Any]) -> dict[str, Any]:
+def build_patch(written: Mapping[str, Any], previous: Mapping[str, Any]) -> dict[str, Any]:
     """Make the merge patch (RFC 7386) from one status to another; empty if no write is needed.
 
     Other writers' fields, such as the status of other components, stay.

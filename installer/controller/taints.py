@@ -18,7 +18,7 @@ TAINT = {"key": KEY, "effect": "NoSchedule"}
 NEW = timedelta(minutes=10)  # an older node is not new
 
 
-def taints(
+def decide_taints(
     node: Node, report: Report | None, pod: AgentPod | None, now: datetime, *, wanted: bool, taint_new: bool
 ) -> Sequence[dict[str, Any]] | None:
     """Decide on the taints of a node: all of them, or None if they do not change.
@@ -35,7 +35,7 @@ def taints(
     return None
 
 
-def event(*, added: bool, wanted: bool) -> Event:
+def build_event(*, added: bool, wanted: bool) -> Event:
     """Make the Event about a taint that was added or removed."""
     if added:
         return Event(

@@ -24,7 +24,7 @@ from installer.pods.pod_specs import PodManifest
 from installer.status.access import Access, Source, UnreachableError, sources
 from installer.status.istio_agent import own_daemonset
 from installer.status.model import Cause, Unavailable
-from installer.status.rights import to_ask_for
+from installer.status.rights import grant_commands
 from plugin.pod import ManifestError, Pod
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def ask(
+def read_pod_and_settings(
     kubeconfig: Path | None, context: str | None, namespace: str, name: str, given: Mapping[str, Any]
 ) -> tuple[Found, EffectiveSettings]:
     """Read a pod and the settings in force.
@@ -105,7 +105,7 @@ def _chart(access: Access) -> Layer | str:
 def _explain_missing_planes(planes: Unavailable) -> str:
     if planes.cause is Cause.NO_DEFINITION:
         return f"the cluster has no definition of {planes.resource}: the chart's settings are in force"
-    what_to_do = f" {to_ask_for([planes])}" if planes.cause is Cause.FORBIDDEN else ""
+    what_to_do = f" {grant_commands([planes])}" if planes.cause is Cause.FORBIDDEN else ""
     return (
         f"cannot list the IstioControlPlanes ({planes.message}); assuming the chart's settings, which the active one may "
         f"change.{what_to_do}"

@@ -246,6 +246,6 @@ def _from_cluster(name: str, options: Options) -> tuple[Found, EffectiveSettings
     if not matched:
         seen = f"saw {name!r}, expected NAMESPACE/NAME of a pod, such as shop/web-0, or its name and --namespace"
         raise click.ClickException(seen)
-    from installer.explain.cluster import ask  # noqa: PLC0415 - the API client takes a third of a second to import
+    from installer.explain.cluster import read_pod_and_settings  # noqa: PLC0415 - the API client takes a third of a second to import
 
-    return ask(options.kubeconfig, options.context, matched[1], matched[2], options.given)
+    return read_pod_and_settings(options.kubeconfig, options.context, matched[1], matched[2], options.given)

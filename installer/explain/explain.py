@@ -96,7 +96,7 @@ def _explain(found: Found, addresses: tuple[Address, ...], effective: EffectiveS
     if isinstance(reached, InvalidValue):
         return Explanation(*named, "error", "invalid", str(reached))
     if isinstance(reached, Pass):
-        notes = [*warnings.of_pass(pod, found.written.manifest, reached)]
+        notes = [*warnings.find_pass_warnings(pod, found.written.manifest, reached)]
         if reached is NEVER_INJECTED and _is_redirected_once_injected(pod, effective):
             notes.append(warnings.describe_uninjected(pod, found.written))
         return Explanation(*named, "pass", reached.row, reached.reason, warnings=tuple(notes))
@@ -108,9 +108,9 @@ def _explain(found: Found, addresses: tuple[Address, ...], effective: EffectiveS
         reached,
         tuple(parameters(pod, pod.proxy, addresses, effective.settings.policy.defaults)) if pod.proxy else (),
         (
-            *warnings.of_runtime(pod, found.handler),
-            *warnings.of_redirect(pod, reached, addresses, knows_families=not by_addresses),
-            *warnings.of_manifest(found.written.manifest, reached),
+            *warnings.find_runtime_warnings(pod, found.handler),
+            *warnings.find_redirect_warnings(pod, reached, addresses, knows_families=not by_addresses),
+            *warnings.find_manifest_warnings(found.written.manifest, reached),
         ),
         by_addresses=by_addresses,
     )

@@ -114,7 +114,7 @@ class AgentPod:
         return self.ready or self.reason == _RUNS
 
 
-def node(manifest: Mapping[str, Any]) -> Node:
+def read_node(manifest: Mapping[str, Any]) -> Node:
     """Read a Node."""
     metadata, ready = manifest["metadata"], find_condition(manifest.get("status") or {}, "Ready")
     return Node(
@@ -129,7 +129,7 @@ def node(manifest: Mapping[str, Any]) -> Node:
     )
 
 
-def report(manifest: Mapping[str, Any]) -> Report:
+def read_report(manifest: Mapping[str, Any]) -> Report:
     """Read an IstioCNINode."""
     metadata, status = manifest["metadata"], manifest.get("status") or {}
     ready, state = find_condition(status, "Ready"), status.get("state") or ""
@@ -149,7 +149,7 @@ def report(manifest: Mapping[str, Any]) -> Report:
     )
 
 
-def agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
+def read_agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
     """Read a pod of the agents' DaemonSet."""
     metadata, status = manifest["metadata"], manifest.get("status") or {}
     of_ready = find_condition(status, "Ready")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PLATFORM = "platform"  # the chart's value of that name; only this command reads it in a resource
 OF_THE_SPEC = ("cni", "values", "unvalidatedValues", "hub", "tag", PLATFORM)
-SURE = 0.8  # of 1: the similarity to one of our names from which a name counts as a typo
+TYPO = 0.8  # the least similarity to one of our names, of 1, that makes a name a typo of it
 
 
 class Refused(Exception):  # noqa: N818 - the resource is at fault
@@ -42,7 +42,7 @@ class Request:
     notes: tuple[str, ...]
 
 
-def request(resource: Mapping[str, Any], known: Collection[str]) -> Request:
+def build_request(resource: Mapping[str, Any], known: Collection[str]) -> Request:
     """Convert a resource to chart values.
 
     `known` are the names that the chart has under `cni`.
@@ -71,7 +71,7 @@ def request(resource: Mapping[str, Any], known: Collection[str]) -> Request:
     )
 
 
-def settled(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+def move_set_values(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """Move the values that `--set` put at the top of a spec, `after`, as the 2019 guide does: `--set cniBinDir=/x`.
 
     Raises:
@@ -102,12 +102,12 @@ def _wrong(spec: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _misplaced(spec: Mapping[str, Any]) -> Iterator[str]:
-    """Find names like ours at the top of a spec; all others there belong to other parts of the control plane."""
+    """Find likely typos of our names at the top of a spec; other names belong to other parts of the control plane."""
     meant = {name: name for name in OF_THE_SPEC} | {
         name: f"values.cni.{name}" for name in resource_values() if name not in OF_THE_SPEC
     }
     for name in spec:
-        near = difflib.get_close_matches(name, meant, 1, SURE)
+        near = difflib.get_close_matches(name, meant, 1, TYPO)
         if near and name not in OF_THE_SPEC:
             yield f"spec.{name} has no effect: is spec.{meant[near[0]]} meant?"
     for name in _block(spec, "values"):
@@ -119,4 +119,4 @@ def _unread(components: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"spec.cni.components.{name} has no effect: not of this agent" for name in components if name != "cni")
     for name in _block(components, "cni"):
         if name != "namespace":
-            yield f"spec.cni.components.cni.{name} has no effect: of a component only its namespace is read"
+            yield f"spec.cni.components.cni.{name} has no effect: only the namespace of a component is read"

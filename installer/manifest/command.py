@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from installer.config.control_plane import GROUP, PLURAL
 from installer.documents.reader import read_file
 from installer.manifest import helm
-from installer.manifest.chartvalues import PLATFORM, Refused, request, settled
+from installer.manifest.chartvalues import PLATFORM, Refused, build_request, move_set_values
 from installer.manifest.kubectl import Kubectl
-from installer.manifest.overlay import control_plane, deep_merge, dump, objects, whole
+from installer.manifest.overlay import complete, control_plane, deep_merge, dump, read_objects
 from installer.manifest.programs import ProgramError, find
 from installer.terminal.printable import say
 from plugin.pod import ManifestError
@@ -35,9 +35,7 @@ class Options:
     helm: Path | None
 
 
-NO_HUB = (
-    "no hub is set: nodes must already hold the image; --set hub=registry.example.org/mesh has a registry to pull from"
-)
+NO_HUB = "no hub is set: nodes must already hold the image; --set hub=registry.example.org/mesh names a registry to pull from"
 # Of the functions here: each says what was seen, what was expected and what to do.
 FAILURES = (ManifestError, ProgramError, Refused, OSError)
 
@@ -48,9 +46,9 @@ def generate(options: Options) -> str:
     For a resource with `enabled: false`, these are only the resource and its definition: running agents apply it, and
     without any, none are needed.
     """
-    program, folder = find("helm", options.helm), helm.chart(options.chart)
-    resource = whole(_read_resource(options, program), options.namespace)
-    rendering = request(resource, helm.names(folder))
+    program, folder = find("helm", options.helm), helm.find_chart(options.chart)
+    resource = complete(_read_resource(options, program), options.namespace)
+    rendering = build_request(resource, helm.value_names(folder))
     for note in rendering.notes:
         _note(note)
     manifests = helm.render(program, folder, rendering.namespace, rendering.values, options.kube_version)
@@ -69,13 +67,13 @@ def generate(options: Options) -> str:
 def difference(options: Options, kubectl: Path | None, where: list[str]) -> str:
     """Compare the output of `generate` with the cluster."""
     cluster = Kubectl(find("kubectl", kubectl), where)
-    return cluster.difference(objects(generate(_for(cluster, options))))
+    return cluster.difference(read_objects(generate(_for(cluster, options))))
 
 
 def apply(options: Options, kubectl: Path | None, where: list[str]) -> Iterator[str]:
     """Apply the output of `generate`, and yield kubectl's output about the objects."""
     cluster = Kubectl(find("kubectl", kubectl), where)
-    yield from cluster.apply(objects(generate(_for(cluster, options))))
+    yield from cluster.apply(read_objects(generate(_for(cluster, options))))
 
 
 def _for(cluster: Kubectl, options: Options) -> Options:
@@ -88,7 +86,7 @@ def _read_resource(options: Options, program: Path) -> dict[str, Any]:
     resource: dict[str, Any] = {}
     for name in options.files:
         try:
-            found, others = control_plane(objects(read_file(name)))
+            found, others = control_plane(read_objects(read_file(name)))
         except OSError as error:
             raise ManifestError(f"{name}: {error.strerror}") from error
         except ManifestError as error:
@@ -99,19 +97,19 @@ def _read_resource(options: Options, program: Path) -> dict[str, Any]:
     strings = [*options.set_strings, *([f"{PLATFORM}={options.platform}"] if options.platform else [])]
     spec = resource.get("spec", {})
     if isinstance(spec, dict) and (options.sets or strings):
-        resource["spec"] = settled(spec, helm.with_set(program, spec, options.sets, strings))
+        resource["spec"] = move_set_values(spec, helm.with_set(program, spec, options.sets, strings))
     return resource
 
 
 def _definition(manifests: str) -> str:
     """Keep only the definition of the resource, without which the API server rejects the resource."""
-    found = [each for each in objects(manifests) if each["metadata"]["name"] == f"{PLURAL}.{GROUP}"]
+    found = [each for each in read_objects(manifests) if each["metadata"]["name"] == f"{PLURAL}.{GROUP}"]
     return "".join(f"---\n{dump(each)}" for each in found)
 
 
 def _namespaces(manifests: str) -> str:
     """Make the namespaces that manifests need, except those that every cluster has."""
-    needed = {each["metadata"].get("namespace") for each in objects(manifests)} - {None, "default", "kube-system"}
+    needed = {each["metadata"].get("namespace") for each in read_objects(manifests)} - {None, "default", "kube-system"}
     namespaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in sorted(needed)]
     return "".join(f"---\n{dump(each)}" for each in namespaces)
 

@@ -25,7 +25,7 @@ PLACES = (  # the chart: beside this module in an installed package, else in the
 )
 
 
-def chart(given: Path | None) -> Path:
+def find_chart(given: Path | None) -> Path:
     """Find the chart's folder."""
     for place in [given] if given else PLACES:
         if (place / _SCHEMA).is_file():
@@ -35,7 +35,7 @@ def chart(given: Path | None) -> Path:
     raise ProgramError("the chart istio-cni is not installed with this command; name its folder: --chart DIR")
 
 
-def names(folder: Path) -> frozenset[str]:
+def value_names(folder: Path) -> frozenset[str]:
     """Return the names under `cni` in a chart's schema."""
     try:
         return frozenset(json.loads((folder / _SCHEMA).read_bytes())["properties"]["cni"]["properties"])

@@ -46,7 +46,7 @@ def _dumped(document: object, *, allow_unicode: bool) -> str:
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=allow_unicode, width=4096)
 
 
-def objects(data: bytes | str) -> list[Mapping[str, Any]]:
+def read_objects(data: bytes | str) -> list[Mapping[str, Any]]:
     """Parse the objects of a file, YAML or JSON; the items of a List separately.
 
     Raises:
@@ -71,7 +71,7 @@ def control_plane(found: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], l
         ManifestError: if there is none, more than one, or one of another version.
     """
     own = [each for each in found if each.get("kind") == KIND]
-    others = [named(each) for each in found if each.get("kind") != KIND]
+    others = [describe(each) for each in found if each.get("kind") != KIND]
     if len(own) != 1:
         seen = f"{len(own)} of them" if own else ", ".join(others) or "nothing"
         raise ManifestError(f"saw {seen}, expected one {KIND} ({API_VERSION})")
@@ -101,13 +101,13 @@ def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
     return result
 
 
-def whole(written: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+def complete(written: Mapping[str, Any], namespace: str) -> dict[str, Any]:
     """Make a complete object for the API server; `namespace` is for a resource that names none."""
     metadata = {"name": NAME, "namespace": namespace} | dict(written.get("metadata") or {})
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": written.get("spec") or {}}
 
 
-def named(each: Mapping[str, Any]) -> str:
+def describe(each: Mapping[str, Any]) -> str:
     """Name an object for people: its kind and name."""
     metadata = each.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None

@@ -30,7 +30,7 @@ INJECTORS = tuple(TRAFFIC + name for name in TRAFFIC_NAMES if not name.endswith(
 AMBIENT_REDIRECTION, DATAPLANE_MODE = "ambient.istio.io/redirection", "istio.io/dataplane-mode"
 
 
-def of_pass(pod: Pod, manifest: Mapping[str, Any], passed: Pass) -> Iterator[str]:
+def find_pass_warnings(pod: Pod, manifest: Mapping[str, Any], passed: Pass) -> Iterator[str]:
     """List the warnings about a pod that is left alone."""
     if passed.is_excluded and pod.is_injected:
         yield describe_excluded(pod)
@@ -115,7 +115,7 @@ def describe_excluded(pod: Pod) -> str:
     )
 
 
-def of_redirect(
+def find_redirect_warnings(
     pod: Pod, redirect: Redirect, addresses: tuple[Address, ...], *, knows_families: bool = True
 ) -> Iterator[str]:
     """List the warnings about a redirected pod.
@@ -137,7 +137,7 @@ def of_redirect(
         )
 
 
-def of_runtime(pod: Pod, handler: str) -> Iterator[str]:
+def find_runtime_warnings(pod: Pod, handler: str) -> Iterator[str]:
     """Warn that a redirect has no effect if the pod's runtime has its own network stack (F42).
 
     `handler` is that of its RuntimeClass; empty: unknown, so that the class's name has to do.
@@ -146,7 +146,7 @@ def of_runtime(pod: Pod, handler: str) -> Iterator[str]:
         yield without_effect(pod, runtime)
 
 
-def of_manifest(manifest: Mapping[str, Any], redirect: Redirect) -> Iterator[str]:
+def find_manifest_warnings(manifest: Mapping[str, Any], redirect: Redirect) -> Iterator[str]:
     """List the warnings that need the whole manifest: unknown keys, host network, the sidecar's rights under TPROXY."""
     yield from _unknown(manifest)
     spec = mapping(manifest.get("spec"))

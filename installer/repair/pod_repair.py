@@ -239,16 +239,16 @@ class PodRepair:
 
     async def _outcome(self, running: RunningPod, sandbox: Sandbox | None, found: Found, mode: RepairMode) -> Outcome:
         invalid = running.verdict if isinstance(running.verdict, InvalidValue) else None
-        if outcome := unredirected.outcome(found, sandbox, invalid):
+        if outcome := unredirected.decide_outcome(found, sandbox, invalid):
             return outcome
-        lack = unredirected.lacks(found, sandbox)
+        lack = unredirected.describe_lack(found, sandbox)
         if mode is not RepairMode.DELETE or not self._inputs_unchanged():
-            return unredirected.left(lack)
+            return unredirected.report_left(lack)
         if self._runtime.is_missed:
-            return unredirected.held_back(lack)
+            return unredirected.report_held_back(lack)
         self._delete_from = asyncio.get_running_loop().time() + DELETE_EVERY
         refused = await self._cluster.delete_pod(running.pod) if self._cluster else "the agent has no cluster"
-        return unredirected.deleted(lack, refused)
+        return unredirected.report_deletion(lack, refused)
 
     async def _report(self, running: RunningPod, container_id: str, outcome: Outcome) -> None:
         pod = running.pod

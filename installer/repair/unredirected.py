@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
         return self.reason == "Redirected"
 
 
-def outcome(found: Found, sandbox: Sandbox | None, invalid: InvalidValue | None) -> Outcome | None:
+def decide_outcome(found: Found, sandbox: Sandbox | None, invalid: InvalidValue | None) -> Outcome | None:
     """Build the outcome of an inspected pod; None: it may be deleted or reported.
 
     `sandbox` is its latest one on record; `invalid` says what is wrong with the pod's annotations, if anything is.
@@ -45,25 +45,25 @@ def outcome(found: Found, sandbox: Sandbox | None, invalid: InvalidValue | None)
     return None
 
 
-def left(lack: str) -> Outcome:
-    """Build the outcome of a pod that is left unchanged; `lack` is what `lacks` returns, here and below."""
+def report_left(lack: str) -> Outcome:
+    """Build the outcome of a pod that is left unchanged; `lack` is what `describe_lack` returns, here and below."""
     return Outcome("NotRedirected", f"{lack}; delete it so that its controller recreates it")
 
 
-def deleted(lack: str, refused: str) -> Outcome:
+def report_deletion(lack: str, refused: str) -> Outcome:
     """Build the outcome of a deletion, or of its failure."""
     if refused:
         return Outcome("NotRedirected", f"{lack}, and cannot be deleted: {refused}", settled=False)
     return Outcome("Deleted", f"{lack}; deleted so that its controller recreates it")
 
 
-def held_back(lack: str) -> Outcome:
+def report_held_back(lack: str) -> Outcome:
     """Build the outcome of a pod that is not deleted because its replacement would lack a redirect too."""
     reason = "its replacement may start without it too, as the container runtime does not load the plugin's entry"
     return Outcome("NotRedirected", f"{lack}, and is not deleted: {reason}", settled=False)
 
 
-def lacks(found: Found, sandbox: Sandbox | None) -> str:
+def describe_lack(found: Found, sandbox: Sandbox | None) -> str:
     """Describe what an inspected pod lacks: the redirect of some addresses, or all of it, and why."""
     if found.bypassed:
         return f"its network namespace redirects only a part of its traffic: {found.bypassed}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SEVERITIES = {Severity.ERROR: "error", Severity.UNKNOWN: "unknown", Severity.INFO: "info"}
 
 
-def changes(before: ClusterStatus | None, after: ClusterStatus) -> list[str]:
+def describe_changes(before: ClusterStatus | None, after: ClusterStatus) -> list[str]:
     """Describe what is new; of the first status, all but the healthy nodes.
 
     The number of redirected pods changes all the time and is left out.

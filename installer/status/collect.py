@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from installer.status.model import Object
 
 
-def ask(access: Access, namespace: str | None) -> Answers:
+def read_answers(access: Access, namespace: str | None) -> Answers:
     """Read everything once.
 
     Without the DaemonSet's namespace all are searched.

@@ -9,7 +9,7 @@ import click
 
 from installer.status import data, text
 from installer.status.access import Access, UnreachableError
-from installer.status.collect import ask
+from installer.status.collect import read_answers
 from installer.status.follow import Watching
 from installer.status.show import showing
 from installer.status.summary import summarize
@@ -48,7 +48,7 @@ def run(
         if watch or wait:
             with showing(output) as show:
                 return Watching(access, namespace).run(show, until_healthy=wait, timeout=timeout)
-        found = summarize(ask(access, namespace), datetime.now(UTC))
+        found = summarize(read_answers(access, namespace), datetime.now(UTC))
     except UnreachableError as error:
         raise CannotAskError(str(error)) from error
     except KeyboardInterrupt:
@@ -59,5 +59,5 @@ def run(
         case "yaml":
             write(data.as_yaml(found))
         case _:
-            write(text.written(found, datetime.now(UTC), style(), wide=output == "wide"))
+            write(text.render_status(found, datetime.now(UTC), style(), wide=output == "wide"))
     return found.health.exit_status

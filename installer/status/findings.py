@@ -13,7 +13,7 @@ from installer.fleet.rollouts import ROLLOUT_BLOCKED
 from installer.kube.names import CONTROLLER, DAEMONSET
 from installer.status.istio_agent import how_to_remove, how_to_replace, istios, ours, title
 from installer.status.model import Cause, Finding, Severity, Unavailable
-from installer.status.rights import to_ask_for
+from installer.status.rights import grant_commands
 from installer.terminal.words import counted, kubectl, listed
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
     from installer.status.model import AgentDaemonSet, Answers, ControlPlane, NodeStatus, Object
 
-NAMED = 3  # nodes to name of those with the same fault; the others are counted
-APART = 10  # findings of one reason on nodes with different messages; more are counted
+NAMED = 3  # nodes with the same fault to name; the others are counted
+MESSAGES = 10  # different messages of one reason to show; the nodes with others are counted
 SETTINGS = "InvalidSettings"  # an agent's reason: the resource is invalid, and the previous settings stay
 CRDS = "Apply the chart's: kubectl apply --server-side --force-conflicts --filename crds/"
 
 
-def findings(
+def collect_findings(
     answers: Answers,
     planes: Sequence[ControlPlane],
     agents: AgentDaemonSet | None,
@@ -159,10 +159,10 @@ def _of_warnings(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) ->
             where.setdefault(node.warning.reason, {}).setdefault(node.warning.message, []).append(node.name)
     for reason, by_message in where.items():
         messages = [*by_message.items()]
-        for message, names in messages[:APART]:
+        for message, names in messages[:MESSAGES]:
             others = [f"{counted(len(names) - NAMED, 'more node')}"] if len(names) > NAMED else []
             yield Finding(Severity.ERROR, f"{listed(names[:NAMED] + others)}: {message}")
-        number = sum(len(names) for _, names in messages[APART:])
+        number = sum(len(names) for _, names in messages[MESSAGES:])
         if number:
             verb = "says" if number == 1 else "say"
             yield Finding(
@@ -265,7 +265,7 @@ def _of_refusals(answers: Answers) -> Iterator[Finding]:
     refused = [each for each in _unanswered(answers) if each.cause is Cause.FORBIDDEN]
     if refused:
         names = listed([each.resource for each in refused])
-        yield Finding(Severity.UNKNOWN, f"missing the right to list {names}", to_ask_for(refused))
+        yield Finding(Severity.UNKNOWN, f"missing the right to list {names}", grant_commands(refused))
     for each in _unanswered(answers):
         if each.cause is Cause.FAILED:
             yield Finding(Severity.UNKNOWN, f"{each.resource} cannot be read: {each.message}")

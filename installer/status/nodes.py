@@ -49,18 +49,18 @@ class Context:
     now: datetime
 
 
-def nodes(answers: Answers, context: Context) -> tuple[NodeStatus, ...]:
+def judge_nodes(answers: Answers, context: Context) -> tuple[NodeStatus, ...]:
     """Judge all nodes; unhealthy ones come first, by state, then by name."""
     reports, known = _by_name(answers.reports), _by_name(answers.nodes)
     pods_known, reports_known = not isinstance(answers.pods, Unavailable), not isinstance(answers.reports, Unavailable)
-    pods = {} if isinstance(answers.pods, Unavailable) else objects.by_node(map(objects.agent_pod, answers.pods))
+    pods = {} if isinstance(answers.pods, Unavailable) else objects.by_node(map(objects.read_agent_pod, answers.pods))
     # Without the list of nodes, only nodes with other known objects are listed.
     names = known or (reports.keys() | pods.keys() if isinstance(answers.nodes, Unavailable) else ())
     statuses = []
     for name in names:
-        node = objects.node(known[name]) if name in known else None
+        node = objects.read_node(known[name]) if name in known else None
         manifest, pod = reports.get(name), pods.get(name)
-        report = objects.report(manifest) if manifest else None
+        report = objects.read_report(manifest) if manifest else None
         selected = node is None or context.selection is None or context.selection.has_agent(node, pod)
         if (context.removal or not selected) and pod is None and not (report and report.state):
             continue  # no agent is or was meant to run there

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from installer.status.model import Object
 
 
-def planes(resources: Sequence[Object]) -> tuple[ControlPlane, ...]:
+def judge_planes(resources: Sequence[Object]) -> tuple[ControlPlane, ...]:
     """Judge the resources; the active one is first, then the others by age."""
     active = find_active_control_plane(resources)
     judged = [_plane(each, active) for each in resources]

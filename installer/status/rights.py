@@ -18,7 +18,7 @@ _USER = re.compile(r'User "([^"]+)"')
 _ACCOUNT = re.compile(r"system:serviceaccount:([^:]+):([^:]+)")
 
 
-def to_ask_for(refused: Sequence[Unavailable]) -> str:
+def grant_commands(refused: Sequence[Unavailable]) -> str:
     """Write the commands that grant what was refused.
 
     At least one was, each with the API server's message, which names the user.

@@ -12,11 +12,11 @@ from installer.fleet.objects import Settings, pod_spec, spec_changed
 from installer.fleet.rollouts import is_held_up, most_unavailable, template_generation
 from installer.kube.names import DAEMONSET, PARKED
 from installer.kube.times import parse_rfc3339
-from installer.status.findings import findings
+from installer.status.findings import collect_findings
 from installer.status.istio_agent import istios, own_daemonset
 from installer.status.model import AgentDaemonSet, Cause, ClusterStatus, Health, Progress, Severity, Unavailable
-from installer.status.nodes import Context, nodes
-from installer.status.planes import planes
+from installer.status.nodes import Context, judge_nodes
+from installer.status.planes import judge_planes
 from installer.terminal.words import counted
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def summarize(answers: Answers, now: datetime) -> ClusterStatus:
     """Judge the cluster."""
-    control_planes = planes(() if isinstance(answers.planes, Unavailable) else answers.planes)
+    control_planes = judge_planes(() if isinstance(answers.planes, Unavailable) else answers.planes)
     first = control_planes[0] if control_planes else None
     daemonset = own_daemonset(answers.daemonsets)
     agents = _agents(daemonset) if daemonset else None
@@ -45,8 +45,8 @@ def summarize(answers: Answers, now: datetime) -> ClusterStatus:
     )
     # Nothing is known of the nodes if agents may be in a namespace that was not searched.
     is_elsewhere = gone and answers.namespace is not None
-    statuses = () if is_elsewhere else nodes(_with_plugin(answers) if gone else answers, context)
-    problems = findings(answers, control_planes, agents, statuses, out=out)
+    statuses = () if is_elsewhere else judge_nodes(_with_plugin(answers) if gone else answers, context)
+    problems = collect_findings(answers, control_planes, agents, statuses, out=out)
     progress = _progress(answers, statuses, agents, first, out=out)
     health = _health(problems, statuses, progress)
     has_istios = not isinstance(answers.daemonsets, Unavailable) and bool(istios(answers.daemonsets))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from installer.status import istio_agent
 from installer.status.data import plain_findings
 from installer.status.model import Finding, Severity, Unavailable
-from installer.status.rights import to_ask_for
+from installer.status.rights import grant_commands
 from installer.status.takeover_settings import carry_over, container
 from installer.status.text import findings_lines
 from installer.terminal.printable import printable
@@ -83,7 +83,7 @@ def plan(
     `data` has the ConfigMaps of Istio's agents, by namespace and name; `pods` are those with the label `INJECTED`.
     """
     findings = [
-        Finding(Severity.UNKNOWN, f"Cannot list {each.resource} ({each.message})", to_ask_for([each]))
+        Finding(Severity.UNKNOWN, f"Cannot list {each.resource} ({each.message})", grant_commands([each]))
         for each in (daemonsets, pods)
         if isinstance(each, Unavailable)
     ]

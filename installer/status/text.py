@@ -50,7 +50,7 @@ _COLUMNS = (
 _WIDE = (*_COLUMNS, Column("DIRECTORY"), Column("FORM"), Column("MISSING"), Column("SETTINGS"), Column("AGENT"))
 
 
-def written(cluster: ClusterStatus, now: datetime, style: Style, *, wide: bool = False) -> str:
+def render_status(cluster: ClusterStatus, now: datetime, style: Style, *, wide: bool = False) -> str:
     """Write it; `wide` writes all nodes and columns, however many there are."""
     blocks = (
         _head(cluster, style),

@@ -12,7 +12,7 @@ from kubernetes import client
 from kubernetes.config import new_client_from_config
 
 from installer.config.control_plane import ControlPlaneSpec, read_control_plane
-from installer.controller.pod_template import wish
+from installer.controller.pod_template import build_wish
 from tests.chart.helm import CHART, PLATFORMS
 from tests.chart.references import DIGEST
 from tests.support.wait import until
@@ -239,7 +239,7 @@ def test_an_upgrade_keeps_the_fields_of_a_resource_and_restarts_no_agent(release
     chosen = read_control_plane({"spec": {"values": {"cni": asked}}})
 
     def apply(what: ControlPlaneSpec | None) -> dict[str, Any]:
-        text = json.dumps(wish(daemonset(release), what, parked=False).manifest(daemonset(release)))
+        text = json.dumps(build_wish(daemonset(release), what, parked=False).manifest(daemonset(release)))
         by = ("--server-side", "--force-conflicts", "--field-manager=istio-cni-controller")
         release.cluster.kubectl("apply", *by, "--filename=-", text=text)
         return daemonset(release)

@@ -38,7 +38,7 @@ CHARTS: dict[str, Any] = {
 
 def node(name: str = NODE, **changed: Any) -> Node:
     metadata = {"name": name, "uid": f"uid-of-{name}", "creationTimestamp": LONG_AGO.isoformat(), "labels": LINUX}
-    return replace(objects.node({"metadata": metadata}), **changed)
+    return replace(objects.read_node({"metadata": metadata}), **changed)
 
 
 def report(name: str = NODE, **changed: Any) -> Report:
@@ -49,7 +49,7 @@ def report(name: str = NODE, **changed: Any) -> Report:
         "controlPlane": SETTINGS._asdict(),
         "conditions": [condition | {"lastTransitionTime": LONG_AGO.isoformat()}],
     }
-    return replace(objects.report({"metadata": {"name": name}, "status": status}), **changed)
+    return replace(objects.read_report({"metadata": {"name": name}, "status": status}), **changed)
 
 
 def pod(name: str = POD, **changed: Any) -> AgentPod:
@@ -59,7 +59,7 @@ def pod(name: str = POD, **changed: Any) -> AgentPod:
         "spec": {"nodeName": NODE},
         "status": {"conditions": [{"type": "Ready", "status": "True"}]},
     }
-    return replace(objects.agent_pod(manifest), **changed)
+    return replace(objects.read_agent_pod(manifest), **changed)
 
 
 def unready(reason: str, message: str = "", **changed: Any) -> AgentPod:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from installer.controller.finalizer import Move, Step, step, unanswered
+from installer.controller.finalizer import Move, Step, decide_step, find_unanswered
 from installer.fleet.reasons import REMOVED
 from tests.controller.samples import NOW, pod, report
 
@@ -41,7 +41,7 @@ WAIT, PARK, RELEASE = Move
 )
 def test_next_step_of_the_uninstall(seen: dict[str, Any], expected: Step) -> None:
     quiet: dict[str, Any] = {"now": NOW, "succeeded": False, "unanswered": (), "parked": False, "pods": ()}
-    assert step(**quiet | {"deleted": NOW, "deadline": DEADLINE} | seen) == expected
+    assert decide_step(**quiet | {"deleted": NOW, "deadline": DEADLINE} | seen) == expected
 
 
 def test_nodes_not_reported_as_removed_count_as_remaining() -> None:
@@ -55,4 +55,4 @@ def test_nodes_not_reported_as_removed_count_as_remaining() -> None:
     pods = {name: pod() for name in ("started", "removed", "installed", "went")}
     pods["stuck"] = pod(started=False)
     nodes = {"empty", "stuck", "started", "removed", "mute", "not", "installed"}
-    assert unanswered(nodes, reports, pods) == ("installed", "mute", "not", "started")
+    assert find_unanswered(nodes, reports, pods) == ("installed", "mute", "not", "started")

@@ -155,7 +155,7 @@ async def test_a_running_agents_condition_is_not_replaced(stage: Stage) -> None:
     kubeconfig = stage.cluster.kubeconfig("speaker", token=stage.cluster.token(NAMESPACE, CONTROLLER))
     api = Api(kubeconfig, NAMESPACE, lambda: True)
     condition = {"type": "Ready", "status": "False", "reason": "Said", "message": "", "lastTransitionTime": now()}
-    seen, node = stage.istiocninode("node1"), objects.node({"metadata": {"name": "node1", "uid": "1"}})
+    seen, node = stage.istiocninode("node1"), objects.read_node({"metadata": {"name": "node1", "uid": "1"}})
     words = ConditionPatch(node, seen["metadata"]["resourceVersion"], condition, contradicts=True)
     assert await api.patch_condition(words) is None
     assert stage.istiocninode("node1") == seen

@@ -9,7 +9,7 @@ import pytest
 
 from installer.controller import plan
 from installer.controller.plan import World
-from installer.controller.pod_template import RESOURCE_VALUES, RolloutError, wish
+from installer.controller.pod_template import RESOURCE_VALUES, RolloutError, build_wish
 from installer.fleet.node_health import PATIENCE, State
 from installer.fleet.pod_diagnosis import PodWarning
 from installer.fleet.reasons import REMOVED
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.pure
 
-CHARTS_OWN = daemonset(wish(daemonset(), None, parked=False))
-PARKED_ONE = daemonset(wish(daemonset(), None, parked=True))
+CHARTS_OWN = daemonset(build_wish(daemonset(), None, parked=False))
+PARKED_ONE = daemonset(build_wish(daemonset(), None, parked=True))
 OF_A_RESOURCE = CHARTS_OWN | {
     "metadata": CHARTS_OWN["metadata"]
     | {"annotations": CHARTS_OWN["metadata"]["annotations"] | {RESOURCE_VALUES: '{"tag": "2"}'}}
@@ -130,7 +130,7 @@ def test_plan_names_the_faults_of_a_resource(
 
 
 WITH_GOOD, PARKED_WITH_GOOD = (
-    daemonset(wish(daemonset(), planned(world(GOOD)).spec, parked=parked)) for parked in (False, True)
+    daemonset(build_wish(daemonset(), planned(world(GOOD)).spec, parked=parked)) for parked in (False, True)
 )
 
 

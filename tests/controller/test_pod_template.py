@@ -10,7 +10,7 @@ import pytest
 
 from installer.config.control_plane import ControlPlaneSpec, read_control_plane
 from installer.controller import field_ownership, pod_template
-from installer.controller.pod_template import CHART_VALUES, RESOURCE_VALUES, RolloutError, is_fulfilled, wish
+from installer.controller.pod_template import CHART_VALUES, RESOURCE_VALUES, RolloutError, build_wish, is_fulfilled
 from installer.fleet.rollouts import template_generation
 from installer.kube.names import CONTROLLER, PARKED
 from tests.chart.references import IMAGES
@@ -41,7 +41,7 @@ def asks(**cni: Any) -> ControlPlaneSpec:
 
 
 def template(of: ControlPlaneSpec | None, *, parked: bool = False) -> dict[str, Any]:
-    made: dict[str, Any] = wish(daemonset(), of, parked=parked).manifest(daemonset())["spec"]["template"]
+    made: dict[str, Any] = build_wish(daemonset(), of, parked=parked).manifest(daemonset())["spec"]["template"]
     return made
 
 
@@ -53,7 +53,7 @@ def test_only_values_that_need_new_pods_reach_the_template() -> None:
 
 def test_controller_owns_only_its_annotation_without_a_resource_or_pod_values() -> None:
     for of in (None, asks(**OF_OTHERS)):
-        wished = wish(daemonset(), of, parked=False)
+        wished = build_wish(daemonset(), of, parked=False)
         assert (wished.own, wished.returned) == ({NOTE: "{}"}, {})
         assert "spec" not in wished.manifest(daemonset())
 
@@ -73,8 +73,8 @@ def test_controller_owns_only_the_fields_that_the_resource_sets() -> None:
 
 @pytest.mark.parametrize("name", ASKED)
 def test_each_value_owns_only_its_own_fields(name: str) -> None:
-    wished = wish(daemonset(), asks(**{name: ASKED[name]}), parked=False)
-    others = wish(daemonset(), asks(**{key: value for key, value in ASKED.items() if key != name}), parked=False)
+    wished = build_wish(daemonset(), asks(**{name: ASKED[name]}), parked=False)
+    others = build_wish(daemonset(), asks(**{key: value for key, value in ASKED.items() if key != name}), parked=False)
     both = wished.own.keys() & others.own.keys() - {NOTE}
     image = {field for field in both if field[-1] == "f:image"}
     assert both == image
@@ -83,9 +83,9 @@ def test_each_value_owns_only_its_own_fields(name: str) -> None:
 
 def test_removed_value_returns_to_the_charts_value_and_owner() -> None:
     chart = samples.owner("helm", [CHARTS_NOTE])
-    seen = daemonset(wish(daemonset(), asks(**ASKED), parked=False))
+    seen = daemonset(build_wish(daemonset(), asks(**ASKED), parked=False))
     seen["metadata"]["managedFields"].append(chart)
-    wished = wish(seen, asks(pullPolicy="Never"), parked=False)
+    wished = build_wish(seen, asks(pullPolicy="Never"), parked=False)
     assert not is_fulfilled(seen, wished)
     made = wished.manifest(seen)["spec"]["template"]
     (container,) = made["spec"]["containers"]
@@ -103,17 +103,17 @@ def test_removed_value_returns_to_the_charts_value_and_owner() -> None:
 
 
 def test_applying_manager_gets_the_field_before_an_updating_one() -> None:
-    seen = daemonset(wish(daemonset(), asks(tag="2"), parked=False))
+    seen = daemonset(build_wish(daemonset(), asks(tag="2"), parked=False))
     for operation in ("Update", "Apply"):
         seen["metadata"]["managedFields"].append(samples.owner("helm", [CHARTS_NOTE], operation))
-    wished = wish(seen, None, parked=False)
+    wished = build_wish(seen, None, parked=False)
     by_operation = {each["operation"]: each for each in wished.handed_over(seen) if each["manager"] == "helm"}
     assert "f:spec" in by_operation["Apply"]["fieldsV1"]
     assert "f:spec" not in by_operation["Update"]["fieldsV1"]
 
 
 def test_object_to_apply_has_its_identity_and_the_resource_values() -> None:
-    made = wish(daemonset(), asks(tag="2", hub="h"), parked=False).manifest(daemonset())
+    made = build_wish(daemonset(), asks(tag="2", hub="h"), parked=False).manifest(daemonset())
     assert made.keys() == {"apiVersion", "kind", "metadata", "spec"}
     assert (made["apiVersion"], made["kind"]) == ("apps/v1", "DaemonSet")
     annotations = {RESOURCE_VALUES: '{"hub": "h", "tag": "2"}'}
@@ -132,18 +132,18 @@ def test_an_empty_tag_is_the_charts() -> None:
 
 
 def test_parking_selects_no_node_and_unparking_restores_the_selector() -> None:
-    parked = daemonset(wish(daemonset(), None, parked=True))
+    parked = daemonset(build_wish(daemonset(), None, parked=True))
     assert parked["spec"]["template"]["spec"]["nodeSelector"] == LINUX | PARKED
     assert pod_template.is_parked(parked)
     assert not pod_template.is_parked(daemonset())
     by_another = deepcopy(parked)
     del by_another["metadata"]["managedFields"]
     for each in (parked, by_another):
-        again = wish(each, None, parked=False)
+        again = build_wish(each, None, parked=False)
         assert not is_fulfilled(each, again)
         seen = samples.written(each, again)
         assert seen["spec"]["template"]["spec"]["nodeSelector"] == LINUX
-        assert is_fulfilled(seen, wish(seen, None, parked=False))
+        assert is_fulfilled(seen, build_wish(seen, None, parked=False))
     for each in (parked, daemonset()):
         assert pod_template.unparked(each).is_for("", LINUX | {"a": "b"})
         assert not pod_template.unparked(each).is_for("", {"kubernetes.io/os": "windows"})
@@ -153,10 +153,10 @@ def test_parking_selects_no_node_and_unparking_restores_the_selector() -> None:
 @pytest.mark.parametrize("of", [None, asks(**ASKED)], ids=["chart", "resource"])
 @pytest.mark.parametrize("parked", [False, True])
 def test_write_is_needed_only_if_the_daemonset_differs(of: ControlPlaneSpec | None, parked: bool) -> None:
-    wished = wish(daemonset(), of, parked=parked)
+    wished = build_wish(daemonset(), of, parked=parked)
     assert not is_fulfilled(daemonset(), wished)
     seen = daemonset(wished)
-    assert is_fulfilled(seen, wish(seen, of, parked=parked))
+    assert is_fulfilled(seen, build_wish(seen, of, parked=parked))
     for field in wished.own:
         changed = {**wished.own, field: "another"}
         assert not is_fulfilled(seen, pod_template.Wish(changed, {})), field
@@ -164,15 +164,15 @@ def test_write_is_needed_only_if_the_daemonset_differs(of: ControlPlaneSpec | No
 
 
 def test_owned_field_that_the_resource_lacks_needs_a_write() -> None:
-    seen = daemonset(wish(daemonset(), asks(**ASKED), parked=False))
-    wished = wish(seen, None, parked=False)
+    seen = daemonset(build_wish(daemonset(), asks(**ASKED), parked=False))
+    wished = build_wish(seen, None, parked=False)
     assert pod_template.owns_more(seen, wished)
     assert not is_fulfilled(seen, pod_template.Wish(wished.own, {}))
 
 
 @pytest.mark.parametrize("path", ["containers", "volumes", "nodeSelector"])
 def test_daemonset_without_a_desired_list_differs(path: str) -> None:
-    wished = wish(daemonset(), asks(**ASKED), parked=True)
+    wished = build_wish(daemonset(), asks(**ASKED), parked=True)
     seen = daemonset(wished)
     del seen["spec"]["template"]["spec"][path]
     assert not is_fulfilled(seen, wished)
@@ -194,7 +194,7 @@ def test_daemonset_of_another_chart_is_an_error_that_names_what_is_missing(
     chart: str | None, seen: str, missing: list[str]
 ) -> None:
     with pytest.raises(RolloutError) as error:
-        wish(daemonset(chart=chart), None, parked=False)
+        build_wish(daemonset(chart=chart), None, parked=False)
     said = str(error.value)
     assert said.startswith(f"DaemonSet mesh/istio-cni-node: saw the annotation {CHART_VALUES}={seen}")
     assert f", expected a JSON object with {', '.join(missing)}; helm upgrade with the chart of this" in said

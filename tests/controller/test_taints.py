@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.controller.taints import KEY, NEW, TAINT, event, taints
+from installer.controller.taints import KEY, NEW, TAINT, build_event, decide_taints
 from tests.controller.samples import NOW, node, pod, report, unready
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ def test_taint_stays_until_report_and_pod_are_ready(
     of: Report | None, its_pod: AgentPod | None, left: list[dict[str, Any]] | None
 ) -> None:
     for put in (True, False):
-        assert taints(TAINTED, of, its_pod, NOW, wanted=True, taint_new=put) == left
-        assert taints(TAINTED, of, its_pod, NOW, wanted=False, taint_new=put) == OFF, "nobody else would take it off"
+        assert decide_taints(TAINTED, of, its_pod, NOW, wanted=True, taint_new=put) == left
+        assert decide_taints(TAINTED, of, its_pod, NOW, wanted=False, taint_new=put) == OFF, (
+            "nobody else would take it off"
+        )
 
 
 @pytest.mark.parametrize(
@@ -54,19 +56,22 @@ def test_taint_stays_until_report_and_pod_are_ready(
 def test_new_nodes_without_a_report_are_tainted_if_enabled(
     of: Node, given: Report | None, put: bool, wanted: bool, made: list[dict[str, Any]] | None
 ) -> None:
-    assert taints(of, given, None, NOW, wanted=wanted, taint_new=put) == made
+    assert decide_taints(of, given, None, NOW, wanted=wanted, taint_new=put) == made
 
 
 def test_taint_is_recognized_by_key_with_any_effect() -> None:
     assert (
-        taints(node(taints=(TAINT | {"effect": "NoExecute"},)), report(), pod(), NOW, wanted=True, taint_new=True) == []
+        decide_taints(
+            node(taints=(TAINT | {"effect": "NoExecute"},)), report(), pod(), NOW, wanted=True, taint_new=True
+        )
+        == []
     )
     others = node(taints=(OTHER | {"key": f"{KEY}-yet"},))
-    assert taints(others, report(), pod(), NOW, wanted=False, taint_new=True) is None
+    assert decide_taints(others, report(), pod(), NOW, wanted=False, taint_new=True) is None
 
 
 def test_taint_change_makes_an_event_with_its_reason() -> None:
-    told = {(put, wanted): event(added=put, wanted=wanted) for put in (True, False) for wanted in (True, False)}
+    told = {(put, wanted): build_event(added=put, wanted=wanted) for put in (True, False) for wanted in (True, False)}
     assert [told[True, True].reason, told[False, True].reason] == ["IstioCNINotReady", "IstioCNIReady"]
     assert "is not ready on this new node" in told[True, True].message
     assert told[False, True].message == f"the Istio CNI plugin is ready: removed the taint {KEY}"

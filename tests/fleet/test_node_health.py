@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.controller.plan import unhealthy_since
+from installer.controller.plan import update_unhealthy_since
 from installer.fleet.node_health import PATIENCE, Desired, NodeHealth, Observation, State, judge
 from installer.fleet.pod_diagnosis import PodWarning, explain_pod
 from installer.fleet.reasons import REMOVED
@@ -143,10 +143,10 @@ def test_patience_begins_when_the_agent_is_replaced() -> None:
         (turn + PATIENCE, unready("ContainerCreating"), FAILED),
     ):
         said = judge(Observation(NODE, report(), its_pod), INSTALL, now, since.get(NODE, now))
-        since = unhealthy_since(since, [said], now)
+        since = update_unhealthy_since(since, [said], now)
         assert said.state is expected, (now - turn, said)
     well = judge(Observation(NODE, report(), pod()), INSTALL, now, since[NODE])
-    assert unhealthy_since(since, [well], now) == {}
+    assert update_unhealthy_since(since, [well], now) == {}
 
 
 def test_a_mount_that_fails_for_another_reason_may_succeed_a_moment_later() -> None:

@@ -79,13 +79,13 @@ def of_status(found: Answers) -> tuple[str, str] | None:
 
 def of_controller(found: Answers) -> tuple[str, str] | None:
     """Ask the controller, which has seen the node unhealthy for as long as the objects have been as they are."""
-    reports = {each["metadata"]["name"]: objects.report(each) for each in found.reports}  # type: ignore[union-attr]
+    reports = {each["metadata"]["name"]: objects.read_report(each) for each in found.reports}  # type: ignore[union-attr]
     world = plan.World(
         resources=found.planes,  # type: ignore[arg-type]
         daemonset=found.daemonsets[0],  # type: ignore[index]
-        nodes={each["metadata"]["name"]: objects.node(each) for each in found.nodes},  # type: ignore[union-attr]
+        nodes={each["metadata"]["name"]: objects.read_node(each) for each in found.nodes},  # type: ignore[union-attr]
         reports={name: each for name, each in reports.items() if each.state},
-        pods={each.node: each for each in map(objects.agent_pod, found.pods)},  # type: ignore[arg-type]
+        pods={each.node: each for each in map(objects.read_agent_pod, found.pods)},  # type: ignore[arg-type]
         unreported={name: each for name, each in reports.items() if not each.state},
     )
     made = plan.make_plan(world, NAMESPACE)

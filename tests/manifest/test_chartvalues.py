@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from installer.manifest import helm
-from installer.manifest.chartvalues import Refused, Request, request, settled
+from installer.manifest.chartvalues import Refused, Request, build_request, move_set_values
 from tests.chart.helm import CHART
 
 pytestmark = pytest.mark.pure
 
-KNOWN = helm.names(CHART)
+KNOWN = helm.value_names(CHART)
 
 
 def asked(spec: dict[str, Any]) -> Request:
-    return request({"metadata": {"name": "a", "namespace": "mesh"}, "spec": spec}, KNOWN)
+    return build_request({"metadata": {"name": "a", "namespace": "mesh"}, "spec": spec}, KNOWN)
 
 
 def test_an_empty_resource_keeps_the_charts_values() -> None:
@@ -87,7 +87,7 @@ def test_a_misplaced_field_is_named_with_its_place() -> None:
 
 def test_a_value_set_without_a_path_goes_to_values_cni() -> None:
     before = {"hub": "h", "values": {"cni": {"tag": "1", "cniBinDir": "/a"}}}
-    spec = settled(before, before | {"cniBinDir": "/home/kubernetes/bin", "platform": "gke"})
+    spec = move_set_values(before, before | {"cniBinDir": "/home/kubernetes/bin", "platform": "gke"})
     assert spec == {
         "hub": "h",
         "values": {"cni": {"tag": "1", "cniBinDir": "/home/kubernetes/bin"}},
@@ -96,15 +96,17 @@ def test_a_value_set_without_a_path_goes_to_values_cni() -> None:
 
 
 def test_hub_and_tag_are_fields_of_the_spec_itself() -> None:
-    assert settled({}, {"hub": "h", "tag": 1}) == {"hub": "h", "tag": 1}
+    assert move_set_values({}, {"hub": "h", "tag": 1}) == {"hub": "h", "tag": 1}
 
 
 def test_a_top_level_field_of_a_file_is_kept() -> None:
     before = {"gateways": {"enabled": True}, "cniBinDir": "/x"}
-    assert settled(before, before | {"gateways": {"enabled": False}}) == before | {"gateways": {"enabled": False}}
+    assert move_set_values(before, before | {"gateways": {"enabled": False}}) == before | {
+        "gateways": {"enabled": False}
+    }
 
 
 def test_an_unknown_name_in_set_is_refused_with_the_known_ones() -> None:
     with pytest.raises(Refused) as error:
-        settled({}, {"cniBinDri": "/x", "cniConfDir": "/y"})
+        move_set_values({}, {"cniBinDri": "/x", "cniConfDir": "/y"})
     assert str(error.value) == "--set cniBinDri: no such value; is cniBinDir meant?"

@@ -15,7 +15,7 @@ OWN = "{apiVersion: install.istio.io/v1alpha2, kind: IstioControlPlane, metadata
 
 
 def one(text: str) -> tuple[dict[str, object], list[str]]:
-    return overlay.control_plane(overlay.objects(text))
+    return overlay.control_plane(overlay.read_objects(text))
 
 
 def test_fields_that_the_api_server_adds_are_dropped() -> None:
@@ -62,8 +62,8 @@ def test_the_items_of_a_typed_list_get_its_kind() -> None:
 
 
 def test_a_date_is_text_as_to_the_api_server() -> None:
-    assert overlay.objects("{kind: a, tag: 2019-11-01}") == [{"kind": "a", "tag": "2019-11-01"}]
-    assert overlay.objects("{kind: a, 1: b, yes: c, 2019-11-01: d}") == [
+    assert overlay.read_objects("{kind: a, tag: 2019-11-01}") == [{"kind": "a", "tag": "2019-11-01"}]
+    assert overlay.read_objects("{kind: a, 1: b, yes: c, 2019-11-01: d}") == [
         {"kind": "a", "1": "b", "true": "c", "2019-11-01": "d"}
     ]
 
@@ -82,7 +82,7 @@ TEXTS = st.sampled_from(
 
 @given(st.dictionaries(TEXTS | st.text(), TEXTS | st.text() | st.integers() | st.booleans() | st.lists(TEXTS)))
 def test_a_dumped_document_parses_to_the_same_value(document: dict[str, object]) -> None:
-    assert overlay.objects(overlay.dump({"kind": "a", "spec": document}))[0] == {"kind": "a", "spec": document}
+    assert overlay.read_objects(overlay.dump({"kind": "a", "spec": document}))[0] == {"kind": "a", "spec": document}
 
 
 @pytest.mark.parametrize("text", ["1e3", "y", "N", ".5e1", "0o17", "1_000", "+1", "12:30:00"])
@@ -94,5 +94,5 @@ def test_invisible_characters_are_written_as_escapes() -> None:
     document = {"kind": "a", "metadata": {"annotations": {"a": "x\u202ey\x9b\x1b\u2028z", "b": "grün"}}}
     text = overlay.dump(document)
     assert text.replace("\n", "").isprintable()
-    assert overlay.objects(text) == [document]
+    assert overlay.read_objects(text) == [document]
     assert "grün" in overlay.dump({"kind": "grün"})

@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from installer.status.changes import changes
+from installer.status.changes import describe_changes
 from installer.status.data import as_json, as_yaml
 from tests.status.objects import NAMES, ago, answers, daemonset, instead, node, plane, report, summarize
 
@@ -21,19 +21,19 @@ FAILED = summarize(
 
 
 def test_first_status_lists_all_but_the_healthy_nodes() -> None:
-    assert changes(None, WELL) == [WELL.summary, "istio-system/istio: HEALTHY, generation 2"]
-    assert changes(None, FAILED)[-1] == "node-2: Failed: NoConflist: a b"
+    assert describe_changes(None, WELL) == [WELL.summary, "istio-system/istio: HEALTHY, generation 2"]
+    assert describe_changes(None, FAILED)[-1] == "node-2: Failed: NoConflist: a b"
 
 
 def test_unchanged_status_makes_no_line() -> None:
-    assert changes(FAILED, FAILED) == []
+    assert describe_changes(FAILED, FAILED) == []
     more_pods = summarize(answers(reports=instead(REPORTS, report("node-2", pods={"redirected": 13}))))
-    assert changes(WELL, more_pods) == []
+    assert describe_changes(WELL, more_pods) == []
 
 
 def test_node_failure_and_recovery_are_a_line_each() -> None:
-    assert changes(WELL, FAILED) == [FAILED.summary, "node-2: Failed: NoConflist: a b"]
-    assert changes(FAILED, WELL) == [WELL.summary, "node-2: Ready, 0.1.0, nft, 10-calico.conflist"]
+    assert describe_changes(WELL, FAILED) == [FAILED.summary, "node-2: Failed: NoConflist: a b"]
+    assert describe_changes(FAILED, WELL) == [WELL.summary, "node-2: Ready, 0.1.0, nft, 10-calico.conflist"]
 
 
 def test_repair_and_removed_node_are_a_line_each() -> None:
@@ -43,7 +43,7 @@ def test_repair_and_removed_node_are_a_line_each() -> None:
             reports=[report("node-1"), report("node-2", repairs={"count": 1, "last": {"time": ago(), "file": "f"}})],
         )
     )
-    assert changes(WELL, repaired)[1:] == [
+    assert describe_changes(WELL, repaired)[1:] == [
         "node-2: Ready, 0.1.0, nft, 10-calico.conflist, 1 repairs",
         "node-3: the node is gone",
     ]
@@ -51,15 +51,17 @@ def test_repair_and_removed_node_are_a_line_each() -> None:
 
 def test_finding_and_its_resolution_are_a_line_each() -> None:
     alone = summarize(answers(controllers=[]))
-    assert any(each.startswith("error: no Deployment istio-cni-controller") for each in changes(WELL, alone))
-    assert any(each.startswith("resolved: no Deployment istio-cni-controller") for each in changes(alone, WELL))
+    assert any(each.startswith("error: no Deployment istio-cni-controller") for each in describe_changes(WELL, alone))
+    assert any(
+        each.startswith("resolved: no Deployment istio-cni-controller") for each in describe_changes(alone, WELL)
+    )
 
 
 def test_control_plane_change_is_a_line() -> None:
     going = summarize(answers(planes=[plane(deletionTimestamp=ago(), status="UPDATING")]))
-    assert "istio-system/istio: UPDATING, generation 2, is being deleted" in changes(WELL, going)
+    assert "istio-system/istio: UPDATING, generation 2, is being deleted" in describe_changes(WELL, going)
     gone = summarize(answers(planes=[], reports=[report(each, settings=None) for each in NAMES]))
-    assert "istio-system/istio: the IstioControlPlane was deleted" in changes(WELL, gone)
+    assert "istio-system/istio: the IstioControlPlane was deleted" in describe_changes(WELL, gone)
 
 
 @pytest.mark.parametrize("found", [WELL, FAILED, summarize(answers(daemonsets=[daemonset(updated=1)]))])

@@ -15,7 +15,7 @@ import yaml
 
 from installer.status import access as asked
 from installer.status.access import Access
-from installer.status.collect import ask
+from installer.status.collect import read_answers
 from tests.documents.test_reader import MERGES
 from tests.status.conftest import COMMAND, CRDS, environment
 from tests.status.objects import NAMESPACE, istios_daemonset
@@ -121,7 +121,7 @@ def test_active_resource_and_settings_in_force_are_shown(world: World) -> None:
 
 def test_paginated_lists_are_read_completely(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asked, "PAGE", 1)
-    got = ask(Access(world.kubeconfig, None), None)
+    got = read_answers(Access(world.kubeconfig, None), None)
     for part in (got.nodes, got.reports, got.pods):
         assert isinstance(part, list)
         assert [each["metadata"]["name"].removeprefix("istio-cni-node-") for each in part] == ["node-1", "node-2"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from installer.status.model import Answers, Cause, Unavailable
-from installer.status.text import written
+from installer.status.text import render_status
 from installer.terminal.tables import Style
 from tests.status.objects import NAMES, NOW, ago, answers, daemonset, instead, node, plane, pod, report, summarize
 
@@ -86,10 +86,10 @@ CASES = {
 STYLES = {"80": Style(80, bar="█░"), "140": Style(140, bar="#-"), "pipe": Style()}
 WIDE = "degraded.wide"
 GOLDENS = {
-    f"{name}.{width}": written(summarize(case), NOW, style)
+    f"{name}.{width}": render_status(summarize(case), NOW, style)
     for name, case in CASES.items()
     for width, style in STYLES.items()
-} | {WIDE: written(summarize(CASES["degraded"]), NOW, STYLES["80"], wide=True)}
+} | {WIDE: render_status(summarize(CASES["degraded"]), NOW, STYLES["80"], wide=True)}
 
 
 @pytest.mark.parametrize("name", GOLDENS)
@@ -105,7 +105,7 @@ def test_only_commands_exceed_the_terminal_width(name: str) -> None:
 
 
 def test_wide_output_lists_all_nodes() -> None:
-    whole = written(summarize(CASES["large"]), NOW, Style(), wide=True)
+    whole = render_status(summarize(CASES["large"]), NOW, Style(), wide=True)
     assert all(f"\n{each} " in whole for each in MANY)
     assert GOLDENS["large.80"].count("\n") < 100
 

@@ -11,9 +11,9 @@ import pytest
 
 from installer.controller import plan
 from installer.fleet import objects
-from installer.status.changes import changes
+from installer.status.changes import describe_changes
 from installer.status.data import as_json
-from installer.status.text import written
+from installer.status.text import render_status
 from installer.terminal.tables import Style
 from tests.status.objects import (
     NAMES,
@@ -75,16 +75,16 @@ def say_everything(found: Answers) -> None:
     """Do all that is done with objects: judge, and write for people, programs and pipes; then as the controller does."""
     for now in (NOW, NOW + timedelta(days=1)):
         seen = summarize(found, now)
-        assert written(seen, now, Style(), wide=True)
+        assert render_status(seen, now, Style(), wide=True)
         assert as_json(seen)
-        assert changes(None, seen)
-    reports = {each["metadata"]["name"]: objects.report(each) for each in found.reports}  # type: ignore[union-attr]
+        assert describe_changes(None, seen)
+    reports = {each["metadata"]["name"]: objects.read_report(each) for each in found.reports}  # type: ignore[union-attr]
     world = plan.World(
         resources=[],
         daemonset=found.daemonsets[0] if found.daemonsets else None,  # type: ignore[index]
-        nodes={each["metadata"]["name"]: objects.node(each) for each in found.nodes},  # type: ignore[union-attr]
+        nodes={each["metadata"]["name"]: objects.read_node(each) for each in found.nodes},  # type: ignore[union-attr]
         reports=reports,
-        pods=objects.by_node(map(objects.agent_pod, found.pods)),  # type: ignore[arg-type]
+        pods=objects.by_node(map(objects.read_agent_pod, found.pods)),  # type: ignore[arg-type]
     )
     plan.judge_fleet(world, plan.make_plan(world, NAMESPACE), {}, NOW)
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.fleet.node_health import State
-from installer.status.changes import changes
+from installer.status.changes import describe_changes
 from installer.status.data import as_json
 from installer.status.model import Answers, Cause, Health, Severity, Unavailable
-from installer.status.text import written
+from installer.status.text import render_status
 from installer.terminal.tables import Style
 from tests.status.objects import (
     NAMES,
@@ -53,7 +53,7 @@ def wrong(found: ClusterStatus) -> list[Finding]:
 
 
 def shown(found: ClusterStatus) -> str:
-    return written(found, NOW, Style())
+    return render_status(found, NOW, Style())
 
 
 LEFT: dict[str, dict[str, Any]] = {
@@ -272,11 +272,11 @@ def test_progress_is_a_sentence(done: int, total: int, said: str) -> None:
 
 def test_pipe_output_explains_an_unhealthy_control_plane() -> None:
     ill = summarize(answers(planes=[plane(status="ERROR", said={"error": "spec.x: wrong"})]))
-    assert "istio-system/istio: ERROR, generation 2: spec.x: wrong" in changes(None, ill)
+    assert "istio-system/istio: ERROR, generation 2: spec.x: wrong" in describe_changes(None, ill)
     moving = summarize(answers(planes=[plane(status="UPDATING", said={"statusString": "1 of 3 nodes has it"})]))
-    assert "istio-system/istio: UPDATING, generation 2: 1 of 3 nodes has it" in changes(None, moving)
+    assert "istio-system/istio: UPDATING, generation 2: 1 of 3 nodes has it" in describe_changes(None, moving)
     well = summarize(answers(planes=[plane(said={"statusString": "all is well"})]))
-    assert "istio-system/istio: HEALTHY, generation 2" in changes(None, well)
+    assert "istio-system/istio: HEALTHY, generation 2" in describe_changes(None, well)
 
 
 @pytest.mark.parametrize("reason", ["NotServing", "NotInstalled", "PodCacheNotSynced"])

@@ -8,7 +8,7 @@ import pytest
 
 from installer.kube.times import parse_rfc3339
 from installer.status.model import Cause, Unavailable
-from installer.status.rights import to_ask_for
+from installer.status.rights import grant_commands
 from installer.terminal.ages import age
 from installer.terminal.tables import Cell, Colour, Column, Style, table
 from tests.status.objects import NOW
@@ -56,11 +56,11 @@ def test_times_of_the_api_are_read_with_and_without_fractions() -> None:
 def test_an_admin_is_asked_for_a_service_account_or_a_user_by_name() -> None:
     said = 'nodes is forbidden: User "{}" cannot list resource "nodes"'
     account = Unavailable("nodes", Cause.FORBIDDEN, said.format("system:serviceaccount:ops:viewer"))
-    assert to_ask_for([account]).endswith("--clusterrole=istio-cni-status --serviceaccount=ops:viewer")
-    assert to_ask_for([Unavailable("nodes", Cause.FORBIDDEN, said.format("o'hara"))]).endswith(
+    assert grant_commands([account]).endswith("--clusterrole=istio-cni-status --serviceaccount=ops:viewer")
+    assert grant_commands([Unavailable("nodes", Cause.FORBIDDEN, said.format("o'hara"))]).endswith(
         """--user='o'"'"'hara'"""
     )
-    assert to_ask_for([Unavailable("nodes", Cause.FORBIDDEN, "no")]).endswith("--user=NAME")
+    assert grant_commands([Unavailable("nodes", Cause.FORBIDDEN, "no")]).endswith("--user=NAME")
 
 
 COLUMNS = (Column("NODE"), Column("FIRST TO GO", 2), Column("NEXT", 1), Column("LAST"))
