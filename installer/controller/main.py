@@ -18,6 +18,7 @@ from installer.controller.client import Api, NotLeadingError
 from installer.controller.metrics import Metrics
 from installer.controller.reconciler import Loop, Options
 from installer.controller.watches import Removals, Watches
+from installer.documents.depth import read_as_deep_as_the_api_server
 from installer.fleet.state import Condition
 from installer.kube.lease import Lease, LeaseLostError, connect
 from installer.telemetry import logs
@@ -38,6 +39,7 @@ _log = logging.getLogger(__name__)
 
 def run(options: Options, kubeconfig: Path | None, health_address: HostPort | None, log_level: LogLevel) -> int:
     """Run the controller in the foreground until SIGTERM or SIGINT; return the exit status."""
+    read_as_deep_as_the_api_server()
     with logs.to_stderr(log_level):
         try:
             controller = Controller(options, kubeconfig)

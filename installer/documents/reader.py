@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import yaml
 
+from installer.documents.depth import is_deeper
 from installer.documents.yaml_size import DEEPEST, LOADER, check_size
 from plugin.pod import ManifestError
 
@@ -48,14 +49,18 @@ def check_file(name: str) -> None:
 
 def from_json(data: bytes) -> Any:
     """Read one JSON value."""
+    too_deep = f"saw JSON nested too deep, expected at most {DEEPEST} levels"
     try:
-        return json.loads(data, object_pairs_hook=_object)
+        value = json.loads(data, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise ManifestError(f"line {error.lineno}: {error.msg}, expected JSON") from error
     except RecursionError as error:
-        raise ManifestError(f"saw JSON nested too deep, expected at most {DEEPEST} levels") from error
+        raise ManifestError(too_deep) from error
     except ValueError as error:
         raise ManifestError(_line_of(error)) from error
+    if is_deeper(value, DEEPEST):
+        raise ManifestError(too_deep)
+    return value
 
 
 def from_yaml(data: bytes | str) -> Iterator[Document]:

@@ -162,7 +162,7 @@ class ApiClient:
                 return await response.json()
         except TimeoutError as error:
             raise ApiError(f"{info.server} did not answer within {request.patience:g} s", is_outage=True) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, RecursionError) as error:
             is_outage = isinstance(error, _LOST) and not isinstance(error, _MISTRUSTED)
             reason = f"a request to {info.server} failed: {error or type(error).__name__}"
             raise ApiError(reason, is_outage=is_outage) from error

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.config.control_plane import GROUP, KIND, VERSION
 from installer.controller.pod_template import RESOURCE_VALUES
 from installer.kube.names import DAEMONSET
 from tests.chart.references import DIGEST
@@ -105,6 +107,23 @@ def test_unknown_unvalidated_name_is_a_note_and_not_an_error(stage: Stage, contr
         )
         stage.report("node1", stage.apply({"unvalidatedValues": {"cni": {"logLevel": "info"}}}))
         until(lambda: "no effect" not in stage.cni()["statusString"], SOON, "it is no longer said")
+
+
+def test_a_resource_as_deep_as_the_api_server_takes_stops_nothing(stage: Stage, controller: Run) -> None:
+    stage.add_node("node1")
+    stage.add_agent("node1")
+    values = '{"a":' * 9_900 + "{}" + "}" * 9_900
+    deep = f'"metadata":{{"name":"deep","namespace":"default"}},"spec":{{"unvalidatedValues":{{"other":{values}}}}}'
+    applied = stage.apply({})
+    stage.cluster.kubectl("create", "--filename=-", text=f'{{"apiVersion":"{GROUP}/{VERSION}","kind":"{KIND}",{deep}}}')
+    with controller():
+        try:
+            stage.report("node1", applied)
+            stage.becomes("HEALTHY")
+            told = partial(stage.cluster.kubectl, "get", "icp", "deep", "--output=jsonpath={.status.status.cni.error}")
+            until(lambda: "takes precedence, as it is older" in told(), SOON, "its own status is written")
+        finally:
+            stage.cluster.kubectl("delete", "icp", "deep")
 
 
 def test_another_agent_namespace_is_rejected_with_a_remedy(stage: Stage, controller: Run) -> None:

@@ -91,6 +91,7 @@ def test_values_are_those_that_the_api_server_reads() -> None:
     [
         ("[" * 100_000, "nested too deep"),
         ('{"a":' * 100_000, "nested too deep"),
+        ("[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), "nested too deep"),
         ('{"a": 1, "b": {"c": 1, "c": 2}}', "saw the key 'c' twice in an object"),
         ('{"a": }', "line 1: Expecting value, expected JSON"),
         (f'{{"a": {"9" * 10_000}}}', "Exceeds the limit"),

@@ -107,6 +107,10 @@ class Node:
         """Remember a pod that was created otherwise, so that it ends with the test."""
         self._started.add(("default", name))
 
+    def ended(self, name: str) -> None:
+        """Forget a pod that is deleted otherwise."""
+        self._started.discard(("default", name))
+
     def annotate(self, name: str, annotations: dict[str, str]) -> None:
         """Change annotations of a pod."""
         self.cluster.core.patch_namespaced_pod(name, "default", {"metadata": {"annotations": annotations}})
