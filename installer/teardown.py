@@ -33,7 +33,7 @@ class AgentPod(NamedTuple):
 
     name: str
     uid: str
-    is_going: bool
+    is_terminating: bool
 
 
 class Progress:
@@ -120,7 +120,7 @@ async def _pods(api: ApiClient, namespace: str) -> list[AgentPod]:
 
 async def _give_up(api: ApiClient, namespace: str, pods: list[AgentPod], state: str) -> int:
     """Report the remaining pods, and return whether the uninstall may continue without them."""
-    running = sum(not each.is_going for each in pods)
+    running = sum(not each.is_terminating for each in pods)
     if running:
         say(
             f"{state}, and agents were not told to exit ({running} of {len(pods)}): does the kube-controller-manager run, and "

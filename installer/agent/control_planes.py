@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.config.control_plane import GROUP, PLURAL, VERSION
-from installer.kube.informer import LIST_EVERY, Informer, Selection
+from installer.kube.informer import Informer, Selection
 from installer.kube.operator import ApiResource
 
 if TYPE_CHECKING:
@@ -24,15 +24,13 @@ _METADATA = ("namespace", "name", "uid", "generation", "creationTimestamp", "del
 class ControlPlanes:
     """The cluster's IstioControlPlanes, reduced to what a node needs."""
 
-    def __init__(
-        self, api: ApiClient, kubeconfig: Path | None, on_change: Callable[[], None], *, list_every: float = LIST_EVERY
-    ) -> None:
+    def __init__(self, api: ApiClient, kubeconfig: Path | None, on_change: Callable[[], None]) -> None:
         """Prepare; `run` begins.
 
         `on_change` is called when they are known, when their desired state changes, and when the kind is missing.
         """
         selection = Selection(ApiResource(GROUP, VERSION, PLURAL), is_optional=True)
-        self._informer = Informer(api, kubeconfig, selection, _trim, self._refresh, list_every=list_every)
+        self._informer = Informer(api, kubeconfig, selection, _trim, self._refresh)
         self._on_change = on_change
         self.known = False  # whether they have been listed, so that the kind exists
         self.resources: list[Mapping[str, Any]] = []  # without their status

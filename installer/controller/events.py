@@ -20,11 +20,11 @@ class Event(NamedTuple):
     message: str
 
 
-def build_events(before: Mapping[str, Any], after: Mapping[str, Any], *, going: bool) -> Iterator[Event]:
+def build_events(before: Mapping[str, Any], after: Mapping[str, Any], *, terminating: bool) -> Iterator[Event]:
     """Yield the Events of a change of status.
 
-    `before` is empty if there was no status. `going`: the resource is being deleted, and `finalizer.decide_uninstall` makes
-    its final Event.
+    `before` is empty if there was no status. Of a resource that is terminating, `finalizer.decide_uninstall` makes the final
+    Event.
     """
     new = _component(after)
     fault = find_condition(after, "Reconciled")
@@ -36,12 +36,14 @@ def build_events(before: Mapping[str, Any], after: Mapping[str, Any], *, going: 
             kind = "InvalidSettings" if fault["reason"] == "Invalid" else fault["reason"]
             yield Event(warning=True, reason=kind, message=fault["message"])
         return
-    yield from _changes(before, after, removing=fault["reason"] == "Removing", going=going)
+    yield from _changes(before, after, removing=fault["reason"] == "Removing", terminating=terminating)
     if new["status"] == ERROR:
         yield from _unhealthy(before, after)
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any], *, removing: bool, going: bool) -> Iterator[Event]:
+def _changes(
+    before: Mapping[str, Any], after: Mapping[str, Any], *, removing: bool, terminating: bool
+) -> Iterator[Event]:
     old, new = _component(before), _component(after)
     status, generation = new["status"], after["observedGeneration"]
     is_new_generation = generation != before.get("observedGeneration")
@@ -53,7 +55,7 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any], *, removing: b
     elif status == HEALTHY:
         recovered = not is_new_generation and old.get("status") in (ERROR, RECONCILING)
         yield Event(warning=False, reason="Recovered" if recovered else "RolloutCompleted", message=message)
-    elif status == NONE and not going:
+    elif status == NONE and not terminating:
         yield Event(warning=False, reason="Uninstalled", message=message)
 
 

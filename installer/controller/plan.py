@@ -179,15 +179,15 @@ def status_changes(
     `faults` say why the active one could not be applied, besides those of the plan.
     """
     for resource in world.resources:
-        is_active, going = plan.is_active(resource), is_being_deleted(resource)
-        if going and not is_active:
+        is_active, terminating = plan.is_active(resource), is_being_deleted(resource)
+        if terminating and not is_active:
             continue
         before = resource.get("status") or {}
         own = [*faults_of(resource, plan), *(faults if is_active else ())]
         notes = plan.spec.notes if is_active and plan.spec else ()
         new = status.build_status(resource, fleet if is_active else None, own, now, before, notes=notes)
         if patch := status.build_patch(new, before):
-            yield StatusChange(resource, patch, tuple(build_events(before, new, going=going)))
+            yield StatusChange(resource, patch, tuple(build_events(before, new, terminating=terminating)))
 
 
 def faults_of(resource: Mapping[str, Any], plan: Plan) -> Sequence[Fault]:

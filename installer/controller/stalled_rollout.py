@@ -48,11 +48,11 @@ def find_next(world: World, nodes: Iterable[str], now: datetime) -> Next:
     passed = set(_passed(pods, template, world.reports, now))
     if not template or not passed:
         return Next((), waits=True)
-    ready = [pod for _, pod in sorted(pods.items()) if pod and pod.ready and not pod.going]
+    ready = [pod for _, pod in sorted(pods.items()) if pod and pod.ready and not pod.terminating]
     missing = [pod for name, pod in pods.items() if name not in passed and pod not in ready]
     share = most_unavailable(daemonset) if any(pod.template == template for pod in ready) else 1
     old = [pod for pod in ready if pod.template != template]
-    waits = any(pod and not pod.going and now - pod.created >= PATIENCE for pod in missing)
+    waits = any(pod and not pod.terminating and now - pod.created >= PATIENCE for pod in missing)
     return Next(old[: max(share - len(missing), 0)], waits)
 
 
@@ -65,7 +65,7 @@ def _passed(
             is_off = pod.ends is not None and now > pod.ends + PATIENCE
             if is_off:
                 yield name
-        elif pod and not pod.ready and not pod.going:
+        elif pod and not pod.ready and not pod.terminating:
             report = reports.get(name)
             if report and report.ready is False and report.since and is_older(report.since, pod.created):
                 yield name

@@ -28,7 +28,9 @@ def decide_taints(
     others = [dict(each) for each in node.taints if each.get("key") != KEY]
     tainted = len(others) < len(node.taints)
     if tainted:
-        redirects = report is not None and report.ready is True and pod is not None and pod.ready and not pod.going
+        redirects = (
+            report is not None and report.ready is True and pod is not None and pod.ready and not pod.terminating
+        )
         return others if redirects or not wanted else None
     if wanted and taint_new and report is None and now - node.created < NEW:
         return [*others, dict(TAINT)]

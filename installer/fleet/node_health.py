@@ -136,7 +136,7 @@ class _Case:
 
     @property
     def pod_is_unready(self) -> bool:
-        return self.observed.pod is not None and not self.observed.pod.ready and not self.observed.pod.going
+        return self.observed.pod is not None and not self.observed.pod.ready and not self.observed.pod.terminating
 
     @property
     def pod_is_down(self) -> bool:
@@ -305,7 +305,7 @@ _TO_INSTALL = (
     _Rule(lambda case: not case.has_settings, _outdated_settings),
     _Rule(lambda case: not case.redirects, _agent_trouble),
     _Rule(
-        lambda case: not case.is_current or (case.observed.pod is not None and case.observed.pod.going),
+        lambda case: not case.is_current or (case.observed.pod is not None and case.observed.pod.terminating),
         lambda _: _Trouble(WAITING_FOR_UPDATE, "waiting for the rolling update", State.UPDATING, State.UPDATING),
     ),
 )

@@ -81,7 +81,7 @@ class AgentPod:
     Attributes:
         node: the node that it is bound to; empty: none yet.
         ready: whether it is Ready.
-        going: whether it is terminating.
+        terminating: whether it is being deleted.
         template: the generation of its pod template; empty: unknown.
         reason: why it is not ready, for programs; empty: it is, or the reason is unknown.
         message: the same for people.
@@ -95,7 +95,7 @@ class AgentPod:
     node: str
     created: datetime
     ready: bool
-    going: bool
+    terminating: bool
     template: str
     reason: str
     message: str
@@ -161,7 +161,7 @@ def read_agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
         node=(manifest.get("spec") or {}).get("nodeName") or "",
         created=_created(metadata),
         ready=ready,
-        going="deletionTimestamp" in metadata,
+        terminating="deletionTimestamp" in metadata,
         template=(metadata.get("labels") or {}).get(TEMPLATE_GENERATION, ""),
         reason=reason,
         message=message,
@@ -173,7 +173,7 @@ def read_agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
 
 def by_node(pods: Iterable[AgentPod]) -> dict[str, AgentPod]:
     """Return one pod per node: during a replacement, the one that is not terminating, or else the youngest."""
-    ranked = sorted(pods, key=lambda each: (not each.going, each.created))
+    ranked = sorted(pods, key=lambda each: (not each.terminating, each.created))
     return {each.node: each for each in ranked if each.node}
 
 

@@ -89,7 +89,7 @@ class Selection(NamedTuple):
         `besides` are taints to assume besides the node's own.
         """
         runs = self.runs_on(node.name, node.labels, (*node.taints, *besides))
-        return runs.starts or (runs.stays and pod is not None and not pod.going)
+        return runs.starts or (runs.stays and pod is not None and not pod.terminating)
 
 
 def read(template: Mapping[str, Any]) -> Selection:

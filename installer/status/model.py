@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -248,7 +248,7 @@ class ClusterStatus:
     planes: tuple[ControlPlane, ...] = ()
     agents: AgentDaemonSet | None = None
     findings: tuple[Finding, ...] = ()
-    nodes: tuple[NodeStatus, ...] = field(default=())
+    nodes: tuple[NodeStatus, ...] = ()
 
     @property
     def unhealthy(self) -> tuple[NodeStatus, ...]:

@@ -149,7 +149,7 @@ def _was_unready(report: Report | None, pod: AgentPod | None) -> bool:
     if pod is None:
         return False
     since = report.since if report and report.ready is False else None
-    return pod.going or (since is not None and is_older(since, pod.created))
+    return pod.terminating or (since is not None and is_older(since, pod.created))
 
 
 def _reported(status: Mapping[str, Any]) -> dict[str, Any]:

@@ -113,10 +113,10 @@ class Lines:
 
     def show(self, found: ClusterStatus) -> None:
         """Write what has changed."""
-        news = describe_changes(self._shown, found)
+        lines = describe_changes(self._shown, found)
         if self._lost:
-            news.insert(0, "The API server is reachable again.")
-        self._write(news)
+            lines.insert(0, "The API server is reachable again.")
+        self._write(lines)
         self._shown, self._lost = found, False
 
     def lost(self, why: str) -> None:

@@ -63,7 +63,7 @@ def render_status(cluster: ClusterStatus, now: datetime, style: Style, *, wide: 
     return "\n\n".join("\n".join(block) for block in map(list, blocks) if block) + "\n"
 
 
-def progress_line(progress: Progress, style: Style) -> str:
+def _progress_line(progress: Progress, style: Style) -> str:
     """Write how far a change is: with a bar for a terminal that is wide enough."""
     percent = 100 * progress.done // progress.total if progress.total else 100
     numbers = f"{progress.done:,} of {progress.total:,} nodes ({percent} %)"
@@ -76,7 +76,7 @@ def progress_line(progress: Progress, style: Style) -> str:
 def _head(cluster: ClusterStatus, style: Style) -> Iterator[str]:
     yield from style.wrapped(cluster.summary, colour=_OF_HEALTH[cluster.health])
     if cluster.progress:
-        yield progress_line(cluster.progress, style)
+        yield _progress_line(cluster.progress, style)
 
 
 def _planes(cluster: ClusterStatus, now: datetime, style: Style) -> Iterator[str]:

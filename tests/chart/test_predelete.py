@@ -53,13 +53,13 @@ class Teardown:
         self._processes.append(process)
         return process
 
-    def add_pod(self, node: str, *, going: bool = False) -> None:
-        """Create an agent's pod; going: it was deleted, and its kubelet does nothing about it."""
+    def add_pod(self, node: str, *, terminating: bool = False) -> None:
+        """Create an agent's pod; terminating: it was deleted, and its kubelet does nothing about it."""
         metadata = {"name": f"agent-{node}", "labels": {"k8s-app": "istio-cni-node"}, "namespace": self.namespace}
         spec = {"nodeName": node, "containers": [{"name": "install-cni", "image": "none"}]}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
         self.cluster.admin.apply(pod)
-        if going:
+        if terminating:
             self.tell(node)
 
     def tell(self, node: str) -> None:
@@ -166,7 +166,7 @@ def test_hook_deletes_the_daemonset_and_waits_for_its_pods(teardown: Teardown) -
 
 def test_hook_skips_and_names_nodes_that_are_down(teardown: Teardown) -> None:
     teardown.add_pod("up")
-    teardown.add_pod("down", going=True)
+    teardown.add_pod("down", terminating=True)
     process = teardown.start(deadline=5)
     until(lambda: teardown.daemonset()["metadata"].get("deletionTimestamp"), SOON, "the DaemonSet is being deleted")
     teardown.end("up")
@@ -191,7 +191,7 @@ def test_hook_waits_for_pods_of_a_deleted_daemonset(teardown: Teardown) -> None:
     patch = '--patch={"metadata": {"finalizers": null}}'
     if teardown.daemonset():
         teardown.cluster.kubectl("patch", "daemonset", "istio-cni-node", teardown.where, "--type=merge", patch)
-    teardown.add_pod("a", going=True)
+    teardown.add_pod("a", terminating=True)
     process = teardown.start()
     assert process.stdout
     assert "does not exist" in process.stdout.readline()
@@ -211,10 +211,10 @@ def test_hook_fails_without_the_right_to_delete(teardown: Teardown) -> None:
 
 
 def test_the_hook_waits_as_long_as_something_changes() -> None:
-    one, other = AgentPod("a", "1", is_going=False), AgentPod("b", "2", is_going=True)
+    one, other = AgentPod("a", "1", is_terminating=False), AgentPod("b", "2", is_terminating=True)
     progress = Progress(10, now=0)
     assert not progress.stalled([one, other], 9)
     assert not progress.stalled([other, one], 18)
-    assert not progress.stalled([one._replace(is_going=True), other], 18.5)
+    assert not progress.stalled([one._replace(is_terminating=True), other], 18.5)
     assert not progress.stalled([other], 28)
     assert progress.stalled([other], 38)

@@ -18,10 +18,10 @@ BASE = parse_settings({"exclude_namespaces": "of-the-chart", "cni_bin_dir": "/ch
 CHARTS = DesiredState(BASE)
 
 
-def resource(name: str = "mesh", created: int = 1, *, going: bool = False, **cni: Any) -> dict[str, Any]:
+def resource(name: str = "mesh", created: int = 1, *, terminating: bool = False, **cni: Any) -> dict[str, Any]:
     metadata = {"namespace": "istio-system", "name": name, "uid": f"uid-of-{name}", "generation": 3}
     metadata["creationTimestamp"] = f"2026-01-01T00:00:{created:02}Z"
-    if going:
+    if terminating:
         metadata["deletionTimestamp"] = "2026-01-02T00:00:00Z"
     return {"metadata": metadata, "spec": {"values": {"cni": cni}}}
 
@@ -44,7 +44,7 @@ def test_live_settings_of_the_resource_override_the_charts() -> None:
 
 
 def test_resource_being_deleted_is_not_active_if_another_exists() -> None:
-    going, stays = resource("old", 1, going=True, logLevel="debug"), resource("young", 2, logLevel="info")
+    going, stays = resource("old", 1, terminating=True, logLevel="debug"), resource("young", 2, logLevel="info")
     made = resolve_desired_state(BASE, [going, stays], CHARTS)
     assert (made.installed, made.settings.log_level) == (True, LogLevel.INFO)
     assert find_active_control_plane([stays, going]) == stays
@@ -103,7 +103,7 @@ def test_enabled_false_removes_the_plugin_and_true_restores_it() -> None:
 @pytest.mark.parametrize("wrong", [{}, {"logLevel": "loud"}])
 def test_resource_being_deleted_uninstalls_the_plugin(wrong: dict[str, Any]) -> None:
     good = resolve_desired_state(BASE, [resource(excludeNamespaces=["good"])], CHARTS)
-    made = resolve_desired_state(BASE, [resource(going=True, **wrong)], good)
+    made = resolve_desired_state(BASE, [resource(terminating=True, **wrong)], good)
     assert (made.installed, made.settings) == (False, good.settings)
     assert made.control_plane == good.control_plane
 

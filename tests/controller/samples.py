@@ -66,7 +66,7 @@ def unready(reason: str, message: str = "", **changed: Any) -> AgentPod:
     return pod(ready=False, reason=reason, message=message, **changed)
 
 
-def resource(name: str = "mesh", *, created: int = 1, going: bool = False, **spec: Any) -> dict[str, Any]:
+def resource(name: str = "mesh", *, created: int = 1, terminating: bool = False, **spec: Any) -> dict[str, Any]:
     """Make an IstioControlPlane, created on a day of January."""
     metadata = {
         "namespace": "mesh",
@@ -75,7 +75,7 @@ def resource(name: str = "mesh", *, created: int = 1, going: bool = False, **spe
         "generation": SETTINGS.generation,
         "creationTimestamp": f"2026-01-{created:02}T00:00:00Z",
     }
-    return {"metadata": metadata | ({"deletionTimestamp": "2026-02-01T00:00:00Z"} if going else {}), "spec": spec}
+    return {"metadata": metadata | ({"deletionTimestamp": "2026-02-01T00:00:00Z"} if terminating else {}), "spec": spec}
 
 
 def daemonset(wished: Wish | None = None, *, chart: str | None = json.dumps(CHARTS)) -> dict[str, Any]:

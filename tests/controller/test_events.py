@@ -78,22 +78,22 @@ def written(fleet: Fleet | None, faults: Sequence[Fault], generation: int) -> di
     ],
 )
 def test_status_changes_make_events(before: Mapping[str, Any], after: Mapping[str, Any], told: list[str]) -> None:
-    found = list(build_events(before, after, going=False))
+    found = list(build_events(before, after, terminating=False))
     assert [each.reason for each in found] == told
     bad = {"NodeUnhealthy", "InvalidSettings", "WrongNamespace", "Superseded"}
     assert [each.warning for each in found] == [each in bad for each in told]
 
 
 def test_release_of_a_deleted_resource_makes_no_event_here() -> None:
-    assert [*build_events(of(UPDATING, removal="x"), of(READY, removal="x"), going=True)] == []
+    assert [*build_events(of(UPDATING, removal="x"), of(READY, removal="x"), terminating=True)] == []
 
 
 def test_messages_name_the_generation_or_the_node() -> None:
-    (rolled_out,) = build_events(NOTHING, of(READY, generation=4), going=False)
+    (rolled_out,) = build_events(NOTHING, of(READY, generation=4), terminating=False)
     assert rolled_out.message == "generation 4: 1 of 1 nodes redirect pods with these settings"
-    (unhealthy,) = build_events(of(READY), of(FAILED), going=False)
+    (unhealthy,) = build_events(of(READY), of(FAILED), terminating=False)
     assert unhealthy == Event(warning=True, reason="NodeUnhealthy", message="node node1: Broken: says why")
-    (invalid,) = build_events(NOTHING, wrong(INVALID), going=False)
+    (invalid,) = build_events(NOTHING, wrong(INVALID), terminating=False)
     assert invalid.message == INVALID[0].message
-    (removing,) = build_events(of(READY), of(UPDATING, removal="the resource is deleted"), going=True)
+    (removing,) = build_events(of(READY), of(UPDATING, removal="the resource is deleted"), terminating=True)
     assert "removing the plugin: the resource is deleted" in removing.message

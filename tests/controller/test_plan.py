@@ -42,7 +42,7 @@ OF_A_RESOURCE = CHARTS_OWN | {
     | {"annotations": CHARTS_OWN["metadata"]["annotations"] | {RESOURCE_VALUES: '{"tag": "2"}'}}
 }
 ASKED: dict[str, Any] = {"cni": {"tag": "2"}}
-GOOD, GOING = resource(values=ASKED), resource(going=True, values=ASKED)
+GOOD, GOING = resource(values=ASKED), resource(terminating=True, values=ASKED)
 DISABLED = resource(cni={"enabled": False})
 WRONG = resource(values={"cni": {"tga": "2"}}, tag=1.1)
 ELSEWHERE = resource(cni={"components": {"cni": {"namespace": "elsewhere"}}})
@@ -66,8 +66,8 @@ def planned(seen: World) -> plan.Plan:
         ([resource("b", created=1), resource("a", created=2)], "b"),
         ([resource("a", created=2), resource("b", created=1)], "b"),
         ([resource("b"), resource("a")], "a"),
-        ([resource("a", created=1, going=True), resource("b", created=2)], "b"),
-        ([resource("b", created=2, going=True), resource("a", created=1, going=True)], "a"),
+        ([resource("a", created=1, terminating=True), resource("b", created=2)], "b"),
+        ([resource("b", created=2, terminating=True), resource("a", created=1, terminating=True)], "a"),
         ([WRONG, resource("b", created=2)], "mesh"),
     ],
 )
@@ -200,7 +200,7 @@ def test_a_running_agent_counts_on_a_node_that_is_no_longer_selected() -> None:
     observed = world(GOOD, nodes={NODE: node(taints=(repelling,))})
     assert plan.nodes_with_agents(observed) == {NODE}
     assert plan.nodes_with_agents(observed, besides=[repelling | {"effect": "NoExecute"}]) == set()
-    for pods in ({}, {NODE: pod(going=True)}):
+    for pods in ({}, {NODE: pod(terminating=True)}):
         assert plan.nodes_with_agents(replace(observed, pods=pods)) == set()
         assert plan.managed_nodes(replace(observed, pods=pods), planned(observed)) == []
 

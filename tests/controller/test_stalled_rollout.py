@@ -27,8 +27,8 @@ BEHIND = pod(
     template=TEMPLATE, ready=False, created=LONG_AGO + 5 * SECOND
 )  # as BROKEN, on a node whose clock is behind
 STARTING = pod(template=TEMPLATE, ready=False, created=NOW)
-ENDING = pod(template="6", going=True, ends=NOW)
-OFF = pod(template="6", going=True, ends=NOW - PATIENCE - SECOND)
+ENDING = pod(template="6", terminating=True, ends=NOW)
+OFF = pod(template="6", terminating=True, ends=NOW - PATIENCE - SECOND)
 
 
 def found(most: int | str, *pods: AgentPod | None, **changed: Any) -> tuple[list[str], bool]:
@@ -40,7 +40,7 @@ def found(most: int | str, *pods: AgentPod | None, **changed: Any) -> tuple[list
     of = daemonset()
     of["spec"]["updateStrategy"] = {"rollingUpdate": {"maxUnavailable": most}}
     updated = sum(each.template == TEMPLATE for each in there.values())
-    unavailable = len(pods) - sum(each.ready and not each.going for each in there.values())
+    unavailable = len(pods) - sum(each.ready and not each.terminating for each in there.values())
     of["status"] = {
         "desiredNumberScheduled": len(pods),
         "updatedNumberScheduled": updated,

@@ -30,7 +30,7 @@ OFF, ON = [OTHER], [OTHER, TAINT]
         (report(ready=False), pod(), None),
         (report(ready=None), pod(), None),
         (report(), unready("NotReady"), None),
-        (report(), pod(going=True), None),
+        (report(), pod(terminating=True), None),
     ],
 )
 def test_taint_stays_until_report_and_pod_are_ready(
