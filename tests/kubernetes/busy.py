@@ -1,16 +1,16 @@
-"""An HTTP server in front of the API server that answers in its place what that does not say when it is wanted to."""
+"""An HTTP server in front of the API server that refuses requests in its place."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
-import aiohttp
 from aiohttp import web
+
+from tests.kubernetes.front import Front
 
 if TYPE_CHECKING:
     import ssl
-    from types import TracebackType
 
 REFUSAL = {
     "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "TooManyRequests", "code": 429,
@@ -18,57 +18,23 @@ REFUSAL = {
 }  # fmt: skip
 
 
-class BusyServer:
+class BusyServer(Front):
     """Refuses requests with 429 as long as `refuses` is positive, which it counts down; hands all others on."""
 
     def __init__(self, upstream: str, tls: ssl.SSLContext, *, refuses: int, retry_after: int) -> None:
-        """Prepare.
-
-        Args:
-            upstream: the API server's URL.
-            tls: how it is known.
-            refuses: how many requests are refused first.
-            retry_after: seconds for which the refused are told to wait.
-        """
-        self._upstream, self._tls = upstream, tls
+        """Prepare; the refused are told to wait `retry_after` seconds."""
+        super().__init__(upstream, tls)
         self._retry_after = retry_after
         self.refuses = refuses
-        self.seen: dict[
-            tuple[str, str], list[tuple[float, int]]
-        ] = {}  # by path and Accept: when, in seconds, and the status
-        self.url = ""
-
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls))
-        application = web.Application()
-        application.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        address: Any = self._runner.addresses[0]
-        self.url = f"http://127.0.0.1:{address[1]}"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._runner.cleanup()
-        await self._session.close()
+        self.seen: dict[tuple[str, str], list[tuple[float, int]]] = {}  # by path and Accept: seconds, and the status
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        now = asyncio.get_running_loop().time()
+        if self.refuses <= 0:
+            return await super()._answer(request)
+        self.refuses -= 1
+        self._note(request, 429)
+        return web.json_response(REFUSAL, status=429, headers={"Retry-After": str(self._retry_after)})
+
+    def _note(self, request: web.Request, status: int) -> None:
         answers = self.seen.setdefault((request.path, request.headers.get("Accept", "")), [])
-        if self.refuses > 0:
-            self.refuses -= 1
-            answers.append((now, 429))
-            return web.json_response(REFUSAL, status=429, headers={"Retry-After": str(self._retry_after)})
-        headers = {key: value for key, value in request.headers.items() if key in ("Authorization", "Accept")}
-        url = self._upstream + request.path_qs
-        async with self._session.get(url, headers=headers) as upstream:
-            answers.append((now, upstream.status))
-            answer = web.StreamResponse(status=upstream.status, headers={"Content-Type": upstream.content_type})
-            await answer.prepare(request)
-            async for chunk in upstream.content.iter_any():
-                await answer.write(chunk)
-            return answer
+        answers.append((asyncio.get_running_loop().time(), status))

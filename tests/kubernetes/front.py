@@ -62,6 +62,9 @@ class Front:
         await self._runner.cleanup()
         await self._session.close()
 
+    def _note(self, request: web.Request, status: int) -> None:
+        """Take note of an answer as it begins."""
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if said := self.instead(request.path):
             headers = {**dict(said.headers), "Content-Type": said.content_type}
@@ -73,6 +76,7 @@ class Front:
         }
         given: dict[str, Any] = {"headers": headers, "data": await request.read() or None}
         async with self._session.request(request.method, self._upstream + request.path_qs, **given) as upstream:
+            self._note(request, upstream.status)
             kept = {name: upstream.headers[name] for name in ("Content-Type", "Audit-Id") if name in upstream.headers}
             answer = web.StreamResponse(status=upstream.status, headers=kept)
             await answer.prepare(request)

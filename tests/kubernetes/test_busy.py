@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
 from installer.kube.credentials import credentials
 from installer.pods.cluster import NodePods
@@ -25,20 +24,11 @@ REFUSED = 6  # requests
 RETRY_AFTER = 3  # seconds
 
 
-@pytest.fixture
-def written(kubeconfig: Path) -> dict[str, Any]:
-    """The agent's kubeconfig."""
-    found: dict[str, Any] = yaml.safe_load(kubeconfig.read_text())
-    return found
-
-
-async def test_retry_after_is_obeyed(node: Node, kubeconfig: Path, written: dict[str, Any], tmp_path: Path) -> None:
+async def test_retry_after_is_obeyed(node: Node, kubeconfig: Path, tmp_path: Path) -> None:
     node.start_pod("waits")
     info = credentials(kubeconfig)
     async with BusyServer(info.server, info.as_ssl_context(), refuses=REFUSED, retry_after=RETRY_AFTER) as server:
-        written["clusters"][0]["cluster"] = {"server": server.url}
-        (tmp_path / "config").write_text(yaml.safe_dump(written))
-        pods, stop = NodePods(node.name, tmp_path / "config"), asyncio.Event()
+        pods, stop = NodePods(node.name, server.kubeconfig(kubeconfig, tmp_path / "config")), asyncio.Event()
         running = asyncio.create_task(pods.run(stop))
         try:
             await eventually(lambda: server.seen, SOON, "it is asked")
