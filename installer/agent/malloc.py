@@ -12,7 +12,9 @@ from pathlib import Path
 from installer.aio import wait
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3)
-ARENAS = 2  # the default is eight a processor, one for each of our threads; each retains its largest burst
+# The default is eight a processor, one for each of our threads; each retains its largest burst, and Python's lock lets one
+# thread at a time allocate anyway.
+ARENAS = 1
 # Bytes. By default both thresholds grow with freed blocks, up to 32 MiB; with 64 KiB each ADD takes 2 ms longer.
 THRESHOLD = 1 << 20
 

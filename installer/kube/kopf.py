@@ -1,7 +1,7 @@
-"""kopf, imported without the API clients that it would load.
+"""kopf, imported without what it would load for features that are not used here. Import kopf from here.
 
 kopf imports `kubernetes` or pykube, if installed, to log in with them. The node agent logs in with `Login`, and 19 MB of unused
-modules would be a third of its memory. Import kopf from here.
+modules would be a third of its memory. For webhooks and a health endpoint of its own it imports aiohttp's server, of 2 MB.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING
+
+import aiohttp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CLIENTS = ("kubernetes", "kubernetes_asyncio", "pykube")
+_SERVER = "aiohttp.web"
 
 
 @contextmanager
@@ -30,7 +34,22 @@ def _hidden(names: tuple[str, ...]) -> Iterator[None]:
                 sys.modules[name] = module
 
 
-with _hidden(_CLIENTS):
+@contextmanager
+def _without_server() -> Iterator[None]:
+    """Have aiohttp's server look loaded; kopf's annotations name some of its classes."""
+    if _SERVER in sys.modules:
+        yield
+        return
+    unused = ModuleType(_SERVER)
+    unused.__getattr__ = lambda _: object  # type: ignore[method-assign] # PEP 562
+    sys.modules[_SERVER] = aiohttp.web = unused
+    try:
+        yield
+    finally:
+        del sys.modules[_SERVER], aiohttp.web
+
+
+with _hidden(_CLIENTS), _without_server():
     import kopf
 
 for _name in ("kopf.objects", "kopf.activities", "kopf._core.engines.activities"):

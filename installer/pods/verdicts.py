@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import operator
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -45,6 +46,7 @@ class Verdicts:
         self._judged: dict[Key, Judged] = {}
         self._updating = asyncio.Lock()
         self.count = 0  # verdicts reached, so far
+        self.version = 0  # updates so far that found a pod or a verdict changed
 
     def __iter__(self) -> Iterator[Judged]:
         """Iterate over the mesh pods as of the last update."""
@@ -58,10 +60,14 @@ class Verdicts:
                 if pod.is_injected:
                     key = key_of(pod)
                     judged[key] = await self._judge(pod, before.get(key))
-            self._judged = judged
+            if len(judged) != len(before) or any(map(operator.is_not, judged.values(), before.values())):
+                self._judged = judged
+                self.version += 1
 
     async def _judge(self, pod: Pod, known: Judged | None) -> Judged:
         policy = self._policy()
+        if known and known.pod is pod and known.policy is policy:
+            return known
         if known and known.policy == policy and known.pod.ips == pod.ips and known.pod.is_decided_like(pod):
             return known if known.pod is pod else known._replace(pod=pod)
         self.count += 1

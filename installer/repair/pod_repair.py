@@ -103,6 +103,7 @@ class PodRepair:
         self._sandboxes = NodeSandboxes(sandboxes, files)
         self._runtime = RuntimeEntry(in_force)
         self._last_inputs: object = None
+        self._settled: object = None  # pods and sandboxes of which none needs a further check; None: some may
         self._busy: set[Key] = set()  # pods whose netns is being inspected
         self._delete_from = 0.0  # the earliest time of the next deletion
         self._has_counted = False
@@ -156,20 +157,32 @@ class PodRepair:
     async def _check(self) -> None:
         if not self._in_force.is_known:
             self._running.forget()
+            self._settled = None
             return
         inputs = self._inputs()
         if inputs != self._last_inputs:
             self._last_inputs = inputs
             self._running.inspect_again()
+            self._settled = None
         are_all_known = self._pods.known
         await self._verdicts.update()
         now, index = asyncio.get_running_loop().time(), self._sandboxes.index
-        self._running.update(self._verdicts, now, lambda pod: index.of(pod) is not None)
-        for running in self._running:
-            if not self._inputs_unchanged():
-                return
-            await self._check_pod(running)
+        seen = self._verdicts.version, index
+        if seen != self._settled:
+            self._settled = None
+            self._running.update(self._verdicts, now, lambda pod: index.of(pod) is not None)
+            for running in self._running:
+                if not self._inputs_unchanged():
+                    return
+                await self._check_pod(running)
+            if all(running.settled == self._container_id(running.pod) for running in self._running):
+                self._settled = seen
         self._has_counted |= are_all_known
+
+    def _container_id(self, pod: Pod) -> str:
+        """Return the id of a pod's sandbox; empty if the runtime records none."""
+        sandbox = self._sandboxes.index.of(pod)
+        return sandbox.container_id if sandbox else ""
 
     def _inputs(self) -> object:
         now = self._in_force
@@ -181,7 +194,7 @@ class PodRepair:
 
     async def _check_pod(self, running: RunningPod) -> None:
         sandbox, now = self._sandboxes.index.of(running.pod), asyncio.get_running_loop().time()
-        container_id = sandbox.container_id if sandbox else ""
+        container_id = self._container_id(running.pod)
         mode = self._in_force.settings.repair_mode
         if running.settled == container_id or now < running.again or key_of(running.pod) in self._busy:
             return

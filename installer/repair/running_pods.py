@@ -90,6 +90,6 @@ class RunningPods:
                 continue
             key = key_of(pod)
             running = self._running[key] = before.get(key) or RunningPod(pod, verdict, now, now)
-            running.pod, running.verdict = pod, verdict
-            if not pod.running:
+            if not (running.pod.running and pod.running):
                 running.since = now
+            running.pod, running.verdict = pod, verdict

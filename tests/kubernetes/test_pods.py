@@ -310,9 +310,8 @@ async def test_kopf_leaves_the_agents_signals_and_tasks_alone(node: Node, kubeco
         loop.remove_signal_handler(signal.SIGTERM)
 
 
-def test_the_agent_does_not_import_kubernetes() -> None:
-    """Kopf would load `kubernetes` to see whether it is there: a third of the agent's memory."""
-    program = (
-        "import sys, installer.pods.cluster; sys.exit('kubernetes' in sys.modules or not __import__('kubernetes'))"
-    )
+@pytest.mark.parametrize("module", ["kubernetes", "aiohttp.web"])
+def test_the_agent_does_not_import_what_kopf_alone_would_use(module: str) -> None:
+    """Kopf would load `kubernetes` to see whether it is there, a third of the agent's memory, and aiohttp's server."""
+    program = f"import sys, installer.pods.cluster; sys.exit('{module}' in sys.modules or not __import__('{module}'))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
