@@ -98,11 +98,12 @@ class Request(NamedTuple):
         if command != "STATUS":
             _check_attachment(environment)
         args = _arguments(_text(environment, b"CNI_ARGS"))
-        text, values = _config(stdin)
+        text, members = _config(stdin)
+        values = {key: each.value for key, each in members.items()}
         version = _version(values, command)
         annotations = _annotations(values)
         namespace, pod, uid = _pod(args, may_be_injected=annotations is None or STATUS in annotations)
-        prev = values.get("prevResult")
+        prev = members.get("prevResult")
         return cls(
             command=command,
             container_id=_text(environment, b"CNI_CONTAINERID"),
@@ -112,8 +113,8 @@ class Request(NamedTuple):
             pod_uid=uid or None,
             excluded=_strings(values, "excludeNamespaces"),
             annotations=annotations,
-            addresses=tuple(_addresses(prev)),
-            prev_result=None if prev is None else _raw_prev_result(text),
+            addresses=tuple(_addresses(prev and prev.value)),
+            prev_result=text[prev.start : prev.end] if prev and prev.value is not None else None,
         )
 
     def result(self) -> bytes:
@@ -132,7 +133,7 @@ def version_asked(stdin: bytes) -> str:
         CniError: code 6, if stdin is neither empty nor a JSON object.
     """
     asked = _config(stdin)[1].get("cniVersion") if stdin.strip() else None
-    return asked if asked in SUPPORTED_VERSIONS else NEWEST
+    return asked.value if asked and asked.value in SUPPORTED_VERSIONS else NEWEST
 
 
 def _text(environment: Mapping[bytes, bytes], name: bytes) -> str:
@@ -206,26 +207,17 @@ def _pod(args: Mapping[str, str], *, may_be_injected: bool) -> tuple[str, str, s
     return namespace, name, uid
 
 
-def _config(stdin: bytes) -> tuple[str, dict[str, Any]]:
+def _config(stdin: bytes) -> tuple[str, dict[str, jsontext.Member]]:
+    """Decode the network configuration; return its text, and its members by key."""
     if not stdin.strip():
         raise CniError(Code.DECODING_FAILURE, "stdin: saw nothing, expected the network configuration as a JSON object")
     try:
         text = stdin.decode()
-        values = jsontext.loads(text)
+        return text, jsontext.load_object(text)
     except ValueError as error:
         raise CniError(
-            Code.DECODING_FAILURE, f"stdin: saw {stdin!r:.60}, expected a network configuration in JSON: {error}"
+            Code.DECODING_FAILURE, f"stdin: saw {stdin!r:.60}, expected a network configuration, a JSON object: {error}"
         ) from error
-    if not isinstance(values, dict):
-        raise CniError(Code.DECODING_FAILURE, f"stdin: saw {stdin!r:.60}, expected a JSON object")
-    return text, values
-
-
-def _raw_prev_result(text: str) -> str | None:
-    try:
-        return jsontext.raw_member(text, "prevResult")
-    except ValueError as error:  # it parsed, but its nesting is too deep to locate a member from this stack depth
-        raise CniError(Code.DECODING_FAILURE, f"prevResult: {error}") from error
 
 
 def _version(values: Mapping[str, Any], command: str) -> str:

@@ -270,7 +270,7 @@ def _address(text: str) -> Address:
     with suppress(ValueError):
         found = ipaddress.ip_address(address)
         if not slash or (bits.isascii() and bits.isdecimal() and int(bits) <= found.max_prefixlen):
-            return ipaddress.ip_address(found.packed)  # without a scope
+            return ipaddress.ip_address(found.packed) if "%" in address else found  # without a scope
     raise CniError(Code.INVALID_CONFIG, f"prevResult.ips: saw {text!r:.80}, expected an address with a prefix length")
 
 

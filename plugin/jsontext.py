@@ -59,11 +59,15 @@ def loads(text: str) -> Any:
         JsonError: if it is not JSON, or nested so deep that Python cannot read it (about 1000 levels).
     """
     value, end = _decode(text, skip_space(text, 0))
-    if (rest := skip_space(text, end)) < len(text):
-        raise JsonError(text, rest, "nothing more")
-    if (valid := _VALID_ESCAPES.match(text)) and valid.end() < len(text):
-        raise JsonError(text, valid.end(), "four hexadecimal digits after \\u")
+    _check_whole(text, end)
     return value
+
+
+def load_object(text: str) -> dict[str, Member]:
+    """Read one JSON object that fills the whole text, its members by key; errors as for `loads`."""
+    found, end = _sequence(text, 0, ("{", "}"), _member)
+    _check_whole(text, end)
+    return {each.key: each for each in found}
 
 
 def members(text: str, start: int = 0) -> list[Member]:
@@ -72,7 +76,7 @@ def members(text: str, start: int = 0) -> list[Member]:
     Raises:
         JsonError: if there is no object.
     """
-    return _sequence(text, start, ("{", "}"), _member)
+    return _sequence(text, start, ("{", "}"), _member)[0]
 
 
 def elements(text: str, start: int = 0) -> list[Element]:
@@ -81,12 +85,7 @@ def elements(text: str, start: int = 0) -> list[Element]:
     Raises:
         JsonError: if there is no array.
     """
-    return _sequence(text, start, ("[", "]"), _element)
-
-
-def raw_member(text: str, key: str) -> str | None:
-    """Return the text of the value of `key` in the object `text`; None if there is no such key."""
-    return next((text[each.start : each.end] for each in reversed(members(text)) if each.key == key), None)
+    return _sequence(text, start, ("[", "]"), _element)[0]
 
 
 def skip_space(text: str, position: int) -> int:
@@ -95,18 +94,27 @@ def skip_space(text: str, position: int) -> int:
     return found.end() if found else position
 
 
-def _sequence(text: str, start: int, brackets: tuple[str, str], read: Callable[[str, int], Item]) -> list[Item]:
+def _check_whole(text: str, end: int) -> None:
+    """Check what the decoder lets pass, in a text whose value ends there."""
+    if (rest := skip_space(text, end)) < len(text):
+        raise JsonError(text, rest, "nothing more")
+    if (valid := _VALID_ESCAPES.match(text)) and valid.end() < len(text):
+        raise JsonError(text, valid.end(), "four hexadecimal digits after \\u")
+
+
+def _sequence(
+    text: str, start: int, brackets: tuple[str, str], read: Callable[[str, int], Item]
+) -> tuple[list[Item], int]:
+    """Read an object or an array; return its items, and the position behind it."""
     opening, closing = brackets
     position = skip_space(text, _expect(text, start, opening))
     items: list[Item] = []
-    if text.startswith(closing, position):
-        return items
-    while True:
+    while not text.startswith(closing, position):
+        if items:
+            position = _expect(text, position, ",", f"',' or '{closing}'")
         items.append(read(text, skip_space(text, position)))
         position = skip_space(text, items[-1].end)
-        if text.startswith(closing, position):
-            return items
-        position = _expect(text, position, ",", f"',' or '{closing}'")
+    return items, position + 1
 
 
 def _member(text: str, start: int) -> Member:

@@ -83,10 +83,7 @@ def test_members_have_the_positions_of_their_values(text: str) -> None:
     assert {each.key: each.value for each in found} == json.loads(text)
     assert all(json.loads(text[each.start : each.end]) == each.value for each in found)
     assert all(text[each.start : each.end].strip() == text[each.start : each.end] for each in found)
-    for key, value in json.loads(text).items():
-        raw = jsontext.raw_member(text, key)
-        assert raw is not None
-        assert json.loads(raw) == value
+    assert [*jsontext.load_object(text).items()] == [*{each.key: each for each in found}.items()]
 
 
 @given(st.lists(generated.values).flatmap(generated.spelled))
@@ -100,12 +97,14 @@ def test_elements_have_their_positions(text: str) -> None:
 @pytest.mark.parametrize("text", ACCEPTED, ids=ascii)
 def test_json_accepted_by_go_is_accepted(text: str) -> None:
     jsontext.loads(text)
+    jsontext.load_object(f'{{"a": {text} }}')
 
 
 @pytest.mark.parametrize("text", REFUSED, ids=lambda text: ascii(text[:20]))
 def test_json_rejected_by_go_is_rejected(text: str) -> None:
-    with pytest.raises(JsonError, match=r"^line 1, column \d+: saw .*, expected "):
-        jsontext.loads(text)
+    for read, written in ((jsontext.loads, text), (jsontext.load_object, f'{{"a":{text}}}')):
+        with pytest.raises(JsonError, match=r"^line 1, column \d+: saw .*, expected "):
+            read(written)
 
 
 def test_python_scanner_rejects_the_same_json() -> None:
@@ -150,6 +149,9 @@ def test_errors_have_position_seen_and_expected(text: str, message: str) -> None
         (jsontext.members, '{"a":1,}'),
         (jsontext.members, "{1:1}"),
         (jsontext.members, '{"a":1'),
+        (jsontext.load_object, "[]"),
+        (jsontext.load_object, '{"a":1} 2'),
+        (jsontext.load_object, '{"a":1}}'),
         (jsontext.elements, "{}"),
         (jsontext.elements, "[1 2]"),
         (jsontext.elements, "[1,]"),
@@ -166,12 +168,15 @@ def test_an_escape_is_valid_if_it_has_four_digits(text: str) -> None:
     try:
         json.loads(written)
     except ValueError:
-        with pytest.raises(JsonError):
-            jsontext.loads(written)
+        for read, whole in ((jsontext.loads, written), (jsontext.load_object, f'{{"a":{written}}}')):
+            with pytest.raises(JsonError):
+                read(whole)
     else:
         assert jsontext.loads(written) == json.loads(written)
 
 
 def test_last_duplicate_key_wins_and_escaped_keys_match() -> None:
-    assert jsontext.raw_member('{"a": 1, "\\u0061" :  2.50 }', "a") == "2.50"
-    assert jsontext.raw_member("{}", "a") is None
+    text = '{"a": 1, "\\u0061" :  2.50 }'
+    found = jsontext.load_object(text)
+    assert {key: text[each.start : each.end] for key, each in found.items()} == {"a": "2.50"}
+    assert jsontext.load_object("{}") == {}
