@@ -12,7 +12,7 @@ from installer.ratelimit.limiter import Limits, RateLimiter
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
-MOST = 4096  # tracked kinds; the least recently passed is evicted first
+MOST = 1024  # tracked kinds; the least recently passed is evicted first
 
 # Log lines. One message about one pod: the kubelet retries a pod with invalid annotations for ever.
 SAME_LINES = Limits(sustained=1 / 600, burst=5.0, first_pause=60.0, longest_pause=600.0, cooldown=3600.0)

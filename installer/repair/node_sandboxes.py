@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from plugin.handler import Outcome
     from plugin.pod import Pod
 
-MOST_ADDED = 4096  # recorded ADDs: a node has a few hundred pods
+MOST_ADDED = 1024  # recorded ADDs, the oldest dropped first: a node has a few hundred pods
 
 _log = logging.getLogger(__name__)
 

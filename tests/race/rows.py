@@ -12,6 +12,7 @@ from tests.bench.calls import at_once, call_for_version, in_turns, percentile
 from tests.bench.conflist import repair
 from tests.race.contenders import OURS
 from tests.race.stage import EXCLUDED
+from tests.support.images import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -120,8 +121,10 @@ def _calls(stage: Stage, counts: Counts) -> Iterator[Row]:
             times = in_turns(rounds)
         yield Row(what, dict(zip(names, times, strict=True)), target)
     backendless = stage.contenders[:2]  # VERSION and DEL write no rules
-    versions = [call_for_version(each.executable, stage.folder) for each in backendless]
-    yield Row("VERSION", dict(zip(names, in_turns([versions] * counts.runs), strict=False)), 0.02)
+    files = [*(each.executable for each in backendless), compiled("nothing")]
+    *versions, floor = in_turns([[call_for_version(file, stage.folder) for file in files]] * counts.runs)
+    yield Row("VERSION", dict(zip(names, versions, strict=False)), 0.02)
+    yield Row("a static program that does nothing, beside VERSION", {names[0]: floor, names[1]: versions[1]})
     with stage.calls("DEL", meshed, backendless) as rounds:
         times = in_turns(rounds)
     yield Row("DEL", dict(zip(names, times, strict=False)), 0.02)

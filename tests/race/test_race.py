@@ -20,6 +20,7 @@ EXPECTED = {
     "ADD, pod outside the mesh": ALL,
     "ADD, excluded namespace": ALL,
     "VERSION": AGENTS,
+    "a static program that does nothing, beside VERSION": AGENTS,
     "DEL": AGENTS,
     "2 ADDs at once, each": ALL,
     "2 ADDs at once, the last": ALL,
