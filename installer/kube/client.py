@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import ssl
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +33,10 @@ PAGE = 500  # objects in one page of a list: 5,000 whole Nodes at once are hundr
 JSON = "application/json"
 METADATA = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"  # a list of the objects' metadata alone
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
+
+# What only an escape may say in YAML, in which the API server takes an apply: a line break, and what is not printable.
+_ESCAPED_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _LOST = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError)
 _MISTRUSTED = (aiohttp.ClientSSLError, ssl.SSLError)
@@ -138,7 +143,7 @@ class ApiClient:
     async def _write(
         self, method: str, path: str, body: Mapping[str, Any], query: Mapping[str, str] | None = None, kind: str = JSON
     ) -> dict[str, Any]:
-        request = Request(method, path, query, {"Content-Type": kind}, json.dumps(body), self._patience)
+        request = Request(method, path, query, {"Content-Type": kind}, _encode(body), self._patience)
         written: dict[str, Any] = await self._request(request)
         return written
 
@@ -181,3 +186,12 @@ class ApiClient:
             if previous:
                 await previous.close()
         return self._session
+
+
+def _encode(body: Mapping[str, Any]) -> str:
+    """Write JSON that is YAML, too, which has no pairs of escapes for one character: such a character is not escaped.
+
+    What is no character, such as a byte of a file's name that is not UTF-8, is replaced.
+    """
+    text = _LONE_SURROGATE.sub("\ufffd", json.dumps(body, ensure_ascii=False))
+    return _ESCAPED_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

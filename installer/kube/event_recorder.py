@@ -88,4 +88,4 @@ class EventRecorder:
 
 def _cut(text: str, limit: int) -> str:
     """Shorten a text to so many bytes of UTF-8, at the end of a character."""
-    return text.encode()[:limit].decode(errors="ignore")
+    return text.encode(errors="replace")[:limit].decode(errors="ignore")
