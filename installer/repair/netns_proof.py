@@ -7,6 +7,7 @@ does what `ip netns add net` creates. The netns must hold the pod's known addres
 from __future__ import annotations
 
 import os
+import re
 import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 MOST = 4096  # files examined at most
 LINK, TARGET = "/var/run/", "/run/"  # the first is a link to the second on every node that has both
+
+_NOT_IN_NAMES = re.compile("[\0\ud800-\udfff]")  # what JSON may say, and no file is named
 
 
 class UnprovenError(Exception):
@@ -79,7 +82,8 @@ class NetnsFiles:
     def name_of(self, path: str) -> str:
         """Return the file name of a node path in this directory; empty if the path is outside it."""
         folder, _, name = path.rpartition("/")
-        return name if name not in ("", ".", "..") and _real(folder) == self._path else ""
+        is_name = name not in ("", ".", "..") and not _NOT_IN_NAMES.search(name)
+        return name if is_name and _real(folder) == self._path else ""
 
     def began(self, name: str) -> float | None:
         """Return when a netns was created there, in seconds since 1970; None if the name does not exist."""

@@ -44,6 +44,17 @@ def look(folder: Path, known: Known) -> Found:
         return workers.submit(inspect, wanted, NetnsFiles(folder, folder), Capability(Backend.NFT)).result()
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\0", "a\udcffb", "\ud83d"])
+def test_a_result_with_a_name_that_no_file_has_proves_nothing_and_stops_nothing(tmp_path: Path, name: str) -> None:
+    path = f"{tmp_path}/{name}"
+    odd = Sandbox("id-1", "shop", "cart", "uid-1", path, path, (ADDRESS,), "k8s", True, 1000.0)
+    index = SandboxIndex([odd], NetnsFiles(tmp_path, tmp_path), was_added=lambda _: False, unreadable=lambda: ())
+    known = index.known(Pod("shop", "cart", "uid-1", {}, {}, (), (), running=True, ips=(str(ADDRESS),)))
+    assert isinstance(known, Known)
+    assert (known.names, known.by_runtime, known.elsewhere) == ((), "", path)
+    assert [each.container_id for each in index.setups] == ["id-1"]
+
+
 @pytest.mark.parametrize("has_result", [True, False])  # written when its ADD has succeeded, not before
 def test_a_later_pod_with_the_same_address_is_not_mistaken_for_it(tmp_path: Path, has_result: bool) -> None:
     path = f"{tmp_path}/cni-other"
