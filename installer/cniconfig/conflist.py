@@ -107,8 +107,10 @@ def source_of(content: bytes, name: str) -> str | None:
 def delegates_to_us(content: bytes) -> bool:
     """Return whether a configuration has our entry inside a plugin, as in the `delegates` that Multus copies (F34)."""
     value = jsontext.loads(content.decode("utf-8", "surrogateescape"))
-    plugins = value.get("plugins", [value])
-    inner = [each for plugin in plugins for each in plugin.values()]
+    listed = value.get("plugins")
+    # The key means nothing in a single plugin's configuration, and may have any value there.
+    plugins = listed if isinstance(listed, list) else [value]
+    inner = [each for plugin in plugins if isinstance(plugin, dict) for each in plugin.values()]
     return any(each.get("type") == PLUGIN_TYPE for each in mappings_in(inner))
 
 

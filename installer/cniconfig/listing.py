@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from installer.cniconfig import conflist
 from installer.cniconfig.netconf import InvalidConfigError, NetworkConf
+from plugin.jsontext import JsonError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,12 +52,15 @@ def content_of(listing: Listing, name: str) -> bytes:
     content = listing[name]
     if isinstance(content, OSError):
         raise InvalidConfigError(f"saw an unreadable file ({content.strerror or content}), expected a configuration")
-    if name.endswith((LIST, LIST + AWAY)):
-        conflist.read_list(content)
-    elif name.endswith(SINGLE):
-        NetworkConf.parse(content)
-    else:
-        raise InvalidConfigError("saw a file that no runtime reads")
+    try:
+        if name.endswith((LIST, LIST + AWAY)):
+            conflist.read_list(content)
+        elif name.endswith(SINGLE):
+            NetworkConf.parse(content)
+        else:
+            raise InvalidConfigError("saw a file that no runtime reads")
+    except JsonError as error:  # it parsed, but is nested too deep for a second look from a deeper stack
+        raise InvalidConfigError(str(error)) from error
     return content
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,6 +35,27 @@ OUT_OF_SIGHT = OSError(OUT_OF_SIGHT_ERRNO, "out of sight")
 def own(content: bytes, source: str, name: str | None = None) -> bytes:
     """A list of our own; by the name that is computed if none is given."""
     return conflist.own_list(content, source, name or source[: source.rindex(".")] + placement.OWN, ENTRY)
+
+
+@pytest.mark.parametrize("plugins", ["null", "{}", "3", '"a"', "[]", '["a"]', "[null]", '{"type": "x"}', '[["a"]]'])
+def test_the_key_plugins_means_nothing_in_a_single_configuration(plugins: str) -> None:
+    single = f'{{"type": "bridge", "name": "x", "plugins": {plugins}}}'.encode()
+    listing = {"10-x.conf": single}
+    (step,) = plan.plan_chained(listing, ENTRY)
+    assert isinstance(step, Write)
+    assert placement.choose(after(listing, [step])).name == "10-x.conf"
+
+
+@pytest.mark.parametrize("suffix", [".conflist", ".conf"])
+def test_a_file_at_the_edge_of_what_can_be_read_keeps_no_other_from_its_entry(suffix: str) -> None:
+    limit = sys.getrecursionlimit()
+    for levels in range(limit - 200, limit):
+        deep = '{"a":' * levels + "{}" + "}" * levels
+        plugin = f'{{"type": "y", "a": {deep}}}'
+        content = plugin if suffix == ".conf" else f'{{"name": "x", "plugins": [{plugin}]}}'
+        listing = {"10-calico.conflist": CALICO, f"20-deep{suffix}": content.encode()}
+        assert placement.choose(listing).name == "10-calico.conflist"
+        assert plan.plan_chained(listing, ENTRY)
 
 
 def after(listing: Listing, steps: Iterable[Step]) -> dict[str, bytes | OSError]:
