@@ -58,7 +58,7 @@ class _Answer(NamedTuple):
     final: bool = False
 
 
-async def _revoked(api: ApiClient, whose: Whose) -> str:
+async def _ask_about_rights(api: ApiClient, whose: Whose) -> str:
     """Return why Istio's own chart is uninstalled: its role and service account are gone, with which the agent read its Node.
 
     It takes refusals only, for as long as the requests last: an API server that has just started refuses for less. An agent
@@ -91,7 +91,7 @@ async def why_to_uninstall(api: ApiClient, whose: Whose, until: float, remedy: s
             for attempt in range(TRIES):
                 await asyncio.sleep(BETWEEN if attempt else 0)
                 try:
-                    answer = await _ask(api, whose)
+                    answer = await _ask_once(api, whose)
                 except (ApiError, _UnclearError) as error:
                     unclear, before = str(error), ""
                     continue
@@ -104,16 +104,16 @@ async def why_to_uninstall(api: ApiClient, whose: Whose, until: float, remedy: s
     return ""
 
 
-async def _ask(api: ApiClient, whose: Whose) -> _Answer:
+async def _ask_once(api: ApiClient, whose: Whose) -> _Answer:
     if whose.by_rights:
-        return _Answer(await _revoked(api, whose), final=True)
-    answer = await _of_daemonset(api, whose)
+        return _Answer(await _ask_about_rights(api, whose), final=True)
+    answer = await _ask_about_daemonset(api, whose)
     if answer.why:
         await _require_own_cluster(api, whose)
     return answer
 
 
-async def _of_daemonset(api: ApiClient, whose: Whose) -> _Answer:
+async def _ask_about_daemonset(api: ApiClient, whose: Whose) -> _Answer:
     namespace, name = whose.daemonset
     named = f"DaemonSet {namespace}/{name}"
     found = await api.get(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}")
@@ -135,10 +135,10 @@ async def _of_daemonset(api: ApiClient, whose: Whose) -> _Answer:
     labels = _metadata(node, "Node", whose.node_name).get("labels")
     if not isinstance(labels, dict) or not labels:
         raise _UnclearError(f"Node {whose.node_name}: saw no labels, expected at least those that its kubelet sets")
-    return _of_selection(selected, named, whose.node_name, labels)
+    return _judge_selection(selected, named, whose.node_name, labels)
 
 
-def _of_selection(selected: Selection, named: str, node_name: str, labels: Mapping[str, str]) -> _Answer:
+def _judge_selection(selected: Selection, named: str, node_name: str, labels: Mapping[str, str]) -> _Answer:
     """Judge by the node selectors. Taints do not count: a temporary taint uninstalls nothing."""
     missing = selected.lacks(labels)
     if missing == PARKED:

@@ -58,7 +58,7 @@ def _pod(pod: str, picture: Picture) -> Iterator[str]:
         yield f'{pod}dropped [shape=plaintext label="✕"];'
     if picture.flows:
         yield f'subgraph cluster_{pod}sidecar {{ label="istio-proxy";'
-        yield from (_of_sidecar(pod, each) for each in sorted(ends - {"network", "application", "dropped"}))
+        yield from (_sidecar_node(pod, each) for each in sorted(ends - {"network", "application", "dropped"}))
         yield "}"
     yield from (_label(f"{pod}path{number}", link.flow) for number, link in enumerate(links))
     yield "}"
@@ -95,7 +95,7 @@ def _end(flow: Flow, across: str) -> str:
     return {End.ACROSS: across, End.SIDECAR: "sidecar", End.BACK: "application"}[flow.end]
 
 
-def _of_sidecar(pod: str, end: str) -> str:
+def _sidecar_node(pod: str, end: str) -> str:
     label = f":{end}" if end.isdigit() else end
     return f'{pod}{end} [label="{label}"];'
 

@@ -148,7 +148,7 @@ def _search(folder: Directory, prefix: str, budget: _Budget, depth: int = 0) -> 
             below = folder.below(name)
         except NotADirectoryError:
             if name.endswith(CONF_SUFFIXES):
-                yield from _of_file(folder, name, path, budget)
+                yield from _search_file(folder, name, path, budget)
         except OSError as error:
             if name.endswith(CONF_SUFFIXES) and folder.stat(name):
                 link = "a symbolic link to a missing file" if isinstance(error, FileNotFoundError) else ""
@@ -158,7 +158,7 @@ def _search(folder: Directory, prefix: str, budget: _Budget, depth: int = 0) -> 
                 yield from _search(below, f"{path}/", budget, depth + 1)
 
 
-def _of_file(folder: Directory, name: str, path: str, budget: _Budget) -> Iterator[Reference]:
+def _search_file(folder: Directory, name: str, path: str, budget: _Budget) -> Iterator[Reference]:
     try:
         content = folder.read(name)
     except FileNotFoundError:

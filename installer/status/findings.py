@@ -39,18 +39,20 @@ def collect_findings(
 
     `out`: the plugin is being removed from all nodes.
     """
-    found = [*_of_planes(planes, nodes), *_of_istios_agents(answers, agents)]
-    found += [*_of_parts(answers, planes, agents, out=out), *_of_warnings(planes, nodes)]
-    found += [
-        *_of_rollout(answers, planes, agents, nodes),
-        *_of_nodes(nodes),
-        *_of_removal(planes, agents, nodes, out=out),
-        *_of_refusals(answers),
+    found = [
+        *_find_plane_faults(planes, nodes),
+        *_find_istios_agents(answers, agents),
+        *_find_missing_parts(answers, planes, agents, out=out),
+        *_find_node_warnings(planes, nodes),
+        *_find_rollout_blocks(answers, planes, agents, nodes),
+        *_note_node_differences(nodes),
+        *_note_removal(planes, agents, nodes, out=out),
+        *_find_unread_lists(answers),
     ]
     return tuple(sorted(found, key=lambda each: tuple(Severity).index(each.severity)))
 
 
-def _of_planes(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) -> Iterator[Finding]:
+def _find_plane_faults(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) -> Iterator[Finding]:
     ill = any(not each.state.is_healthy for each in nodes)
     for plane in planes:
         edit = f"kubectl --namespace {plane.namespace} edit istiocontrolplane {plane.name}"
@@ -77,7 +79,7 @@ def _of_planes(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) -> I
             yield Finding(Severity.INFO, f"{plane.title} is ignored, as {older} is older")
 
 
-def _of_istios_agents(answers: Answers, agents: AgentDaemonSet | None) -> Iterator[Finding]:
+def _find_istios_agents(answers: Answers, agents: AgentDaemonSet | None) -> Iterator[Finding]:
     """Report Istio's own agents: beside ours, both overwrite the same plugin file and the same entry."""
     for each in () if isinstance(answers.daemonsets, Unavailable) else istios(answers.daemonsets):
         message = f"Istio's own CNI node agent is installed in {title(each)}"
@@ -88,7 +90,7 @@ def _of_istios_agents(answers: Answers, agents: AgentDaemonSet | None) -> Iterat
             yield Finding(Severity.ERROR, f"{message} {beside}", how_to_remove(each))
 
 
-def _of_parts(
+def _find_missing_parts(
     answers: Answers, planes: Sequence[ControlPlane], agents: AgentDaemonSet | None, *, out: bool
 ) -> Iterator[Finding]:
     if agents is None and not isinstance(answers.daemonsets, Unavailable):
@@ -126,10 +128,10 @@ def _of_parts(
             f"the API server does not know {listed(missing)}: the chart's settings are in force, or nodes do not report",
             CRDS,
         )
-    yield from _of_controller(answers, planes, agents)
+    yield from _find_controller_faults(answers, planes, agents)
 
 
-def _of_controller(
+def _find_controller_faults(
     answers: Answers, planes: Sequence[ControlPlane], agents: AgentDaemonSet | None
 ) -> Iterator[Finding]:
     if isinstance(answers.controllers, Unavailable) or agents is None:
@@ -151,7 +153,7 @@ def _of_controller(
         )
 
 
-def _of_warnings(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) -> Iterator[Finding]:
+def _find_node_warnings(planes: Sequence[ControlPlane], nodes: Sequence[NodeStatus]) -> Iterator[Finding]:
     """Report faults of nodes that redirect pods: once for all nodes with the same message."""
     where: dict[str, dict[str, list[str]]] = {}
     for node in nodes:
@@ -179,7 +181,7 @@ def _is_covered(planes: Sequence[ControlPlane], node: NodeStatus) -> bool:
     )
 
 
-def _of_removal(
+def _note_removal(
     planes: Sequence[ControlPlane], agents: AgentDaemonSet | None, nodes: Sequence[NodeStatus], *, out: bool
 ) -> Iterator[Finding]:
     if out and not planes and agents and not agents.terminating and all(each.state is State.REMOVED for each in nodes):
@@ -190,7 +192,7 @@ def _of_removal(
         )
 
 
-def _of_rollout(
+def _find_rollout_blocks(
     answers: Answers, planes: Sequence[ControlPlane], agents: AgentDaemonSet | None, nodes: Sequence[NodeStatus]
 ) -> Iterator[Finding]:
     """Report the nodes that block the rollout, or that the controller passes."""
@@ -241,7 +243,7 @@ def _is_available(controllers: Sequence[Object] | Unavailable) -> bool:
     )
 
 
-def _of_nodes(nodes: Sequence[NodeStatus]) -> Iterator[Finding]:
+def _note_node_differences(nodes: Sequence[NodeStatus]) -> Iterator[Finding]:
     present = [each for each in nodes if each.state is not State.REMOVED]
     lacking = Counter((feature, each.backend) for each in present for feature in each.missing_features)
     for (feature, backend), number in sorted(lacking.items()):
@@ -261,7 +263,7 @@ def _of_nodes(nodes: Sequence[NodeStatus]) -> Iterator[Finding]:
         yield Finding(Severity.INFO, f"agents of several releases run: {counts}")
 
 
-def _of_refusals(answers: Answers) -> Iterator[Finding]:
+def _find_unread_lists(answers: Answers) -> Iterator[Finding]:
     refused = [each for each in _unanswered(answers) if each.cause is Cause.FORBIDDEN]
     if refused:
         names = listed([each.resource for each in refused])
