@@ -121,7 +121,7 @@ def _ready(observed: Observed, last: Mapping[str, Any], now: datetime) -> dict[s
     messages = [message for _, message in notes]
     if observed.node.removed:
         stays = [observed.node.stays] if observed.node.stays else []
-        value, reason, messages = "False", "Removed", [f"taken out: {observed.desired.reason}", *stays, *messages]
+        value, reason, messages = "False", "Removed", [f"removed: {observed.desired.reason}", *stays, *messages]
     elif failed:
         value, reason = "False", "Conflict" if observed.node.conflict else _REASONS[failed[0].name]
         messages = ["; ".join(str(each.reason) for each in failed), *messages]

@@ -37,7 +37,7 @@ def find_pass_warnings(pod: Pod, manifest: Mapping[str, Any], passed: Pass) -> I
     if passed.row == NOT_INSTALLED and pod.is_injected:
         yield (
             "the pod was injected, and there is no plugin: its sidecar gets no traffic, unless the pod started before the "
-            "plugin was taken out, and kept its rules. Set enabled: true, or switch injection off"
+            "plugin was removed, and kept its rules. Set enabled: true, or switch injection off"
         )
     if passed.row == "istio-init":
         yield (

@@ -551,7 +551,7 @@ def test_rollout_names_no_node_when_no_agent_is_outdated() -> None:
 def test_plugin_file_in_use_is_named_after_the_uninstall(gone: bool) -> None:
     stays = report(
         "node-2", state="Removed", ready="False", reason="Removed", settings=None,
-        message="taken out: as asked. /opt/cni/bin/istio-cni stays, as it is named in /etc/cni/net.d/00-multus.conf",
+        message="removed: as asked. /opt/cni/bin/istio-cni stays, as it is named in /etc/cni/net.d/00-multus.conf",
         plugin={"path": "/opt/cni/bin/istio-cni"},
     )  # fmt: skip
     others = [report(each, state="Removed", ready="False", reason="Removed", settings=None) for each in NAMES]
