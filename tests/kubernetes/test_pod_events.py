@@ -20,7 +20,7 @@ pytestmark = pytest.mark.apiserver
 EXCLUDED = "kube-system"  # by the agent's own settings
 
 
-def create(cluster: Cluster, node: Node, name: str, namespace: str) -> None:
+def create(cluster: Cluster, node: Node, name: str, namespace: str = "default") -> None:
     """Create a meshed pod with an init container of its own."""
     manifest: dict[str, Any] = {
         "apiVersion": "v1",
@@ -35,12 +35,12 @@ def create(cluster: Cluster, node: Node, name: str, namespace: str) -> None:
     cluster.kubectl("create", "--filename=-", text=json.dumps(manifest))
 
 
-def fails(cluster: Cluster, name: str) -> None:
+def fails(cluster: Cluster, name: str, namespace: str = "default") -> None:
     """Write what a kubelet does of an init container that has failed."""
     ended = {"name": "migrate", "state": {"waiting": {}}, "lastState": {"terminated": {"exitCode": 1}}, "ready": False,
              "restartCount": 1, "image": "", "imageID": ""}  # fmt: skip
     status = json.dumps({"status": {"initContainerStatuses": [ended]}})
-    cluster.kubectl("patch", "pod", name, "--subresource=status", f"--patch={status}")
+    cluster.kubectl("patch", "pod", name, f"--namespace={namespace}", "--subresource=status", f"--patch={status}")
 
 
 def test_each_problem_is_one_event_at_its_pod(cluster: Cluster, node: Node, running: AgentProcess) -> None:
@@ -66,3 +66,30 @@ def test_each_problem_is_one_event_at_its_pod(cluster: Cluster, node: Node, runn
     finally:
         cluster.kubectl("delete", "pod", failing, patient, "--force", "--ignore-not-found")
         cluster.kubectl("delete", "pod", excluded, f"--namespace={EXCLUDED}", "--force", "--ignore-not-found")
+
+
+def test_a_pod_about_which_no_event_is_taken_holds_up_no_other(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:  # F37
+    going, first, later = f"going-{node.name}", f"first-{node.name}", f"later-{node.name}"
+    cluster.kubectl("create", "namespace", going)
+    create(cluster, node, first, going)
+    create(cluster, node, later)
+    try:
+        cluster.kubectl("delete", "namespace", going, "--wait=false")  # no controller ends it here
+        fails(cluster, first, going)
+        until(lambda: "because it is being terminated" in running.log.read_text(), SOON, "the Event is refused")
+        fails(cluster, later)
+        until(lambda: events(cluster, later), SOON, "the other one is told of")
+    finally:
+        cluster.kubectl("delete", "pod", first, f"--namespace={going}", "--force", "--ignore-not-found")
+        cluster.kubectl("delete", "pod", later, "--force", "--ignore-not-found")
+        cluster.kubectl(
+            "replace",
+            "--raw",
+            f"/api/v1/namespaces/{going}/finalize",
+            "--filename=-",
+            text=json.dumps(
+                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": going}, "spec": {"finalizers": []}}
+            ),
+        )
