@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from plugin import wire
 from tests.agent.test_agent import agent as agent  # noqa: PLC0414 - a fixture
+from tests.image.next_release import source
 from tests.plugin.conftest import rules
 from tests.support.agent import AgentProcess
-from tests.support.call import FROZEN, ROOT
+from tests.support.call import FROZEN
 from tests.support.netns import Netns
 from tests.support.wait import until
 
@@ -23,20 +22,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kernel
 
-NEXT = f"VERSION = {wire.VERSION + 1}"
-
 
 @pytest.fixture
 def next_release(tmp_path: Path) -> Path:
     """The code as it may be in the next release: the version is another, and the one before is still answered."""
-    folder = tmp_path / "next"
-    for package in ("plugin", "installer"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    module = folder / "plugin" / "wire.py"
-    here = module.read_text()
-    assert f"\nVERSION = {wire.VERSION}\n" in here
-    module.write_text(here.replace(f"\nVERSION = {wire.VERSION}\n", f"\n{NEXT}\n"))
-    return folder
+    return source(tmp_path / "next")
 
 
 @pytest.fixture

@@ -30,6 +30,12 @@ def layers(archive: tarfile.TarFile) -> Iterator[tarfile.TarFile]:
             yield opened
 
 
+def blobs(archive: tarfile.TarFile) -> Iterator[bytes]:
+    """Read each layer as it is in the archive, compressed, the lowest first."""
+    for layer in _manifest(archive)["layers"]:
+        yield _blob(archive, layer).read()
+
+
 def unpack(archive: Path, root: Path) -> None:
     """Lay out the image's files below a folder, as root, owners and permissions with them."""
     with tarfile.open(archive) as opened:

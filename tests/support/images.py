@@ -74,7 +74,7 @@ def write(path: Path, images: Sequence[Image]) -> Path:
         manifest = []
         for image in images:
             layer = path.with_suffix(".layer")
-            digest = _write_layer(layer, image)
+            digest = write_layer(layer, image.files, image.links)
             config = json.dumps(
                 {
                     "architecture": _architecture(),
@@ -89,11 +89,11 @@ def write(path: Path, images: Sequence[Image]) -> Path:
                 }
             ).encode()
             names = f"{hashlib.sha256(config).hexdigest()}.json", f"{digest}/layer.tar"
-            _add(tar, names[0], config, 0o644)
+            add(tar, names[0], config)
             tar.add(layer, names[1])
             layer.unlink()
             manifest.append({"Config": names[0], "RepoTags": [image.name], "Layers": [names[1]]})
-        _add(tar, "manifest.json", json.dumps(manifest).encode(), 0o644)
+        add(tar, "manifest.json", json.dumps(manifest).encode())
     return path
 
 
@@ -104,19 +104,19 @@ def libraries(program: Path) -> dict[str, Path]:
     return {word.lstrip("/"): Path(word).resolve() for word in words}
 
 
-def _write_layer(path: Path, image: Image) -> str:
-    """Write a layer, and return its digest."""
+def write_layer(path: Path, files: Mapping[str, Path | bytes], links: Mapping[str, str] | None = None) -> str:
+    """Write a layer of an image's files and links, and return its digest."""
     with tarfile.open(path, "w") as tar:
         for name in _FOLDERS:
             folder = tarfile.TarInfo(name)
             folder.type, folder.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
             tar.addfile(folder)
-        for inside, content in image.files.items():
+        for inside, content in files.items():
             if isinstance(content, Path):
                 tar.add(content.resolve(), inside)
             else:
-                _add(tar, inside, content, 0o644)
-        for inside, target in image.links.items():
+                add(tar, inside, content)
+        for inside, target in (links or {}).items():
             link = tarfile.TarInfo(inside)
             link.type, link.linkname = tarfile.SYMTYPE, target
             tar.addfile(link)
@@ -124,9 +124,10 @@ def _write_layer(path: Path, image: Image) -> str:
         return hashlib.file_digest(written, "sha256").hexdigest()
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    """Add a file of this content to an archive."""
     file = tarfile.TarInfo(name)
-    file.size, file.mode = len(content), mode
+    file.size, file.mode = len(content), 0o644
     tar.addfile(file, io.BytesIO(content))
 
 
