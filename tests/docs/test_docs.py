@@ -52,6 +52,18 @@ def test_each_reference_to_a_decision_or_fault_resolves(letter: str, page: str, 
     assert {name: where for name, where in named.items() if name not in there} == {}
 
 
+def test_each_fault_names_tests() -> None:
+    rows = re.findall(r'^\| <a id="(f\d+)"></a>.*\| (.*) \|$', (DOCS / "failure-modes.md").read_text(), re.MULTILINE)
+    assert len(rows) > 40
+    without = [
+        fault
+        for fault, tests in rows
+        if not (names := re.findall(r"`(tests/[\w./]+/test_\w+\.py)`", tests))
+        or any("def test_" not in (ROOT / name).read_text() for name in names)
+    ]
+    assert without == []
+
+
 def test_each_named_file_exists() -> None:
     named = {
         (str(page.relative_to(ROOT)), name)

@@ -81,6 +81,8 @@ def test_pods_move_one_after_another_and_back_and_no_request_is_lost(without_age
         release.install()
         release.ready()
         mesh.leave_redirect_to(VALIDATION)
+    events = ("get", "events", f"--namespace={PRIVILEGED}", "--field-selector=reason=Redirected", "--output=name")
+    assert not mesh.node.kubectl(*events), "the agent leaves pods alone that istio-init has redirected"
     assert "Unredirected" not in release.status()
     for moved, other in ((SERVER, CLIENT), (CLIENT, SERVER)):
         mesh.restart(moved, where=PRIVILEGED)
