@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.controller.status import ERROR, HEALTHY, NONE, RECONCILING, UPDATING
-from installer.fleet.objects import find_condition
+from installer.fleet.objects import component_status, find_condition
 from installer.fleet.reasons import cause
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def build_events(before: Mapping[str, Any], after: Mapping[str, Any], *, termina
     `before` is empty if there was no status. Of a resource that is terminating, `finalizer.decide_uninstall` makes the final
     Event.
     """
-    new = _component(after)
+    new = component_status(after)
     fault = find_condition(after, "Reconciled")
     if fault["reason"] == "Removing":
         if _reason_and_message(before)[0] != "Removing":
@@ -44,7 +44,7 @@ def build_events(before: Mapping[str, Any], after: Mapping[str, Any], *, termina
 def _changes(
     before: Mapping[str, Any], after: Mapping[str, Any], *, removing: bool, terminating: bool
 ) -> Iterator[Event]:
-    old, new = _component(before), _component(after)
+    old, new = component_status(before), component_status(after)
     status, generation = new["status"], after["observedGeneration"]
     is_new_generation = generation != before.get("observedGeneration")
     if status == old.get("status") and not is_new_generation:
@@ -65,11 +65,6 @@ def _unhealthy(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[
         if (each["node"], cause(each["reason"])) not in known:
             message = f"node {each['node']}: {each['reason']}: {each['message']}"
             yield Event(warning=True, reason="NodeUnhealthy", message=message)
-
-
-def _component(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = (status.get("status") or {}).get("cni") or {}
-    return found
 
 
 def _reason_and_message(status: Mapping[str, Any]) -> tuple[str, str]:

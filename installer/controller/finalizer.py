@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from installer.config.active import is_being_deleted
 from installer.controller import pod_template
 from installer.controller.events import Event
+from installer.fleet.objects import annotation
 from installer.fleet.reasons import REMOVED
 from installer.kube import times
 
@@ -58,7 +59,7 @@ def decide_uninstall(
     """
     deleted = times.parse_rfc3339(resource["metadata"]["deletionTimestamp"]) or now
     is_active, agents = plan.is_active(resource), world.daemonset
-    is_from_chart = agents is not None and pod_template.CHART_VALUES in (agents["metadata"].get("annotations") or {})
+    is_from_chart = agents is not None and annotation(agents, pod_template.CHART_VALUES) is not None
     following = decide_step(
         deleted=deleted,
         now=now,

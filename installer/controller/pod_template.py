@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.controller import field_ownership
 from installer.fleet import selection
-from installer.fleet.objects import CONTAINER, pod_spec
+from installer.fleet.objects import CONTAINER, annotation, pod_spec
 from installer.kube.names import CONTROLLER, PARKED
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ def unparked(daemonset: Mapping[str, Any]) -> Selection:
 
 def is_of_a_resource(daemonset: Mapping[str, Any]) -> bool:
     """Return whether it has a resource's values."""
-    written = (daemonset["metadata"].get("annotations") or {}).get(RESOURCE_VALUES)
-    return written not in (None, "", "{}")
+    return annotation(daemonset, RESOURCE_VALUES) not in (None, "", "{}")
 
 
 def name_other_writer(daemonset: Mapping[str, Any]) -> str:
@@ -152,7 +151,7 @@ def _nodes_of(daemonset: Mapping[str, Any]) -> dict[str, str]:
 def _chart_values(daemonset: Mapping[str, Any]) -> Mapping[str, Any]:
     metadata = daemonset["metadata"]
     where = f"DaemonSet {metadata['namespace']}/{metadata['name']}"
-    text = (metadata.get("annotations") or {}).get(CHART_VALUES)
+    text = annotation(daemonset, CHART_VALUES)
     try:
         values = json.loads(text) if text else None
     except ValueError:

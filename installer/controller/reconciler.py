@@ -236,8 +236,8 @@ class Loop:
     def _judge(self, world: World, desired: Plan, now: datetime) -> status.Fleet:
         if self._unhealthy_since is None:
             # Patience is over for failures reported before this start.
-            before = ((desired.active or {}).get("status") or {}).get("status") or {}
-            old = (before.get("cni") or {}).get("status") == status.ERROR
+            before = objects.component_status((desired.active or {}).get("status") or {})
+            old = before.get("status") == status.ERROR
             self._unhealthy_since = dict.fromkeys(world.nodes, now - PATIENCE) if old else {}
         fleet = plan.judge_fleet(world, desired, self._unhealthy_since, now)
         self._unhealthy_since = plan.update_unhealthy_since(self._unhealthy_since, fleet.verdicts, now)

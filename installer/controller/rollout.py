@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.controller import plan, pod_template
 from installer.controller.status import Fault
+from installer.fleet.objects import annotation
 from installer.kube.api_error import ApiError
 from installer.ratelimit.limiter import ROLLOUTS, RateLimiter
 
@@ -91,6 +92,5 @@ class Roller:
 
 
 def _applied(wish: pod_template.Wish, daemonset: Mapping[str, Any]) -> _Applied:
-    metadata = daemonset["metadata"]
-    annotation = (metadata.get("annotations") or {}).get(pod_template.RESOURCE_VALUES)
-    return _Applied(wish, metadata.get("generation", 0), annotation)
+    generation = daemonset["metadata"].get("generation", 0)
+    return _Applied(wish, generation, annotation(daemonset, pod_template.RESOURCE_VALUES))

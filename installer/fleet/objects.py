@@ -182,6 +182,18 @@ def find_condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     return next((each for each in status.get("conditions") or () if each.get("type") == kind), {})
 
 
+def annotation(manifest: Mapping[str, Any], key: str) -> str | None:
+    """Return an object's annotation; None if it has none of this key."""
+    found: str | None = (manifest["metadata"].get("annotations") or {}).get(key)
+    return found
+
+
+def component_status(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of an IstioControlPlane's status that the controller writes about the component; empty: none yet."""
+    found: Mapping[str, Any] = (status.get("status") or {}).get("cni") or {}
+    return found
+
+
 def pod_spec(daemonset: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the spec of a DaemonSet's pods; empty if it has none."""
     found: Mapping[str, Any] = ((daemonset.get("spec") or {}).get("template") or {}).get("spec") or {}

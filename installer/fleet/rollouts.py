@@ -11,6 +11,8 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from installer.fleet.objects import annotation
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -33,8 +35,7 @@ def most_unavailable(daemonset: Mapping[str, Any]) -> int:
 
 def template_generation(daemonset: Mapping[str, Any]) -> str:
     """Return the generation of the current pod template, which each new pod has as a label; empty: unknown."""
-    annotations = daemonset["metadata"].get("annotations") or {}
-    return str(annotations.get("deprecated.daemonset.template.generation", ""))
+    return annotation(daemonset, "deprecated.daemonset.template.generation") or ""
 
 
 def is_held_up(daemonset: Mapping[str, Any]) -> bool:

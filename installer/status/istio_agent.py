@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from installer.controller.pod_template import CHART_VALUES
-from installer.fleet.objects import pod_spec
+from installer.fleet.objects import annotation, pod_spec
 from installer.status.model import Unavailable
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _WITHOUT_CNI = "--set components.cni.enabled=false --set unvalidatedValues.pilot
 def is_istios(daemonset: Object) -> bool:
     """Return whether a DaemonSet named `istio-cni-node` is Istio's own rather than our chart's."""
     metadata = daemonset["metadata"]
-    if CHART_VALUES in (metadata.get("annotations") or {}):
+    if annotation(daemonset, CHART_VALUES) is not None:
         return False
     if any(each in (metadata.get("labels") or {}) for each in LABELS):
         return True
@@ -147,5 +147,5 @@ def _is_istioctls(daemonset: Object) -> bool:
 
 def _release(daemonset: Object) -> str:
     """Return the release of helm that the user can upgrade and roll back, unlike one of the Sail operator's; or nothing."""
-    release = str((daemonset["metadata"].get("annotations") or {}).get(_HELM, ""))
+    release = annotation(daemonset, _HELM) or ""
     return "" if _sail_resource(daemonset) else release

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from installer.config.active import find_active_control_plane
 from installer.config.control_plane import ControlPlaneSpec, InvalidControlPlaneError, read_control_plane
 from installer.config.values import resource_values
-from installer.fleet.objects import find_condition, spec_changed
+from installer.fleet.objects import component_status, find_condition, spec_changed
 from installer.kube.times import parse_rfc3339
 from installer.status.model import ControlPlane
 
@@ -28,7 +28,7 @@ def judge_planes(resources: Sequence[Object]) -> tuple[ControlPlane, ...]:
 def _plane(resource: Object, first: Object | None) -> ControlPlane:
     metadata, status = resource["metadata"], resource.get("status") or {}
     spec, problems = _read(resource)
-    component = (status.get("status") or {}).get("cni") or {}
+    component = component_status(status)
     degraded = find_condition(status, "Degraded")
     active = first is not None and first["metadata"].get("uid") == metadata.get("uid")
     return ControlPlane(
