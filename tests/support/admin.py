@@ -68,8 +68,9 @@ class Admin:
     def replace(self, what: Mapping[str, Any], field: str) -> dict[str, Any]:
         """Create an object, or replace one field of it, and return it."""
         path = self.path(what)
-        if seen := self.read(path):
-            return self._request("PUT", path, seen | {field: what[field]}, {"Content-Type": JSON})
+        if self.version(path):  # by an operation, which meets no other's write
+            replaced = {"op": "add", "path": f"/{field}", "value": what[field]}
+            return self._request("PATCH", path, [replaced], {"Content-Type": OPERATIONS})
         return self.create(path.rpartition("/")[0], what)
 
     def delete(self, path: str) -> None:
