@@ -13,11 +13,11 @@ from installer.aio import either, wait
 from installer.config.active import is_being_deleted
 from installer.config.control_plane import GROUP, KIND, VERSION
 from installer.controller import finalizer, node_lifecycle, plan, stalled_rollout, status, taints
-from installer.controller.node_writer import NodeWriter
 from installer.controller.pod_warnings import PodWarnings
 from installer.controller.role_binding import RoleBindingKeeper
 from installer.controller.rollout import Roller
 from installer.controller.watches import Kind
+from installer.controller.writer import Writer
 from installer.fleet import objects
 from installer.fleet.node_health import PATIENCE
 from installer.kube.api_error import ApiError
@@ -37,7 +37,7 @@ DEBOUNCE = 0.2  # seconds in which to gather a burst of events
 TICK = 10.0  # seconds: the end of patience makes no event
 COMPARE_EVERY = 600.0  # seconds between lists of everything
 NODES_PER_STATUS = 500  # a second: each status is sent to every agent, so with 5,000 nodes one is written every 10 s
-AGENT = "deletion of an agent's pod"  # the name of a write of `NodeWriter`
+AGENT = "deletion of an agent's pod"  # the name of a write of `Writer`
 LONGEST_PAUSE = 30.0  # seconds between two attempts
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Loop:
         self._warnings = PodWarnings(api)
         self._role_binding = RoleBindingKeeper(api, options.namespace)
         self._next_status_write = 0.0
-        self._node_writer = NodeWriter(self._woken.set)
+        self._writer = Writer(self._woken.set)
         self._roller = Roller(api)
         self.all_listed = asyncio.Event()
 
@@ -167,12 +167,12 @@ class Loop:
         found = stalled_rollout.find_next(world, names, now)
         chosen = {pod.node: pod for pod in found.agents}
         requests = ((name, partial(self._api.replace, pod)) for name, pod in chosen.items())
-        async for name, terminating in self._node_writer.write(AGENT, requests, now):
+        async for name, terminating in self._writer.write(AGENT, requests, now):
             self._caches[Kind.POD].observe(terminating)
             _log.info(
                 "replacing an agent: the rollout passes nodes that were not ready before it", extra={"object": name}
             )
-        refused = any(self._node_writer.is_refused(AGENT, name) for name in chosen)
+        refused = any(self._writer.is_refused(AGENT, name) for name in chosen)
         return fleet if found.waits or refused else replace(fleet, held_up_by=0)
 
     async def _taint(self, world: World, desired: Plan, now: datetime) -> None:
@@ -194,7 +194,7 @@ class Loop:
             for name, node_taints in wanted_taints.items()
             if node_taints is not None
         )
-        async for name, patched in self._node_writer.write("taint", requests, now):
+        async for name, patched in self._writer.write("taint", requests, now):
             self._caches[Kind.NODE].observe(patched)
             node, node_taints = world.nodes[name], wanted_taints[name] or ()
             event = taints.build_event(added=len(node_taints) > len(node.taints), wanted=name in wanted)
@@ -206,7 +206,7 @@ class Loop:
             (each.node.name, partial(self._api.patch_condition, each))
             for each in node_lifecycle.condition_patches(world, fleet.verdicts, now)
         )
-        async for _, patched in self._node_writer.write("IstioCNINode", requests, now):
+        async for _, patched in self._writer.write("IstioCNINode", requests, now):
             self._caches[Kind.REPORT].observe(patched)
 
     async def _write_statuses(
@@ -216,22 +216,24 @@ class Loop:
         if loop.time() < self._next_status_write:
             loop.call_at(self._next_status_write, self._woken.set)
             return
-        for resource, patch, events in plan.status_changes(world, desired, fleet, faults, now):
-            try:
-                result = await self._api.write_status(resource, patch)
-            except ApiError as error:
-                if error.status != 409:  # then it has changed meanwhile, and the watch wakes us
-                    raise
-                continue
+        changes = {
+            f"{each.resource['metadata']['namespace']}/{each.resource['metadata']['name']}": each
+            for each in plan.status_changes(world, desired, fleet, faults, now)
+        }
+        writes = ((name, partial(self._write_status, each)) for name, each in changes.items())
+        async for name, written in self._writer.write("status", writes, now):
             self._next_status_write = loop.time() + max(1.0, len(world.nodes) / NODES_PER_STATUS)
-            if result is None:  # gone without an event of the watch: its handler waits
-                self._caches[Kind.RESOURCE].observe(resource, deleted=True)
-                self._removals.release(resource["metadata"]["uid"])
-                continue
             self._metrics.status_writes.inc()
-            self._caches[Kind.RESOURCE].observe(result)
-            for each in events:
-                await self._api.record(_about(resource), each)
+            self._caches[Kind.RESOURCE].observe(written)
+            for each in changes[name].events:
+                await self._api.record(_about(written), each)
+
+    async def _write_status(self, change: plan.StatusChange) -> dict[str, Any] | None:
+        written = await self._api.write_status(change.resource, change.patch)
+        if written is None:  # gone without an event of the watch: its handler waits
+            self._caches[Kind.RESOURCE].observe(change.resource, deleted=True)
+            self._removals.release(change.resource["metadata"]["uid"])
+        return written
 
     def _judge(self, world: World, desired: Plan, now: datetime) -> status.Fleet:
         if self._unhealthy_since is None:

@@ -10,8 +10,8 @@ import pytest
 
 from installer.controller.client import Api
 from installer.controller.node_lifecycle import ConditionPatch
-from installer.controller.node_writer import NODES_AT_ONCE
 from installer.controller.taints import KEY
+from installer.controller.writer import AT_ONCE
 from installer.fleet import objects
 from installer.fleet.node_health import PATIENCE
 from installer.kube.names import CONTROLLER, PARKED
@@ -173,7 +173,7 @@ def test_refusals_on_many_nodes_do_not_delay_the_others(empty_stage: Stage, cont
         if "istiocninodes" in (each.resources or ()):
             each.verbs = ["list", "watch"]
     stage.rbac.patch_cluster_role("istio-cni-controller", {"rules": rights})
-    names = {f"node{number}" for number in range(NODES_AT_ONCE + 10)}
+    names = {f"node{number}" for number in range(AT_ONCE + 10)}
     for name in names:
         stage.add_node(name)
         stage.add_agent(name, ready=False, waiting={"reason": "ErrImagePull"})

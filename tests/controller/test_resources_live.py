@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.config.control_plane import GROUP, KIND, VERSION
+from installer.config.control_plane import GROUP, KIND, PLURAL, VERSION
 from installer.controller.pod_template import RESOURCE_VALUES
 from installer.kube.names import DAEMONSET
 from tests.chart.references import DIGEST
@@ -16,6 +17,8 @@ from tests.controller.stage import NAMESPACE, SOON, now
 from tests.support.wait import until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.controller.conftest import Run
     from tests.controller.stage import Controller, Stage
 
@@ -124,6 +127,55 @@ def test_a_resource_as_deep_as_the_api_server_takes_stops_nothing(stage: Stage, 
             until(lambda: "takes precedence, as it is older" in told(), SOON, "its own status is written")
         finally:
             stage.cluster.kubectl("delete", "icp", "deep")
+
+
+def test_a_refused_status_holds_up_no_other(stage: Stage, controller: Run) -> None:
+    with statuses_refused(stage, "default"):
+        stage.add_node("node1")
+        stage.add_agent("node1")
+        applied = stage.apply({})
+        until(lambda: applied["metadata"]["creationTimestamp"] < now(), SOON, "a second is over")
+        stage.apply({}, "refused", "default")  # which comes first in a list
+        with controller() as made:
+            stage.report("node1", applied)
+            stage.becomes("HEALTHY")
+            assert stage.resource("refused", "default").get("status", {}) == {}
+            assert "the API server refused: status" in made.log.read_text()
+            stage.end_agent("node1")
+            until(lambda: stage.ready("node1")[0] == "False", SOON, "nodes without an agent are reported, too")
+
+
+@contextmanager
+def statuses_refused(stage: Stage, namespace: str) -> Iterator[None]:
+    """Have the API server refuse every status of an IstioControlPlane in a namespace, as a policy of its owner may."""
+    group, name = "admissionregistration.k8s.io/v1", {"name": "refuses-status"}
+    rule = {"apiGroups": [GROUP], "apiVersions": ["*"], "operations": ["UPDATE"], "resources": [f"{PLURAL}/status"]}
+    policy = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "validations": [{"expression": f"request.namespace != '{namespace}'"}],
+    }
+    binding = {"policyName": "refuses-status", "validationActions": ["Deny"]}
+    kinds = {"ValidatingAdmissionPolicy": policy, "ValidatingAdmissionPolicyBinding": binding}
+    objects = [{"apiVersion": group, "kind": kind, "metadata": name, "spec": spec} for kind, spec in kinds.items()]
+    stage.apply({}, "probe", namespace)
+    path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/probe/status?dryRun=All"
+    try:
+        stage.cluster.admin.apply(*objects)
+        until(lambda: _is_refused(stage, path), SOON, "the policy is in force")
+        stage.delete("probe", namespace)
+        yield
+    finally:
+        for each in objects:
+            stage.cluster.admin.delete(stage.cluster.admin.path(each))
+        until(lambda: not stage.cluster.admin.read(stage.cluster.admin.path(objects[0])), SOON, "the policy is gone")
+
+
+def _is_refused(stage: Stage, path: str) -> bool:
+    try:
+        stage.cluster.admin.merge(path, {"status": {"observedGeneration": 1}})
+    except AssertionError:
+        return True
+    return False
 
 
 def test_another_agent_namespace_is_rejected_with_a_remedy(stage: Stage, controller: Run) -> None:

@@ -1,4 +1,4 @@
-"""The controller's writes about single nodes: a bounded number at a time, and a refused one is retried later."""
+"""The controller's writes of single objects: a bounded number at a time, and a refused one is retried later."""
 
 from __future__ import annotations
 
@@ -15,33 +15,35 @@ if TYPE_CHECKING:
 Write: TypeAlias = "Callable[[], Awaitable[dict[str, Any] | None]]"
 """A request; it returns the written object, or None if no write was needed after all."""
 
-NODES_AT_ONCE = 50  # to write before the next look at everything
+AT_ONCE = 50  # writes before the next look at everything
 REFUSED_AGAIN = timedelta(minutes=1)
 
 _log = logging.getLogger(__name__)
 
 
-class NodeWriter:
-    """Writes about nodes, and remembers what the API server refuses."""
+class Writer:
+    """Writes objects, and remembers what the API server refuses, so that it holds up no other write."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         """Prepare; `wake` is called when writes are left for the next round."""
         self._wake = wake
-        self._refused: dict[tuple[str, str], datetime] = {}  # name of the write and node: the time of the next attempt
+        self._refused: dict[
+            tuple[str, str], datetime
+        ] = {}  # names of the write and the object: the time of the next attempt
 
-    def is_refused(self, what: str, node: str) -> bool:
+    def is_refused(self, what: str, name: str) -> bool:
         """Return whether the API server refused this write lately."""
-        return (what, node) in self._refused
+        return (what, name) in self._refused
 
     async def write(
         self, what: str, writes: Iterable[tuple[str, Write]], now: datetime
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Write to some nodes now, and to the others in the next rounds.
+        """Write some objects now, and the others in the next rounds.
 
-        `what` is the name of the write, for the log; `writes` has the node's name with each.
+        `what` is the name of the write, for the log; `writes` has the name of the object, or of its node, with each.
 
         Yields:
-            The written object, by the node's name.
+            The written object, by that name.
 
         Raises:
             ApiError: if the API server cannot be reached, or is overloaded.
@@ -51,7 +53,7 @@ class NodeWriter:
             if self.is_refused(what, name):
                 continue
             tried += 1
-            if tried > NODES_AT_ONCE:
+            if tried > AT_ONCE:
                 self._wake()
                 return
             try:
