@@ -1,4 +1,4 @@
-"""The commands of the page "With a current Istio", and a shell for whoever follows the page."""
+"""The commands of the page "With a current Istio": which test runs each, and a shell for whoever follows the page."""
 
 from __future__ import annotations
 
@@ -18,6 +18,34 @@ if TYPE_CHECKING:
 
 PAGE = DOCS / "istio.md"
 SLOWEST = 300.0  # seconds that a command may take
+
+# Which test runs which blocks of commands, each from the first line to the last: a block by its section and how one of its
+# commands begins, and the number of its commands.
+RUN_BY = {
+    "tests/e2e/istio/test_from_istio_init.py": {
+        ("Set up", "helm upgrade istiod"): 1,
+        ("From istio-init", "helm install istio-cni"): 6,
+        ("Back again", "helm upgrade istiod"): 3,
+    },
+    "tests/e2e/test_takeover.py": {
+        ("From Istio's own CNI", "helm upgrade istio-cni"): 3,
+        ("Back again", "helm rollback"): 1,
+    },
+    "tests/e2e/test_istio_chart.py": {
+        ("From Istio's own CNI", "install-cni takeover"): 2,
+        ("From Istio's own CNI", "istioctl install"): 5,
+        ("Back again", "istioctl install"): 2,
+        ("Istio's own chart with this image", "helm upgrade"): 1,
+        ("Istio's own chart with this image", "istioctl install"): 1,
+    },
+    "tests/chart/test_other_installers.py": {
+        ("Set up", "istioctl install"): 1,
+        ("Set up", "kubectl patch istio default"): 1,
+        ("From Istio's own CNI", "kubectl delete istiocni"): 5,
+        ("Back again", "kubectl apply"): 2,
+        ("Istio's own chart with this image", "kubectl patch istiocni"): 1,
+    },
+}
 
 # What differs here: the image has another name, and comes from no registry.
 REPLACED = {

@@ -1,4 +1,4 @@
-"""The page "With a current Istio" has the commands that `install-cni takeover --check` prints, and in their order."""
+"""The page "With a current Istio" has the commands that `install-cni takeover --check` prints, and a test runs each of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 
 from installer.status import takeover
 from installer.status.istio_agent import LABELS
-from tests.docs.istio_page import all_commands, without_settings
+from tests.docs.istio_page import RUN_BY, all_commands, commands, without_settings
+from tests.docs.pages import ROOT
 
 pytestmark = pytest.mark.pure
 
@@ -38,3 +39,13 @@ def test_the_page_has_the_commands_that_are_printed(who: str) -> None:
     page = [[*map(without_settings, block)] for _, block in all_commands()]
     for printed in ([*map(without_settings, plan.commands)], [*map(without_settings, plan.back)]):
         assert any([each for each in block if each in printed] == printed for block in page), printed
+
+
+def test_each_command_is_run_by_the_test_that_is_named() -> None:
+    """Whoever adds a command to the page has a test run it, and then says so in `RUN_BY`."""
+    blocks = {block: number for each in RUN_BY.values() for block, number in each.items()}
+    assert sorted((where, commands(where, how)) for where, how in blocks) == sorted(all_commands())
+    assert {block: len(commands(*block)) for block in blocks} == blocks
+    for file, run in RUN_BY.items():
+        text = (ROOT / file).read_text()
+        assert [block for block in run if f'commands("{block[0]}", "{block[1]}")' not in text] == []

@@ -26,7 +26,7 @@ from tests.support.wait import until
 
 if TYPE_CHECKING:
     from tests.e2e.release import Release
-    from tests.support.node import KubernetesNode
+    from tests.support.node import KubernetesNode, Worker
 
 AGENTS = f"--namespace={NAMESPACE}", "--selector=k8s-app=istio-cni-node"
 FOLDERS = (BIN_DIR, CONF_DIR)
@@ -39,7 +39,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 Files = dict[str, tuple[int, bytes]]  # permissions and content, or where a link leads to, by their path
 
 
-def all_files(node: KubernetesNode) -> dict[Path, Files]:
+def all_files(node: Worker) -> dict[Path, Files]:
     """Read all that is in the folders that the chart is told of."""
     return {folder: _files(node.seen(folder)) for folder in FOLDERS}
 

@@ -1,20 +1,21 @@
-"""Istio's own chart, unchanged, with this image: by helm and by istioctl, on a whole node."""
+"""Istio's own chart, unchanged, with this image, by helm; and all that the page tells users of istioctl, on a whole node."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import pytest
 
 from installer.version import RELEASE
 from tests.chart.istio_chart import CHART
+from tests.docs.istio_page import Shell, commands, without_settings
 from tests.e2e.helm import Helm
+from tests.e2e.istios_agent import AGENTS, NAMESPACE, VALUES, agents_hub, all_in_the_mesh, meaning, prepare, rolled_out
 from tests.e2e.shop import ENVOY, from_node, removed, started, url
 from tests.e2e.test_chart import SOCKETS, all_files
-from tests.image.build import HUB, archive
-from tests.programs.build import is_built
-from tests.programs.lots import ISTIO, KUBE
+from tests.image.build import HUB
+from tests.programs.lots import KUBE
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -25,72 +26,37 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-NAMESPACE = "istio-system"
-AGENTS = f"--namespace={NAMESPACE}", "--selector=k8s-app=istio-cni-node"
-VALUES = {"hub": HUB, "tag": RELEASE, "pullPolicy": "Never", "resources": {"requests": {"cpu": "10m"}}}
+FILE = {  # what was given to istioctl
+    "apiVersion": "install.istio.io/v1alpha1",
+    "kind": "IstioOperator",
+    "spec": {"profile": "empty", "components": {"cni": {"enabled": True}}, "values": {"cni": VALUES}},
+}
 
 
-class Installer(Protocol):
-    """Installs Istio's CNI component with this image, and uninstalls it."""
-
-    def install(self) -> None:
-        """Install it."""
-
-    def uninstall(self) -> None:
-        """Uninstall it."""
-
-
-class _Helm:
-    def __init__(self, node: KubernetesNode, home: Path) -> None:
-        self._helm = Helm(KUBE.folder / "helm", node, home, NAMESPACE)
-
-    def install(self) -> None:
-        self._helm("install", "istio-cni", str(CHART), "--values=-", values=VALUES)
-
-    def uninstall(self) -> None:
-        self._helm("uninstall", "istio-cni", "--ignore-not-found")
-
-
-class _Istioctl:
-    def __init__(self, node: KubernetesNode, home: Path) -> None:
-        self._node = node
-        self._values = home / "values.yaml"
-        spec = {"profile": "empty", "components": {"cni": {"enabled": True}}, "values": {"cni": VALUES}}
-        self._values.write_text(
-            json.dumps({"apiVersion": "install.istio.io/v1alpha1", "kind": "IstioOperator", "spec": spec})
-        )
-
-    def install(self) -> None:
-        self._run("install", f"--filename={self._values}", "--skip-confirmation")
-
-    def uninstall(self) -> None:
-        self._run("uninstall", "--purge", "--skip-confirmation")
-
-    def _run(self, *arguments: str) -> None:
-        self._node.run([str(ISTIO.folder / "istioctl"), *arguments, f"--kubeconfig={self._node.kubeconfig}"])
-
-
-@pytest.fixture(params=[_Helm, _Istioctl], ids=["helm", "istioctl"])
-def installer(request: pytest.FixtureRequest, node: KubernetesNode, tmp_path: Path) -> Iterator[Installer]:
-    assert is_built(ISTIO), f"no {ISTIO.title} in {ISTIO.folder}; `make istio` builds it"
-    node.import_images(archive())
-    node.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    made: Installer = request.param(node, tmp_path)
+@pytest.fixture
+def shell(node: KubernetesNode, tmp_path: Path) -> Iterator[Shell]:
+    """A shell on the node; in the end nothing of either agent is in the cluster."""
+    prepare(node, tmp_path)
+    (tmp_path / "FILE").write_text(json.dumps(FILE))
+    made = Shell(tmp_path, node.kubeconfig, enter=node.enter)
     yield made
-    made.uninstall()
+    made(f"helm uninstall istio-cni --namespace {NAMESPACE} --ignore-not-found --wait")
+    made("istioctl uninstall --purge --skip-confirmation")
 
 
-def rolled_out(node: KubernetesNode) -> None:
-    told = ("rollout", "status", "daemonset/istio-cni-node", f"--namespace={NAMESPACE}", "--timeout=240s")
-    node.kubectl(*told, within=250)
+def gone(node: KubernetesNode) -> None:
+    """Wait until no agent is left."""
+    node.kubectl("wait", "--for=delete", "pod", *AGENTS, "--timeout=240s", within=250)
 
 
-def test_with_nothing_but_the_image_ours_pods_are_redirected(node: KubernetesNode, installer: Installer) -> None:
-    before: dict[Path, Any] = all_files(node)
+def test_with_nothing_but_the_image_ours_pods_are_redirected(node: KubernetesNode, shell: Shell) -> None:
+    before = all_files(node)
     early = started(node, "early", injected=True)
     assert from_node(node, url(early)).startswith("early 10.244.1."), "no agent is there yet"
-    installer.install()
+    for command in commands("Istio's own chart with this image", "helm upgrade"):
+        shell(command)
     rolled_out(node)
+    assert agents_hub(node) == HUB
     until(lambda: from_node(node, url(early)) == f"early {ENVOY}", 30, "a pod that ran before is redirected")
     until(lambda: node.plugins_loaded()[-1] == "istio-cni", 30, "the runtime has loaded the entry")
     young = started(node, "young", injected=True)
@@ -102,23 +68,56 @@ def test_with_nothing_but_the_image_ours_pods_are_redirected(node: KubernetesNod
     late = started(node, "late", injected=True)
     assert from_node(node, url(late)) == f"late {ENVOY}"
 
-    installer.uninstall()
-    node.kubectl("wait", "--for=delete", "pod", *AGENTS, "--timeout=240s", within=250)
+    shell(f"helm uninstall istio-cni --namespace {NAMESPACE}")
+    gone(node)
     removed(node, "early", "young", "late")
     assert all_files(node) == before
     assert [*node.seen(SOCKETS).iterdir()] == []
 
 
-def test_ambient_mode_is_refused_in_the_containers_log(node: KubernetesNode, tmp_path: Path) -> None:
-    node.import_images(archive())
-    node.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    helm = Helm(KUBE.folder / "helm", node, tmp_path, NAMESPACE)
-    helm("install", "istio-cni", str(CHART), "--values=-", values=VALUES | {"ambient": {"enabled": True}})
-    try:
-        logs = ("logs", *AGENTS)
-        until(
-            lambda: "this agent supports sidecar mode only" in node.kubectl(*logs, check=False), 60, "its log says so"
-        )
-        assert node.plugins_loaded()[-1] != "istio-cni"
-    finally:
-        helm("uninstall", "istio-cni", "--wait")
+def test_istioctls_agent_is_replaced_and_brought_back_and_runs_with_this_image(
+    node: KubernetesNode, shell: Shell
+) -> None:
+    before = meaning(node)
+    uninstall, install = commands("Back again", "istioctl install")
+    shell(install)
+    rolled_out(node)
+    until(lambda: node.plugins_loaded()[-1] == "istio-cni", 30, "the runtime has loaded Istio's entry")
+    all_in_the_mesh(node, ["early"])
+
+    *_, printed = [shell(command) for command in commands("From Istio's own CNI", "install-cni takeover")]
+    replace = commands("From Istio's own CNI", "istioctl install")
+    assert [*map(without_settings, printed.splitlines())] == [*map(without_settings, replace)][:-1]
+    for command in replace:
+        shell(command)
+    assert agents_hub(node) == HUB
+    all_in_the_mesh(node, ["early", "young"])
+
+    for command in (uninstall, install):
+        shell(command)
+    rolled_out(node)
+    assert agents_hub(node) == VALUES["hub"]
+    until(lambda: node.plugins_loaded()[-1] == "istio-cni", 30, "the runtime has Istio's entry again")
+    all_in_the_mesh(node, ["early", "young", "late"])
+
+    for command in commands("Istio's own chart with this image", "istioctl install"):
+        shell(command)
+    rolled_out(node)
+    assert agents_hub(node) == HUB
+    until(lambda: node.plugins_loaded()[-1] == "istio-cni", 30, "the runtime has loaded the entry")
+    all_in_the_mesh(node, ["early", "young", "late", "last"])
+
+    shell("istioctl uninstall --purge --skip-confirmation")
+    gone(node)
+    removed(node, "early", "young", "late", "last")
+    assert meaning(node) == before
+    assert {each.name for each in node.seen(SOCKETS).iterdir()} <= {"istio-cni.log"}
+
+
+def test_ambient_mode_is_refused_in_the_containers_log(node: KubernetesNode, shell: Shell) -> None:
+    helm = Helm(KUBE.folder / "helm", node, shell.folder, NAMESPACE)
+    values = VALUES | {"hub": HUB, "tag": RELEASE, "ambient": {"enabled": True}}
+    helm("install", "istio-cni", str(CHART), "--values=-", values=values)
+    logs = ("logs", *AGENTS)
+    until(lambda: "this agent supports sidecar mode only" in node.kubectl(*logs, check=False), 60, "its log says so")
+    assert node.plugins_loaded()[-1] != "istio-cni"

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chart.helm import CHART as OURS
-from tests.chart.istio_chart import CHART as ISTIOS
+from tests.chart.istio_chart import CHART
+from tests.docs.istio_page import Shell, commands
 from tests.e2e.helm import Helm
-from tests.e2e.istio.images import netfilter
-from tests.e2e.release import VALUES
+from tests.e2e.istios_agent import (
+    AGENTS,
+    NAMESPACE,
+    VALUES,
+    agents_hub,
+    all_in_the_mesh,
+    meaning,
+    prepare,
+    rolled_out,
+)
 from tests.e2e.shop import ENVOY, SHOP, from_node, removed, started, url
-from tests.e2e.test_chart import SOCKETS, all_files
-from tests.e2e.test_istio_chart import AGENTS, NAMESPACE, rolled_out
+from tests.e2e.test_chart import SOCKETS
 from tests.e2e.workloads import PORT, deployment, service
-from tests.image.build import archive
-from tests.programs.build import is_built
-from tests.programs.lots import ISTIO, KUBE
-from tests.support.images import Image, write
+from tests.image.build import HUB
+from tests.programs.lots import KUBE
 from tests.support.machine import ENVIRONMENT
 from tests.support.wait import until
 
@@ -37,10 +40,6 @@ if TYPE_CHECKING:
     from tests.support.node import KubernetesNode
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
-
-IMAGE = {"hub": "tests.local", "image": "istio-install-cni", "tag": "1", "pullPolicy": "Never"}
-THEIRS = IMAGE | {"resources": {"requests": {"cpu": "10m"}}, "logging": {"level": "info"}}
-ALIKE = {"excludeNamespaces": ["kube-system"], "inboundPortsDefault": "*"}
 
 # Connects, says so, and sends a request whose head ends when it is told to: until then a byte each second.
 _HELD = """
@@ -59,28 +58,13 @@ print(got.decode().splitlines()[-1])
 """
 
 
-def istios_image() -> Image:
-    """Say what the image of Istio's agent holds: both of its programs, and those that they run."""
-    files = netfilter() | {
-        "usr/local/bin/install-cni": ISTIO.folder / "install-cni",
-        "opt/cni/bin/istio-cni": ISTIO.folder / "istio-cni",
-    }
-    name = f"{IMAGE['hub']}/{IMAGE['image']}:{IMAGE['tag']}"
-    return Image(name, files, ("/usr/local/bin/install-cni",), "", ("PATH=/usr/local/bin:/usr/sbin:/usr/bin",))
-
-
 @pytest.fixture
-def helm(node: KubernetesNode, tmp_path: Path) -> Iterator[Helm]:
-    """Helm for one release of the name that both charts use; it is taken away in the end."""
-    assert is_built(ISTIO), f"no {ISTIO.title} in {ISTIO.folder}; `make istio` builds it"
-    node.import_images(archive())
-    tar = write(tmp_path / "istio.tar", [istios_image()])
-    node.import_images(tar)
-    tar.unlink()
-    node.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    made = Helm(KUBE.folder / "helm", node, tmp_path, NAMESPACE)
+def shell(node: KubernetesNode, tmp_path: Path) -> Iterator[Shell]:
+    """A shell on the node; in the end there is no release of the name that both charts use."""
+    prepare(node, tmp_path)
+    made = Shell(tmp_path, node.kubeconfig, enter=node.enter)
     yield made
-    made("uninstall", "istio-cni", "--ignore-not-found", "--wait")
+    made(f"helm uninstall istio-cni --namespace {NAMESPACE} --ignore-not-found --wait")
 
 
 @contextmanager
@@ -110,61 +94,40 @@ def asked_until(done: Event, node: KubernetesNode, address: str) -> Counter[str]
     return answers
 
 
-def all_in_the_mesh(node: KubernetesNode, names: list[str]) -> None:
-    """Wait until each application is available, and answers through its sidecar."""
-    for name in names:
-        address = url(started(node, name, injected=True))
-        until(partial(_is_meshed, node, name, address), 30, f"{name} is in the mesh")
-
-
-def _is_meshed(node: KubernetesNode, name: str, address: str) -> bool:
-    with suppress(AssertionError):  # while it is repaired
-        return from_node(node, address) == f"{name} {ENVOY}"
-    return False
-
-
-def meaning(node: KubernetesNode) -> dict[str, Any]:
-    """Read all files of the plugin's folders; of a conflist its value, as Istio's own agent writes its keys in order."""
-    return {
-        f"{folder}/{name}": (mode, json.loads(content) if name.endswith(".conflist") else content)
-        for folder, files in all_files(node).items()
-        for name, (mode, content) in files.items()
-    }
-
-
 def is_rolled_out(node: KubernetesNode) -> bool:
     told = ("rollout", "status", "daemonset/istio-cni-node", f"--namespace={NAMESPACE}", "--watch=false")
     return "successfully rolled out" in node.kubectl(*told)
 
 
-def test_istios_agent_is_replaced_in_place_and_brought_back_under_traffic(node: KubernetesNode, helm: Helm) -> None:
+def test_istios_agent_is_replaced_in_place_and_brought_back_under_traffic(node: KubernetesNode, shell: Shell) -> None:
     before = meaning(node)
-    helm("install", "istio-cni", str(ISTIOS), "--values=-", values=THEIRS)
+    helm = Helm(KUBE.folder / "helm", node, shell.folder, NAMESPACE)
+    helm("install", "istio-cni", str(CHART), "--values=-", values=VALUES)
     rolled_out(node)
     until(lambda: node.plugins_loaded()[-1] == "istio-cni", 30, "the runtime has loaded Istio's entry")
     all_in_the_mesh(node, ["early", "talks"])  # by Istio's own agent
     early, talks = (started(node, name, injected=True) for name in ("early", "talks"))
 
     young, done = list[str](), Event()
-
-    def change(*arguments: str, values: dict[str, Any] | None = None) -> None:
-        helm(*arguments, values=values)
-        while True:
-            name = f"young{len(young)}"
-            node.apply(deployment(name, SHOP, injected=True), service(name, SHOP))
-            young.append(name)
-            if is_rolled_out(node):
-                return
-
     with ThreadPoolExecutor() as pool, held(node, talks["status"]["podIP"]) as ask:
+
+        def change(block: list[str]) -> None:
+            """Run commands while pods start, and go on until the agent is another one."""
+            changing = pool.submit(lambda: [shell(command) for command in block])
+            while not (changing.done() and is_rolled_out(node)):
+                name = f"young{len(young)}"
+                node.apply(deployment(name, SHOP, injected=True), service(name, SHOP))
+                node.wait("condition=Available", f"deployment/{name}", f"--namespace={SHOP}", within=240)
+                young.append(name)
+            changing.result()
+
         answers = pool.submit(asked_until, done, node, url(early))
         try:
-            values = {"cni": VALUES["cni"] | ALIKE}
-            change("upgrade", "istio-cni", str(OURS), "--reset-values", "--values=-", values=values)
-            agents = node.kubectl("get", "pods", *AGENTS, "--output=jsonpath={.items[*].spec.containers[*].image}")
-            assert "istio-install-cni" not in agents
+            change(commands("From Istio's own CNI", "helm upgrade istio-cni"))
+            assert agents_hub(node) == HUB
             all_in_the_mesh(node, young)
-            change("rollback", "istio-cni")
+            change(commands("Back again", "helm rollback"))
+            assert agents_hub(node) == VALUES["hub"]
             until(lambda: node.plugins_loaded()[-1] == "istio-cni", 30, "the runtime has Istio's entry again")
         finally:
             done.set()

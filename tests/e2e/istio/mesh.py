@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.e2e import workloads
@@ -17,7 +18,7 @@ from tests.support.machine import NSENTER
 from tests.support.wait import until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.support.node import TwoNodes, Worker
@@ -95,20 +96,26 @@ class Mesh:
             each["metadata"]["labels"]["istio-injection"] = "enabled"
         self.node.apply(_STRICT, *injected, workloads.namespace(PLAIN))
 
-    def leave_redirect_to(self, who: str) -> None:
-        """Have istiod inject istio-validation for a CNI plugin, or istio-init, and wait until it does."""
-        enabled = {"istio-validation": True, "istio-init": False}[who]
-        self._helm("upgrade", "istiod", _ISTIOD, "--reuse-values", f"--set=pilot.cni.enabled={str(enabled).lower()}")
+    def injects(self, who: str) -> None:
+        """Wait until istiod takes up that it is to inject istio-validation, for a CNI plugin, or istio-init."""
         self.node.kubectl("rollout", "status", "deployment/istiod", f"--namespace={SYSTEM}", within=SLOWEST)
         asked = ("run", "asked", "--image=none", "--dry-run=server", f"--namespace={PRIVILEGED}", "--output=json")
         until(lambda: f'"name": "{who}"' in self.node.kubectl(*asked, check=False), SLOWEST, f"pods would get {who}")
 
     def restart(self, name: str, *, where: str) -> None:
         """Replace the pods of a Deployment, and wait until the new ones are there and the old ones gone."""
-        before = self.node.kubectl("get", "pods", f"--namespace={where}", f"--selector=app={name}", "--output=name")
-        self.node.kubectl("rollout", "restart", f"deployment/{name}", f"--namespace={where}")
-        told = ("rollout", "status", f"deployment/{name}", f"--namespace={where}", f"--timeout={SLOWEST:.0f}s")
-        self.node.kubectl(*told, within=SLOWEST + 10)
+        with self.replaced(name, where=where):
+            self.node.kubectl("rollout", "restart", f"deployment/{name}", f"--namespace={where}")
+
+    @contextmanager
+    def replaced(self, *names: str, where: str) -> Iterator[None]:
+        """Wait, after a block that restarts Deployments, until their new pods are there and the old ones gone."""
+        selector = f"--selector=app in ({','.join(names)})"
+        before = self.node.kubectl("get", "pods", f"--namespace={where}", selector, "--output=name")
+        yield
+        for name in names:
+            told = ("rollout", "status", f"deployment/{name}", f"--namespace={where}", f"--timeout={SLOWEST:.0f}s")
+            self.node.kubectl(*told, within=SLOWEST + 10)
         gone = ("wait", "--for=delete", *before.split(), f"--namespace={where}", f"--timeout={SLOWEST:.0f}s")
         self.node.kubectl(*gone, within=SLOWEST + 10)
 

@@ -1,4 +1,4 @@
-"""From istio-init to this agent and back, with the real injector, pod by pod under traffic."""
+"""From istio-init to this agent and back with the page's commands and the real injector, pod by pod under traffic."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.istio.mesh import PRIVILEGED
-from tests.e2e.shop import ENVOY
+from tests.docs.istio_page import Shell, commands
+from tests.e2e import workloads
+from tests.e2e.shop import ENVOY, SHOP
+from tests.e2e.test_chart import SOCKETS, all_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.e2e.istio.mesh import Mesh
     from tests.e2e.release import Release
@@ -23,15 +26,29 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 INIT, VALIDATION = "istio-init", "istio-validation"
 CLIENT, SERVER = "client", "server"
+AGENTS = "--namespace=kube-system", "--selector=k8s-app=istio-cni-node"  # as the page installs them
 
 
 @pytest.fixture
-def without_agent(mesh: Mesh, release: Release) -> Iterator[Mesh]:
+def shell(mesh: Mesh, tmp_path: Path) -> Shell:
+    """A shell on the first node."""
+    return Shell(tmp_path, mesh.node.kubeconfig, enter=mesh.node.enter)
+
+
+@pytest.fixture
+def without_agent(mesh: Mesh, release: Release, shell: Shell) -> Iterator[Mesh]:
     """A mesh whose pods istio-init redirects, and no agent on the nodes; other tests find both as before."""
+    shop = workloads.namespace(SHOP, level="privileged")  # istio-init needs capabilities
+    shop["metadata"]["labels"]["istio-injection"] = "enabled"
+    mesh.node.apply(shop)
     release.uninstall()
-    mesh.leave_redirect_to(INIT)
+    shell(commands("Back again", "helm upgrade istiod")[0])
+    mesh.injects(INIT)
     yield mesh
-    mesh.leave_redirect_to(VALIDATION)
+    for command in commands("Set up", "helm upgrade istiod"):
+        shell(command)
+    mesh.injects(VALIDATION)
+    shell("helm uninstall istio-cni --namespace kube-system --ignore-not-found --wait")
     release.install()
     release.ready()
     release.steer()
@@ -39,7 +56,7 @@ def without_agent(mesh: Mesh, release: Release) -> Iterator[Mesh]:
 
 def ask(mesh: Mesh, client: str, server: str) -> str:
     """Ask the Service of an application from another one, under STRICT mutual TLS: it answers only through both sidecars."""
-    return mesh.ask(client, mesh.service(server, PRIVILEGED), where=PRIVILEGED)
+    return mesh.ask(client, mesh.service(server, SHOP), where=SHOP)
 
 
 @contextmanager
@@ -63,40 +80,58 @@ def traffic(mesh: Mesh) -> Iterator[None]:
 
 def redirected_by(mesh: Mesh, name: str) -> str:
     """Name what redirects the pod of an application."""
-    (found,) = {INIT, VALIDATION} & {each["name"] for each in mesh.pod(name, PRIVILEGED)["spec"]["initContainers"]}
+    (found,) = {INIT, VALIDATION} & {each["name"] for each in mesh.pod(name, SHOP)["spec"]["initContainers"]}
     return found
 
 
-def test_pods_move_one_after_another_and_back_and_no_request_is_lost(without_agent: Mesh, release: Release) -> None:
-    mesh = without_agent
-    first, second = mesh.cluster.nodes
-    mesh.deploy(CLIENT, first, where=PRIVILEGED)
-    mesh.deploy(SERVER, second, where=PRIVILEGED)
-    for name in (CLIENT, SERVER):
-        mesh.ready(name, where=PRIVILEGED)
-        assert redirected_by(mesh, name) == INIT
-    assert ask(mesh, CLIENT, SERVER) == f"{SERVER} {ENVOY}"
+def all_ask(mesh: Mesh) -> None:
+    """See that each application reaches the other one through both sidecars."""
+    for one, other in ((CLIENT, SERVER), (SERVER, CLIENT)):
+        assert ask(mesh, one, other) == f"{other} {ENVOY}"
 
+
+def test_pods_move_one_after_another_and_back_and_no_request_is_lost(
+    without_agent: Mesh, release: Release, shell: Shell
+) -> None:
+    mesh = without_agent
+    before = [all_files(node) for node in mesh.cluster.nodes]
+    for name, node in zip((CLIENT, SERVER), mesh.cluster.nodes, strict=True):
+        mesh.deploy(name, node, where=SHOP)
+    for name in (CLIENT, SERVER):
+        mesh.ready(name, where=SHOP)
+        assert redirected_by(mesh, name) == INIT
+    all_ask(mesh)
+
+    *agents_first, restart = commands("From istio-init", "helm install istio-cni")
     with traffic(mesh):
-        release.install()
-        release.ready()
-        mesh.leave_redirect_to(VALIDATION)
-    events = ("get", "events", f"--namespace={PRIVILEGED}", "--field-selector=reason=Redirected", "--output=name")
+        for command in agents_first:
+            shell(command)
+        mesh.injects(VALIDATION)
+    events = ("get", "events", f"--namespace={SHOP}", "--field-selector=reason=Redirected", "--output=name")
     assert not mesh.node.kubectl(*events), "the agent leaves pods alone that istio-init has redirected"
     assert "Unredirected" not in release.status()
-    for moved, other in ((SERVER, CLIENT), (CLIENT, SERVER)):
-        mesh.restart(moved, where=PRIVILEGED)
-        assert redirected_by(mesh, moved) == VALIDATION
-        assert ask(mesh, moved, other) == f"{other} {ENVOY}"
-        assert ask(mesh, other, moved) == f"{moved} {ENVOY}"
+    mesh.restart(SERVER, where=SHOP)
+    assert [redirected_by(mesh, name) for name in (CLIENT, SERVER)] == [INIT, VALIDATION]
+    all_ask(mesh)
+    with mesh.replaced(CLIENT, SERVER, where=SHOP):
+        shell(restart)
+    assert [redirected_by(mesh, name) for name in (CLIENT, SERVER)] == [VALIDATION, VALIDATION]
+    all_ask(mesh)
 
+    change_over, restart, uninstall = commands("Back again", "helm upgrade istiod")
     with traffic(mesh):
-        mesh.leave_redirect_to(INIT)
-    for moved, other in ((CLIENT, SERVER), (SERVER, CLIENT)):
-        mesh.restart(moved, where=PRIVILEGED)
-        assert redirected_by(mesh, moved) == INIT
-        assert ask(mesh, moved, other) == f"{other} {ENVOY}"
-        assert ask(mesh, other, moved) == f"{moved} {ENVOY}"
+        shell(change_over)
+        mesh.injects(INIT)
+    mesh.restart(CLIENT, where=SHOP)
+    assert [redirected_by(mesh, name) for name in (CLIENT, SERVER)] == [INIT, VALIDATION]
+    all_ask(mesh)
+    with mesh.replaced(CLIENT, SERVER, where=SHOP):
+        shell(restart)
+    assert [redirected_by(mesh, name) for name in (CLIENT, SERVER)] == [INIT, INIT]
+    all_ask(mesh)
     with traffic(mesh):
-        release.uninstall()
-    mesh.stop(CLIENT, SERVER, where=PRIVILEGED)
+        shell(uninstall)
+        mesh.node.kubectl("wait", "--for=delete", "pod", *AGENTS, "--timeout=240s", within=250)
+    assert [all_files(node) for node in mesh.cluster.nodes] == before
+    assert [path for node in mesh.cluster.nodes for path in node.seen(SOCKETS).iterdir()] == []
+    mesh.stop(CLIENT, SERVER, where=SHOP)
