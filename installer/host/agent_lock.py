@@ -58,5 +58,5 @@ def lock_file(socket_path: Path) -> Path:
 def _is_still(fd: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(fd), path.lstat())
-    except FileNotFoundError:
+    except OSError:  # it is gone, or something else stands in place of its directory
         return False

@@ -76,7 +76,7 @@ def load(base: Settings) -> DesiredState:
         )
     except FileNotFoundError:
         return DesiredState(base)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, SettingError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SettingError) as error:
         _log.warning(
             "cannot read the checkpoint; starting with the chart's settings",
             extra={"file": str(path), "reason": str(error)},

@@ -159,6 +159,28 @@ def test_a_directory_in_place_of_the_socket_makes_the_agent_not_ready_until_dele
     assert accepts(agent.socket)
 
 
+def a_file(directory: Path) -> None:
+    directory.touch()
+
+
+def linked_to_itself(directory: Path) -> None:
+    directory.symlink_to(directory)
+
+
+@pytest.mark.parametrize("put", [a_file, linked_to_itself])
+def test_what_stands_in_place_of_the_directory_makes_the_agent_not_ready_until_deleted(
+    agent: AgentProcess, put: Callable[[Path], None]
+) -> None:
+    agent.ready()
+    directory = agent.socket.parent
+    directory.rename(directory.with_name("was"))
+    put(directory)
+    until(lambda: agent.get("/readyz")[0] == 503, 20, "it is not ready")
+    directory.unlink()
+    until(lambda: agent.get("/readyz")[0] == 200, 20, "it is ready again")
+    assert accepts(agent.socket)
+
+
 def test_a_lock_taken_by_another_agent_is_respected(agent: AgentProcess, tmp_path: Path) -> None:
     agent.ready()
     taken = lock_file(agent.socket).with_name("taken")

@@ -92,7 +92,7 @@ def test_the_earlier_name_is_the_agents_own_and_an_uninstall_deletes_it(node: No
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"{", b"[]", b"null", b"{}", b"\xff",
+        b"", b"{", b"[]", b"null", b"{}", b"\xff", b"[" * 100_000, b"\0" * 100,
         json.dumps({"changes": {"log_level": "loud"}, "controlPlane": None}).encode(),
     ],
 )  # fmt: skip
