@@ -18,6 +18,7 @@ import urllib3
 from kubernetes import client
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 
+from installer.documents.depth import read_as_deep_as_the_api_server
 from installer.documents.reader import check_file
 from installer.kube.names import CONTROLLER, DAEMONSET
 from installer.status.model import Cause, Unavailable
@@ -105,6 +106,7 @@ class Access:
 
     def __init__(self, kubeconfig: Path | None, context: str | None) -> None:
         """Read the credentials: the given file, or $KUBECONFIG, ~/.kube/config, the pod's service account."""
+        read_as_deep_as_the_api_server()
         self._configuration, self._where = _configuration(kubeconfig, context)
         self._http = client.ApiClient(self._configuration).rest_client.pool_manager
 

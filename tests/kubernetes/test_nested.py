@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -68,6 +70,22 @@ def test_a_deep_resource_is_applied(cluster: Cluster, node: Node, tmp_path: Path
             agent.ready()
             until(lambda: entry(agent).get("excludeNamespaces") == ["elsewhere"], SOON, "it is in force")
             assert "RecursionError" not in agent.log.read_text()
+        finally:
+            cluster.kubectl("delete", "icp", "deep", "--wait=false")
+
+
+def test_people_can_look_at_such_objects(cluster: Cluster, node: Node, served: Path) -> None:
+    head = '"apiVersion":"install.istio.io/v1alpha2","kind":"IstioControlPlane","metadata":{"name":"deep"}'
+    spec = f'{{"unvalidatedValues":{{"other":{nested(LEVELS, "a")}}}}}'
+    commands = ["status"], ["status", "--output=json"], ["explain", "pod", "default/deep"]
+    with deep_pod(cluster, node, 3_000):
+        cluster.kubectl("create", "--filename=-", text=f'{{{head},"spec":{spec}}}')
+        try:
+            for each in commands:
+                command = [sys.executable, "-m", "installer", *each, f"--kubeconfig={cluster.folder}/admin.kubeconfig"]
+                ran = subprocess.run(command, capture_output=True, text=True, check=False)
+                assert ran.stdout, ran.stderr
+                assert "Traceback" not in ran.stderr
         finally:
             cluster.kubectl("delete", "icp", "deep", "--wait=false")
 
