@@ -18,7 +18,8 @@ VERSION = 1
 OLDEST = max(1, VERSION - 1)  # that an agent answers
 REQUEST, WORKING, RESULT = 1, 2, 3
 HEAD = 6
-LARGEST_STDIN = 1 << 20
+# Bytes: the conflist (1 MiB at most), and the pod's annotations: the API server admits 256 KiB, each byte six in Go's JSON.
+LARGEST_STDIN = 4 << 20
 LARGEST_REQUEST = LARGEST_STDIN + (1 << 16)
 
 

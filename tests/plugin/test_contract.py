@@ -465,6 +465,25 @@ async def test_an_agent_that_exits_during_a_request_fails_no_call(plugin: Plugin
     assert (answer.status, answer.json) == (0, large["prevResult"]), answer.stderr
 
 
+@pytest.mark.parametrize("mesh", [STATUS, {}], ids=["meshed", "outside the mesh"])
+async def test_a_pod_with_all_the_annotations_that_an_api_server_takes_starts(
+    plugin: Plugin, agent: Agent, pod_netns: Netns, mesh: dict[str, str]
+) -> None:
+    own = {"page": "<" * ((256 << 10) - 100)}  # which Go writes as \u003c
+    given = config(plugin, agent, runtimeConfig=handed_over(**own, **mesh))
+    stdin = json.dumps(given).replace("<", "\\u003c").encode()
+    assert len(stdin) > 1_500_000
+    pod = {} if mesh else {"CNI_ARGS": OTHER}
+    async with agent.serving():
+        answer = await plugin(calls(plugin, agent, pod_netns.path, **pod), stdin)
+    assert answer.status == 0, answer.stdout
+    assert answer.json == given["prevResult"]
+    assert ("15006" in rules(pod_netns)) == bool(mesh)
+    if not mesh:
+        without_an_agent = await plugin(calls(plugin, agent, pod_netns.path, **pod), stdin)
+        assert without_an_agent.status == 0, without_an_agent.stderr
+
+
 @pytest.mark.parametrize("size", [1 << 16, 300_000])
 async def test_a_large_configuration_and_its_large_result_arrive(
     plugin: Plugin, agent: Agent, pod_netns: Netns, size: int
