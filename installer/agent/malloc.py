@@ -20,7 +20,7 @@ THRESHOLD = 1 << 20
 
 LOOK_EVERY = 10.0  # seconds
 STILL = 1 << 20  # bytes by which an idle agent's memory differs between two checks
-GROWTH = 8 << 20  # bytes of growth since the last release that trigger the next one
+GROWTH = 1 << 20  # bytes of growth since the last release that trigger the next one
 
 _log = logging.getLogger(__name__)
 
