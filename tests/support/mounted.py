@@ -22,6 +22,7 @@ from installer.config.desired import DesiredState
 from installer.host import checkpoint
 from installer.host.checkpoint import checkpoint_file
 from tests.support.agent import AgentProcess
+from tests.support.filling import fill
 from tests.support.ondisk import PLUGIN_BYTES, PRIMARY, SLOWEST, NodeOnDisk, names, running
 from tests.support.wait import eventually, until
 
@@ -73,19 +74,6 @@ def allow(limit: str, number: int) -> None:
 def chattr(change: str, path: Path) -> None:
     """Set or take away a file's attributes."""
     subprocess.run(["/usr/bin/chattr", change, str(path)], check=True)
-
-
-def fill(path: Path) -> Path:
-    """Leave no byte free."""
-    filler = path / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (4096, 1):
-            try:
-                while file.write(b"x" * size):
-                    pass
-            except OSError:
-                continue
-    return filler
 
 
 async def full_conf_dir(node: NodeOnDisk) -> None:

@@ -243,7 +243,8 @@ def kubelet(place: Place, cgroup: str, resolv_conf: Path) -> dict[str, Any]:
         "clusterDNS": [DNS],  # most tests have nobody who answers there, as their programs know addresses alone
         "clusterDomain": "cluster.local",
         "resolvConf": str(resolv_conf),
-        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        # Without thresholds for disks: pods are to start on a full one, too, and see what happens.
+        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
         "maxPods": 200,  # 110 in one burst, besides those of the system
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +14,7 @@ from tests.programs.build import is_built
 from tests.programs.lots import KUBE
 from tests.support import nodeconfig as config
 from tests.support.cri import Runtime
+from tests.support.filling import fill
 from tests.support.holder import remove_cgroups
 from tests.support.images import PAUSE, archive
 from tests.support.machine import NSENTER, Machine
@@ -22,7 +23,7 @@ from tests.support.wait import BUSY, until
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from tests.support.nodeconfig import Parts, Place
@@ -39,6 +40,7 @@ _DISKS = {  # what is in /run because a node's disks are: it outlives a boot
     "upper", "work", "var-lib", "var-lib-work", "containerd-root", "proc", "sysctl",
 }  # fmt: skip
 _MOUNTED_FOR_PODS = ("/run/containerd/", "/run/netns", "/var/lib/kubelet/pods/")
+_LEFT = 1 << 20  # bytes: what the node writes while its disk is being filled
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # capabilities(7)
 _numbers = count(1)
 _log = logging.getLogger("tests.node")
@@ -136,9 +138,32 @@ class Worker:
 
     def write_primary(self, *pods: str) -> None:
         """Write the primary CNI's conflist as primary CNIs do, beside it, then rename; with other networks of pods, if any."""
+        self.put_primary(self.write_primary_beside(*pods))
+
+    def write_primary_beside(self, *pods: str) -> Path:
+        """Write the primary CNI's conflist, and leave it beside its place; with other networks of pods, if any."""
         beside = self.seen(CONF_DIR) / ".10-k8s.tmp"
         beside.write_text(json.dumps(config.conflist(self.parts, pods or self.place.pods), indent=2) + "\n")
+        return beside
+
+    def put_primary(self, beside: Path) -> None:
+        """Rename a conflist that is beside its place."""
         beside.rename(beside.with_name("10-k8s.conflist"))
+
+    @contextmanager
+    def full_disk(self, where: Path) -> Iterator[None]:
+        """Leave no byte free on a disk of the node's within the block: a tmpfs, such as /run, where most that it writes is."""
+        disk = self.seen(where)
+        room = os.statvfs(disk)
+        used = (room.f_blocks - room.f_bfree) * room.f_frsize
+        resize = ["/usr/bin/mount", "-o"]
+        try:
+            self.run([*resize, f"remount,size={used + _LEFT}", str(where)])
+            fill(disk)
+            yield
+        finally:
+            self.run([*resize, "remount,size=50%", str(where)])
+            (disk / "filler").unlink(missing_ok=True)
 
     def stop(self, part: str) -> None:
         """End one of its parts as `kill -9` does."""

@@ -35,9 +35,12 @@ class Sandbox(NamedTuple):
     @property
     def is_redirected(self) -> bool:
         """Whether our plugin was among them, and its rules are there."""
-        return (
-            "istio-cni" in self.chain and "redirect to :15001" in run_in(self.netns, [_NFT, "list", "ruleset"]).stdout
-        )
+        return "istio-cni" in self.chain and self.has_rules
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether the plugin's rules are there, whoever wrote them."""
+        return "redirect to :15001" in run_in(self.netns, [_NFT, "list", "ruleset"]).stdout
 
 
 class LightPods:
@@ -68,14 +71,22 @@ class LightPods:
             told = ("rollout", "status", f"deployment/{node.place.name}", f"--timeout={SLOWEST:.0f}s")
             self._first.kubectl(*told, f"--namespace={self.namespace}", within=SLOWEST + 10)
 
-    def unmeshed(self) -> list[str]:
+    def names(self) -> set[str]:
+        """Name the pods."""
+        return {pod["metadata"]["name"] for pod in self._list("pods")}
+
+    def repaired(self) -> set[str]:
+        """Name the pods of which an Event says that they were redirected while they ran."""
+        events = self._list("events.events.k8s.io")
+        return {each["regarding"]["name"] for each in events if each["reason"] == "Redirected"}
+
+    def unmeshed(self) -> set[str]:
         """Name the pods that are not redirected, or were not from their start on; those without a sandbox are among them."""
         there = self.sandboxes()
         pods = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in self._list("pods")}
-        late = [
-            each["regarding"]["name"] for each in self._list("events.events.k8s.io") if each["reason"] == "Redirected"
-        ]
-        return late + [name for uid, name in pods.items() if uid not in there or not there[uid].is_redirected]
+        return self.repaired() | {
+            name for uid, name in pods.items() if uid not in there or not there[uid].is_redirected
+        }
 
     def __enter__(self) -> Self:
         self._first.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})
