@@ -48,6 +48,13 @@ WORDS: Mapping[Target, str] = {
     SaveMark(): f"CONNMARK --save-mark --nfmask {WHOLE} --ctmask {WHOLE}",
     RestoreMark(): f"CONNMARK --restore-mark --nfmask {WHOLE} --ctmask {WHOLE}",
 }
+# The options of our rules in built-in chains. A pod with NET_ADMIN may break a line within a comment of its own; whatever
+# looks like a rule of ours there and has other options is not repeated to iptables-restore.
+OPTIONS = {
+    "-s", "-d", "-i", "-o", "-p", "-m", "-j", "--sport", "--dport", "--uid-owner", "--gid-owner", "--mark", "--ctstate",
+    "--ctdir", "--comment", "--save-mark", "--restore-mark", "--nfmask", "--ctmask", "--to-ports", "--on-port", "--on-ip",
+    "--tproxy-mark", "--set-xmark", "--zone",
+}  # fmt: skip
 _KINDS = {kind.value: kind for kind in Kind}
 
 Own = dict[Kind, dict[str, list[str]]]  # by table and chain: the arguments of each rule
@@ -94,11 +101,17 @@ def own(saved: str) -> Own:
             chains = found.setdefault(kind, {}) if kind else {}
         elif name == "-A":
             chain, _, rest = given.partition(" ")
-            if chain in CHAINS or f" {COMMENT} " in f" {rest}":
+            if chain in CHAINS or _is_ours(rest):
                 chains.setdefault(chain, []).append(rest)
         elif name[1:] in CHAINS and name.startswith(":"):
             chains.setdefault(name[1:], [])
     return {kind: chains for kind, chains in found.items() if chains}
+
+
+def _is_ours(rule: str) -> bool:
+    """Whether a rule of a built-in chain bears our comment, and no option that ours never have."""
+    options = {word for word in rule.split() if word.startswith("-")}
+    return f" {COMMENT} " in f" {rule}" and options <= OPTIONS and '"' not in rule
 
 
 def arguments(rule: Rule, family: Family, *, built_in: bool = False) -> str:

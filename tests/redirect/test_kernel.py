@@ -104,6 +104,20 @@ def test_the_kernel_holds_the_rendered_rules_after_any_number_of_applies(
     assert on_a_worker(lambda fd: check(fd, redirect, backend), netns) is None
 
 
+@pytest.mark.parametrize("backend", [Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY])
+def test_what_a_pod_writes_into_a_comment_is_not_repeated_to_iptables(netns: Netns, backend: Backend) -> None:
+    """A comment may have lines, and iptables-save lists them as they are: one that looks like a rule of ours, and more."""
+    looks_like_ours = "\n-A PREROUTING -M /tmp/any -m comment --comment istio-cni -j ACCEPT\n"
+    tool = LISTED_BY[backend][0][0].removesuffix("-save")
+    comment = ("-m", "comment", "--comment", looks_like_ours)
+    inside(netns, tool, "-t", "nat", "-A", "PREROUTING", *comment, "-j", "ACCEPT")
+    saved = inside(netns, f"{tool}-save")
+    assert looks_like_ours.strip() in saved.splitlines()
+    assert "-M" not in iptables.transaction(ruleset(Redirect()), Family.V4, saved) + iptables.removal(saved)
+    on_a_worker(lambda fd: apply(fd, Redirect(), backend).free(), netns)
+    assert on_a_worker(lambda fd: check(fd, Redirect(), backend), netns) is None
+
+
 @pytest.mark.parametrize("command", ["ip rule", "ip -6 rule"])
 def test_the_routing_rule_of_tproxy_is_added_once(netns: Netns, backend: Backend, command: str) -> None:
     for _ in range(3):
