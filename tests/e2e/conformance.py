@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.support.node import TwoNodes
 
-PROCESSES = 8  # at once; a spec waits for pods most of its time
+PROCESSES = os.environ.get("CONFORMANCE_PROCESSES", "8")  # at once; a spec waits for pods most of its time
 GRACE = 240  # seconds for it to clean up after that
 ATTEMPTS = 2  # of a spec: some count seconds, and fail on a machine that is busy
 _SUITE = CONFORMANCE.folder / "e2e.test"
