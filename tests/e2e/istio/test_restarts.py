@@ -77,7 +77,15 @@ def test_no_pod_runs_outside_the_mesh_after_a_boot(
     untainted = ("get", "node", second.place.name, "--output=jsonpath={.spec.taints}")
     until(lambda: KEY not in first.kubectl(*untainted), 60, "the taint is off")
     light.ready()
-    assert not light.unmeshed()
+    if (
+        primary == "writes late"
+    ):  # a pod may start before the agent has repaired that file: then it is redirected soon after
+        until(
+            lambda: light.unmeshed() <= light.repaired(), 60, "an Event names each pod that started without the plugin"
+        )
+        assert all(each.has_rules for each in light.sandboxes().values())
+    else:
+        assert not light.unmeshed()
     assert before.keys() == light.sandboxes().keys(), "the pods are those of before"
     assert before.items().isdisjoint((uid, each.netns) for uid, each in light.sandboxes().items())
     release.ready()
