@@ -77,12 +77,10 @@ def test_no_pod_runs_outside_the_mesh_after_a_boot(
     untainted = ("get", "node", second.place.name, "--output=jsonpath={.spec.taints}")
     until(lambda: KEY not in first.kubectl(*untainted), 60, "the taint is off")
     light.ready()
-    if (
-        primary == "writes late"
-    ):  # a pod may start before the agent has repaired that file: then it is redirected soon after
-        until(
-            lambda: light.unmeshed() <= light.repaired(), 60, "an Event names each pod that started without the plugin"
-        )
+    if primary == "writes late":
+        # The runtime may set a pod up before the agent has repaired that file: then it is redirected while it runs.
+        what = "an Event names each pod that started without the plugin"
+        until(lambda: light.unmeshed() <= light.repaired(), 60, what)
         assert all(each.has_rules for each in light.sandboxes().values())
     else:
         assert not light.unmeshed()
