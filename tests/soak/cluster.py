@@ -183,6 +183,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="churn-"))
     try:
         report = run(folder, (options.minutes, options.rest), lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        return 130
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     (ROOT / "build" / "churn.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
