@@ -2,49 +2,44 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from plugin import netns, nfnetlink, xtables
 from plugin.apply import ApplyError
-from plugin.nfnetlink import Nfnetlink, TooManyError
+from plugin.nfnetlink import NFPROTO, NFPROTO_INET, Nfnetlink, TooManyError
 from plugin.redirect import Family
 from plugin.rtnetlink import Rtnetlink
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Iterable
 
     from plugin.netns import NetnsFd
     from plugin.values import Address
 
 TABLE = "istio-"  # prefix of the mesh's nftables tables: ours, and those of Istio's own agent
 CHAIN = "ISTIO_"  # prefix of chains in any backend: ours, istio-init's, and those of Istio's own agent
-WELL_KNOWN = ("ISTIO_OUTPUT", "ISTIO_REDIRECT", "ISTIO_IN_REDIRECT", "ISTIO_INBOUND")
-MOST = 4096  # examined tables or chains; kube-proxy in a pod's netns would have fewer
+IPTABLES = "nat"  # the table in which iptables redirects, also by its nft variant
+OUTPUT = "OUTPUT"  # its chain that what a pod sends enters
+MOST = 4096  # examined chains; kube-proxy in a pod's netns would have fewer
+MOST_RULES = 16384  # examined rules of a table
 MOST_ADDRESSES = 256
-
-
-def holds_redirect(fd: NetnsFd, families: Collection[Family]) -> bool:
-    """Return whether a pod's netns has a redirect of any of these families; errors as for `redirected`."""
-    return bool(redirected(fd, families))
 
 
 def redirected(fd: NetnsFd, families: Collection[Family]) -> frozenset[Family]:
     """Return which of these families a pod's netns redirects, with any backend and written by anybody (F18).
 
-    The rules are not compared: a pod keeps those that it started with, whatever the settings are now.
+    The proof is a way from what the pod sends to a redirect in a chain of the mesh: tables are written one by one, and
+    chains before the rules that lead to them, so that half a redirect also has chains (F47). The rules are not compared
+    any further: a pod keeps those that it started with, whatever the settings are now.
 
     Raises:
         ApplyError: if the netns cannot be read, or holds more than is examined.
     """
     try:
         with netns.entered(fd):
-            found: set[Family] = set()
-            if nfnetlink.is_there():
-                found = set(_by_name(families))
-                if not found.issuperset(families):
-                    found |= _by_looking_through()
-            found |= {each for each in families if each not in found and xtables.has_chain(each, "nat", CHAIN)}
-            return frozenset(found.intersection(families))
+            by_nft = _by_nft(families) if nfnetlink.is_there() else frozenset()
+            return by_nft | {each for each in families if each not in by_nft and _by_legacy(each)}
     except TooManyError as error:
         raise ApplyError(f"its network namespace is not inspected: {error}") from error
     except OSError as error:
@@ -84,19 +79,48 @@ def global_addresses(fd: NetnsFd) -> tuple[Address, ...]:
         raise ApplyError(f"its addresses cannot be read: {error}") from error
 
 
-def _by_name(families: Collection[Family]) -> list[Family]:
+def _by_nft(families: Collection[Family]) -> frozenset[Family]:
+    """Look first where iptables redirects, however much else there is; then in tables that are named as the mesh's."""
     with Nfnetlink() as kernel:
-        return [each for each in families if any(kernel.has_chain(each, "nat", chain) for chain in WELL_KNOWN)]
+        found = {
+            each
+            for each in families
+            if kernel.is_at_output(NFPROTO[each], IPTABLES, OUTPUT) and _leads(kernel, NFPROTO[each], IPTABLES, OUTPUT)
+        }
+    if not found.issuperset(families):
+        with Nfnetlink() as kernel:  # closing the socket discards an unfinished dump
+            chains = [each for each in kernel.chains(MOST) if each.is_at_output and each.table.startswith(TABLE)]
+        with Nfnetlink() as kernel:
+            for number, table, chain, _ in chains:
+                if _leads(kernel, number, table, chain):
+                    found.update(each for each in Family if number in (NFPROTO[each], NFPROTO_INET))
+    return frozenset(found.intersection(families))
 
 
-def _by_looking_through() -> set[Family]:
-    found: set[Family] = set()
-    with Nfnetlink() as kernel:
-        for families, name in kernel.tables(MOST):
-            if name.startswith(TABLE):
-                found.update(families)
-    with Nfnetlink() as kernel:  # closing the socket discards an unfinished dump
-        for families, name in kernel.chains(MOST):
-            if name.startswith(CHAIN):
-                found.update(families)
-    return found
+def _leads(kernel: Nfnetlink, family: int, table: str, chain: str) -> bool:
+    """Whether a chain of nftables leads to the mesh's redirect."""
+    owned = table.startswith(TABLE)
+    rules = partial(kernel.rules, family, table, most=MOST_RULES)
+    return _reaches(chain, rules, lambda name: owned or name.startswith(CHAIN))
+
+
+def _by_legacy(family: Family) -> bool:
+    rules = xtables.rules(family, IPTABLES)
+    return _reaches(OUTPUT, lambda name: rules.get(name, ()), lambda name: name.startswith(CHAIN))
+
+
+def _reaches(start: str, rules: Callable[[str], Iterable[nfnetlink.Step]], owned: Callable[[str], bool]) -> bool:
+    """Whether jumps lead from a chain to a redirect in a chain of the mesh; each chain is read once."""
+    seen, left, count = {start}, [start], 0
+    while left:
+        chain = left.pop()
+        for step in rules(chain):
+            count += 1
+            if count > MOST_RULES:
+                raise TooManyError(f"more than {MOST_RULES} rules lead on from {start}")
+            if step.redirects and owned(chain):
+                return True
+            if step.jump and step.jump not in seen:
+                seen.add(step.jump)
+                left.append(step.jump)
+    return False

@@ -76,8 +76,9 @@ def transaction(ruleset: Ruleset, family: Family, saved: str) -> str:
 
 
 def removal(saved: str) -> str:
-    """Render the removal of all our rules."""
-    return "".join("\n".join(_changes(kind, {}, there)) + "\n" for kind, there in own(saved).items())
+    """Render the removal of all our rules: nat first, as it is the last to be written, and proves that the others are there."""
+    there = own(saved)
+    return "".join("\n".join(_changes(kind, {}, there[kind])) + "\n" for kind in reversed(Kind) if kind in there)
 
 
 def listing(ruleset: Ruleset, family: Family) -> str:

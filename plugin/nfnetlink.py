@@ -9,7 +9,7 @@ import errno
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from plugin.netlink import ACK, APPEND, CREATE, REQUEST, Message, Netlink, aligned
 from plugin.redirect import Family
@@ -24,10 +24,17 @@ NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, NEWRULE, GETRULE = (  # linux/
 )
 BATCH_BEGIN, BATCH_END = 16, 17  # linux/netfilter/nfnetlink.h
 NFTA_TABLE_NAME = NFTA_CHAIN_TABLE = NFTA_RULE_TABLE = 1
-NFTA_CHAIN_NAME = 3
+NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_HOOK_HOOKNUM = 3, 4, 1
+NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS = 2, 4
+NFTA_EXPR_NAME, NFTA_EXPR_DATA = 1, 2
+VERDICT = (2, 2)  # within the data of an expression `immediate`: NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT
+NFTA_VERDICT_CHAIN, NFTA_TARGET_NAME = 2, 1
+NF_INET_LOCAL_OUT = 3
+REDIRECTS, TARGETS = ("redir", "nat"), ("REDIRECT", "DNAT")  # expressions, and targets of iptables in `target`
 NFPROTO_UNSPEC, NFPROTO_INET = 0, 1  # of all families; IPv4 and IPv6 in one
 NFPROTO: Mapping[Family, int] = {Family.V4: 2, Family.V6: 10}
 GENERIC_HEADER = 4  # bytes of struct nfgenmsg
+ATTRIBUTE = 4  # bytes of an attribute's header
 NESTED = 0x8000  # netlink(7)
 LAST = 2  # the sequence number of a batch's last message, which alone is acknowledged
 
@@ -50,34 +57,55 @@ class TooManyError(Exception):
     """A netns holds more than is examined; the message says what and how many."""
 
 
+class Step(NamedTuple):
+    """A rule, as far as it leads packets: to another chain, whose name is empty if it does not, or to another destination."""
+
+    jump: str = ""
+    redirects: bool = False
+
+
+class ListedChain(NamedTuple):
+    """A chain: the NFPROTO number of its family, its table, its name, and whether what the netns sends enters it."""
+
+    family: int
+    table: str
+    name: str
+    is_at_output: bool
+
+    @classmethod
+    def of(cls, body: bytes) -> ListedChain:
+        """Parse what the kernel lists."""
+        hook = inside(body, NFTA_CHAIN_HOOK, NFTA_HOOK_HOOKNUM)[ATTRIBUTE:]
+        is_at_output = int.from_bytes(hook, "big") == NF_INET_LOCAL_OUT
+        return cls(body[0], text(body, NFTA_CHAIN_TABLE), text(body, NFTA_CHAIN_NAME), is_at_output)
+
+
 class Nfnetlink(Netlink):
     """A netlink socket for the nf_tables of one netns. After a change closing it takes 7 to 20 ms: answer first (D4)."""
 
     def __init__(self) -> None:
         super().__init__(NETLINK_NETFILTER)
 
-    def has_chain(self, family: Family, table: str, chain: str) -> bool:
-        """Return whether a chain exists; the kernel finds it by its hash, however many there are.
+    def is_at_output(self, family: int, table: str, chain: str) -> bool:
+        """Return whether a chain exists that what the netns sends enters; the kernel finds it by its hash, among any number.
+
+        `family` is its NFPROTO number.
 
         Raises:
             OSError: if the kernel returns an error.
         """
         names = string(NFTA_CHAIN_TABLE, table) + string(NFTA_CHAIN_NAME, chain)
-        self.send(Message(GETCHAIN, _about(NFPROTO[family]) + names, REQUEST).encode())
+        self.send(Message(GETCHAIN, _about(family) + names, REQUEST).encode())
         answer = self.answer()
         if answer.kind == NEWCHAIN:
-            return True
+            return ListedChain.of(answer.body).is_at_output
         code = answer.code
         if code in (errno.ENOENT, *_ABSENT):
             return False
         raise OSError(code, f"looking for chain {chain}: {os.strerror(code)}")
 
-    def tables(self, most: int) -> Iterator[tuple[tuple[Family, ...], str]]:
-        """List the tables of all families, each with the families it covers; errors as for `chains`."""
-        return self._names(GETTABLE, NFTA_TABLE_NAME, most, "tables")
-
-    def chains(self, most: int) -> Iterator[tuple[tuple[Family, ...], str]]:
-        """List the chains of all tables, each with the families it covers.
+    def chains(self, most: int) -> Iterator[ListedChain]:
+        """List the chains of all tables.
 
         Args:
             most: the largest number to read.
@@ -86,7 +114,26 @@ class Nfnetlink(Netlink):
             TooManyError: if there are more.
             OSError: if the kernel returns an error.
         """
-        return self._names(GETCHAIN, NFTA_CHAIN_NAME, most, "chains")
+        try:
+            for count, message in enumerate(self.listed(GETCHAIN)):
+                if count == most:
+                    raise TooManyError(f"it holds more than {most} nftables chains")
+                yield ListedChain.of(message.body)
+        except InterruptedError:
+            raise
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
+
+    def rules(self, family: int, table: str, chain: str, *, most: int) -> list[Step]:
+        """List the rules of one chain; arguments as for `is_at_output`, errors as for `chains`."""
+        limits = string(NFTA_RULE_TABLE, table) + string(NFTA_RULE_CHAIN, chain)
+        found: list[Step] = []
+        for message in self.listed(GETRULE, family, limits):
+            if len(found) == most:
+                raise TooManyError(f"chain {chain} of nftables has more than {most} rules")
+            found.append(_step(message.body))
+        return found
 
     def listed(self, question: int, family: int = NFPROTO_UNSPEC, limits: bytes = b"") -> Iterator[Message]:
         """Iterate over a dump of the kernel, as `dump` does.
@@ -112,20 +159,6 @@ class Nfnetlink(Netlink):
                     raise OSError(message.code, f"writing nftables: {os.strerror(message.code)}")
                 acknowledged = acknowledged or message.sequence == LAST
 
-    def _names(self, question: int, attribute: int, most: int, what: str) -> Iterator[tuple[tuple[Family, ...], str]]:
-        try:
-            for count, message in enumerate(self.listed(question)):
-                if count == most:
-                    raise TooManyError(f"it holds more than {most} nftables {what}")
-                body = message.body
-                about = tuple(each for each, number in NFPROTO.items() if body[0] in (number, NFPROTO_INET))
-                yield about, text(body, attribute)
-        except InterruptedError:
-            raise
-        except OSError as error:
-            if error.errno not in _ABSENT:
-                raise
-
 
 def batch(messages: Sequence[Message]) -> bytes:
     """Build a transaction of messages."""
@@ -140,7 +173,10 @@ def batch(messages: Sequence[Message]) -> bytes:
 
 
 def attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
-    """Iterate over the attributes of a message body: the type of each, and its bytes with header and padding."""
+    """Iterate over the attributes of a message body: the type of each, and its bytes with header and padding.
+
+    Those within an attribute are listed alike, as its header is as long as the struct before those of a message.
+    """
     data = body[GENERIC_HEADER:]
     while len(data) >= 4:
         length, kind = struct.unpack_from("HH", data)
@@ -162,6 +198,25 @@ def text(body: bytes, wanted: int) -> str:
         if kind == wanted:
             return data[4 : struct.unpack_from("H", data)[0]].rstrip(b"\0").decode("utf-8", "replace")
     return ""
+
+
+def inside(body: bytes, *path: int) -> bytes:
+    """Find an attribute within attributes, with its header, as `attributes` lists it; empty if it is missing."""
+    for wanted in path:
+        body = next(
+            (data[: struct.unpack_from("H", data)[0]] for kind, data in attributes(body) if kind == wanted), b""
+        )
+    return body
+
+
+def _step(rule: bytes) -> Step:
+    jump, redirects = "", False
+    for _, expression in attributes(inside(rule, NFTA_RULE_EXPRESSIONS)):
+        name, data = text(expression, NFTA_EXPR_NAME), inside(expression, NFTA_EXPR_DATA)
+        if name == "immediate":
+            jump = jump or text(inside(data, *VERDICT), NFTA_VERDICT_CHAIN)
+        redirects = redirects or name in REDIRECTS or (name == "target" and text(data, NFTA_TARGET_NAME) in TARGETS)
+    return Step(jump, redirects)
 
 
 def _about(family: int) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.containerd.test_pod_repair import OF_ANOTHER, SOON
 from tests.containerd.test_unredirected import count
+from tests.repair.test_families import OF_ISTIO
 from tests.support.mesh import Mesh
 from tests.support.wait import until
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.containerd
-
-OF_ANOTHER_BY_NFT = "add table inet istio-proxy-nat; add chain inet istio-proxy-nat output"
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def test_a_new_agent_counts_existing_redirects(mesh: Mesh, mode: str) -> None:
         for command in ("iptables", "ip6tables"):
             pod.inside([f"/usr/sbin/{command}-{variant}-restore", "--noflush"], stdin=OF_ANOTHER)
     by_nft = mesh.create("of-nft", injected=True)
-    by_nft.inside(["/usr/sbin/nft", "-f", "-"], stdin=OF_ANOTHER_BY_NFT)
+    by_nft.inside(["/usr/sbin/nft", "-f", "-"], stdin=OF_ISTIO)
     mesh.create("plain", injected=False)
     mesh.create("excluded", "istio-system", injected=True)
     mesh.agent.set("repair-mode", mode)

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.containerd
 
 # What istio-init, or another agent's plugin, leaves in a pod.
-OF_ANOTHER = "*nat\n:ISTIO_OUTPUT - [0:0]\n-A OUTPUT -p tcp -j ISTIO_OUTPUT\nCOMMIT\n"
+OF_ANOTHER = """*nat
+:ISTIO_REDIRECT - [0:0]
+:ISTIO_OUTPUT - [0:0]
+-A ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports 15001
+-A ISTIO_OUTPUT -m owner --uid-owner 1337 -j RETURN
+-A ISTIO_OUTPUT -j ISTIO_REDIRECT
+-A OUTPUT -p tcp -j ISTIO_OUTPUT
+COMMIT
+"""
 SOON = 10.0
 
 

@@ -21,6 +21,7 @@ from installer.kube.event_recorder import EventRecorder
 from installer.kube.names import DAEMONSET
 from plugin.backend import Backend, Capability
 from tests.kubernetes.conftest import SOON, apply, ready, report
+from tests.repair.test_families import OF_ISTIO
 from tests.support.netns import Netns
 from tests.support.wait import eventually, until
 
@@ -51,11 +52,11 @@ def redirected(tmp_path: Path, cluster: Cluster, node: Node, running: AgentProce
             address, name = f"10.9.0.{number + 1}", f"cart-{number}"
             netns = ending.enter_context(Netns(netns_dir / name))
             for command in (
-                "/sbin/ip link add eth0 type veth peer name peer",
-                f"/sbin/ip address add {address}/24 dev eth0",
-                "/usr/sbin/nft add table inet istio-proxy-nat",
+                ["/sbin/ip", "link", "add", "eth0", "type", "veth", "peer", "name", "peer"],
+                ["/sbin/ip", "address", "add", f"{address}/24", "dev", "eth0"],
+                ["/usr/sbin/nft", OF_ISTIO],
             ):
-                subprocess.run(["/usr/bin/nsenter", f"--net={netns.path}", *command.split()], check=True)
+                subprocess.run(["/usr/bin/nsenter", f"--net={netns.path}", *command], check=True)
             uid = node.start_pod(name)
             status = {"phase": "Running", "podIPs": [{"ip": address}]}
             cluster.core.patch_namespaced_pod_status(name, "default", {"status": status})

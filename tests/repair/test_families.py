@@ -29,7 +29,19 @@ pytestmark = pytest.mark.kernel
 
 V4, V6 = "10.0.0.7", "fd00:1::3"
 STEPS = "link set lo up", "link add eth0 type veth peer name peer", "link set eth0 up", "link set peer up"
-OF_ISTIO = "add table inet istio-proxy-nat; add chain inet istio-proxy-nat output"
+# What Istio's own agent writes, as far as it leads what the pod sends to the sidecar.
+OF_ISTIO = "; ".join(
+    f"add {each}"
+    for each in (
+        "table inet istio-proxy-nat",
+        "chain inet istio-proxy-nat output { type nat hook output priority -100 ; policy accept ; }",
+        "chain inet istio-proxy-nat istio-output",
+        "chain inet istio-proxy-nat istio-redirect",
+        "rule inet istio-proxy-nat istio-redirect meta l4proto tcp redirect to :15001",
+        "rule inet istio-proxy-nat istio-output jump istio-redirect",
+        "rule inet istio-proxy-nat output jump istio-output",
+    )
+)
 
 
 @pytest.fixture(params=Backend, ids=lambda backend: backend.value)
