@@ -10,7 +10,7 @@ from plugin import iptables, userns
 from plugin.backend import Backend, RefusedError
 from plugin.lines import difference, excerpt
 from plugin.redirect import Family
-from plugin.tool import Tool, ended_by
+from plugin.tool import Tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -76,9 +76,9 @@ class IptablesSession:
             family: Tool([self._command(family, action), *options], text, owner) for family, text in texts.items()
         }
         ended = {family: tool.finish() for family, tool in running.items()}
-        for family, (status, _, stderr) in ended.items():
-            if status:
-                raise RefusedError(_explain(self._command(family, action), status, stderr, texts[family]))
+        for family, each in ended.items():
+            if each.status:
+                raise RefusedError(_explain(self._command(family, action), each.why, texts[family]))
         return {family: each.output for family, each in ended.items()}
 
     def _command(self, family: Family, action: str) -> str:
@@ -89,7 +89,6 @@ def _families(rules: Ruleset) -> list[Family]:
     return list(dict.fromkeys(table.family for table in rules.tables))
 
 
-def _explain(command: str, status: int, stderr: str, text: str) -> str:
-    message = " ".join(stderr.split()) or ended_by(status)
-    found = _LINE.search(message)
-    return f"{command}: {message}" + (f"\n{excerpt(text, int(found[1]))}" if found else "")
+def _explain(command: str, why: str, text: str) -> str:
+    found = _LINE.search(why)
+    return f"{command}: {why}" + (f"\n{excerpt(text, int(found[1]))}" if found else "")

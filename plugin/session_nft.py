@@ -14,7 +14,7 @@ from plugin import nft
 from plugin.backend import RefusedError
 from plugin.libnftables import Context
 from plugin.lines import difference
-from plugin.tool import Tool, ended_by
+from plugin.tool import Tool
 
 if TYPE_CHECKING:
     from plugin.ruleset import Ruleset
@@ -32,10 +32,12 @@ class OwnProcess:
         Raises:
             RefusedError: none of them had an effect, or the process did not end by itself.
         """
-        status, output, said = Tool([sys.executable, "-I", "-S", "-c", _PROGRAM], commands).finish()
-        if status:
-            raise RefusedError(said.strip() or f"libnftables: {ended_by(status)}")
-        return output
+        ended = Tool([sys.executable, "-I", "-S", "-c", _PROGRAM], commands).finish()
+        if ended.status:
+            raise RefusedError(
+                ended.stderr.strip() if ended.status > 0 and ended.stderr else f"libnftables: {ended.why}"
+            )
+        return ended.output
 
     def close(self) -> None:
         """Nothing is open."""

@@ -23,11 +23,34 @@ LARGEST = 16 << 20  # bytes of output: some 100,000 rules
 
 
 class Ended(NamedTuple):
-    """How a program ended: its exit status or negative signal number, its output, and what it wrote to stderr."""
+    """How a program ended.
+
+    Attributes:
+        status: its exit status, or negative signal number.
+        output: what it wrote to stdout.
+        stderr: what it wrote to stderr.
+        is_late: whether it was killed because it took longer than `SECONDS`.
+    """
 
     status: int
     output: str
     stderr: str
+    is_late: bool = False
+
+    @property
+    def why(self) -> str:
+        """Say why it failed: how it was ended, if it did not end by itself, and what it wrote about it."""
+        said = " ".join(self.stderr.split())
+        if self.status >= 0:
+            return said or f"ended with status {self.status} and without output"
+        return f"{self._ended_by()} ({said})" if said else self._ended_by()
+
+    def _ended_by(self) -> str:
+        if self.is_late:
+            return f"it did not end within {SECONDS:.0f} s"
+        if self.status == -signal.SIGXFSZ:
+            return f"its output was larger than {LARGEST} bytes"
+        return f"it was ended by {name_signal(-self.status)}"
 
 
 class Tool:
@@ -68,11 +91,14 @@ class Tool:
     def finish(self) -> Ended:
         """Wait for its end, and kill it if it takes longer than `SECONDS`."""
         try:
-            with suppress(subprocess.TimeoutExpired):
+            is_late = False
+            try:
                 self._process.communicate(self._text, timeout=SECONDS)
-            self._process.kill()
+            except subprocess.TimeoutExpired:
+                is_late = True
+                self._process.kill()
             status = self._process.wait()
-            return Ended(status, _content(self._output), _content(self._stderr))
+            return Ended(status, _content(self._output), _content(self._stderr), is_late)
         finally:
             self._close()
 
@@ -81,13 +107,15 @@ class Tool:
         os.close(self._stderr)
 
 
-def ended_by(status: int) -> str:
-    """Describe the end of a program that wrote nothing about it."""
-    if status == -signal.SIGXFSZ:
-        return f"its output was larger than {LARGEST} bytes"
-    if status == -signal.SIGKILL:
-        return f"it did not end within {SECONDS:.0f} s"
-    return f"ended with status {status} and without output"
+def name_signal(number: int) -> str:
+    """Name a signal that has ended a program, with what to do about it."""
+    try:
+        name = f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"
+    if number != signal.SIGKILL:
+        return name
+    return f"{name}, as the kernel does for want of memory: if its log (dmesg) says so, raise the agent's memory limit"
 
 
 def _content(file: int) -> str:

@@ -16,6 +16,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from installer.config.settings import PLUGIN
+from plugin.tool import name_signal
 
 if TYPE_CHECKING:
     from installer.host.directory import Directory
@@ -67,7 +68,7 @@ def try_out(folder: Directory) -> None:
     except OSError as error:
         raise _exec_error(error, folder) from error
     if result.returncode < 0 and -result.returncode not in _OF_THE_NODE:
-        raise OSError(errno.ECANCELED, f"VERSION: ended by {_signal(result)}", str(path))
+        raise OSError(errno.ECANCELED, f"VERSION: ended by {name_signal(-result.returncode)}", str(path))
     if result.returncode or not _is_answer(result.stdout):
         raise NotExecutableError(
             f"{path} does not work on this node: saw {_describe(result)} for VERSION, expected the CNI versions that it knows: "
@@ -109,14 +110,6 @@ def _is_answer(stdout: bytes) -> bool:
 
 def _describe(result: subprocess.CompletedProcess[bytes]) -> str:
     if result.returncode < 0:
-        return f"its end by {_signal(result)}"
+        return f"its end by {name_signal(-result.returncode)}"
     output = (result.stdout or result.stderr)[:80]
     return f"exit status {result.returncode} and {repr(output) if output else 'no output'}"
-
-
-def _signal(result: subprocess.CompletedProcess[bytes]) -> str:
-    number = -result.returncode
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # most real-time signals have no name
-        return f"signal {number}"

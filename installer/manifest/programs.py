@@ -51,7 +51,9 @@ def checked(result: subprocess.CompletedProcess[str], fine: Collection[int] = (0
     """Return what a program wrote; its warnings go to the user."""
     if result.returncode not in fine:
         message = (result.stderr or result.stdout).strip().removeprefix("Error: ")
-        raise ProgramError(f"{Path(result.args[0]).name}: {message or f'exit status {result.returncode}'}")
+        status = result.returncode
+        ended = f"exit status {status}" if status >= 0 else f"ended by signal {-status}"
+        raise ProgramError(f"{Path(result.args[0]).name}: {message or ended}")
     if result.stderr:
         say(result.stderr, err=True)
     return result.stdout
