@@ -39,8 +39,8 @@ PROJECT = Path(__file__).parents[2]
 SOCKET_FAMILIES = {Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
 SIDECAR_PORTS = [15001, 15006, 15008, 15020, 15021, 15053, 15090]
 PORTS = [53, 80, 443, 8080, 9000]
-PATIENCE = 3.0  # seconds for an answer; it takes a few milliseconds, unless the processors are busy with others
-LONG_PATIENCE = 60.0
+PATIENCE = 3.0  # seconds in which what should not be answered is not
+LONG_PATIENCE = 60.0  # seconds for an answer: a few milliseconds, unless the processors are busy with others
 IPV6_OF = ("all", "default", "lo", "eth0", "net1")
 NEEDS = "+net_admin,+net_bind_service"  # capabilities: transparent listeners, ports below 1024
 
@@ -155,21 +155,23 @@ class Machines:
 
     def send(self, probes: Sequence[Probe], patience: float = PATIENCE) -> list[Fate]:
         """Send all probes at the same time; fates in the same order. What is not answered in so many seconds never is."""
+        return self._send(probes, [patience] * len(probes))
+
+    def _send(self, probes: Sequence[Probe], patience: Sequence[float]) -> list[Fate]:
         by_sender: dict[tuple[str, Sender], list[int]] = defaultdict(list)
         for index, probe in enumerate(probes):
             by_sender[_origin(probe)].append(index)
         for origin, indices in by_sender.items():
-            self._ask(origin, [_as_sent(probes[index], patience) for index in indices])
+            self._ask(origin, [_as_sent(probes[index], patience[index]) for index in indices])
         reports: dict[int, Any] = {}
         for origin, indices in by_sender.items():
             reports.update(zip(indices, self._hear(origin), strict=True))
         return [_fate(probe, reports[index]) for index, probe in enumerate(probes)]
 
     def fates(self, expected: Mapping[Probe, Fate]) -> dict[Probe, Fate]:
-        """Send all probes at the same time, and again those that should have been answered: a busy machine takes long."""
-        seen = dict(zip(expected, self.send([*expected]), strict=True))
-        lost = [probe for probe, fate in seen.items() if fate.port is None and expected[probe].port is not None]
-        return seen | dict(zip(lost, self.send(lost, LONG_PATIENCE), strict=True))
+        """Send all probes at the same time, each once; a busy machine takes long to answer those that it should."""
+        patience = [PATIENCE if fate.port is None else LONG_PATIENCE for fate in expected.values()]
+        return dict(zip(expected, self._send([*expected], patience), strict=True))
 
     def send_from_the_node(self, probe: Probe) -> Fate:
         """Send a probe by a process that the node runs in the pod's netns, with its sender's ids on the node."""
