@@ -16,6 +16,7 @@ from installer.config.desired import DesiredState, resolve_desired_state
 from installer.host.checkpoint import load, save
 from installer.kube.api_error import ApiError
 from installer.kube.client import ApiClient
+from installer.kube.event_queue import EventQueue
 from installer.kube.event_recorder import EventRecorder
 from installer.kube.names import DAEMONSET, cleaning_command
 from plugin.pod import ManifestError, Pod
@@ -53,7 +54,8 @@ class Cluster:
         self._api = ApiClient(settings.kubeconfig)
         self._control_planes = ControlPlanes(self._api, settings.kubeconfig, self._update)
         self._istio_chart = istio_chart
-        self._events = EventRecorder(self._api, DAEMONSET, settings.node_name, is_core=istio_chart is not None)
+        recorder = EventRecorder(self._api, DAEMONSET, settings.node_name, is_core=istio_chart is not None)
+        self._events = EventQueue(recorder)
         planes = self._control_planes
         self._node = NodeResource(settings.node_name, self._api, self._events, observe, nodes=lambda: planes.nodes)
         self._desired = in_force.desired
@@ -64,10 +66,11 @@ class Cluster:
         self._handlers: dict[str, str] = {}  # by RuntimeClass name
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Watch the resources and report the status until `stop` is set."""
-        if self._istio_chart:
-            return
+        """Watch the resources, report the status and deliver Events until `stop` is set."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._events.run(stop))
+            if self._istio_chart:
+                return
             reporting = tasks.create_task(self._node.run())
             await self._control_planes.run(stop)
             reporting.cancel()
@@ -93,17 +96,14 @@ class Cluster:
         with suppress(ApiError, TimeoutError):
             async with asyncio.timeout_at(until):
                 await self._node.write()
+                await self._events.deliver()
 
-    async def record(self, pod: Pod, reason: str, note: str, *, warning: bool) -> str:
-        """Write an Event about a pod; return the error, or an empty text."""
+    def record(self, pod: Pod, reason: str, note: str, *, warning: bool) -> None:
+        """Have an Event about a pod written."""
         if self._istio_chart and not self._istio_chart.writes_events:
-            return ""
+            return
         about = {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
-        try:
-            await self._events.record(about, reason, note, warning=warning)
-        except ApiError as error:
-            return str(error)
-        return ""
+        self._events.add(about, reason, note, warning=warning)
 
     async def handler_of(self, runtime_class: str) -> str:
         """Return the runtime handler of a RuntimeClass; empty if it is unknown.

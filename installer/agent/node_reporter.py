@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from installer.agent.node_status import Observed
     from installer.config.settings import Settings
     from installer.kube.client import ApiClient
-    from installer.kube.event_recorder import EventRecorder
+    from installer.kube.event_queue import EventQueue
     from installer.ratelimit.limiter import Limits
 
 LOOK_EVERY = 1.0  # seconds between two checks for a change
@@ -48,7 +48,7 @@ class NodeResource:
         self,
         node_name: str,
         api: ApiClient,
-        events: EventRecorder,
+        events: EventQueue,
         observe: Callable[[], Observed],
         *,
         nodes: Callable[[], int] = lambda: 0,
@@ -121,7 +121,7 @@ class NodeResource:
         same = ("status", "reason") if self._was_well else ("status",)
         self._was_well = self._was_well or ready["status"] == "True"
         if any(before.get(each) != ready[each] for each in same):
-            await self._record_change(ready, first=not previous)
+            self._record_change(ready, first=not previous)
 
     def _changed(self) -> set[str]:
         """Name the fields to write: those that have changed, but counts only now and then, once there are any."""
@@ -154,12 +154,12 @@ class NodeResource:
     def _object(self) -> dict[str, Any]:
         return {"apiVersion": NODES_VERSION, "kind": NODES_KIND, "metadata": {"name": self._node_name}}
 
-    async def _record_change(self, ready: Mapping[str, Any], *, first: bool) -> None:
+    def _record_change(self, ready: Mapping[str, Any], *, first: bool) -> None:
         """Record an Event of a state change; the controller reports an invalid resource, once for all nodes."""
         reason = ready["reason"]
         if reason == INVALID_SETTINGS or (first and ready["status"] != "True"):  # the agent has just started
             return
-        await self._record_event(reason, ready["message"], warning=reason not in (REDIRECTING, "Removed"))
+        self._record_event(reason, ready["message"], warning=reason not in (REDIRECTING, "Removed"))
 
     async def _report_stale_installation(self) -> None:
         """Report once the installation that stays behind when cniConfDir or cniBinDir has changed.
@@ -178,7 +178,7 @@ class NodeResource:
                 f"it with: {await self._cleaning_command(directories, settings)}"
             )
             _log.warning("the installation of an earlier agent stays", extra={"reason": note})
-            await self._record_event("StaleInstallation", note, warning=True)
+            self._record_event("StaleInstallation", note, warning=True)
 
     async def _cleaning_command(self, directories: Iterable[Path], settings: Settings) -> str:
         image = ""
@@ -189,15 +189,10 @@ class NodeResource:
                 image = found["spec"]["template"]["spec"]["containers"][0]["image"] if found else ""
         return cleaning_command(self._node_name, image, directories)
 
-    async def _record_event(self, reason: str, note: str, *, warning: bool) -> None:
-        """Write an Event on the Node; a failure does not cause another write of the status."""
-        if not self._node_uid:
-            return
-        node = node_reference(self._node_name, self._node_uid)
-        try:
-            await self._events.record(node, reason, note, warning=warning)
-        except ApiError as error:
-            _log.warning("cannot write an Event", extra={"reason": str(error)})
+    def _record_event(self, reason: str, note: str, *, warning: bool) -> None:
+        """Have an Event on the Node written."""
+        if self._node_uid:
+            self._events.add(node_reference(self._node_name, self._node_uid), reason, note, warning=warning)
 
     def _log_failure(self, reason: str) -> None:
         if reason != self._reason:

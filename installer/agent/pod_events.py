@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from installer.aio import wait
@@ -45,26 +44,20 @@ class PodEvents:
         self._in_force = in_force
         self._cluster = cluster
         self._written: set[tuple[str, PodWarning]] = set()
-        # How often each was refused, as in a namespace that is being deleted: those wait behind the others.
-        self._refused: Counter[tuple[str, PodWarning]] = Counter()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Check the pods until told to stop."""
         while not stop.is_set():
             if self._in_force.is_known:
                 await self._verdicts.update()
-                await self._write()
+                self._write()
             await wait(stop, CHECK_EVERY)
 
-    async def _write(self) -> None:
+    def _write(self) -> None:
         found = {(each.pod.uid, one): each.pod for each in self._verdicts for one in pod_warnings(each)}
         self._written &= found.keys()
-        self._refused = Counter({key: self._refused[key] for key in found if key in self._refused})
-        for key in sorted((each for each in found if each not in self._written), key=self._refused.__getitem__):
+        for key in found.keys() - self._written:
             pod, (_, each) = found[key], key
-            if why := await self._cluster.record(pod, *each, warning=True):
-                _log.warning("cannot write an Event", extra={"reason": why})
-                self._refused[key] += 1
-                return  # the next check tries again
+            self._cluster.record(pod, *each, warning=True)
             self._written.add(key)
             _log.warning(each.reason, extra={"namespace": pod.namespace, "pod": pod.name, "reason": each.message})

@@ -41,10 +41,13 @@ class EventRecorder:
         self._suppressed = SuppressedCounts()
         self._is_core = is_core
 
-    async def record(self, regarding: Mapping[str, str], reason: str, note: str, *, warning: bool) -> bool:
+    async def record(
+        self, regarding: Mapping[str, str], reason: str, note: str, *, warning: bool, at: datetime | None = None
+    ) -> bool:
         """Write an Event; return False if the same one, or Events about objects of this kind, exceed their rate limit.
 
-        `regarding` is the object: apiVersion, kind, name, uid and, where it has one, namespace.
+        `regarding` is the object: apiVersion, kind, name, uid and, where it has one, namespace. `at` is when it happened;
+        None: now.
 
         Raises:
             ApiError: if that failed.
@@ -61,14 +64,16 @@ class EventRecorder:
         suppressed = self._suppressed.take(kind)
         more = f" ({suppressed} more like this one suppressed)" if suppressed else ""
         try:
-            await self._write(regarding, reason, _cut(note, LONGEST_NOTE - len(more)) + more, warning=warning)
+            await self._write(regarding, reason, _cut(note, LONGEST_NOTE - len(more)) + more, at, warning=warning)
         except BaseException:
             self._suppressed.add(kind, suppressed)
             raise
         done(gates, now)
         return True
 
-    async def _write(self, regarding: Mapping[str, str], reason: str, note: str, *, warning: bool) -> None:
+    async def _write(
+        self, regarding: Mapping[str, str], reason: str, note: str, at: datetime | None, *, warning: bool
+    ) -> None:
         namespace = regarding.get("namespace", "default")
         event: dict[str, Any] = {
             "metadata": {"generateName": f"{self._reported_by['reportingController']}-", "namespace": namespace},
@@ -77,7 +82,7 @@ class EventRecorder:
             "reason": reason,
             "action": "Reconcile",
             "note": note,
-            "eventTime": rfc3339_micro(datetime.now(UTC)),
+            "eventTime": rfc3339_micro(at or datetime.now(UTC)),
         }
         event |= self._reported_by
         group = "/apis/events.k8s.io/v1"

@@ -59,10 +59,10 @@ class Pods(Protocol):
 
 
 class Cluster(Protocol):
-    """Actions on pods at the API server; each returns why it failed, or an empty text."""
+    """Actions on pods at the API server; those that are waited for return why they failed, or an empty text."""
 
-    async def record(self, pod: Pod, reason: str, note: str, *, warning: bool) -> str:
-        """Write an Event about a pod."""
+    def record(self, pod: Pod, reason: str, note: str, *, warning: bool) -> None:
+        """Have an Event about a pod written."""
 
     async def delete_pod(self, pod: Pod) -> str:
         """Delete a pod, so that its controller recreates it."""
@@ -201,9 +201,7 @@ class PodRepair:
         if mode is RepairMode.DELETE and now < self._delete_from:
             return
         if stack := await self._own_stack(running.pod):
-            await self._report(
-                running, container_id, Outcome("RedirectIneffective", without_effect(running.pod, stack))
-            )
+            self._report(running, container_id, Outcome("RedirectIneffective", without_effect(running.pod, stack)))
             return
         if self._sandboxes.was_added(running.pod, container_id):
             running.settle(container_id, redirected=True)
@@ -217,7 +215,7 @@ class PodRepair:
         if not self._in_force.desired.installed:
             running.note = ""  # no redirect is required
         elif not found.unknown or now - running.since >= PATIENCE:
-            await self._report(running, container_id, await self._outcome(running, sandbox, found, mode))
+            self._report(running, container_id, await self._outcome(running, sandbox, found, mode))
 
     async def _own_stack(self, pod: Pod) -> str:
         """Name the runtime if it gives the pod its own network stack (F42)."""
@@ -263,7 +261,7 @@ class PodRepair:
         refused = await self._cluster.delete_pod(running.pod) if self._cluster else "the agent has no cluster"
         return unredirected.report_deletion(lack, refused)
 
-    async def _report(self, running: RunningPod, container_id: str, outcome: Outcome) -> None:
+    def _report(self, running: RunningPod, container_id: str, outcome: Outcome) -> None:
         pod = running.pod
         self.outcomes[outcome.reason] += 1
         self.repaired += outcome.is_repaired
@@ -277,7 +275,5 @@ class PodRepair:
             return
         extra = {"namespace": pod.namespace, "pod": pod.name, "reason": outcome.message}
         _log.warning("a running pod had no redirect: %s", outcome.reason, extra=extra)
-        if not self._cluster:
-            return
-        if error := await self._cluster.record(pod, outcome.reason, outcome.message, warning=not outcome.is_repaired):
-            _log.warning("cannot write an Event", extra={"reason": error})
+        if self._cluster:
+            self._cluster.record(pod, outcome.reason, outcome.message, warning=not outcome.is_repaired)

@@ -17,6 +17,7 @@ from installer.config.desired import DesiredState
 from installer.config.settings import parse_settings
 from installer.fleet.state import Condition, NodeState
 from installer.kube.client import ApiClient
+from installer.kube.event_queue import EventQueue
 from installer.kube.event_recorder import EventRecorder
 from installer.kube.names import DAEMONSET
 from plugin.backend import Backend, Capability
@@ -104,7 +105,9 @@ async def test_the_first_count_is_reported_at_once(cluster: Cluster, node: Node,
         return Observed("0.1.0", orders, WELL, (capability,), capability, conditions, redirected=counted[0])
 
     api = ApiClient(served)
-    running = asyncio.create_task(NodeResource(node.name, api, EventRecorder(api, DAEMONSET, node.name), look).run())
+    running = asyncio.create_task(
+        NodeResource(node.name, api, EventQueue(EventRecorder(api, DAEMONSET, node.name)), look).run()
+    )
     try:
         await eventually(lambda: report(cluster, node).get("pods", {}).get("redirected") == 0, SOON, "it reports")
         del counted[0]

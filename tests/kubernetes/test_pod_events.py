@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.kubernetes.conftest import SOON, events
-from tests.support.wait import until
+from installer.kube import event_queue
+from installer.kube.api_error import ApiError
+from installer.kube.credentials import credentials
+from installer.kube.event_queue import EventQueue
+from tests.kubernetes.conftest import SOON, apply, events, node_agent
+from tests.kubernetes.front import Front, Said
+from tests.support.wait import eventually, until
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from tests.kubernetes.conftest import Node
     from tests.support.agent import AgentProcess
     from tests.support.cluster import Cluster
@@ -93,3 +103,94 @@ def test_a_pod_about_which_no_event_is_taken_holds_up_no_other(
                 {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": going}, "spec": {"finalizers": []}}
             ),
         )
+
+
+async def test_events_that_the_api_server_does_not_take_for_now_are_written_later(
+    tmp_path: Path, cluster: Cluster, node: Node, served: Path
+) -> None:
+    """Those of a running pod without redirect, which is settled, and of a node: each is said once."""
+    sandboxed, failing = f"sandboxed-{node.name}", f"failing-{node.name}"
+    apply(
+        cluster,
+        {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "gvisor"}, "handler": "runsc"},
+    )
+    info, refused = await asyncio.to_thread(credentials, served), 0
+
+    def away(path: str) -> Said | None:
+        nonlocal refused
+        if not path.endswith("/events"):
+            return None
+        refused += 1
+        return Said(503, "away", "text/plain")
+
+    async with Front(info.server, info.as_ssl_context()) as front:
+        front.instead = away
+        with node_agent(tmp_path, cluster, node.name, front.kubeconfig(served, tmp_path / "kubeconfig")) as agent:
+            await asyncio.to_thread(agent.ready)
+            node.start_pod(sandboxed, spec={"runtimeClassName": "gvisor"})
+            status = {"phase": "Running", "podIPs": [{"ip": "10.9.9.9"}]}
+            cluster.core.patch_namespaced_pod_status(sandboxed, "default", {"status": status})
+            create(cluster, node, failing)
+            node.started(failing)
+            fails(cluster, failing)
+            log = agent.log.read_text
+            for reason in ("RedirectIneffective", "InitContainerBeforeSidecar"):
+                await eventually(lambda reason=reason: reason in log(), SOON, "it is told in the log")  # type: ignore[misc]
+            await eventually(lambda: refused, SOON, "an Event is refused")
+            back, front.instead = datetime.now(UTC), lambda _: None
+            for name, reason in ((sandboxed, "RedirectIneffective"), (failing, "InitContainerBeforeSidecar")):
+                await eventually(lambda name=name: events(cluster, name), SOON, "its Event is written")  # type: ignore[misc]
+                assert [each for each, _ in events(cluster, name)] == [reason]
+            await eventually(lambda: events(cluster, node.name), SOON, "the node's, too")
+            found = cluster.admin.read("/apis/events.k8s.io/v1/namespaces/default/events")["items"]
+            times = [each["eventTime"] for each in found if each["regarding"]["name"] in (sandboxed, failing)]
+            assert all(datetime.fromisoformat(each) < back for each in times), "when it happened"
+            await asyncio.to_thread(agent.stop)
+
+
+class Taken:
+    """Takes Events, or refuses them."""
+
+    def __init__(self, *errors: ApiError) -> None:
+        self.errors, self.notes, self.tried = [*errors], list[str](), 0
+
+    async def record(self, _: Mapping[str, str], __: str, note: str, *, warning: bool, at: datetime) -> bool:
+        assert (warning, at.tzinfo) == (True, UTC)
+        self.tried += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        self.notes.append(note)
+        return True
+
+
+def queue(recorder: Taken) -> EventQueue:
+    return EventQueue(recorder)  # type: ignore[arg-type]
+
+
+async def test_waiting_events_are_bounded_in_number_and_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = Taken(ApiError("away", 503))
+    waiting, about = queue(taken), {"uid": "1", "name": "web"}
+    for number in range(event_queue.MOST + 10):
+        waiting.add(about, "Why", f"{number}", warning=True)
+        waiting.add(about, "Why", f"{number}", warning=True)
+    assert await waiting.deliver() is not None
+    assert taken.tried == 1, "one refusal says that the API server is away"
+    assert await waiting.deliver() is None
+    assert taken.notes == [f"{number}" for number in range(10, event_queue.MOST + 10)]
+    monkeypatch.setattr(event_queue, "LONGEST", -1.0)
+    waiting.add(about, "Why", "too old", warning=True)
+    assert await waiting.deliver() is None
+    assert "too old" not in taken.notes
+
+
+async def test_events_that_are_refused_for_good_wait_behind_the_others() -> None:
+    denied = ApiError("denied", 403)
+    taken = Taken(*[denied] * event_queue.REFUSED)
+    waiting, about = queue(taken), {"uid": "1", "name": "web"}
+    for number in range(event_queue.REFUSED):
+        waiting.add(about, "Why", f"refused {number}", warning=True)
+    assert await waiting.deliver() is denied
+    waiting.add(about, "Why", "another", warning=True)
+    assert await waiting.deliver() is None
+    assert taken.notes[0] == "another"
+    assert len(taken.notes) == 1 + event_queue.REFUSED

@@ -19,6 +19,7 @@ from installer.config.desired import ControlPlaneRef, DesiredState
 from installer.config.settings import parse_settings
 from installer.fleet.state import Condition, NodeState
 from installer.kube.client import ApiClient
+from installer.kube.event_queue import EventQueue
 from installer.kube.event_recorder import EventRecorder
 from installer.kube.names import DAEMONSET
 from installer.ratelimit.limiter import Limits
@@ -109,7 +110,7 @@ async def test_a_flapping_state_is_reported_ever_less_often_and_its_last_value_a
 
     flipping, api = True, ApiClient(served)
     limits = Limits(sustained=0.01, burst=4, first_pause=2.0, longest_pause=4.0, cooldown=60.0)
-    resource = NodeResource(node.name, api, EventRecorder(api, DAEMONSET, node.name), look, limits=limits)
+    resource = NodeResource(node.name, api, EventQueue(EventRecorder(api, DAEMONSET, node.name)), look, limits=limits)
     running = asyncio.create_task(resource.run())
     try:
         await asyncio.sleep(14)
@@ -168,7 +169,9 @@ async def test_the_first_report_is_not_spread_as_the_startup_taint_waits_for_it(
     state = NodeState(installed=True, reason=None, conflist="10-k8s.conflist", digest="0" * 64)
     capability, api = Capability(Backend.NFT), ApiClient(served)
     seen = Observed("0.1.0", orders, state, (capability,), capability, [Condition("installed", None)], redirected=0)
-    resource = NodeResource(node.name, api, EventRecorder(api, DAEMONSET, node.name), lambda: seen, spread=1e6)
+    resource = NodeResource(
+        node.name, api, EventQueue(EventRecorder(api, DAEMONSET, node.name)), lambda: seen, spread=1e6
+    )
     running = asyncio.create_task(resource.run())
     try:
         await eventually(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "it is reported")
@@ -182,7 +185,7 @@ async def test_the_first_report_is_not_spread_as_the_startup_taint_waits_for_it(
 
 def test_a_change_is_reported_over_a_longer_time_in_a_large_cluster() -> None:
     api = ApiClient(None)
-    recorder = EventRecorder(api, DAEMONSET, "node")
+    recorder = EventQueue(EventRecorder(api, DAEMONSET, "node"))
     spreads = [
         NodeResource("node", api, recorder, lambda: None, nodes=lambda count=count: count).spread  # type: ignore[arg-type, misc, return-value]
         for count in (0, 100, 5000, 10000)

@@ -36,9 +36,8 @@ class Told:
         self.events: list[tuple[str, str, bool]] = []
         self.deleted: list[str] = []
 
-    async def record(self, _: Pod, reason: str, note: str, *, warning: bool) -> str:
+    def record(self, _: Pod, reason: str, note: str, *, warning: bool) -> None:
         self.events.append((reason, note, warning))
-        return ""
 
     async def delete_pod(self, pod: Pod) -> str:
         self.deleted.append(pod.name)

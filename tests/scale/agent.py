@@ -65,7 +65,7 @@ class SimulatedAgent:
         pods._operator = SimulatedOperator(pods._operator, client)
         self._cluster = Cluster(told, self._in_force, self._apply, self._observe)
         planes, report = self._cluster._control_planes._informer, self._cluster._node
-        self._cluster._api = planes._api = report._api = report._events._api = Api(client, self._written)
+        self._cluster._api = planes._api = report._api = report._events._recorder._api = Api(client, self._written)
         planes._operator = SimulatedOperator(planes._operator, client)
         report._spread = habits.spread
         self.started = self.known = 0.0
