@@ -1,10 +1,15 @@
-"""Waiting for events with a timeout."""
+"""Waiting for events with a timeout, and for calls that may hang."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_T = TypeVar("_T")
 
 
 async def wait(event: asyncio.Event, seconds: float) -> None:
@@ -31,3 +36,35 @@ async def first_ended(stop: asyncio.Event, *work: asyncio.Future[Any]) -> None:
         await asyncio.wait((*work, stopped), return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopped.cancel()
+
+
+async def in_thread(stop: asyncio.Event, call: Callable[[], _T]) -> _T | None:
+    """Run a call that may hang in a thread; return None if an event is set before it returns."""
+    work = asyncio.get_running_loop().run_in_executor(None, call)
+    await first_ended(stop, work)
+    if work.done():
+        return work.result()
+    work.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody asks for it any more
+    return None
+
+
+class HangingCalls:
+    """Calls that may hang, in a thread: one at a time, and each is waited for only so long."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._pending: asyncio.Future[Any] | None = None
+
+    async def __call__(self, call: Callable[[], _T]) -> _T:
+        """Make a call and return its result, or that of the call before, which has returned only now.
+
+        Raises:
+            TimeoutError: if it has not returned in time; the next call waits for it, too.
+        """
+        self._pending = self._pending or asyncio.get_running_loop().run_in_executor(None, call)
+        await asyncio.wait([self._pending], timeout=self._seconds)
+        if not self._pending.done():
+            raise TimeoutError(f"no answer within {self._seconds:.0f} s")
+        done, self._pending = self._pending, None
+        result: _T = done.result()
+        return result

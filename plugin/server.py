@@ -67,6 +67,14 @@ class Server:
         Raises:
             OSError: if it cannot listen on the path.
         """
+        self.listen(self.bind())
+
+    def bind(self) -> socket.socket:
+        """Put a socket in place, on which `listen` accepts clients. Callable from any thread, as the file system may hang.
+
+        Raises:
+            OSError: if it cannot listen on the path.
+        """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
@@ -74,6 +82,10 @@ class Server:
         except OSError:
             listening.close()
             raise
+        return listening
+
+    def listen(self, listening: socket.socket) -> None:
+        """Accept clients on a socket that is in place, and no more on an earlier one."""
         if self._listener:
             ending = asyncio.create_task(self._listener.stop())
             self._ending.add(ending)

@@ -6,12 +6,14 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from installer.agent.control_planes import ControlPlanes
 from installer.agent.node_reporter import NodeResource
 from installer.agent.shutdown import Whose, why_to_uninstall
+from installer.aio import either, in_thread
 from installer.config.desired import DesiredState, resolve_desired_state
 from installer.host.checkpoint import load, save
 from installer.kube.api_error import ApiError
@@ -63,12 +65,14 @@ class Cluster:
         if not istio_chart:
             self._desired = in_force.desired = load(settings)
             in_force.is_known = False
+        self._unsaved = asyncio.Event()  # the desired state is not in the checkpoint yet
         self._handlers: dict[str, str] = {}  # by RuntimeClass name
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch the resources, report the status and deliver Events until `stop` is set."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._events.run(stop))
+            tasks.create_task(self._keep_saving(stop))
             if self._istio_chart:
                 return
             reporting = tasks.create_task(self._node.run())
@@ -144,6 +148,14 @@ class Cluster:
             return f"{error}{hint}"
         return ""
 
+    async def _keep_saving(self, stop: asyncio.Event) -> None:
+        """Write the checkpoint after each change, also of a moment before `stop` is set."""
+        while not stop.is_set() or self._unsaved.is_set():
+            await either(stop, self._unsaved)
+            if self._unsaved.is_set():
+                self._unsaved.clear()
+                await in_thread(stop, partial(save, self._desired))
+
     def _update(self) -> None:
         """Apply the resources as they are now."""
         self._in_force.is_known = True
@@ -162,5 +174,5 @@ class Cluster:
             _log.error("invalid IstioControlPlane: keeping the last good settings", extra=extra | {"reason": str(each)})
         if replace(self._desired, problems=()) != replace(last, problems=()):
             _log.warning("applying the IstioControlPlane", extra=extra | {"reason": self._desired.reason})
-            save(self._desired)
+            self._unsaved.set()
         self._apply(self._desired)

@@ -25,6 +25,7 @@ from installer.agent.remount import exit_to_see_mounts
 from installer.agent.serving import Serving
 from installer.config.desired import DesiredState
 from installer.documents.depth import read_as_deep_as_the_api_server
+from installer.host import unanswered
 from installer.host.cni_cache import Sandboxes
 from installer.host.in_force import InForce
 from installer.host.socket_dir import clear
@@ -65,7 +66,7 @@ def run(settings: Settings, istio_chart: IstioChart | None = None) -> None:
     keep_little()
     raise_limit()
     read_as_deep_as_the_api_server()
-    with logs.to_stderr(settings.log_level) as lines:
+    with logs.to_stderr(settings.log_level) as lines, unanswered.logged():
         if istio_chart:
             extra = {"reason": "; ".join(istio_chart.left_out)}
             _log.warning("running in Istio's own chart, which does not allow everything", extra=extra)

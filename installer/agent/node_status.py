@@ -29,6 +29,7 @@ _REASONS = {
     "redirecting": "NoUsableBackend",
     "pods": "PodCacheNotSynced",
     "runtime": "ConflistNotLoaded",
+    "files": "FileSystemNotResponding",
 }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from installer.aio import first_ended
 from installer.fleet.state import Condition
+from installer.host.unanswered import unanswered
 from installer.terminal.printable import say
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Readiness:
             Condition("redirecting", capability.unusable, f"by {capability}"),
             Condition("pods", None if self._pods.known else self._pods.reason),
             Condition("runtime", self._pod_repair.runtime),
+            Condition("files", unanswered() or None),
             *(
                 [Condition("chart", None, f"Istio's own; left out: {'; '.join(self._left_out)}")]
                 if self._left_out

@@ -85,14 +85,15 @@ class Reconciler:
         The work runs in a thread of its own, which events wake directly: neither a busy event loop nor the work of
         other threads comes between a change on the node and its repair.
         """
-        with ThreadPoolExecutor(1, "reconcile") as thread:
-            work = asyncio.get_running_loop().run_in_executor(thread, self._loop)
-            try:
-                await first_ended(stop, work)
-            finally:
-                self._closing.set()
-                self._woken.set()
-            await work
+        thread = ThreadPoolExecutor(1, "reconcile")
+        work = asyncio.get_running_loop().run_in_executor(thread, self._loop)
+        try:
+            await first_ended(stop, work)
+        finally:
+            self._closing.set()
+            self._woken.set()
+            thread.shutdown(wait=False)  # it may never end (F48)
+        await work
 
     def _loop(self) -> None:
         watcher = self._watcher()
@@ -155,4 +156,5 @@ class Reconciler:
             settings.conf_dir_mount: lambda name: conf_dir.of_interest(name) or name in self._node.linked,
             socket.parent: {socket.name, lock_file(socket).name}.__contains__,
         }
-        return Watcher(interest, self.wake)
+        on_node = {settings.bin_dir_mount: settings.cni_bin_dir, settings.conf_dir_mount: settings.cni_conf_dir}
+        return Watcher(interest, self.wake, on_node)

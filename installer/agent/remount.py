@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
-from installer.aio import wait
+from installer.aio import in_thread, wait
 from installer.host.restart import record_restart, would_help
+from installer.host.unanswered import waiting_for
 
 if TYPE_CHECKING:
     import asyncio
+    from pathlib import Path
 
     from installer.host.in_force import InForce
     from installer.repair.pod_repair import PodRepair
@@ -29,13 +32,13 @@ async def exit_to_see_mounts(in_force: InForce, pod_repair: PodRepair, started: 
     """
     socket, mounts = in_force.settings.agent_socket, in_force.settings.mounts
     while mounts and not stopping.is_set():
-        since = pod_repair.hidden_since
-        if (
-            since is not None
-            and in_force.state.installed
-            and would_help(socket, since, started, time.time())
-            and record_restart(socket)
-        ):
+        since = pod_repair.hidden_since if in_force.state.installed else None
+        if since is not None and await in_thread(stopping, partial(_may_exit, socket, since, started)):
             _log.warning("exiting: a running pod needs its redirect, and only a restarted container can see its netns")
             stopping.set()
         await wait(stopping, CHECK_EVERY)
+
+
+def _may_exit(socket: Path, since: float, started: float) -> bool:
+    with waiting_for(socket.parent):
+        return would_help(socket, since, started, time.time()) and record_restart(socket)

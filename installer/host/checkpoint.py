@@ -17,6 +17,7 @@ from installer.config.kinds import SettingError
 from installer.config.settings import declarations
 from installer.host.directory import Directory
 from installer.host.files import PRIVATE, explain
+from installer.host.unanswered import waiting_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,10 +65,11 @@ def load(base: Settings) -> DesiredState:
     path = checkpoint_file(base.agent_socket)
     kinds = {each.name: each.kind for each in declarations() if each.live}
     try:
-        with suppress(FileNotFoundError):
-            earlier_checkpoint_file(base.agent_socket).replace(path)
-        with path.open("rb") as file:
-            saved = json.loads(file.read(LARGEST))
+        with waiting_for(path.parent):
+            with suppress(FileNotFoundError):
+                earlier_checkpoint_file(base.agent_socket).replace(path)
+            with path.open("rb") as file:
+                saved = json.loads(file.read(LARGEST))
         changes = {name: value for name, value in saved["changes"].items() if name in kinds}
         values: dict[str, Any] = {name: _parse(kinds[name], value) for name, value in changes.items()}
         by = ControlPlaneRef(**saved["controlPlane"]) if saved["controlPlane"] else None

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.cniconfig.netconf import PLUGIN_TYPE
 from installer.documents.objects import mapping, mappings_in
+from installer.host.unanswered import waiting_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -105,6 +106,10 @@ class Sandboxes:
         Raises:
             OSError: if the folder cannot be read.
         """
+        with waiting_for(self._results):
+            return self._read_changed()
+
+    def _read_changed(self) -> tuple[Sandbox, ...]:
         now, clock = time.time(), time.monotonic()
         try:
             info = self._results.stat()

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Self
 
+from installer.host import unanswered
 from installer.host.files import (
     MOST_LINKS,
     OF_THE_NODE,
@@ -44,9 +45,11 @@ class Directory:
         """
         self.path = path
         self._elsewhere = mount not in (None, path)
+        self._work = unanswered.begin(path)
         try:
             self.fd = os.open(mount or path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
+            unanswered.end(self._work)
             error.filename = str(path)
             raise
 
@@ -55,6 +58,7 @@ class Directory:
 
     def __exit__(self, *_: object) -> None:
         os.close(self.fd)
+        unanswered.end(self._work)
 
     def below(self, name: str) -> Self:
         """Open a subdirectory; symbolic links resolve as on the node.

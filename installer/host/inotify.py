@@ -13,11 +13,13 @@ import os
 import select
 import stat
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
+
+from installer.host.unanswered import waiting_for
 
 _log = logging.getLogger(__name__)
 
@@ -41,12 +43,18 @@ class Watcher:
     Each `refresh` retries what failed for lack of inotify instances, watches or open files.
     """
 
-    def __init__(self, directories: Mapping[Path, Callable[[str], bool]], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        directories: Mapping[Path, Callable[[str], bool]],
+        wake: Callable[[], None],
+        on_node: Mapping[Path, Path] | None = None,
+    ) -> None:
         """Prepare to watch; the first `refresh` begins.
 
         `directories` has for each a predicate of the relevant file names. `wake` is called for each change, from the
-        watcher's own thread.
+        watcher's own thread. `on_node` maps directories to their paths on the node, if different.
         """
+        self._on_node = on_node or {}
         self._watches: dict[Path, list[_Watch]] = {}
         for directory, of_interest in directories.items():
             for path in (directory, *directory.parents):
@@ -69,11 +77,14 @@ class Watcher:
         """
         missing = ""
         try:
-            self._mounts = self._mounts or _Mounts([*self._watches], self._wake)
+            self._mounts = self._mounts or _Mounts(
+                {each: self._on_node.get(each, each) for each in self._watches}, self._wake
+            )
             self._inotify = self._inotify or _start_inotify()
             for path in sorted(self._watches):
-                for watch in self._watches[path]:
-                    watch.refresh(self._inotify)
+                with waiting_for(self._on_node.get(path, path)):
+                    for watch in self._watches[path]:
+                        watch.refresh(self._inotify)
         except OSError as error:
             missing = str(error)
         if bool(missing) != bool(self._missing):
@@ -109,8 +120,8 @@ def _start_inotify() -> InotifyFD:
 class _Mounts(threading.Thread):
     """Detects mounts over directories, which inotify does not report: proc_pid_mountinfo(5), poll(2)."""
 
-    def __init__(self, paths: Collection[Path], wake: Callable[[], None]) -> None:
-        """Begin; raises OSError if no further file can be opened."""
+    def __init__(self, paths: Mapping[Path, Path], wake: Callable[[], None]) -> None:
+        """Begin; raises OSError if no further file can be opened. `paths` maps each to that on the node."""
         super().__init__(name="mounts", daemon=True)
         self._paths = paths
         self._wake = wake
@@ -140,7 +151,11 @@ class _Mounts(threading.Thread):
         os.eventfd_write(self._stopped, 1)
 
     def _look(self) -> list[tuple[int, int, int] | None]:
-        return [self._identify(path) for path in self._paths]
+        found = []
+        for path, on_node in self._paths.items():
+            with waiting_for(on_node):
+                found.append(self._identify(path))
+        return found
 
     @staticmethod
     def _identify(path: Path) -> tuple[int, int, int] | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from installer.aio import HangingCalls
 from installer.repair.sandbox_index import SandboxIndex
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from plugin.handler import Outcome
     from plugin.pod import Pod
 
+PATIENCE = 10.0  # seconds for the runtime's records, of which there may be thousands (F48)
 MOST_ADDED = 1024  # recorded ADDs, the oldest dropped first: a node has a few hundred pods
 
 _log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class NodeSandboxes:
         self._added: dict[str, Key] = {}  # container id to the pod whose ADD was redirected
         self._indexed: Sequence[Sandbox] = ()
         self._reason = ""  # why the records cannot be read
+        self._calls = HangingCalls(PATIENCE)
         self.index = self._index(())
 
     @property
@@ -54,7 +56,7 @@ class NodeSandboxes:
     async def update(self) -> None:
         """Update the index; if the runtime's results cannot be read, it stays unchanged."""
         try:
-            self.index = await asyncio.to_thread(self._read)
+            self.index = await self._calls(self._read)
             self._reason = ""
         except OSError as error:
             if str(error) != self._reason:

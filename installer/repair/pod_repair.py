@@ -150,7 +150,7 @@ class PodRepair:
         """Check the pods until told to stop."""
         while not stop.is_set():
             await self._sandboxes.update()
-            self._runtime.update(self._sandboxes.index.setups)
+            await self._runtime.update(self._sandboxes.index.setups)
             await self._check()
             await wait(stop, CHECK_EVERY if self._has_counted else SOON)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from installer.aio import HangingCalls
+from installer.host.unanswered import waiting_for
 from installer.repair.runtime_check import RuntimeCheck
 
 if TYPE_CHECKING:
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 
     from installer.host.in_force import InForce
     from installer.repair.runtime_check import Setup
+
+PATIENCE = 2.0  # seconds to look at one file
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +28,7 @@ class RuntimeEntry:
     def __init__(self, in_force: InForce) -> None:
         self._in_force = in_force
         self._check = RuntimeCheck()
+        self._calls = HangingCalls(PATIENCE)
 
     @property
     def reason(self) -> str | None:
@@ -34,11 +40,13 @@ class RuntimeEntry:
         """Whether a sandbox was set up without the entry, and none with it since."""
         return bool(self._check.without_entry)
 
-    def update(self, setups: Sequence[Setup]) -> None:
-        """Record the node's sandboxes."""
+    async def update(self, setups: Sequence[Setup]) -> None:
+        """Record the node's sandboxes; while the directory of the entry does not answer, nothing is known of it (F48)."""
         before = self.reason
         if self._in_force.settings.chained:  # otherwise others decide where the entry goes
-            self._check.update(setups, self._in_force.state, self._written(), time.time())
+            with suppress(TimeoutError):
+                written = await self._calls(self._written)
+                self._check.update(setups, self._in_force.state, written, time.time())
         now = self.reason
         if now and not before:
             _log.error("the container runtime does not load the plugin's entry", extra={"reason": now})
@@ -50,7 +58,9 @@ class RuntimeEntry:
         conflist = self._in_force.state.conflist
         if not conflist:
             return None
+        settings = self._in_force.settings
         try:
-            return (self._in_force.settings.conf_dir_mount / conflist).stat().st_ctime
+            with waiting_for(settings.cni_conf_dir):
+                return (settings.conf_dir_mount / conflist).stat().st_ctime
         except OSError:
             return None
