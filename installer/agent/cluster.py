@@ -68,6 +68,11 @@ class Cluster:
         self._unsaved = asyncio.Event()  # the desired state is not in the checkpoint yet
         self._handlers: dict[str, str] = {}  # by RuntimeClass name
 
+    @property
+    def why_unknown(self) -> str | None:
+        """Why the IstioControlPlanes are not known, without which no running pod is repaired or counted; None if they are."""
+        return None if self._in_force.is_known else self._control_planes.reason
+
     async def run(self, stop: asyncio.Event) -> None:
         """Watch the resources, report the status and deliver Events until `stop` is set."""
         async with asyncio.TaskGroup() as tasks:

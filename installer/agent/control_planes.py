@@ -36,6 +36,11 @@ class ControlPlanes:
         self.resources: list[Mapping[str, Any]] = []  # without their status
         self.nodes = 0  # the largest node count of a controller; 0: unknown
 
+    @property
+    def reason(self) -> str:
+        """Why they are not known; empty if they are, or if the kind does not exist."""
+        return self._informer.reason
+
     async def run(self, stop: asyncio.Event) -> None:
         """Observe them until `stop` is set. No failure of the API server ends it."""
         await self._informer.run(stop)

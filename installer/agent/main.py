@@ -117,7 +117,9 @@ class Agent:
         self._serving = Serving(settings.agent_socket, Server(settings.agent_socket, handler))
         self._reconciler = Reconciler(lambda: in_force.desired, self._serving.is_serving, self._on_state)
         left_out = istio_chart.left_out if istio_chart else ()
-        self._readiness = Readiness(in_force, self._serving, self._pods, self._pod_repair, left_out)
+        self._readiness = Readiness(
+            in_force, self._serving, self._pods, self._pod_repair, cluster=self._cluster, left_out=left_out
+        )
         addresses = (settings.health_address, *((istio_chart.ready,) if istio_chart else ()))
         self._health = [
             HealthEndpoint(Health(self._readiness.conditions, metrics.registry), each) for each in addresses

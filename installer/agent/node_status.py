@@ -28,6 +28,7 @@ _REASONS = {
     "serving": "NotServing",
     "redirecting": "NoUsableBackend",
     "pods": "PodCacheNotSynced",
+    "settings": "SettingsNotSynced",
     "runtime": "ConflistNotLoaded",
     "files": "FileSystemNotResponding",
 }

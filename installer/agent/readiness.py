@@ -13,6 +13,7 @@ from installer.terminal.printable import say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from installer.agent.cluster import Cluster
     from installer.agent.serving import Serving
     from installer.host.in_force import InForce
     from installer.pods.source import KnownPods
@@ -23,13 +24,21 @@ class Readiness:
     """The readiness of one agent."""
 
     def __init__(
-        self, in_force: InForce, serving: Serving, pods: KnownPods, pod_repair: PodRepair, left_out: Sequence[str] = ()
+        self,
+        in_force: InForce,
+        serving: Serving,
+        pods: KnownPods,
+        pod_repair: PodRepair,
+        *,
+        cluster: Cluster | None = None,
+        left_out: Sequence[str] = (),
     ) -> None:
         """Prepare; `left_out` is what the agent does not do in Istio's own chart."""
         self._in_force = in_force
         self._serving = serving
         self._pods = pods
         self._pod_repair = pod_repair
+        self._cluster = cluster
         self._left_out = left_out
 
     def conditions(self) -> list[Condition]:
@@ -40,6 +49,7 @@ class Readiness:
             Condition("serving", self._serving.reason),
             Condition("redirecting", capability.unusable, f"by {capability}"),
             Condition("pods", None if self._pods.known else self._pods.reason),
+            Condition("settings", self._cluster.why_unknown if self._cluster else None),
             Condition("runtime", self._pod_repair.runtime),
             Condition("files", unanswered() or None),
             *(

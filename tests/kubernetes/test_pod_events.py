@@ -13,7 +13,7 @@ from installer.kube import event_queue
 from installer.kube.api_error import ApiError
 from installer.kube.credentials import credentials
 from installer.kube.event_queue import EventQueue
-from tests.kubernetes.conftest import SOON, apply, events, node_agent
+from tests.kubernetes.conftest import SOON, apply, events, node_agent, ready
 from tests.kubernetes.front import Front, Said
 from tests.support.wait import eventually, until
 
@@ -114,10 +114,12 @@ async def test_events_that_the_api_server_does_not_take_for_now_are_written_late
         cluster,
         {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "gvisor"}, "handler": "runsc"},
     )
-    info, refused = await asyncio.to_thread(credentials, served), 0
+    info, refused, hidden = await asyncio.to_thread(credentials, served), 0, True
 
     def away(path: str) -> Said | None:
         nonlocal refused
+        if hidden and path.endswith("/istiocontrolplanes"):
+            return Said(403, "not for you", "text/plain")
         if not path.endswith("/events"):
             return None
         refused += 1
@@ -126,6 +128,11 @@ async def test_events_that_the_api_server_does_not_take_for_now_are_written_late
     async with Front(info.server, info.as_ssl_context()) as front:
         front.instead = away
         with node_agent(tmp_path, cluster, node.name, front.kubeconfig(served, tmp_path / "kubeconfig")) as agent:
+            await eventually(
+                lambda: ready(cluster, node) == ("False", "SettingsNotSynced"), SOON, "without settings it is not ready"
+            )
+            assert "not for you" in agent.get("/readyz")[1]
+            hidden = False
             await asyncio.to_thread(agent.ready)
             node.start_pod(sandboxed, spec={"runtimeClassName": "gvisor"})
             status = {"phase": "Running", "podIPs": [{"ip": "10.9.9.9"}]}
