@@ -46,6 +46,7 @@ AGAIN = 30.0  # seconds before a failed inspection is retried
 PATIENCE = 30.0  # seconds that a pod may run before it counts as unredirected
 DEADLINE = 10.0  # seconds for one netns, whose content the pod decides (F37)
 DELETE_EVERY = 10.0  # seconds between two deletions on a node, so that no application loses all its pods at once
+REFUSED_EVERY = 1.0  # seconds after a deletion that is refused, such as of a pod without a controller: others do not wait
 
 _log = logging.getLogger(__name__)
 
@@ -198,8 +199,6 @@ class PodRepair:
         mode = self._in_force.settings.repair_mode
         if running.settled == container_id or now < running.again or key_of(running.pod) in self._busy:
             return
-        if mode is RepairMode.DELETE and now < self._delete_from:
-            return
         if stack := await self._own_stack(running.pod):
             self._report(running, container_id, Outcome("RedirectIneffective", without_effect(running.pod, stack)))
             return
@@ -257,8 +256,11 @@ class PodRepair:
             return unredirected.report_left(lack)
         if self._runtime.is_missed:
             return unredirected.report_held_back(lack)
-        self._delete_from = asyncio.get_running_loop().time() + DELETE_EVERY
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._delete_from:
+            return unredirected.report_waiting(lack)
         refused = await self._cluster.delete_pod(running.pod) if self._cluster else "the agent has no cluster"
+        self._delete_from = loop.time() + (REFUSED_EVERY if refused else DELETE_EVERY)
         return unredirected.report_deletion(lack, refused)
 
     def _report(self, running: RunningPod, container_id: str, outcome: Outcome) -> None:
@@ -269,7 +271,7 @@ class PodRepair:
         if outcome.settled:
             running.settle(container_id, redirected=outcome.is_repaired)
         else:
-            running.again = asyncio.get_running_loop().time() + AGAIN
+            running.again = self._delete_from if outcome.waits else asyncio.get_running_loop().time() + AGAIN
         is_repeated, running.reported = running.reported == outcome[:2], (outcome.reason, outcome.message)
         if is_repeated:
             return

@@ -13,11 +13,12 @@ WITHOUT = "it runs without its redirect"
 
 
 class Outcome(NamedTuple):
-    """The outcome: the Event's reason, a message for people, and whether it is settled."""
+    """The outcome: the Event's reason, a message for people, and whether it is settled, or waits for its turn."""
 
     reason: str
     message: str
     settled: bool = True
+    waits: bool = False
 
     @property
     def is_repaired(self) -> bool:
@@ -55,6 +56,11 @@ def report_deletion(lack: str, refused: str) -> Outcome:
     if refused:
         return Outcome("NotRedirected", f"{lack}, and cannot be deleted: {refused}", settled=False)
     return Outcome("Deleted", f"{lack}; deleted so that its controller recreates it")
+
+
+def report_waiting(lack: str) -> Outcome:
+    """Build the outcome of a pod that is deleted later, as deletions are spaced."""
+    return Outcome("NotRedirected", f"{lack}; it is deleted when its turn comes", settled=False, waits=True)
 
 
 def report_held_back(lack: str) -> Outcome:
