@@ -40,7 +40,8 @@ class Found(NamedTuple):
     `written` says what was written. `bypassed` says which addresses a redirect leaves out that must be redirected: the pod
     counts as unredirected, and its redirect stays as it is, as it would be gone if a replacement failed.
     `refused` says why the redirect could not be written. `hidden` is when the netns was mounted where this
-    process does not see it, in seconds since 1970; 0: it is not hidden.
+    process does not see it, in seconds since 1970; 0: it is not hidden. `added` is whether its ADD was answered with a
+    redirect, which was there then.
     """
 
     redirected: bool = False
@@ -50,6 +51,7 @@ class Found(NamedTuple):
     unknown: str = ""
     refused: str = ""
     hidden: float = 0.0
+    added: bool = False
 
 
 def inspect(inspection: Inspection, files: NetnsFiles, capability: Capability) -> Found:

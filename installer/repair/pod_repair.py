@@ -44,9 +44,14 @@ CHECK_EVERY = 2.0  # seconds between two checks for new sandboxes
 SOON = 0.2  # seconds between two checks until the first full count, which the node's status waits for
 AGAIN = 30.0  # seconds before a failed inspection is retried
 PATIENCE = 30.0  # seconds that a pod may run before it counts as unredirected
+LOOK_AGAIN = (
+    600.0  # seconds between two looks into each netns: another program may take its rules away without any event
+)
 DEADLINE = 10.0  # seconds for one netns, whose content the pod decides (F37)
 DELETE_EVERY = 10.0  # seconds between two deletions on a node, so that no application loses all its pods at once
-REFUSED_EVERY = 1.0  # seconds after a deletion that is refused, such as of a pod without a controller: others do not wait
+REFUSED_EVERY = (
+    1.0  # seconds after a deletion that is refused, such as of a pod without a controller: others do not wait
+)
 
 _log = logging.getLogger(__name__)
 
@@ -105,6 +110,7 @@ class PodRepair:
         self._runtime = RuntimeEntry(in_force)
         self._last_inputs: object = None
         self._settled: object = None  # pods and sandboxes of which none needs a further check; None: some may
+        self._look_again_at = 0.0
         self._busy: set[Key] = set()  # pods whose netns is being inspected
         self._delete_from = 0.0  # the earliest time of the next deletion
         self._has_counted = False
@@ -165,6 +171,7 @@ class PodRepair:
             self._last_inputs = inputs
             self._running.inspect_again()
             self._settled = None
+        self._look_again()
         are_all_known = self._pods.known
         await self._verdicts.update()
         now, index = asyncio.get_running_loop().time(), self._sandboxes.index
@@ -176,14 +183,24 @@ class PodRepair:
                 if not self._inputs_unchanged():
                     return
                 await self._check_pod(running)
-            if all(running.settled == self._container_id(running.pod) for running in self._running):
+            if all(running.settled == self._identity(running.pod) for running in self._running):
                 self._settled = seen
         self._has_counted |= are_all_known
 
-    def _container_id(self, pod: Pod) -> str:
-        """Return the id of a pod's sandbox; empty if the runtime records none."""
+    def _look_again(self) -> None:
+        """Have each netns inspected now and then, also after an ADD that was answered with a redirect."""
+        now = asyncio.get_running_loop().time()
+        if now < self._look_again_at:
+            return
+        if self._look_again_at:
+            self._running.inspect_again(whatever_was_added=True)
+            self._settled = None
+        self._look_again_at = now + LOOK_AGAIN
+
+    def _identity(self, pod: Pod) -> str:
+        """Identify a pod's sandbox: by its id or, if the runtime records none, by the pod's addresses."""
         sandbox = self._sandboxes.index.of(pod)
-        return sandbox.container_id if sandbox else ""
+        return sandbox.container_id if sandbox else " ".join(pod.ips)
 
     def _inputs(self) -> object:
         now = self._in_force
@@ -195,26 +212,31 @@ class PodRepair:
 
     async def _check_pod(self, running: RunningPod) -> None:
         sandbox, now = self._sandboxes.index.of(running.pod), asyncio.get_running_loop().time()
-        container_id = self._container_id(running.pod)
+        identity, container_id = self._identity(running.pod), sandbox.container_id if sandbox else ""
         mode = self._in_force.settings.repair_mode
-        if running.settled == container_id or now < running.again or key_of(running.pod) in self._busy:
+        if running.settled == identity or now < running.again or key_of(running.pod) in self._busy:
             return
         if stack := await self._own_stack(running.pod):
-            self._report(running, container_id, Outcome("RedirectIneffective", without_effect(running.pod, stack)))
+            self._report(running, identity, Outcome("RedirectIneffective", without_effect(running.pod, stack)))
             return
-        if self._sandboxes.was_added(running.pod, container_id):
-            running.settle(container_id, redirected=True)
+        running.moved |= running.settled is not None and not container_id
+        added = not running.moved and self._sandboxes.was_added(running.pod, container_id)
+        if added and running.trusts_add:
+            running.settle(identity, redirected=True)
             return
-        found = await self._inspect(running, sandbox)
+        found = (await self._inspect(running, sandbox))._replace(added=added)
+        if added and found.unknown:  # such as a netns that this container does not see
+            running.settle(identity, redirected=True)
+            return
         running.redirected, running.hidden = found.redirected or found.repaired, found.hidden
         if found.redirected:
-            running.settle(container_id, redirected=True)
+            running.settle(identity, redirected=True)
             return
         running.again = now + min(AGAIN, now - running.first)  # frequent at first: the missing facts may arrive soon
         if not self._in_force.desired.installed:
             running.note = ""  # no redirect is required
         elif not found.unknown or now - running.since >= PATIENCE:
-            self._report(running, container_id, await self._outcome(running, sandbox, found, mode))
+            self._report(running, identity, await self._outcome(running, sandbox, found, mode))
 
     async def _own_stack(self, pod: Pod) -> str:
         """Name the runtime if it gives the pod its own network stack (F42)."""
@@ -252,7 +274,9 @@ class PodRepair:
         if outcome := unredirected.decide_outcome(found, sandbox, invalid):
             return outcome
         lack = unredirected.describe_lack(found, sandbox)
-        if mode is not RepairMode.DELETE or not self._inputs_unchanged():
+        if (
+            mode is not RepairMode.DELETE or found.added or not self._inputs_unchanged()
+        ):  # its next one would lose it, too
             return unredirected.report_left(lack)
         if self._runtime.is_missed:
             return unredirected.report_held_back(lack)
@@ -263,13 +287,13 @@ class PodRepair:
         self._delete_from = loop.time() + (REFUSED_EVERY if refused else DELETE_EVERY)
         return unredirected.report_deletion(lack, refused)
 
-    def _report(self, running: RunningPod, container_id: str, outcome: Outcome) -> None:
+    def _report(self, running: RunningPod, identity: str, outcome: Outcome) -> None:
         pod = running.pod
         self.outcomes[outcome.reason] += 1
         self.repaired += outcome.is_repaired
         running.note = "" if outcome.is_repaired else f"pod {pod.namespace}/{pod.name}: {outcome.message}"
         if outcome.settled:
-            running.settle(container_id, redirected=outcome.is_repaired)
+            running.settle(identity, redirected=outcome.is_repaired)
         else:
             running.again = self._delete_from if outcome.waits else asyncio.get_running_loop().time() + AGAIN
         is_repeated, running.reported = running.reported == outcome[:2], (outcome.reason, outcome.message)

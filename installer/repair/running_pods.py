@@ -29,7 +29,9 @@ class RunningPod:
         first: when it was first observed.
         since: when it was first observed running.
         redirected: whether its ADD was answered with a redirect, or its netns holds one.
-        settled: the container id of the sandbox that needs no further inspection; None: not settled.
+        settled: the sandbox that needs no further inspection, as `PodRepair` identifies it; None: not settled.
+        trusts_add: whether an ADD that was answered with a redirect settles it, without a look into its netns.
+        moved: whether it has another sandbox than before, of which the runtime keeps no record: no ADD is known to be its.
         again: the earliest time of its next inspection.
         note: its problem; empty: none, or not for long enough.
         hidden: when its netns was mounted where this process does not see it; 0: visible or unknown.
@@ -42,14 +44,16 @@ class RunningPod:
     since: float
     redirected: bool = False
     settled: str | None = None
+    trusts_add: bool = True
+    moved: bool = False
     again: float = 0.0
     note: str = ""
     hidden: float = 0.0
     reported: tuple[str, str] = ("", "")
 
-    def settle(self, container_id: str, *, redirected: bool) -> None:
+    def settle(self, sandbox: str, *, redirected: bool) -> None:
         """Record that a sandbox needs no further inspection."""
-        self.settled, self.redirected, self.hidden = container_id, redirected, 0.0
+        self.settled, self.redirected, self.hidden = sandbox, redirected, 0.0
         if redirected:
             self.note = ""
 
@@ -70,10 +74,11 @@ class RunningPods:
         notes = sorted(each.note for each in self if each.note)
         return [*notes[:NAMED], *([f"and {len(notes) - NAMED} pods more"] if len(notes) > NAMED else [])]
 
-    def inspect_again(self) -> None:
-        """Schedule an inspection of all of them, as the settings have changed; keep their state."""
+    def inspect_again(self, *, whatever_was_added: bool = False) -> None:
+        """Schedule an inspection of all of them, as the settings or their netns may have changed; keep their state."""
         for each in self:
             each.settled, each.again = None, 0.0
+            each.trusts_add &= not whatever_was_added
 
     def forget(self) -> None:
         """Forget all."""

@@ -31,7 +31,7 @@ def decide_outcome(found: Found, sandbox: Sandbox | None, invalid: InvalidValue 
 
     `sandbox` is its latest one on record; `invalid` says what is wrong with the pod's annotations, if anything is.
     """
-    why = _explain_missing(sandbox)
+    why = _explain_missing(found, sandbox)
     if found.repaired:
         message = (
             f"{WITHOUT}{why}; it is redirected now, for {found.written}. Connections from before stay as they are until"
@@ -73,11 +73,13 @@ def describe_lack(found: Found, sandbox: Sandbox | None) -> str:
     """Describe what an inspected pod lacks: the redirect of some addresses, or all of it, and why."""
     if found.bypassed:
         return f"its network namespace redirects only a part of its traffic: {found.bypassed}"
-    return f"{WITHOUT}{_explain_missing(sandbox)}"
+    return f"{WITHOUT}{_explain_missing(found, sandbox)}"
 
 
-def _explain_missing(sandbox: Sandbox | None) -> str:
-    """Explain why a pod has no redirect, as far as its result shows; empty without a result."""
+def _explain_missing(found: Found, sandbox: Sandbox | None) -> str:
+    """Explain why a pod has no redirect, as far as its ADD or its result shows; empty without any."""
+    if found.added:
+        return ": its network namespace had one when it started, and a process or plugin has taken it away since"
     if sandbox is None or sandbox.has_entry is None:
         return ""
     if sandbox.has_entry:
