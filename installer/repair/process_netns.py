@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from installer.repair.netns_proof import HiddenError, Known
+    from plugin.netns import NetnsFd
 
 FRESH = 1.0  # seconds that one look at the processes counts for
 LARGEST = 65536  # bytes of a process's list of cgroups
@@ -57,11 +58,24 @@ class ProcessNetns(NetnsFiles):
         except OSError as error:
             raise UnprovenError(f"the node's processes cannot be read: {error}") from error
         for process in processes:
-            with suppress(OSError), (self._mount / process / "cgroup").open("rb") as file:
-                if pod := _POD.search(file.read(LARGEST)):
-                    uid = pod[1].decode().replace("_", "-")
-                    names.setdefault(uid, []).append(f"{process}/ns/net")
+            if uid := self._pod_of(process):
+                names.setdefault(uid, []).append(f"{process}/ns/net")
         return names
+
+    def _pod_of(self, process: str) -> str:
+        """Return the uid of the pod that a process belongs to; empty if it has ended, or belongs to none."""
+        with suppress(OSError), (self._mount / process / "cgroup").open("rb") as file:
+            if pod := _POD.search(file.read(LARGEST)):
+                return pod[1].decode().replace("_", "-")
+        return ""
+
+    def _open_if_proven(self, name: str, known: Known) -> NetnsFd | None:
+        """Open a netns as for files, and see that the process is still the pod's: its number may have gone to another."""
+        fd = super()._open_if_proven(name, known)
+        if fd is None or self._pod_of(name.partition("/")[0]) == known.uid:
+            return fd
+        os.close(fd)
+        return None
 
     def _hidden(self, names: object, known: Known) -> HiddenError | None:  # noqa: ARG002 - every process is seen
         return None

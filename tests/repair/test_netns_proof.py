@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.host.cni_cache import Sandbox
+from installer.repair import process_netns
 from installer.repair.inspection import Found, Inspection, inspect
-from installer.repair.netns_proof import Known, NetnsFiles
+from installer.repair.netns_proof import Known, NetnsFiles, UnprovenError
+from installer.repair.process_netns import ProcessNetns
 from installer.repair.sandbox_index import Doubt, SandboxIndex
 from plugin.backend import Backend, Capability
 from plugin.pod import Pod
@@ -63,3 +65,33 @@ def test_a_later_pod_with_the_same_address_is_not_mistaken_for_it(tmp_path: Path
     assert isinstance(known, Known)
     found = look(tmp_path, known)
     assert found.unknown.endswith(f"{tmp_path}/cni-gone, which its network's result names, is gone")
+
+
+MINE, OTHERS = (f"{number:08d}-0000-4000-8000-000000000000" for number in (1, 2))
+
+
+def test_a_process_number_that_went_to_another_pod_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where netns are those of the node's processes: a number is free again as soon as its process has ended."""
+    monkeypatch.setattr(process_netns, "FRESH", 60.0)
+    process = tmp_path / "proc" / "4711"
+    (process / "ns").mkdir(parents=True)
+    files, known = ProcessNetns(process.parent), Known((), "", (ADDRESS,), frozenset(), "", MINE)
+
+    def is_proven() -> bool:
+        with files.proven(known):
+            return True
+
+    def runs_in(uid: str) -> None:
+        (process / "cgroup").write_text(f"0::/kubepods.slice/kubepods-pod{uid.replace('-', '_')}.slice/cri-1.scope\n")
+
+    with Netns(tmp_path / "cni-other") as netns, ThreadPoolExecutor(1) as worker:
+        for step in STEPS:
+            subprocess.run(["/usr/bin/nsenter", f"--net={netns.path}", "/sbin/ip", *step.split()], check=True)
+        (process / "ns" / "net").symlink_to(netns.path)
+        runs_in(MINE)
+        assert worker.submit(is_proven).result()
+        runs_in(OTHERS)
+        with pytest.raises(UnprovenError, match=f"has {ADDRESS}"):
+            worker.submit(is_proven).result()
