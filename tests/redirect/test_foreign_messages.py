@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.timeout(300)]
 ROUNDS = 150
 ADDRESS = ipaddress.ip_address("10.0.0.7")
 REDIRECT = Redirect(families=(Family.V4, Family.V6), mode=Mode.TPROXY)
-OTHER = Redirect(exclude_inbound_ports=(Port(4711),))  # so seldom that libnftables writes it
+OTHER = Redirect(exclude_inbound_ports=(Port(4710),))  # so seldom that libnftables writes it
 FLOOD = """
 import os, socket, sys
 protocol, port, message = int(sys.argv[1]), int(sys.argv[2]), bytes.fromhex(sys.argv[3])
