@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tests.e2e.istio.images import netfilter
+from tests.e2e.release import DAEMONSET, SLOWEST
 from tests.e2e.shop import ENVOY, from_node, started, url
 from tests.e2e.test_chart import all_files
 from tests.image.build import archive
@@ -44,15 +45,13 @@ def prepare(node: KubernetesNode, folder: Path) -> None:
 
 def rolled_out(node: KubernetesNode) -> None:
     """Wait until all agents are ready, and none of another kind is left."""
-    told = ("rollout", "status", "daemonset/istio-cni-node", f"--namespace={NAMESPACE}", "--timeout=240s")
-    node.kubectl(*told, within=250)
+    node.rolled_out(DAEMONSET, NAMESPACE, SLOWEST)
 
 
 def agents_hub(node: KubernetesNode) -> str:
     """Say from which hub the image of the agents is."""
-    image = "--output=jsonpath={.spec.template.spec.containers[*].image}"
-    told = node.kubectl("get", "daemonset/istio-cni-node", f"--namespace={NAMESPACE}", image)
-    return told.rpartition("/")[0]
+    (agent,) = node.read(DAEMONSET, NAMESPACE)["spec"]["template"]["spec"]["containers"]
+    return str(agent["image"]).rpartition("/")[0]
 
 
 def all_in_the_mesh(node: KubernetesNode, names: list[str]) -> None:

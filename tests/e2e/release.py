@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from tests.chart.helm import CHART
 from tests.e2e.helm import Helm
 from tests.image.build import HUB
 from tests.programs.lots import KUBE
+from tests.support.conditions import is_rolled_out
 from tests.support.machine import ENVIRONMENT
 from tests.support.node import NAME
 
@@ -28,7 +28,9 @@ SLOWEST = 240.0  # seconds that helm, or a roll-out, may take
 
 # What anybody has to say for an image that comes from no registry.
 VALUES = {"cni": {"hub": HUB, "pullPolicy": "Never", "logLevel": "info"}}
-PARTS = ("daemonset/istio-cni-node", "deployment/istio-cni-controller")
+DAEMONSET = "daemonset/istio-cni-node"
+PARTS = (DAEMONSET, "deployment/istio-cni-controller")
+AGENT = {"k8s-app": "istio-cni-node"}  # the label of the agents' pods
 
 
 class Release:
@@ -46,8 +48,18 @@ class Release:
             program: which helm.
         """
         self.node = node
+        self.is_restored = False
         self._names = names
         self._helm = Helm(program, node, home, NAMESPACE)
+
+    def restore(self) -> None:
+        """Install it, and let the resource say nothing but the usual, unless nobody has changed that since."""
+        if not self.is_restored:
+            self.install()
+            self.ready()
+            self.steer()
+            self.ready()
+            self.is_restored = True
 
     def install(self, *options: str) -> None:
         """Install it, unless that is done; or install it anew with the same values, and what options of helm's say."""
@@ -59,8 +71,7 @@ class Release:
     def ready(self) -> None:
         """Wait until all of its pods are ready."""
         for part in PARTS:
-            told = ("rollout", "status", part, f"--namespace={NAMESPACE}", f"--timeout={SLOWEST:.0f}s")
-            self.node.kubectl(*told, within=SLOWEST + 10)
+            self.node.rolled_out(part, NAMESPACE, SLOWEST)
 
     def uninstall(self, *options: str) -> None:
         """Take it away, unless that is done, with further options of helm's, and wait until its pods have ended."""
@@ -74,17 +85,19 @@ class Release:
 
     def helm(self, *arguments: str) -> str:
         """Run helm on the node as the admin, and return its stdout; it must succeed."""
+        self.is_restored = False
         return self._helm(*arguments, values=VALUES)
 
     def steer(self, *excluded: str, **values: object) -> None:
         """Say in the resource which namespaces are excluded, and more, and wait until that is in force on every node."""
         self.ask_for(*excluded, **values)
-        generation = self.get("istiocontrolplane", RESOURCE)["metadata"]["generation"]
+        generation = self.get(f"istiocontrolplane/{RESOURCE}")["metadata"]["generation"]
         nodes = [f"istiocninode/{name}" for name in self._names]
         self.node.wait(f"jsonpath={{.status.controlPlane.generation}}={generation}", *nodes)
 
     def ask_for(self, *excluded: str, **values: object) -> None:
         """Say in the resource which namespaces are excluded, and more."""
+        self.is_restored = False
         cni = {"excludeNamespaces": [*EXCLUDED, *excluded]} | values
         self.node.apply(
             {
@@ -113,23 +126,21 @@ class Release:
 
     def agents(self) -> list[dict[str, Any]]:
         """Return the agents' pods."""
-        found: list[dict[str, Any]] = self.get("pods", "--selector=k8s-app=istio-cni-node")["items"]
+        found: list[dict[str, Any]] = self.get("pods", **AGENT)["items"]
         return found
 
     def rolled_out(self) -> bool:
         """Tell whether the DaemonSet has replaced all of its pods, and each is ready."""
-        told = ("rollout", "status", PARTS[0], f"--namespace={NAMESPACE}", "--watch=false")
-        return "successfully rolled out" in self.node.kubectl(*told)
+        return is_rolled_out(self.get(DAEMONSET))
 
     def logs(self) -> str:
         """Return what the resources say; the logs of its pods are among the node's."""
         kinds = "istiocontrolplanes,istiocninodes,daemonsets,leases"
         return self.node.kubectl("get", kinds, f"--namespace={NAMESPACE}", "--output=yaml", check=False)
 
-    def get(self, *what: str) -> dict[str, Any]:
-        """Return an object of its namespace, or a list of them."""
-        found: dict[str, Any] = json.loads(self.node.kubectl("get", *what, f"--namespace={NAMESPACE}", "--output=json"))
-        return found
+    def get(self, what: str, **labels: str) -> dict[str, Any]:
+        """Return an object of its namespace, or a list of them; arguments are those of the node's `read`."""
+        return self.node.read(what, NAMESPACE, **labels)
 
 
 def agent_on(node: Worker) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from contextlib import suppress
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from tests.support.node import KubernetesNode
 
 SHOP = "shop"
+SLOWEST = 240.0  # seconds that pods may take to end
 ENVOY = "127.0.0.6"  # from where Envoy connects to the application
 
 _GET = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=30).read().decode())"
@@ -25,16 +25,15 @@ def started(node: KubernetesNode, name: str, *, injected: bool) -> dict[str, Any
     """Deploy an application with its Service, wait until it is available, and return its pod."""
     node.apply(deployment(name, SHOP, injected=injected), service(name, SHOP))
     node.wait("condition=Available", f"deployment/{name}", f"--namespace={SHOP}")
-    pods = json.loads(node.kubectl("get", "pods", f"--namespace={SHOP}", f"--selector=app={name}", "--output=json"))
-    (pod,) = pods["items"]
+    (pod,) = node.read("pods", SHOP, app=name)["items"]
     found: dict[str, Any] = pod
     return found
 
 
 def removed(node: KubernetesNode, *names: str) -> None:
     """Take applications away, and wait until their pods are gone."""
-    for name in names:
-        node.kubectl("delete", f"service/{name}", f"deployment/{name}", f"--namespace={SHOP}", "--cascade=foreground")
+    what = [f"{kind}/{name}" for name in names for kind in ("service", "deployment")]
+    node.kubectl("delete", *what, f"--namespace={SHOP}", "--cascade=foreground", within=SLOWEST)
 
 
 def url(pod: dict[str, Any]) -> str:
@@ -44,8 +43,7 @@ def url(pod: dict[str, Any]) -> str:
 
 def service_url(node: KubernetesNode, name: str) -> str:
     """Say where an application's Service answers, once it does: kube-proxy hears of a pod after it is available."""
-    told = ("get", f"service/{name}", f"--namespace={SHOP}", "--output=jsonpath={.spec.clusterIP}")
-    address = f"http://{node.kubectl(*told)}"
+    address = f"http://{node.read(f'service/{name}', SHOP)['spec']['clusterIP']}"
 
     def answers() -> bool:
         with suppress(AssertionError):

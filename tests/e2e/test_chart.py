@@ -16,7 +16,7 @@ import pytest
 from installer.controller.taints import KEY
 from installer.repair.runtime_check import LOADED_WITHIN
 from installer.version import RELEASE
-from tests.e2e.release import NAME_OF_RELEASE, NAMESPACE, RESOURCE
+from tests.e2e.release import NAME_OF_RELEASE, NAMESPACE, PARTS, RESOURCE
 from tests.e2e.shop import ENVOY, SHOP, connections, from_node, from_pod, removed, started, url
 from tests.e2e.workloads import deployment, hasty
 from tests.image.build import HUB
@@ -34,6 +34,10 @@ SOCKETS = Path("/run/istio-cni")
 OLD_DIR = Path("/etc/cni/old.d")
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+def names_of(pods: list[dict[str, Any]]) -> set[str]:
+    return {pod["metadata"]["name"] for pod in pods}
 
 
 Files = dict[str, tuple[int, bytes]]  # permissions and content, or where a link leads to, by their path
@@ -74,19 +78,24 @@ def waiting(node: KubernetesNode, early: object) -> dict[str, Any]:
     node.kubectl("taint", "node", NAME, f"{KEY}:NoSchedule")
     made = deployment("waiting", SHOP, injected=True)
     node.apply(made)
-    where = ("get", "pods", "--selector=app=waiting", f"--namespace={SHOP}", "--output=json")
-    until(
-        lambda: "untolerated taint" in node.kubectl(*where), 30, "the scheduler says that it waits for the taint to go"
-    )
+    until(lambda: waits_for_the_taint(node, "waiting"), 30, "the scheduler says that it waits for the taint to go")
     return made
+
+
+def waits_for_the_taint(node: KubernetesNode, name: str) -> bool:
+    """Tell whether the scheduler says so of an application's pod."""
+    return "untolerated taint" in str(node.read("pods", SHOP, app=name))
+
+
+def taints(node: KubernetesNode) -> list[str]:
+    """Return the keys of the node's taints."""
+    return [each["key"] for each in node.read(f"node/{NAME}")["spec"].get("taints", ())]
 
 
 @pytest.fixture
 def installed(release: Release, waiting: object) -> Release:
-    """The chart, ready on the node, and an IstioControlPlane that is in force."""
-    release.install()
-    release.ready()
-    release.steer()
+    """The chart, ready on the node, and an IstioControlPlane that is in force; a test may change both."""
+    release.restore()
     return release
 
 
@@ -94,13 +103,10 @@ def test_a_pod_waits_until_the_startup_taint_is_removed_and_is_redirected(
     node: KubernetesNode, installed: Release
 ) -> None:
     node.wait("condition=Available", "deployment/waiting", f"--namespace={SHOP}")
-    assert node.kubectl("get", "node", NAME, "--output=jsonpath={.spec.taints}") == ""
+    assert taints(node) == []
     events = node.kubectl("get", "events", "--field-selector=involvedObject.kind=Node,reason=IstioCNIReady")
     assert f"removed the taint {KEY}" in events
-    (pod,) = json.loads(node.kubectl("get", "pods", "--selector=app=waiting", f"--namespace={SHOP}", "--output=json"))[
-        "items"
-    ]
-    assert from_node(node, url(pod)) == f"waiting {ENVOY}"
+    assert from_node(node, url(pod_of(node, "waiting"))) == f"waiting {ENVOY}"
     assert installed.get("istiocninodes")["items"][0]["status"]["pods"]["repaired"] <= 1, "this one never was without"
     node.kubectl("delete", "deployment/waiting", f"--namespace={SHOP}", "--cascade=foreground")
 
@@ -117,8 +123,7 @@ def test_a_pod_from_before_the_installation_is_redirected_while_it_runs(
     node: KubernetesNode, installed: Release, early: dict[str, Any]
 ) -> None:
     until(lambda: from_node(node, url(early)) == f"early {ENVOY}", 30, "its traffic goes through Envoy")
-    told = ("get", "events", "--namespace=shop", f"--field-selector=involvedObject.uid={early['metadata']['uid']}")
-    until(lambda: "Redirected" in node.kubectl(*told), 30, "an Event says so")
+    until(lambda: "Redirected" in events_of(node, early), 30, "an Event says so")
     status = installed.get("istiocninodes")["items"][0]["status"]
     assert status["pods"]["repaired"] == 1
     removed(node, "early")
@@ -126,7 +131,7 @@ def test_a_pod_from_before_the_installation_is_redirected_while_it_runs(
 
 def test_the_controller_reports_the_resource_as_healthy(installed: Release) -> None:
     installed.node.wait("jsonpath={.status.status.cni.status}=HEALTHY", f"icp/{RESOURCE}", f"--namespace={NAMESPACE}")
-    status = installed.get("icp", RESOURCE)["status"]
+    status = installed.get(f"icp/{RESOURCE}")["status"]
     assert status["status"]["cni"]["version"] == RELEASE
     assert (status["nodes"]["total"], status["nodes"]["ready"]) == (1, 1)
 
@@ -156,7 +161,7 @@ def test_an_init_container_without_network_gets_an_event_with_the_remedy(
 
 
 def test_an_excluded_namespace_applies_to_the_next_pod(node: KubernetesNode, installed: Release) -> None:
-    agents = node.kubectl("get", "pods", *AGENTS, "--output=name")
+    agents = names_of(installed.agents())
     earlier = started(node, "earlier", injected=True)
     installed.steer("shop")
     later = started(node, "later", injected=True)
@@ -166,17 +171,16 @@ def test_an_excluded_namespace_applies_to_the_next_pod(node: KubernetesNode, ins
     until(lambda: from_node(node, url(later)) == f"later {ENVOY}", 30, "a pod that runs is meshed, too, by then")
     again = started(node, "again", injected=True)
     assert from_node(node, url(again)) == f"again {ENVOY}"
-    assert node.kubectl("get", "pods", *AGENTS, "--output=name") == agents, "no agent was started for it"
+    assert names_of(installed.agents()) == agents, "no agent was started for it"
     removed(node, "earlier", "later", "again")
 
 
 def test_pods_are_deleted_if_chart_and_resource_say_delete(node: KubernetesNode, installed: Release) -> None:
     installed.steer("shop", repairMode="delete")
     pod = started(node, "unredirected", injected=True)
-    events = ("get", "events", "--namespace=shop", f"--field-selector=involvedObject.uid={pod['metadata']['uid']}")
     installed.steer(repairMode="delete")
     remedy = "helm upgrade --set cni.repairMode=delete"
-    until(lambda: remedy in node.kubectl(*events), 30, "an Event says that the right is missing")
+    until(lambda: remedy in events_of(node, pod), 30, "an Event says that the right is missing")
     status = installed.get("istiocninodes")["items"][0]["status"]
     until(lambda: remedy in str(installed.get("istiocninodes")), 30, "so does the node's status")
     assert status["state"] == "Installed"
@@ -188,9 +192,6 @@ def test_pods_are_deleted_if_chart_and_resource_say_delete(node: KubernetesNode,
     again = started(node, "unredirected", injected=True)
     assert from_node(node, url(again)) == f"unredirected {ENVOY}"
     removed(node, "unredirected")
-    installed.install()
-    installed.steer()
-    installed.ready()
 
 
 def test_upgrade_to_the_same_release_restarts_no_agent(installed: Release) -> None:
@@ -199,8 +200,7 @@ def test_upgrade_to_the_same_release_restarts_no_agent(installed: Release) -> No
         return [(pod["metadata"]["name"], pod["status"]["containerStatuses"]) for pod in pods]
 
     def asked_for() -> dict[str, int]:
-        listed = installed.get("daemonsets,deployments")["items"]
-        return {each["metadata"]["name"]: each["metadata"]["generation"] for each in listed}
+        return {part: installed.get(part)["metadata"]["generation"] for part in PARTS}
 
     before = running(), asked_for()
     installed.install()
@@ -209,7 +209,7 @@ def test_upgrade_to_the_same_release_restarts_no_agent(installed: Release) -> No
 
 def test_resource_fields_of_the_daemonset_survive_upgrade_and_rollback(installed: Release) -> None:
     def agents() -> dict[str, str]:
-        pods = installed.get("pods", AGENTS[1])["items"]
+        pods = installed.agents()
         return {pod["metadata"]["uid"]: pod["metadata"].get("annotations", {}).get("team", "") for pod in pods}
 
     before = agents()
@@ -299,26 +299,22 @@ def test_a_directory_that_the_runtime_does_not_read_is_named_and_keeps_taint_and
         assert "set cniConfDir to the directory that it reads" in told
     node.kubectl("taint", "node", NAME, f"{KEY}:NoSchedule")
     node.apply(deployment("third", SHOP, injected=True))
-    third = ("get", "pods", "--selector=app=third", f"--namespace={SHOP}", "--output=json")
-    until(lambda: "untolerated taint" in node.kubectl(*third), 30, "a third pod waits for the taint to go")
+    until(lambda: waits_for_the_taint(node, "third"), 30, "a third pod waits for the taint to go")
     for pod in pods.values():
-        of = f"--field-selector=involvedObject.uid={pod['metadata']['uid']}"
-        events = ("get", "events", f"--namespace={SHOP}", of)
-        until(lambda events=events: "and is not deleted" in node.kubectl(*events), 60, "an Event says so")  # type: ignore[misc]
+        until(lambda pod=pod: "and is not deleted" in events_of(node, pod), 60, "an Event says so")  # type: ignore[misc]
     installed.steer(**steered, logLevel="debug")  # which writes the entry again
-    generation = installed.get("icp", RESOURCE)["metadata"]["generation"]
+    generation = installed.get(f"icp/{RESOURCE}")["metadata"]["generation"]
     seen = f"jsonpath={{.status.observedGeneration}}={generation}"
     node.wait(seen, f"icp/{RESOURCE}", f"--namespace={NAMESPACE}")  # by then the controller has looked at taints again
-    assert installed.get("icp", RESOURCE)["status"]["nodes"]["ready"] == 0
-    assert KEY in node.kubectl("get", "node", NAME, "--output=jsonpath={.spec.taints}")
+    assert installed.get(f"icp/{RESOURCE}")["status"]["nodes"]["ready"] == 0
+    assert taints(node) == [KEY]
     assert {name: pod_of(node, name)["metadata"]["uid"] for name in pods} == {
         name: pod["metadata"]["uid"] for name, pod in pods.items()
     }
 
     installed.steer(repairMode="delete")
     node.wait("condition=Ready", f"istiocninode/{NAME}", within=240)
-    untainted = ("get", "node", NAME, "--output=jsonpath={.spec.taints}")
-    until(lambda: node.kubectl(*untainted) == "", 60, "the taint is off")
+    until(lambda: not taints(node), 60, "the taint is off")
     node.wait("condition=Available", "deployment/third", f"--namespace={SHOP}")
     for name in ("third", "first", "second"):  # these are deleted now, one after the other, as it helps
 
@@ -331,9 +327,13 @@ def test_a_directory_that_the_runtime_does_not_read_is_named_and_keeps_taint_and
     removed(node, "first", "second")
     node.kubectl("delete", "deployment/third", f"--namespace={SHOP}", "--cascade=foreground")
     shutil.rmtree(old)
-    installed.install()
-    installed.steer()
-    installed.ready()
+
+
+def events_of(node: KubernetesNode, pod: dict[str, Any]) -> str:
+    """Return the reasons and notes of a pod's Events."""
+    uid = pod["metadata"]["uid"]
+    told = [each for each in node.read("events", SHOP)["items"] if each["involvedObject"].get("uid") == uid]
+    return "\n".join(f"{each['reason']}: {each['message']}" for each in told)
 
 
 def pod_of(node: KubernetesNode, name: str) -> dict[str, Any]:
@@ -342,8 +342,7 @@ def pod_of(node: KubernetesNode, name: str) -> dict[str, Any]:
     Raises:
         ValueError: while there are more or none.
     """
-    told = ("get", "pods", f"--selector=app={name}", f"--namespace={SHOP}", "--output=json")
-    (pod,) = json.loads(node.kubectl(*told))["items"]
+    (pod,) = node.read("pods", SHOP, app=name)["items"]
     found: dict[str, Any] = pod
     return found
 
@@ -372,7 +371,7 @@ def test_helm_uninstall_restores_the_node_before_it_returns(
     installed.helm("uninstall", NAME_OF_RELEASE)
     assert all_files(node) == before
     assert not [*sockets.iterdir()]
-    status = json.loads(node.kubectl("get", "istiocninode", NAME, "--output=json"))["status"]
+    status = node.read(f"istiocninode/{NAME}")["status"]
     assert status["state"] == "Removed"
     hooks = "serviceaccounts,roles,rolebindings,jobs"
     assert "istio-cni" not in node.kubectl("get", hooks, f"--namespace={NAMESPACE}", "--output=name")

@@ -1,8 +1,9 @@
-"""What Kubernetes' own end-to-end suite says of a cluster is the same with our chart as without."""
+"""What Kubernetes' own end-to-end suite passes on a cluster without our chart it passes with it, too."""
 
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,14 +53,14 @@ def cluster(tmp_path: Path) -> Iterator[TwoNodes]:
 
 
 def test_the_suite_passes_with_the_chart_what_it_passes_without(cluster: TwoNodes, tmp_path: Path) -> None:
-    without = judge(cluster, tmp_path / "without.json", FOCUS, SLOWEST)
     cluster.import_images(archive())
     release = Release(cluster.first, tmp_path, names=[node.place.name for node in cluster.nodes])
-    release.install()
-    release.ready()
-    release.steer()
-    beside = judge(cluster, tmp_path / "with.json", FOCUS, SLOWEST)
+    release.restore()
+    told = judge(cluster, tmp_path / "with.json", FOCUS, SLOWEST)
     assert [node.plugins_loaded() for node in cluster.nodes] == [PLUGINS, PLUGINS]
-    passed = {name for name, state in without.items() if state == "passed"}
-    assert len(passed) > len(without) * 0.8, without
-    assert {name: beside[name] for name in passed if beside[name] != "passed"} == {}
+    assert [*told.values()].count("passed") > len(told) * 0.8, told
+    failed = [name for name, state in told.items() if state not in ("passed", "skipped")]
+    if failed:  # without the chart, too?
+        release.uninstall()
+        without = judge(cluster, tmp_path / "without.json", "|".join(map(re.escape, failed)), SLOWEST)
+        assert [name for name in failed if without[name] == "passed"] == []

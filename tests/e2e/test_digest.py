@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from installer.version import RELEASE
+from tests.e2e.release import DAEMONSET, NAMESPACE, SLOWEST
 from tests.image.build import HUB, NAME
 
 if TYPE_CHECKING:
@@ -26,10 +26,8 @@ def test_the_agent_runs_from_an_image_that_is_pinned_by_its_digest(
     digest = next(word for word in listed if word.startswith("sha256:"))
     node.run([*ctr, "tag", "--force", NAME, f"{HUB}/install-cni@{digest}"])  # as a pull by digest names it
     release.install("--set=cni.controller.enabled=false", f"--set=cni.tag={tag}@{digest}")
-    told = ("rollout", "status", "daemonset/istio-cni-node", "--namespace=istio-system", "--timeout=240s")
-    node.kubectl(*told, within=250)
-    agents = ("get", "pods", "--namespace=istio-system", "--selector=k8s-app=istio-cni-node", "--output=json")
-    pod = json.loads(node.kubectl(*agents))["items"][-1]
+    node.rolled_out(DAEMONSET, NAMESPACE, SLOWEST)
+    pod = release.agents()[-1]
     assert pod["spec"]["containers"][0]["image"] == f"{HUB}/install-cni:{tag}@{digest}".replace(":@", "@")
     (status,) = pod["status"]["containerStatuses"]
     assert status["ready"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.release import DAEMONSET, NAMESPACE, SLOWEST
 from tests.e2e.shop import ENVOY, SHOP, from_node, removed, started, url
 from tests.support.wait import until
 
@@ -29,14 +29,11 @@ def private(node: KubernetesNode) -> Iterator[KubernetesNode]:
 def test_the_agent_starts_and_repairs_the_pods_from_before(private: KubernetesNode, release: Release) -> None:
     early = started(private, "early", injected=True)
     release.install("--set=cni.controller.enabled=false,cni.mountPropagation=None")
-    private.kubectl(
-        "rollout", "status", "daemonset/istio-cni-node", "--namespace=istio-system", "--timeout=240s", within=250
-    )
+    private.rolled_out(DAEMONSET, NAMESPACE, SLOWEST)
     until(lambda: from_node(private, url(early)) == f"early {ENVOY}", 30, "its traffic goes through Envoy")
     later = started(private, "later", injected=True)
     assert from_node(private, url(later)) == f"later {ENVOY}"
     removed(private, "early", "later")
-    agents = ("get", "pods", "--namespace=istio-system", "--selector=k8s-app=istio-cni-node", "--output=json")
-    (pod,) = json.loads(private.kubectl(*agents))["items"]
+    (pod,) = release.agents()
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 0, "it misses nothing"
     assert SHOP not in release.get("istiocninodes")["items"][0]["status"]["conditions"][0]["message"]

@@ -6,28 +6,48 @@ A run of kubectl costs a tenth of a second of a processor: that is for what kube
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import urllib3
+from urllib3.connection import HTTPSConnection
+
+from plugin.netns import NetnsFd, entered
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 JSON, MERGE, OPERATIONS = "application/json", "application/merge-patch+json", "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
 _METADATA = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_DISCOVERY = f"{JSON};as=APIGroupDiscoveryList;g=apidiscovery.k8s.io;v=v2"
 _SLOWEST = 60.0  # seconds for an answer
 
 
 class Admin:
     """Reads and writes objects as plain mappings, by their paths."""
 
-    def __init__(self, url: str, token: str, certificate: Path) -> None:
-        """Prepare; the first request connects."""
+    def __init__(self, url: str, token: str, certificate: Path, netns: Path | None = None) -> None:
+        """Prepare; the first request connects, from another network namespace if one is given."""
         self._url, self._headers = url, {"Authorization": f"Bearer {token}"}
         self._pool = urllib3.PoolManager(ca_certs=str(certificate), timeout=_SLOWEST)
+        if netns:
+            inside = type("Inside", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": partial(_Inside, netns)})
+            self._pool.pool_classes_by_scheme = {"https": inside}
         self._kinds: dict[tuple[str, str], tuple[str, bool]] = {}  # of apiVersion and kind: plural, whether namespaced
+        self._roots: dict[
+            str, tuple[str, str, bool]
+        ] = {}  # of a kind's name as kubectl takes it: root, plural, the same
+
+    def is_ready(self) -> bool:
+        """Tell whether the server says that it is ready; an error of the connection is passed on."""
+        return bool(
+            self._pool.request("GET", f"{self._url}/readyz", headers=self._headers, retries=False).status == 200
+        )
 
     def read(self, path: str, accept: str = JSON) -> dict[str, Any]:
         """Read an object or a list; empty if there is none."""
@@ -89,6 +109,30 @@ class Admin:
         within = f"/namespaces/{metadata.get('namespace', 'default')}" if namespaced else ""
         return f"{root}{within}/{plural}/{metadata['name']}"
 
+    def find(self, what: str, namespace: str) -> str:
+        """Return the path of an object or of a list of them.
+
+        Args:
+            what: as kubectl takes it, `KIND` or `KIND/NAME`; the kind in plural, singular or short.
+            namespace: which one, if the kind has them.
+        """
+        kind, _, name = what.partition("/")
+        if kind not in self._roots:
+            self._discover()
+        root, plural, namespaced = self._roots[kind]
+        within = f"/namespaces/{namespace}" if namespaced else ""
+        return "/".join([f"{root}{within}", plural, *([name] if name else [])])
+
+    def _discover(self) -> None:
+        for start in ("/apis", "/api"):  # of two kinds of one name, that of the core counts
+            for group in self.read(start, _DISCOVERY)["items"]:
+                for version in group["versions"][::-1]:  # the preferred one is the first
+                    root = "/".join([start, *group["metadata"].values(), version["version"]])
+                    for each in version["resources"]:
+                        names = (each["resource"], each["singularResource"], *each.get("shortNames", ()))
+                        is_namespaced = each["scope"] == "Namespaced"
+                        self._roots |= dict.fromkeys(names, (root, each["resource"], is_namespaced))
+
     def _request(
         self,
         method: str,
@@ -105,3 +149,23 @@ class Admin:
         assert answer.status < 300, f"{method} {path}: {answer.status}: {answer.data.decode()}"
         read: dict[str, Any] = answer.json()
         return read
+
+
+class _Inside(HTTPSConnection):
+    """A connection from another network namespace."""
+
+    def __init__(self, netns: Path, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._netns = netns
+
+    def _new_conn(self) -> socket.socket:
+        with ThreadPoolExecutor(1) as pool:  # not on the main thread, which must stay where it is
+            return pool.submit(self._connect).result()
+
+    def _connect(self) -> socket.socket:
+        fd = NetnsFd(os.open(self._netns, os.O_RDONLY | os.O_CLOEXEC))
+        try:
+            with entered(fd):
+                return super()._new_conn()
+        finally:
+            os.close(fd)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from urllib3.exceptions import HTTPError
+
 from tests.programs.lots import KUBE
 from tests.support import nodeconfig as config
+from tests.support.admin import Admin
+from tests.support.conditions import is_rolled_out, meets
 from tests.support.machine import ENVIRONMENT, checked, run_in
 from tests.support.nodeconfig import DEBIAN, FIRST, RECENT, SECOND
+from tests.support.wait import BUSY, until
 from tests.support.worker import BIN_DIR, CONF_DIR, SLOWEST, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 NAME, ADDRESS = FIRST.name, FIRST.addresses[0]
@@ -42,29 +46,57 @@ class KubernetesNode(Worker):
         Raises:
             AssertionError: with its stderr, if it fails and `check` is set.
         """
-        own = [f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.folder / 'kubectl'}"]
-        command = [*self.enter, str(KUBE.folder / "kubectl"), *own, *arguments]
+        command = self.kubectl_command(*arguments)
         ended = subprocess.run(
             command, env=ENVIRONMENT, input=stdin, capture_output=True, text=True, timeout=within, check=False
         )
         return checked(ended).stdout if check else ended.stdout + ended.stderr
 
+    def kubectl_command(self, *arguments: str) -> list[str]:
+        """Return the command that runs kubectl as the admin."""
+        own = [f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.folder / 'kubectl'}"]
+        return [*self.enter, str(KUBE.folder / "kubectl"), *own, *arguments]
+
+    def read(self, what: str, namespace: str = "default", **labels: str) -> dict[str, Any]:
+        """Read an object or a list of them; empty if there is none.
+
+        Args:
+            what: `KIND/NAME` or `KIND`, as kubectl takes it.
+            namespace: which one, if the kind has them.
+            labels: that each object of a list is to have.
+        """
+        selector = "%2C".join(f"{key}%3D{value}" for key, value in labels.items())
+        return self.admin.read(self.admin.find(what, namespace) + (f"?labelSelector={selector}" if labels else ""))
+
     def apply(self, *objects: dict[str, Any]) -> None:
         """Create objects, or change them to this."""
-        items = {"apiVersion": "v1", "kind": "List", "items": objects}
-        self.kubectl("apply", "--filename=-", stdin=json.dumps(items))
+        self.admin.apply(*objects)
 
     def wait(self, condition: str, *what: str, within: float = SLOWEST) -> None:
         """Wait until objects exist and have a condition.
 
         Args:
-            condition: such as `condition=Ready`.
-            what: objects and their namespace, as kubectl's arguments.
-            within: seconds.
+            condition: as `kubectl wait --for` takes it, such as `condition=Ready`.
+            what: objects, as `KIND/NAME`, and the option `--namespace=`.
+            within: seconds, on an idle machine.
         """
-        _log.info("waiting until %s: %s, for at most %.0f s", " ".join(what), condition, within)
-        for awaited in ("create", condition):
-            self.kubectl("wait", f"--for={awaited}", f"--timeout={within:.0f}s", *what, within=within + 10)
+        namespaces = [each.removeprefix("--namespace=") for each in what if each.startswith("--")]
+        for each in what[: len(what) - len(namespaces)]:
+            self._wait(lambda each=each: meets(self.read(each, *namespaces), condition), within, f"{each}: {condition}")  # type: ignore[misc]
+
+    def rolled_out(self, what: str, namespace: str, within: float) -> None:
+        """Wait until a Deployment, DaemonSet or StatefulSet is rolled out.
+
+        Args:
+            what: `KIND/NAME`.
+            namespace: its namespace.
+            within: seconds, on an idle machine.
+        """
+        self._wait(lambda: is_rolled_out(self.read(what, namespace)), within, f"{what} is rolled out")
+
+    def _wait(self, predicate: Callable[[], object], within: float, what: str) -> None:
+        _log.info("waiting until %s, for at most %.0f s", what, BUSY * within)
+        until(predicate, within, what)
 
     @contextmanager
     def without_api_server(self) -> Iterator[None]:
@@ -88,7 +120,13 @@ class KubernetesNode(Worker):
         return "\n".join([*told, super().logs()])
 
     def _wait_for_the_api_server(self) -> None:
-        self._until(lambda: self.kubectl("get", "--raw=/readyz", check=False) == "ok", "the API server is ready")
+        self._until(self._is_ready, "the API server is ready")
+
+    def _is_ready(self) -> bool:
+        try:
+            return self.admin.is_ready()
+        except (OSError, HTTPError):
+            return False
 
     def _lay_out(self) -> None:
         super()._lay_out()
@@ -107,12 +145,14 @@ class KubernetesNode(Worker):
         self._start("etcd", *config.etcd())
         self._start("kube-apiserver", *config.apiserver(where, folder))
         self._start_runtime()
+        server = config.kubeconfig(self.certificate, "")["clusters"][0]["cluster"]["server"]
+        self.admin = Admin(server, config.token("admin"), self.certificate, self.netns)
         self._wait_for_the_api_server()
         self._start("kube-controller-manager", *config.controller_manager(where, folder))
         self._start("kube-scheduler", *config.scheduler(where, folder))
         self._start_kubelet()
         self.wait("condition=Ready", f"node/{NAME}")
-        self.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=240s", within=250)
+        self._until(lambda: self.read("serviceaccount/default"), "the namespace `default` has its service account")
 
 
 class _Second(Worker):

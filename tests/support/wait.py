@@ -35,7 +35,7 @@ async def eventually(predicate: Callable[[], object], within: float, what: str) 
 
 
 def _pauses(predicate: Callable[[], object], within: float, what: str) -> Iterator[float]:
-    """Look until it is so, and yield the pauses between: twice as long as a look takes, which may be a run of kubectl.
+    """Look until it is so, and yield the pauses between: four times as long as a look takes, which may be a run of kubectl.
 
     What is waited for needs the processor, too.
     """
@@ -47,4 +47,4 @@ def _pauses(predicate: Callable[[], object], within: float, what: str) -> Iterat
         now = time.monotonic()
         if now > end:
             raise AssertionError(f"not within {BUSY * within} s: {what}")
-        yield min(max(2 * (now - begun), SHORTEST_PAUSE), LONGEST_PAUSE)
+        yield min(max(4 * (now - begun), SHORTEST_PAUSE), LONGEST_PAUSE)

@@ -68,8 +68,7 @@ class LightPods:
     def ready(self) -> None:
         """Wait until all are: no ADD was lost for good."""
         for node in self._on:
-            told = ("rollout", "status", f"deployment/{node.place.name}", f"--timeout={SLOWEST:.0f}s")
-            self._first.kubectl(*told, f"--namespace={self.namespace}", within=SLOWEST + 10)
+            self._first.rolled_out(f"deployment/{node.place.name}", self.namespace, SLOWEST)
 
     def names(self) -> set[str]:
         """Name the pods."""
@@ -77,8 +76,8 @@ class LightPods:
 
     def repaired(self) -> set[str]:
         """Name the pods of which an Event says that they were redirected while they ran."""
-        events = self._list("events.events.k8s.io")
-        return {each["regarding"]["name"] for each in events if each["reason"] == "Redirected"}
+        events = self._list("events")
+        return {each["involvedObject"]["name"] for each in events if each["reason"] == "Redirected"}
 
     def unmeshed(self) -> set[str]:
         """Name the pods that are not redirected, or were not from their start on; those without a sandbox are among them."""
@@ -100,9 +99,7 @@ class LightPods:
         self._first.kubectl("delete", "namespace", self.namespace, "--wait=false")
 
     def _list(self, kind: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(
-            self._first.kubectl("get", kind, f"--namespace={self.namespace}", "--output=json")
-        )["items"]
+        found: list[dict[str, Any]] = self._first.read(kind, self.namespace)["items"]
         return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from contextlib import contextmanager
@@ -98,7 +97,7 @@ class Mesh:
 
     def injects(self, who: str) -> None:
         """Wait until istiod takes up that it is to inject istio-validation, for a CNI plugin, or istio-init."""
-        self.node.kubectl("rollout", "status", "deployment/istiod", f"--namespace={SYSTEM}", within=SLOWEST)
+        self.node.rolled_out("deployment/istiod", SYSTEM, SLOWEST)
         asked = ("run", "asked", "--image=none", "--dry-run=server", f"--namespace={PRIVILEGED}", "--output=json")
         until(lambda: f'"name": "{who}"' in self.node.kubectl(*asked, check=False), SLOWEST, f"pods would get {who}")
 
@@ -114,8 +113,7 @@ class Mesh:
         before = self.node.kubectl("get", "pods", f"--namespace={where}", selector, "--output=name")
         yield
         for name in names:
-            told = ("rollout", "status", f"deployment/{name}", f"--namespace={where}", f"--timeout={SLOWEST:.0f}s")
-            self.node.kubectl(*told, within=SLOWEST + 10)
+            self.node.rolled_out(f"deployment/{name}", where, SLOWEST)
         gone = ("wait", "--for=delete", *before.split(), f"--namespace={where}", f"--timeout={SLOWEST:.0f}s")
         self.node.kubectl(*gone, within=SLOWEST + 10)
 
@@ -162,26 +160,38 @@ class Mesh:
     def ready(self, name: str, *, kind: str = "Deployment", where: str = MESHED) -> dict[str, Any]:
         """Wait until an application is there, and return its pod."""
         _log.info("%s/%s: waiting until it is rolled out, for at most %.0f s", where, name, SLOWEST)
-        told = ("rollout", "status", f"{kind}/{name}", f"--namespace={where}", f"--timeout={SLOWEST:.0f}s")
-        self.node.kubectl(*told, within=SLOWEST + 10)
+        self.node.rolled_out(f"{kind.lower()}/{name}", where, SLOWEST)
         return self.pod(name, where)
 
     def pod(self, name: str, where: str = MESHED) -> dict[str, Any]:
         """Return the pod of an application."""
-        told = self.node.kubectl("get", "pods", f"--namespace={where}", f"--selector=app={name}", "--output=json")
-        (pod,) = [each for each in json.loads(told)["items"] if "deletionTimestamp" not in each["metadata"]]
+        pods = self.node.read("pods", where, app=name)["items"]
+        (pod,) = [each for each in pods if "deletionTimestamp" not in each["metadata"]]
         found: dict[str, Any] = pod
         return found
 
     def service(self, name: str, where: str = MESHED) -> str:
         """Say where an application's Service answers."""
-        told = ("get", f"service/{name}", f"--namespace={where}", "--output=jsonpath={.spec.clusterIP}")
-        return f"http://{self.node.kubectl(*told)}"
+        return f"http://{self.node.read(f'service/{name}', where)['spec']['clusterIP']}"
 
     def ask(self, name: str, url: str, *, kind: str = "deployment", where: str = MESHED, container: str = "app") -> str:
         """Have an application, or the container beside it, ask a URL, and return the answer."""
         told = ("exec", f"{kind}/{name}", f"--namespace={where}", f"--container={container}", "--", "/get", url)
         return self.node.kubectl(*told).strip()
+
+    def asking(self, name: str, url: str, *, where: str = MESHED) -> list[str]:
+        """Return the command that has an application ask a URL until its stdin ends."""
+        told = (
+            "--stdin",
+            f"deployment/{name}",
+            f"--namespace={where}",
+            "--container=app",
+            "--",
+            "/get",
+            "--repeat",
+            url,
+        )
+        return self.node.kubectl_command("exec", *told)
 
     def ask_from(self, node: Worker, url: str) -> str:
         """Ask a URL from a node."""

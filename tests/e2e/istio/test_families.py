@@ -47,8 +47,8 @@ def dual_service(name: str) -> dict[str, Any]:
 
 def service6(mesh: Mesh, name: str) -> str:
     """Say where an application's Service answers over IPv6."""
-    told = ("get", f"service/{name}", f"--namespace={MESHED}", "--output=jsonpath={.spec.clusterIPs}")
-    (address,) = [each for each in json.loads(mesh.node.kubectl(*told)) if ":" in each]
+    addresses = mesh.node.read(f"service/{name}", MESHED)["spec"]["clusterIPs"]
+    (address,) = [each for each in addresses if ":" in each]
     return f"http://[{address}]"
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,9 +10,11 @@ from tests.docs.istio_page import Shell, commands
 from tests.e2e import workloads
 from tests.e2e.shop import ENVOY, SHOP
 from tests.e2e.test_chart import SOCKETS, all_files
+from tests.e2e.traffic import traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from tests.e2e.istio.mesh import Mesh
@@ -59,23 +57,9 @@ def ask(mesh: Mesh, client: str, server: str) -> str:
     return mesh.ask(client, mesh.service(server, SHOP), where=SHOP)
 
 
-@contextmanager
-def traffic(mesh: Mesh) -> Iterator[None]:
-    """Ask again and again within the block, and see that each request is answered by the other's sidecar."""
-    done, answers = Event(), Counter[str]()
-
-    def keep_asking() -> None:
-        while not done.is_set():
-            answers[ask(mesh, CLIENT, SERVER)] += 1
-
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(keep_asking)
-        try:
-            yield
-        finally:
-            done.set()
-        asking.result()
-    assert answers.keys() == {f"{SERVER} {ENVOY}"}
+def asked(mesh: Mesh) -> AbstractContextManager[None]:
+    """Have the client ask without a pause within the block, and see that the server's sidecar answers each request."""
+    return traffic(mesh.asking(CLIENT, mesh.service(SERVER, SHOP), where=SHOP), f"{SERVER} {ENVOY}")
 
 
 def redirected_by(mesh: Mesh, name: str) -> str:
@@ -103,7 +87,7 @@ def test_pods_move_one_after_another_and_back_and_no_request_is_lost(
     all_ask(mesh)
 
     *agents_first, restart = commands("From istio-init", "helm install istio-cni")
-    with traffic(mesh):
+    with asked(mesh):
         for command in agents_first:
             shell(command)
         mesh.injects(VALIDATION)
@@ -119,7 +103,7 @@ def test_pods_move_one_after_another_and_back_and_no_request_is_lost(
     all_ask(mesh)
 
     change_over, restart, uninstall = commands("Back again", "helm upgrade istiod")
-    with traffic(mesh):
+    with asked(mesh):
         shell(change_over)
         mesh.injects(INIT)
     mesh.restart(CLIENT, where=SHOP)
@@ -129,7 +113,7 @@ def test_pods_move_one_after_another_and_back_and_no_request_is_lost(
         shell(restart)
     assert [redirected_by(mesh, name) for name in (CLIENT, SERVER)] == [INIT, INIT]
     all_ask(mesh)
-    with traffic(mesh):
+    with asked(mesh):
         shell(uninstall)
         mesh.node.kubectl("wait", "--for=delete", "pod", *AGENTS, "--timeout=240s", within=250)
     assert [all_files(node) for node in mesh.cluster.nodes] == before

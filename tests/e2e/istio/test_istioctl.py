@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e import workloads
 from tests.e2e.istio.mesh import PLAIN, SYSTEM
+from tests.e2e.release import AGENT
 from tests.e2e.shop import ENVOY
 
 if TYPE_CHECKING:
@@ -44,10 +45,7 @@ def test_a_pod_that_was_injected_by_hand_is_in_the_mesh(mesh: Mesh, server: str,
 @pytest.mark.parametrize("span", [[], ["--duration=1h"]], ids=["all", "last-hour"])
 def test_a_bug_report_has_the_logs_of_each_agent(mesh: Mesh, server: str, span: list[str], tmp_path: Path) -> None:
     mesh.istioctl("bug-report", *span, f"--output-dir={tmp_path}", f"--dir={tmp_path / 'gathered'}")
-    told = mesh.node.kubectl(
-        "get", "pods", f"--namespace={SYSTEM}", "--selector=k8s-app=istio-cni-node", "--output=name"
-    )
-    agents = {name.removeprefix("pod/") for name in told.split()}
+    agents = {pod["metadata"]["name"] for pod in mesh.node.read("pods", SYSTEM, **AGENT)["items"]}
     assert len(agents) == len(mesh.cluster.nodes)
     with tarfile.open(tmp_path / "bug-report.tar.gz") as archive:
         logs = {Path(name).parent.name: archive.extractfile(name) for name in archive.getnames() if "cni.log" in name}

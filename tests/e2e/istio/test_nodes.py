@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.e2e import workloads
 from tests.support.node import BIN_DIR
-from tests.support.wait import until
 
 if TYPE_CHECKING:
     from tests.support.node import TwoNodes
@@ -20,7 +18,7 @@ NAMESPACE = "nodes"
 
 
 def test_both_nodes_are_ready_each_with_its_own_containerd(cluster: TwoNodes) -> None:
-    nodes = json.loads(cluster.first.kubectl("get", "nodes", "--output=json"))["items"]
+    nodes = cluster.first.read("nodes")["items"]
     told = [node["status"]["nodeInfo"]["containerRuntimeVersion"].split(".")[0] for node in nodes]
     assert told == ["containerd://1", "containerd://2"]
     for node in nodes:
@@ -36,7 +34,7 @@ def test_pods_on_both_nodes_reach_each_other_by_both_families(cluster: TwoNodes)
         first.apply(made)
     for node in cluster.nodes:
         first.wait("condition=Available", f"deployment/{node.place.name}", f"--namespace={NAMESPACE}")
-    pods = json.loads(first.kubectl("get", "pods", f"--namespace={NAMESPACE}", "--output=json"))["items"]
+    pods = first.read("pods", NAMESPACE)["items"]
     assert sorted(pod["spec"]["nodeName"] for pod in pods) == ["node1", "node2"]
     for client in pods:
         for server in pods:
@@ -55,8 +53,8 @@ def test_containerd_2_calls_status_on_every_plugin(cluster: TwoNodes) -> None:
     recent = bridge.readlink()
     bridge.unlink()
     bridge.symlink_to("/usr/lib/cni/bridge")  # Debian's does not know STATUS
-    ready = ("get", "node", second.place.name, "--output=jsonpath={.status.conditions[?(@.type=='Ready')].status}")
-    until(lambda: cluster.first.kubectl(*ready) == "False", 60, "a plugin that does not know STATUS takes the node out")
+    name = f"node/{second.place.name}"
+    cluster.first.wait("condition=Ready=false", name)  # a plugin that does not know STATUS takes the node out
     bridge.unlink()
     bridge.symlink_to(recent)
-    until(lambda: cluster.first.kubectl(*ready) == "True", 60, "the node is Ready again")
+    cluster.first.wait("condition=Ready", name)

@@ -106,6 +106,10 @@ def ended(release: Release, node: Worker) -> str:
     return str(last.get("terminated", {}).get("reason", ""))
 
 
+def told(read: dict[str, Any]) -> str:
+    return str(read).lower()
+
+
 @pytest.fixture
 def small_conf_dir(cluster: TwoNodes, release: Release) -> Iterator[Path]:
     """The CNI configurations of the second node, on a file system of their own."""
@@ -130,19 +134,12 @@ def test_on_full_disks_pods_wait_or_are_repaired_and_all_comes_back_with_room(  
     # Open, so that the file that is replaced leaves no room for another one.
     with (small_conf_dir / "10-k8s.conflist").open(), second.full_disk(CONF_DIR):
         second.put_primary(conflist)
-        node = ("get", "istiocninode", second.place.name, "--output=yaml")
-        until(lambda: FULL in first.kubectl(*node).lower(), SOON, "the node says why its pods would bypass the mesh")
+        report = f"istiocninode/{second.place.name}"
+        until(lambda: FULL in told(first.read(report)), SOON, "the node says why its pods would bypass the mesh")
         with second.full_disk(Path("/run")):
             light.deploy(6, second)
-            failed = (
-                "get",
-                "events",
-                f"--namespace={light.namespace}",
-                "--field-selector=reason=FailedCreatePodSandBox",
-            )
-            until(
-                lambda: FULL in first.kubectl(*failed).lower(), SOON, "a pod's Event says that there is no room for it"
-            )
+            events = ("events", light.namespace)
+            until(lambda: FULL in told(first.read(*events)), SOON, "a pod's Event says that there is no room for it")
             assert light.sandboxes() == before
         light.ready()
         late = light.names() - early

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +14,7 @@ from tests.e2e.istio.mesh import PLAIN
 from tests.e2e.istio.test_mesh import refused
 from tests.e2e.release import Release
 from tests.e2e.shop import ENVOY, url
+from tests.e2e.traffic import traffic
 from tests.image.next_release import NEXT, image
 from tests.programs.lots import KUBE, NODE
 from tests.support.node import BIN_DIR
@@ -32,14 +31,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 PLUGIN = BIN_DIR / "istio-cni"
 SLOWEST = 120.0  # seconds
 LOOKS = 10  # at which one call of the plugin is still there: it waits
-
-
-def asked_until(done: Event, mesh: Mesh, target: str) -> Counter[str]:
-    """Ask from an application in the mesh, one request after the other, and count the answers."""
-    answers = Counter[str]()
-    while not done.is_set():
-        answers[mesh.ask("client", target)] += 1
-    return answers
 
 
 @contextmanager
@@ -132,16 +123,11 @@ def test_no_request_bypasses_a_sidecar_from_one_release_to_the_next_and_back(
     mesh.start("client", first)
     mesh.start("server", second)
     mesh.start("outside", first, where=PLAIN)
-    target, done, upgrade = mesh.service("server"), Event(), Upgrade(mesh)
+    target, upgrade = mesh.service("server"), Upgrade(mesh)
     helm3, helm4 = (Release(mesh.node, tmp_path, program=lot.folder / "helm") for lot in (KUBE, NODE))
-    with ThreadPoolExecutor() as pool:
-        answers = pool.submit(asked_until, done, mesh, target)
-        try:
-            upgrade.run(helm3, NEXT, waits=False)
-            upgrade.run(helm4, RELEASE, waits=True)
-        finally:
-            done.set()
-    assert {*answers.result()} == {f"server {ENVOY}"}
+    with traffic(mesh.asking("client", target), f"server {ENVOY}"):
+        upgrade.run(helm3, NEXT, waits=False)
+        upgrade.run(helm4, RELEASE, waits=True)
     for name in upgrade.young:
         pod = mesh.ready(name)  # one that waited for an agent of its own may be the last
         assert mesh.ask(name, target) == f"server {ENVOY}"

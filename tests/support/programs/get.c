@@ -1,7 +1,9 @@
-// get URL: writes the body of http://ADDRESS[:PORT][/PATH] to stdout. Status 0 when the server says 200, else 1 with the reason on stderr.
+// get [--repeat] URL: writes the body of http://ADDRESS[:PORT][/PATH] to stdout. Status 0 when the server says 200, else 1 with the reason
+// on stderr. --repeat: twenty times a second until stdin ends; the first that fails is the last.
 // ADDRESS is numeric ([…] for IPv6): no resolver is needed, so it runs where there is nothing else. It waits 20 s for each step.
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -43,29 +45,40 @@ static int connected(const struct sockaddr_storage *to, socklen_t size) {
     return server < 0 || connect(server, (const struct sockaddr *)to, size) ? -1 : server;
 }
 
-int main(int argc, char **argv) {
-    static char path[1024], text[1 << 20];
-    struct sockaddr_storage to;
-    socklen_t size = argc == 2 ? parse(argv[1], &to, path) : 0;
-    if (!size) {
-        fputs("usage: get http://ADDRESS[:PORT][/PATH]\n", stderr);
-        return 2;
-    }
-    int server = connected(&to, size);
-    if (server < 0) return fail(argv[1], "connect");
-    if (dprintf(server, "GET %s HTTP/1.0\r\nHost: test\r\n\r\n", path) < 0) return fail(argv[1], "write");
+static int get(const char *url, const struct sockaddr_storage *to, socklen_t size, const char *path) {
+    static char text[1 << 20];
+    int server = connected(to, size);
+    if (server < 0) return fail(url, "connect");
+    if (dprintf(server, "GET %s HTTP/1.0\r\nHost: test\r\n\r\n", path) < 0) return fail(url, "write");
     size_t length = 0;
     for (ssize_t got; (got = read(server, text + length, sizeof text - 1 - length)) != 0; length += (size_t)got)
-        if (got < 0) return fail(argv[1], "read");
+        if (got < 0) return fail(url, "read");
+    close(server);
     text[length] = 0;
     const char *body = strstr(text, "\r\n\r\n");
     int status = 0;
     if (!body || sscanf(text, "HTTP/1.%*d %d", &status) != 1) {
-        fprintf(stderr, "get %s: no HTTP answer, but %zu bytes\n", argv[1], length);
+        fprintf(stderr, "get %s: no HTTP answer, but %zu bytes\n", url, length);
         return 1;
     }
     fputs(body + 4, stdout);
     if (status == 200) return 0;
-    fprintf(stderr, "get %s: status %d\n", argv[1], status);
+    fprintf(stderr, "get %s: status %d\n", url, status);
     return 1;
+}
+
+int main(int argc, char **argv) {
+    char path[1024];
+    struct sockaddr_storage to;
+    int repeats = argc == 3 && !strcmp(argv[1], "--repeat");
+    const char *url = argv[argc - 1];
+    socklen_t size = argc == 2 || repeats ? parse(url, &to, path) : 0;
+    if (!size) {
+        fputs("usage: get [--repeat] http://ADDRESS[:PORT][/PATH]\n", stderr);
+        return 2;
+    }
+    int failed = get(url, &to, size, path);
+    struct pollfd told = {.fd = STDIN_FILENO, .events = POLLIN};
+    while (repeats && !failed && !poll(&told, 1, 50)) failed = get(url, &to, size, path);
+    return failed;
 }
