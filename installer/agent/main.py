@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -28,6 +27,7 @@ from installer.documents.depth import read_as_deep_as_the_api_server
 from installer.host import unanswered
 from installer.host.cni_cache import Sandboxes
 from installer.host.in_force import InForce
+from installer.host.restart import process_created
 from installer.host.socket_dir import clear
 from installer.host.uninstall import uninstall
 from installer.pods.source import open_pod_source
@@ -87,7 +87,7 @@ class Agent:
         self._stopping, self._stop = asyncio.Event(), asyncio.Event()
         self._is_signalled = False  # so that this container does not start again
         self._uninstalls = False  # no agent comes after this one
-        self._started = time.time()
+        self._created = process_created()
         self._in_force = in_force = InForce(DesiredState(settings))
         self._workers = ThreadPoolExecutor(NETNS_WORKERS, "netns")
         self._large = ThreadPoolExecutor(1, "large")
@@ -176,7 +176,7 @@ class Agent:
         parts.create_task(self._reconciler.run(stop))
         if not self._istio_chart or self._istio_chart.inspects:
             parts.create_task(self._pod_repair.run(stop))
-        parts.create_task(exit_to_see_mounts(self._in_force, self._pod_repair, self._started, stopping))
+        parts.create_task(exit_to_see_mounts(self._in_force, self._pod_repair, self._created, stopping))
         parts.create_task(self._readiness.announce(stopping))
 
     async def _serve(self) -> None:

@@ -23,22 +23,22 @@ CHECK_EVERY = 5.0  # seconds
 _log = logging.getLogger(__name__)
 
 
-async def exit_to_see_mounts(in_force: InForce, pod_repair: PodRepair, started: float, stopping: asyncio.Event) -> None:
+async def exit_to_see_mounts(in_force: InForce, pod_repair: PodRepair, created: float, stopping: asyncio.Event) -> None:
     """Set `stopping` when a restart of the container would help.
 
     Without the setting `mounts` this process sees the node's mounts directly. While the plugin is not installed the agent
-    stays: otherwise more pods would start without their redirect. `started` is when this agent started, in seconds since
-    1970.
+    stays: otherwise more pods would start without their redirect. `created` is when this process was created, in seconds
+    since 1970.
     """
     socket, mounts = in_force.settings.agent_socket, in_force.settings.mounts
     while mounts and not stopping.is_set():
         since = pod_repair.hidden_since if in_force.state.installed else None
-        if since is not None and await in_thread(stopping, partial(_may_exit, socket, since, started)):
+        if since is not None and await in_thread(stopping, partial(_may_exit, socket, since, created)):
             _log.warning("exiting: a running pod needs its redirect, and only a restarted container can see its netns")
             stopping.set()
         await wait(stopping, CHECK_EVERY)
 
 
-def _may_exit(socket: Path, since: float, started: float) -> bool:
+def _may_exit(socket: Path, since: float, created: float) -> bool:
     with waiting_for(socket.parent):
-        return would_help(socket, since, started, time.time()) and record_restart(socket)
+        return would_help(socket, since, created, time.time()) and record_restart(socket)

@@ -7,18 +7,27 @@ socket: a restart may not help, and the kubelet waits longer before each one.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+import os
+import time
+from pathlib import Path
 
 from installer.host.directory import Directory
 from installer.host.files import PRIVATE, explain
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 EVERY = 600.0  # seconds at least between two exits; after that long the kubelet restarts without back-off
-MARGIN = 5.0  # seconds between the setup of the container's mounts and the agent's start
+MARGIN = 5.0  # seconds by which a clock may have been set, or mounts prepared before the process was created
 
 _log = logging.getLogger(__name__)
+
+
+def process_created() -> float:
+    """Return when this process was created, in seconds since 1970 (proc_pid_stat(5), `starttime`).
+
+    The runtime creates it before it sets up the container's mounts; on a busy node seconds pass before the agent runs in it.
+    """
+    after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(after_name[19]) / os.sysconf("SC_CLK_TCK")
+    return time.time() - age
 
 
 def restart_record(agent_socket: Path) -> Path:
@@ -26,13 +35,14 @@ def restart_record(agent_socket: Path) -> Path:
     return agent_socket.with_name("started-anew")
 
 
-def would_help(agent_socket: Path, hidden_since: float, started: float, now: float) -> bool:
+def would_help(agent_socket: Path, hidden_since: float, created: float, now: float) -> bool:
     """Return whether a restarted agent would see a netns, and this one may exit for it.
 
-    All times are in seconds since 1970: when the hidden netns was mounted, when this agent started, and the current time.
+    All times are in seconds since 1970: when the hidden netns was mounted, when this process was created, and the
+    current time.
     """
-    if hidden_since < started - MARGIN:
-        return False  # mounted before the start, and yet hidden: the runtime uses other mounts than the kubelet
+    if hidden_since < created - MARGIN:
+        return False  # mounted before that, and yet hidden: the runtime uses other mounts than the kubelet
     try:
         before = restart_record(agent_socket).stat().st_mtime
     except OSError:

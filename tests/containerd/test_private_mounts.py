@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from installer.host.restart import MARGIN
 from installer.host.socket_dir import require_own
 from tests.chart.helm import CHART, Rendered, helm
 from tests.containerd.test_pod_repair import SOON
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.containerd
 
 RESTARTED = "exiting: a running pod needs its redirect"
+# Runs a command in this process once a file is there, and says that it waits with another one.
+HELD_UP = ': > "$0.waits"; until [ -e "$0.go" ]; do sleep 0.1; done; exec "$@"'
 
 
 def as_the_kubelet_mounts(mesh: Mesh, home: Path, *options: str) -> tuple[dict[Path, str], set[str]]:
@@ -98,3 +102,24 @@ def test_visible_netns_are_repaired_and_hidden_ones_cause_one_restart(contained:
     for pod in (early, slipped, later):
         pod.remove()
     assert f" {ended} " not in seen.read_text(), "it keeps no netns of a pod that has ended"
+
+
+def test_a_netns_that_was_mounted_long_before_a_slow_agent_ran_causes_a_restart(
+    contained: Mesh, tmp_path: Path
+) -> None:
+    mesh = contained
+    prefix, slow = mesh.agent.prefix, tmp_path / "slow"
+    mesh.agent.prefix = [*prefix, "/bin/sh", "-ec", HELD_UP, str(slow)]
+    mesh.agent.start()
+    until(slow.with_suffix(".waits").exists, SOON, "its container has its mounts")
+    slipped = mesh.create("slipped", injected=True)
+    runs_from = time.time() + 2 * MARGIN
+    until(lambda: time.time() > runs_from, 4 * MARGIN, "a busy node lets it run")
+    slow.with_suffix(".go").touch()
+    mesh.agent.prefix = prefix
+    assert mesh.agent.process
+    assert mesh.agent.process.wait(PATIENCE) == mesh.agent.stop() == 0
+    assert RESTARTED in mesh.agent.log.read_text()
+    started(mesh)
+    until(lambda: REDIRECT in rules(slipped), SOON, "the next one sees it")
+    slipped.remove()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,15 +16,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kernel
 
-STARTED = 10_000.0
-NOW = STARTED + 60
+CREATED = 10_000.0
+NOW = CREATED + 60
 
 
-def test_only_a_netns_mounted_since_the_start_justifies_a_restart(tmp_path: Path) -> None:
+def test_only_a_netns_mounted_since_the_process_was_created_justifies_a_restart(tmp_path: Path) -> None:
     socket = tmp_path / "agent.sock"
-    assert would_help(socket, STARTED + 1, STARTED, NOW)
-    assert would_help(socket, STARTED - MARGIN / 2, STARTED, NOW), "its container has its mounts before it runs"
-    assert not would_help(socket, STARTED - 2 * MARGIN, STARTED, NOW)
+    assert would_help(socket, CREATED + 1, CREATED, NOW)
+    assert would_help(socket, CREATED - MARGIN / 2, CREATED, NOW), "a clock was set meanwhile"
+    assert not would_help(socket, CREATED - 2 * MARGIN, CREATED, NOW)
 
 
 @pytest.mark.parametrize(
@@ -32,8 +34,18 @@ def test_a_recent_restart_prevents_another(tmp_path: Path, ended: float, helps: 
     socket = tmp_path / "agent.sock"
     assert record_restart(socket)
     os.utime(restart_record(socket), (ended, ended))
-    assert would_help(socket, STARTED + 1, STARTED, NOW) is helps, "a clock that was set back prevents no restart"
+    assert would_help(socket, CREATED + 1, CREATED, NOW) is helps, "a clock that was set back prevents no restart"
 
 
 def test_no_restart_where_it_cannot_be_recorded(tmp_path: Path) -> None:
     assert not record_restart(tmp_path / "nowhere" / "agent.sock")
+
+
+def test_a_process_knows_when_it_was_created_however_late_it_runs() -> None:
+    program = "from installer.host.restart import process_created; print(process_created())"
+    script = 'date +%s.%N; sleep 0.5; exec "$0" -c "$1"'
+    told = subprocess.run(
+        ["/bin/sh", "-ec", script, sys.executable, program], capture_output=True, check=True, text=True
+    )
+    before, created = map(float, told.stdout.split())
+    assert created < before + 0.1
