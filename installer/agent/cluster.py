@@ -7,7 +7,7 @@ import logging
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from installer.agent.control_planes import ControlPlanes
@@ -17,7 +17,7 @@ from installer.aio import either, in_thread
 from installer.config.desired import DesiredState, resolve_desired_state
 from installer.host.checkpoint import load, save
 from installer.kube.api_error import ApiError
-from installer.kube.client import ApiClient
+from installer.kube.client import PODS_PATIENCE, ApiClient
 from installer.kube.event_queue import EventQueue
 from installer.kube.event_recorder import EventRecorder
 from installer.kube.names import DAEMONSET, cleaning_command
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from installer.config.istio_chart import IstioChart
     from installer.config.settings import Settings
     from installer.host.in_force import InForce
+
+ASK_AGAIN = 30.0  # seconds for which pod repair does not ask an API server that has not answered it
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +69,8 @@ class Cluster:
             in_force.is_known = False
         self._unsaved = asyncio.Event()  # the desired state is not in the checkpoint yet
         self._handlers: dict[str, str] = {}  # by RuntimeClass name
+        self._outage: ApiError | None = None  # why the API server did not answer pod repair last
+        self._ask_again_at = 0.0
 
     @property
     def why_unknown(self) -> str | None:
@@ -121,7 +125,7 @@ class Cluster:
         """
         if runtime_class not in self._handlers and not self._istio_chart:
             with suppress(ApiError):
-                found = await self._api.get(f"/apis/node.k8s.io/v1/runtimeclasses/{quote(runtime_class, safe='')}")
+                found = await self._ask(f"/apis/node.k8s.io/v1/runtimeclasses/{quote(runtime_class, safe='')}")
                 handler = found.get("handler") if isinstance(found, dict) else ""
                 self._handlers[runtime_class] = handler if isinstance(handler, str) else ""
         return self._handlers.get(runtime_class, "")
@@ -129,7 +133,7 @@ class Cluster:
     async def confirm(self, pod: Pod) -> str:
         """Check that a pod still runs with the same uid and addresses; return the difference, or an empty text."""
         try:
-            found = await self._api.get(f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}")
+            found = await self._ask(f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}")
             now = Pod.from_manifest(found) if found else None
         except (ApiError, ManifestError) as error:
             return f"its addresses cannot be confirmed: {error}"
@@ -140,7 +144,7 @@ class Cluster:
         """Delete a pod that a controller will recreate; return why that was not possible, or an empty text."""
         path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
         try:
-            found = await self._api.get(path)
+            found = await self._ask(path)
             if found is None or found["metadata"]["uid"] != pod.uid:
                 return ""
             if not any(each.get("controller") for each in found["metadata"].get("ownerReferences") or ()):
@@ -152,6 +156,23 @@ class Cluster:
             )
             return f"{error}{hint}"
         return ""
+
+    async def _ask(self, path: str) -> Any | None:
+        """Read an object for pod repair, which checks one pod after the other: while nobody answers, the next do not wait.
+
+        Raises:
+            ApiError: as `ApiClient.get` does.
+        """
+        loop = asyncio.get_running_loop()
+        if self._outage and loop.time() < self._ask_again_at:
+            raise self._outage.with_traceback(None)  # which would grow with each of them
+        self._outage = None
+        try:
+            return await self._api.get(path, patience=PODS_PATIENCE)
+        except ApiError as error:
+            if error.is_transient:
+                self._outage, self._ask_again_at = error, loop.time() + max(ASK_AGAIN, error.retry_after)
+            raise
 
     async def _keep_saving(self, stop: asyncio.Event) -> None:
         """Write the checkpoint after each change, also of a moment before `stop` is set."""

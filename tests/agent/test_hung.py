@@ -81,7 +81,7 @@ async def test_it_is_named_and_pods_go_on(agent: AgentProcess, plugin: AgentProc
 
 def _logged(agent: AgentProcess, times: int) -> None:
     until(
-        lambda: agent.log.read_text().count("a file system of the node does not answer") == times, 10, "the log says so"
+        lambda: agent.log.read_text().count("a file system of the node does not answer") >= times, 10, "the log says so"
     )
 
 
