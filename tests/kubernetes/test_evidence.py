@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
 
+from installer.config.control_plane import GROUP, PLURAL
 from installer.kube.api_error import ApiError
 from installer.kube.client import ApiClient
 from tests.kubernetes.conftest import SOON
@@ -43,11 +45,31 @@ def predecessor(cluster: Cluster, node: Node, name: str) -> None:
     cluster.core.create_namespaced_pod("default", {"metadata": {"name": name}, "spec": spec})  # type: ignore[arg-type]
 
 
+def reads_settings(cluster: Cluster, account: str) -> None:
+    """Let an account list the IstioControlPlanes, without which an agent is not ready."""
+    group, named = "rbac.authorization.k8s.io", {"metadata": {"name": f"{account}-settings"}}
+    rule = {"apiGroups": [GROUP], "resources": [PLURAL], "verbs": ["list", "watch"]}
+    role = {"apiVersion": f"{group}/v1", "kind": "ClusterRole", **named, "rules": [rule]}
+    bound = {"apiGroup": group, "kind": "ClusterRole", **named["metadata"]}
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": "default"}
+    binding = {
+        "apiVersion": f"{group}/v1",
+        "kind": "ClusterRoleBinding",
+        **named,
+        "roleRef": bound,
+        "subjects": [subject],
+    }
+    cluster.kubectl(
+        "create", "--filename=-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": [role, binding]})
+    )
+
+
 @asynccontextmanager
 async def refused(tmp_path: Path, cluster: Cluster, node: Node, how: str) -> AsyncIterator[AgentProcess]:
     """An agent that has heard of the pods and is refused since, with its watch cut."""
     account = f"refused-{how}"
     cluster.service_account("default", account, verbs="get,list,watch", resource="pods")
+    reads_settings(cluster, account)
     (tmp_path / "conf").mkdir()
     (tmp_path / "bin").mkdir()
     (tmp_path / "conf" / "10-k8s.conflist").write_text(PRIMARY)
