@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
-    from installer.controller.events import Event
+    from installer.controller.control_plane_events import Event
     from installer.controller.node_lifecycle import ConditionPatch
     from installer.controller.pod_template import Wish
     from installer.fleet.objects import AgentPod

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.config.active import is_being_deleted
 from installer.controller import pod_template
-from installer.controller.events import Event
+from installer.controller.control_plane_events import Event
 from installer.fleet.objects import annotation
 from installer.fleet.reasons import REMOVED
 from installer.kube import times

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from installer.config.active import find_active_control_plane, is_being_deleted
 from installer.config.control_plane import ControlPlaneSpec, InvalidControlPlaneError, read_control_plane
 from installer.controller import pod_template, status
-from installer.controller.events import build_events
+from installer.controller.control_plane_events import build_events
 from installer.controller.status import Fault, Fleet, build_invalid_fault, build_superseded_fault
 from installer.fleet.node_health import Desired, Observation, judge
 from installer.fleet.objects import Settings, spec_changed
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from installer.controller.events import Event
+    from installer.controller.control_plane_events import Event
     from installer.fleet.node_health import NodeHealth
     from installer.fleet.objects import AgentPod, Node, Report
     from installer.fleet.pod_diagnosis import PodWarning

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from installer.controller.events import Event
+from installer.controller.control_plane_events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

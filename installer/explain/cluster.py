@@ -22,9 +22,9 @@ from installer.kube.names import DAEMONSET
 from installer.pods.manifest import Found
 from installer.pods.pod_specs import PodManifest
 from installer.status.access import Access, Source, UnreachableError, sources
+from installer.status.grants import grant_commands
 from installer.status.istio_agent import own_daemonset
 from installer.status.model import Cause, Unavailable
-from installer.status.rights import grant_commands
 from plugin.pod import ManifestError, Pod
 
 if TYPE_CHECKING:

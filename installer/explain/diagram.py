@@ -20,9 +20,9 @@ from installer.explain.drawing import (
     tooltip,
     write,
 )
+from installer.explain.flows import End, Way
 from installer.explain.layout import LINE, LOOP, PAD, VALUES
 from installer.explain.text_metrics import Font
-from installer.explain.traffic import End, Way
 from plugin.rules import DNS_LISTENER, INBOUND, OUTBOUND
 
 if TYPE_CHECKING:

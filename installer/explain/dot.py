@@ -6,16 +6,16 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from installer.explain.drawing import STYLES
+from installer.explain.flows import End, Way
 from installer.explain.layout import LEFT, MOST_LINES, VALUES
 from installer.explain.text_metrics import Font, fit_list, wrap
-from installer.explain.traffic import End, Way
 from plugin.rules import INBOUND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from installer.explain.flows import Flow, Flows
     from installer.explain.picture import Picture
-    from installer.explain.traffic import Flow, Flows
 
 HEAD = """digraph pods {
 graph [rankdir=LR ranksep=0.4 nodesep=0.15 fontname="sans-serif" fontsize=12];

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree
 
+from installer.explain.flows import Way
 from installer.explain.text_metrics import Font
-from installer.explain.traffic import Way
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,14 +10,14 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from installer.explain.drawing import Box
+from installer.explain.flows import End, Way
 from installer.explain.text_metrics import Font, fit_list
-from installer.explain.traffic import End, Way
 from plugin.rules import INBOUND, OUTBOUND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from installer.explain.traffic import Flow, Flows
+    from installer.explain.flows import Flow, Flows
     from plugin.values import Port
 
 WIDTH, MARGIN, PAD = 1240, 24, 12

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from installer.explain.flows import REDIRECTED, Flow, Way, find_flows
 from installer.explain.text_metrics import sanitize
-from installer.explain.traffic import REDIRECTED, Flow, Way, find_flows
 from plugin.redirect import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from installer.explain.explain import Explanation
-    from installer.explain.traffic import Flows
+    from installer.explain.flows import Flows
     from plugin.redirect import Redirect
 
 PASSED = Flow("All traffic, unchanged", ("not redirected",), Way.BYPASSED)

@@ -24,16 +24,16 @@ from installer.explain.drawing import (
     tooltip,
     write,
 )
+from installer.explain.flows import Way
 from installer.explain.layout import APPLICATION, LONE, MARGIN, NETWORK, PAD, POD, WIDTH, label_of, lay_out
 from installer.explain.text_metrics import Font, truncate, wrap
-from installer.explain.traffic import Way
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from xml.etree.ElementTree import Element
 
+    from installer.explain.flows import Flow, Flows
     from installer.explain.picture import Fact, Picture
-    from installer.explain.traffic import Flow, Flows
 
 NAME, WORDS = Font(23, bold=True), Font(14)
 ROOM = WIDTH - 2 * MARGIN

@@ -11,9 +11,9 @@ from installer.fleet.node_health import State
 from installer.fleet.reasons import OUTDATED_SETTINGS, WAITING_FOR_UPDATE
 from installer.fleet.rollouts import ROLLOUT_BLOCKED
 from installer.kube.names import CONTROLLER, DAEMONSET
+from installer.status.grants import grant_commands
 from installer.status.istio_agent import how_to_remove, how_to_replace, istios, ours, title
 from installer.status.model import Cause, Finding, Severity, Unavailable
-from installer.status.rights import grant_commands
 from installer.terminal.words import counted, kubectl, listed
 
 if TYPE_CHECKING:

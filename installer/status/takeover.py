@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from installer.status import istio_agent
 from installer.status.data import plain_findings
+from installer.status.grants import grant_commands
 from installer.status.model import Finding, Severity, Unavailable
-from installer.status.rights import grant_commands
 from installer.status.takeover_settings import carry_over, container
 from installer.status.text import findings_lines
 from installer.terminal.printable import printable

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from installer.explain.dot import STROKES, render_dot
 from installer.explain.drawing import STYLES
+from installer.explain.flows import Way
 from installer.explain.picture import build_picture
 from installer.explain.text_metrics import sanitize
-from installer.explain.traffic import Way
 from tests.explain.drawn import SVG
 from tests.explain.redirects import TABLE, explained, large
 

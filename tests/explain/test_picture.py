@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 
+from installer.explain.flows import Way
 from installer.explain.picture import build_picture
 from installer.explain.trace import APPLICATION, Outcome, Packet, walk
-from installer.explain.traffic import Way
 from plugin.redirect import Family, Mode, Redirect
 from plugin.rules import LO, ruleset
 from plugin.ruleset import Protocol
@@ -22,7 +22,7 @@ from tests.explain.redirects import KNOWN_PORTS, TABLE, explained, small
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from installer.explain.traffic import Flow, Flows
+    from installer.explain.flows import Flow, Flows
 
 pytestmark = pytest.mark.pure
 

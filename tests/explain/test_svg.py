@@ -11,11 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import ImageChops, ImageDraw
 
+from installer.explain.flows import Way
 from installer.explain.layout import NETWORK
 from installer.explain.picture import build_picture
 from installer.explain.svg import render_svg
 from installer.explain.text_metrics import Font, fit_list, sanitize
-from installer.explain.traffic import Way
 from tests.explain.drawn import SVG, Area, Drawn
 from tests.explain.redirects import LARGEST, TABLE, explained, large
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from installer.kube.times import parse_rfc3339
+from installer.status.grants import grant_commands
 from installer.status.model import Cause, Unavailable
-from installer.status.rights import grant_commands
 from installer.terminal.ages import age
 from installer.terminal.tables import Cell, Colour, Column, Style, table
 from tests.status.objects import NOW

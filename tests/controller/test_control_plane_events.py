@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.controller.events import Event, build_events
+from installer.controller.control_plane_events import Event, build_events
 from installer.controller.status import Fault, Fleet, build_status
 from installer.fleet.node_health import NodeHealth, State
 from tests.controller.samples import NOW, resource
