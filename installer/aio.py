@@ -1,4 +1,4 @@
-"""Waiting for events with a timeout, and for calls that may hang."""
+"""Waiting for events with a timeout, for changes anywhere in the agent, and for calls that may hang."""
 
 from __future__ import annotations
 
@@ -10,6 +10,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _T = TypeVar("_T")
+
+
+class Changes:
+    """Wakes all parts that check something again after a change; bound to the event loop that creates it.
+
+    A change says "check again" and nothing else: each part decides how often it does.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listeners: list[asyncio.Event] = []
+
+    def listen(self) -> asyncio.Event:
+        """Return an event that each change sets; clear it before each check."""
+        event = asyncio.Event()
+        self._listeners.append(event)
+        return event
+
+    def notify(self) -> None:
+        """Wake them; callable from any thread."""
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        for each in self._listeners:
+            each.set()
+
+
+def until_next(period: float) -> float:
+    """Return the seconds to the next multiple of a period: all who wait so wake together, and the process once."""
+    return period - asyncio.get_running_loop().time() % period
 
 
 async def wait(event: asyncio.Event, seconds: float) -> None:
@@ -54,6 +85,11 @@ class HangingCalls:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._pending: asyncio.Future[Any] | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a call has not returned yet."""
+        return self._pending is not None
 
     async def __call__(self, call: Callable[[], _T]) -> _T:
         """Make a call and return its result, or that of the call before, which has returned only now.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from installer.agent.node_status import Observed
+    from installer.aio import Changes
     from installer.config.istio_chart import IstioChart
     from installer.config.settings import Settings
     from installer.host.in_force import InForce
@@ -45,6 +46,8 @@ class Cluster:
         in_force: InForce,
         apply: Callable[[DesiredState], None],
         observe: Callable[[], Observed],
+        changes: Changes,
+        *,
         istio_chart: IstioChart | None = None,
     ) -> None:
         """Prepare; `run` begins.
@@ -55,13 +58,16 @@ class Cluster:
         self._settings = settings
         self._in_force = in_force
         self._apply = apply
+        self._changes = changes
         self._api = ApiClient(settings.kubeconfig)
         self._control_planes = ControlPlanes(self._api, settings.kubeconfig, self._update)
         self._istio_chart = istio_chart
         recorder = EventRecorder(self._api, DAEMONSET, settings.node_name, is_core=istio_chart is not None)
         self._events = EventQueue(recorder)
         planes = self._control_planes
-        self._node = NodeResource(settings.node_name, self._api, self._events, observe, nodes=lambda: planes.nodes)
+        self._node = NodeResource(
+            settings.node_name, self._api, self._events, observe, changes.listen(), nodes=lambda: planes.nodes
+        )
         self._desired = in_force.desired
         self._has_read = False
         if not istio_chart:
@@ -185,6 +191,7 @@ class Cluster:
     def _update(self) -> None:
         """Apply the resources as they are now."""
         self._in_force.is_known = True
+        self._changes.notify()
         if not self._control_planes.known:
             return  # the kind is not installed
         resources, last = self._control_planes.resources, self._desired

@@ -12,7 +12,7 @@ from __future__ import annotations
 import faulthandler
 from typing import TYPE_CHECKING
 
-from installer.aio import wait
+from installer.aio import until_next, wait
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,7 +31,7 @@ async def end_if_stuck(stopping: asyncio.Event, seconds: float = STUCK, stop_wit
     try:
         while not stopping.is_set():
             faulthandler.dump_traceback_later(seconds, exit=True)
-            await wait(stopping, seconds / 10)
+            await wait(stopping, until_next(seconds / 6))
     finally:
         faulthandler.cancel_dump_traceback_later()
     if stop_within:

@@ -22,6 +22,7 @@ from installer.agent.readiness import Readiness
 from installer.agent.reconciler import Reconciler
 from installer.agent.remount import exit_to_see_mounts
 from installer.agent.serving import Serving
+from installer.aio import Changes
 from installer.config.desired import DesiredState
 from installer.documents.depth import read_as_deep_as_the_api_server
 from installer.host import unanswered
@@ -88,12 +89,13 @@ class Agent:
         self._is_signalled = False  # so that this container does not start again
         self._uninstalls = False  # no agent comes after this one
         self._created = process_created()
+        self._changes = changes = Changes()
         self._in_force = in_force = InForce(DesiredState(settings))
         self._workers = ThreadPoolExecutor(NETNS_WORKERS, "netns")
         self._large = ThreadPoolExecutor(1, "large")
         self._freeing = ThreadPoolExecutor(1, "freeing")
         self._repairers = ThreadPoolExecutor(REPAIR_WORKERS, "repair")
-        self._pods = open_pod_source(settings)
+        self._pods = open_pod_source(settings, changes.notify)
         self._verdicts = Verdicts(self._pods, lambda: in_force.policy)
         self._cluster: Cluster | None = None
         self._pod_events: PodEvents | None = None
@@ -109,6 +111,7 @@ class Agent:
             if istio_chart
             else NetnsFiles(settings.netns_dir, settings.netns_dir_mount),
             cluster=self._cluster,
+            changes=changes,
         )
         metrics = Metrics(version=release(), in_force=in_force, pods=self._count_pods, log_lines=self._count_lines)
         outcomes = Outcomes(metrics, self._pod_repair.add)
@@ -118,7 +121,13 @@ class Agent:
         self._reconciler = Reconciler(lambda: in_force.desired, self._serving.is_serving, self._on_state)
         left_out = istio_chart.left_out if istio_chart else ()
         self._readiness = Readiness(
-            in_force, self._serving, self._pods, self._pod_repair, cluster=self._cluster, left_out=left_out
+            in_force,
+            self._serving,
+            self._pods,
+            self._pod_repair,
+            changes,
+            cluster=self._cluster,
+            left_out=left_out,
         )
         addresses = (settings.health_address, *((istio_chart.ready,) if istio_chart else ()))
         self._health = [
@@ -129,8 +138,11 @@ class Agent:
         from installer.agent.cluster import Cluster  # noqa: PLC0415 - loads kopf, which a folder of pods does not need
         from installer.agent.pod_events import PodEvents  # noqa: PLC0415
 
-        self._cluster = Cluster(self._settings, self._in_force, self._apply, self._observe, self._istio_chart)
-        self._pod_events = PodEvents(self._verdicts, self._in_force, self._cluster)
+        changes = self._changes
+        self._cluster = Cluster(
+            self._settings, self._in_force, self._apply, self._observe, changes, istio_chart=self._istio_chart
+        )
+        self._pod_events = PodEvents(self._verdicts, self._in_force, self._cluster, changes)
 
     async def run(self) -> None:
         """Start the parts in the order of D6 (socket, plugin file, conflist); stop them in reverse order."""
@@ -176,13 +188,17 @@ class Agent:
         parts.create_task(self._reconciler.run(stop))
         if not self._istio_chart or self._istio_chart.inspects:
             parts.create_task(self._pod_repair.run(stop))
-        parts.create_task(exit_to_see_mounts(self._in_force, self._pod_repair, self._created, stopping))
+        parts.create_task(exit_to_see_mounts(self._in_force, self._pod_repair, self._created, self._changes, stopping))
         parts.create_task(self._readiness.announce(stopping))
 
     async def _serve(self) -> None:
         """Serve; a node that cannot redirect serves too, and reports that (STATUS)."""
+        await self._choose_backend()
+        await self._serving.run(self._stop, self._stopping, self._on_serving)
+
+    async def _choose_backend(self) -> None:
         await choose_backend(self._in_force, self._workers)
-        await self._serving.run(self._stop, self._stopping, self._reconciler.wake)
+        self._changes.notify()
 
     def _on_signal(self) -> None:
         """Shut down in order; on a second signal exit at once."""
@@ -215,11 +231,17 @@ class Agent:
         before, self._in_force.desired = self._in_force.desired, desired
         logs.switch(desired.settings.log_level)
         if desired.settings.redirect_backend != before.settings.redirect_backend:
-            self._choosing = asyncio.create_task(choose_backend(self._in_force, self._workers))
+            self._choosing = asyncio.create_task(self._choose_backend())
         self._reconciler.wake()
+        self._changes.notify()
 
     def _on_state(self, state: NodeState) -> None:
         self._in_force.state = state  # from the reconciler's thread
+        self._changes.notify()
+
+    def _on_serving(self) -> None:
+        self._reconciler.wake()
+        self._changes.notify()
 
     def _count_pods(self) -> PodCounts:
         repair = self._pod_repair

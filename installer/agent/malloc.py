@@ -9,7 +9,7 @@ import logging
 import os
 from pathlib import Path
 
-from installer.aio import wait
+from installer.aio import until_next, wait
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 # The default is eight a processor, one for each of our threads; each retains its largest burst, and Python's lock lets one
@@ -53,7 +53,7 @@ async def keep_giving_back(stop: asyncio.Event) -> None:
             await asyncio.to_thread(_give_back)
             least, in_burst = _resident(), grew
         before = now
-        await wait(stop, LOOK_EVERY)
+        await wait(stop, until_next(LOOK_EVERY))
 
 
 def _give_back() -> None:

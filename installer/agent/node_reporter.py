@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from installer.agent.node_status import INVALID_SETTINGS, build_status, stale_directories
+from installer.aio import until_next, wait
 from installer.fleet.objects import find_condition
 from installer.kube.api_error import ApiError
 from installer.kube.backoff import Backoff, up_to
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from installer.kube.event_queue import EventQueue
     from installer.ratelimit.limiter import Limits
 
-LOOK_EVERY = 1.0  # seconds between two checks for a change
+CHECK_EVERY = 1.0  # seconds between two checks for a change, at least
+RESYNC = 10.0  # seconds between two checks while no change is noticed
 # All nodes observe a resource at the same time, so each reports it after a random delay.
 SPREAD = 10.0  # seconds at most, in a cluster that is not large
 NODES_PER_SECOND = 200  # that report, in a large cluster
@@ -50,6 +52,7 @@ class NodeResource:
         api: ApiClient,
         events: EventQueue,
         observe: Callable[[], Observed],
+        changed: asyncio.Event,
         *,
         nodes: Callable[[], int] = lambda: 0,
         spread: float = SPREAD,
@@ -57,14 +60,15 @@ class NodeResource:
     ) -> None:
         """Prepare; `run` begins.
 
-        `nodes` returns how many nodes the cluster has, as far as known. `spread` is the longest random delay, in seconds,
-        before an applied resource is reported; more in a large cluster. `limits` hold for each cause: an applied resource,
-        or the node's state.
+        `changed` is set when `observe` may return something else. `nodes` returns how many nodes the cluster has, as far
+        as known. `spread` is the longest random delay, in seconds, before an applied resource is reported; more in a large
+        cluster. `limits` hold for each cause: an applied resource, or the node's state.
         """
         self._node_name = node_name
         self._api = api
         self._events = events
         self._observe = observe
+        self._woken = changed
         self._nodes = nodes
         self._spread = spread
         self._limiters = {applies: RateLimiter(limits) for applies in (True, False)}
@@ -82,10 +86,13 @@ class NodeResource:
         """Keep it up to date until cancelled. No failure of the API server ends it."""
         backoff, loop = Backoff(1.0, LONGEST_PAUSE), asyncio.get_running_loop()
         while True:
+            self._woken.clear()
             changed = self._changed()
             applies = bool(changed & OF_THE_RESOURCE)  # people wait for this: it does not queue behind flapping states
             if not changed or self._limiters[applies].wait(loop.time()):
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(CHECK_EVERY)
+                if not changed:
+                    await wait(self._woken, until_next(RESYNC))
                 continue
             if applies and self._has_reported:
                 await asyncio.sleep(up_to(self.spread))

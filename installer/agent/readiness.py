@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from installer.aio import first_ended
+from installer.aio import first_ended, wait
 from installer.fleet.state import Condition
 from installer.host.unanswered import unanswered
 from installer.terminal.printable import say
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
     from installer.agent.cluster import Cluster
     from installer.agent.serving import Serving
+    from installer.aio import Changes
     from installer.host.in_force import InForce
     from installer.pods.source import KnownPods
     from installer.repair.pod_repair import PodRepair
+
+CHECK_EVERY = 1.0  # seconds until it is ready, should a change not be noticed
 
 
 class Readiness:
@@ -29,6 +32,7 @@ class Readiness:
         serving: Serving,
         pods: KnownPods,
         pod_repair: PodRepair,
+        changes: Changes,
         *,
         cluster: Cluster | None = None,
         left_out: Sequence[str] = (),
@@ -39,6 +43,7 @@ class Readiness:
         self._pods = pods
         self._pod_repair = pod_repair
         self._cluster = cluster
+        self._changed = changes.listen()
         self._left_out = left_out
 
     def conditions(self) -> list[Condition]:
@@ -68,8 +73,9 @@ class Readiness:
         ready.cancel()
 
     async def _until_ready(self) -> None:
-        while any(condition.reason for condition in self.conditions()):  # noqa: ASYNC110 - three parts, four causes
-            await asyncio.sleep(0.02)
+        while any(condition.reason for condition in self.conditions()):
+            await wait(self._changed, CHECK_EVERY)
+            self._changed.clear()
 
     def _say(self) -> None:
         node, settings = self._in_force.state, self._in_force.settings

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.cniconfig.netconf import PLUGIN_TYPE
 from installer.documents.objects import mapping, mappings_in
+from installer.host.inotify import Watcher
 from installer.host.unanswered import waiting_for
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ class Sandboxes:
         self._changed = False
         self._directory: tuple[int, int] | None = None
         self._next_resync = 0.0
+        self.is_at_rest = False  # whether the last read saw no file that may still be written without a trace
+
+    def watcher(self, wake: Callable[[], None]) -> Watcher:
+        """Build a watcher of the folder: refresh it before each `read`."""
+        return Watcher({self._results: _is_result}, wake, sees_mounts=False)
 
     @property
     def unreadable(self) -> list[str]:
@@ -111,6 +117,7 @@ class Sandboxes:
 
     def _read_changed(self) -> tuple[Sandbox, ...]:
         now, clock = time.time(), time.monotonic()
+        self.is_at_rest, is_recent = False, False
         try:
             info = self._results.stat()
             directory = info.st_ino, info.st_mtime_ns
@@ -119,12 +126,13 @@ class Sandboxes:
                     self._compare(name, (self._results / name).lstat)
             else:
                 with os.scandir(self._results) as entries:
-                    found = {each.name: each for each in entries if each.name.endswith(f"-{INTERFACE}")}
+                    found = {each.name: each for each in entries if _is_result(each.name)}
                 for name in self._files.keys() - found.keys():
                     self._store(name, None)
                 for name, entry in found.items():
                     self._compare(name, partial(entry.stat, follow_symlinks=False))
-                self._directory = directory if abs(now - info.st_mtime) > CLOCK else None
+                is_recent = abs(now - info.st_mtime) <= CLOCK
+                self._directory = None if is_recent else directory
                 self._next_resync = clock + RESYNC
         except FileNotFoundError:  # no pod was started yet
             for name in [*self._files]:
@@ -132,6 +140,7 @@ class Sandboxes:
             self._directory = None
         self._fresh = {name: until for name, until in self._fresh.items() if until > clock}
         self._log_unreadable(clock)
+        self.is_at_rest = not self._fresh and not is_recent
         if self._changed:
             self._list = tuple(file.sandbox for file in self._files.values() if file.sandbox)
             self._changed = False
@@ -178,6 +187,10 @@ class Sandboxes:
             self._logged[name] = self._files[name].error
             extra = {"file": str(self._results / name), "reason": self._logged[name]}
             _log.warning("cannot parse a result that the runtime keeps", extra=extra)
+
+
+def _is_result(name: str) -> bool:
+    return name.endswith(f"-{INTERFACE}")
 
 
 def _sandbox(record: Mapping[str, Any], written: float) -> Sandbox | None:

@@ -48,11 +48,14 @@ class Watcher:
         directories: Mapping[Path, Callable[[str], bool]],
         wake: Callable[[], None],
         on_node: Mapping[Path, Path] | None = None,
+        *,
+        sees_mounts: bool = True,
     ) -> None:
         """Prepare to watch; the first `refresh` begins.
 
         `directories` has for each a predicate of the relevant file names. `wake` is called for each change, from the
-        watcher's own thread. `on_node` maps directories to their paths on the node, if different.
+        watcher's own thread. `on_node` maps directories to their paths on the node, if different. Without `sees_mounts` what
+        is mounted over them is noticed by the next `refresh`.
         """
         self._on_node = on_node or {}
         self._watches: dict[Path, list[_Watch]] = {}
@@ -65,6 +68,7 @@ class Watcher:
                     watch = _Watch(path, _NAMES, below.__contains__, wake)
                 self._watches.setdefault(path, []).append(watch)
         self._wake = wake
+        self._sees_mounts = sees_mounts
         self._missing = ""  # why not everything is watched, as last logged
         self._inotify: InotifyFD | None = None
         self._mounts: _Mounts | None = None
@@ -77,9 +81,8 @@ class Watcher:
         """
         missing = ""
         try:
-            self._mounts = self._mounts or _Mounts(
-                {each: self._on_node.get(each, each) for each in self._watches}, self._wake
-            )
+            if self._sees_mounts and not self._mounts:
+                self._mounts = _Mounts({each: self._on_node.get(each, each) for each in self._watches}, self._wake)
             self._inotify = self._inotify or _start_inotify()
             for path in sorted(self._watches):
                 with waiting_for(self._on_node.get(path, path)):
@@ -90,8 +93,8 @@ class Watcher:
         if bool(missing) != bool(self._missing):
             if missing:
                 _log.error(
-                    "cannot watch the node for changes, checking it every second: raise fs.inotify.max_user_instances or "
-                    "max_user_watches, or the limit of open files",
+                    "cannot watch the node for changes, checking it every second or two: raise "
+                    "fs.inotify.max_user_instances or max_user_watches, or the limit of open files",
                     extra={"reason": missing},
                 )
             else:

@@ -25,6 +25,7 @@ CHECK_EVERY = 2.0  # seconds
 
 Work = NewType("Work", object)
 
+_begun = threading.Event()  # work was noted
 _works: dict[Work, tuple[Path, float, datetime]] = {}  # the directory of each, and when it began, by both clocks
 
 _log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def begin(directory: Path) -> Work:
     """Note the begin of work in a directory, by its path on the node; `end` notes its end."""
     work = Work(object())
     _works[work] = directory, time.monotonic(), datetime.now(UTC)
+    _begun.set()
     return work
 
 
@@ -78,11 +80,15 @@ def logged() -> Iterator[None]:
         yield
     finally:
         stopped.set()
+        _begun.set()
 
 
 def _keep_logging(stopped: threading.Event) -> None:
     before = ""
     while not stopped.wait(CHECK_EVERY):
+        _begun.clear()
+        if not _works and not before:
+            _begun.wait()
         now = unanswered()
         if now and not before:
             _log.error("a file system of the node does not answer", extra={"reason": now})

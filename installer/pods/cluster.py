@@ -15,7 +15,7 @@ from plugin.pod import ManifestError, Pod, PodsUnavailable
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
@@ -26,12 +26,19 @@ _log = logging.getLogger(__name__)
 class NodePods:
     """The pods of one node; `plugin.pod.PodSource`."""
 
-    def __init__(self, node_name: str, kubeconfig: Path | None, *, list_every: float = LIST_EVERY) -> None:
-        """Prepare; `run` begins."""
+    def __init__(
+        self,
+        node_name: str,
+        kubeconfig: Path | None,
+        on_change: Callable[[], None] = lambda: None,
+        *,
+        list_every: float = LIST_EVERY,
+    ) -> None:
+        """Prepare; `run` begins. `on_change` is called when all pods are known, and after each change of one."""
         self._node_name = node_name
         self._api = ApiClient(kubeconfig)
         selection = Selection(ApiResource("", "v1", "pods"), _selector(node_name), in_lists=False)
-        self._informer = Informer(self._api, kubeconfig, selection, _trim, list_every=list_every)
+        self._informer = Informer(self._api, kubeconfig, selection, _trim, on_change, list_every=list_every)
         self._warned_of_node = False
 
     @property

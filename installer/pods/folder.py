@@ -21,13 +21,13 @@ from installer.pods.manifest import Found, read
 from plugin.pod import ManifestError, PodsUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from plugin.pod import Pod
 
 SUFFIXES = (".yaml", ".yml", ".json")
-LOOK_EVERY = 5.0  # seconds, in case the watch misses something
+LOOK_EVERY = 5.0  # seconds: inotify misses what others write to a file system that they share, such as NFS
 
 _log = logging.getLogger(__name__)
 
@@ -58,8 +58,10 @@ class _File(NamedTuple):
 class ManifestPods:
     """The pods of a folder, behind the same interface as those of a cluster (`plugin.pod.PodSource`)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, on_change: Callable[[], None] = lambda: None) -> None:
+        """Prepare; `run` begins. `on_change` is called after each change of what the folder holds."""
         self._folder = folder
+        self._on_change = on_change
         self._files: dict[str, _File] = {}  # by name
         self.reason = "not looked at yet"  # why the folder could not be read; empty if it could
 
@@ -131,15 +133,20 @@ class ManifestPods:
         return next((pod for pod in matching if uid and pod.uid), None)
 
     def _refresh(self) -> None:
-        """Check the folder; names stay text, as this runs for each pod."""
+        """Check the folder."""
+        before = self.reason, self._files
         try:
-            with os.scandir(self._folder) as entries:
-                found = sorted((each for each in entries if each.name.endswith(SUFFIXES)), key=lambda each: each.name)
+            self.reason, self._files = "", self._read_all()
         except OSError as error:
             self.reason, self._files = explain(error), {}
-            return
-        self._files = {each.name: file for each in found if (file := self._read(each))}
-        self.reason = ""
+        if (self.reason, self._files) != before:
+            self._on_change()
+
+    def _read_all(self) -> dict[str, _File]:
+        """Read all files that have changed; names stay text, as this runs for each pod."""
+        with os.scandir(self._folder) as entries:
+            found = sorted((each for each in entries if each.name.endswith(SUFFIXES)), key=lambda each: each.name)
+        return {each.name: file for each in found if (file := self._read(each))}
 
     def _read(self, entry: os.DirEntry[str]) -> _File | None:
         """Read a file, if it has changed; None if it is gone, or is not a file."""

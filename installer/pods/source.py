@@ -8,7 +8,7 @@ from plugin.pod import PodSource
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from installer.config.settings import Settings
     from plugin.pod import Pod
@@ -36,12 +36,12 @@ class KnownPods(PodSource, Protocol):
         """Go through them."""
 
 
-def open_pod_source(settings: Settings) -> KnownPods:
+def open_pod_source(settings: Settings, on_change: Callable[[], None]) -> KnownPods:
     """Build the source that the settings select; only a cluster needs kopf, which loads slowly."""
     if settings.pods_from:
         from installer.pods.folder import ManifestPods  # noqa: PLC0415
 
-        return ManifestPods(settings.pods_from)
+        return ManifestPods(settings.pods_from, on_change)
     from installer.pods.cluster import NodePods  # noqa: PLC0415
 
-    return NodePods(settings.node_name, settings.kubeconfig)
+    return NodePods(settings.node_name, settings.kubeconfig, on_change)

@@ -9,7 +9,7 @@ from installer.aio import HangingCalls
 from installer.repair.sandbox_index import SandboxIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from installer.host.cni_cache import Sandbox, Sandboxes
     from installer.pods.verdicts import Key
@@ -26,14 +26,22 @@ _log = logging.getLogger(__name__)
 class NodeSandboxes:
     """Maintains an index of them; bound to one event loop."""
 
-    def __init__(self, sandboxes: Sandboxes, files: NetnsFiles) -> None:
+    def __init__(self, sandboxes: Sandboxes, files: NetnsFiles, wake: Callable[[], None]) -> None:
+        """Prepare; `wake` is called, from a thread, when the runtime has recorded or forgotten one."""
         self._sandboxes = sandboxes
         self._files = files
+        self._watcher = sandboxes.watcher(wake)
+        self._is_watched = False
         self._added: dict[str, Key] = {}  # container id to the pod whose ADD was redirected
         self._indexed: Sequence[Sandbox] = ()
         self._reason = ""  # why the records cannot be read
         self._calls = HangingCalls(PATIENCE)
         self.index = self._index(())
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is recorded or forgotten without a wake."""
+        return self._is_watched and self._sandboxes.is_at_rest
 
     @property
     def unreadable(self) -> int:
@@ -63,7 +71,13 @@ class NodeSandboxes:
                 self._reason = str(error)
                 _log.warning("cannot read what the runtime keeps of its sandboxes", extra={"reason": self._reason})
 
+    def close(self) -> None:
+        """Stop watching; while the folder does not answer, that ends with the process (F48)."""
+        if not self._calls.is_waiting:
+            self._watcher.close()
+
     def _read(self) -> SandboxIndex:
+        self._is_watched = self._watcher.refresh()
         sandboxes = self._sandboxes.read()
         if sandboxes is self._indexed:
             return self.index

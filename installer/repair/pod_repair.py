@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
-from installer.aio import wait
+from installer.aio import either, until_next, wait
 from installer.config.value_types import RepairMode
 from installer.pods.runtime_class import own_network_stack, without_effect
 from installer.pods.verdicts import key_of
@@ -31,6 +31,7 @@ from plugin.values import InvalidValue
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from installer.aio import Changes
     from installer.host.cni_cache import Sandbox, Sandboxes
     from installer.host.in_force import InForce
     from installer.pods.verdicts import Key, Verdicts
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from plugin.pod import Pod
     from plugin.values import Address
 
-CHECK_EVERY = 2.0  # seconds between two checks for new sandboxes
+CHECK_EVERY = 2.0  # seconds between two checks, at least; and at most while a pod or a sandbox is not settled
+RESYNC = 60.0  # seconds between two checks while nothing changes
 SOON = 0.2  # seconds between two checks until the first full count, which the node's status waits for
 AGAIN = 30.0  # seconds before a failed inspection is retried
 PATIENCE = 30.0  # seconds that a pod may run before it counts as unredirected
@@ -93,11 +95,13 @@ class PodRepair:
         sandboxes: Sandboxes,
         files: NetnsFiles,
         cluster: Cluster | None,
+        changes: Changes,
     ) -> None:
         """Prepare; `run` begins.
 
         Nothing is done before what is in force is known. No ADD waits for the threads of `workers`, which may enter a
-        netns. Without `cluster` nothing is reported or deleted.
+        netns. Without `cluster` nothing is reported or deleted. `changes` has those of pods and settings, and is notified of
+        those of sandboxes and of what is counted here.
         """
         self._pods = pods
         self._verdicts = verdicts
@@ -106,7 +110,8 @@ class PodRepair:
         self._files = files
         self._cluster = cluster
         self._running = RunningPods()
-        self._sandboxes = NodeSandboxes(sandboxes, files)
+        self._changes = changes
+        self._sandboxes = NodeSandboxes(sandboxes, files, changes.notify)
         self._runtime = RuntimeEntry(in_force)
         self._last_inputs: object = None
         self._settled: object = None  # pods and sandboxes of which none needs a further check; None: some may
@@ -154,12 +159,27 @@ class PodRepair:
         self._sandboxes.add(outcome)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Check the pods until told to stop."""
-        while not stop.is_set():
-            await self._sandboxes.update()
-            await self._runtime.update(self._sandboxes.index.setups)
-            await self._check()
-            await wait(stop, CHECK_EVERY if self._has_counted else SOON)
+        """Check the pods after each change, until told to stop."""
+        changed = self._changes.listen()
+        try:
+            while not stop.is_set():
+                changed.clear()
+                before = self._public_state()
+                await self._sandboxes.update()
+                await self._runtime.update(self._sandboxes.index.setups)
+                await self._check()
+                if self._public_state() != before:
+                    self._changes.notify()
+                await wait(stop, CHECK_EVERY if self._has_counted else SOON)
+                if self._settled and self._sandboxes.is_at_rest:
+                    due = max(0.0, self._look_again_at - asyncio.get_running_loop().time())
+                    await either(stop, changed, min(due, until_next(RESYNC)))
+        finally:
+            self._sandboxes.close()
+
+    def _public_state(self) -> object:
+        """Return what others read of it, to tell them when it changes."""
+        return self.redirected, self.repaired, self.unredirected, self.notes, self.hidden_since, self.runtime
 
     async def _check(self) -> None:
         if not self._in_force.is_known:

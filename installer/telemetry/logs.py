@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
-from installer.aio import wait
+from installer.aio import until_next, wait
 from installer.config.value_types import LogLevel
 from installer.ratelimit.flood import ALL_LINES, LINES, SAME_LINES, Gate, RateLimiters, SuppressedCounts, done, passes
 
@@ -123,7 +123,7 @@ class Handler(logging.Handler):
     async def keep_summarizing(self, stop: asyncio.Event) -> None:
         """Log the suppressed lines every minute, until told to stop."""
         while not stop.is_set():
-            await wait(stop, SUMMARY_EVERY)
+            await wait(stop, until_next(SUMMARY_EVERY))
             self.summarize()
 
     def _write(self, record: logging.LogRecord) -> None:

@@ -104,14 +104,16 @@ async def test_the_first_count_is_reported_at_once(cluster: Cluster, node: Node,
         conditions = [Condition("installed", None)]
         return Observed("0.1.0", orders, WELL, (capability,), capability, conditions, redirected=counted[0])
 
-    api = ApiClient(served)
-    running = asyncio.create_task(
-        NodeResource(node.name, api, EventQueue(EventRecorder(api, DAEMONSET, node.name)), look).run()
-    )
+    api, changed = ApiClient(served), asyncio.Event()
+    events = EventQueue(EventRecorder(api, DAEMONSET, node.name))
+    resource = NodeResource(node.name, api, events, look, changed)
+    running = asyncio.create_task(resource.run())
     try:
         await eventually(lambda: report(cluster, node).get("pods", {}).get("redirected") == 0, SOON, "it reports")
         del counted[0]
+        changed.set()
         await eventually(lambda: report(cluster, node)["pods"]["redirected"] == 7, SOON, "the count is written")
+        await eventually(lambda: resource._has_counted, SOON, "the API server has answered")
     finally:
         running.cancel()
         with suppress(asyncio.CancelledError):

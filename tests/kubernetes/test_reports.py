@@ -103,14 +103,16 @@ async def test_a_flapping_state_is_reported_ever_less_often_and_its_last_value_a
     def look() -> Observed:
         nonlocal well
         well = not well if flipping else False
+        changed.set()
         state = NodeState(installed=well, reason=None if well else "gone", conflist="10-k8s.conflist", digest="0" * 64)
         capability = Capability(Backend.NFT)
         installed = Condition("installed", state.reason)
         return Observed("0.1.0", orders, state, (capability,), capability, [installed], redirected=0)
 
-    flipping, api = True, ApiClient(served)
+    flipping, api, changed = True, ApiClient(served), asyncio.Event()
     limits = Limits(sustained=0.01, burst=4, first_pause=2.0, longest_pause=4.0, cooldown=60.0)
-    resource = NodeResource(node.name, api, EventQueue(EventRecorder(api, DAEMONSET, node.name)), look, limits=limits)
+    told = EventQueue(EventRecorder(api, DAEMONSET, node.name))
+    resource = NodeResource(node.name, api, told, look, changed, limits=limits)
     running = asyncio.create_task(resource.run())
     try:
         await asyncio.sleep(14)
@@ -169,9 +171,8 @@ async def test_the_first_report_is_not_spread_as_the_startup_taint_waits_for_it(
     state = NodeState(installed=True, reason=None, conflist="10-k8s.conflist", digest="0" * 64)
     capability, api = Capability(Backend.NFT), ApiClient(served)
     seen = Observed("0.1.0", orders, state, (capability,), capability, [Condition("installed", None)], redirected=0)
-    resource = NodeResource(
-        node.name, api, EventQueue(EventRecorder(api, DAEMONSET, node.name)), lambda: seen, spread=1e6
-    )
+    told, changed = EventQueue(EventRecorder(api, DAEMONSET, node.name)), asyncio.Event()
+    resource = NodeResource(node.name, api, told, lambda: seen, changed, spread=1e6)
     running = asyncio.create_task(resource.run())
     try:
         await eventually(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "it is reported")
@@ -187,7 +188,7 @@ def test_a_change_is_reported_over_a_longer_time_in_a_large_cluster() -> None:
     api = ApiClient(None)
     recorder = EventQueue(EventRecorder(api, DAEMONSET, "node"))
     spreads = [
-        NodeResource("node", api, recorder, lambda: None, nodes=lambda count=count: count).spread  # type: ignore[arg-type, misc, return-value]
+        NodeResource("node", api, recorder, lambda: None, asyncio.Event(), nodes=lambda count=count: count).spread  # type: ignore[arg-type, misc, return-value]
         for count in (0, 100, 5000, 10000)
     ]
     assert spreads == [10, 10, 25, 50]

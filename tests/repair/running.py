@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from installer.aio import Changes
 from installer.host.cni_cache import Sandboxes
 from installer.pods.verdicts import Verdicts
 from installer.repair.netns_proof import NetnsFiles
@@ -28,9 +29,18 @@ class Pods(list[Pod]):
 
 @asynccontextmanager
 async def running(
-    pods: Pods, in_force: InForce, workers: Executor, folder: Path, cluster: object = None
+    pods: Pods,
+    in_force: InForce,
+    workers: Executor,
+    folder: Path,
+    cluster: object = None,
+    *,
+    changes: Changes | None = None,
 ) -> AsyncIterator[PodRepair]:
-    """Run it until the block ends; the folder has the netns, and what the runtime keeps of its sandboxes."""
+    """Run it until the block ends; the folder has the netns, and what the runtime keeps of its sandboxes.
+
+    `changes` is what a test tells of its own changes by, if it makes some.
+    """
     repair = PodRepair(
         pods,
         Verdicts(pods, lambda: in_force.policy),
@@ -39,6 +49,7 @@ async def running(
         sandboxes=Sandboxes(folder),
         files=NetnsFiles(folder, folder),
         cluster=cluster,  # type: ignore[arg-type]
+        changes=changes or Changes(),
     )
     stop = asyncio.Event()
     task = asyncio.create_task(repair.run(stop))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.aio import Changes
 from installer.config.desired import DesiredState
 from installer.config.settings import parse_settings
 from installer.host.in_force import InForce
@@ -105,12 +106,14 @@ async def test_a_later_sandbox_of_which_the_runtime_keeps_no_record_is_inspected
 ) -> None:
     """The same pod got another network while the plugin was not in the chain; its address tells the two apart."""
     monkeypatch.setattr(pod_repair, "CHECK_EVERY", 0.1)
+    changes = Changes()
     with ThreadPoolExecutor(1) as workers:
-        async with running(pods, in_force, workers, tmp_path, Told()) as repair:
+        async with running(pods, in_force, workers, tmp_path, Told(), changes=changes) as repair:
             add(repair, pods[0])
             await eventually(lambda: repair.redirected == 1, 10, "it counts")
             with Netns(tmp_path / "cni-2") as netns:
                 joined(netns, LATER)
                 pods[0] = replace(pods[0], ips=(LATER,))
+                changes.notify()
                 await eventually(lambda: "redirect to :15001" in netns.rules(), 10, "it is redirected there")
                 await eventually(lambda: repair.repaired == 1, 10, "it is counted")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from installer.agent.cluster import Cluster
 from installer.agent.node_reporter import SPREAD
 from installer.agent.node_status import Observed
+from installer.aio import Changes
 from installer.config.desired import DesiredState
 from installer.config.settings import parse_settings
 from installer.fleet.state import Condition, NodeState
@@ -59,11 +60,12 @@ class SimulatedAgent:
         self._start_within = habits.start_within
         told = parse_settings({"node_name": node, "daemonset": DAEMONSET})
         self._in_force = InForce(DesiredState(told))
-        self._pods = NodePods(node, None)
+        self._changes = Changes()
+        self._pods = NodePods(node, None, self._changes.notify)
         pods = self._pods._informer
         self._pods._api = pods._api = Api(client)
         pods._operator = SimulatedOperator(pods._operator, client)
-        self._cluster = Cluster(told, self._in_force, self._apply, self._observe)
+        self._cluster = Cluster(told, self._in_force, self._apply, self._observe, self._changes)
         planes, report = self._cluster._control_planes._informer, self._cluster._node
         self._cluster._api = planes._api = report._api = report._events._recorder._api = Api(client, self._written)
         planes._operator = SimulatedOperator(planes._operator, client)
@@ -95,6 +97,7 @@ class SimulatedAgent:
 
     def _apply(self, desired: DesiredState) -> None:
         self._in_force.desired = desired
+        self._changes.notify()
         if desired.control_plane:
             self.applied.setdefault(desired.control_plane.generation, time.monotonic())
 
