@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from plugin.netlink import ACK, APPEND, CREATE, REQUEST, Message, Netlink, aligned
+from plugin.netlink import ACK, APPEND, CREATE, EXCL, REQUEST, Message, Netlink, aligned
 from plugin.redirect import Family
 
 if TYPE_CHECKING:
@@ -160,11 +160,11 @@ class Nfnetlink(Netlink):
                 acknowledged = acknowledged or message.sequence == LAST
 
 
-def batch(messages: Sequence[Message]) -> bytes:
-    """Build a transaction of messages."""
+def batch(messages: Sequence[Message], *, exclusive: bool = False) -> bytes:
+    """Build a transaction of messages; an exclusive one is refused where one of its tables exists."""
     begin = struct.pack(">BBH", 0, 0, NFNL_SUBSYS_NFTABLES)
     *most, last = messages
-    flags = {NEWTABLE: CREATE, NEWCHAIN: CREATE, NEWRULE: CREATE | APPEND}
+    flags = {NEWTABLE: CREATE | (EXCL if exclusive else 0), NEWCHAIN: CREATE, NEWRULE: CREATE | APPEND}
     sent = [Message(BATCH_BEGIN, begin, REQUEST)]
     sent += [Message(each.kind, each.body, REQUEST | flags.get(each.kind, 0)) for each in most]
     sent.append(Message(last.kind, last.body, REQUEST | ACK | flags.get(last.kind, 0), LAST))

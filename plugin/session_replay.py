@@ -47,7 +47,7 @@ class ReplaySession:
 
     def _takes(self, compiled: Template) -> bool:
         try:
-            self._kernel.commit(compiled.batch)
+            compiled.write(self._kernel)
         except OSError:
             return False
         return True

@@ -37,9 +37,9 @@ from plugin.nfnetlink import (
 from plugin.ruleset import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from plugin.ruleset import Ruleset, Table
+    from plugin.ruleset import Ruleset
 
 Names: TypeAlias = frozenset[tuple[int, str]]
 
@@ -95,14 +95,30 @@ class Template(NamedTuple):
     """What makes a netns hold a ruleset, and what it holds then.
 
     Attributes:
-        batch: a transaction for `Nfnetlink.commit`; it takes out first whatever of ours is there.
+        first: a transaction for `Nfnetlink.commit` in a netns that holds nothing of ours; refused in any other.
+        batch: one for every netns: it takes out first whatever of ours is there.
         held: what a netns lists that holds it.
         names: of its tables, each with the number of its family.
+        own: of all tables that `batch` takes out.
     """
 
+    first: bytes
     batch: bytes
     held: tuple[Held, ...]
     names: Names
+    own: Names
+
+    def write(self, kernel: Nfnetlink) -> None:
+        """Make the netns of `kernel` hold exactly this.
+
+        Nothing is taken out where there is nothing: the kernel would end that after a grace period, for which whoever closes
+        the socket waits (D4).
+
+        Raises:
+            OSError: if the kernel refuses it.
+        """
+        tables = [*_few(kernel.listed(GETTABLE))]
+        kernel.commit(self.batch if any(_name(each) in self.own for each in tables) else self.first)
 
     def is_held(self, kernel: Nfnetlink) -> bool:
         """Whether the netns of `kernel` holds exactly this; it is read no further than to the first difference.
@@ -169,19 +185,29 @@ def _compiled(rules: Ruleset) -> Template | None:
                 len(each.chains) for each in rules.tables
             ):
                 return None  # there is more than chains, such as a set, which is not listed with them
-            batch = nfnetlink.batch([*_removal(rules.tables), *map(_sent, listed)])
-            template = Template(batch, tuple(map(Held.of, listed)), names)
-            kernel.commit(template.batch)
-            return template if template.is_held(kernel) else None
+            own = frozenset((family, nft.table_name(kind)) for family, _ in names for kind in Kind)
+            sent, removal = [*map(_sent, listed)], [*_removal(own)]
+            first, batch = nfnetlink.batch(sent, exclusive=True), nfnetlink.batch([*removal, *sent])
+            template = Template(first, batch, tuple(map(Held.of, listed)), names, own)
+            template.write(kernel)  # over what libnftables has written
+            is_held = template.is_held(kernel)
+            kernel.commit(nfnetlink.batch(removal))
+            template.write(kernel)
+            return template if is_held and template.is_held(kernel) else None
 
 
 def _listed(kernel: Nfnetlink, names: Names) -> Iterator[Message]:
     """List the tables of these names, their chains and their rules."""
     for message in chain(_few(kernel.listed(GETTABLE)), _few(kernel.listed(GETCHAIN))):
-        if (message.body[0], text(message.body, NFTA_TABLE_NAME)) in names:
+        if _name(message) in names:
             yield message
     for family, name in sorted(names):
         yield from kernel.listed(GETRULE, family, string(NFTA_RULE_TABLE, name))
+
+
+def _name(message: Message) -> tuple[int, str]:
+    """Return the family and the name of a table, or of a chain's."""
+    return message.body[0], text(message.body, NFTA_TABLE_NAME)
 
 
 def _few(messages: Iterator[Message]) -> Iterator[Message]:
@@ -192,12 +218,11 @@ def _few(messages: Iterator[Message]) -> Iterator[Message]:
         yield message
 
 
-def _removal(tables: Iterable[Table]) -> Iterator[Message]:
+def _removal(own: Names) -> Iterator[Message]:
     """Declare all that may be ours, so that deleting it cannot fail, and delete it, as `plugin.nft.removal` does."""
-    for family in dict.fromkeys(table.family for table in tables):
-        for kind in Kind:
-            body = bytes((NFPROTO[family], 0, 0, 0)) + string(NFTA_TABLE_NAME, nft.table_name(kind))
-            yield from (Message(NEWTABLE, body), Message(DELTABLE, body))
+    for family, name in sorted(own):
+        body = bytes((family, 0, 0, 0)) + string(NFTA_TABLE_NAME, name)
+        yield from (Message(NEWTABLE, body), Message(DELTABLE, body))
 
 
 def _sent(listed: Message) -> Message:

@@ -21,7 +21,7 @@ from plugin.backend import Backend
 from plugin.netlink import Message
 from plugin.netns import NetnsFd
 from plugin.nfnetlink import GETRULE, NEWTABLE, NFPROTO, Nfnetlink
-from plugin.redirect import Family, Redirect
+from plugin.redirect import Family, Mode, Redirect
 from plugin.rulecount import LARGE
 from plugin.rules import ruleset
 from plugin.ruleset import Ruleset
@@ -169,6 +169,41 @@ def test_any_difference_is_detected(netns: Netns, change: str) -> None:
     assert not holds(netns, redirect)
     assert on_a_worker(lambda fd: check(fd, redirect, NFT), netns)
     written(netns, redirect)
+    assert holds(netns, redirect)
+
+
+def test_nothing_is_deleted_from_a_netns_that_holds_nothing_of_ours(
+    netns: Netns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever closes the socket after a deletion waits for the kernel (D4)."""
+    redirect, sent, commit = unused(), list[bytes](), Nfnetlink.commit
+    other = replace(redirect, mode=Mode.TPROXY)
+    made = on_a_worker(lambda _: compiled(ruleset(redirect)), netns)
+    stale = on_a_worker(lambda _: compiled(ruleset(other)), netns)
+    inside(netns, "nft", "add table ip others")
+
+    def noted(kernel: Nfnetlink, batch: bytes) -> None:
+        sent.append(batch)
+        commit(kernel, batch)
+
+    monkeypatch.setattr(Nfnetlink, "commit", noted)
+    for each in (redirect, redirect, other, redirect):
+        written(netns, each)
+        assert holds(netns, each)
+    assert sent == [made.first, made.batch, stale.batch, made.batch]
+    assert "mangle" not in listed(netns, NFT)
+
+
+def test_rules_that_another_request_has_written_meanwhile_are_not_written_twice(netns: Netns) -> None:
+    redirect = unused()
+    written(netns, redirect)
+
+    def commit(fd: NetnsFd) -> None:
+        with namespaces.entered(fd), Nfnetlink() as kernel:
+            kernel.commit(compiled(ruleset(redirect)).first)
+
+    with pytest.raises(FileExistsError):
+        on_a_worker(commit, netns)
     assert holds(netns, redirect)
 
 
