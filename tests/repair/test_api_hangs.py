@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.agent.cluster import Cluster
+from installer.aio import Changes
 from installer.config.desired import DesiredState
 from installer.config.settings import parse_settings
 from installer.host.in_force import InForce
@@ -43,7 +44,7 @@ async def test_an_api_server_that_hangs_is_waited_for_once(tmp_path: Path) -> No
     (tmp_path / "kubeconfig").write_text(json.dumps(written))
     paths = {"kubeconfig": str(tmp_path / "kubeconfig"), "agent_socket": str(tmp_path / "agent.sock")}
     settings = parse_settings({"node_name": "node1"} | paths)
-    cluster = Cluster(settings, InForce(DesiredState(settings)), lambda _: None, lambda: None)  # type: ignore[arg-type, return-value]
+    cluster = Cluster(settings, InForce(DesiredState(settings)), lambda _: None, lambda: None, Changes())  # type: ignore[arg-type, return-value]
     pod = Pod.from_manifest(manifest("cart"))
     for number in range(20):
         assert await cluster.handler_of(f"class-{number}") == ""
