@@ -40,7 +40,7 @@ class _Main(Group):
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(release(), prog_name="install-cni")
 def main() -> None:
-    """Install the Istio CNI plugin on this node, keep it installed, and redirect mesh pods' traffic to their sidecars.
+    """Run the node agent of the Istio CNI plugin, and see, explain, generate and remove what it installs.
 
     Each setting can be an environment variable instead of an option: CNI_BIN_DIR for --cni-bin-dir.
     """
@@ -49,9 +49,10 @@ def main() -> None:
 @main.command()
 @takes_settings
 def run(settings: Settings) -> None:
-    """Run the node agent in the foreground, until SIGTERM or SIGINT.
+    """Install the plugin on this node, keep it installed, and redirect mesh pods, in the foreground until SIGTERM or SIGINT.
 
-    Its installation stays in place when it stops, so that you can upgrade it; `install-cni uninstall` removes it.
+    When it stops, the plugin stays installed for the next agent; `install-cni uninstall` removes it. With --daemonset it
+    uninstalls the plugin if that DaemonSet is deleted or no longer selects the node.
     """
     _run(settings)
 
@@ -162,7 +163,14 @@ def teardown_command(namespace: str, progress_deadline: int, kubeconfig: Path | 
     show_envvar=True,
     help="Set the taint cni.istio.io/not-ready on new nodes.",
 )
-@partial(with_options, names=("health_address", "log_level", "kubeconfig"))
+@partial(
+    with_options,
+    names=("health_address", "log_level", "kubeconfig"),
+    docs={
+        "health_address": "Address that serves /healthz, /readyz and /metrics. Empty: none. Port 0: any free port.",
+        "log_level": "Log level of the controller: panic, fatal, error, warn, info or debug.",
+    },
+)
 def controller_command(namespace: str, deadline: int, *, taint_new_nodes: bool, **given: Any) -> None:
     """Run the controller in the foreground: it carries out the active IstioControlPlane, reports its status, and sets taints.
 

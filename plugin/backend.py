@@ -72,5 +72,5 @@ class Capability:
 
 
 def choose(found: Sequence[Capability]) -> Capability:
-    """Choose the first backend, in order of preference, that lacks the fewest features."""
+    """Choose the backend that lacks the fewest features; of equal ones the first."""
     return min(found, key=lambda each: (each.unusable is not None, len(each.missing)))

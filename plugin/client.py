@@ -1,4 +1,4 @@
-"""The CNI plugin as the container runtime runs it: a thin client of the node's agent (DESIGN D1, D2).
+"""The CNI plugin as the container runtime runs it: a thin client of the node's agent (D1, D2).
 
 On every pod's path it imports three built-in modules and works on bytes, as the frozen executable starts CPython's core
 alone: no codecs, no standard streams, no standard library. What a rare path needs is imported there.

@@ -1,4 +1,4 @@
-"""Entering a pod's network namespace, as an open file descriptor, on one thread (DESIGN D3)."""
+"""Entering a pod's network namespace, as an open file descriptor, on one thread (D3)."""
 
 from __future__ import annotations
 

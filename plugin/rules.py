@@ -1,4 +1,4 @@
-"""The rules of a redirect: what section 4 of the redirect's description asks for, in its order, for both modes."""
+"""The rules of a redirect, for both modes, in the order that docs/redirect.md describes."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class Agent:
         self._pod_events = PodEvents(self._verdicts, self._in_force, self._cluster, changes)
 
     async def run(self) -> None:
-        """Start the parts in the order of D6 (socket, plugin file, conflist); stop them in reverse order."""
+        """Start the parts, and stop them in reverse order. The reconciler adds the conflist entry last (D6)."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)

@@ -1,7 +1,7 @@
 """The declaration of a value. Pure.
 
-Declarations define flags and environment variables; from them, `make generate` writes the chart's schema and values, its
-ConfigMap, the resource's definition and the tables of the documentation. A test fails if these are out of date.
+Declarations define flags and environment variables; from them, `make generate` writes the chart's schema and values, the
+agents' environment, the resource's definition and the tables of the documentation. A test fails if these are out of date.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -52,8 +53,11 @@ def takes_settings(command: _Command) -> _Command:
     return with_options(with_settings, names)
 
 
-def with_options(command: _Command, names: Collection[str]) -> _Command:
-    """Give a command some of the settings as options, under the names that they have everywhere."""
+def with_options(command: _Command, names: Collection[str], docs: Mapping[str, str] = MappingProxyType({})) -> _Command:
+    """Give a command some of the settings as options, under the names that they have everywhere.
+
+    `docs` has the help of those that mean something else to this command than to the agent.
+    """
     options = command
     for each in reversed([each for each in declarations() if each.name in names]):
         options = click.option(
@@ -66,6 +70,6 @@ def with_options(command: _Command, names: Collection[str]) -> _Command:
             show_envvar=True,
             show_default=bool(each.default_text) and not each.shown_default,
             metavar=each.metavar,
-            help=each.doc.replace("`", ""),
+            help=docs.get(each.name, each.doc).replace("`", ""),
         )(options)
     return options

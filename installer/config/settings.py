@@ -77,8 +77,8 @@ class Settings:
         directory(optional=True),
         "",
         "DIR",
-        doc="Directory in which a container mounts the node's directories, as cni-bin-dir, cni-conf-dir, netns-dir and "
-        "cni-cache-dir. Empty: they have the same paths as on the node.",
+        doc="Directory of the agent's container below which the node's directories are mounted, under the names cni-bin-dir, "
+        "cni-conf-dir, netns-dir and cni-cache-dir. Empty: they have the same paths as on the node.",
     )
     chained: bool = declare(
         boolean(),
@@ -102,8 +102,8 @@ class Settings:
         conf_file_name((".conflist",), OWN_LIST, OWN_LIST),
         "",
         "NAME",
-        doc=f"Name of that conflist. Empty: `{OWN_LIST}`. Where this name does not come first, the agent uses the name of the "
-        "configuration that the conflist is made from, with `-istio-cni.conflist` at its end.",
+        doc=f"File name of the agent's own conflist. Empty: `{OWN_LIST}`. Where this name does not come first, the agent uses "
+        "the name of the configuration that the conflist is made from, with `-istio-cni.conflist` at its end.",
         live=True,
     )
     plugin_file: Path = declare(
@@ -130,8 +130,8 @@ class Settings:
         choice(Backend, none="auto"),
         "auto",
         "BACKEND",
-        doc="Backend that writes a pod's rules: `nft`, `iptables-nft` or `iptables-legacy`. `auto`: the first backend "
-        "that lacks the fewest features on the node.",
+        doc="Backend that writes a pod's rules: `nft`, `iptables-nft` or `iptables-legacy`. `auto`: the backend that "
+        "lacks the fewest features on the node; if several are equal, the first of these.",
         live=True,
         decides=True,
     )

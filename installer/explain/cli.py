@@ -116,15 +116,16 @@ def explain(target: tuple[str, ...], output: str, **given: Any) -> None:
 @click.option("--interface", default="eth0", show_default=True, help="Interface of the pod that the packet passes.")
 @_takes_a_pod
 def trace(name: str, **given: Any) -> None:
-    """Walk one packet through a pod's rules: each rule that it meets, > before those that match, and where it arrives.
+    """Follow one packet through a pod's rules: list each rule that it meets, with > before one that matches, and its end.
 
     \b
     install-cni trace shop/web-0 --to 10.96.0.1:443                   what the application sends
     install-cni trace shop/web-0 --to 10.96.0.1:443 --uid 1337        what the sidecar sends
     install-cni trace shop/web -f deployment.yaml --to 10.1.2.3:80 --inbound
 
-    The rules are those of the pod's manifest under the settings in force, as `install-cni explain` shows them. The kernel is
-    not read, and with -f no cluster is. If FILE holds several pods or templates of the name, each is walked.
+    The rules are computed from the pod's manifest and the settings, as `install-cni explain` shows them; the pod's network
+    namespace is not read. With -f no cluster is contacted. If FILE holds several pods or templates of that name, the packet is
+    followed through the rules of each.
     """  # noqa: D301 - click's mark
     from installer.explain.command import Options, Probe, trace_pod  # noqa: PLC0415
 

@@ -69,13 +69,13 @@ def status(*, wait: bool, timeout: float | None, **options: Any) -> None:
 
 
 @click.command("takeover")
-@click.option("--check", is_flag=True, help="Only read, and say what would happen: there is no other mode.")
+@click.option("--check", is_flag=True, help="Required. The command only reads, and prints the commands to run.")
 @click.option(
     "-o", "--output", type=click.Choice(("text", "json")), default="text", show_default=True, help="Output format."
 )
 @takes_a_kubeconfig
 def takeover(*, check: bool, output: str, kubeconfig: Path | None, context: str | None) -> None:
-    """Report whether this agent can replace Istio's own CNI agent or istio-init, with which commands, and how to go back.
+    """Check whether this agent can replace Istio's own CNI agent or istio-init; print the commands that do, and those back.
 
     \b
     install-cni takeover --check             before you change anything

@@ -1,8 +1,8 @@
 """Structured logs: one JSON object per line on stderr, for the node's journal and `kubectl logs`.
 
 Fields: `time` (UTC, RFC 3339), `level`, `logger`, `msg`, and the message's subject, with the same names everywhere:
-`file` (a path), `reason`, `namespace`, `pod`, `command` (of CNI), `seconds`. `istioctl bug-report --duration` keeps only
-lines that have the first two and `msg`, as Istio's own have.
+`file` (a path), `reason`, `namespace`, `pod`, `seconds`; docs/operations.md lists all.
+`istioctl bug-report --duration` keeps only lines that have the first two and `msg`, as Istio's own have.
 
 A log that cannot be written neither fails nor blocks anything (F24): while stderr is closed or nobody reads it, lines are
 dropped and counted.

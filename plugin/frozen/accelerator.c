@@ -1,4 +1,4 @@
-/* The usual call without Python (DESIGN D13, PEP 399): plugin/client.py is the whole client, this does the same where nothing is unusual.
+/* The usual call without Python (D13, PEP 399): plugin/client.py is the whole client, this does the same where nothing is unusual.
  *
  * It runs as root on every node. So it trusts no length, has no allocation and no text of its own for people: whatever it does
  * not expect (no agent, silence, an error, another form, something large) is UNUSUAL, and Python goes on with what was read. */
