@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
-SECONDS = 30
+SECONDS = 15
 
 
 @pytest.mark.timeout(900)
