@@ -116,6 +116,8 @@ def test_the_notes_name_the_next_steps(release: Release) -> None:
     assert "ATTENTION: cni.hub is not set" in said
     assert f"add-scc-to-user privileged -z istio-cni-node -n {release.namespace}" in said
     assert f"kubectl --namespace {release.namespace} rollout status daemonset/istio-cni-node" in said
+    assert "pilot.cni.enabled=true" in said
+    assert "helm rollback" not in said
 
 
 @pytest.mark.parametrize("platform", ["", *PLATFORMS])

@@ -224,10 +224,37 @@ def test_notes_name_what_has_no_effect(release: Release) -> None:
     assert "- global.hub: it names Istio's images: set cni.hub and cni.tag" in told
 
 
+def test_istios_plugin_may_read_pods_until_all_agents_are_replaced(release: Release) -> None:
+    release.helm("install", "istio-cni", str(CHART))
+    where, daemonset = f"--namespace={release.namespace}", "daemonset/istio-cni-node"
+
+    def upgrade(**status: int) -> tuple[list[str], str]:
+        """Upgrade when the DaemonSet says this; return what the account of Istio's plugin may do with pods, and the account."""
+        counts = dict.fromkeys(
+            ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"), 2
+        )
+        told = json.dumps({"status": counts | status})
+        release.cluster.kubectl("patch", daemonset, where, "--subresource=status", "--type=merge", f"--patch={told}")
+        release.helm("upgrade", "istio-cni", str(OURS), "--set=cni.controller.enabled=false")
+        asked = ("auth", "can-i", "--list", "--no-headers", f"--as=system:serviceaccount:{release.namespace}:istio-cni")
+        rights = [line.split()[-1] for line in release.cluster.kubectl(*asked).splitlines() if line.startswith("pods ")]
+        account = release.cluster.kubectl(
+            "get", "serviceaccount", "istio-cni", where, "--ignore-not-found", "--output=name"
+        )
+        return rights, account.strip()
+
+    account = "serviceaccount/istio-cni"
+    assert upgrade(updatedNumberScheduled=2) == (["[get]"], account), "these are Istio's"
+    assert upgrade(updatedNumberScheduled=1) == (["[get]"], account)
+    assert upgrade(updatedNumberScheduled=2) == ([], "")
+
+
 def test_an_upgrade_from_istios_release_may_keep_its_values(release: Release) -> None:
     values = {"logging": {"level": "debug"}, "excludeNamespaces": ["a"], "global": {"hub": "docker.io/istio"}}
     release.helm("install", "istio-cni", str(CHART), values=values)
-    release.helm("upgrade", "istio-cni", str(OURS), "--reset-then-reuse-values", "--set=cni.controller.enabled=false")
+    options = ("--reset-then-reuse-values", "--set=cni.controller.enabled=false")
+    said = release.helm("upgrade", "istio-cni", str(OURS), *options)
+    assert f"helm rollback istio-cni --namespace {release.namespace}" in said
     where = f"--namespace={release.namespace}"
     daemonset = json.loads(release.cluster.kubectl("get", "daemonset", "istio-cni-node", where, "--output=json"))
     (container,) = daemonset["spec"]["template"]["spec"]["containers"]

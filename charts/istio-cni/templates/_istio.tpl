@@ -85,3 +85,21 @@ A value that this chart has no equivalent of is refused with what it has instead
 {{- define "istio-cni.istio.refuse" -}}
 {{- fail (printf "%s, a value of Istio's chart: saw %s: %s" (index . 0) (index . 1) (index . 2).doc) -}}
 {{- end -}}
+
+{{/*
+Whether the DaemonSet of this release is that of Istio's own chart: this upgrade takes its place. Nothing without a cluster.
+*/}}
+{{- define "istio-cni.replaces-istios" -}}
+{{- $agents := lookup "apps/v1" "DaemonSet" .Release.Namespace "istio-cni-node" | default dict -}}
+{{- $release := dig "metadata" "annotations" "meta.helm.sh/release-name" "" $agents -}}
+{{- if and (eq $release .Release.Name) (dig "metadata" "labels" "operator.istio.io/component" "" $agents) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether that is under way: this upgrade begins it, or not all agents have been replaced since. */}}
+{{- define "istio-cni.takes-over" -}}
+{{- $account := lookup "v1" "ServiceAccount" .Release.Namespace "istio-cni" | default dict -}}
+{{- $status := dig "status" dict (lookup "apps/v1" "DaemonSet" .Release.Namespace "istio-cni-node" | default dict) -}}
+{{- $begun := eq .Release.Name (dig "metadata" "annotations" "meta.helm.sh/release-name" "" $account) -}}
+{{- $done := eq (toString $status.desiredNumberScheduled) (toString $status.updatedNumberScheduled) -}}
+{{- if or (include "istio-cni.replaces-istios" .) (and $begun (not $done)) -}}true{{- end -}}
+{{- end -}}
