@@ -37,6 +37,7 @@ def generate() -> dict[Path, str]:
         ),
         CHART / "crds" / "istiocontrolplane.yaml": _definition,
         DOCS: _tables,
+        ROOT / "docs" / "operations.md": lambda text: _between("<!-- generated: reach -->", text, tables.reach()),
         ROOT / "docs" / "istio.md": lambda text: _between("<!-- generated: istio -->", text, istio.rows()),
         EXAMPLE.with_suffix(".svg"): _picture,
     }
@@ -55,6 +56,8 @@ def schema_of_values() -> dict[str, Any]:
 def _schema(text: str) -> str:
     schema = json.loads(text)
     own = {key: each for key, each in schema["properties"].items() if key in ("platform", "cni")}
+    presets = sorted(each.stem for each in (CHART / "platforms").glob("*.yaml") if each.stem != "default")
+    own["platform"]["enum"] = ["", *presets, "openshift"]  # the last is Istio's name
     schema["properties"] = own | {"cni": schema_of_values()}
     return chart.as_json(istio.with_istios(schema)) + "\n"
 

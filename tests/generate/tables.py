@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING
 
 from installer.config.declaration import Setting, Value
 from installer.config.settings import declarations
-from installer.config.values import chart_values
+from installer.config.values import chart_values, resource_values
 from tests.generate.chart import schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_REACH = {  # by the word in the table of values
+    "live": "in force on every node within seconds, without a restart",
+    "new pods": "the controller replaces the agents, as many at a time as `cni.maxUnavailable` says (25 % unless the chart "
+    "says otherwise); `helm upgrade` leaves that as it is",
+    "controller": "the controller binds the agents' account to this ClusterRole, without a restart",
+}
 
 
 def values() -> str:
@@ -32,6 +40,16 @@ def settings() -> str:
     return "".join(f"{row}\n" for row in rows)
 
 
+def reach() -> str:
+    """Write the table of an IstioControlPlane's values by how each reaches the nodes."""
+    rows = ["| setting | how it reaches the nodes |", "|---|---|"]
+    for word, how in _REACH.items():
+        keys = [key for key, each in resource_values().items() if _in_resource(each) == word]
+        listed = [*keys, *(["enabled"] if word == "live" else [])]
+        rows.append(f"| {', '.join(f'`{key}`' for key in listed)} | {how} |")
+    return "".join(f"{row}\n" for row in rows)
+
+
 def _rows(prefix: str, value: Value, in_resource: str) -> Iterator[str]:
     name = prefix + value.key
     if value.values:
@@ -49,7 +67,7 @@ def _in_resource(value: Value) -> str:
         return ""
     if isinstance(value, Setting) and value.live:
         return "live"
-    return "new pods" if value.key != "psp_cluster_role" else "live"
+    return "controller" if value.key == "psp_cluster_role" else "new pods"
 
 
 def _allowed(value: Value) -> str:
