@@ -29,7 +29,7 @@ def test_a_burst_of_110_pods_whose_agent_is_killed_is_in_the_mesh(cluster: TwoNo
 
 
 def test_pods_that_start_while_kubelet_and_runtime_restart_are_in_the_mesh(cluster: TwoNodes, light: LightPods) -> None:
-    light.deploy(15, *cluster.nodes)
+    light.deploy(8, *cluster.nodes)
     light.wait_for(5)
     for node in cluster.nodes:
         node.restart_runtime()
