@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from plugin.server import Server
 
 RETRY = 1.0  # seconds between two attempts at what the node refuses for now
-RESYNC = 2.0  # seconds between two checks without an event
+RESYNC = 10.0  # seconds between two checks without an event
 NOT_SERVING = "saw its socket or its lock file deleted or replaced, expected its own: recreating them"
 
 _log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
 
-from installer.host.unanswered import waiting_for
+from installer.host import unanswered
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Watcher:
                 self._mounts = _Mounts({each: self._on_node.get(each, each) for each in self._watches}, self._wake)
             self._inotify = self._inotify or _start_inotify()
             for path in sorted(self._watches):
-                with waiting_for(self._on_node.get(path, path)):
+                with unanswered.waiting_for(self._on_node.get(path, path)):
                     for watch in self._watches[path]:
                         watch.refresh(self._inotify)
         except OSError as error:
@@ -156,8 +156,9 @@ class _Mounts(threading.Thread):
     def _look(self) -> list[tuple[int, int, int] | None]:
         found = []
         for path, on_node in self._paths.items():
-            with waiting_for(on_node):
-                found.append(self._identify(path))
+            work = unanswered.begin(on_node)  # a node mounts something many times a minute: without a context manager
+            found.append(self._identify(path))
+            unanswered.end(work)
         return found
 
     @staticmethod

@@ -26,7 +26,7 @@ CHECK_EVERY = 2.0  # seconds
 Work = NewType("Work", object)
 
 _begun = threading.Event()  # work was noted
-_works: dict[Work, tuple[Path, float, datetime]] = {}  # the directory of each, and when it began, by both clocks
+_works: dict[Work, tuple[Path, float, float]] = {}  # the directory of each, and when it began, by both clocks
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 def begin(directory: Path) -> Work:
     """Note the begin of work in a directory, by its path on the node; `end` notes its end."""
     work = Work(object())
-    _works[work] = directory, time.monotonic(), datetime.now(UTC)
+    _works[work] = directory, time.monotonic(), time.time()
     _begun.set()
     return work
 
@@ -57,17 +57,18 @@ def waiting_for(directory: Path) -> Iterator[None]:
 def unanswered() -> str:
     """Describe the directories in which work takes too long, with the remedy; empty: there are none."""
     overdue = time.monotonic() - PATIENCE
-    since: dict[Path, datetime] = {}
+    since: dict[Path, float] = {}
     for directory, begun, at in [*_works.values()]:  # oldest first
         if begun <= overdue:
             since.setdefault(directory, at)
     return "; ".join(_describe(*each) for each in sorted(since.items()))
 
 
-def _describe(directory: Path, since: datetime) -> str:
+def _describe(directory: Path, since: float) -> str:
     return (
-        f"{directory}: its file system has not answered since {rfc3339(since)}: see `findmnt -T {directory}` and `dmesg` on "
-        "the node; bring back the server or program behind it, or unmount it (`umount -f`, `umount -l`)"
+        f"{directory}: its file system has not answered since {rfc3339(datetime.fromtimestamp(since, UTC))}: see "
+        f"`findmnt -T {directory}` and `dmesg` on the node; bring back the server or program behind it, or unmount it "
+        "(`umount -f`, `umount -l`)"
     )
 
 

@@ -29,6 +29,10 @@ class RuntimeEntry:
         self._in_force = in_force
         self._check = RuntimeCheck()
         self._calls = HangingCalls(PATIENCE)
+        self._seen: tuple[object, object] = (
+            None,
+            None,
+        )  # sandboxes and state that were examined, of which nothing has changed
 
     @property
     def reason(self) -> str | None:
@@ -42,11 +46,15 @@ class RuntimeEntry:
 
     async def update(self, setups: Sequence[Setup]) -> None:
         """Record the node's sandboxes; while the directory of the entry does not answer, nothing is known of it (F48)."""
-        before = self.reason
+        before, state = self.reason, self._in_force.state
+        if setups is self._seen[0] and state is self._seen[1]:
+            return
         if self._in_force.settings.chained:  # otherwise others decide where the entry goes
             with suppress(TimeoutError):
                 written = await self._calls(self._written)
-                self._check.update(setups, self._in_force.state, written, time.time())
+                self._check.update(setups, state, written, time.time())
+                if written is not None or not state.installed:
+                    self._seen = setups, state
         now = self.reason
         if now and not before:
             _log.error("the container runtime does not load the plugin's entry", extra={"reason": now})
