@@ -81,7 +81,7 @@ class ListedChain(NamedTuple):
 
 
 class Nfnetlink(Netlink):
-    """A netlink socket for the nf_tables of one netns. After a change closing it takes 7 to 20 ms: answer first (D4)."""
+    """A netlink socket for the nf_tables of one netns. After a deletion closing it takes 7 to 20 ms: answer first (D4)."""
 
     def __init__(self) -> None:
         super().__init__(NETLINK_NETFILTER)

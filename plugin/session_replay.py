@@ -64,7 +64,7 @@ class ReplaySession:
         return self._libnftables
 
     def close(self) -> None:
-        """Close what is open, which takes 7 to 20 ms in the kernel after a change (D4), and have what was new learned."""
+        """Close what is open, which takes 7 to 20 ms in the kernel after a deletion (D4), and have what was new learned."""
         self._kernel.close()
         if self._libnftables:
             self._libnftables.close()
