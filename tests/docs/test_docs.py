@@ -102,6 +102,12 @@ def test_the_documented_layers_are_import_linters() -> None:
     assert [sorted(each) for each in shown if each] == expected
 
 
+def test_each_room_is_explained() -> None:
+    rooms = {each.name for each in (ROOT / "installer").iterdir() if (each / "__init__.py").is_file()}
+    table = DEVELOPMENT.partition("| room | what is in it |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`installer/(\w+)`", table)) == rooms
+
+
 def test_each_test_folder_mirrors_a_room_or_is_explained() -> None:
     folders = {each.name for each in (ROOT / "tests").iterdir() if (each / "__init__.py").is_file()}
     rooms = {each.name for each in (ROOT / "installer").iterdir() if each.is_dir()} | {"plugin"}
