@@ -22,3 +22,10 @@ print("imported:", *sorted({SLOW!r} & sys.modules.keys()))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.endswith("\nimported:\n"), done.stdout[-200:] + done.stderr
+
+
+def test_the_help_of_a_command_is_about_that_command() -> None:
+    command = [sys.executable, "-m", "installer", "controller", "--help"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "Log level of the controller" in " ".join(said.split())
+    assert "readiness probe" not in " ".join(said.split())
