@@ -27,19 +27,17 @@ RUN_BY = {
         ("From istio-init", "helm install istio-cni"): 6,
         ("Back again", "helm upgrade istiod"): 3,
     },
-    "tests/e2e/test_takeover.py": {
+    "tests/e2e/istio/test_takeover.py": {
+        ("Set up", "istioctl install"): 1,
         ("From Istio's own CNI", "helm upgrade istio-cni"): 3,
-        ("Back again", "helm rollback"): 1,
-    },
-    "tests/e2e/test_istio_chart.py": {
         ("From Istio's own CNI", "install-cni takeover"): 2,
         ("From Istio's own CNI", "istioctl install"): 5,
+        ("Back again", "helm rollback"): 1,
         ("Back again", "istioctl install"): 2,
         ("Istio's own chart with this image", "helm upgrade"): 1,
         ("Istio's own chart with this image", "istioctl install"): 1,
     },
     "tests/chart/test_other_installers.py": {
-        ("Set up", "istioctl install"): 1,
         ("Set up", "kubectl patch istio default"): 1,
         ("From Istio's own CNI", "kubectl delete istiocni"): 5,
         ("Back again", "kubectl apply"): 2,

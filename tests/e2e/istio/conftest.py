@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.docs.istio_page import Shell
 from tests.e2e.istio.images import images
 from tests.e2e.istio.lightpods import LightPods
 from tests.e2e.istio.mesh import Mesh
@@ -18,6 +19,7 @@ from tests.support.node import TwoNodes, two_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="package")
@@ -59,6 +61,29 @@ def server(mesh: Mesh) -> Iterator[str]:
     mesh.start("server", mesh.cluster.first)
     yield mesh.service("server")
     mesh.stop("server")
+
+
+@pytest.fixture
+def shell(mesh: Mesh, tmp_path: Path) -> Shell:
+    """A shell on the first node of whoever follows the page."""
+    return Shell(tmp_path, mesh.node.kubeconfig, enter=mesh.node.enter)
+
+
+@pytest.fixture(scope="module")
+def without_release(mesh: Mesh, release: Release) -> Iterator[Mesh]:
+    """A mesh without the chart; the IstioControlPlane is there, and after these tests the chart."""
+    release.uninstall()
+    yield mesh
+    release.install()
+    release.ready()
+    release.steer()
+
+
+@pytest.fixture
+def no_agent(without_release: Mesh, shell: Shell) -> Iterator[Mesh]:
+    """A mesh without agents; after the test there is no release of the name that both charts use."""
+    yield without_release
+    shell("helm uninstall istio-cni --namespace istio-system --ignore-not-found --wait")
 
 
 @pytest.fixture

@@ -39,6 +39,10 @@ def images() -> list[Image]:
         "get": compiled("get"),  # for tests of what the proxy's user may do
     }
     pilot = {"usr/local/bin/pilot-discovery": ISTIO.folder / "pilot-discovery"}
+    agent = {
+        "usr/local/bin/install-cni": ISTIO.folder / "install-cni",
+        "opt/cni/bin/istio-cni": ISTIO.folder / "istio-cni",
+    }
     user = f"{UID}:{UID}"
     return [
         Image(
@@ -49,6 +53,7 @@ def images() -> list[Image]:
             (_PATH,),
         ),
         Image(f"{HUB}/pilot:{TAG}", pilot, ("/usr/local/bin/pilot-discovery",), user, (_PATH,)),
+        Image(f"{HUB}/install-cni:{TAG}", agent | netfilter(), ("/usr/local/bin/install-cni",), "", (_PATH,)),
         dns(),
     ]
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 SYSTEM = "istio-system"
 MESHED, PLAIN = "meshed", "plain"  # namespaces: one whose pods istiod injects, and one where it does not
+INIT, VALIDATION = (
+    "istio-init",
+    "istio-validation",
+)  # what istiod injects besides the sidecar: the latter for a CNI plugin
 PRIVILEGED = "privileged"  # one for sidecars with capabilities, as TPROXY needs them
 SLOWEST = 240.0  # seconds that a part may take to become ready
 
@@ -62,6 +66,13 @@ _VALUES: dict[str, Any] = {
         "defaultConfig": {"proxyStatsMatcher": {"inclusionRegexps": [_HANDSHAKES]}},  # it counts little else by itself
     },
 }
+
+
+def istiod_values() -> dict[str, Any]:
+    """Return the values of istiod's chart, without what says that a CNI plugin redirects pods."""
+    return _VALUES | {"pilot": {name: value for name, value in _VALUES["pilot"].items() if name != "cni"}}
+
+
 _STRICT = {
     "apiVersion": "security.istio.io/v1",
     "kind": "PeerAuthentication",
@@ -86,17 +97,25 @@ class Mesh:
     def install(self) -> None:
         """Install DNS and Istio, and wait until both are ready."""
         self.node.apply(*coredns.objects())
-        self._helm("upgrade", "--install", "--create-namespace", "istio-base", str(_CHARTS / "base"))
-        self._helm("upgrade", "--install", "istiod", _ISTIOD, "--values=-", values=_VALUES)
-        for name, where in (("coredns", coredns.NAMESPACE), ("istiod", SYSTEM)):
-            self.node.wait("condition=Available", f"deployment/{name}", f"--namespace={where}", within=SLOWEST)
+        self.install_istiod()
+        self.node.wait("condition=Available", "deployment/coredns", f"--namespace={coredns.NAMESPACE}", within=SLOWEST)
         injected = [workloads.namespace(MESHED), workloads.namespace(PRIVILEGED, level="privileged")]
         for each in injected:
             each["metadata"]["labels"]["istio-injection"] = "enabled"
         self.node.apply(_STRICT, *injected, workloads.namespace(PLAIN))
 
+    def install_istiod(self) -> None:
+        """Install what Istio's charts have, and wait until it is ready."""
+        self._helm("upgrade", "--install", "--create-namespace", "istio-base", str(_CHARTS / "base"))
+        self._helm("upgrade", "--install", "istiod", _ISTIOD, "--values=-", values=_VALUES)
+        self.node.wait("condition=Available", "deployment/istiod", f"--namespace={SYSTEM}", within=SLOWEST)
+
+    def uninstall_istiod(self) -> None:
+        """Uninstall istiod; resources and the root of trust stay."""
+        self._helm("uninstall", "istiod", "--wait")
+
     def injects(self, who: str) -> None:
-        """Wait until istiod takes up that it is to inject istio-validation, for a CNI plugin, or istio-init."""
+        """Wait until istiod takes up that it is to inject `INIT`, or `VALIDATION`."""
         self.node.rolled_out("deployment/istiod", SYSTEM, SLOWEST)
         asked = ("run", "asked", "--image=none", "--dry-run=server", f"--namespace={PRIVILEGED}", "--output=json")
         until(lambda: f'"name": "{who}"' in self.node.kubectl(*asked, check=False), SLOWEST, f"pods would get {who}")
@@ -238,6 +257,10 @@ class Mesh:
 
     def inside(self, on: Worker, pod: dict[str, Any], command: Sequence[str]) -> str:
         """Run a command of the node's in the network namespace of a pod, as a user that is nobody of the mesh's."""
+        return on.run([*self.entering(on, pod), *command])
+
+    def entering(self, on: Worker, pod: dict[str, Any]) -> list[str]:
+        """Say what to put before a command on the node so that it runs as `inside` has it."""
         names = [line.split()[0] for line in on.run([_IP, "netns", "list"]).splitlines()]
         own = next(name for name in names if f" {pod['status']['podIP']}/" in on.run([_IP, "-n", name, "-o", "addr"]))
-        return on.run([NSENTER, f"--net=/run/netns/{own}", "--", "/usr/bin/setpriv", "--reuid=1000", *command])
+        return [NSENTER, f"--net=/run/netns/{own}", "--", "/usr/bin/setpriv", "--reuid=1000"]

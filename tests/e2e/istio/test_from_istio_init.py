@@ -6,40 +6,35 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.docs.istio_page import Shell, commands
+from tests.docs.istio_page import commands
 from tests.e2e import workloads
+from tests.e2e.istio.istios_agent import left_in_run
+from tests.e2e.istio.mesh import INIT, VALIDATION
 from tests.e2e.shop import ENVOY, SHOP
-from tests.e2e.test_chart import SOCKETS, all_files
+from tests.e2e.test_chart import all_files
 from tests.e2e.traffic import traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
+    from tests.docs.istio_page import Shell
     from tests.e2e.istio.mesh import Mesh
     from tests.e2e.release import Release
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-INIT, VALIDATION = "istio-init", "istio-validation"
 CLIENT, SERVER = "client", "server"
 AGENTS = "--namespace=kube-system", "--selector=k8s-app=istio-cni-node"  # as the page installs them
 
 
 @pytest.fixture
-def shell(mesh: Mesh, tmp_path: Path) -> Shell:
-    """A shell on the first node."""
-    return Shell(tmp_path, mesh.node.kubeconfig, enter=mesh.node.enter)
-
-
-@pytest.fixture
-def without_agent(mesh: Mesh, release: Release, shell: Shell) -> Iterator[Mesh]:
+def without_agent(without_release: Mesh, shell: Shell) -> Iterator[Mesh]:
     """A mesh whose pods istio-init redirects, and no agent on the nodes; other tests find both as before."""
+    mesh = without_release
     shop = workloads.namespace(SHOP, level="privileged")  # istio-init needs capabilities
     shop["metadata"]["labels"]["istio-injection"] = "enabled"
     mesh.node.apply(shop)
-    release.uninstall()
     shell(commands("Back again", "helm upgrade istiod")[0])
     mesh.injects(INIT)
     yield mesh
@@ -47,9 +42,6 @@ def without_agent(mesh: Mesh, release: Release, shell: Shell) -> Iterator[Mesh]:
         shell(command)
     mesh.injects(VALIDATION)
     shell("helm uninstall istio-cni --namespace kube-system --ignore-not-found --wait")
-    release.install()
-    release.ready()
-    release.steer()
 
 
 def ask(mesh: Mesh, client: str, server: str) -> str:
@@ -117,5 +109,5 @@ def test_pods_move_one_after_another_and_back_and_no_request_is_lost(
         shell(uninstall)
         mesh.node.kubectl("wait", "--for=delete", "pod", *AGENTS, "--timeout=240s", within=250)
     assert [all_files(node) for node in mesh.cluster.nodes] == before
-    assert [path for node in mesh.cluster.nodes for path in node.seen(SOCKETS).iterdir()] == []
+    assert [left_in_run(node) for node in mesh.cluster.nodes] == [set(), set()]
     mesh.stop(CLIENT, SERVER, where=SHOP)
