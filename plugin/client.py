@@ -49,7 +49,7 @@ def main(environment: dict[bytes, bytes], begun: Begun) -> int:
     """
     command = environment.get(b"CNI_COMMAND")
     if command in (b"DEL", b"GC"):
-        return 0  # the rules go with the netns: these succeed with nobody at home (F6, F26)
+        return 0  # the rules go with the netns: these succeed without an agent (F6, F26)
     try:
         if command == b"VERSION":
             return _finish(0, _version(_read_stdin(begun)))

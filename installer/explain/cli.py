@@ -116,7 +116,7 @@ def explain(target: tuple[str, ...], output: str, **given: Any) -> None:
 @click.option("--interface", default="eth0", show_default=True, help="Interface of the pod that the packet passes.")
 @_takes_a_pod
 def trace(name: str, **given: Any) -> None:
-    """Follow one packet through a pod's rules: list each rule that it meets, with > before one that matches, and its end.
+    """Follow one packet through a pod's rules: list those that it meets, with > at those that match, and say where it arrives.
 
     \b
     install-cni trace shop/web-0 --to 10.96.0.1:443                   what the application sends

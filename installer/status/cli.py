@@ -75,7 +75,7 @@ def status(*, wait: bool, timeout: float | None, **options: Any) -> None:
 )
 @takes_a_kubeconfig
 def takeover(*, check: bool, output: str, kubeconfig: Path | None, context: str | None) -> None:
-    """Check whether this agent can replace Istio's own CNI agent or istio-init; print the commands that do, and those back.
+    """Check whether this agent can replace Istio's own CNI agent or istio-init, and print the commands to do it and undo it.
 
     \b
     install-cni takeover --check             before you change anything

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Any
 
 import pytest
@@ -137,6 +138,12 @@ def test_the_schema_refuses_what_the_agent_refuses(name: str) -> None:
         with pytest.raises(SettingError):
             AGENTS[name].kind.parse_text(encode(value))
         assert not Draft7Validator(OF_CNI[name]).is_valid(value), value
+
+
+@pytest.mark.parametrize("page", ["docs/configuration.md", "docs/install.md", "charts/istio-cni/values.yaml"])
+def test_each_list_of_platforms_has_every_preset(page: str) -> None:
+    text = (CHART.parents[1] / page).read_text()
+    assert [name for name in PLATFORMS if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)] == []
 
 
 def test_the_schema_lists_exactly_the_presets() -> None:
