@@ -8,7 +8,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
-from installer.aio import either, in_thread, wait
+from installer.aio import either, in_thread, until_next, wait
 from installer.host.agent_lock import AlreadyRunningError, is_locked, lock
 from installer.host.files import explain
 from installer.host.socket_dir import ForeignDirectoryError, is_deleted, require_own
@@ -88,7 +88,7 @@ class Serving:
                 await self._listen(stop, stopping)
                 on_change()
             await wait(stop, RETRY)
-            await either(stop, self._is_missing, RESYNC)
+            await either(stop, self._is_missing, until_next(RESYNC))
         await self._server.stop()
 
     def close(self) -> None:
