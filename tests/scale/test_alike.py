@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.apiserver
 
 PODS = 30  # more than a page of the list holds
-SOON = 30.0  # seconds: much longer than anything here takes
+SOON = 120.0  # seconds: much longer than anything here takes
 AFTER = 4.0  # seconds in which would come what comes after a report: another report, a list
 STATUS = "patch /apis/cni.istio.io/v1alpha1/istiocninodes/NODE/status fieldManager=istio-cni-node force=true"
 MOST_REPORTS = (
