@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from installer.config.control_plane import GROUP, PLURAL
 from tests.e2e import envoyimage, workloads
 from tests.e2e.release import Release
 from tests.e2e.shop import SHOP
@@ -38,7 +39,17 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesNode]:
 def agent(node: KubernetesNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
     """The agent as a process on the node, with a service account's token, and its plugin in the runtime's chain."""
     node.kubectl("create", "serviceaccount", "agent", "--namespace=kube-system")
-    node.kubectl("create", "clusterrole", "agent", "--verb=get,list,watch", "--resource=pods")
+    node.apply(
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": "agent"},
+            "rules": [  # the second kind is not there: the agent has to be told so, not that it may not ask
+                {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
+                {"apiGroups": [GROUP], "resources": [PLURAL], "verbs": ["get", "list", "watch"]},
+            ],
+        }
+    )
     node.kubectl("create", "clusterrolebinding", "agent", "--clusterrole=agent", "--serviceaccount=kube-system:agent")
     made = AgentProcess(
         tmp_path_factory.mktemp("agent"),
