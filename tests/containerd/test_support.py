@@ -132,7 +132,7 @@ def test_a_container_runs_as_its_user_until_it_exits(pod: Pod) -> None:
     assert "CapBnd:\t0000000000000000\n" in status
     ended = pod.run("ended", APP, ["/get"])
     until(lambda: not ended.running, 10, "the container has ended")
-    assert ended.log() == "usage: get http://ADDRESS[:PORT][/PATH]"
+    assert ended.log() == "usage: get [--repeat] http://ADDRESS[:PORT][/PATH]"
 
 
 def test_a_finished_test_leaves_no_pods_mounts_or_links(tmp_path: Path) -> None:
