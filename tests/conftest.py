@@ -1,6 +1,8 @@
 """What all tests share: the tiers that they are in, and a node's folders."""
 
 import gc
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,16 @@ def pytest_collection_finish() -> None:
     """Keep all that is there now out of garbage collections: each would take a quarter of a second of a processor."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def usual_recursion_limit(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Python's own limit for each test of the tier `pure`: commands that other tests run in this process raise it for good."""
+    before = sys.getrecursionlimit()
+    if request.node.get_closest_marker("pure"):
+        sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
 
 
 @pytest.fixture
