@@ -79,12 +79,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
-def usual_recursion_limit(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Python's own limit for each test of the tier `pure`: commands that other tests run in this process raise it for good."""
+@pytest.fixture
+def usual_recursion_limit() -> Iterator[None]:
+    """Python's own limit: commands that other tests run in this process may have raised it for good."""
     before = sys.getrecursionlimit()
-    if request.node.get_closest_marker("pure"):
-        sys.setrecursionlimit(1000)
+    sys.setrecursionlimit(min(before, 1000))
     yield
     sys.setrecursionlimit(before)
 

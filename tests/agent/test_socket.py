@@ -308,6 +308,7 @@ def test_an_agent_that_waits_for_the_lock_touches_nothing_when_it_is_stopped(
     assert "not serving the plugin" not in agent.log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_of_two_agents_on_one_node_the_second_waits_and_takes_over(
     agent: AgentProcess, tmp_path: Path, number: signal.Signals

@@ -100,6 +100,7 @@ def test_json_accepted_by_go_is_accepted(text: str) -> None:
     jsontext.load_object(f'{{"a": {text} }}')
 
 
+@pytest.mark.usefixtures("usual_recursion_limit")
 @pytest.mark.parametrize("text", REFUSED, ids=lambda text: ascii(text[:20]))
 def test_json_rejected_by_go_is_rejected(text: str) -> None:
     for read, written in ((jsontext.loads, text), (jsontext.load_object, f'{{"a":{text}}}')):

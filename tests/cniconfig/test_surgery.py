@@ -147,6 +147,7 @@ def test_an_entry_of_another_type_is_refused() -> None:
         conflist.splice(LISTS["calico"], {"type": "other"})
 
 
+@pytest.mark.usefixtures("usual_recursion_limit")
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -195,6 +195,7 @@ def test_last_duplicate_key_wins_in_every_parser() -> None:
     assert asked.result() == b'{"ips":[{"address":"10.0.0.1/8"}]}'
 
 
+@pytest.mark.usefixtures("usual_recursion_limit")
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
 def test_deep_nesting_is_rejected(opening: str, closing: str) -> None:
     refusals: list[str] = []

@@ -57,6 +57,7 @@ def pods(tmp_path: Path) -> Iterator[Pods]:
         yield made
 
 
+@pytest.mark.slow
 async def test_pods_that_cannot_be_deleted_hold_up_no_other(
     pods: Pods, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
