@@ -113,16 +113,16 @@ def _agents(daemonset: Object) -> AgentDaemonSet:
 
 
 def _with_plugin(answers: Answers) -> Answers:
-    """Without a DaemonSet, keep only the nodes that still have the plugin."""
+    """Without a DaemonSet, keep only the nodes that may still have the plugin: those not reported as removed."""
     if isinstance(answers.reports, Unavailable):
         return replace(answers, nodes=(), pods=())
     reports = ((each, each.get("status") or {}) for each in answers.reports)
-    installed = [each for each, status in reports if status.get("state") == "Installed" or _stays(status)]
-    names = {each["metadata"]["name"] for each in installed}
+    left = [each for each, status in reports if status.get("state") not in (None, "", "Removed") or _stays(status)]
+    names = {each["metadata"]["name"] for each in left}
     items = answers.nodes
     if not isinstance(items, Unavailable):
         items = [each for each in items if each["metadata"]["name"] in names]
-    return replace(answers, reports=installed, nodes=items, pods=())
+    return replace(answers, reports=left, nodes=items, pods=())
 
 
 def _stays(reported: Mapping[str, Any]) -> bool:

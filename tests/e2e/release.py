@@ -49,7 +49,7 @@ class Release:
         """
         self.node = node
         self.is_restored = False
-        self._names = names
+        self._reports = [f"istiocninode/{name}" for name in names]
         self._helm = Helm(program, node, home, NAMESPACE)
 
     def restore(self) -> None:
@@ -59,6 +59,7 @@ class Release:
             self.ready()
             self.steer()
             self.ready()
+            self.node.wait("jsonpath={.status.state}=Installed", *self._reports)  # an agent reports after it is ready
             self.is_restored = True
 
     def install(self, *options: str) -> None:
@@ -92,8 +93,7 @@ class Release:
         """Say in the resource which namespaces are excluded, and more, and wait until that is in force on every node."""
         self.ask_for(*excluded, **values)
         generation = self.get(f"istiocontrolplane/{RESOURCE}")["metadata"]["generation"]
-        nodes = [f"istiocninode/{name}" for name in self._names]
-        self.node.wait(f"jsonpath={{.status.controlPlane.generation}}={generation}", *nodes)
+        self.node.wait(f"jsonpath={{.status.controlPlane.generation}}={generation}", *self._reports)
 
     def ask_for(self, *excluded: str, **values: object) -> None:
         """Say in the resource which namespaces are excluded, and more."""

@@ -329,9 +329,13 @@ def test_a_cluster_without_agents_is_not_installed_and_says_how() -> None:
     assert not found.nodes
 
 
-def test_leftovers_of_a_forced_uninstall_are_named() -> None:
-    found = summarize(Answers(nodes=NODES, reports=[report("node-1"), report("node-2", state="Removed")]))
-    assert the_unhealthy_node(found).name == "node-1"
+@pytest.mark.parametrize("state", ["Installed", "NotInstalled"])
+def test_leftovers_of_a_forced_uninstall_are_named(state: str) -> None:
+    """An agent that ended before it reported its installation may have left one."""
+    found = summarize(Answers(nodes=NODES, reports=[report("node-1", state=state), report("node-2", state="Removed")]))
+    it = the_unhealthy_node(found)
+    assert it.name == "node-1"
+    assert "kubectl debug node/node-1" in it.remedy
 
 
 def test_the_younger_resource_is_reported_with_what_differs() -> None:
