@@ -1,4 +1,5 @@
 /* What the accelerator has done of a call before it hands over: Python goes on from there. */
+#pragma once
 #include <stddef.h>
 
 enum { UNUSUAL = -1, LARGEST = 1 << 16 };
@@ -10,4 +11,5 @@ struct begun {
     double since; /* when it was asked, by CLOCK_MONOTONIC; 0 if it was not */
 };
 
+extern struct begun begun;
 int accelerate(char *const *environment, struct begun *begun); /* the exit status, or UNUSUAL */

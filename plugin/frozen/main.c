@@ -25,10 +25,13 @@ static void check(PyStatus status) {
     if (PyStatus_Exception(status)) fail(status.err_msg ? status.err_msg : "unknown reason");
 }
 
+struct begun begun;
+
 int main(void) {
-    static struct begun begun = {.agent = -1};
     signal(SIGPIPE, SIG_IGN); /* an agent that goes away, or a journal that is closed, is an error to answer, not our end */
-#ifdef ACCELERATED
+#if !defined ACCELERATED
+    begun.agent = -1;
+#elif !defined __x86_64__ /* there, start.c has done it */
     int status = accelerate(environ, &begun);
     if (status != UNUSUAL) _exit(status);
 #endif

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
+import platform
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from plugin.version import SUPPORTED_VERSIONS
 from tests.plugin.conftest import STATUS, Agent, calls, config, rules
 from tests.support.call import FROZEN, ROOT, UNACCELERATED, Plugin
+from tests.support.images import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +72,29 @@ async def test_version_needs_no_python(limited: Plugin, question: bytes) -> None
 @pytest.mark.parametrize("command", ["DEL", "GC"])
 async def test_commands_that_always_succeed_need_no_python(limited: Plugin, command: str) -> None:
     assert (await limited({"CNI_COMMAND": command}, b"garbage")).status == 0
+
+
+on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="elsewhere the C library starts first")
+
+
+def pages_touched(file: Path, command: str) -> int:
+    process = os.posix_spawn(file, [str(file)], {"CNI_COMMAND": command})
+    _, status, usage = os.wait4(process, 0)
+    assert status == 0
+    return usage.ru_minflt
+
+
+@on_x86_64
+def test_a_call_touches_fewer_pages_than_a_static_program_that_does_nothing() -> None:
+    assert pages_touched(FROZEN, "DEL") < pages_touched(compiled("nothing"), "DEL")
+
+
+@on_x86_64
+def test_what_runs_before_the_c_library_needs_nothing_of_it() -> None:
+    lines = subprocess.run(
+        ["/usr/bin/nm", "--undefined-only", ROOT / "build" / "start.o"], check=True, capture_output=True, text=True
+    )
+    assert {line.split()[-1] for line in lines.stdout.splitlines()} == {"_start", "begun"}
 
 
 @pytest.mark.parametrize("file", [FROZEN, UNACCELERATED], ids=lambda file: file.name)
