@@ -106,7 +106,7 @@ class Agent:
             self._verdicts,
             in_force,
             self._repairers,
-            sandboxes=Sandboxes(settings.cni_cache_dir_mount),
+            sandboxes=Sandboxes(settings.cni_cache_dir, settings.cni_cache_dir_mount),
             files=ProcessNetns(settings.netns_dir)
             if istio_chart
             else NetnsFiles(settings.netns_dir, settings.netns_dir_mount),

@@ -81,9 +81,9 @@ class _File(NamedTuple):
 class Sandboxes:
     """The node's sandboxes; each version of a file is read once."""
 
-    def __init__(self, cache: Path) -> None:
-        """Prepare; `cache` is libcni's folder."""
-        self._results = cache / "results"
+    def __init__(self, cache: Path, mount: Path | None = None) -> None:
+        """Prepare; `cache` is libcni's folder on the node, `mount` its path for this process; None: the same."""
+        self._results, self._on_node = (mount or cache) / "results", cache / "results"
         self._files: dict[str, _File] = {}
         self._fresh: dict[str, float] = {}  # files that may still be written to: until when, in monotonic time
         self._unlogged: set[str] = set()  # files that do not parse and are not logged yet
@@ -96,12 +96,12 @@ class Sandboxes:
 
     def watcher(self, wake: Callable[[], None]) -> Watcher:
         """Build a watcher of the folder: refresh it before each `read`."""
-        return Watcher({self._results: _is_result}, wake, sees_mounts=False)
+        return Watcher({self._results: _is_result}, wake, {self._results: self._on_node}, sees_mounts=False)
 
     @property
     def unreadable(self) -> list[str]:
         """The results that do not parse, each with the reason."""
-        return [f"{self._results / name}: {reason}" for name, reason in sorted(self._logged.items())]
+        return [f"{self._on_node / name}: {reason}" for name, reason in sorted(self._logged.items())]
 
     def read(self) -> tuple[Sandbox, ...]:
         """Return the current sandboxes, and earlier ones whose files are still there, such as after a reboot.
@@ -112,7 +112,7 @@ class Sandboxes:
         Raises:
             OSError: if the folder cannot be read.
         """
-        with waiting_for(self._results):
+        with waiting_for(self._on_node):
             return self._read_changed()
 
     def _read_changed(self) -> tuple[Sandbox, ...]:
@@ -185,7 +185,7 @@ class Sandboxes:
         for name in [name for name in self._unlogged if self._fresh.get(name, 0.0) - FRESH < clock - CLOCK]:
             self._unlogged.remove(name)
             self._logged[name] = self._files[name].error
-            extra = {"file": str(self._results / name), "reason": self._logged[name]}
+            extra = {"file": str(self._on_node / name), "reason": self._logged[name]}
             _log.warning("cannot parse a result that the runtime keeps", extra=extra)
 
 

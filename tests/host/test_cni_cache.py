@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import PosixPath
+from contextlib import suppress
+from pathlib import Path, PosixPath
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.host import cni_cache
+from installer.host import cni_cache, unanswered
 from installer.host.cni_cache import Sandboxes
+from tests.support.hung import hung
+from tests.support.wait import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.kernel
 
@@ -98,3 +102,28 @@ def test_a_file_still_being_written_is_read_again_without_a_warning(
     file.write_text(kept(1000))  # in place: the directory's mtime stays
     assert "cart-1000" in {each.name for each in found.read()}
     assert len(found.unreadable) == BAD
+
+
+def test_the_folder_is_named_by_its_path_on_the_node(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Sandboxes(Path("/var/lib/cni"), results.parent)
+    for _ in range(2):
+        found.read()
+    assert found.unreadable[0].startswith("/var/lib/cni/results/k8s-")
+    monkeypatch.setattr(unanswered, "PATIENCE", 0.0)
+    watcher = found.watcher(lambda: None)
+    for call in (found.read, watcher.refresh):
+        thread = Thread(target=_until_an_error, args=(call,))
+        with hung(results):
+            thread.start()
+            until(
+                lambda: unanswered.unanswered().startswith("/var/lib/cni/results: its file system has not answered"),
+                10,
+                "it is named",
+            )
+        thread.join()
+    watcher.close()
+
+
+def _until_an_error(call: Callable[[], object]) -> None:
+    with suppress(OSError):
+        call()
