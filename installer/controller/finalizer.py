@@ -74,9 +74,12 @@ def decide_uninstall(
         names = ", ".join(following.names)
         message = f"the uninstall has not finished within {deadline.total_seconds():g} s and continues without: {names}"
         events.append(Event(warning=True, reason="UninstallDeadlineExceeded", message=message))
-    release = following.move is Move.RELEASE or (refused and now - deleted >= deadline)
+    is_late = now - deleted >= deadline
+    release = following.move is Move.RELEASE or (refused and is_late)
     if release and is_active:
-        message = "removed the plugin from the nodes" + (", except those that were named" if following.names else "")
+        # Of a node whose agent has ended without a report nothing is known any more: an Event named it at the deadline.
+        some = following.names or is_late
+        message = "removed the plugin from the nodes" + (", except any that an Event has named" if some else "")
         events.append(Event(warning=False, reason="Uninstalled", message=message))
     return Uninstall(following.move is Move.PARK, release, tuple(events))
 

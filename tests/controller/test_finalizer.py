@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from installer.controller.finalizer import Move, Step, decide_step, find_unanswered
+from installer.controller.finalizer import Move, Step, decide_step, decide_uninstall, find_unanswered
+from installer.controller.plan import World, make_plan
+from installer.controller.pod_template import build_wish
 from installer.fleet.reasons import REMOVED
-from tests.controller.samples import NOW, pod, report
+from installer.kube import times
+from tests.controller.samples import NODE, NOW, daemonset, node, pod, report, resource
 
 pytestmark = pytest.mark.pure
 
@@ -56,3 +59,18 @@ def test_nodes_not_reported_as_removed_count_as_remaining() -> None:
     pods["stuck"] = pod(started=False)
     nodes = {"empty", "stuck", "started", "removed", "mute", "not", "installed"}
     assert find_unanswered(nodes, reports, pods) == ("installed", "mute", "not", "started")
+
+
+@pytest.mark.parametrize(("after", "told"), [(timedelta(0), False), (DEADLINE, True)])
+def test_a_node_whose_agent_ended_without_a_report_is_still_excepted(after: timedelta, *, told: bool) -> None:
+    """Its pod was all that was known of it: once that is gone, too, only the time tells that nodes were passed."""
+    going, ended = resource(terminating=True), daemonset(build_wish(daemonset(), None, parked=True))
+    world = World([going], ended, {NODE: node()}, {}, {})
+    deleted = times.parse_rfc3339(going["metadata"]["deletionTimestamp"])
+    assert deleted
+    done = decide_uninstall(
+        going, world, make_plan(world, "mesh"), deadline=DEADLINE, refused=False, now=deleted + after
+    )
+    assert done.release
+    (event,) = done.events
+    assert ("except" in event.message) is told
