@@ -9,7 +9,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from installer.fleet.reasons import cause
+from installer.fleet.reasons import NO_AGENT, cause
 from installer.kube.names import LONGEST_MESSAGE
 from installer.kube.times import rfc3339
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 JUST_NOW = timedelta(seconds=10)  # a pod's state arrives later than its agent's report
 AGAIN = timedelta(minutes=10)  # between two messages with the same cause
-_NOBODY = ("Removed", "no agent runs on this node, and none has reported from it")
+_NOBODY = (NO_AGENT, "no agent runs on this node, and none has reported from it")
 _REASON = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")  # as in the definition
 
 

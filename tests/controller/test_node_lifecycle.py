@@ -97,9 +97,9 @@ def test_patch_says_whether_it_contradicts_the_agents_report() -> None:
         )
 
 
-def test_failed_condition_becomes_removed_when_no_agent_is_desired() -> None:
+def test_failed_condition_becomes_no_agent_when_none_is_desired() -> None:
     for verdict in (None, replace_state(State.READY)):
-        assert [(each["reason"], each["status"]) for _, each in said(verdict, None, SAID)] == [("Removed", "False")]
+        assert [(each["reason"], each["status"]) for _, each in said(verdict, None, SAID)] == [("NoAgent", "False")]
     assert said(None, None, REPORT) == [], "that an agent has said something stays"
     assert said(replace_state(State.UPDATING), None, SAID) == []
 
