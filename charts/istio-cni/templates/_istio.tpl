@@ -98,8 +98,11 @@ Whether the DaemonSet of this release is that of Istio's own chart: this upgrade
 {{/* Whether that is under way: this upgrade begins it, or not all agents have been replaced since. */}}
 {{- define "istio-cni.takes-over" -}}
 {{- $account := lookup "v1" "ServiceAccount" .Release.Namespace "istio-cni" | default dict -}}
-{{- $status := dig "status" dict (lookup "apps/v1" "DaemonSet" .Release.Namespace "istio-cni-node" | default dict) -}}
+{{- $agents := lookup "apps/v1" "DaemonSet" .Release.Namespace "istio-cni-node" | default dict -}}
+{{- $status := dig "status" dict $agents -}}
 {{- $begun := eq .Release.Name (dig "metadata" "annotations" "meta.helm.sh/release-name" "" $account) -}}
-{{- $done := eq (toString $status.desiredNumberScheduled) (toString $status.updatedNumberScheduled) -}}
+{{- $wanted := toString $status.desiredNumberScheduled -}}
+{{- $known := eq (toString $status.observedGeneration) (toString (dig "metadata" "generation" 0 $agents)) -}}
+{{- $done := and $known (eq $wanted (toString $status.updatedNumberScheduled)) (eq $wanted (toString $status.numberReady)) -}}
 {{- if or (include "istio-cni.replaces-istios" .) (and $begun (not $done)) -}}true{{- end -}}
 {{- end -}}
