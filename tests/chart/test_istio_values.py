@@ -233,7 +233,8 @@ def test_istios_plugin_may_read_pods_until_all_agents_are_replaced(release: Rele
         counts = dict.fromkeys(
             ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"), 2
         )
-        told = json.dumps({"status": counts | status})
+        generation = release.cluster.kubectl("get", daemonset, where, "--output=jsonpath={.metadata.generation}")
+        told = json.dumps({"status": counts | status | {"observedGeneration": int(generation)}})
         release.cluster.kubectl("patch", daemonset, where, "--subresource=status", "--type=merge", f"--patch={told}")
         release.helm("upgrade", "istio-cni", str(OURS), "--set=cni.controller.enabled=false")
         asked = ("auth", "can-i", "--list", "--no-headers", f"--as=system:serviceaccount:{release.namespace}:istio-cni")
