@@ -228,13 +228,17 @@ def test_istios_plugin_may_read_pods_until_all_agents_are_replaced(release: Rele
     release.helm("install", "istio-cni", str(CHART))
     where, daemonset = f"--namespace={release.namespace}", "daemonset/istio-cni-node"
 
-    def upgrade(**status: int) -> tuple[list[str], str]:
-        """Upgrade when the DaemonSet says this; return what the account of Istio's plugin may do with pods, and the account."""
+    def upgrade(*, seen: bool = True, **status: int) -> tuple[list[str], str]:
+        """Upgrade when the DaemonSet says this; return what the account of Istio's plugin may do with pods, and the account.
+
+        `seen` is whether the DaemonSet's controller has seen the upgrade before.
+        """
         counts = dict.fromkeys(
             ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"), 2
         )
-        generation = release.cluster.kubectl("get", daemonset, where, "--output=jsonpath={.metadata.generation}")
-        told = json.dumps({"status": counts | status | {"observedGeneration": int(generation)}})
+        generation = int(release.cluster.kubectl("get", daemonset, where, "--output=jsonpath={.metadata.generation}"))
+        counts["observedGeneration"] = generation if seen else generation - 1
+        told = json.dumps({"status": counts | status})
         release.cluster.kubectl("patch", daemonset, where, "--subresource=status", "--type=merge", f"--patch={told}")
         release.helm("upgrade", "istio-cni", str(OURS), "--set=cni.controller.enabled=false")
         asked = ("auth", "can-i", "--list", "--no-headers", f"--as=system:serviceaccount:{release.namespace}:istio-cni")
@@ -244,9 +248,11 @@ def test_istios_plugin_may_read_pods_until_all_agents_are_replaced(release: Rele
         )
         return rights, account.strip()
 
-    account = "serviceaccount/istio-cni"
-    assert upgrade(updatedNumberScheduled=2) == (["[get]"], account), "these are Istio's"
-    assert upgrade(updatedNumberScheduled=1) == (["[get]"], account)
+    stays = (["[get]"], "serviceaccount/istio-cni")
+    assert upgrade(updatedNumberScheduled=2) == stays, "these are Istio's"
+    assert upgrade(updatedNumberScheduled=2, seen=False) == stays, "so are these"
+    assert upgrade(updatedNumberScheduled=1) == stays
+    assert upgrade(updatedNumberScheduled=2, numberReady=1) == stays, "that of one node has not started"
     assert upgrade(updatedNumberScheduled=2) == ([], "")
 
 
