@@ -1,4 +1,4 @@
-"""What the packet tests share."""
+"""What the tests of rules and packets share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
+from plugin import rules
 from plugin.redirect import Mode
 from tests.redirect.machines import Machines
 from tests.redirect.probes import PROXY, Sender
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from plugin.backend import Backend
 
     MachinesOf: TypeAlias = Callable[[Sender], Machines]
+
+
+@pytest.fixture(autouse=True)
+def no_kept_rulesets() -> None:
+    """Forget the rulesets of other tests: where `MOST_KEPT` are in use, a new one is not kept, nor compiled, for a while."""
+    rules._shared.clear()
 
 
 @pytest.fixture(scope="package")
