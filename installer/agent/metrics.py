@@ -152,7 +152,7 @@ class _CurrentState(Collector):
         )
         without_redirect = CounterMetricFamily(
             "istio_cni_running_pods_without_redirect",
-            "Running pods that had no redirect, by outcome.",
+            "Outcomes for running pods that had no redirect; a pod counts again when its outcome changes.",
             labels=["outcome"],
         )
         for outcome, count in pods.outcomes.items():

@@ -119,7 +119,7 @@ class PodRepair:
         self._busy: set[Key] = set()  # pods whose netns is being inspected
         self._delete_from = 0.0  # the earliest time of the next deletion
         self._has_counted = False
-        self.outcomes: Counter[str] = Counter()  # running pods without a redirect, by reason
+        self.outcomes: Counter[str] = Counter()  # of running pods without a redirect, by reason; each change counts
         self.repaired = 0  # pods that were redirected while they ran
 
     @property
@@ -309,7 +309,7 @@ class PodRepair:
 
     def _report(self, running: RunningPod, identity: str, outcome: Outcome) -> None:
         pod = running.pod
-        self.outcomes[outcome.reason] += 1
+        self.outcomes[outcome.reason] += running.reported[0] != outcome.reason
         self.repaired += outcome.is_repaired
         running.note = "" if outcome.is_repaired else f"pod {pod.namespace}/{pod.name}: {outcome.message}"
         if outcome.settled:

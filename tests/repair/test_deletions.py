@@ -85,4 +85,8 @@ async def test_pods_that_cannot_be_deleted_hold_up_no_other(
             for each in repair._running:
                 each.again = 0.0
             await eventually(lambda: cluster.deleted == [first, second], 10, "until its turn comes")
+    assert repair.outcomes["Deleted"] == len(OWNED)
+    assert repair.outcomes["NotRedirected"] <= len(pods) + len(OWNED), (
+        "a pod counts again only when its outcome changes"
+    )
     assert ("NotRedirected", True) in {(reason, warning) for reason, _, warning in cluster.events}
