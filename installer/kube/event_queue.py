@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 MOST = 256  # waiting Events; the oldest is dropped first
 LONGEST = 3600.0  # seconds that one waits: the API server keeps Events for as long, by default
+LAST = 2.0  # seconds that a stopping agent waits for the API server
 REFUSED = 4  # refused Events after which a delivery ends: it is the API server's, rather than each Event's, doing
 
 _log = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ class EventQueue:
         self._added.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Deliver until told to stop."""
+        """Deliver until told to stop, and then once more, unless that takes longer than `LAST`."""
         backoff = Backoff()
         while not stop.is_set():
             self._added.clear()
@@ -67,6 +69,9 @@ class EventQueue:
                 await wait(stop, backoff.next(error.retry_after))
             else:  # it may be about these Events alone
                 await either(stop, self._added, backoff.next(error.retry_after))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST):
+                await self.deliver()
 
     async def deliver(self) -> ApiError | None:
         """Try to deliver those that wait, each once; return the last error, None if none waits any more."""

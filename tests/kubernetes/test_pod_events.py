@@ -156,16 +156,19 @@ async def test_events_that_the_api_server_does_not_take_for_now_are_written_late
 
 
 class Taken:
-    """Takes Events, or refuses them."""
+    """Takes Events, or refuses them, or does not answer."""
 
     def __init__(self, *errors: ApiError) -> None:
         self.errors, self.notes, self.tried = [*errors], list[str](), 0
+        self.hangs = False
 
     async def record(self, _: Mapping[str, str], __: str, note: str, *, warning: bool, at: datetime) -> bool:
         assert (warning, at.tzinfo) == (True, UTC)
         self.tried += 1
         if self.errors:
             raise self.errors.pop(0)
+        if self.hangs:
+            await asyncio.Event().wait()
         self.notes.append(note)
         return True
 
@@ -201,3 +204,19 @@ async def test_events_that_are_refused_for_good_wait_behind_the_others() -> None
     assert await waiting.deliver() is None
     assert taken.notes[0] == "another"
     assert len(taken.notes) == 1 + event_queue.REFUSED
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_events_that_wait_when_an_agent_stops_are_delivered(
+    monkeypatch: pytest.MonkeyPatch, *, hangs: bool
+) -> None:
+    monkeypatch.setattr(event_queue, "LAST", 0.1)
+    taken, stop = Taken(), asyncio.Event()
+    taken.hangs = hangs
+    waiting = queue(taken)
+    waiting.add({"uid": "1", "name": "web"}, "Why", "last", warning=True)
+    stop.set()
+    async with asyncio.timeout(60):
+        await waiting.run(stop)
+    assert taken.tried == 1
+    assert taken.notes == ([] if hangs else ["last"])
