@@ -14,8 +14,7 @@ import re
 import ssl
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import aiohttp
-
+from installer.kube.aiohttp import aiohttp
 from installer.kube.api_error import Answer, ApiError
 from installer.kube.credentials import CredentialsError, credentials
 from installer.kube.names import DAEMONSET

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import aiohttp
+from installer.kube.aiohttp import aiohttp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -315,3 +315,18 @@ def test_the_agent_does_not_import_what_kopf_alone_would_use(module: str) -> Non
     """Kopf would load `kubernetes` to see whether it is there, a third of the agent's memory, and aiohttp's server."""
     program = f"import sys, installer.pods.cluster; sys.exit('{module}' in sys.modules or not __import__('{module}'))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_no_certificate_authority_is_read_for_connections_that_nobody_makes(cluster: Cluster) -> None:
+    """By importing aiohttp; a kubeconfig without an authority is still checked against the system's."""
+    program = """if True:
+        import os, ssl
+        before = dict(os.environ)
+        import installer.pods.cluster
+        from aiohttp.connector import _SSL_CONTEXT_VERIFIED as unused
+        assert unused.cert_store_stats()["x509"] == 0
+        assert os.environ == before
+        assert ssl.create_default_context().cert_store_stats()["x509"]
+    """
+    environment = {"SSL_CERT_FILE": str(cluster.certificate), "SSL_CERT_DIR": os.devnull}
+    assert subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode == 0
