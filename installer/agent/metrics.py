@@ -9,12 +9,19 @@ from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
-import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from installer.host.in_force import InForce
+from installer.telemetry.prometheus import (
+    Collector,
+    CollectorRegistry,
+    Counter,
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Histogram,
+    InfoMetricFamily,
+    Metric,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from plugin.handler import Outcome
 from plugin.redirect import Feature
 
@@ -52,7 +59,7 @@ class Metrics:
     def __init__(
         self, *, version: str, in_force: InForce, pods: Callable[[], PodCounts], log_lines: Callable[[], LineCounts]
     ) -> None:
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         counter = partial(Counter, registry=self.registry)
         self._requests = counter("istio_cni_requests", "Answered requests of the plugin.", ("command", "outcome"))
@@ -84,7 +91,7 @@ class Metrics:
             registry=self.registry,
         )
         self.registry.register(_CurrentState(version, in_force, pods, log_lines))
-        prometheus_client.ProcessCollector(registry=self.registry)
+        ProcessCollector(registry=self.registry)
 
     def request(self, outcome: Outcome) -> None:
         """Count one answered request."""

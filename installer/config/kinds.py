@@ -6,6 +6,7 @@ environment variable is text, which `decode` first turns into such a value: each
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -68,6 +69,8 @@ class Kind:
             value: as parsed from JSON or YAML.
             types_alone: whether to check types only, and accept values that are not listed.
         """
+        if _is_surely_allowed(value, self.schema):
+            return
         found: dict[tuple[str | int, ...], Flaw] = {}
         for error in self._validator.iter_errors(value):
             if not (types_alone and error.validator == "enum" and not error.absolute_path):
@@ -94,6 +97,29 @@ class Kind:
         from jsonschema import Draft202012Validator  # noqa: PLC0415 - it takes longer to import than `--help` takes
 
         return Draft202012Validator(_with_python_anchors(self.schema))
+
+
+def _is_surely_allowed(value: object, schema: Mapping[str, Any]) -> bool:
+    """Tell that a schema allows a simple value, without jsonschema, which takes 2 MB: for any other one that has to decide."""
+    facets = schema.keys() - {"type", "description"}
+    if isinstance(value, bool):
+        return schema.get("type") == "boolean" and not facets
+    if isinstance(value, str):
+        return (
+            schema.get("type") == "string"
+            and facets <= {"enum", "pattern", "maxLength"}
+            and value in schema.get("enum", (value,))
+            and bool(re.search(_with_python_anchors(schema).get("pattern", ""), value))
+            and len(value) <= schema.get("maxLength", len(value))
+        )
+    if isinstance(value, list):
+        return (
+            schema.get("type") == "array"
+            and facets <= {"items", "maxItems"}
+            and len(value) <= schema.get("maxItems", len(value))
+            and all(_is_surely_allowed(each, schema.get("items", {})) for each in value)
+        )
+    return False
 
 
 def encode(value: object) -> str:

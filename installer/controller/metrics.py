@@ -6,11 +6,9 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
-import prometheus_client
-from prometheus_client import CollectorRegistry, Gauge
-from prometheus_client import Counter as Counted
-
 from installer.fleet.node_health import State
+from installer.telemetry.prometheus import CollectorRegistry, Gauge, ProcessCollector, disable_created_metrics
+from installer.telemetry.prometheus import Counter as Counted
 
 if TYPE_CHECKING:
     from installer.controller.status import Fleet
@@ -20,7 +18,7 @@ class Metrics:
     """The controller's metrics, in a registry of their own."""
 
     def __init__(self) -> None:
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         gauge, counter = partial(Gauge, registry=self.registry), partial(Counted, registry=self.registry)
         self.leader = gauge("istio_cni_controller_leader", "1 if this controller is the leader.")
@@ -29,7 +27,7 @@ class Metrics:
         )
         self.status_writes = counter("istio_cni_controller_status_writes", "Status updates of IstioControlPlanes.")
         self._nodes = gauge("istio_cni_nodes", "Nodes by state.", ("state",))
-        prometheus_client.ProcessCollector(registry=self.registry)
+        ProcessCollector(registry=self.registry)
 
     def judged(self, fleet: Fleet) -> None:
         """Record the states of the nodes."""

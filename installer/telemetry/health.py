@@ -18,18 +18,16 @@ import socket
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-
 from installer.config.value_types import HostPort
+from installer.telemetry.prometheus import CONTENT_TYPE_LATEST, generate_latest
 from plugin.descriptors import room
 from plugin.listener import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from prometheus_client import CollectorRegistry
-
     from installer.fleet.state import Condition
+    from installer.telemetry.prometheus import CollectorRegistry
 
 MOST = 128  # connections, or a quarter of the available descriptors
 BACKLOG = 4096  # connections queued in the kernel, which may hold fewer
