@@ -36,19 +36,13 @@ CFLAGS := -O2 -Wall -Wextra -Werror -fstack-protector-strong -D_FORTIFY_SOURCE=2
 build/frozen.o: build/frozen.c
 	@gcc $(CFLAGS) -c -o $@ $<
 
-# On x86-64 the accelerator runs before the C library has started, so it can have nothing of it (plugin/frozen/start.c).
-ifeq ($(shell uname -m),x86_64)
-ACCELERATOR := build/start.o
-build/istio-cni: ACCELERATED := -DACCELERATED -Wl,--entry=start
-else
-ACCELERATOR := plugin/frozen/accelerator.c
-build/istio-cni: ACCELERATED := -DACCELERATED
-endif
+# The accelerator runs before the C library has started, so it can have nothing of it (plugin/frozen/start.c).
 build/start.o: plugin/frozen/start.c plugin/frozen/accelerator.c plugin/frozen/accelerator.h plugin/frozen/own.h build/constants.h
 	@gcc $(CFLAGS) -U_FORTIFY_SOURCE -mstack-protector-guard=global -fno-tree-loop-distribute-patterns -c -o $@ $<
 
 # The plugin, and a variant without the accelerator (Python alone) for the tests.
-build/istio-cni: $(ACCELERATOR)
+build/istio-cni: ACCELERATED := -DACCELERATED -Wl,--entry=start
+build/istio-cni: build/start.o
 build/istio-cni build/istio-cni-python: plugin/frozen/main.c plugin/frozen/accelerator.h build/constants.h build/frozen.o
 	@test -n "$(LIBPYTHON)" || { echo "make plugin: no libpython3.11.a under /usr/lib/python3.11, expected Debian's libpython3.11-dev (make setup installs it)"; exit 1; }
 	@gcc $(CFLAGS) $(ACCELERATED) -static -s -Wl,--gc-sections -o $@.new $(filter %.c %.o,$^) $(LIBPYTHON) -lexpat -lz -lm 2>build/link.log || { cat build/link.log; exit 1; }

@@ -29,11 +29,8 @@ struct begun begun;
 
 int main(void) {
     signal(SIGPIPE, SIG_IGN); /* an agent that goes away, or a journal that is closed, is an error to answer, not our end */
-#if !defined ACCELERATED
+#if !defined ACCELERATED /* start.c has not run */
     begun.agent = -1;
-#elif !defined __x86_64__ /* there, start.c has done it */
-    int status = accelerate(environ, &begun);
-    if (status != UNUSUAL) _exit(status);
 #endif
 
     PyPreConfig before;

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugin.version import SUPPORTED_VERSIONS
+from tests.fuzz.accelerator import CLANG
 from tests.plugin.conftest import STATUS, Agent, calls, config, rules
 from tests.support.call import FROZEN, ROOT, UNACCELERATED, Plugin
 from tests.support.images import compiled
@@ -74,9 +75,6 @@ async def test_commands_that_always_succeed_need_no_python(limited: Plugin, comm
     assert (await limited({"CNI_COMMAND": command}, b"garbage")).status == 0
 
 
-on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="elsewhere the C library starts first")
-
-
 def pages_touched(file: Path, command: str) -> int:
     process = os.posix_spawn(file, [str(file)], {"CNI_COMMAND": command})
     _, status, usage = os.wait4(process, 0)
@@ -84,17 +82,25 @@ def pages_touched(file: Path, command: str) -> int:
     return usage.ru_minflt
 
 
-@on_x86_64
 def test_a_call_touches_fewer_pages_than_a_static_program_that_does_nothing() -> None:
     assert pages_touched(FROZEN, "DEL") < pages_touched(compiled("nothing"), "DEL")
 
 
-@on_x86_64
 def test_what_runs_before_the_c_library_needs_nothing_of_it() -> None:
     lines = subprocess.run(
         ["/usr/bin/nm", "--undefined-only", ROOT / "build" / "start.o"], check=True, capture_output=True, text=True
     )
     assert {line.split()[-1] for line in lines.stdout.splitlines()} == {"_start", "begun"}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs the headers of x86-64")
+def test_what_runs_before_the_c_library_compiles_for_arm64(tmp_path: Path) -> None:
+    """By these headers, but with the system calls that arm64 has."""
+    posed = ("-D__x86_64__", "-idirafter", "/usr/include/x86_64-linux-gnu")
+    its_calls = ("-D_ASM_X86_UNISTD_H", "-include", "asm-generic/unistd.h")
+    options = ("-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'build'}", "-c", "-o", str(tmp_path / "start.o"))
+    source = str(ROOT / "plugin" / "frozen" / "start.c")
+    subprocess.run([CLANG, "--target=aarch64-linux-gnu", *posed, *its_calls, *options, source], check=True)
 
 
 @pytest.mark.parametrize("file", [FROZEN, UNACCELERATED], ids=lambda file: file.name)
