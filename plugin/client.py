@@ -136,6 +136,9 @@ def _ask(environment: dict[bytes, bytes], stdin: bytes, netns: int | None, begun
             from plugin import fallback
 
             raise fallback.agent_unreachable(path, seen, GIVE_UP)
+        from plugin import successor
+
+        successor.take_over(environment, stdin)
         sleep(RETRY)
 
 

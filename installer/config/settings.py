@@ -278,6 +278,7 @@ def build_entry(settings: Settings) -> dict[str, object]:
     """
     return {
         "agentSocket": str(settings.agent_socket),
+        "cniConfDir": str(settings.cni_conf_dir),
         "type": PLUGIN,
         "excludeNamespaces": list(settings.exclude_namespaces),
         "logLevel": str(settings.log_level),

@@ -10,7 +10,7 @@ import sys
 from marshal import dumps
 from pathlib import Path
 
-CLIENT = ("plugin.client", "plugin.fallback")
+CLIENT = ("plugin.client", "plugin.fallback", "plugin.successor")
 NEEDED_BY_THE_CORE = ("encodings", "encodings.aliases", "encodings.utf_8", "codecs", "io", "abc")
 ROOT = Path(__file__).parents[2]
 PROGRAM = """

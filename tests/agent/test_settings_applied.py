@@ -82,7 +82,8 @@ async def test_files_are_found_by_mounts_and_messages_name_the_nodes_paths(node:
     )
     async with running(elsewhere) as run:
         await run.until(lambda state: state.installed)
-        assert node.has_entry("10-primary.conflist")
+        plugins = json.loads((node.conf / "10-primary.conflist").read_bytes())["plugins"]
+        assert plugins[-1] == build_entry(elsewhere)
         (node.conf / "10-primary.conflist").write_bytes(PRIMARY)
         state = await run.until(lambda state: state.repairs == 1)
         assert state.last_repair is not None

@@ -136,3 +136,7 @@ def test_the_socket_is_the_first_key_of_the_entry() -> None:
     assert next(iter(made)) == min(made) == "agentSocket"
     as_libcni_writes_it = json.dumps(made, sort_keys=True, separators=(",", ":"))
     assert as_libcni_writes_it.startswith('{"agentSocket":"/x/a.sock",')
+
+
+def test_the_entry_names_the_directory_that_it_is_in() -> None:  # the plugin finds the entry of a successor there (D9)
+    assert build_entry(parse_settings({"cni_conf_dir": "/x/net.d"}))["cniConfDir"] == "/x/net.d"

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 # What a runtime may be told of an ADD that it then repeats: Istio's agent takes plugin and kubeconfig away while an ADD
-# needs them, and after a rollback no agent answers a plugin of ours that waits.
+# needs them, and puts the plugin file there before its entry; on a busy machine a plugin of ours gives up before it comes.
 REPEATED = re.compile(r"failed to find plugin|kubeconfig|agent did not answer")
 UNREDIRECTED = '"exitCode": 126'  # of istio-validation
 
