@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup kube istio judges image check test-fast test e2e demo bench race scale soak fuzz plugin generate docs release lock clean
+.PHONY: setup kube istio judges programs image check test-fast test e2e demo bench race scale soak fuzz plugin generate docs release lock clean
 
 PYTHON := /usr/bin/python3.11
 VENV   := .venv
@@ -57,6 +57,9 @@ istio: $(VENV)/.installed
 judges: $(VENV)/.installed
 	$(BIN)/python -m tests.programs.build judges conformance
 
+programs: $(VENV)/.installed
+	$(BIN)/python -m tests.programs.build kube node istio judges conformance
+
 image: $(VENV)/.installed
 	$(BIN)/python -m tests.image.build
 
@@ -74,7 +77,9 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 4 --di
 test-fast: setup check
 	$(PYTEST) -m "(pure or kernel) and not slow"
 
-test: setup kube istio judges image check
+# Two at once, as most of it takes one processor.
+test:
+	$(MAKE) --no-print-directory --jobs=2 setup programs check image
 	$(PYTEST)
 
 e2e: setup kube istio image
