@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import product
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.support.images import Image, compiled, libraries
 HUB, TAG = "tests.local", "1"
 COREDNS = f"{HUB}/coredns:{TAG}"
 _PATH = "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/bin"
-_XTABLES = Path("/usr/lib/x86_64-linux-gnu/xtables")
+_XTABLES = Path(f"/usr/lib/{os.uname().machine}-linux-gnu/xtables")
 
 
 def netfilter() -> dict[str, Path | bytes]:
