@@ -35,6 +35,7 @@ class Roller:
         self._api = api
         self._applied: _Applied | None = None
         self._limiter = RateLimiter(ROLLOUTS)
+        self._reverter = ""
         self.is_refused = False  # to park it
 
     async def roll_out(
@@ -61,6 +62,8 @@ class Roller:
         if self._applied == _applied(wish, observed):
             return None, []
         is_same = self._applied is not None and self._applied.wanted == wish
+        if is_same:
+            self._reverter = pod_template.name_other_writer(observed)
         if is_same and self._limiter.wait(clock):
             return None, self._conflict(world, clock)
         try:
@@ -79,12 +82,12 @@ class Roller:
         return written, self._conflict(world, clock)
 
     def _conflict(self, world: World, clock: float) -> list[Fault]:
-        """Name the manager that keeps reverting the applied fields."""
+        """Name the manager that keeps reverting the applied fields; once they are applied again, the object does not."""
         if not self._limiter.cooldown_left(clock) or world.daemonset is None:
             return []
-        metadata, writer = world.daemonset["metadata"], pod_template.name_other_writer(world.daemonset)
+        metadata = world.daemonset["metadata"]
         message = (
-            f"DaemonSet {metadata['namespace']}/{metadata['name']}: {writer} keeps reverting "
+            f"DaemonSet {metadata['namespace']}/{metadata['name']}: {self._reverter} keeps reverting "
             "the fields that the resource sets, and each time all agents are replaced; exclude these fields there (see GitOps "
             "in the chart's README), or set the same in the chart's values"
         )

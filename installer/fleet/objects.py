@@ -214,9 +214,14 @@ def _created(metadata: Mapping[str, Any]) -> datetime:
 
 
 def _is_controllers(entry: Mapping[str, Any]) -> bool:
-    """Return whether an entry of managedFields is the one with which the controller owns a condition."""
-    owned = (entry.get("fieldsV1") or {}).get("f:status") or {}
-    return entry.get("manager") == CONTROLLER and "f:conditions" in owned
+    """Return whether an entry of managedFields is the one with which the controller owns what the condition Ready says.
+
+    Once the agent says otherwise, the controller still shares the condition's type.
+    """
+    owned = entry.get("fieldsV1") or {}
+    for step in ("f:status", "f:conditions", 'k:{"type":"Ready"}'):
+        owned = owned.get(step) or {}
+    return entry.get("manager") == CONTROLLER and "f:message" in owned
 
 
 def _has_started(container: Mapping[str, Any]) -> bool:

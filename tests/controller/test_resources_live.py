@@ -374,7 +374,12 @@ def test_a_program_that_reverts_the_daemonset_is_named_and_backed_off_from(stage
             until(lambda: image().endswith(":2"), SOON, "the controller has its way")
             stage.apps.patch_namespaced_daemon_set(DAEMONSET, NAMESPACE, undo, field_manager="argocd-controller")
         until(lambda: stage.condition("Reconciled") == ("False", "Conflict"), SOON, "the resource says who undoes it")
-        assert f"DaemonSet {NAMESPACE}/{DAEMONSET}: argocd-controller keeps reverting" in stage.cni()["error"]
+        reverter = f"DaemonSet {NAMESPACE}/{DAEMONSET}: argocd-controller keeps reverting"
+        assert reverter in stage.cni()["error"]
         until(lambda: "Conflict" in dict(stage.events(wanted["metadata"]["name"])), SOON, "so does an Event")
+        until(lambda: image().endswith(":2"), SOON, "the controller tries again")
+        stage.add_node("node2")
+        until(lambda: stage.nodes()["total"] == 2, SOON, "it has looked since")
+        assert reverter in stage.cni()["error"], "also while nothing is reverted"
         stage.apply({"values": {"cni": {"tag": "3"}}})
         until(lambda: image().endswith(":3"), SOON, "what is new is written all the same")

@@ -17,11 +17,12 @@ from installer.agent.node_status import Observed
 from installer.config.control_plane import GROUP, KIND, VERSION
 from installer.config.desired import ControlPlaneRef, DesiredState
 from installer.config.settings import parse_settings
+from installer.fleet.objects import read_report
 from installer.fleet.state import Condition, NodeState
 from installer.kube.client import ApiClient
 from installer.kube.event_queue import EventQueue
 from installer.kube.event_recorder import EventRecorder
-from installer.kube.names import DAEMONSET
+from installer.kube.names import CONTROLLER, DAEMONSET, NODES_KIND, NODES_VERSION
 from installer.ratelimit.limiter import Limits
 from plugin.backend import Backend, Capability
 from tests.kubernetes.conftest import ACCOUNT, PRIMARY, SOON, apply, events, ready, report, resource
@@ -55,6 +56,23 @@ def reasons(cluster: Cluster, node: Node) -> list[str]:
 def message(cluster: Cluster, node: Node) -> str:
     """What the condition Ready says."""
     return str(report(cluster, node)["conditions"][0]["message"])
+
+
+def test_a_report_is_the_agents_own_again_after_the_controller_has_written_one(
+    cluster: Cluster, node: Node, running: AgentProcess
+) -> None:
+    until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "it is ready")
+    condition = {"type": "Ready", "status": "False", "reason": "NodeNotReady", "message": "it is down"}
+    head = {"apiVersion": NODES_VERSION, "kind": NODES_KIND, "metadata": {"name": node.name}}
+    written = head | {"status": {"conditions": [condition | {"lastTransitionTime": "2026-01-01T00:00:00Z"}]}}
+    options = ("--server-side", "--force-conflicts", "--subresource=status", f"--field-manager={CONTROLLER}")
+    cluster.kubectl("apply", *options, "--filename=-", text=json.dumps(written))
+    assert read_report(cluster.admin.read(resource(node))).by_controller
+    broken = running.conf_dir / "00-broken.conflist"
+    broken.write_text('{"cniVersion":')
+    until(lambda: ready(cluster, node)[1] == "InvalidConflist", SOON, "the agent reports what is new")
+    assert not read_report(cluster.admin.read(resource(node))).by_controller
+    broken.unlink()
 
 
 def test_a_conflict_is_one_turn_and_one_event_each_way(
