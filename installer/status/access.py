@@ -213,7 +213,7 @@ def _trim(item: dict[str, Any]) -> Object:
     metadata, status = item["metadata"], item.get("status") or {}
     for entry in metadata.get("managedFields") or ():
         owned = (entry.get("fieldsV1") or {}).get("f:status") or {}
-        entry["fieldsV1"] = {"f:status": {"f:conditions": {}}} if "f:conditions" in owned else {}
+        entry["fieldsV1"] = {"f:status": {"f:conditions": owned.get("f:conditions") or {}}}
     status.pop("images", None)
     return item
 

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from contextlib import suppress
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +25,7 @@ from installer.kube.event_queue import EventQueue
 from installer.kube.event_recorder import EventRecorder
 from installer.kube.names import CONTROLLER, DAEMONSET, NODES_KIND, NODES_VERSION
 from installer.ratelimit.limiter import Limits
+from installer.status.access import _trim as trimmed
 from plugin.backend import Backend, Capability
 from tests.kubernetes.conftest import ACCOUNT, PRIMARY, SOON, apply, events, ready, report, resource
 from tests.support.conflict import undone
@@ -58,6 +60,12 @@ def message(cluster: Cluster, node: Node) -> str:
     return str(report(cluster, node)["conditions"][0]["message"])
 
 
+def by_controller(cluster: Cluster, node: Node) -> list[bool]:
+    """Whether a report counts as the controller's, as the controller reads it and as `status` does."""
+    found = cluster.admin.read(resource(node))
+    return [read_report(each).by_controller for each in (found, trimmed(deepcopy(found)))]
+
+
 def test_a_report_is_the_agents_own_again_after_the_controller_has_written_one(
     cluster: Cluster, node: Node, running: AgentProcess
 ) -> None:
@@ -67,11 +75,11 @@ def test_a_report_is_the_agents_own_again_after_the_controller_has_written_one(
     written = head | {"status": {"conditions": [condition | {"lastTransitionTime": "2026-01-01T00:00:00Z"}]}}
     options = ("--server-side", "--force-conflicts", "--subresource=status", f"--field-manager={CONTROLLER}")
     cluster.kubectl("apply", *options, "--filename=-", text=json.dumps(written))
-    assert read_report(cluster.admin.read(resource(node))).by_controller
+    assert by_controller(cluster, node) == [True, True]
     broken = running.conf_dir / "00-broken.conflist"
     broken.write_text('{"cniVersion":')
     until(lambda: ready(cluster, node)[1] == "InvalidConflist", SOON, "the agent reports what is new")
-    assert not read_report(cluster.admin.read(resource(node))).by_controller
+    assert by_controller(cluster, node) == [False, False]
     broken.unlink()
 
 
