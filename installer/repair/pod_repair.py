@@ -301,11 +301,14 @@ class PodRepair:
         if self._runtime.is_missed:
             return unredirected.report_held_back(lack)
         loop = asyncio.get_running_loop()
-        if loop.time() < self._delete_from:
+        waits = loop.time() < self._delete_from
+        if not waits:
+            refused = await self._cluster.delete_pod(running.pod) if self._cluster else "the agent has no cluster"
+            self._delete_from = loop.time() + (REFUSED_EVERY if refused else DELETE_EVERY)
+            running.refused = refused
+        if running.refused is None:
             return unredirected.report_waiting(lack)
-        refused = await self._cluster.delete_pod(running.pod) if self._cluster else "the agent has no cluster"
-        self._delete_from = loop.time() + (REFUSED_EVERY if refused else DELETE_EVERY)
-        return unredirected.report_deletion(lack, refused)
+        return unredirected.report_deletion(lack, running.refused, waits=waits)
 
     def _report(self, running: RunningPod, identity: str, outcome: Outcome) -> None:
         pod = running.pod

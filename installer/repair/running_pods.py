@@ -36,6 +36,7 @@ class RunningPod:
         note: its problem; empty: none, or not for long enough.
         hidden: when its netns was mounted where this process does not see it; 0: visible or unknown.
         reported: reason and message of the last reported outcome.
+        refused: why its last deletion was refused; empty: it was not; None: none was tried.
     """
 
     pod: Pod
@@ -50,6 +51,7 @@ class RunningPod:
     note: str = ""
     hidden: float = 0.0
     reported: tuple[str, str] = ("", "")
+    refused: str | None = None
 
     def settle(self, sandbox: str, *, redirected: bool) -> None:
         """Record that a sandbox needs no further inspection."""

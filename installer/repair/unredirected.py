@@ -51,15 +51,15 @@ def report_left(lack: str) -> Outcome:
     return Outcome("NotRedirected", f"{lack}; delete it so that its controller recreates it")
 
 
-def report_deletion(lack: str, refused: str) -> Outcome:
-    """Build the outcome of a deletion, or of its failure."""
+def report_deletion(lack: str, refused: str, *, waits: bool = False) -> Outcome:
+    """Build the outcome of the latest deletion, or of its failure; a pod that waits for the next one stays as it was."""
     if refused:
-        return Outcome("NotRedirected", f"{lack}, and cannot be deleted: {refused}", settled=False)
+        return Outcome("NotRedirected", f"{lack}, and cannot be deleted: {refused}", settled=False, waits=waits)
     return Outcome("Deleted", f"{lack}; deleted so that its controller recreates it")
 
 
 def report_waiting(lack: str) -> Outcome:
-    """Build the outcome of a pod that is deleted later, as deletions are spaced."""
+    """Build the outcome of a pod that is deleted for the first time later, as deletions are spaced."""
     return Outcome("NotRedirected", f"{lack}; it is deleted when its turn comes", settled=False, waits=True)
 
 

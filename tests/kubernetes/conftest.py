@@ -89,10 +89,16 @@ class Node:
         node: str = "",
         spec: Mapping[str, object] | None = None,
         namespace: str = "default",
+        *,
+        owner: Mapping[str, object] | None = None,
     ) -> str:
-        """Create a meshed pod on this node, or another, and return its uid."""
+        """Create a meshed pod on this node, or another, and return its uid; `owner` is what has made it."""
         manifest = {
-            "metadata": {"name": name, "annotations": {"sidecar.istio.io/status": "{}"} | (annotations or {})},
+            "metadata": {
+                "name": name,
+                "annotations": {"sidecar.istio.io/status": "{}"} | (annotations or {}),
+                "ownerReferences": [dict(owner)] if owner else [],
+            },
             "spec": {
                 "nodeName": node or self.name,
                 "containers": [{"name": each, "image": "none"} for each in ("app", "istio-proxy")],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
 import time
 from contextlib import ExitStack, suppress
@@ -22,8 +21,8 @@ from installer.kube.event_recorder import EventRecorder
 from installer.kube.names import DAEMONSET
 from plugin.backend import Backend, Capability
 from tests.kubernetes.conftest import SOON, apply, ready, report
+from tests.kubernetes.sandboxes import knows_sandboxes, sandbox
 from tests.repair.test_families import OF_ISTIO
-from tests.support.netns import Netns
 from tests.support.wait import eventually, until
 
 if TYPE_CHECKING:
@@ -43,33 +42,13 @@ OVERLAP = 5.0  # seconds for which the reports of an agent that takes over are f
 
 @pytest.fixture
 def redirected(tmp_path: Path, cluster: Cluster, node: Node, running: AgentProcess) -> Iterator[AgentProcess]:
-    """An agent that finds pods redirected by another, as containerd and libcni keep them."""
+    """An agent that finds pods redirected by another."""
     running.stop()
-    netns_dir, results = tmp_path / "netns", tmp_path / "cni" / "results"
-    netns_dir.mkdir()
-    results.mkdir(parents=True)
     with ExitStack() as ending:
         for number in range(PODS):
-            address, name = f"10.9.0.{number + 1}", f"cart-{number}"
-            netns = ending.enter_context(Netns(netns_dir / name))
-            for command in (
-                ["/sbin/ip", "link", "add", "eth0", "type", "veth", "peer", "name", "peer"],
-                ["/sbin/ip", "address", "add", f"{address}/24", "dev", "eth0"],
-                ["/usr/sbin/nft", OF_ISTIO],
-            ):
-                subprocess.run(["/usr/bin/nsenter", f"--net={netns.path}", *command], check=True)
-            uid = node.start_pod(name)
-            status = {"phase": "Running", "podIPs": [{"ip": address}]}
-            cluster.core.patch_namespaced_pod_status(name, "default", {"status": status})
-            of = {"K8S_POD_NAMESPACE": "default", "K8S_POD_NAME": name, "K8S_POD_UID": uid}
-            kept = {
-                "kind": "cniCacheV1", "containerId": name, "ifName": "eth0", "networkName": "k8s", "config": "",
-                "cniArgs": [*of.items()], "netns": str(netns.path),
-                "result": {"cniVersion": "1.0.0", "ips": [{"address": f"{address}/24"}]},
-            }  # fmt: skip
-            (results / f"k8s-{name}-eth0").write_text(json.dumps(kept))
-        running.set("netns-dir", netns_dir)
-        running.set("cni-cache-dir", tmp_path / "cni")
+            netns = ending.enter_context(sandbox(tmp_path, cluster, node, f"cart-{number}", f"10.9.0.{number + 1}"))
+            subprocess.run(["/usr/bin/nsenter", f"--net={netns.path}", "/usr/sbin/nft", OF_ISTIO], check=True)
+        knows_sandboxes(running, tmp_path)
         running.start()
         running.ready()
         yield running
