@@ -70,16 +70,18 @@ class Release:
     namespace: str
     home: Path
 
-    def helm(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
+    def helm(self, *arguments: str, values: Mapping[str, Any] | None = None, compares: bool = False) -> str:
         """Run helm as the admin, and return its stdout; it must succeed."""
-        done = self.try_helm(*arguments, values=values)
+        done = self.try_helm(*arguments, values=values, compares=compares)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def try_helm(self, *arguments: str, values: Mapping[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
+    def try_helm(
+        self, *arguments: str, values: Mapping[str, Any] | None = None, compares: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         """Run helm as the admin."""
         where = (f"--kubeconfig={self.cluster.folder / 'admin.kubeconfig'}", f"--namespace={self.namespace}")
-        return helm(*arguments, *where, values=values, home=self.home)
+        return helm(*arguments, *where, values=values, home=self.home, compares=compares)
 
 
 @pytest.fixture

@@ -22,15 +22,21 @@ BESIDES = ("istio-cni-node-repair", "istio-cni-node-events")  # of a kind of whi
 SLOWEST = 60.0  # seconds that helm may take
 
 
-def helm(*arguments: str, values: Mapping[str, Any] | None = None, home: Path) -> subprocess.CompletedProcess[str]:
+def helm(
+    *arguments: str, values: Mapping[str, Any] | None = None, home: Path, compares: bool = False
+) -> subprocess.CompletedProcess[str]:
     """Run helm.
 
     Args:
         arguments: its command line.
         values: what it is given as `--values`.
         home: a folder for what it keeps for itself.
+        compares: whether it compares all objects with the API server's schemas before it sends them, as it does for
+            users; that takes a second, and the API server refuses wrong objects anyway.
     """
     given = None if values is None else yaml.safe_dump(values)
+    if arguments[0] in ("install", "upgrade") and not compares:
+        arguments += ("--disable-openapi-validation",)
     if arguments[0] == "template" and str(CHART) in arguments:
         return _rendered(arguments, given)
     return _run(arguments, given, str(home))

@@ -72,7 +72,8 @@ def left(release: Release, objects: list[str]) -> list[str]:
 
 
 def test_install_upgrade_rollback_uninstall(release: Release) -> None:
-    said = release.helm("install", "istio-cni", str(CHART), values={"cni": {"hub": "registry.example/mesh"}})
+    hub = {"cni": {"hub": "registry.example/mesh"}}
+    said = release.helm("install", "istio-cni", str(CHART), values=hub, compares=True)
     assert f"in namespace {release.namespace}" in said
     assert "ATTENTION" not in said
     first, first_objects = daemonset(release), made_by(release)
@@ -81,7 +82,8 @@ def test_install_upgrade_rollback_uninstall(release: Release) -> None:
     assert first["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.example/mesh/install-cni:0.1.0"
     assert config(release)["LOG_LEVEL"] == "warn"
 
-    release.helm("upgrade", "istio-cni", str(CHART), "--reuse-values", "--set=cni.logLevel=debug,cni.tag=2")
+    changed = "--set=cni.logLevel=debug,cni.tag=2"
+    release.helm("upgrade", "istio-cni", str(CHART), "--reuse-values", changed, compares=True)
     second = daemonset(release)
     assert second["metadata"]["uid"] == first["metadata"]["uid"], "changed in place: agents are replaced node by node"
     assert second["metadata"]["generation"] == 2
