@@ -5,7 +5,7 @@ Any object that the API server can hold is accepted; missing fields read as unkn
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -85,7 +85,7 @@ class AgentPod:
         template: the generation of its pod template; empty: unknown.
         reason: why it is not ready, for programs; empty: it is, or the reason is unknown.
         message: the same for people.
-        started: whether the agent's process has ever run in it.
+        started: whether the agent's process has ever run in it; by node, in any pod of that node.
         ends: the deadline of its termination; None: it is not terminating.
         changed: when `ready` last changed; None: unknown.
     """
@@ -172,9 +172,17 @@ def read_agent_pod(manifest: Mapping[str, Any]) -> AgentPod:
 
 
 def by_node(pods: Iterable[AgentPod]) -> dict[str, AgentPod]:
-    """Return one pod per node: during a replacement, the one that is not terminating, or else the youngest."""
+    """Return one pod per node: during a replacement, the one that is not terminating, or else the youngest.
+
+    It counts as started if another one has: that agent may have installed something, and may not have reported.
+    """
     ranked = sorted(pods, key=lambda each: (not each.terminating, each.created))
-    return {each.node: each for each in ranked if each.node}
+    started = {each.node for each in ranked if each.started}
+    return {
+        each.node: each if each.started or each.node not in started else replace(each, started=True)
+        for each in ranked
+        if each.node
+    }
 
 
 def find_condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

@@ -75,19 +75,23 @@ class Stage:
         spec: Any = self.core.read_node(node).spec
         return sorted(each.key for each in spec.taints or ())
 
-    def add_agent(self, node: str, *, ready: bool = True, waiting: Mapping[str, str] | None = None) -> str:
+    def add_agent(
+        self, node: str, *, ready: bool = True, waiting: Mapping[str, str] | None = None, name: str = ""
+    ) -> str:
         """Create the pod of a node's agent, of the template that the DaemonSet has now, and return its uid."""
         generation = (self.daemonset()["metadata"]["annotations"])["deprecated.daemonset.template.generation"]
-        name = f"{DAEMONSET}-{node}"
+        name = name or f"{DAEMONSET}-{node}"
         manifest: Any = {
             "metadata": {"name": name, "labels": {"k8s-app": DAEMONSET, "pod-template-generation": generation}},
             "spec": {"nodeName": node, "containers": [{"name": "install-cni", "image": "none"}]},
         }
         uid: Any = self.core.create_namespaced_pod(NAMESPACE, manifest).metadata
-        self.set_agent(node, ready=ready, waiting=waiting)
+        self.set_agent(node, ready=ready, waiting=waiting, name=name)
         return str(uid.uid)
 
-    def set_agent(self, node: str, *, ready: bool = True, waiting: Mapping[str, str] | None = None) -> None:
+    def set_agent(
+        self, node: str, *, ready: bool = True, waiting: Mapping[str, str] | None = None, name: str = ""
+    ) -> None:
         """Have the pod of a node's agent be ready, or wait for something."""
         state: dict[str, Any] = {"waiting": dict(waiting)} if waiting else {"running": {}}
         container = {
@@ -100,7 +104,7 @@ class Stage:
         }
         conditions = [{"type": "Ready", "status": str(ready)}]
         status: Any = {"status": {"phase": "Running", "conditions": conditions, "containerStatuses": [container]}}
-        self.core.patch_namespaced_pod_status(f"{DAEMONSET}-{node}", NAMESPACE, status)
+        self.core.patch_namespaced_pod_status(name or f"{DAEMONSET}-{node}", NAMESPACE, status)
 
     def end_agent(self, node: str) -> None:
         """Have the pod of a node's agent be gone."""

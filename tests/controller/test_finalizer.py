@@ -10,6 +10,7 @@ import pytest
 from installer.controller.finalizer import Move, Step, decide_step, decide_uninstall, find_unanswered
 from installer.controller.plan import World, make_plan
 from installer.controller.pod_template import build_wish
+from installer.fleet.objects import by_node
 from installer.fleet.reasons import REMOVED
 from installer.kube import times
 from tests.controller.samples import NODE, NOW, daemonset, node, pod, report, resource
@@ -59,6 +60,14 @@ def test_nodes_not_reported_as_removed_count_as_remaining() -> None:
     pods["stuck"] = pod(started=False)
     nodes = {"empty", "stuck", "started", "removed", "mute", "not", "installed"}
     assert find_unanswered(nodes, reports, pods) == ("installed", "mute", "not", "started")
+
+
+def test_a_replacement_that_has_not_started_does_not_hide_the_agent_before_it() -> None:
+    before = pod("before", terminating=True)
+    after = pod("after", ready=False, started=False, created=NOW)
+    assert find_unanswered({NODE}, {}, by_node([before, after])) == (NODE,)
+    assert by_node([after, before])[NODE].name == "after"
+    assert find_unanswered({NODE}, {}, by_node([after, pod("other", node="node2")])) == ()
 
 
 @pytest.mark.parametrize(("after", "told"), [(timedelta(0), False), (DEADLINE, True)])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.controller.finalizer import FINALIZER
-from tests.controller.stage import SOON
+from tests.controller.stage import NAMESPACE, SOON
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -81,6 +81,22 @@ def test_an_unresponsive_node_is_named_and_skipped_at_the_deadline(stage: Stage,
         )
         assert "node2" in told["UninstallDeadlineExceeded"]
         assert "node1" not in told["UninstallDeadlineExceeded"]
+
+
+def test_an_agent_that_has_started_is_waited_for_behind_a_replacement_that_has_not(
+    stage: Stage, controller: Run
+) -> None:
+    with controller(deadline=6):
+        stage.add_node("node1")
+        stage.add_agent("node1")
+        stage.core.delete_namespaced_pod("istio-cni-node-node1", NAMESPACE, grace_period_seconds=600)
+        stage.add_agent("node1", ready=False, waiting={"reason": "ContainerCreating"}, name="replacement")
+        stage.apply({})
+        until(lambda: stage.resource()["metadata"].get("finalizers") == [FINALIZER], SOON, "the finalizer is put on")
+        stage.delete()
+        until(stage.is_gone, SOON, "the resource is gone")
+        told = [message for reason, message in stage.events("mesh") if reason == "UninstallDeadlineExceeded"]
+        assert "the uninstall has not finished within 6 s and continues without: node1" in told
 
 
 def test_the_next_controller_completes_the_uninstall(stage: Stage, controller: Run) -> None:
