@@ -10,10 +10,11 @@ from installer.config.control_plane import ControlPlaneSpec, InvalidControlPlane
 from installer.controller import pod_template, status
 from installer.controller.control_plane_events import build_events
 from installer.controller.status import Fault, Fleet, build_invalid_fault, build_superseded_fault
-from installer.fleet.node_health import Desired, Observation, judge
+from installer.fleet.node_health import Desired, Observation, is_judged, judge
 from installer.fleet.objects import Settings, spec_changed
 from installer.fleet.reasons import WAITING_FOR_UPDATE
 from installer.fleet.rollouts import is_held_up, most_unavailable, template_generation
+from installer.fleet.selection import unparked
 from installer.kube.names import DAEMONSET
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ def judge_fleet(world: World, plan: Plan, unhealthy_since: Mapping[str, datetime
         pod, report = world.pods.get(name), world.reports.get(name) or world.unreported.get(name)
         warning = world.warnings.get(pod.uid) if pod else None
         observation = Observation(name, report, pod, world.nodes.get(name), warning)
-        verdicts.append(judge(observation, desired, now, unhealthy_since.get(name, now)))
+        if is_judged(observation, desired):
+            verdicts.append(judge(observation, desired, now, unhealthy_since.get(name, now)))
     releases = {each.version for name, each in world.reports.items() if name in world.nodes}
     waits = world.daemonset is not None and is_held_up(world.daemonset)
     most = most_unavailable(world.daemonset) if waits and world.daemonset else 0
@@ -165,8 +167,7 @@ def nodes_with_agents(world: World, *, besides: Iterable[Mapping[str, str]] = ()
     """
     if world.daemonset is None:
         return set()
-    selection = pod_template.unparked(world.daemonset)
-
+    selection = unparked(world.daemonset)
     taints = tuple(besides)
     return {name for name, node in world.nodes.items() if selection.has_agent(node, world.pods.get(name), taints)}
 
@@ -200,7 +201,7 @@ def faults_of(resource: Mapping[str, Any], plan: Plan) -> Sequence[Fault]:
 def _desired(world: World, plan: Plan) -> Desired:
     template = template_generation(world.daemonset) if world.daemonset else ""
     if plan.active is None:
-        return Desired(plan.installed, None, template)
+        return Desired(plan.installed, None, template, expects_agent=plan.installed)
     metadata = plan.active["metadata"]
     settings = Settings(metadata["uid"], metadata.get("generation", 1))
     return Desired(

@@ -11,7 +11,6 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from installer.controller import field_ownership
-from installer.fleet import selection
 from installer.fleet.objects import CONTAINER, annotation, pod_spec
 from installer.kube.names import CONTROLLER, PARKED
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from installer.config.control_plane import ControlPlaneSpec
     from installer.controller.field_ownership import Field
-    from installer.fleet.selection import Selection
 
 CHART_VALUES, RESOURCE_VALUES = "cni.istio.io/chart-values", "cni.istio.io/resource-values"
 
@@ -115,11 +113,6 @@ def owns_more(daemonset: Mapping[str, Any], wish: Wish) -> bool:
 def is_parked(daemonset: Mapping[str, Any]) -> bool:
     """Return whether it is parked."""
     return PARKED.items() <= _selector(daemonset).items()
-
-
-def unparked(daemonset: Mapping[str, Any]) -> Selection:
-    """Return the nodes that have a pod, or would if the DaemonSet were not parked."""
-    return selection.read({**pod_spec(daemonset), "nodeSelector": _nodes_of(daemonset)})
 
 
 def is_of_a_resource(daemonset: Mapping[str, Any]) -> bool:

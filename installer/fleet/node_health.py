@@ -69,6 +69,7 @@ class Desired:
         settings: the settings in force; None: the chart's.
         template: the generation of the DaemonSet's pod template; empty: unknown.
         any_settings: whether any settings are accepted, because the active control plane is invalid or unknown.
+        expects_agent: whether an agent is to run there, if only to remove the plugin.
         since: when this was last changed; None: unknown.
     """
 
@@ -76,6 +77,7 @@ class Desired:
     settings: Settings | None
     template: str = ""
     any_settings: bool = False
+    expects_agent: bool = True
     since: datetime | None = None
 
 
@@ -207,16 +209,26 @@ class _Rule(NamedTuple):
     trouble: Callable[[_Case], _Trouble]
 
 
+def is_judged(observed: Observation, desired: Desired) -> bool:
+    """Whether there is anything to judge: an agent that runs there, has reported from there, or is expected.
+
+    Any other node is left out: the plugin may never have been there, and nobody knows that it was removed.
+    """
+    if observed.pod or (observed.report and observed.report.state) or desired.installed:
+        return True
+    return desired.expects_agent and observed.reports_known and observed.pods_known
+
+
 def judge(
     observed: Observation, desired: Desired, now: datetime, unhealthy_since: datetime | None = None
 ) -> NodeHealth:
-    """Judge a node.
+    """Judge a node, if `is_judged`.
 
     `unhealthy_since` is when the caller first observed it as unhealthy; without it the objects' own times count. If these
     are unknown too, patience is over.
     """
     case = _Case(observed, desired)
-    if not desired.installed and (case.is_removed or (case.has_no_report and observed.pod is None)):
+    if not desired.installed and case.is_removed:
         return NodeHealth(observed.name, State.REMOVED)
     for rule in _TO_INSTALL if desired.installed else _TO_REMOVE:
         if rule.applies(case):
@@ -253,11 +265,12 @@ def _no_agent(_: _Case) -> _Trouble:
 
 
 def _no_agent_to_remove(case: _Case) -> _Trouble:
-    was = "installed" if case.reported and case.reported.state == "Installed" else "not installed"
-    message = (
-        f"no agent runs to remove the plugin, last reported as {was}; `install-cni uninstall` on the node removes it"
-    )
-    return _Trouble(NO_AGENT, message, State.UNKNOWN)
+    if case.reported:
+        was = "installed" if case.reported.state == "Installed" else "not installed"
+        known = f"no agent runs to remove the plugin, last reported as {was}"
+    else:
+        known = "no agent runs on this node, and none has reported from it: whether it has the plugin is not known"
+    return _Trouble(NO_AGENT, f"{known}; `install-cni uninstall` on the node removes it", State.UNKNOWN)
 
 
 def _agent_trouble(case: _Case) -> _Trouble:

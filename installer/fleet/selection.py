@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from installer.fleet.objects import pod_spec
+from installer.kube.names import PARKED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -112,6 +115,17 @@ def read(template: Mapping[str, Any]) -> Selection:
         *_default_tolerations(host_network=template.get("hostNetwork") is True),
     )
     return Selection(labels, terms, str(template.get("nodeName") or ""), tolerations, "; ".join(unclear))
+
+
+def unparked(daemonset: Mapping[str, Any]) -> Selection:
+    """Return the nodes that have a pod, or would if the DaemonSet were not parked.
+
+    Raises:
+        LookupError, TypeError, AttributeError: as `read` does.
+    """
+    template = pod_spec(daemonset)
+    labels = template.get("nodeSelector") or {}
+    return read({**template, "nodeSelector": {key: value for key, value in labels.items() if key not in PARKED}})
 
 
 def _default_tolerations(*, host_network: bool) -> Sequence[Mapping[str, str]]:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from installer.fleet import objects, reasons
-from installer.fleet.node_health import Observation, State, judge
+from installer.fleet.node_health import Observation, State, is_judged, judge
 from installer.fleet.rollouts import is_older
 from installer.kube.names import DAEMONSET, REDIRECTING, cleaning_command
 from installer.kube.times import parse_rfc3339
@@ -62,12 +62,17 @@ def judge_nodes(answers: Answers, context: Context) -> tuple[NodeStatus, ...]:
         manifest, pod = reports.get(name), pods.get(name)
         report = objects.read_report(manifest) if manifest else None
         selected = node is None or context.selection is None or context.selection.has_agent(node, pod)
-        if (context.removal or not selected) and pod is None and not (report and report.state):
-            continue  # no agent is or was meant to run there
         installed = selected and not context.removal and not context.gone
         known_since = installed or (context.removal and not context.gone)
-        desired = replace(context.desired, installed=installed, since=context.desired.since if known_since else None)
+        desired = replace(
+            context.desired,
+            installed=installed,
+            expects_agent=selected and context.desired.expects_agent,
+            since=context.desired.since if known_since else None,
+        )
         observed = Observation(name, report, pod, node, reports_known=reports_known, pods_known=pods_known)
+        if not is_judged(observed, desired):
+            continue
         status = (manifest or {}).get("status") or {}
         statuses.append(_status(judge(observed, desired, context.now), observed, status, desired, context))
     return tuple(sorted(statuses, key=lambda each: (_ORDER.index(each.state), each.name)))

@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from installer.fleet import selection
 from installer.fleet.node_health import Desired, State
 from installer.fleet.objects import Settings, pod_spec, spec_changed
 from installer.fleet.rollouts import is_held_up, most_unavailable, template_generation
+from installer.fleet.selection import unparked
 from installer.kube.names import DAEMONSET, PARKED
 from installer.kube.times import parse_rfc3339
 from installer.status.findings import collect_findings
@@ -35,12 +35,12 @@ def summarize(answers: Answers, now: datetime) -> ClusterStatus:
     gone = agents is None and not isinstance(answers.daemonsets, Unavailable)
     out = _is_uninstalling(answers, first, agents)
     context = Context(
-        desired=_desired(answers, daemonset, first),
+        desired=_desired(answers, daemonset, first, out=out),
         removal=out or (gone and first is None),
         gone=gone,
         namespace=agents.namespace if agents else answers.namespace or "",
         image=agents.image if agents else "",
-        selection=selection.read(pod_spec(daemonset)) if daemonset and not out else None,
+        selection=unparked(daemonset) if daemonset else None,
         now=now,
     )
     # Nothing is known of the nodes if agents may be in a namespace that was not searched.
@@ -79,7 +79,7 @@ def _is_uninstalling(answers: Answers, first: ControlPlane | None, agents: Agent
     return agents is not None and (agents.parked or agents.terminating or states == {"Removed"})
 
 
-def _desired(answers: Answers, daemonset: Object | None, first: ControlPlane | None) -> Desired:
+def _desired(answers: Answers, daemonset: Object | None, first: ControlPlane | None, *, out: bool) -> Desired:
     """Return the settings that each node must have; any are accepted if unknown or invalid: the last valid ones stay."""
     unknown = isinstance(answers.planes, Unavailable) and answers.planes.cause is not Cause.NO_DEFINITION
     return Desired(
@@ -87,6 +87,7 @@ def _desired(answers: Answers, daemonset: Object | None, first: ControlPlane | N
         settings=Settings(first.uid, first.generation) if first else None,
         template=template_generation(daemonset) if daemonset else "",
         any_settings=unknown or (first is not None and bool(first.problems)),
+        expects_agent=daemonset is not None and (first is not None or not out),
         since=first.changed if first else spec_changed(daemonset) if daemonset else None,
     )
 

@@ -141,3 +141,22 @@ def test_enabled_false_uninstalls_the_plugin_and_keeps_the_agents(stage: Stage, 
         for node in NODES:
             stage.report(node, on)
         stage.becomes("HEALTHY")
+
+
+def test_a_node_of_which_nothing_is_known_does_not_count_as_done_and_delays_no_uninstall(
+    stage: Stage, controller: Run
+) -> None:
+    with controller():
+        healthy(stage)
+        off = stage.apply({"cni": {"enabled": False}})
+        for node in NODES:
+            stage.report(node, off, state="Removed")
+        stage.becomes("NONE")
+        stage.add_node("node3")
+        said = stage.becomes("UPDATING")
+        assert said["statusString"] == "removing the plugin: spec.cni.enabled is false; 2 of 3 nodes done"
+        stage.delete()
+        for node in NODES:
+            stage.end_agent(node)
+        until(stage.is_gone, SOON, "the resource is gone")
+        assert "UninstallDeadlineExceeded" not in dict(stage.events("mesh"))

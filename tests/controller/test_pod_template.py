@@ -12,6 +12,7 @@ from installer.config.control_plane import ControlPlaneSpec, read_control_plane
 from installer.controller import field_ownership, pod_template
 from installer.controller.pod_template import CHART_VALUES, RESOURCE_VALUES, RolloutError, build_wish, is_fulfilled
 from installer.fleet.rollouts import template_generation
+from installer.fleet.selection import unparked
 from installer.kube.names import CONTROLLER, PARKED
 from tests.chart.references import IMAGES
 from tests.controller import samples
@@ -145,9 +146,9 @@ def test_parking_selects_no_node_and_unparking_restores_the_selector() -> None:
         assert seen["spec"]["template"]["spec"]["nodeSelector"] == LINUX
         assert is_fulfilled(seen, build_wish(seen, None, parked=False))
     for each in (parked, daemonset()):
-        assert pod_template.unparked(each).is_for("", LINUX | {"a": "b"})
-        assert not pod_template.unparked(each).is_for("", {"kubernetes.io/os": "windows"})
-        assert not pod_template.unparked(each).is_for("", {})
+        assert unparked(each).is_for("", LINUX | {"a": "b"})
+        assert not unparked(each).is_for("", {"kubernetes.io/os": "windows"})
+        assert not unparked(each).is_for("", {})
 
 
 @pytest.mark.parametrize("of", [None, asks(**ASKED)], ids=["chart", "resource"])

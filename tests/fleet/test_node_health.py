@@ -32,6 +32,7 @@ SAYS_NO: dict[str, Any] = {
     "message": "no network configuration yet",
     "since": NOW,
 }
+CONTROLLERS: dict[str, Any] = {"state": "", "ready": False, "by_controller": True, "settings": None}
 BARELY = timedelta(microseconds=1)
 
 
@@ -89,7 +90,8 @@ def test_verdict_on_a_node_that_gets_the_plugin(
 @pytest.mark.parametrize(
     ("of", "its_pod", "reason", "soon", "late"),
     [
-        (None, None, "", DONE, DONE),
+        (None, None, "NoAgent", REMOVING, UNKNOWN),
+        (report(**CONTROLLERS), None, "NoAgent", REMOVING, UNKNOWN),
         (report(state=REMOVED, ready=False), pod(), "", DONE, DONE),
         (report(state=REMOVED, ready=False), None, "", DONE, DONE),
         (report(), None, "NoAgent", REMOVING, UNKNOWN),
@@ -157,9 +159,6 @@ def test_a_mount_that_fails_for_another_reason_may_succeed_a_moment_later() -> N
     assert [(each.state, each.reason) for each in said] == [
         (REPAIRING, "FailedMount"), (REPAIRING, "FailedMount"), (FAILED, "FailedMount"),
     ]  # fmt: skip
-
-
-CONTROLLERS: dict[str, Any] = {"state": "", "ready": False, "by_controller": True, "settings": None}
 
 
 @pytest.mark.parametrize("warned", [None, missing("cni-conf-dir", "/a/net.d")], ids=["unknown", "warned"])

@@ -64,12 +64,14 @@ A_REPORT = {
     "missing": None,
 }
 OF_THE_NODE = {"up": node("node-2"), "down": node("node-2", "NotReady"), "new": node("node-2", created=JUST_NOW)}
+PARKED = daemonset(0, selector={"kubernetes.io/os": "linux", "cni.istio.io/parked": "true"})
 CLUSTER: dict[str, dict[str, Any]] = {
     "installed": {},
     "disabled": {"planes": [plane(enabled=False)]},
     "deleted": {"planes": [plane(deletionTimestamp=ago(hours=1))]},
     "invalid": {"planes": [plane(cni={"logLevel": 7})]},
     "without a control plane": {"planes": []},
+    "uninstalled": {"planes": [], "daemonsets": [PARKED]},
 }
 
 
@@ -114,9 +116,33 @@ def test_controller_and_status_agree(its_report: str, of_the_node: str, cluster:
             | CLUSTER[cluster]
         )
         status, controller = of_status(found), of_controller(found)
-        if status != controller and (status, controller) != (None, ("Removed", "")):
+        if status != controller:
             differ[its_pod] = {"status": status, "controller": controller}
     assert not differ
+
+
+@pytest.mark.parametrize(
+    ("cluster", "of_the_node", "expected"),
+    [
+        ("disabled", "up", ("Removing", "NoAgent")),
+        ("disabled", "down", ("Removing", "NodeNotReady")),
+        ("deleted", "up", ("Unknown", "NoAgent")),
+        ("deleted", "new", ("Removing", "NoAgent")),
+        ("deleted", "down", ("Unknown", "NodeNotReady")),
+        ("uninstalled", "up", None),
+        ("uninstalled", "new", None),
+        ("uninstalled", "down", None),
+    ],
+)
+def test_nobody_says_that_something_was_removed_from_a_node_of_which_nothing_is_known(
+    cluster: str, of_the_node: str, expected: tuple[str, str] | None
+) -> None:
+    """An agent is expected there, unless the plugin is uninstalled: then it may never have been there."""
+    found = answers(
+        **{"nodes": instead(NODES, OF_THE_NODE[of_the_node]), "reports": REPORTS[:1], "pods": PODS[:1]}
+        | CLUSTER[cluster]
+    )
+    assert (of_status(found), of_controller(found)) == (expected, expected)
 
 
 def test_neither_judges_a_node_whose_taint_keeps_agents_away() -> None:
