@@ -69,6 +69,7 @@ class Release:
     cluster: Cluster
     namespace: str
     home: Path
+    helm_ran: bool = False
 
     def helm(self, *arguments: str, values: Mapping[str, Any] | None = None, compares: bool = False) -> str:
         """Run helm as the admin, and return its stdout; it must succeed."""
@@ -80,6 +81,7 @@ class Release:
         self, *arguments: str, values: Mapping[str, Any] | None = None, compares: bool = False
     ) -> subprocess.CompletedProcess[str]:
         """Run helm as the admin."""
+        self.helm_ran = True
         where = (f"--kubeconfig={self.cluster.folder / 'admin.kubeconfig'}", f"--namespace={self.namespace}")
         return helm(*arguments, *where, values=values, home=self.home, compares=compares)
 
@@ -88,9 +90,10 @@ class Release:
 def release(cluster: Cluster, tmp_path: Path) -> Iterator[Release]:
     """A release that is not installed yet; what is left of it is taken away."""
     made = Release(cluster, f"mesh-{next(_numbers)}", tmp_path)
-    cluster.kubectl("create", "namespace", made.namespace)
+    cluster.admin.create("/api/v1/namespaces", {"metadata": {"name": made.namespace}})
     yield made
-    made.helm("uninstall", "istio-cni", "--ignore-not-found", "--no-hooks")  # nobody runs Jobs here
+    if made.helm_ran:
+        made.helm("uninstall", "istio-cni", "--ignore-not-found", "--no-hooks")  # nobody runs Jobs here
 
 
 class Applied(Protocol):

@@ -71,6 +71,10 @@ class Admin:
         """Create an object in a collection, or ask a subresource."""
         return self._request("POST", path, what, {"Content-Type": JSON})
 
+    def update(self, path: str, what: Mapping[str, Any]) -> None:
+        """Write an object, or a subresource of it, as a whole."""
+        self._request("PUT", path, what, {"Content-Type": JSON})
+
     def merge(self, path: str, patch: Mapping[str, Any]) -> None:
         """Patch an object, or its status."""
         self._request("PATCH", path, patch, {"Content-Type": MERGE})

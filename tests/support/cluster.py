@@ -33,6 +33,7 @@ SLOWEST_START = 120.0  # seconds
 SLOWEST_STOP = 60.0
 
 _ADMIN_TOKEN = "admin-of-the-tests"  # noqa: S105 - of a server that lives for one test session on loopback
+_RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -183,17 +184,24 @@ class Cluster:
             namespace: its namespace.
             name: its name.
             verbs: what it may do, with commas between them, such as `get,list`; empty: nothing.
-            resource: to what, such as `pods`.
+            resource: to what, with commas between them, such as `pods,daemonsets.apps`.
         """
-        self.kubectl("create", "serviceaccount", name, f"--namespace={namespace}")
+        self.admin.create(f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": name}})
         if verbs:
             self.grant(namespace, name, verbs=verbs, resource=resource)
 
     def grant(self, namespace: str, name: str, *, verbs: str, resource: str) -> None:
         """Let a service account do this, in all namespaces; arguments as those of `service_account`."""
-        role = f"{namespace}:{name}"
-        self.kubectl("create", "clusterrole", role, f"--verb={verbs}", f"--resource={resource}")
-        self.kubectl("create", "clusterrolebinding", role, f"--clusterrole={role}", f"--serviceaccount={role}")
+        metadata = {"name": f"{namespace}:{name}"}
+        kinds = [each.partition(".") for each in resource.split(",")]
+        rules = [{"apiGroups": [group], "resources": [kind], "verbs": verbs.split(",")} for kind, _, group in kinds]
+        binding = {
+            "metadata": metadata,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": metadata["name"]},
+            "subjects": [{"kind": "ServiceAccount", "namespace": namespace, "name": name}],
+        }
+        self.admin.create(f"{_RBAC}/clusterroles", {"metadata": metadata, "rules": rules})
+        self.admin.create(f"{_RBAC}/clusterrolebindings", binding)
 
     def token(self, namespace: str, name: str) -> str:
         """Have the API server issue a token for a service account, as the kubelet does for a pod (TokenRequest)."""
@@ -231,10 +239,10 @@ class Cluster:
 
     def forget_namespace(self, name: str) -> None:
         """Delete a namespace whose objects have been deleted: no controller does it here."""
-        if self.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false"):
-            read = json.loads(self.kubectl("get", "namespace", name, "--output=json"))
-            finalized = json.dumps(read | {"spec": {"finalizers": []}})
-            self.kubectl("replace", "--raw", f"/api/v1/namespaces/{name}/finalize", "--filename=-", text=finalized)
+        path = f"/api/v1/namespaces/{name}"
+        self.admin.delete(path)
+        if found := self.admin.read(path):
+            self.admin.update(f"{path}/finalize", found | {"spec": {"finalizers": []}})
 
     def kubectl_command(self, *arguments: str) -> list[str]:
         """Make a command of kubectl's, for what is not the admin's."""

@@ -29,7 +29,7 @@ def test_a_burst_of_110_pods_whose_agent_is_killed_is_in_the_mesh(cluster: TwoNo
 
 
 def test_pods_that_start_while_kubelet_and_runtime_restart_are_in_the_mesh(cluster: TwoNodes, light: LightPods) -> None:
-    light.deploy(8, *cluster.nodes)
+    light.deploy(6, *cluster.nodes)
     light.wait_for(5)
     for node in cluster.nodes:
         node.restart_runtime()
@@ -42,7 +42,7 @@ def test_a_drained_node_keeps_its_agent_and_takes_pods_again(
     cluster: TwoNodes, release: Release, light: LightPods
 ) -> None:
     first, name = cluster.first, cluster.second.place.name
-    light.deploy(10, cluster.second)
+    light.deploy(6, cluster.second)
     light.ready()
     agents = {pod["metadata"]["uid"] for pod in release.agents()}
     first.kubectl("drain", name, "--ignore-daemonsets", "--delete-emptydir-data", "--force")
@@ -58,7 +58,7 @@ def test_no_pod_runs_outside_the_mesh_after_a_boot(
     cluster: TwoNodes, release: Release, light: LightPods, primary: str
 ) -> None:  # F1, F2, F3
     first, second = cluster.first, cluster.second
-    light.deploy(10, second)
+    light.deploy(6, second)
     light.ready()
     before = {uid: sandbox.netns for uid, sandbox in light.sandboxes().items()}
     second.lose_power()
@@ -73,7 +73,7 @@ def test_no_pod_runs_outside_the_mesh_after_a_boot(
         first.wait("jsonpath={.status.state}=NotInstalled", f"istiocninode/{second.place.name}")
         assert not light.sandboxes()
         second.write_primary()
-    light.wait_for(10)
+    light.wait_for(6)
     until(lambda: KEY not in str(first.read(f"node/{second.place.name}")["spec"]), 60, "the taint is off")
     light.ready()
     if primary == "writes late":
