@@ -91,9 +91,11 @@ class Pod:
         at_once: how many containers run at the same time: all but those that end before others start.
         failing: the init containers whose last run failed.
         maybe_stale: found by name alone during an outage: it may be an earlier pod of that name.
-        running: whether it has its own network, a started container, and is neither terminating nor ended.
+        running: whether it has its own network, a started container, and has not ended; while it terminates, whether a
+            container still runs.
+        terminating: whether it is being deleted.
         ips: its addresses as the API server reports them.
-        runtime_class: its `spec.runtimeClassName`; none of the three decides anything.
+        runtime_class: its `spec.runtimeClassName`; none of the four decides anything.
     """
 
     namespace: str
@@ -114,6 +116,7 @@ class Pod:
     failing: tuple[str, ...] = ()
     maybe_stale: bool = field(default=False, compare=False)
     running: bool = False
+    terminating: bool = False
     ips: tuple[str, ...] = ()
     runtime_class: str = ""
 
@@ -149,6 +152,7 @@ class Pod:
         ports: set[int] = set()
         containers, init = ([*_containers(spec, kind, ports)] for kind in ("containers", "initContainers"))
         status = _mapping(manifest.get("status"))
+        terminating = bool(metadata.get("deletionTimestamp"))
         kept = _kept(init)
         return cls(
             namespace=_get(metadata, "namespace", str, "", path="metadata") or "default",
@@ -167,9 +171,8 @@ class Pod:
             host_network=spec.get("hostNetwork") is True,
             phase=_phase(status.get("phase")),
             failing=tuple({*_failing(status)} & {each.name for each in kept}),
-            running=not metadata.get("deletionTimestamp")
-            and spec.get("hostNetwork") is not True
-            and _is_running(status),
+            running=spec.get("hostNetwork") is not True and _is_running(status, terminating=terminating),
+            terminating=terminating,
             ips=tuple(_ips(status)),
             runtime_class=str(spec.get("runtimeClassName") or "")[:LONGEST_NAME],
         )
@@ -179,7 +182,7 @@ class Pod:
         return self is other or self._lasting() == other._lasting()
 
     def _lasting(self) -> Pod:
-        return replace(self, phase=Phase.UNKNOWN, failing=(), running=False, ips=())
+        return replace(self, phase=Phase.UNKNOWN, failing=(), running=False, terminating=False, ips=())
 
     def trimmed(self) -> Pod:
         """Reduce a pod that is not redirected to little more than its identity: most of a node's pods may be such."""
@@ -235,14 +238,19 @@ def _failing(status: Mapping[str, Any]) -> Iterator[str]:
             yield str(item.get("name"))
 
 
-def _is_running(status: Mapping[str, Any]) -> bool:
-    """Whether a container has started and the pod has not ended; its phase is Pending while its init containers run."""
+def _is_running(status: Mapping[str, Any], *, terminating: bool) -> bool:
+    """Whether a container has started and the pod has not ended.
+
+    Its phase is Pending while its init containers run, and may stay Running after the containers of a deleted pod have ended.
+    """
     phase = status.get("phase")
     if phase in ("Succeeded", "Failed"):
         return False
     listed = (status.get(kind) for kind in ("initContainerStatuses", "containerStatuses"))
     statuses = (_mapping(each) for found in listed if isinstance(found, list) for each in found)
-    return phase == "Running" or any("running" in _mapping(each.get("state")) for each in statuses)
+    return (phase == "Running" and not terminating) or any(
+        "running" in _mapping(each.get("state")) for each in statuses
+    )
 
 
 def _ips(status: Mapping[str, Any]) -> Iterator[str]:

@@ -143,7 +143,7 @@ class Cluster:
             now = Pod.from_manifest(found) if found else None
         except (ApiError, ManifestError) as error:
             return f"its addresses cannot be confirmed: {error}"
-        same = now is not None and now.running and (now.uid, now.ips) == (pod.uid, pod.ips)
+        same = now is not None and now.running and not now.terminating and (now.uid, now.ips) == (pod.uid, pod.ips)
         return "" if same else "its uid, addresses or state in the API server have changed"
 
     async def delete_pod(self, pod: Pod) -> str:

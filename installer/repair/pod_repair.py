@@ -273,8 +273,10 @@ class PodRepair:
             return Found(unknown=known.reason)
         plan = self._plan(pod, known.addresses)
         writes = bool(plan) and in_force.desired.installed and in_force.settings.repair_mode is RepairMode.REDIRECT
-        if writes and not (sandbox and sandbox.uid) and self._cluster and (doubt := await self._cluster.confirm(pod)):
-            return Found(unknown=doubt)
+        if writes and not (sandbox and sandbox.uid):
+            writes = not pod.terminating  # its addresses may be another's in a moment
+            if writes and self._cluster and (doubt := await self._cluster.confirm(pod)):
+                return Found(unknown=doubt)
         inspection, loop = Inspection(known, plan, writes), asyncio.get_running_loop()
         work = loop.run_in_executor(self._workers, inspect, inspection, self._files, in_force.capability)
         self._busy.add(key_of(pod))
@@ -294,6 +296,9 @@ class PodRepair:
         if outcome := unredirected.decide_outcome(found, sandbox, invalid):
             return outcome
         lack = unredirected.describe_lack(found, sandbox)
+        if running.pod.terminating:
+            is_own = running.refused == ""
+            return unredirected.report_deletion(lack, "") if is_own else unredirected.report_terminating(lack)
         if (
             mode is not RepairMode.DELETE or found.added or not self._inputs_unchanged()
         ):  # its next one would lose it, too

@@ -51,6 +51,11 @@ def report_left(lack: str) -> Outcome:
     return Outcome("NotRedirected", f"{lack}; delete it so that its controller recreates it")
 
 
+def report_terminating(lack: str) -> Outcome:
+    """Build the outcome of a pod that is being deleted already."""
+    return Outcome("NotRedirected", f"{lack}, and is being deleted")
+
+
 def report_deletion(lack: str, refused: str, *, waits: bool = False) -> Outcome:
     """Build the outcome of the latest deletion, or of its failure; a pod that waits for the next one stays as it was."""
     if refused:

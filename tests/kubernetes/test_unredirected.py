@@ -33,19 +33,25 @@ def test_an_unredirected_pod_is_counted_and_named_in_every_place(
     init = {"name": "istio-proxy", **container, "state": {"running": {}}}
     started(cluster, node, "lost", {"phase": "Running", "podIPs": [{"ip": "10.9.9.9"}]})
     started(cluster, node, "begins", {"phase": "Pending", "initContainerStatuses": [init]})
+    app = {"name": "istio-proxy", **container, "state": {"running": {}}}
+    for name, statuses in (("ends", [app]), ("ended", [])):
+        status = {"phase": "Running", "podIPs": [{"ip": "10.9.9.8"}], "containerStatuses": statuses}
+        started(cluster, node, name, status)
+        cluster.core.delete_namespaced_pod(name, "default", grace_period_seconds=600)
     started(cluster, node, "waits", {"phase": "Pending"})
     started(cluster, node, "over", {"phase": "Succeeded"})
     started(cluster, node, "on-the-node", {"phase": "Running"}, hostNetwork=True)
-    until(lambda: report(cluster, node)["pods"].get("unredirected") == 2, PATIENCE, "it is counted")
+    until(lambda: report(cluster, node)["pods"].get("unredirected") == 3, PATIENCE, "it is counted")
     assert ready(cluster, node) == ("True", "PodsNotRedirected")
     said = report(cluster, node)["conditions"][0]["message"]
     assert "pod default/begins: no redirect has been seen" in said
+    assert "pod default/ends: no redirect has been seen" in said
     assert "pod default/lost: no redirect has been seen" in said
     assert "its network namespace cannot be identified" in said
-    assert "istio_cni_unredirected_pods 2.0" in running.get("/metrics")[1]
-    for name in ("lost", "begins"):
+    assert "istio_cni_unredirected_pods 3.0" in running.get("/metrics")[1]
+    for name in ("lost", "begins", "ends"):
         until(lambda name=name: _told(cluster, name) == ["NotRedirected"], SOON, "an Event tells of it")  # type: ignore[misc]
-    assert not any(_told(cluster, name) for name in ("waits", "over", "on-the-node"))
+    assert not any(_told(cluster, name) for name in ("waits", "over", "ended", "on-the-node"))
     node.end_all()
     until(lambda: "istio_cni_unredirected_pods 0.0" in running.get("/metrics")[1], SOON, "none is left")
     until(lambda: ready(cluster, node) == ("True", "Redirecting"), SOON, "the report says so")

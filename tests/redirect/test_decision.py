@@ -211,18 +211,24 @@ def test_declared_ports_are_bounded() -> None:  # F32
     assert _redirect(pod(app, proxy(), **{TRAFFIC + "includeInboundPorts": "*"})).include_inbound_ports is EVERYTHING
 
 
+GOING = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+
+
 @pytest.mark.parametrize(
     ("metadata", "status", "runs"),
     [
         ({}, {"phase": "Running"}, True),
-        ({"deletionTimestamp": "2026-01-01T00:00:00Z"}, {"phase": "Running"}, False),
+        (GOING, {"phase": "Running"}, False),
+        (GOING, {"phase": "Running", "containerStatuses": [{"state": {"terminated": {}}}]}, False),
+        (GOING, {"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]}, True),
         ({}, {"phase": "Succeeded"}, False),
         ({}, {"phase": "Pending"}, False),
         ({}, {"phase": "Pending", "initContainerStatuses": [{"state": {"running": {}}}]}, True),
     ],
 )
-def test_a_pod_counts_as_running_from_its_first_container_to_its_deletion(
+def test_a_pod_counts_as_running_from_its_first_container_to_the_end_of_the_last(
     metadata: dict[str, str], status: dict[str, Any], *, runs: bool
 ) -> None:
     pod = Pod.from_manifest({"metadata": {"name": "web"} | metadata, "spec": {}, "status": status})
     assert pod.running is runs
+    assert pod.terminating is bool(metadata)
