@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.support.uv import pip_settings
 
 if TYPE_CHECKING:
     from tests.image.builder import Builder
@@ -27,7 +27,6 @@ SOURCES = "etc/apt/sources.list.d/debian.sources"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 _PIP_SETTINGS = ("cert", "client-cert", "extra-index-url", "index-url", "proxy", "timeout", "trusted-host")
-_PIP_SETTING = re.compile(r"(?:global|install|:env:)\.([a-z-]+)='(.*)'")
 
 
 def base(builder: Builder, reference: str, folder: Path) -> str:
@@ -79,7 +78,8 @@ def settings() -> dict[str, str]:
     Returns:
         Texts, by their path in the base.
     """
-    apt, pip = _apt_settings(), _pip_settings()
+    apt = _apt_settings()
+    pip = {key: value for key, value in pip_settings().items() if key in _PIP_SETTINGS}
     if AUTHORITIES.exists() and not any("::CaInfo" in line for line in apt):
         apt.append(f'Acquire::https::CaInfo "{AUTHORITIES}";')
     files = {SOURCES: _apt_sources()}
@@ -111,15 +111,6 @@ def _apt_sources() -> str:
         for uri, suite, component in sorted({tuple(line.split()) for line in told.splitlines()})
         if suite.startswith(RELEASE) and component == "main"
     )
-
-
-def _pip_settings() -> dict[str, str]:
-    """List where pip gets its files from on this machine, from its files and its environment variables."""
-    told = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
-    found = {key.removeprefix("default-"): value for key, value in _PIP_SETTING.findall(told.stdout)}
-    if authorities := os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE"):
-        found.setdefault("cert", authorities)
-    return {key: value for key, value in found.items() if key in _PIP_SETTINGS}
 
 
 def _told(*command: str) -> str:

@@ -32,7 +32,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def pip(command: str, *arguments: str) -> str:
-    """Run pip as `make setup` does, and return all that it writes."""
+    """Run pip with the build backend that is here, and return all that it writes."""
     quietly = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
     done = subprocess.run(
         [sys.executable, "-m", "pip", command, *quietly, *arguments],
