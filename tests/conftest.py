@@ -21,7 +21,7 @@ settings.register_profile(
 settings.register_profile("search", settings.get_profile("tests"), derandomize=False, max_examples=1000)
 settings.load_profile("tests")
 
-TIERS = ("e2e", "apiserver", "containerd", "kernel", "pure")  # from those that take the longest
+TIERS = ("e2e", "containerd", "apiserver", "kernel", "pure")  # from those that wait the most, beside the others' work
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
