@@ -8,6 +8,7 @@ import pytest
 
 from tests.docs.istio_page import Shell
 from tests.e2e.istio.images import images
+from tests.e2e.istio.istios_agent import gone
 from tests.e2e.istio.lightpods import LightPods
 from tests.e2e.istio.mesh import Mesh
 from tests.e2e.release import Release
@@ -84,6 +85,7 @@ def no_agent(without_release: Mesh, shell: Shell) -> Iterator[Mesh]:
     """A mesh without agents; after the test there is no release of the name that both charts use."""
     yield without_release
     shell("helm uninstall istio-cni --namespace istio-system --ignore-not-found --wait")
+    gone(without_release.node)  # a container of its that starts again would find what the next test installs
 
 
 @pytest.fixture
