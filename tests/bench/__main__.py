@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -206,6 +207,7 @@ def _size(what: str, size: int, target: str) -> dict[str, Any]:
 
 def main() -> int:
     """Measure all, print the table, keep the figures."""
+    argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__).parse_args()
     if os.geteuid() != 0:
         print("bench: not root: network namespaces cannot be made; run it as root", file=sys.stderr)
         return 1

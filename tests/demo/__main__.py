@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import json
 import os
@@ -108,6 +109,7 @@ def show(diff: Iterable[str]) -> None:
 
 def main() -> int:
     """Make the tour."""
+    argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__).parse_args()
     if os.geteuid() != 0:
         print("demo: not root: a node needs namespaces and mounts of its own; run it as root", file=sys.stderr)
         return 1
