@@ -10,7 +10,8 @@ from installer.config.control_plane import ControlPlaneSpec, InvalidControlPlane
 from installer.controller import pod_template, status
 from installer.controller.control_plane_events import build_events
 from installer.controller.status import Fault, Fleet, build_invalid_fault, build_superseded_fault
-from installer.fleet.node_health import Desired, Observation, is_judged, judge
+from installer.fleet.node_case import Desired, Observation
+from installer.fleet.node_health import is_judged, judge
 from installer.fleet.objects import Settings, spec_changed
 from installer.fleet.reasons import WAITING_FOR_UPDATE
 from installer.fleet.rollouts import is_held_up, most_unavailable, template_generation

@@ -6,11 +6,11 @@ Rules are tried in order, and the first that applies gives the verdict. A node t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from installer.fleet.node_case import Case
 from installer.fleet.pod_diagnosis import explain_pod, missing_directory
 from installer.fleet.reasons import (
     HOPELESS,
@@ -28,8 +28,7 @@ from installer.kube.names import REDIRECTING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from installer.fleet.objects import AgentPod, Node, Report, Settings
-    from installer.fleet.pod_diagnosis import PodWarning
+    from installer.fleet.node_case import Desired, Observation
 
 PATIENCE = timedelta(seconds=60)
 
@@ -61,48 +60,6 @@ class State(Enum):
         return self in (State.FAILED, State.UNKNOWN)
 
 
-@dataclass(frozen=True)
-class Desired:
-    """The desired state of every node.
-
-    Attributes:
-        settings: the settings in force; None: the chart's.
-        template: the generation of the DaemonSet's pod template; empty: unknown.
-        any_settings: whether any settings are accepted, because the active control plane is invalid or unknown.
-        expects_agent: whether an agent is to run there, if only to remove the plugin.
-        since: when this was last changed; None: unknown.
-    """
-
-    installed: bool
-    settings: Settings | None
-    template: str = ""
-    any_settings: bool = False
-    expects_agent: bool = True
-    since: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What is known of a node.
-
-    Attributes:
-        report: the agent's, or the controller's in its place; None: there is none.
-        pod: the agent's; None: there is none.
-        node: the Node; None: unknown.
-        warning: the latest warning about the pod; None: there is none, or it was not read.
-        reports_known: whether reports could be read.
-        pods_known: whether pods could be read.
-    """
-
-    name: str
-    report: Report | None
-    pod: AgentPod | None
-    node: Node | None = None
-    warning: PodWarning | None = None
-    reports_known: bool = True
-    pods_known: bool = True
-
-
 class NodeHealth(NamedTuple):
     """The verdict on a node: reason for programs, message for people."""
 
@@ -112,89 +69,8 @@ class NodeHealth(NamedTuple):
     message: str = ""
 
 
-@dataclass(frozen=True)
-class _Case:
-    """An observation and the desired state, with the predicates that the rules use."""
-
-    observed: Observation
-    desired: Desired
-
-    @property
-    def reported(self) -> Report | None:
-        """The agent's own report: one that the controller wrote has no state."""
-        return self.observed.report if self.observed.report and self.observed.report.state else None
-
-    @property
-    def node_is_down(self) -> bool:
-        return self.observed.node is not None and not self.observed.node.ready
-
-    @property
-    def has_no_pod(self) -> bool:
-        return self.observed.pod is None and self.observed.pods_known
-
-    @property
-    def has_no_report(self) -> bool:
-        return self.reported is None and self.observed.reports_known
-
-    @property
-    def pod_is_unready(self) -> bool:
-        return self.observed.pod is not None and not self.observed.pod.ready and not self.observed.pod.terminating
-
-    @property
-    def pod_is_down(self) -> bool:
-        return self.observed.pod is not None and not self.observed.pod.runs
-
-    @property
-    def agent_explains(self) -> bool:
-        """Whether a running agent reports why it is not ready; Removed was reported before it started."""
-        report, pod = self.reported, self.observed.pod
-        return (
-            pod is not None and pod.runs and report is not None and report.ready is False and report.reason != REMOVED
-        )
-
-    @property
-    def is_removed(self) -> bool:
-        return self.reported is not None and self.reported.state == REMOVED
-
-    @property
-    def has_settings(self) -> bool:
-        report = self.reported
-        if report is None or self.desired.any_settings:
-            return report is not None or not self.observed.reports_known
-        return report.settings == self.desired.settings
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the pod is of the current template, if that is known."""
-        pod, template = self.observed.pod, self.desired.template
-        return not self.observed.pods_known or (
-            pod is not None and (not (template and pod.template) or pod.template == template)
-        )
-
-    @property
-    def redirects(self) -> bool:
-        report = self.reported
-        return report is None or (report.ready is True and report.state == "Installed")
-
-    @property
-    def soon(self) -> State:
-        """The state during patience."""
-        if not self.desired.installed:
-            return State.REMOVING
-        return State.REPAIRING if self.has_settings and self.is_current and not self.is_removed else State.UPDATING
-
-    @property
-    def changed(self) -> datetime | None:
-        """When something last changed that takes time to complete, by the objects' own times; None: unknown."""
-        node, pod = self.observed.node, self.observed.pod
-        times = [None if self.desired.installed else self.desired.since, pod.changed or pod.created if pod else None]
-        if node:
-            times += [node.created if pod is None else None, None if node.ready else node.changed]
-        return max(filter(None, times), default=None)
-
-
 class _Trouble(NamedTuple):
-    """Why a node is not as desired; during patience its state is `_Case.soon`, unless another is given."""
+    """Why a node is not as desired; during patience its state is `_soon`, unless another is given."""
 
     reason: str
     message: str
@@ -205,8 +81,8 @@ class _Trouble(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    applies: Callable[[_Case], bool]
-    trouble: Callable[[_Case], _Trouble]
+    applies: Callable[[Case], bool]
+    trouble: Callable[[Case], _Trouble]
 
 
 def is_judged(observed: Observation, desired: Desired) -> bool:
@@ -227,7 +103,7 @@ def judge(
     `unhealthy_since` is when the caller first observed it as unhealthy; without it the objects' own times count. If these
     are unknown too, patience is over.
     """
-    case = _Case(observed, desired)
+    case = Case(observed, desired)
     if not desired.installed and case.is_removed:
         return NodeHealth(observed.name, State.REMOVED)
     for rule in _TO_INSTALL if desired.installed else _TO_REMOVE:
@@ -236,12 +112,19 @@ def judge(
             since = trouble.since or unhealthy_since or case.changed
             late = since is None or trouble.at_once or now - since >= PATIENCE
             return NodeHealth(
-                observed.name, trouble.late if late else trouble.soon or case.soon, trouble.reason, trouble.message
+                observed.name, trouble.late if late else trouble.soon or _soon(case), trouble.reason, trouble.message
             )
     return NodeHealth(observed.name, State.READY if desired.installed else State.REMOVING)
 
 
-def _node_not_ready(case: _Case) -> _Trouble:
+def _soon(case: Case) -> State:
+    """Return the state during patience."""
+    if not case.desired.installed:
+        return State.REMOVING
+    return State.REPAIRING if case.has_settings and case.is_current and not case.is_removed else State.UPDATING
+
+
+def _node_not_ready(case: Case) -> _Trouble:
     message = "Kubernetes reports this node as not ready"
     report, pod, warning = case.observed.report, case.observed.pod, case.observed.warning
     if pod and case.pod_is_down:
@@ -259,12 +142,12 @@ def _node_not_ready(case: _Case) -> _Trouble:
     return _Trouble(NODE_NOT_READY, message, State.UNKNOWN)
 
 
-def _no_agent(_: _Case) -> _Trouble:
+def _no_agent(_: Case) -> _Trouble:
     message = "no agent runs on this node: check that the node is up and that DaemonSet istio-cni-node has a pod on it"
     return _Trouble(NO_AGENT, message, State.UNKNOWN)
 
 
-def _no_agent_to_remove(case: _Case) -> _Trouble:
+def _no_agent_to_remove(case: Case) -> _Trouble:
     if case.reported:
         was = "installed" if case.reported.state == "Installed" else "not installed"
         known = f"no agent runs to remove the plugin, last reported as {was}"
@@ -273,13 +156,13 @@ def _no_agent_to_remove(case: _Case) -> _Trouble:
     return _Trouble(NO_AGENT, f"{known}; `install-cni uninstall` on the node removes it", State.UNKNOWN)
 
 
-def _agent_trouble(case: _Case) -> _Trouble:
+def _agent_trouble(case: Case) -> _Trouble:
     report = case.reported
     assert report is not None  # noqa: S101 - the rules ask before
     return _Trouble(report.reason or NOT_READY, report.message or "its agent does not say why", since=report.since)
 
 
-def _pod_trouble(case: _Case) -> _Trouble:
+def _pod_trouble(case: Case) -> _Trouble:
     pod, warning = case.observed.pod, case.observed.warning
     assert pod is not None  # noqa: S101 - likewise
     reason, message = explain_pod(pod, warning, case.observed.report)
@@ -288,22 +171,22 @@ def _pod_trouble(case: _Case) -> _Trouble:
     return _Trouble(reason, message, at_once=at_once)
 
 
-def _no_report(_: _Case) -> _Trouble:
+def _no_report(_: Case) -> _Trouble:
     return _Trouble(NO_REPORT, "its agent runs and has not reported yet; its log says why", State.UNKNOWN)
 
 
-def _outdated_settings(case: _Case) -> _Trouble:
+def _outdated_settings(case: Case) -> _Trouble:
     pod = f" (pod {case.observed.pod.name})" if case.observed.pod else ""
     message = f"its agent has not applied the current settings yet; its log says why{pod}"
     return _Trouble(OUTDATED_SETTINGS, message, soon=State.UPDATING, since=_desired_since(case))
 
 
-def _removed_before(case: _Case) -> _Trouble:
+def _removed_before(case: Case) -> _Trouble:
     message = "its agent has not installed the plugin again yet"
     return _Trouble(REMOVED, message, soon=State.UPDATING, since=_desired_since(case))
 
 
-def _desired_since(case: _Case) -> datetime | None:
+def _desired_since(case: Case) -> datetime | None:
     """Return since when an agent could have reached the desired state, if known."""
     return max(case.desired.since, case.changed or case.desired.since) if case.desired.since else None
 

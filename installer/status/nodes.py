@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from installer.fleet import objects, reasons
-from installer.fleet.node_health import Observation, State, is_judged, judge
+from installer.fleet.node_case import Observation
+from installer.fleet.node_health import State, is_judged, judge
 from installer.fleet.rollouts import is_older
 from installer.kube.names import DAEMONSET, REDIRECTING, cleaning_command
 from installer.kube.times import parse_rfc3339
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from installer.fleet.node_health import Desired, NodeHealth
+    from installer.fleet.node_case import Desired
+    from installer.fleet.node_health import NodeHealth
     from installer.fleet.objects import AgentPod, Report
     from installer.fleet.selection import Selection
     from installer.status.model import Answers, Object

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from installer.fleet.node_health import Desired, State
+from installer.fleet.node_case import Desired
+from installer.fleet.node_health import State
 from installer.fleet.objects import Settings, pod_spec, spec_changed
 from installer.fleet.rollouts import is_held_up, most_unavailable, template_generation
 from installer.fleet.selection import unparked

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.controller.plan import update_unhealthy_since
-from installer.fleet.node_health import PATIENCE, Desired, NodeHealth, Observation, State, judge
+from installer.fleet.node_case import Desired, Observation
+from installer.fleet.node_health import PATIENCE, NodeHealth, State, judge
 from installer.fleet.pod_diagnosis import PodWarning, explain_pod
 from installer.fleet.reasons import REMOVED
 from tests.controller.samples import LONG_AGO, NODE, NOW, POD, SETTINGS, TEMPLATE, node, pod, report, unready
