@@ -36,6 +36,7 @@ class NodePods:
     ) -> None:
         """Prepare; `run` begins. `on_change` is called when all pods are known, and after each change of one."""
         self._node_name = node_name
+        self._kubeconfig = kubeconfig
         self._api = ApiClient(kubeconfig)
         selection = Selection(ApiResource("", "v1", "pods"), _selector(node_name), in_lists=False)
         self._informer = Informer(self._api, kubeconfig, selection, _trim, on_change, list_every=list_every)
@@ -71,7 +72,8 @@ class NodePods:
         """Find one pod, as `plugin.pod.PodSource` specifies.
 
         Without a uid the cached pod may be an earlier one of that name, so the API server is queried first. The
-        cached pod counts only in an outage (F30), marked as maybe stale; a refusal is not an outage.
+        cached pod counts only in an outage (F30), marked as maybe stale; a refusal is not an outage, nor is a silent
+        connection.
         """
         cached = self.cached(namespace, name, uid)
         if cached and uid is not None and not fresh:
@@ -97,11 +99,24 @@ class NodePods:
     async def _request(self, namespace: str, name: str) -> Pod | None:
         if not _NAME.fullmatch(namespace) or not _NAME.fullmatch(name):
             return None  # the API server would accept no such pod
-        manifest = await self._api.get(f"/api/v1/namespaces/{namespace}/pods/{name}", patience=PODS_PATIENCE)
+        manifest = await self._get(f"/api/v1/namespaces/{namespace}/pods/{name}")
         try:
             return Pod.from_manifest(manifest) if manifest else None
         except ManifestError as error:
             raise PodsUnavailable(f"the API server's {namespace}/{name} cannot be parsed: {error}") from error
+
+    async def _get(self, path: str) -> Any | None:
+        """Request an object. An outage is certain only once a new connection has failed, too: open ones may be silent."""
+        try:
+            return await self._api.get(path, patience=PODS_PATIENCE)
+        except ApiError as error:
+            if error.status or not error.is_outage:
+                raise
+        api = ApiClient(self._kubeconfig)
+        try:
+            return await api.get(path, patience=PODS_PATIENCE)
+        finally:
+            await api.close()
 
     def _check_node_name(self, pod: Pod) -> None:
         """Log once that this runtime starts pods of another node: the informer then observes the wrong ones."""

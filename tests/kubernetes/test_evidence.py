@@ -13,7 +13,7 @@ from aiohttp import web
 from installer.config.control_plane import GROUP, PLURAL
 from installer.kube.api_error import ApiError
 from installer.kube.client import ApiClient
-from tests.kubernetes.conftest import SOON
+from tests.kubernetes.conftest import NAMESPACE, SOON
 from tests.kubernetes.proxy import Proxy
 from tests.plugin.conftest import rules
 from tests.support.agent import AgentProcess
@@ -203,3 +203,36 @@ async def test_refusals_are_no_outage(tmp_path: Path, status: int, *, is_outage:
         assert error.value.is_outage
     finally:
         await api.close()
+
+
+@pytest.mark.usefixtures("kubeconfig")
+async def test_without_a_uid_a_pod_is_never_decided_by_an_earlier_one(
+    tmp_path: Path, cluster: Cluster, node: Node, netns: Netns
+) -> None:
+    """As after a failover of a load balancer: all connections are silent, and the new pod's sidecar runs as another user."""
+    name = f"db-{node.name}"
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "conf" / "10-k8s.conflist").write_text(PRIMARY)
+    async with Proxy(cluster.port) as proxy:
+        config = cluster.kubeconfig("silent", token=cluster.token(NAMESPACE, "istio-cni"), port=proxy.port)
+        options: dict[str, str | Path] = {"node-name": node.name, "kubeconfig": config, "log-level": "warn"}
+        with AgentProcess(tmp_path, conf_dir=tmp_path / "conf", bin_dir=tmp_path / "bin", options=options) as agent:
+            await asyncio.to_thread(agent.ready)
+            node.start_pod(name)
+            answer = await agent.add(netns, "default", name, "", STATUS)
+            assert answer.status == 0, answer.stdout
+            assert "skuid 1337" in rules(netns)
+            proxy.freeze()
+            node.end_pod(name)
+            containers = [{"name": "app", "image": "none"}, sidecar(2000)]
+            node.start_pod(name, spec={"containers": containers})
+            answer = await agent.add(netns, "default", name, "", STATUS)
+            assert answer.status == 0, answer.stdout
+            assert "skuid 2000" in rules(netns)
+            assert "skuid 1337" not in rules(netns)
+
+
+def sidecar(uid: int) -> dict[str, object]:
+    """A sidecar that runs as a user."""
+    return {"name": "istio-proxy", "image": "none", "securityContext": {"runAsUser": uid, "runAsGroup": uid}}
