@@ -19,18 +19,18 @@ _log = logging.getLogger(__name__)
 class Outcomes:
     """Takes each outcome."""
 
-    def __init__(self, metrics: Metrics, on_redirected: Callable[[Outcome], None]) -> None:
-        """Prepare; `on_redirected` is called for each ADD that was answered with a redirect."""
+    def __init__(self, metrics: Metrics, on_added: Callable[[Outcome], None]) -> None:
+        """Prepare; `on_added` is called for each ADD that was answered with a redirect or a pass."""
         self._metrics = metrics
-        self._on_redirected = on_redirected
+        self._on_added = on_added
         self._warnings = Warnings()
 
     def take(self, outcome: Outcome) -> None:
         """Take one."""
         self._metrics.request(outcome)
         self._warnings.log(outcome)
-        if (outcome.command, outcome.outcome) == ("ADD", "redirect"):
-            self._on_redirected(outcome)
+        if outcome.command == "ADD" and outcome.outcome in ("redirect", "pass"):
+            self._on_added(outcome)
         message = f"{outcome.command or 'request'}: {outcome.outcome}"  # the rate limit counts lines by their message
         _log.log(
             logging.WARNING if outcome.outcome == "error" else logging.INFO,

@@ -157,4 +157,4 @@ class Reconciler:
             socket.parent: {socket.name, lock_file(socket).name}.__contains__,
         }
         on_node = {settings.bin_dir_mount: settings.cni_bin_dir, settings.conf_dir_mount: settings.cni_conf_dir}
-        return Watcher(interest, self.wake, on_node)
+        return Watcher(interest, lambda _: self.wake(), on_node)

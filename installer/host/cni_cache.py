@@ -94,8 +94,8 @@ class Sandboxes:
         self._next_resync = 0.0
         self.is_at_rest = False  # whether the last read saw no file that may still be written without a trace
 
-    def watcher(self, wake: Callable[[], None]) -> Watcher:
-        """Build a watcher of the folder: refresh it before each `read`."""
+    def watcher(self, wake: Callable[[str], None]) -> Watcher:
+        """Build a watcher of the folder: refresh it before each `read`. `wake` gets the name of the result."""
         return Watcher({self._results: _is_result}, wake, {self._results: self._on_node}, sees_mounts=False)
 
     @property
@@ -187,6 +187,11 @@ class Sandboxes:
             self._logged[name] = self._files[name].error
             extra = {"file": str(self._on_node / name), "reason": self._logged[name]}
             _log.warning("cannot parse a result that the runtime keeps", extra=extra)
+
+
+def container_id(name: str) -> str:
+    """Read the container id from a result's name, `<network>-<container id>-<interface>`; any text for another name."""
+    return name.removesuffix(f"-{INTERFACE}").rpartition("-")[2]
 
 
 def _is_result(name: str) -> bool:

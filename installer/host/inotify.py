@@ -46,7 +46,7 @@ class Watcher:
     def __init__(
         self,
         directories: Mapping[Path, Callable[[str], bool]],
-        wake: Callable[[], None],
+        wake: Callable[[str], None],
         on_node: Mapping[Path, Path] | None = None,
         *,
         sees_mounts: bool = True,
@@ -54,8 +54,9 @@ class Watcher:
         """Prepare to watch; the first `refresh` begins.
 
         `directories` has for each a predicate of the relevant file names. `wake` is called for each change, from the
-        watcher's own thread. `on_node` maps directories to their paths on the node, if different. Without `sees_mounts` what
-        is mounted over them is noticed by the next `refresh`.
+        watcher's own thread, with the name of what has changed in its directory; empty: unknown. `on_node` maps directories
+        to their paths on the node, if different. Without `sees_mounts` what is mounted over them is noticed by the next
+        `refresh`.
         """
         self._on_node = on_node or {}
         self._watches: dict[Path, list[_Watch]] = {}
@@ -123,7 +124,7 @@ def _start_inotify() -> InotifyFD:
 class _Mounts(threading.Thread):
     """Detects mounts over directories, which inotify does not report: proc_pid_mountinfo(5), poll(2)."""
 
-    def __init__(self, paths: Mapping[Path, Path], wake: Callable[[], None]) -> None:
+    def __init__(self, paths: Mapping[Path, Path], wake: Callable[[str], None]) -> None:
         """Begin; raises OSError if no further file can be opened. `paths` maps each to that on the node."""
         super().__init__(name="mounts", daemon=True)
         self._paths = paths
@@ -145,7 +146,7 @@ class _Mounts(threading.Thread):
         while self._stopped not in dict(poll.poll()):
             if (now := self._look()) != self._before:
                 self._before = now
-                self._wake()
+                self._wake("")
         os.close(self._file)
         os.close(self._stopped)
 
@@ -174,7 +175,7 @@ class _Mounts(threading.Thread):
 class _Watch:
     """A watch on what a path means; watchdog calls it back from the thread that reads inotify."""
 
-    def __init__(self, path: Path, mask: Mask, of_interest: Callable[[str], bool], wake: Callable[[], None]) -> None:
+    def __init__(self, path: Path, mask: Mask, of_interest: Callable[[str], bool], wake: Callable[[str], None]) -> None:
         self._path = path
         self._mask = mask
         self._of_interest = of_interest
@@ -209,7 +210,7 @@ class _Watch:
             return
         if event.is_create and not event.is_directory and not self._is_link(name):
             return  # still being written: checked when it is closed
-        self._wake()
+        self._wake(name)
 
     def _is_link(self, name: str) -> bool:
         """Whether a new file is complete from the start: a symbolic or hard link is never closed."""
@@ -223,7 +224,7 @@ class _Watch:
         watched = self._watched
         if watched and watched[0] == wd:
             self._watched = None
-        self._wake()
+        self._wake("")
 
     def on_queue_overflow(self) -> None:
-        self._wake()
+        self._wake("")

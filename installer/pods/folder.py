@@ -83,7 +83,7 @@ class ManifestPods:
         """Check the folder when something in it changes, until `stop` is set."""
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
-        def wake() -> None:
+        def wake(_: str) -> None:
             loop.call_soon_threadsafe(changed.set)
 
         watcher = Watcher({self._folder: lambda name: name.endswith(SUFFIXES)}, wake)

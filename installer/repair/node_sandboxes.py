@@ -1,15 +1,16 @@
-"""The node's sandboxes as the runtime records them, and the ADDs that this agent answered with a redirect."""
+"""The node's sandboxes as the runtime records them, and the ADDs that this agent has answered."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
 
-from installer.aio import HangingCalls
+from installer.aio import Changes, HangingCalls
+from installer.host.cni_cache import container_id
 from installer.repair.sandbox_index import SandboxIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from installer.host.cni_cache import Sandbox, Sandboxes
     from installer.pods.verdicts import Key
@@ -26,13 +27,15 @@ _log = logging.getLogger(__name__)
 class NodeSandboxes:
     """Maintains an index of them; bound to one event loop."""
 
-    def __init__(self, sandboxes: Sandboxes, files: NetnsFiles, wake: Callable[[], None]) -> None:
-        """Prepare; `wake` is called, from a thread, when the runtime has recorded or forgotten one."""
+    def __init__(self, sandboxes: Sandboxes, files: NetnsFiles, changes: Changes) -> None:
+        """Prepare; `changes` is notified when the runtime has recorded or forgotten one."""
         self._sandboxes = sandboxes
         self._files = files
-        self._watcher = sandboxes.watcher(wake)
+        self._changes = changes
+        self.strangers = Changes()  # of the records of sandboxes that no ADD here was answered for
+        self._watcher = sandboxes.watcher(self._on_record)
         self._is_watched = False
-        self._added: dict[str, Key] = {}  # container id to the pod whose ADD was redirected
+        self._added: dict[str, Key | None] = {}  # container id to the pod whose ADD was redirected; None: it passed
         self._indexed: Sequence[Sandbox] = ()
         self._reason = ""  # why the records cannot be read
         self._calls = HangingCalls(PATIENCE)
@@ -49,8 +52,9 @@ class NodeSandboxes:
         return len(self._sandboxes.unreadable)
 
     def add(self, outcome: Outcome) -> None:
-        """Record an ADD that was answered with a redirect."""
-        self._added[outcome.container_id] = outcome.namespace, outcome.pod, outcome.pod_uid or ""
+        """Record an ADD that was answered with a redirect or a pass."""
+        pod = outcome.namespace, outcome.pod, outcome.pod_uid or ""
+        self._added[outcome.container_id] = pod if outcome.outcome == "redirect" else None
         while len(self._added) > MOST_ADDED:
             del self._added[next(iter(self._added))]
 
@@ -58,8 +62,9 @@ class NodeSandboxes:
         """Whether a pod's ADD was answered with a redirect: the ADD of this sandbox or, if none is known, any."""
         name = pod.namespace, pod.name
         if container_id:
-            return self._added.get(container_id, ())[:2] == name
-        return any(each[:2] == name and bool(each[2]) and pod.has_uid(each[2]) for each in self._added.values())
+            return (self._added.get(container_id) or ())[:2] == name
+        redirected = filter(None, self._added.values())
+        return any(each[:2] == name and bool(each[2]) and pod.has_uid(each[2]) for each in redirected)
 
     async def update(self) -> None:
         """Update the index; if the runtime's results cannot be read, it stays unchanged."""
@@ -75,6 +80,13 @@ class NodeSandboxes:
         """Stop watching; while the folder does not answer, that ends with the process (F48)."""
         if not self._calls.is_waiting:
             self._watcher.close()
+
+    def _on_record(self, name: str) -> None:
+        """Notify of a record that has come, changed or gone; called from the watcher's thread."""
+        of = container_id(name)
+        if of not in self._added and all(each.container_id != of for each in self._indexed):
+            self.strangers.notify()
+        self._changes.notify()
 
     def _read(self) -> SandboxIndex:
         self._is_watched = self._watcher.refresh()

@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
-from installer.aio import Changes, either, until_next, wait
+from installer.aio import either, until_next, wait
 from installer.config.value_types import RepairMode
 from installer.pods.runtime_class import own_network_stack, without_effect
 from installer.pods.verdicts import key_of
@@ -31,6 +31,7 @@ from plugin.values import InvalidValue
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from installer.aio import Changes
     from installer.host.cni_cache import Sandbox, Sandboxes
     from installer.host.in_force import InForce
     from installer.pods.verdicts import Key, Verdicts
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 CHECK_EVERY = 2.0  # seconds between two checks, at least; and at most while a pod or a sandbox is not settled
 RESYNC = 60.0  # seconds between two checks while nothing changes
 # Seconds between two checks until the first full count, which the node's status waits for; and when the runtime has recorded
-# a sandbox, so that one without a redirect is found while it is there.
+# a sandbox whose ADD was not answered here, so that one without a redirect is found while it is there.
 SOON = 0.2
 AGAIN = 30.0  # seconds before a failed inspection is retried
 PATIENCE = 30.0  # seconds that a pod may run before it counts as unredirected
@@ -112,8 +113,7 @@ class PodRepair:
         self._cluster = cluster
         self._running = RunningPods()
         self._changes = changes
-        self._records = Changes()  # of the runtime's sandboxes alone
-        self._sandboxes = NodeSandboxes(sandboxes, files, self._notice_record)
+        self._sandboxes = NodeSandboxes(sandboxes, files, changes)
         self._runtime = RuntimeEntry(in_force)
         self._last_inputs: object = None
         self._settled: object = None  # pods and sandboxes of which none needs a further check; None: some may
@@ -157,12 +157,12 @@ class PodRepair:
         return self._runtime.reason
 
     def add(self, outcome: Added) -> None:
-        """Record an ADD that was answered with a redirect."""
+        """Record an ADD that was answered with a redirect or a pass."""
         self._sandboxes.add(outcome)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Check the pods after each change, until told to stop."""
-        changed, recorded = self._changes.listen(), self._records.listen()
+        changed, recorded = self._changes.listen(), self._sandboxes.strangers.listen()
         try:
             while not stop.is_set():
                 changed.clear()
@@ -181,10 +181,6 @@ class PodRepair:
                     await either(stop, changed, min(due, until_next(RESYNC)))
         finally:
             self._sandboxes.close()
-
-    def _notice_record(self) -> None:
-        self._records.notify()
-        self._changes.notify()
 
     def _public_state(self) -> object:
         """Return what others read of it, to tell them when it changes."""

@@ -37,7 +37,7 @@ class SandboxIndex:
     ) -> None:
         """Build the index; slow if there are thousands.
 
-        `was_added` returns whether this agent redirected the pod of a container id; `unreadable`, the runtime's records
+        `was_added` returns whether this agent has answered the ADD of a container id; `unreadable`, the runtime's records
         that do not parse.
         """
         self._files = files

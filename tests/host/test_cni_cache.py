@@ -110,7 +110,7 @@ def test_the_folder_is_named_by_its_path_on_the_node(results: Path, monkeypatch:
         found.read()
     assert found.unreadable[0].startswith("/var/lib/cni/results/k8s-")
     monkeypatch.setattr(unanswered, "PATIENCE", 0.0)
-    watcher = found.watcher(lambda: None)
+    watcher = found.watcher(lambda _: None)
     for call in (found.read, watcher.refresh):
         thread = Thread(target=_until_an_error, args=(call,))
         with hung(results):

@@ -52,7 +52,7 @@ class Watched:
             self._last.set()
         return conf_dir.of_interest(name)
 
-    def _wake(self) -> None:
+    def _wake(self, _: str) -> None:
         self.wakes += 1
         self._woken.set()
 
@@ -181,7 +181,7 @@ async def test_the_watchers_own_changes_are_checked_again_at_once(
 
 
 def test_a_process_out_of_descriptors_leaks_none(tmp_path: Path) -> None:
-    watcher = inotify.Watcher({tmp_path: lambda _: True}, lambda: None)
+    watcher = inotify.Watcher({tmp_path: lambda _: True}, lambda _: None)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     before = open_descriptors()
     highest, taken = max(int(number) for number in os.listdir("/proc/self/fd")), [-1]  # noqa: PTH208
