@@ -17,6 +17,7 @@ from installer.config.value_types import RepairMode
 from installer.pods.runtime_class import own_network_stack, without_effect
 from installer.pods.verdicts import key_of
 from installer.repair import unredirected
+from installer.repair.deletions import Deleter, Deletions
 from installer.repair.inspection import Found, Inspection, inspect
 from installer.repair.node_sandboxes import NodeSandboxes
 from installer.repair.running_pods import RunningPods
@@ -48,14 +49,8 @@ RESYNC = 60.0  # seconds between two checks while nothing changes
 SOON = 0.2
 AGAIN = 30.0  # seconds before a failed inspection is retried
 PATIENCE = 30.0  # seconds that a pod may run before it counts as unredirected
-LOOK_AGAIN = (
-    600.0  # seconds between two looks into each netns: another program may take its rules away without any event
-)
+LOOK_AGAIN = 600.0  # seconds between two looks into each netns: others may take its rules away without any event
 DEADLINE = 10.0  # seconds for one netns, whose content the pod decides (F37)
-DELETE_EVERY = 10.0  # seconds between two deletions on a node, so that no application loses all its pods at once
-REFUSED_EVERY = (
-    1.0  # seconds after a deletion that is refused, such as of a pod without a controller: others do not wait
-)
 
 _log = logging.getLogger(__name__)
 
@@ -68,17 +63,14 @@ class Pods(Protocol):
         """Whether all pods are known."""
 
 
-class Cluster(Protocol):
-    """Actions on pods at the API server; those that are waited for return why they failed, or an empty text."""
+class Cluster(Deleter, Protocol):
+    """Actions on pods at the API server."""
 
     def record(self, pod: Pod, reason: str, note: str, *, warning: bool) -> None:
         """Have an Event about a pod written."""
 
-    async def delete_pod(self, pod: Pod) -> str:
-        """Delete a pod, so that its controller recreates it."""
-
     async def confirm(self, pod: Pod) -> str:
-        """Check that a pod still runs with the same uid and addresses."""
+        """Check that a pod still runs with the same uid and addresses. Return why not; empty if it does."""
 
     async def handler_of(self, runtime_class: str) -> str:
         """Return the runtime handler of a RuntimeClass; empty if it is unknown."""
@@ -119,7 +111,7 @@ class PodRepair:
         self._settled: object = None  # pods and sandboxes of which none needs a further check; None: some may
         self._look_again_at = 0.0
         self._busy: set[Key] = set()  # pods whose netns is being inspected
-        self._delete_from = 0.0  # the earliest time of the next deletion
+        self._deletions = Deletions(cluster)
         self._has_counted = False
         self.outcomes: Counter[str] = Counter()  # of running pods without a redirect, by reason; each change counts
         self.repaired = 0  # pods that were redirected while they ran
@@ -310,15 +302,7 @@ class PodRepair:
             return unredirected.report_left(lack)
         if self._runtime.is_missed:
             return unredirected.report_held_back(lack)
-        loop = asyncio.get_running_loop()
-        waits = loop.time() < self._delete_from
-        if not waits:
-            refused = await self._cluster.delete_pod(running.pod) if self._cluster else "the agent has no cluster"
-            self._delete_from = loop.time() + (REFUSED_EVERY if refused else DELETE_EVERY)
-            running.refused = refused
-        if running.refused is None:
-            return unredirected.report_waiting(lack)
-        return unredirected.report_deletion(lack, running.refused, waits=waits)
+        return await self._deletions.delete(running, lack)
 
     def _report(self, running: RunningPod, identity: str, outcome: Outcome) -> None:
         pod = running.pod
@@ -328,7 +312,7 @@ class PodRepair:
         if outcome.settled:
             running.settle(identity, redirected=outcome.is_repaired)
         else:
-            running.again = self._delete_from if outcome.waits else asyncio.get_running_loop().time() + AGAIN
+            running.again = self._deletions.next_at if outcome.waits else asyncio.get_running_loop().time() + AGAIN
         is_repeated, running.reported = running.reported == outcome[:2], (outcome.reason, outcome.message)
         if is_repeated:
             return

@@ -13,7 +13,7 @@ from installer.config.desired import DesiredState
 from installer.config.settings import parse_settings
 from installer.config.value_types import RepairMode
 from installer.host.in_force import InForce
-from installer.repair import pod_repair
+from installer.repair import deletions, pod_repair
 from plugin.backend import Backend, Capability
 from plugin.pod import Pod
 from tests.plugin.conftest import manifest
@@ -61,7 +61,7 @@ def pods(tmp_path: Path) -> Iterator[Pods]:
 async def test_pods_that_cannot_be_deleted_hold_up_no_other(
     pods: Pods, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pod_repair, "DELETE_EVERY", 3600.0)
+    monkeypatch.setattr(deletions, "DELETE_EVERY", 3600.0)
     monkeypatch.setattr(pod_repair, "CHECK_EVERY", 0.1)
     cluster = Cluster()
     settings = replace(parse_settings(), repair_mode=RepairMode.DELETE)
@@ -81,7 +81,7 @@ async def test_pods_that_cannot_be_deleted_hold_up_no_other(
                     "it says why it is not",
                 )
             assert cluster.deleted == [first], "the next one has to wait"
-            monkeypatch.setattr(repair, "_delete_from", 0.0)
+            monkeypatch.setattr(repair._deletions, "next_at", 0.0)
             for each in repair._running:
                 each.again = 0.0
             await eventually(lambda: cluster.deleted == [first, second], 10, "until its turn comes")
