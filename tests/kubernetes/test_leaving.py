@@ -20,6 +20,7 @@ from installer.kube.client import ApiClient
 from installer.kube.credentials import credentials
 from tests.kubernetes.conftest import ACCOUNT, DAEMONSET, NAMESPACE, SOON, apply, entry, report, untouched
 from tests.kubernetes.front import Front, Said
+from tests.support.keys import write_signing_key
 from tests.support.wait import until
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def other_key(cluster: Cluster) -> Iterator[None]:
     key, before = cluster.folder / "service-account.key", cluster.folder / "before.key"
     cluster.kill_apiserver()
     key.rename(before)
-    subprocess.run(["/usr/bin/openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+    write_signing_key(key)
     cluster.start_apiserver()
     try:
         yield

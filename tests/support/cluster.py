@@ -19,7 +19,7 @@ from kubernetes.config import new_client_from_config
 
 from tests.programs.build import is_built
 from tests.programs.lots import KUBE
-from tests.support import golang
+from tests.support import golang, keys
 from tests.support.admin import Admin
 from tests.support.wait import until
 
@@ -288,8 +288,8 @@ class Cluster:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "tokens.csv").write_text(f"{_ADMIN_TOKEN},admin,admin,system:masters\n")
         (self.folder / "audit-policy.json").write_text(json.dumps(_AUDIT_POLICY))
-        key = self.folder / "service-account.key"
-        subprocess.run(["/usr/bin/openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+        keys.write_signing_key(self.folder / "service-account.key")
+        keys.write_certificate(self.certificate.parent, ["127.0.0.1"])
 
     def _is_ready(self) -> bool:
         for process in (self._etcd, self._apiserver):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib3.exceptions import HTTPError
 
 from tests.programs.lots import KUBE
+from tests.support import keys
 from tests.support import nodeconfig as config
 from tests.support.admin import Admin
 from tests.support.conditions import is_rolled_out, meets
@@ -137,8 +138,8 @@ class KubernetesNode(Worker):
         (self.folder / "tokens.csv").write_text(config.tokens())
         for user in ("admin", "kube-controller-manager", "kube-scheduler"):
             self._write_json(f"{user}.json", config.kubeconfig(self.certificate, config.token(user)))
-        key = self.folder / "service-account.key"
-        subprocess.run(["/usr/bin/openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+        keys.write_signing_key(self.folder / "service-account.key")
+        keys.write_certificate(self.certificate.parent, config.API_ADDRESSES)
 
     def _start_all(self) -> None:
         where, folder = KUBE.folder, self.folder

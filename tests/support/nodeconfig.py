@@ -73,6 +73,7 @@ CNI_PLUGINS = ("bridge", "host-local", "portmap", "loopback")
 DEBIAN = Parts(Path("/usr/bin"), Path("/usr/sbin/runc"), Path("/usr/lib/cni"), "1.0.0", 2)
 RECENT = Parts(NODE.folder, NODE.folder / "runc", NODE.folder, "1.1.0", 3)
 FIRST, SECOND = Place(1), Place(2)
+API_ADDRESSES = (*FIRST.addresses, "10.96.0.1", "fd00:10:96::1")  # the API server's: its node's, and its Service's
 
 # Static tokens stand in for client certificates: users, groups and what RBAC lets them do are those of a usual cluster.
 USERS = {
@@ -292,7 +293,7 @@ def apiserver(programs: Path, folder: Path) -> list[str]:
         "--etcd-servers=http://127.0.0.1:2379",
         f"--bind-address={FIRST.addresses[0]}",
         f"--advertise-address={FIRST.addresses[0]}",
-        f"--cert-dir={folder / 'certificates'}",  # it makes them
+        f"--cert-dir={folder / 'certificates'}",
         f"--token-auth-file={folder / 'tokens.csv'}",
         f"--service-account-key-file={key}",
         f"--service-account-signing-key-file={key}",
@@ -310,7 +311,7 @@ def controller_manager(programs: Path, folder: Path) -> list[str]:
     return [
         str(programs / "kube-controller-manager"),
         f"--kubeconfig={folder / 'kube-controller-manager.json'}",
-        "--bind-address=127.0.0.1",
+        "--secure-port=0",  # nobody asks it, and it would make a key for that
         "--leader-elect=false",
         "--use-service-account-credentials=true",
         f"--service-account-private-key-file={folder / 'service-account.key'}",
@@ -321,7 +322,7 @@ def controller_manager(programs: Path, folder: Path) -> list[str]:
 def scheduler(programs: Path, folder: Path) -> list[str]:
     """Make kube-scheduler's command."""
     credentials = f"--kubeconfig={folder / 'kube-scheduler.json'}"
-    return [str(programs / "kube-scheduler"), credentials, "--bind-address=127.0.0.1", "--leader-elect=false"]
+    return [str(programs / "kube-scheduler"), credentials, "--secure-port=0", "--leader-elect=false"]
 
 
 def kubelet_command(place: Place, programs: Path, folder: Path) -> list[str]:
