@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 1.0  # seconds
+PATIENCE = 10  # what was waited for so long may as well be seen a tenth of that later
 BUSY = 4.0  # times as long as on an idle machine: other tests need the processors, too
 
 
@@ -35,11 +36,13 @@ async def eventually(predicate: Callable[[], object], within: float, what: str) 
 
 
 def _pauses(predicate: Callable[[], object], within: float, what: str) -> Iterator[float]:
-    """Look until it is so, and yield the pauses between: four times as long as a look takes, which may be a run of kubectl.
+    """Look until it is so, and yield the pauses between.
 
-    What is waited for needs the processor, too.
+    A pause is four times as long as a look takes, which may be a run of kubectl, and longer the longer it was waited: what is
+    waited for needs the processor, too.
     """
-    end = time.monotonic() + BUSY * within
+    start = time.monotonic()
+    end = start + BUSY * within
     while True:
         begun = time.monotonic()
         if predicate():
@@ -47,4 +50,4 @@ def _pauses(predicate: Callable[[], object], within: float, what: str) -> Iterat
         now = time.monotonic()
         if now > end:
             raise AssertionError(f"not within {BUSY * within} s: {what}")
-        yield min(max(4 * (now - begun), SHORTEST_PAUSE), LONGEST_PAUSE)
+        yield min(max(4 * (now - begun), (now - start) / PATIENCE, SHORTEST_PAUSE), LONGEST_PAUSE)
