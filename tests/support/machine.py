@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 NSENTER = "/usr/bin/nsenter"
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | golang.SERVER
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | golang.COMMAND
 SLOWEST = 180.0  # seconds that a command may take
 
 _HOLDER = Path(__file__).with_name("holder.py")
@@ -50,7 +50,7 @@ class Machine:
         """Start a process in all of the machine's namespaces; it ends with the machine, if not before."""
         process = subprocess.Popen(
             self._entering(command),
-            env=ENVIRONMENT,
+            env=ENVIRONMENT | golang.SERVER,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
