@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.support.node import TwoNodes
 
-PROCESSES = os.environ.get("CONFORMANCE_PROCESSES", "8")  # at once; a spec waits for pods most of its time
+PROCESSES = os.environ.get("CONFORMANCE_PROCESSES", "4")  # at once; each takes 1.3 CPU s to know all specs
 GRACE = 240  # seconds for it to clean up after that
 ATTEMPTS = 2  # of a spec: some count seconds, and fail on a machine that is busy
 _SUITE = CONFORMANCE.folder / "e2e.test"
