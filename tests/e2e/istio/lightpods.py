@@ -60,6 +60,11 @@ class LightPods:
         """List the sandboxes of these pods that are there, by the pod's uid."""
         return {uid: found for node in self._on for uid, found in _sandboxes(node, self.namespace)}
 
+    def delete(self) -> None:
+        """Delete all, as the API server has them: at once, as they are given no time to end."""
+        of = f"--namespace={self.namespace}"
+        self._first.kubectl("delete", "deployments", "--all", of, "--cascade=foreground", within=SLOWEST)
+
     def wait_for(self, number: int) -> None:
         """Wait until there are so many sandboxes."""
         _log.info("%s: waiting for %d sandboxes, for at most %.0f s", self.namespace, number, BUSY * SLOWEST)
@@ -94,8 +99,7 @@ class LightPods:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        of = f"--namespace={self.namespace}"
-        self._first.kubectl("delete", "deployments", "--all", of, "--cascade=foreground", within=SLOWEST)
+        self.delete()
         self._first.kubectl("delete", "namespace", self.namespace, "--wait=false")
 
     def _list(self, kind: str) -> list[dict[str, Any]]:
