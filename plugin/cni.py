@@ -111,7 +111,7 @@ class Request(NamedTuple):
             namespace=namespace,
             pod=pod,
             pod_uid=uid or None,
-            excluded=_strings(values, "excludeNamespaces"),
+            excluded=_strings(values, "exclude_namespaces"),
             annotations=annotations,
             addresses=tuple(_addresses(prev and prev.value)),
             prev_result=text[prev.start : prev.end] if prev and prev.value is not None else None,

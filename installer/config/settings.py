@@ -274,13 +274,16 @@ def build_entry(settings: Settings) -> dict[str, object]:
     """Build the plugin's entry in the conflist.
 
     `agentSocket` is the first key in sorted order, in which libcni passes the entry on: the plugin's client relies on
-    it. The capability makes the runtime pass the pod's annotations.
+    it. The capability makes the runtime pass the pod's annotations. The keys with underscores are those of Istio's own plugin,
+    which a rollback puts in this one's place before the entry changes (D9).
     """
     return {
         "agentSocket": str(settings.agent_socket),
-        "cniConfDir": str(settings.cni_conf_dir),
         "type": PLUGIN,
-        "excludeNamespaces": list(settings.exclude_namespaces),
-        "logLevel": str(settings.log_level),
+        "cni_agent_run_dir": str(settings.agent_socket.parent),
+        "exclude_namespaces": list(settings.exclude_namespaces),
+        "native_nftables": settings.redirect_backend is Backend.NFT,
+        "plugin_log_level": str(settings.log_level),
+        "pod_namespace": settings.daemonset.namespace if settings.daemonset else "",
         "capabilities": {"io.kubernetes.cri.pod-annotations": True},
     }

@@ -97,7 +97,7 @@ class Bench:
         """Write what libcni hands the plugin, about 2 KB; `more` goes over it."""
         entry = {
             "agentSocket": str(self.agent.socket),
-            "excludeNamespaces": ["istio-system", "kube-system"],
+            "exclude_namespaces": ["istio-system", "kube-system"],
             "type": "istio-cni",
         }
         return write_config(self.folder / f"{name}.stdin", entry | more)

@@ -3,7 +3,7 @@
 ENTRY = {
     "agentSocket": "/var/run/istio-cni/agent.sock",
     "type": "istio-cni",
-    "excludeNamespaces": ["istio-system", "kube-system"],
+    "exclude_namespaces": ["istio-system", "kube-system"],
     "capabilities": {"io.kubernetes.cri.pod-annotations": True},
 }
 

@@ -138,5 +138,16 @@ def test_the_socket_is_the_first_key_of_the_entry() -> None:
     assert as_libcni_writes_it.startswith('{"agentSocket":"/x/a.sock",')
 
 
-def test_the_entry_names_the_directory_that_it_is_in() -> None:  # the plugin finds the entry of a successor there (D9)
-    assert build_entry(parse_settings({"cni_conf_dir": "/x/net.d"}))["cniConfDir"] == "/x/net.d"
+def test_the_entry_has_what_istios_plugin_reads() -> None:  # in the middle of a rollback that is in cniBinDir (D9)
+    given = {"agent_socket": "/x/run/a.sock", "exclude_namespaces": "a,b", "log_level": "info", "daemonset": "ns/name"}
+    expected = {
+        "cni_agent_run_dir": "/x/run",
+        "exclude_namespaces": ["a", "b"],
+        "plugin_log_level": "info",
+        "pod_namespace": "ns",
+    }
+    for backend, native in {"auto": False, "iptables-nft": False, "iptables-legacy": False, "nft": True}.items():
+        made = build_entry(parse_settings(given | {"redirect_backend": backend}))
+        assert {key: made[key] for key in expected} == expected
+        assert made["native_nftables"] is native
+    assert build_entry(parse_settings())["pod_namespace"] == ""

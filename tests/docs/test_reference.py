@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.config.settings import build_entry, parse_settings
 from installer.config.values import Problem
 from installer.status import data
 from installer.status.model import Finding, Health, NodeWarning, Progress, Repairs, Severity
@@ -172,3 +173,8 @@ def test_each_row_of_the_decision_table_is_explained() -> None:
     first = re.findall(r"^\| (`[^|]+`) \|", (DOCS / "explain.md").read_text(), re.MULTILINE)
     assert len(rows) > 8
     assert rows == {name for cell in first for name in re.findall(r"`([a-z-]+)`", cell)}
+
+
+def test_each_key_of_the_plugins_entry_is_explained() -> None:
+    section = (DOCS / "configuration.md").read_text().partition("## The plugin's entry")[2]
+    assert {*re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)} == build_entry(parse_settings()).keys()

@@ -89,7 +89,7 @@ RESULTS = st.recursive(
 CONFIGS = st.fixed_dictionaries(
     {"cniVersion": st.one_of(st.sampled_from(["0.2.0", "1.0.0", "1.1.0"]), JSON), "prevResult": RESULTS},
     optional={
-        "excludeNamespaces": JSON,
+        "exclude_namespaces": JSON,
         "runtimeConfig": st.one_of(JSON, JSON.map(lambda each: {POD_ANNOTATIONS: each})),
     },
 )

@@ -130,7 +130,7 @@ def config(plugin: Plugin, agent: Agent, **more: Any) -> dict[str, Any]:
     return {
         "agentSocket": plugin.seen(agent.socket),
         "cniVersion": "1.0.0",
-        "excludeNamespaces": ["istio-system"],
+        "exclude_namespaces": ["istio-system"],
         "name": "k8s",
         "prevResult": {"cniVersion": "1.0.0", "ips": [{"address": "10.1.2.3/24"}], "interfaces": []},
         "type": "istio-cni",

@@ -192,7 +192,7 @@ BAD_STDIN: dict[str, tuple[bytes, int, str]] = {
     "prevResult of a wrong type": (b'{"cniVersion":"1.0.0","prevResult":[]}', 7, "prevResult"),
     "address of a wrong type": (b'{"cniVersion":"1.0.0","prevResult":{"ips":[{"address":1}]}}', 7, "address"),
     "address that is none": (b'{"cniVersion":"1.0.0","prevResult":{"ips":[{"address":"x"}]}}', 7, "prevResult.ips"),
-    "namespaces of a wrong type": (b'{"cniVersion":"1.0.0","excludeNamespaces":"all"}', 7, "excludeNamespaces"),
+    "namespaces of a wrong type": (b'{"cniVersion":"1.0.0","exclude_namespaces":"all"}', 7, "exclude_namespaces"),
     "annotations of a wrong type": (
         b'{"cniVersion":"1.0.0","runtimeConfig":{"io.kubernetes.cri.pod-annotations":"x"}}',
         7,

@@ -84,7 +84,7 @@ class SoakNode:
         config: dict[str, Any] = {
             "agentSocket": str(self.agent.socket),
             "cniVersion": "1.0.0",
-            "excludeNamespaces": [],
+            "exclude_namespaces": [],
             "name": "k8s",
             "prevResult": {"cniVersion": "1.0.0", "ips": [{"address": "10.1.2.3/24"}]},
             "type": "istio-cni",
