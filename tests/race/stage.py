@@ -60,7 +60,9 @@ class Stage:
 
     def __enter__(self) -> Self:
         with self._stack as stack:
-            self.cluster = stack.enter_context(Cluster(self.folder / "cluster", environment={}))  # as clusters run it
+            self.cluster = stack.enter_context(
+                Cluster(self.folder / "cluster", options=(), environment={})
+            )  # as clusters run it
             self.meshed = [self._create(meshed_pod(NODE, number)) for number in range(self._count)]
             container = {"name": "app", "image": "none"}
             self.plain = self._create({"metadata": {"name": "plain"}, "spec": {"containers": [container]}})

@@ -153,7 +153,7 @@ def main() -> int:
     report = {"agents": given.agents, "pods": given.pods, "processors": os.cpu_count(), "done": False, "rows": rows}
     try:
         for within in given.start_within:
-            with Cluster(folder_of_run / f"{within:g}", etcd=str(etcd), environment={}) as cluster:
+            with Cluster(folder_of_run / f"{within:g}", etcd=str(etcd), options=(), environment={}) as cluster:
                 asyncio.run(_measured(cluster, given, Habits(start_within=within, spread=given.spread), rows))
         report["done"] = True
     finally:
