@@ -154,7 +154,8 @@ def _run(spec: dict[str, Any]) -> None:
     root = Path(spec["root"])
     for each in Path("/").iterdir():
         if each.is_symlink():
-            (root / each.name).symlink_to(each.readlink())
+            if not (root / each.name).is_symlink():  # it may have been started before
+                (root / each.name).symlink_to(each.readlink())
         elif each.is_dir() and each.name not in _OWN:
             _mount(each, root / each.name, "--rbind")
     for name, text in spec["account"].items():
