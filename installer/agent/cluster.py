@@ -12,10 +12,12 @@ from urllib.parse import quote
 
 from installer.agent.control_planes import ControlPlanes
 from installer.agent.node_reporter import NodeResource
-from installer.agent.shutdown import Whose, why_to_uninstall
+from installer.agent.shutdown import why_to_uninstall
+from installer.agent.succession import UnclearError, Whose, why_to_give_way
 from installer.aio import either, in_thread
 from installer.config.desired import DesiredState, resolve_desired_state
 from installer.host.checkpoint import load, save
+from installer.host.istios_agent import runs_beside
 from installer.kube.api_error import ApiError
 from installer.kube.client import PODS_PATIENCE, ApiClient
 from installer.kube.event_queue import EventQueue
@@ -98,15 +100,33 @@ class Cluster:
         """Close the connections."""
         await self._api.close()
 
+    async def why_to_give_way(self) -> str:
+        """Return why an agent that starts should not install: another has taken its place. Empty if none has, or if unclear."""
+        if not (whose := self._whose()) or not runs_beside(self._settings.agent_socket):
+            return ""
+        try:
+            return await why_to_give_way(self._api, whose)
+        except (ApiError, UnclearError) as error:
+            message = "Istio's own agent runs on this node, and it is unclear whether it has taken this one's place: installing"
+            _log.warning(message, extra={"reason": str(error)})
+            return ""
+
     async def why_to_uninstall(self, until: float) -> str:
         """Return why a stopping agent should uninstall; empty if it should not. Give up at the loop time `until`."""
-        if self._settings.daemonset is None:
+        if not (whose := self._whose()):
             return ""
         settings = self._desired.settings
-        agent = Whose(self._settings.daemonset, settings.node_name, settings.pod_uid, by_rights=bool(self._istio_chart))
         command = cleaning_command(settings.node_name, "", (settings.cni_conf_dir, settings.cni_bin_dir))
         remedy = f"if no agent returns to this node, uninstall with the agent's image as IMAGE: {command}"
-        return await why_to_uninstall(self._api, agent, until, remedy)
+        beside_istios = runs_beside(settings.agent_socket)
+        return await why_to_uninstall(self._api, whose, until, remedy, beside_istios=beside_istios)
+
+    def _whose(self) -> Whose | None:
+        settings, chart = self._settings, self._istio_chart
+        if settings.daemonset is None:
+            return None
+        name = chart.pod_name if chart else ""
+        return Whose(settings.daemonset, settings.node_name, settings.pod_uid, bool(chart), name)
 
     async def report(self, until: float) -> None:
         """Report once more, unless that takes longer than the loop time `until`."""

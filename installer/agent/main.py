@@ -157,20 +157,27 @@ class Agent:
                 stack.push_async_callback(self._cluster.close)
             if not await self._serving.hold_node(self._stopping):
                 return
-            for each in self._health:
-                stack.push_async_callback(each.close)
-            try:
-                async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as parts:
-                    parts.create_task(self._end(limit))
-                    self._start(parts)
-            except TimeoutError:
-                extra = {"seconds": shutdown.DRAINED}
-                _log.error("not all parts ended in time; exiting with work under way", extra=extra)
+            if self._cluster and (reason := await self._cluster.why_to_give_way()):
+                _log.warning("not installing: another agent has taken this one's place", extra={"reason": reason})
+                self._uninstalls = True
+            else:
+                await self._run_parts(stack)
         if self._uninstalls:
             for step in uninstall(self._settings):
                 _log.log(logging.ERROR if step.failed else logging.WARNING, step.text)
         elif self._is_signalled:
             clear(self._settings.agent_socket)
+
+    async def _run_parts(self, stack: AsyncExitStack) -> None:
+        for each in self._health:
+            stack.push_async_callback(each.close)
+        try:
+            async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as parts:
+                parts.create_task(self._end(limit))
+                self._start(parts)
+        except TimeoutError:
+            extra = {"seconds": shutdown.DRAINED}
+            _log.error("not all parts ended in time; exiting with work under way", extra=extra)
 
     def _start(self, parts: asyncio.TaskGroup) -> None:
         stop, stopping = self._stop, self._stopping

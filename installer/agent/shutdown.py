@@ -2,7 +2,8 @@
 
 Stopping is not uninstalling: a node whose agent is replaced keeps everything. Uninstalling needs proof (F36): the API server
 itself answers that the requested DaemonSet does not exist, is being deleted, or does not select this
-Node. A refusal, an error or the answer of a proxy in front of the API server proves nothing: everything stays, pods
+Node; or that another pod of it is here to stay, while Istio's own agent runs on this node, which does not notice what it finds
+in its place. A refusal, an error or the answer of a proxy in front of the API server proves nothing: everything stays, pods
 that may be in the mesh wait for the next agent (D9), and the log says how to clean the node.
 """
 
@@ -13,15 +14,15 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from installer.agent.succession import UnclearError, own_pod, pods_beside, why_to_give_way
 from installer.fleet import selection
 from installer.kube.api_error import ApiError
-from installer.kube.client import METADATA
 from installer.kube.names import PARKED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from installer.config.value_types import DaemonSet
+    from installer.agent.succession import Whose
     from installer.fleet.selection import Selection
     from installer.kube.client import ApiClient
 
@@ -35,22 +36,6 @@ TRIES, BETWEEN = 4, 1.0  # requests, seconds: an API server that has just starte
 _log = logging.getLogger(__name__)
 
 
-class Whose(NamedTuple):
-    """The requesting agent: its DaemonSet, its node, and the uid of its pod; empty: unknown.
-
-    `by_rights`: Istio's own chart runs it, whose role does not allow to read the DaemonSet.
-    """
-
-    daemonset: DaemonSet
-    node_name: str
-    pod_uid: str = ""
-    by_rights: bool = False
-
-
-class _UnclearError(Exception):
-    """An answer that proves nothing: the message says what was seen and what was expected."""
-
-
 class _Answer(NamedTuple):
     """Why to uninstall, empty if not to; and whether that is final, so that no second request is needed."""
 
@@ -58,8 +43,10 @@ class _Answer(NamedTuple):
     final: bool = False
 
 
-async def _ask_about_rights(api: ApiClient, whose: Whose) -> str:
+async def _ask_about_rights(api: ApiClient, whose: Whose, *, beside_istios: bool) -> str:
     """Return why Istio's own chart is uninstalled: its role and service account are gone, with which the agent read its Node.
+
+    They may be there again, as another release of that chart has made them; then pods tell.
 
     It takes refusals only, for as long as the requests last: an API server that has just started refuses for less. An agent
     that is replaced keeps its rights, and goes on serving meanwhile. A wrong conclusion costs little: Istio's own agent
@@ -73,14 +60,19 @@ async def _ask_about_rights(api: ApiClient, whose: Whose) -> str:
             if not error.is_refusal:
                 raise
         else:
-            raise _UnclearError("its role in Istio's own chart is there, which does not allow to read the DaemonSet")
+            if beside_istios and (why := await why_to_give_way(api, whose)):
+                return why
+            raise UnclearError("its role in Istio's own chart is there, which does not allow to read the DaemonSet")
     return "the API server refuses what the role of Istio's own chart allows: the chart is uninstalled"
 
 
-async def why_to_uninstall(api: ApiClient, whose: Whose, until: float, remedy: str = "") -> str:
+async def why_to_uninstall(
+    api: ApiClient, whose: Whose, until: float, remedy: str = "", *, beside_istios: bool = False
+) -> str:
     """Ask whether the DaemonSet still wants an agent on this node.
 
-    Gives up at the event loop's time `until`. `remedy` says, for the log, how to clean the node by hand.
+    Gives up at the event loop's time `until`. `remedy` says, for the log, how to clean the node by hand; `beside_istios`
+    whether Istio's own agent runs on it.
 
     Returns:
         Why it does not; empty if it does, or if that is unclear. It asks twice, except about a deletion, which is final.
@@ -91,8 +83,8 @@ async def why_to_uninstall(api: ApiClient, whose: Whose, until: float, remedy: s
             for attempt in range(TRIES):
                 await asyncio.sleep(BETWEEN if attempt else 0)
                 try:
-                    answer = await _ask_once(api, whose)
-                except (ApiError, _UnclearError) as error:
+                    answer = await _ask_once(api, whose, beside_istios=beside_istios)
+                except (ApiError, UnclearError) as error:
                     unclear, before = str(error), ""
                     continue
                 if not answer.why or answer.final or before:
@@ -104,12 +96,14 @@ async def why_to_uninstall(api: ApiClient, whose: Whose, until: float, remedy: s
     return ""
 
 
-async def _ask_once(api: ApiClient, whose: Whose) -> _Answer:
+async def _ask_once(api: ApiClient, whose: Whose, *, beside_istios: bool) -> _Answer:
     if whose.by_rights:
-        return _Answer(await _ask_about_rights(api, whose), final=True)
+        return _Answer(await _ask_about_rights(api, whose, beside_istios=beside_istios), final=True)
     answer = await _ask_about_daemonset(api, whose)
     if answer.why:
         await _require_own_cluster(api, whose)
+    elif beside_istios:
+        answer = _Answer(await why_to_give_way(api, whose), final=True)
     return answer
 
 
@@ -121,20 +115,20 @@ async def _ask_about_daemonset(api: ApiClient, whose: Whose) -> _Answer:
         return _Answer(f"{named} is gone")
     metadata = _metadata(found, "DaemonSet", name)
     if metadata.get("namespace") != namespace:
-        raise _UnclearError(f"saw a DaemonSet of namespace {metadata.get('namespace')!r:.100}, expected {namespace}")
+        raise UnclearError(f"saw a DaemonSet of namespace {metadata.get('namespace')!r:.100}, expected {namespace}")
     going = metadata.get("deletionTimestamp")
     if isinstance(going, str) and going:
         return _Answer(f"{named} is being deleted", final=True)
     if going is not None:
-        raise _UnclearError(f"{named}: saw deletionTimestamp {going!r:.100}, expected a time")
+        raise UnclearError(f"{named}: saw deletionTimestamp {going!r:.100}, expected a time")
     try:
         selected = selection.read(found["spec"]["template"]["spec"])
     except (LookupError, TypeError, AttributeError) as error:
-        raise _UnclearError(f"{named}: saw no pod template that says for which nodes it is, expected one") from error
+        raise UnclearError(f"{named}: saw no pod template that says for which nodes it is, expected one") from error
     node = await api.get(f"/api/v1/nodes/{whose.node_name}")
     labels = _metadata(node, "Node", whose.node_name).get("labels")
     if not isinstance(labels, dict) or not labels:
-        raise _UnclearError(f"Node {whose.node_name}: saw no labels, expected at least those that its kubelet sets")
+        raise UnclearError(f"Node {whose.node_name}: saw no labels, expected at least those that its kubelet sets")
     return _judge_selection(selected, named, whose.node_name, labels)
 
 
@@ -149,7 +143,7 @@ def _judge_selection(selected: Selection, named: str, node_name: str, labels: Ma
     if selected.is_for(node_name, labels):
         return _Answer()
     if selected.unclear:
-        raise _UnclearError(
+        raise UnclearError(
             f"{named}: saw in its node affinity {selected.unclear:.200}, expected what this release knows"
         )
     return _Answer(f"{named} does not select this node, by its node affinity or nodeName")
@@ -159,28 +153,19 @@ async def _require_own_cluster(api: ApiClient, whose: Whose) -> None:
     """Check that the API server knows this agent: one whose etcd is empty or restored reports everything as missing.
 
     Raises:
-        _UnclearError: if it does not know the agent's pod; or the Node, if the pod's uid is unknown.
+        UnclearError: if it does not know the agent's pod; or the Node, if the pod's uid is unknown.
     """
     if not whose.pod_uid:
         node = await api.get(f"/api/v1/nodes/{whose.node_name}")
         _metadata(node, "Node", whose.node_name)
         return
-    namespace = whose.daemonset.namespace
-    query = {"fieldSelector": f"spec.nodeName={whose.node_name}"}
-    listed: Any = await api.get(f"/api/v1/namespaces/{namespace}/pods", query, METADATA)
-    try:
-        known = any(item["metadata"]["uid"] == whose.pod_uid for item in listed["items"] or ())
-    except (LookupError, TypeError) as error:
-        raise _UnclearError(f"saw {listed!s:.100}, expected a list of pods") from error
-    if not known:
-        seen = f"the API server knows no pod {whose.pod_uid} on {whose.node_name} in namespace {namespace}"
-        raise _UnclearError(f"{seen}, expected the one that this agent runs in")
+    own_pod(await pods_beside(api, whose), whose)
 
 
 def _metadata(found: Any, kind: str, name: str) -> Mapping[str, Any]:
     if found is None:
-        raise _UnclearError(f"the API server knows no {kind} {name}")
+        raise UnclearError(f"the API server knows no {kind} {name}")
     metadata = found.get("metadata") if isinstance(found, dict) and found.get("kind") == kind else None
     if not isinstance(metadata, dict) or metadata.get("name") != name:
-        raise _UnclearError(f"saw {found!s:.100}, expected {kind} {name}")
+        raise UnclearError(f"saw {found!s:.100}, expected {kind} {name}")
     return metadata

@@ -125,11 +125,15 @@ def plan_standalone(listing: Listing, entry: Mapping[str, Any], name: str, links
     return [*removal(others, links), *_write(listing, name, conflist.standalone(entry))]
 
 
-def removal(listing: Listing, links: Links = NO_LINKS) -> list[Step]:
-    """Plan the steps that remove our entry from every list, and delete each list of our own (F6, F11)."""
+def removal(listing: Listing, links: Links = NO_LINKS, *, keeps_istios: bool = False) -> list[Step]:
+    """Plan the steps that remove our entry from every list, and delete each list of our own (F6, F11).
+
+    `keeps_istios`: but not the entry of Istio's own agent, whose plugin file is there, too.
+    """
     steps = _own_deleted(listing)
     for name in _lists_of_others(listing):
-        steps += _remove_from(listing, links, name)
+        if not (keeps_istios and has_istios_entry(content_of(listing, name))):
+            steps += _remove_from(listing, links, name)
     return steps + _without_standalone(listing)
 
 

@@ -110,6 +110,7 @@ class IstioChart(NamedTuple):
         inspects: whether the network namespaces of running pods can be found.
         writes_events: whether it may write Events.
         left_out: what the agent does not do there, each with the reason.
+        pod_name: the agent's pod's; empty: unknown.
     """
 
     settings: Settings
@@ -117,6 +118,7 @@ class IstioChart(NamedTuple):
     inspects: bool
     writes_events: bool
     left_out: tuple[str, ...]
+    pod_name: str = ""
 
 
 def is_istios(arguments: Sequence[str], environ: Mapping[str, str]) -> bool:
@@ -167,9 +169,8 @@ def translate(arguments: Sequence[str], environ: Mapping[str, str], mounted: Col
     settings = parse_settings(texts | {name: text for name, text in own.items() if name not in _BOOLEANS})
     if "health_address" not in own:
         settings = replace(settings, health_address=HostPort("", int(port)))
-    return IstioChart(
-        settings, HostPort("", READY_PORT), PROC in mounted, _flag(environ, "REPAIR_ENABLED"), tuple(left_out)
-    )
+    writes_events, pod_name = _flag(environ, "REPAIR_ENABLED"), environ.get("POD_NAME", "")
+    return IstioChart(settings, HostPort("", READY_PORT), PROC in mounted, writes_events, tuple(left_out), pod_name)
 
 
 def _flag(environ: Mapping[str, str], name: str) -> bool:

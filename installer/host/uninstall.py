@@ -1,7 +1,8 @@
 """Uninstalling from the node: the conflist entry first, the plugin file last (D7, F6).
 
 In that order, and stopping at a failed step: with an entry but no plugin file no pod could start or stop. For the
-same reason the plugin file stays if another configuration names it (F34).
+same reason the plugin file stays if another configuration names it (F34). What Istio's own agent has put in this one's
+place stays.
 """
 
 import contextlib
@@ -108,7 +109,8 @@ def remove_installed(settings: Settings) -> Iterator[Step]:
         OutdatedError: if another program keeps changing cniConfDir.
         OSError: if a file could not be changed.
     """
-    yield from remove_entry(settings)
+    keeps_istios = _has_istios_plugin(settings)
+    yield from _entry(settings.cni_conf_dir, settings.conf_dir_mount, keeps_istios=keeps_istios)
     yield from _plugin(settings.cni_bin_dir, settings.bin_dir_mount, {settings.cni_conf_dir: settings.conf_dir_mount})
 
 
@@ -117,7 +119,15 @@ def remove_entry(settings: Settings) -> Iterator[Step]:
     yield from _entry(settings.cni_conf_dir, settings.conf_dir_mount)
 
 
-def _entry(path: Path, mount: Path) -> Iterator[Step]:
+def _has_istios_plugin(settings: Settings) -> bool:
+    try:
+        with Directory(settings.cni_bin_dir, settings.bin_dir_mount) as folder:
+            return _is_istios(folder)
+    except FileNotFoundError:
+        return False
+
+
+def _entry(path: Path, mount: Path, *, keeps_istios: bool = False) -> Iterator[Step]:
     try:
         folder = Directory(path, mount)
     except FileNotFoundError:
@@ -127,7 +137,7 @@ def _entry(path: Path, mount: Path) -> Iterator[Step]:
             try:
                 settle(folder)
                 found = conf_dir.listing(folder)
-                for step in plan.removal(found, conf_dir.links(folder, found)):
+                for step in plan.removal(found, conf_dir.links(folder, found), keeps_istios=keeps_istios):
                     conf_dir.carry_out(folder, [step], patient=attempt < _ATTEMPTS)
                     yield Step(path / step.name, _describe(step))
                 break
@@ -157,13 +167,17 @@ def _plugin(path: Path, mount: Path, configurations: Mapping[Path, Path]) -> Ite
     with folder:
         for name in folder.sweep():
             yield Step(path / name, "deleted")
-        if folder.stat(PLUGIN) is None or _is_istios(folder):
+        seen = folder.stat(PLUGIN)
+        if seen is None or _is_istios(folder):
             return
         for where, mounted in configurations.items():
             if found := _references(where, mounted):
                 yield Step(path / PLUGIN, why_it_stays(path / PLUGIN, where, found), stays=True)
                 return
-        if folder.delete(PLUGIN):
+        now = folder.stat(PLUGIN)
+        if (
+            now and os.path.samestat(seen, now) and folder.delete(PLUGIN)
+        ):  # Istio's agent may have replaced it meanwhile
             yield Step(path / PLUGIN, "deleted")
 
 

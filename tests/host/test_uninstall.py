@@ -1,5 +1,6 @@
 """Uninstall: everything is restored, in the right order, or reported with a reason."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -149,6 +150,20 @@ def test_the_plugin_file_of_istios_own_agent_stays(node: NodeOnDisk) -> None:
     (node.bin / "istio-cni").write_bytes(b"\x7fELF" + bytes(1 << 20) + ISTIOS_PLUGIN)
     assert uninstall(node).exit_code == 0
     assert (node.bin / "istio-cni").exists()
+
+
+def test_the_entry_of_istios_own_agent_stays_with_its_plugin_file(node: NodeOnDisk) -> None:
+    entry = {"type": "istio-cni", "name": "istio-cni", "plugin_log_level": "info"}
+    content = json.dumps({"cniVersion": "1.0.0", "name": "k8s", "plugins": [{"type": "bridge"}, entry]})
+    (node.conf / "10-primary.conflist").write_text(content)
+    plugin = node.bin / "istio-cni"
+    plugin.write_bytes(b"\x7fELF" + ISTIOS_PLUGIN)
+    assert uninstall(node).exit_code == 0
+    assert (node.conf / "10-primary.conflist").read_text() == content
+    plugin.write_bytes(b"\x7fELF")  # of another agent: with its entry Istio's own notices that its file is gone
+    assert uninstall(node).exit_code == 0
+    assert "istio-cni" not in (node.conf / "10-primary.conflist").read_text()
+    assert not plugin.exists()
 
 
 def test_a_link_in_the_plugin_files_place_is_deleted(node: NodeOnDisk) -> None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.agent import shutdown
-from installer.agent.shutdown import STOP_WITHIN, Whose, why_to_uninstall
+from installer.agent.shutdown import STOP_WITHIN, why_to_uninstall
+from installer.agent.succession import Whose
 from installer.config.value_types import DaemonSet
 from installer.kube.client import ApiClient
 from installer.kube.credentials import credentials
@@ -322,16 +323,23 @@ class Asking:
     folder: Path
 
     async def __call__(
-        self, instead: Callable[[str], Said | None] = lambda _: None, uid: str = "", *, by_rights: bool = False
+        self,
+        instead: Callable[[str], Said | None] = lambda _: None,
+        uid: str = "",
+        *,
+        by_rights: bool = False,
+        name: str = "",
+        beside_istios: bool = False,
     ) -> str:
-        """Ask whether all is to be taken out, and return why; empty: it is not."""
+        """Ask whether all is to be taken out, and return why; empty: it is not. `uid` and `name` are those of its pod."""
         loop, info = asyncio.get_running_loop(), credentials(self.kubeconfig)
         async with Front(info.server, info.as_ssl_context()) as front:
             front.instead = instead
             api = ApiClient(front.kubeconfig(self.kubeconfig, self.folder / "front.kubeconfig"))
             try:
-                whose = Whose(DaemonSet(NAMESPACE, NAME), self.node.name, uid, by_rights)
-                return await why_to_uninstall(api, whose, loop.time() + WITHIN)
+                whose = Whose(DaemonSet(NAMESPACE, NAME), self.node.name, uid, by_rights, name)
+                until = loop.time() + WITHIN
+                return await why_to_uninstall(api, whose, until, beside_istios=beside_istios)
             finally:
                 await api.close()
 
@@ -426,6 +434,47 @@ async def test_an_api_server_that_does_not_know_the_agents_pod_proves_nothing(
     assert "is gone" in await asked(uid=uid)
     said = {f"/api/v1/namespaces/{NAMESPACE}/pods": PODS[what]}
     assert await asked(said.get, uid) == ""
+    assert caplog.messages == [CANNOT_TELL]
+
+
+def own_and_next(asked: Asking, by_name: str = NAME) -> str:
+    """Have the agent's pod terminate, and another DaemonSet of this name have a pod beside it; return the first one's uid."""
+    owner = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": by_name, "uid": "another"}
+    uid = asked.node.start_pod("agent", namespace=NAMESPACE, owner=owner | {"name": NAME, "uid": "one"})
+    asked.node.start_pod("next", namespace=NAMESPACE, owner=owner)
+    asked.cluster.core.delete_namespaced_pod("agent", NAMESPACE, grace_period_seconds=30)
+    return uid
+
+
+async def test_istios_agent_beside_and_the_pod_that_stays_are_proof_together(asked: Asking) -> None:
+    uid = own_and_next(asked)
+    assert await asked(uid=uid) == "", "an agent of this kind may follow"
+    assert "kube-system/next has taken this one's place" in await asked(uid=uid, beside_istios=True)
+    assert "kube-system/next has taken this one's place" in await asked(
+        name="agent", by_rights=True, beside_istios=True
+    )
+    assert await asked(name="agent", by_rights=True) == ""
+    assert await asked(beside_istios=True) == "", "which pod is its own is not known"
+    asked.cluster.core.delete_namespaced_pod("next", NAMESPACE, grace_period_seconds=30)
+    assert await asked(uid=uid, beside_istios=True) == "", "it goes, too"
+
+
+async def test_a_pod_of_another_daemonset_is_no_proof(asked: Asking) -> None:
+    assert await asked(uid=own_and_next(asked, "istio-cni"), beside_istios=True) == ""
+
+
+NEXT = {"kind": "PodList", "apiVersion": "v1", "items": [{"metadata": {"uid": "one", "deletionTimestamp": "now"}}]}
+DOUBTFUL_NEXT = PODS | {
+    "no owners": Said(200, json.dumps(NEXT | {"items": [*NEXT["items"], {"metadata": {"ownerReferences": ["a"]}}]}))
+}
+
+
+@pytest.mark.parametrize("what", DOUBTFUL_NEXT)
+async def test_other_answers_about_the_pods_are_no_proof_that_one_follows(
+    asked: Asking, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    said = {f"/api/v1/namespaces/{NAMESPACE}/pods": DOUBTFUL_NEXT[what]}
+    assert await asked(said.get, "one", beside_istios=True) == ""
     assert caplog.messages == [CANNOT_TELL]
 
 
