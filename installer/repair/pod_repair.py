@@ -51,6 +51,7 @@ AGAIN = 30.0  # seconds before a failed inspection is retried
 PATIENCE = 30.0  # seconds that a pod may run before it counts as unredirected
 LOOK_AGAIN = 600.0  # seconds between two looks into each netns: others may take its rules away without any event
 DEADLINE = 10.0  # seconds for one netns, whose content the pod decides (F37)
+LATE = f"its netns was not inspected within {DEADLINE:.0f} s"
 
 _log = logging.getLogger(__name__)
 
@@ -252,6 +253,8 @@ class PodRepair:
         running.again = now + min(AGAIN, now - running.first)  # frequent at first: the missing facts may arrive soon
         if not self._in_force.desired.installed:
             running.note = ""  # no redirect is required
+        elif found.unknown == LATE and running.note:
+            pass  # on a busy node: what the last look has shown stays
         elif not found.unknown or now - running.since >= PATIENCE:
             self._report(running, identity, await self._outcome(running, sandbox, found, mode))
 
@@ -279,7 +282,7 @@ class PodRepair:
         self._busy.add(key_of(pod))
         work.add_done_callback(lambda _: self._busy.discard(key_of(pod)))
         done, _ = await asyncio.wait([work], timeout=DEADLINE)
-        return work.result() if done else Found(unknown=f"its netns was not inspected within {DEADLINE:.0f} s")
+        return work.result() if done else Found(unknown=LATE)
 
     def _plan(self, pod: Pod, addresses: tuple[Address, ...]) -> Plan | None:
         policy = self._in_force.policy
