@@ -152,7 +152,11 @@ def _no_agent_to_remove(case: Case) -> _Trouble:
         was = "installed" if case.reported.state == "Installed" else "not installed"
         known = f"no agent runs to remove the plugin, last reported as {was}"
     else:
-        known = "no agent runs on this node, and none has reported from it: whether it has the plugin is not known"
+        known = (
+            "no agent runs on this node, and none has reported from it: whether it has the plugin is not known. To know it, "
+            "let its agent run there, which reports what it finds, or leave the node out with cni.nodeSelector or "
+            "cni.affinity, if none ever was there"
+        )
     return _Trouble(NO_AGENT, f"{known}; `install-cni uninstall` on the node removes it", State.UNKNOWN)
 
 

@@ -112,6 +112,14 @@ def test_verdict_on_a_node_that_loses_the_plugin(
     assert {(each.node, each.reason) for each in said} == {(NODE, reason)}
 
 
+def test_where_no_agent_ever_came_it_says_how_a_removal_is_known_of() -> None:
+    """Neither a taint nor an affinity of now proves that no agent was there before."""
+    (*_, said), (*_, of_reported) = judged(REMOVE, None, None), judged(REMOVE, report(), None)
+    ways = "let its agent run there, which reports what it finds, or leave the node out with cni.nodeSelector or cni.affinity"
+    assert ways in said.message
+    assert ways not in of_reported.message
+
+
 @pytest.mark.parametrize(
     "reason",
     [
