@@ -34,6 +34,10 @@ class ApplyError(Exception):
     """The netns could not be programmed or read, and is unchanged. The message says what was refused."""
 
 
+class LoDownError(Exception):
+    """The runtime has not set `lo` up yet; the netns is unchanged."""
+
+
 class Applied(NamedTuple):
     """A programmed netns.
 
@@ -46,7 +50,9 @@ class Applied(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def apply(fd: NetnsFd, redirect: Redirect, backend: Backend, *, inhabited: bool = False) -> Applied:
+def apply(
+    fd: NetnsFd, redirect: Redirect, backend: Backend, *, inhabited: bool = False, needs_lo: bool = False
+) -> Applied:
     """Make a pod's netns redirect its traffic, all or nothing, and read it back (F17).
 
     Args:
@@ -54,9 +60,11 @@ def apply(fd: NetnsFd, redirect: Redirect, backend: Backend, *, inhabited: bool 
         redirect: the redirect.
         backend: the backend to use.
         inhabited: whether processes of the pod may run in the netns; none does at its ADD.
+        needs_lo: whether `lo` has to be up before anything is changed.
 
     Raises:
         ApplyError: if a rule was refused or is missing.
+        LoDownError: if `lo` is down and must not be.
     """
     rules = ruleset(redirect)
     try:
@@ -64,6 +72,8 @@ def apply(fd: NetnsFd, redirect: Redirect, backend: Backend, *, inhabited: bool 
             session = (INHABITED if inhabited else SESSIONS)[backend]()
             undo.callback(session.close)
             with Rtnetlink() as kernel:
+                if needs_lo and not kernel.is_lo_up:
+                    raise LoDownError
                 notes = _prepare(kernel, rules, undo, redirects_v6=Family.V6 in redirect.families)
             session.replace(rules)
             undo.callback(session.remove, rules)
@@ -73,6 +83,12 @@ def apply(fd: NetnsFd, redirect: Redirect, backend: Backend, *, inhabited: bool 
             return Applied(session.close, notes)
     except (RefusedError, OSError) as error:
         raise ApplyError(f"the rules could not be applied: {error}") from error
+
+
+def is_lo_up(fd: NetnsFd) -> bool:
+    """Whether `lo` of a netns is up."""
+    with netns.entered(fd), Rtnetlink() as kernel:
+        return kernel.is_lo_up
 
 
 def check(fd: NetnsFd, redirect: Redirect, backend: Backend) -> str | None:

@@ -75,15 +75,18 @@ class Programmed(NamedTuple):
     free: Callable[[], None]
 
 
-def program(fd: NetnsFd, plan: Plan, capability: Capability, *, inhabited: bool = False) -> Programmed:
+def program(
+    fd: NetnsFd, plan: Plan, capability: Capability, *, inhabited: bool = False, needs_lo: bool = False
+) -> Programmed:
     """Redirect a pod's traffic, as `plugin.apply.apply` does, in the families that its netns requires.
 
     Raises:
         ApplyError: if a required rule cannot be written.
         InvalidValue: if the pod needs too many rules in these families.
+        LoDownError: if `lo` is down and must not be.
     """
     settled = settle(fd, plan, capability)
-    applied = netns_rules.apply(fd, settled.redirect, capability.backend, inhabited=inhabited)
+    applied = netns_rules.apply(fd, settled.redirect, capability.backend, inhabited=inhabited, needs_lo=needs_lo)
     notes, ipv6_off = (*settled.notes, *applied.notes), bool(applied.notes)
     return Programmed(settled._replace(notes=notes, ipv6_off=ipv6_off), applied.free)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import ipaddress
 import os
 import socket
@@ -29,7 +30,8 @@ ADDRESS_HEADER = 8  # bytes of struct ifaddrmsg
 RTA_OIF, RTA_TABLE, RTPROT_BOOT, RTN_LOCAL, RTN_BLACKHOLE = 4, 15, 3, 2, 6
 FRA_FWMARK, FRA_TABLE, FR_ACT_TO_TBL = 10, 15, 1
 RT_SCOPE_LINK, RT_SCOPE_HOST = 253, 254
-IFF_UP = 1
+IFF_UP, SIOCGIFFLAGS = 1, 0x8913
+IFREQ = struct.Struct("16sH22x")  # struct ifreq: the name of an interface, its flags
 ROUTE_HEADER = RULE_HEADER = 12
 IPV6_OFF = (errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)  # for an interface; entirely
 AF: Mapping[Family, int] = {Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
@@ -44,6 +46,12 @@ class Rtnetlink(Netlink):
 
     def __init__(self) -> None:
         super().__init__(socket.NETLINK_ROUTE)
+
+    @property
+    def is_lo_up(self) -> bool:
+        """Whether `lo` is up; asked by ioctl, which waits for no other request as netlink's do."""
+        _, flags = IFREQ.unpack(fcntl.ioctl(self._socket, SIOCGIFFLAGS, IFREQ.pack(b"lo", 0)))
+        return bool(flags & IFF_UP)
 
     def add_pass_through_address(self) -> bool:
         """Add ::6/128 to `lo`, the source of the proxy's inbound pass-through in IPv6 (127.0.0.6 needs none).

@@ -7,6 +7,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from plugin.apply import LoDownError, is_lo_up
 from plugin.program import Programmed, check, program
 from plugin.rulecount import LARGE, rule_count
 
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from plugin.redirect import Redirect
 
 _T = TypeVar("_T")
+
+# containerd runs its plugin `loopback` beside the chain. That sets `lo` up, then refuses it for any address but its own, such
+# as the ::6 of a redirect.
+LO_WITHIN = 5.0  # seconds for `lo` to come up: a runtime that leaves it down gets its pods after that
+LO_EVERY = 0.02  # seconds between two looks at it
+LO_LOOKED_AT = 0.1  # seconds for `loopback` to look at the addresses of `lo`, once that is up
 
 MOST_TO_FREE = 32  # sockets or libnftables contexts, of a megabyte each, queued to be freed
 
@@ -47,7 +54,7 @@ class Workers:
     async def program(
         self, fd: NetnsFd, plan: Plan, capability: Capability, is_wanted: Callable[[], bool]
     ) -> Programmed:
-        """Redirect a pod.
+        """Redirect a pod, once the runtime has set up its `lo`.
 
         Args:
             fd: its netns.
@@ -58,16 +65,32 @@ class Workers:
         Raises:
             AbandonedError: if no client waits any more.
         """
-        loop = asyncio.get_running_loop()
-        programmed: asyncio.Future[Programmed] = loop.create_future()
-        turn = partial(_if_wanted, is_wanted, partial(program, fd, plan, capability))
-        self._lane(plan.redirect).submit(self._program_and_free, turn, loop, programmed)
-        return await programmed
+        work = partial(program, fd, plan, capability)
+        lane = self._lane(plan.redirect)
+        try:
+            return await self._program_on(lane, partial(_if_wanted, is_wanted, partial(work, needs_lo=True)))
+        except LoDownError:
+            await self._wait_for_lo(fd)
+            return await self._program_on(lane, partial(_if_wanted, is_wanted, work))
 
     async def check(self, fd: NetnsFd, plan: Plan, capability: Capability, is_wanted: Callable[[], bool]) -> str | None:
         """Compare a pod's redirect with its plan, and return the difference; otherwise as `program`."""
         turn = partial(_if_wanted, is_wanted, partial(check, fd, plan, capability))
         return await asyncio.get_running_loop().run_in_executor(self._lane(plan.redirect), turn)
+
+    async def _program_on(self, lane: Executor, turn: Callable[[], Programmed]) -> Programmed:
+        loop = asyncio.get_running_loop()
+        programmed: asyncio.Future[Programmed] = loop.create_future()
+        lane.submit(self._program_and_free, turn, loop, programmed)
+        return await programmed
+
+    async def _wait_for_lo(self, fd: NetnsFd) -> None:
+        """Wait until `lo` is set up; no thread waits, so other pods do not."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LO_WITHIN
+        while not await loop.run_in_executor(self._usual, is_lo_up, fd) and loop.time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(LO_EVERY)
+        await asyncio.sleep(LO_LOOKED_AT)
 
     def _program_and_free(
         self, turn: Callable[[], Programmed], loop: asyncio.AbstractEventLoop, programmed: asyncio.Future[Programmed]

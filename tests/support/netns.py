@@ -19,8 +19,10 @@ FIRST_ID, IDS = 100_000, 65_536  # which a user namespace has as its own 0 and f
 class Netns:
     """A network namespace kept alive by a bind mount on `path`, as container runtimes do it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, has_lo: bool = True) -> None:
+        """Prepare; `has_lo`: whether `lo` is up in it, as runtimes set it up before the chain or beside it."""
         self.path = path
+        self._command = ["/usr/sbin/ip", "link", "set", "lo", "up"] if has_lo else ["/bin/true"]
 
     @property
     def entered(self) -> list[str]:
@@ -39,7 +41,7 @@ class Netns:
 
     def __enter__(self) -> Self:
         self.path.touch()
-        subprocess.run(["/usr/bin/unshare", f"--net={self.path}", "/bin/true"], check=True)
+        subprocess.run(["/usr/bin/unshare", f"--net={self.path}", *self._command], check=True)
         return self
 
     def __exit__(
@@ -78,9 +80,10 @@ class UserNetns(Netns):
             _pin(holder / "ns" / "user", self.user)
             if self._at_once:
                 _pin(holder / "ns" / "net", self.path)
-                return self
-        with _held(["/usr/bin/nsenter", f"--user={self.user}", "/usr/bin/unshare", "--net"]) as holder:
-            _pin(holder / "ns" / "net", self.path)
+        if not self._at_once:
+            with _held(["/usr/bin/nsenter", f"--user={self.user}", "/usr/bin/unshare", "--net"]) as holder:
+                _pin(holder / "ns" / "net", self.path)
+        subprocess.run(["/usr/bin/nsenter", f"--net={self.path}", *self._command], check=True)
         return self
 
     def __exit__(
