@@ -128,7 +128,7 @@ def test_the_network_attachment_names_the_configuration_that_the_agent_writes(re
     agent = parse_settings({names[variable]: text for variable, text in rendered.settings.items()})
     assert not agent.chained
     written = json.loads(conflist.standalone(build_entry(agent)))
-    assert (written["name"], written["type"], written["logLevel"]) == ("istio-cni", "istio-cni", "info")
+    assert (written["name"], written["type"], written["plugin_log_level"]) == ("istio-cni", "istio-cni", "info")
     assert min(written) == next(iter(written)) == "agentSocket"
 
 

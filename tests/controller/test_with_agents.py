@@ -84,7 +84,7 @@ async def test_agents_and_controller_install_apply_report_and_uninstall(
         )
         stage.becomes("HEALTHY")
         for node, each in agents.items():
-            assert (entry(each)["excludeNamespaces"], entry(each)["logLevel"]) == (["default"], "debug")
+            assert (entry(each)["exclude_namespaces"], entry(each)["plugin_log_level"]) == (["default"], "debug")
             with Netns(tmp_path / f"{node}.next") as following:
                 assert (await each.add(following, "default", f"web-{node}", uids[node])).status == 0
                 assert following.rules() == ""

@@ -32,13 +32,13 @@ def test_a_change_of_the_resource_takes_effect_without_a_restart(
     cluster: Cluster, node: Node, running: AgentProcess
 ) -> None:
     control_plane(cluster, excludeNamespaces=["of-the-resource"], logLevel="debug", redirectBackend="iptables-nft")
-    until(lambda: entry(running).get("excludeNamespaces") == ["of-the-resource"], SOON, "the conflist is rewritten")
-    assert entry(running)["logLevel"] == "debug"
+    until(lambda: entry(running).get("exclude_namespaces") == ["of-the-resource"], SOON, "the conflist is rewritten")
+    assert entry(running)["plugin_log_level"] == "debug"
     until(lambda: "iptables-nft" in running.get("/readyz")[1], SOON, "the backend is used")
     until(lambda: report(cluster, node).get("controlPlane", {}).get("name") == "mesh", SOON, "it is reported")
     assert "repairs_total 0.0" in running.get("/metrics")[1]
     control_plane(cluster)
-    until(lambda: entry(running).get("logLevel") == "info", SOON, "the chart's setting is back")
+    until(lambda: entry(running).get("plugin_log_level") == "info", SOON, "the chart's setting is back")
     assert running.process is not None
     assert running.process.poll() is None
 
@@ -90,12 +90,12 @@ async def test_defaults_of_the_resource_apply_to_the_next_pod(
     assert "chain ISTIO_INBOUND" not in before, "it declares no ports"
     assert "table ip6 " not in before
     control_plane(cluster, inboundPortsDefault="*", ipv6="always", logLevel="debug")
-    await eventually(lambda: entry(running).get("logLevel") == "debug", SOON, "it is in force")
+    await eventually(lambda: entry(running).get("plugin_log_level") == "debug", SOON, "it is in force")
     after = await rules_of_the_next()
     assert "chain ISTIO_INBOUND" in after
     assert "table ip6 " in after
     control_plane(cluster, logLevel="error")
-    await eventually(lambda: entry(running).get("logLevel") == "error", SOON, "it is in force")
+    await eventually(lambda: entry(running).get("plugin_log_level") == "error", SOON, "it is in force")
     written = running.log.stat().st_size
     await rules_of_the_next()
     assert running.log.stat().st_size == written, "the agent itself logs no more than that"
@@ -105,11 +105,11 @@ def test_invalid_resource_keeps_the_last_good_settings_and_is_reported(
     cluster: Cluster, node: Node, running: AgentProcess
 ) -> None:
     control_plane(cluster, excludeNamespaces=["good"])
-    until(lambda: entry(running).get("excludeNamespaces") == ["good"], SOON, "the good one is in force")
+    until(lambda: entry(running).get("exclude_namespaces") == ["good"], SOON, "the good one is in force")
     control_plane(cluster, excludeNamespaces=["bad"], logLevl="info")
     said = "spec.values.cni.logLevl: no such value; is logLevel meant?"
     until(lambda: said in json.dumps(report(cluster, node)), SOON, "the node says what is wrong")
-    assert entry(running)["excludeNamespaces"] == ["good"]
+    assert entry(running)["exclude_namespaces"] == ["good"]
     assert ready(cluster, node)[0] == "True"
 
 
@@ -117,14 +117,14 @@ def test_last_good_settings_are_kept_when_the_agent_is_replaced(
     cluster: Cluster, node: Node, running: AgentProcess
 ) -> None:
     control_plane(cluster, excludeNamespaces=["good"])
-    until(lambda: entry(running).get("excludeNamespaces") == ["good"], SOON, "the good one is in force")
+    until(lambda: entry(running).get("exclude_namespaces") == ["good"], SOON, "the good one is in force")
     control_plane(cluster, excludeNamespaces=["bad"], logLevl="info")
     until(lambda: "is logLevel meant?" in json.dumps(report(cluster, node)), SOON, "the node says what is wrong")
     assert running.stop() == 0
     running.start()
     running.ready()
     until(lambda: "is logLevel meant?" in running.log.read_text().rpartition("health")[2], SOON, "it has heard of it")
-    assert entry(running)["excludeNamespaces"] == ["good"]
+    assert entry(running)["exclude_namespaces"] == ["good"]
 
 
 def test_a_removed_plugin_stays_out_when_the_agent_is_replaced_in_an_outage(

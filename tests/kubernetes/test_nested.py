@@ -68,7 +68,7 @@ def test_a_deep_resource_is_applied(cluster: Cluster, node: Node, tmp_path: Path
         try:
             cluster.kubectl("create", "--filename=-", text=f'{{{head},"spec":{spec}}}')
             agent.ready()
-            until(lambda: entry(agent).get("excludeNamespaces") == ["elsewhere"], SOON, "it is in force")
+            until(lambda: entry(agent).get("exclude_namespaces") == ["elsewhere"], SOON, "it is in force")
             assert "RecursionError" not in agent.log.read_text()
         finally:
             cluster.kubectl("delete", "icp", "deep", "--wait=false")
