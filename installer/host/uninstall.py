@@ -174,10 +174,8 @@ def _plugin(path: Path, mount: Path, configurations: Mapping[Path, Path]) -> Ite
             if found := _references(where, mounted):
                 yield Step(path / PLUGIN, why_it_stays(path / PLUGIN, where, found), stays=True)
                 return
-        now = folder.stat(PLUGIN)
-        if (
-            now and os.path.samestat(seen, now) and folder.delete(PLUGIN)
-        ):  # Istio's agent may have replaced it meanwhile
+        now = folder.stat(PLUGIN)  # Istio's agent may have replaced it meanwhile
+        if now and os.path.samestat(seen, now) and folder.delete(PLUGIN):
             yield Step(path / PLUGIN, "deleted")
 
 
