@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from installer.aio import either, wait
+from installer.aio import wait
 from installer.kube.api_error import ApiError
 from installer.kube.backoff import Backoff
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST = 256  # waiting Events; the oldest is dropped first
 LONGEST = 3600.0  # seconds that one waits: the API server keeps Events for as long, by default
-LAST = 2.0  # seconds that a stopping agent waits for the API server
+LAST = 1.5  # seconds that a stopping agent waits for the API server, of the 2.5 that its parts have to end
 REFUSED = 4  # refused Events after which a delivery ends: it is the API server's, rather than each Event's, doing
 
 _log = logging.getLogger(__name__)
@@ -57,21 +57,27 @@ class EventQueue:
         self._added.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Deliver until told to stop, and then once more, unless that takes longer than `LAST`."""
+        """Deliver until told to stop; then what is under way and what waits, unless that takes longer than `LAST`."""
+        async with asyncio.TaskGroup() as tasks:
+            delivering = tasks.create_task(self._keep_delivering())
+            await stop.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST):
+                    await self.deliver()
+            delivering.cancel()
+
+    async def _keep_delivering(self) -> None:
         backoff = Backoff()
-        while not stop.is_set():
+        while True:
             self._added.clear()
             error = await self.deliver()
             if error is None:
                 backoff.reset()
-                await either(stop, self._added)
+                await self._added.wait()
             elif error.is_transient:
-                await wait(stop, backoff.next(error.retry_after))
+                await asyncio.sleep(backoff.next(error.retry_after))
             else:  # it may be about these Events alone
-                await either(stop, self._added, backoff.next(error.retry_after))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LAST):
-                await self.deliver()
+                await wait(self._added, backoff.next(error.retry_after))
 
     async def deliver(self) -> ApiError | None:
         """Try to deliver those that wait, each once; return the last error, None if none waits any more."""

@@ -163,7 +163,7 @@ class PodRepair:
                 before = self._public_state()
                 await self._sandboxes.update()
                 await self._runtime.update(self._sandboxes.index.setups)
-                await self._check()
+                await self._check(stop)
                 if self._public_state() != before:
                     self._changes.notify()
                 await wait(stop, SOON)
@@ -179,7 +179,7 @@ class PodRepair:
         """Return what others read of it, to tell them when it changes."""
         return self.redirected, self.repaired, self.unredirected, self.notes, self.hidden_since, self.runtime
 
-    async def _check(self) -> None:
+    async def _check(self, stop: asyncio.Event) -> None:
         if not self._in_force.is_known:
             self._running.forget()
             self._settled = None
@@ -198,7 +198,7 @@ class PodRepair:
             self._settled = None
             self._running.update(self._verdicts, now, lambda pod: index.of(pod) is not None)
             for running in self._running:
-                if not self._inputs_unchanged():
+                if stop.is_set() or not self._inputs_unchanged():
                     return
                 await self._check_pod(running)
             if all(running.settled == self._identity(running.pod) for running in self._running):

@@ -220,3 +220,20 @@ async def test_events_that_wait_when_an_agent_stops_are_delivered(
         await waiting.run(stop)
     assert taken.tried == 1
     assert taken.notes == ([] if hangs else ["last"])
+
+
+async def test_an_event_that_is_being_delivered_when_an_agent_stops_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(event_queue, "LAST", 0.1)
+    taken, stop = Taken(), asyncio.Event()
+    taken.hangs = True
+    waiting = queue(taken)
+    waiting.add({"uid": "1", "name": "web"}, "Why", "under way", warning=True)
+    running = asyncio.create_task(waiting.run(stop))
+    await eventually(lambda: taken.tried, SOON, "it is under way")
+    stop.set()
+    done, _ = await asyncio.wait([running], timeout=10)
+    running.cancel()
+    assert done
+    assert taken.tried == 1, "what is under way is not sent twice"

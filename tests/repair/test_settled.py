@@ -129,3 +129,24 @@ async def test_without_inotify_the_sandboxes_are_polled(
     with ThreadPoolExecutor(1) as workers:
         async with running(Pods(), in_force, workers, tmp_path):
             await eventually(lambda: counted["checks"] > 100, 20, "it checks again and again")
+
+
+async def test_no_further_pod_is_looked_at_once_it_is_told_to_stop(
+    tmp_path: Path, counted: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_force = InForce(DesiredState(parse_settings()), capability=Capability(Backend.NFT))
+    pods = Pods([replace(Pod.from_manifest(manifest(name)), running=True) for name in NAMES])
+    under_way, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow_check(_: PodRepair, __: RunningPod) -> None:
+        counted["pods"] += 1
+        under_way.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(PodRepair, "_check_pod", slow_check)
+    with ThreadPoolExecutor(1) as workers:
+        async with running(pods, in_force, workers, tmp_path) as repair:
+            await asyncio.wait_for(under_way.wait(), 10)
+            asyncio.get_running_loop().call_later(0.1, go_on.set)
+        assert counted["pods"] == 1, f"of {len(NAMES)} pods"
+        assert repair.redirected is None
