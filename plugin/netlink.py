@@ -95,25 +95,25 @@ class Netlink:
         Raises:
             OSError: as for `messages`.
         """
-        return next(self.messages())
+        return self.messages()[0]
 
-    def messages(self, flags: int = 0) -> Iterator[Message]:
-        """Receive once: iterate over at least one message.
+    def messages(self, flags: int = 0) -> list[Message]:
+        """Receive once: at least one message.
 
         Raises:
             OSError: if there is none in time, or what arrived is not netlink.
         """
-        received = self._receive(flags)
-        while True:
-            if len(received) < HEADER.size:
-                raise _malformed(f"saw {len(received)} bytes, expected a header of {HEADER.size}")
-            length, kind, marks, sequence, _ = HEADER.unpack_from(received)
-            if not HEADER.size <= length <= len(received):
-                raise _malformed(f"saw a length of {length} bytes, expected {HEADER.size} to {len(received)}")
-            yield Message(kind, received[HEADER.size : length], marks, sequence)
-            received = received[aligned(length) :]
-            if not received:
-                return
+        received, at, found = self._receive(flags), 0, list[Message]()
+        while at < len(received) or not found:
+            left = len(received) - at
+            if left < HEADER.size:
+                raise _malformed(f"saw {left} bytes, expected a header of {HEADER.size}")
+            length, kind, marks, sequence, _ = HEADER.unpack_from(received, at)
+            if not HEADER.size <= length <= left:
+                raise _malformed(f"saw a length of {length} bytes, expected {HEADER.size} to {left}")
+            found.append(Message(kind, received[at + HEADER.size : at + length], marks, sequence))
+            at += aligned(length)
+        return found
 
     def dump(self, kind: int, body: bytes, doing: str, *, ignored: int = 0) -> Iterator[Message]:
         """Iterate over what the kernel lists.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from itertools import chain, zip_longest
+from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -37,13 +37,13 @@ from plugin.nfnetlink import (
 from plugin.ruleset import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from plugin.ruleset import Ruleset
 
 Names: TypeAlias = frozenset[tuple[int, str]]
 
-MOST = 4096  # tables, or chains, of others that are looked through for ours
+MOST = 4096  # tables, chains or rules of one list that are read
 
 # Attributes that the kernel adds (linux/netfilter/nf_tables.h): where each stands, which differs between netns, and how much
 # a table or chain has, by which a chain or a set that somebody has put into it is seen.
@@ -63,32 +63,31 @@ _log = logging.getLogger(__name__)
 
 
 class Held(NamedTuple):
-    """A message by which a netns lists what it has to hold.
+    """A list of a netns that has to say this: its tables, its chains, or the rules of a table.
 
-    It is compared as one number, as there are many: `counts` has the bits set that do not tell one netns from another.
+    It is compared as one number, as there are many bytes: `counts` has the bits set that do not tell one netns from another.
     """
 
-    kind: int
     size: int
     counts: int
     bits: int
 
     @classmethod
-    def of(cls, message: Message) -> Held:
+    def of(cls, messages: Sequence[Message]) -> Held:
         """Make it of what a netns has listed."""
-        parts = [
-            b"\xff" + bytes(GENERIC_HEADER - 1)
-        ]  # of struct nfgenmsg the family; the rest counts changes of the netns
-        for number, data in attributes(message.body):
-            parts.append(b"\xff" * 4 + bytes(len(data) - 4) if number in _PLACE[message.kind] else b"\xff" * len(data))
-        counts = int.from_bytes(b"".join(parts), "big")
-        return cls(message.kind, len(message.body), counts, int.from_bytes(message.body, "big") & counts)
+        told = []
+        for message in messages:
+            told.append(b"\xff" + bytes(GENERIC_HEADER - 1))  # the family; the rest counts changes of the netns
+            for number, data in attributes(message.body):
+                is_place = number in _PLACE[message.kind]
+                told.append(b"\xff" * 4 + bytes(len(data) - 4) if is_place else b"\xff" * len(data))
+        counts, listed = int.from_bytes(b"".join(told), "big"), _joined(messages)
+        return cls(len(listed), counts, int.from_bytes(listed, "big") & counts)
 
-    def is_in(self, message: Message | None) -> bool:
-        """Whether a message says the same."""
-        if message is None or message.kind != self.kind or len(message.body) != self.size:
-            return False
-        return int.from_bytes(message.body, "big") & self.counts == self.bits
+    def is_said_by(self, messages: Sequence[Message]) -> bool:
+        """Whether what a netns has listed says the same."""
+        listed = _joined(messages)
+        return len(listed) == self.size and int.from_bytes(listed, "big") & self.counts == self.bits
 
 
 class Template(NamedTuple):
@@ -97,7 +96,7 @@ class Template(NamedTuple):
     Attributes:
         first: a transaction for `Nfnetlink.commit` in a netns that holds nothing of ours; refused in any other.
         batch: one for every netns: it takes out first whatever of ours is there.
-        held: what a netns lists that holds it.
+        held: what a netns lists that holds it and nothing else.
         names: of its tables, each with the number of its family.
         own: of all tables that `batch` takes out.
     """
@@ -117,17 +116,21 @@ class Template(NamedTuple):
         Raises:
             OSError: if the kernel refuses it.
         """
-        tables = [*_few(kernel.listed(GETTABLE))]
+        tables = _few(kernel.listed(GETTABLE))
         kernel.commit(self.batch if any(_name(each) in self.own for each in tables) else self.first)
 
     def is_held(self, kernel: Nfnetlink) -> bool:
-        """Whether the netns of `kernel` holds exactly this; it is read no further than to the first difference.
+        """Whether the netns of `kernel` holds exactly this; it is read no further than to the first list that differs.
 
         Raises:
             OSError: if the kernel does not say.
         """
-        listed = zip_longest(self.held, _listed(kernel, self.names))
-        return all(due is not None and due.is_in(seen) for due, seen in listed)
+
+        def of_ours(messages: Sequence[Message]) -> Sequence[Message]:
+            return [each for each in messages if _name(each) in self.names]
+
+        listed = zip(self.held, _listed(kernel, self.names), strict=True)
+        return all(due.is_said_by(seen) or due.is_said_by(of_ours(seen)) for due, seen in listed)
 
 
 def template_of(rules: Ruleset) -> Template | None:
@@ -181,12 +184,13 @@ def _compiled(rules: Ruleset) -> Template | None:
         with Nfnetlink() as kernel:
             names = frozenset((NFPROTO[each.family], nft.table_name(each.kind)) for each in rules.tables)
             listed = tuple(_listed(kernel, names))
-            if sum(_use(each) for each in listed if each.kind == NEWTABLE) != sum(
+            every = [*chain(*listed)]
+            if sum(_use(each) for each in every if each.kind == NEWTABLE) != sum(
                 len(each.chains) for each in rules.tables
             ):
                 return None  # there is more than chains, such as a set, which is not listed with them
             own = frozenset((family, nft.table_name(kind)) for family, _ in names for kind in Kind)
-            sent, removal = [*map(_sent, listed)], [*_removal(own)]
+            sent, removal = [*map(_sent, every)], [*_removal(own)]
             first, batch = nfnetlink.batch(sent, exclusive=True), nfnetlink.batch([*removal, *sent])
             template = Template(first, batch, tuple(map(Held.of, listed)), names, own)
             template.write(kernel)  # over what libnftables has written
@@ -196,13 +200,16 @@ def _compiled(rules: Ruleset) -> Template | None:
             return template if is_held and template.is_held(kernel) else None
 
 
-def _listed(kernel: Nfnetlink, names: Names) -> Iterator[Message]:
-    """List the tables of these names, their chains and their rules."""
-    for message in chain(_few(kernel.listed(GETTABLE)), _few(kernel.listed(GETCHAIN))):
-        if _name(message) in names:
-            yield message
+def _listed(kernel: Nfnetlink, names: Names) -> Iterator[Sequence[Message]]:
+    """List all tables, then all chains, then the rules of each table of these names."""
+    yield _few(kernel.listed(GETTABLE))
+    yield _few(kernel.listed(GETCHAIN))
     for family, name in sorted(names):
-        yield from kernel.listed(GETRULE, family, string(NFTA_RULE_TABLE, name))
+        yield _few(kernel.listed(GETRULE, family, string(NFTA_RULE_TABLE, name)))
+
+
+def _joined(messages: Sequence[Message]) -> bytes:
+    return b"".join([each.body for each in messages])
 
 
 def _name(message: Message) -> tuple[int, str]:
@@ -210,12 +217,12 @@ def _name(message: Message) -> tuple[int, str]:
     return message.body[0], text(message.body, NFTA_TABLE_NAME)
 
 
-def _few(messages: Iterator[Message]) -> Iterator[Message]:
-    """Go through tables or chains; whoever fills a netns with them has it read by libnftables alone, as ever."""
-    for count, message in enumerate(messages):
-        if count == MOST:
-            raise OSError(errno.E2BIG, f"listing nftables: saw more than {MOST} tables or chains")
-        yield message
+def _few(messages: Iterator[Message]) -> list[Message]:
+    """Read a list to its end; whoever fills a netns with more has it read by libnftables alone, as ever."""
+    found = [*islice(messages, MOST + 1)]
+    if len(found) > MOST:
+        raise OSError(errno.E2BIG, f"listing nftables: saw more than {MOST} tables, chains or rules")
+    return found
 
 
 def _removal(own: Names) -> Iterator[Message]:
