@@ -49,15 +49,9 @@ class Listener:
         self._silent: dict[
             socket.socket, tuple[asyncio.Task[None], float]
         ] = {}  # task and start time; the oldest first
-        self._room = asyncio.Event()
-        self._room.set()
         self._warned_at = float("-inf")
-        self._accepting: asyncio.Task[None] | None = None
-
-    @property
-    def serving(self) -> bool:
-        """Whether it accepts connections."""
-        return self._accepting is not None and not self._accepting.done()
+        self._pause: asyncio.TimerHandle | None = None  # until it accepts again
+        self.serving = False  # whether it accepts connections, be it after a pause
 
     @property
     def count(self) -> int:
@@ -66,47 +60,64 @@ class Listener:
 
     def start(self) -> None:
         """Start accepting connections."""
-        self._accepting = asyncio.create_task(self._accept(), name="accept")
+        self.serving = True
+        self._resume()
 
     async def stop(self) -> None:
         """Stop accepting, close connections without a request, and let the others finish."""
-        if self._accepting:
-            self._accepting.cancel()
-            await asyncio.wait([self._accepting])
+        self._end()
         self._listening.close()
         for task, _ in self._silent.values():
             task.cancel()
         if self._tasks:
             await asyncio.wait([*self._tasks])
 
-    async def _accept(self) -> None:
-        loop, turn = asyncio.get_running_loop(), 0
-        while True:
-            await self._room.wait()
-            await self._let_speak()
+    def _resume(self) -> None:
+        if self.serving:
+            asyncio.get_running_loop().add_reader(self._listening, self._accept)
+
+    def _suspend(self, seconds: float | None = None) -> None:
+        """Leave connections in the kernel's queue, for some seconds or until there is room for one."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listening)
+        if seconds is not None:
+            self._pause = loop.call_later(seconds, self._resume)
+
+    def _end(self) -> None:
+        if self.serving:
+            self.serving = False
+            self._suspend()
+            if self._pause:
+                self._pause.cancel()
+
+    def _accept(self) -> None:
+        """Take what waits in the kernel's queue."""
+        for _ in range(self._at_a_time):
+            if len(self._tasks) >= self._most:
+                return self._suspend()
+            if (left := self._time_to_speak()) > 0:
+                return self._suspend(left)
             try:
-                taken, _ = await loop.sock_accept(self._listening)
+                taken, _ = self._listening.accept()
+            except BlockingIOError:
+                return None
             except OSError as error:
                 if error.errno == errno.ECONNABORTED:
                     continue
                 if error.errno not in EXHAUSTED:
+                    self._end()
                     raise
                 self._say(error)
-                await asyncio.sleep(BREATH)
-                continue
+                return self._suspend(BREATH)
             self._take(taken)
-            turn += 1
-            if turn % self._at_a_time == 0:
-                await asyncio.sleep(0)
+        return None
 
-    async def _let_speak(self) -> None:
-        """Before the next connection replaces the oldest silent one, wait until that has had its time."""
-        loop = asyncio.get_running_loop()
-        while len(self._silent) >= self._unheard:
-            _, since = next(iter(self._silent.values()))
-            if (left := since + FIRST_SECONDS - loop.time()) <= 0:
-                return
-            await asyncio.sleep(left)
+    def _time_to_speak(self) -> float:
+        """Return the seconds left to the oldest silent connection before the next one may replace it."""
+        if len(self._silent) < self._unheard:
+            return 0.0
+        _, since = next(iter(self._silent.values()))
+        return since + FIRST_SECONDS - asyncio.get_running_loop().time()
 
     def _take(self, taken: socket.socket) -> None:
         """Serve a connection, and make room for it if needed."""
@@ -120,8 +131,6 @@ class Listener:
         if len(self._silent) > self._unheard:
             oldest, _ = self._silent.pop(next(iter(self._silent)))
             oldest.cancel()
-        if len(self._tasks) >= self._most:
-            self._room.clear()
 
     async def _run(self, connection: socket.socket) -> None:
         with suppress(OSError):
@@ -131,10 +140,12 @@ class Listener:
         self._silent.pop(connection, None)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        was_full = len(self._tasks) >= self._most
         connection = self._tasks.pop(task)
         self._heard(connection)
         connection.close()
-        self._room.set()
+        if was_full:
+            self._resume()
         if not task.cancelled() and (error := task.exception()):
             _log.error("a connection could not be served: this is a bug in the agent", exc_info=error)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
 import os
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from plugin import wire
 from plugin.cni import CniError, Code
-from plugin.descriptors import moved_up, room
+from plugin.descriptors import room
+from plugin.incoming import SLOWEST_REQUEST, Incoming
 from plugin.listener import Listener
 from plugin.wire import WireError
 
@@ -32,9 +32,6 @@ MOST, UNHEARD = (
     64,
 )  # concurrent requests, each with the descriptors of connection and netns; and silent connections
 BUSY = 16  # concurrent requests, from which on each client gets WORKING at once
-SLOWEST_REQUEST = 5.0  # seconds for a client to send its request
-FIRST_WORD, LATER_WORDS = 0.3, 3.0  # seconds; well below the timeouts of `plugin.client`
-_INT = struct.calcsize("i")
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED, unix(7)
 
 
@@ -116,12 +113,11 @@ class Server:
             await asyncio.wait(self._ending)
 
     async def _serve(self, connection: socket.socket, heard: Callable[[], None]) -> None:
-        request = _Incoming(connection)
+        request = Incoming(connection)
         try:
             try:
                 _require_root(connection)
-                async with asyncio.timeout(SLOWEST_REQUEST):
-                    payload = await request.receive()
+                payload = await request.receive()
             except TimeoutError:
                 raise CniError(
                     Code.IO_FAILURE,
@@ -137,7 +133,7 @@ class Server:
         finally:
             request.close()
 
-    async def _take_turn(self, request: _Incoming) -> None:
+    async def _take_turn(self, request: Incoming) -> None:
         """In a burst, send the client WORKING, and accept the others before the work begins.
 
         A client without an answer for a second tries again, which makes the burst larger.
@@ -147,16 +143,12 @@ class Server:
             async with self._turn:
                 await asyncio.sleep(0)
 
-    async def _answer(self, request: _Incoming, payload: bytes) -> None:
+    async def _answer(self, request: Incoming, payload: bytes) -> None:
         reply = None
+        request.keep_client_waiting()
         while reply is None:
-            work = self._work_for(payload, request.netns)
-            work.clients.add(request.connection)
-            try:
-                await _wait_for(work.task, request)
-            finally:
-                work.clients.discard(request.connection)
-            reply = work.task.result()
+            work = await self._work(request, payload)
+            reply = work.reply.result()
             if reply is None and _has_gone(request.connection):
                 return
         try:
@@ -165,98 +157,42 @@ class Server:
         finally:
             work.record(reply)
 
-    def _work_for(self, payload: bytes, netns: int | None) -> _Work:
-        """Begin the work for a request, or join that for the same one: the client may be retrying."""
-        key = (payload, netns is not None and _identity(netns))
-        if (work := self._works.get(key)) is None:
-            clients: set[socket.socket] = set()
-            handling = self._handle(payload, netns, lambda: not all(map(_has_gone, [*clients])))
-            work = self._works[key] = _Work(asyncio.ensure_future(handling), clients)
-            work.task.add_done_callback(lambda _: self._works.pop(key))
+    async def _work(self, request: Incoming, payload: bytes) -> _Work:
+        """Do the work for a request, or wait for that for the same one: the client may be retrying."""
+        key = (payload, request.netns is not None and _identity(request.netns))
+        if work := self._works.get(key):
+            work.clients.add(request.connection)
+            try:
+                await asyncio.wait([work.reply])
+            finally:
+                work.clients.discard(request.connection)
+            return work
+        work = self._works[key] = _Work(asyncio.get_running_loop().create_future(), {request.connection})
+        try:
+            work.reply.set_result(await self._handle(payload, request.netns, work.is_wanted))
+        finally:
+            work.reply.cancel()  # if it has failed: those who wait for it fail, too
+            del self._works[key]
         return work
 
 
 @dataclass(slots=True)
 class _Work:
-    """The work for one request, and the connections waiting for it."""
+    """The work for one request, which goes on when its client has gone, and the connections waiting for it."""
 
-    task: asyncio.Future[Reply | None]
+    reply: asyncio.Future[Reply | None]
     clients: set[socket.socket]
     recorded: bool = False
+
+    def is_wanted(self) -> bool:
+        """Whether a client still waits. Callable from any thread."""
+        return not all(map(_has_gone, [*self.clients]))
 
     def record(self, reply: Reply) -> None:
         """Tell log and metrics of it, once: the first client has its answer by then."""
         if not self.recorded:
             self.recorded = True
             reply.record()
-
-
-class _Incoming:
-    """A request: its bytes as they are received, at most one descriptor, and answers in its version (F31)."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self._version = wire.VERSION
-        self._received = bytearray()
-        self._descriptors: list[int] = []
-
-    @property
-    def size(self) -> int:
-        return len(self._received)
-
-    @property
-    def netns(self) -> int | None:
-        return self._descriptors[0] if self._descriptors else None
-
-    async def receive(self) -> bytes:
-        """Receive one REQUEST.
-
-        Raises:
-            WireError: if it is not a valid request.
-        """
-        await self._until(wire.HEAD)
-        kind, length = wire.head(bytes(self._received[: wire.HEAD]), wire.LARGEST_REQUEST, wire.OLDEST)
-        self._version = self._received[0]
-        if kind != wire.REQUEST:
-            raise WireError(f"saw a message of kind {kind}, expected a request ({wire.REQUEST})")
-        await self._until(wire.HEAD + length)
-        return bytes(self._received[wire.HEAD : wire.HEAD + length])
-
-    async def _until(self, size: int) -> None:
-        while len(self._received) < size:
-            try:
-                data, ancillary, flags, _ = self.connection.recvmsg(
-                    65536, socket.CMSG_SPACE(4 * _INT), socket.MSG_CMSG_CLOEXEC
-                )
-            except BlockingIOError:
-                await _readable(self.connection)
-                continue
-            for level, kind, content in ancillary:
-                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    sent = array.array("i", content[: len(content) - len(content) % _INT])
-                    self._descriptors += map(moved_up, sent)
-            if len(self._descriptors) > 1 or flags & socket.MSG_CTRUNC:
-                raise WireError("saw several file descriptors with one request, expected the netns alone")
-            if not data:
-                raise WireError(f"saw {len(self._received)} bytes of a request and then its end, expected {size}")
-            self._received += data
-
-    async def send(self, kind: int, payload: bytes = b"") -> None:
-        """Send the client a message."""
-        await _send(self.connection, wire.frame(kind, payload, self._version))
-
-    def close(self) -> None:
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-
-
-async def _wait_for(work: asyncio.Future[Reply | None], request: _Incoming) -> None:
-    """Wait for work, and report WORKING to the client meanwhile."""
-    pause = FIRST_WORD
-    while not (await asyncio.wait([work], timeout=pause))[0]:
-        pause = LATER_WORDS
-        with contextlib.suppress(OSError):  # the client gave up; work that has begun is finished anyway
-            await request.send(wire.WORKING)
 
 
 def _has_gone(connection: socket.socket) -> bool:
@@ -282,26 +218,3 @@ def _require_root(connection: socket.socket) -> None:
             Code.NOT_ALLOWED,
             f"the agent saw a request of uid {uid} (process {pid}), expected root, which runs the plugin",
         )
-
-
-async def _readable(connection: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(connection, _settle, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(connection)
-
-
-def _settle(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
-
-
-async def _send(connection: socket.socket, data: bytes) -> None:
-    try:
-        async with asyncio.timeout(SLOWEST_REQUEST):
-            await asyncio.get_running_loop().sock_sendall(connection, data)
-    except TimeoutError as error:
-        raise ConnectionAbortedError("the client does not read its answer") from error

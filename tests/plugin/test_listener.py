@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugin import server
+from plugin import incoming
 from plugin.listener import Listener
+from tests.support.wait import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,18 +47,21 @@ async def test_an_error_of_a_connection_is_not_logged(
     assert not caplog.records
 
 
-async def test_work_goes_on_if_its_client_cannot_be_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "FIRST_WORD", 0.01)
-    monkeypatch.setattr(server, "LATER_WORDS", 0.01)
-    work: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    with socket.socket(socket.AF_UNIX) as unconnected:
-        unconnected.setblocking(False)
-        with suppress(OSError):
-            unconnected.send(b"")
-            pytest.fail("it can be told")
-        request = server._Incoming(unconnected)
-        waiting = asyncio.create_task(server._wait_for(work, request))  # type: ignore[arg-type]
-        await asyncio.sleep(0.1)
-        assert not waiting.done()
-        work.set_result(None)
-        await waiting
+async def test_a_client_that_cannot_be_told_that_work_goes_on_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming, "FIRST_WORD", 0.01)
+    monkeypatch.setattr(incoming, "LATER_WORDS", 0.01)
+    tries = []
+
+    class Unconnected(socket.socket):
+        def send(self, *data: Any) -> int:
+            tries.append(data)
+            return super().send(*data)
+
+    with Unconnected(socket.AF_UNIX) as connection:
+        connection.setblocking(False)
+        with pytest.raises(OSError, match="not connected"):
+            connection.send(b"")
+        request = incoming.Incoming(connection)
+        request.keep_client_waiting()
+        await eventually(lambda: len(tries) > 3, 10, "it is tried again")
+        request.close()

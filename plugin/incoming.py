@@ -1,0 +1,137 @@
+"""A request of a client on its connection: received in bounded time, and answered in its version (F31, F32)."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import os
+import socket
+import struct
+from contextlib import suppress
+
+from plugin import wire
+from plugin.descriptors import moved_up
+from plugin.wire import WireError
+
+SLOWEST_REQUEST = 5.0  # seconds for a client to send its request, and to read its answer
+FIRST_WORD, LATER_WORDS = 0.3, 3.0  # seconds; well below the timeouts of `plugin.client`
+_INT = struct.calcsize("i")
+
+
+class Incoming:
+    """A request: its bytes as they are received, at most one descriptor, and answers in its version (F31)."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Prepare to receive it on a connection that does not block."""
+        self.connection = connection
+        self._version = wire.VERSION
+        self._received = bytearray()
+        self._descriptors: list[int] = []
+        self._next_word: asyncio.TimerHandle | None = None
+
+    @property
+    def size(self) -> int:
+        """The bytes of it that have arrived."""
+        return len(self._received)
+
+    @property
+    def netns(self) -> int | None:
+        """The descriptor that came with it."""
+        return self._descriptors[0] if self._descriptors else None
+
+    async def receive(self) -> bytes:
+        """Receive one REQUEST.
+
+        Raises:
+            WireError: if it is not a valid request.
+            TimeoutError: if it has not come within `SLOWEST_REQUEST`.
+        """
+        if (payload := self._take()) is not None:
+            return payload
+        async with asyncio.timeout(SLOWEST_REQUEST):
+            while (payload := self._take()) is None:
+                await _readable(self.connection)
+        return payload
+
+    def _take(self) -> bytes | None:
+        """Take what has arrived; return the payload once it is there, None before."""
+        while len(self._received) < (size := self._whole_size()):
+            try:
+                data, ancillary, flags, _ = self.connection.recvmsg(
+                    65536, socket.CMSG_SPACE(4 * _INT), socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                return None
+            for level, kind, content in ancillary:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                    sent = array.array("i", content[: len(content) - len(content) % _INT])
+                    self._descriptors += map(moved_up, sent)
+            if len(self._descriptors) > 1 or flags & socket.MSG_CTRUNC:
+                raise WireError("saw several file descriptors with one request, expected the netns alone")
+            if not data:
+                raise WireError(f"saw {len(self._received)} bytes of a request and then its end, expected {size}")
+            self._received += data
+        return bytes(self._received[wire.HEAD : size])
+
+    def _whole_size(self) -> int:
+        """Return the bytes of the whole request, or those of its header until that is there."""
+        if len(self._received) < wire.HEAD:
+            return wire.HEAD
+        kind, length = wire.head(bytes(self._received[: wire.HEAD]), wire.LARGEST_REQUEST, wire.OLDEST)
+        self._version = self._received[0]
+        if kind != wire.REQUEST:
+            raise WireError(f"saw a message of kind {kind}, expected a request ({wire.REQUEST})")
+        return wire.HEAD + length
+
+    def keep_client_waiting(self) -> None:
+        """Send WORKING now and then until the next message."""
+        self._next_word = asyncio.get_running_loop().call_later(FIRST_WORD, self._send_word)
+
+    def _send_word(self) -> None:
+        with suppress(OSError):  # the client gave up; work that has begun is finished anyway
+            self.connection.send(wire.frame(wire.WORKING, b"", self._version))
+        self._next_word = asyncio.get_running_loop().call_later(LATER_WORDS, self._send_word)
+
+    async def send(self, kind: int, payload: bytes = b"") -> None:
+        """Send the client a message."""
+        self._end_words()
+        await _send(self.connection, wire.frame(kind, payload, self._version))
+
+    def close(self) -> None:
+        """Let go of what came with it; the connection stays."""
+        self._end_words()
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+    def _end_words(self) -> None:
+        if self._next_word:
+            self._next_word.cancel()
+
+
+async def _readable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(connection, _settle, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(connection)
+
+
+def _settle(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+async def _send(connection: socket.socket, data: bytes) -> None:
+    try:
+        sent = connection.send(data)
+    except BlockingIOError:
+        sent = 0
+    if sent == len(data):
+        return
+    try:
+        async with asyncio.timeout(SLOWEST_REQUEST):
+            await asyncio.get_running_loop().sock_sendall(connection, data[sent:])
+    except TimeoutError as error:
+        raise ConnectionAbortedError("the client does not read its answer") from error
