@@ -43,6 +43,16 @@ _MESHED = "it is a meshed pod"
 _log = logging.getLogger(__name__)
 
 
+class Waiting(Protocol):
+    """The clients that wait for one answer. Callable from any thread."""
+
+    def is_wanted(self) -> bool:
+        """Return whether one still waits."""
+
+    def answer(self, status: int, stdout: bytes) -> None:
+        """Answer them, as far as that does not have to wait. The same has to follow as a `Reply`."""
+
+
 class Reply(NamedTuple):
     """Exit status and stdout for the client, and a callback to run once it has them: it writes log and metrics."""
 
@@ -132,13 +142,13 @@ class Handler:
         self._observe = observe
         self._reading = asyncio.Lock()
 
-    async def __call__(self, payload: bytes, descriptor: int | None, is_wanted: Callable[[], bool]) -> Reply | None:
+    async def __call__(self, payload: bytes, descriptor: int | None, waiting: Waiting) -> Reply | None:
         """Answer one request.
 
         Args:
             payload: the CNI_* variables and stdin, as `wire.join` packs them.
             descriptor: the netns.
-            is_wanted: returns whether a client still waits for the answer; called on a worker, at the pod's turn.
+            waiting: the clients; whether one still waits is asked on a worker, at the pod's turn.
 
         Returns:
             None if no client waits any more: nothing was done, and the pod must not count as set up.
@@ -147,7 +157,7 @@ class Handler:
         request, answer = None, None
         try:
             request = await self._off_loop(len(payload), lambda: Request.parse(*wire.split(payload)))
-            result = await self._carry_out(request, descriptor, is_wanted)
+            result = await self._carry_out(request, descriptor, waiting)
             answer = (0, request.result())
         except AbandonedError:
             result = _Done("abandoned", None, "the plugin gave up before the pod's turn came: nothing was done")
@@ -161,7 +171,7 @@ class Handler:
         record()
         return None
 
-    async def _carry_out(self, request: Request, descriptor: int | None, is_wanted: Callable[[], bool]) -> _Done:
+    async def _carry_out(self, request: Request, descriptor: int | None, waiting: Waiting) -> _Done:
         if request.command == "STATUS":
             if why := self._in_force.capability.unusable:
                 raise CniError(Code.NOT_AVAILABLE, f"this node cannot redirect pods: {why}")
@@ -171,10 +181,11 @@ class Handler:
         if isinstance(then, Pass):
             return _Done("pass", then.row, then.reason)
         if request.command == "CHECK":
-            if difference := await self._workers.check(fd, then, self._in_force.capability, is_wanted):
+            if difference := await self._workers.check(fd, then, self._in_force.capability, waiting.is_wanted):
                 raise CniError(Code.REDIRECT_FAILED, f"the pod's redirect is not as it should be: {difference}")
             return _Done("redirect", "redirect", "the redirect is in place", mismatch=mismatch)
-        settled = (await self._workers.program(fd, then, self._in_force.capability, is_wanted)).settled
+        done = partial(waiting.answer, 0, request.result())
+        settled = (await self._workers.program(fd, then, self._in_force.capability, waiting.is_wanted, done)).settled
         bypassed = settled.bypassed
         note = (f"{', '.join(map(str, bypassed))} bypasses its sidecar",) if bypassed else ()
         return _Done(

@@ -7,6 +7,7 @@ import asyncio
 import os
 import socket
 import struct
+import threading
 from contextlib import suppress
 
 from plugin import wire
@@ -28,6 +29,9 @@ class Incoming:
         self._received = bytearray()
         self._descriptors: list[int] = []
         self._next_word: asyncio.TimerHandle | None = None
+        self._sending = threading.Lock()
+        self._rest: bytes | None = None  # of an answer of which something was sent
+        self._is_loops = False  # whether the event loop alone sends the rest of it
 
     @property
     def size(self) -> int:
@@ -88,24 +92,47 @@ class Incoming:
         self._next_word = asyncio.get_running_loop().call_later(FIRST_WORD, self._send_word)
 
     def _send_word(self) -> None:
-        with suppress(OSError):  # the client gave up; work that has begun is finished anyway
-            self.connection.send(wire.frame(wire.WORKING, b"", self._version))
+        with self._sending, suppress(OSError):  # the client gave up; work that has begun is finished anyway
+            if self._rest is None:
+                self.connection.send(wire.frame(wire.WORKING, b"", self._version))
         self._next_word = asyncio.get_running_loop().call_later(LATER_WORDS, self._send_word)
 
-    async def send(self, kind: int, payload: bytes = b"") -> None:
-        """Send the client a message."""
-        self._end_words()
-        await _send(self.connection, wire.frame(kind, payload, self._version))
+    async def say_working(self) -> None:
+        """Send WORKING now."""
+        await _send(self.connection, wire.frame(wire.WORKING, b"", self._version))
+
+    def answer_at_once(self, status: int, stdout: bytes) -> None:
+        """Answer, as far as that does not have to wait; `answer` does the rest. Callable from any thread."""
+        message = self._result(status, stdout)
+        with self._sending, suppress(OSError):
+            if self._rest is None and not self._is_loops:
+                self._rest = message[self.connection.send(message) :]
+
+    async def answer(self, status: int, stdout: bytes) -> None:
+        """Answer, or finish the answer that has begun.
+
+        Raises:
+            OSError: if the client has gone.
+        """
+        self._leave_to_loop()
+        if rest := self._result(status, stdout) if self._rest is None else self._rest:
+            await _send(self.connection, rest)
+
+    def _result(self, status: int, stdout: bytes) -> bytes:
+        return wire.frame(wire.RESULT, bytes((status,)) + stdout, self._version)
 
     def close(self) -> None:
-        """Let go of what came with it; the connection stays."""
-        self._end_words()
+        """Send nothing any more, and close what came with it; whose the connection is closes that."""
+        self._leave_to_loop()
         for descriptor in self._descriptors:
             os.close(descriptor)
 
-    def _end_words(self) -> None:
+    def _leave_to_loop(self) -> None:
+        """Have no timer and no other thread send anything any more."""
         if self._next_word:
             self._next_word.cancel()
+        with self._sending:
+            self._is_loops = True
 
 
 async def _readable(connection: socket.socket) -> None:

@@ -11,7 +11,6 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from plugin import wire
 from plugin.cni import CniError, Code
 from plugin.descriptors import room
 from plugin.incoming import SLOWEST_REQUEST, Incoming
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from plugin.handler import Reply
+    from plugin.handler import Reply, Waiting
 
-    Handle = Callable[[bytes, int | None, Callable[[], bool]], Awaitable[Reply | None]]
+    Handle = Callable[[bytes, int | None, Waiting], Awaitable[Reply | None]]
 
 BACKLOG = 4096  # the kernel may hold fewer
 MOST, UNHEARD = (
@@ -129,7 +128,7 @@ class Server:
             await self._take_turn(request)
             await self._answer(request, payload)
         except CniError as error:
-            await request.send(wire.RESULT, b"\x01" + error.encode())
+            await request.answer(1, error.encode())
         finally:
             request.close()
 
@@ -139,7 +138,7 @@ class Server:
         A client without an answer for a second tries again, which makes the burst larger.
         """
         if self._listener and self._listener.count >= BUSY:
-            await request.send(wire.WORKING)
+            await request.say_working()
             async with self._turn:
                 await asyncio.sleep(0)
 
@@ -153,7 +152,7 @@ class Server:
                 return
         try:
             with contextlib.suppress(OSError):
-                await request.send(wire.RESULT, bytes((reply.status,)) + reply.stdout)
+                await request.answer(reply.status, reply.stdout)
         finally:
             work.record(reply)
 
@@ -161,15 +160,15 @@ class Server:
         """Do the work for a request, or wait for that for the same one: the client may be retrying."""
         key = (payload, request.netns is not None and _identity(request.netns))
         if work := self._works.get(key):
-            work.clients.add(request.connection)
+            work.clients.add(request)
             try:
                 await asyncio.wait([work.reply])
             finally:
-                work.clients.discard(request.connection)
+                work.clients.discard(request)
             return work
-        work = self._works[key] = _Work(asyncio.get_running_loop().create_future(), {request.connection})
+        work = self._works[key] = _Work(asyncio.get_running_loop().create_future(), {request})
         try:
-            work.reply.set_result(await self._handle(payload, request.netns, work.is_wanted))
+            work.reply.set_result(await self._handle(payload, request.netns, work))
         finally:
             work.reply.cancel()  # if it has failed: those who wait for it fail, too
             del self._works[key]
@@ -178,15 +177,20 @@ class Server:
 
 @dataclass(slots=True)
 class _Work:
-    """The work for one request, which goes on when its client has gone, and the connections waiting for it."""
+    """The work for one request, which goes on when its client has gone, and the clients waiting for it: `Waiting`."""
 
     reply: asyncio.Future[Reply | None]
-    clients: set[socket.socket]
+    clients: set[Incoming]
     recorded: bool = False
 
     def is_wanted(self) -> bool:
-        """Whether a client still waits. Callable from any thread."""
-        return not all(map(_has_gone, [*self.clients]))
+        """Return whether one still waits, as `Waiting` specifies."""
+        return not all(_has_gone(each.connection) for each in [*self.clients])
+
+    def answer(self, status: int, stdout: bytes) -> None:
+        """Answer them, as `Waiting` specifies."""
+        for each in [*self.clients]:
+            each.answer_at_once(status, stdout)
 
     def record(self, reply: Reply) -> None:
         """Tell log and metrics of it, once: the first client has its answer by then."""

@@ -52,7 +52,12 @@ class Workers:
         self._room_to_free = threading.BoundedSemaphore(MOST_TO_FREE)
 
     async def program(
-        self, fd: NetnsFd, plan: Plan, capability: Capability, is_wanted: Callable[[], bool]
+        self,
+        fd: NetnsFd,
+        plan: Plan,
+        capability: Capability,
+        is_wanted: Callable[[], bool],
+        done: Callable[[], None] = lambda: None,
     ) -> Programmed:
         """Redirect a pod, once the runtime has set up its `lo`.
 
@@ -61,6 +66,7 @@ class Workers:
             plan: the plan.
             capability: that of the backend.
             is_wanted: returns whether a client still waits for the answer; called on a worker, at the pod's turn.
+            done: called on the worker as soon as the pod is redirected, as the event loop may have other work.
 
         Raises:
             AbandonedError: if no client waits any more.
@@ -68,20 +74,20 @@ class Workers:
         work = partial(program, fd, plan, capability)
         lane = self._lane(plan.redirect)
         try:
-            return await self._program_on(lane, partial(_if_wanted, is_wanted, partial(work, needs_lo=True)))
+            return await self._program_on(lane, partial(_if_wanted, is_wanted, partial(work, needs_lo=True)), done)
         except LoDownError:
             await self._wait_for_lo(fd)
-            return await self._program_on(lane, partial(_if_wanted, is_wanted, work))
+            return await self._program_on(lane, partial(_if_wanted, is_wanted, work), done)
 
     async def check(self, fd: NetnsFd, plan: Plan, capability: Capability, is_wanted: Callable[[], bool]) -> str | None:
         """Compare a pod's redirect with its plan, and return the difference; otherwise as `program`."""
         turn = partial(_if_wanted, is_wanted, partial(check, fd, plan, capability))
         return await asyncio.get_running_loop().run_in_executor(self._lane(plan.redirect), turn)
 
-    async def _program_on(self, lane: Executor, turn: Callable[[], Programmed]) -> Programmed:
+    async def _program_on(self, lane: Executor, turn: Callable[[], Programmed], done: Callable[[], None]) -> Programmed:
         loop = asyncio.get_running_loop()
         programmed: asyncio.Future[Programmed] = loop.create_future()
-        lane.submit(self._program_and_free, turn, loop, programmed)
+        lane.submit(self._program_and_free, turn, done, loop, programmed)
         return await programmed
 
     async def _wait_for_lo(self, fd: NetnsFd) -> None:
@@ -93,7 +99,11 @@ class Workers:
         await asyncio.sleep(LO_LOOKED_AT)
 
     def _program_and_free(
-        self, turn: Callable[[], Programmed], loop: asyncio.AbstractEventLoop, programmed: asyncio.Future[Programmed]
+        self,
+        turn: Callable[[], Programmed],
+        done: Callable[[], None],
+        loop: asyncio.AbstractEventLoop,
+        programmed: asyncio.Future[Programmed],
     ) -> None:
         """Redirect a pod on a worker, and free its resources after notifying the loop, as that is slow (D4)."""
         try:
@@ -101,6 +111,7 @@ class Workers:
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the waiting request
             loop.call_soon_threadsafe(programmed.set_exception, error)
         else:
+            done()
             loop.call_soon_threadsafe(programmed.set_result, result)
             self._free(result.free)
 

@@ -47,7 +47,11 @@ async def test_a_pod_is_redirected_by_what_the_agent_installed(agent: AgentProce
         answer = await agent.add(netns, "shop", "web")
         assert answer.status == 0, answer.stdout
         assert "redirect to :15006" in rules(netns)
-    assert 'istio_cni_requests_total{command="ADD",outcome="redirect"} 1.0' in agent.get("/metrics")[1]
+    until(
+        lambda: 'istio_cni_requests_total{command="ADD",outcome="redirect"} 1.0' in agent.get("/metrics")[1],
+        10,
+        "counted",
+    )
 
 
 @pytest.mark.slow
@@ -98,12 +102,13 @@ async def test_redirected_families_and_their_reason_are_logged(agent: AgentProce
         for addresses in (("10.1.2.3/24",), ("fd00::7/64",)):
             answer = await agent.add(netns, "shop", "web", addresses=addresses)
             assert answer.status == 0, answer.stdout
+    log = agent.log.read_text
+    until(lambda: "IPv4 and IPv6, as it has the address fd00::7" in log(), 10, "the second is logged")
     metrics = agent.get("/metrics")[1]
     assert 'istio_cni_redirected_families_total{family="ipv4"} 2.0' in metrics
     assert 'istio_cni_redirected_families_total{family="ipv6"} 1.0' in metrics
     assert "istio_cni_ipv6_off_total 0.0" in metrics
-    assert "IPv4, as its first address is 10.1.2.3 and ISTIO_DUAL_STACK is not true" in agent.log.read_text()
-    assert "IPv4 and IPv6, as it has the address fd00::7" in agent.log.read_text()
+    assert "IPv4, as its first address is 10.1.2.3 and ISTIO_DUAL_STACK is not true" in log()
 
 
 async def test_ipv6_turned_off_is_logged_at_the_default_level(agent: AgentProcess, tmp_path: Path) -> None:
@@ -115,8 +120,9 @@ async def test_ipv6_turned_off_is_logged_at_the_default_level(agent: AgentProces
         answer = await agent.add(netns, "shop", "web", addresses=("fd00::7/64",))
         assert answer.status == 0, answer.stdout
         assert "table ip6 istio-cni-nat" in rules(netns)
+    said = "net.ipv6.conf.*.disable_ipv6 is 1 in its netns for lo"
+    until(lambda: said in agent.log.read_text(), 10, "it is logged")
     assert "istio_cni_ipv6_off_total 1.0" in agent.get("/metrics")[1]
-    assert "net.ipv6.conf.*.disable_ipv6 is 1 in its netns for lo" in agent.log.read_text()
 
 
 async def test_a_kernel_without_ipv6_is_logged_and_redirects_ipv4(agent: AgentProcess, tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from plugin.handler import Waiting
+
 pytestmark = pytest.mark.kernel
 
 CHECKPOINT = '{"installed": true, "reason": "", "controlPlane": null, "changes": {}}'
@@ -128,7 +130,7 @@ async def test_a_deleted_socket_or_lock_is_created_again(agent: AgentProcess, tm
 async def test_a_request_in_progress_is_answered_when_the_socket_is_created_again(tmp_path: Path) -> None:
     work = asyncio.Event()
 
-    async def handle(_: bytes, __: int | None, ___: Callable[[], bool]) -> Reply:
+    async def handle(_: bytes, __: int | None, ___: Waiting) -> Reply:
         await work.wait()
         return Reply(0, b"done", lambda: None)
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugin import server as server_module
-from plugin import wire
+from plugin import incoming, program, wire
 from plugin import workers as workers_module
 from plugin.handler import Outcome
 from plugin.session_replay import ReplaySession
@@ -28,13 +27,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from plugin.pod import Pod
+    from plugin.program import Programmed
 
 pytestmark = pytest.mark.kernel
 
 
 @pytest.fixture
 async def served(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Agent]:
-    monkeypatch.setattr(server_module, "SLOWEST_REQUEST", 0.5)
+    monkeypatch.setattr(incoming, "SLOWEST_REQUEST", 0.5)
     async with agent.serving():
         yield agent
 
@@ -190,6 +190,37 @@ async def test_the_same_request_for_another_netns_is_a_new_request(
             assert "15006" in rules(other)
     assert "15006" in rules(pod_netns)
     assert len(agent.outcomes) == 2
+
+
+async def test_a_redirected_pod_is_answered_while_the_event_loop_has_other_work(
+    agent: Agent, pod_netns: Netns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    is_busy, answered, in_time = threading.Event(), threading.Event(), list[bool]()
+
+    def be_busy() -> None:
+        is_busy.set()
+        in_time.append(answered.wait(60))
+
+    def program_while_busy(*arguments: Any, **options: Any) -> Programmed:
+        programmed = program.program(*arguments, **options)
+        loop.call_soon_threadsafe(be_busy)
+        assert is_busy.wait(60)
+        return programmed
+
+    def wait(client: socket.socket) -> int:
+        with client:
+            while (received := client.recv(65536)) == wire.frame(wire.WORKING, b""):
+                pass
+        answered.set()
+        return received[wire.HEAD]
+
+    monkeypatch.setattr(workers_module, "program", program_while_busy)
+    async with agent.serving():
+        assert await asyncio.to_thread(wait, asking(agent, pod_netns.path)) == 0
+    assert in_time == [True]
+    assert "15006" in rules(pod_netns)
+    assert [each.outcome for each in agent.outcomes] == ["redirect"]
 
 
 async def test_a_request_whose_client_is_gone_is_dropped(agent: Agent, gate: Gated, pod_netns: Netns) -> None:
