@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -18,7 +18,7 @@ from tests.support.cluster import Cluster
 from tests.support.wait import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
 OF_THE_GUIDE = """
@@ -48,17 +48,18 @@ class Manifest(Protocol):
         """Run it, helm and kubectl on its PATH, with further variables in its environment."""
 
 
+def run(home: Path, *arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `install-cni manifest` with a home folder; further arguments are those of `Manifest`."""
+    environment = {"PATH": f"{KUBE.folder}:/usr/bin:/bin", "HOME": str(home)} | golang.COMMAND
+    return subprocess.run(
+        [sys.executable, "-m", "installer", "manifest", *arguments],
+        input=stdin, env=environment | variables, capture_output=True, text=True, timeout=SLOWEST, check=False,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def manifest(tmp_path: Path) -> Manifest:
-    environment = {"PATH": f"{KUBE.folder}:/usr/bin:/bin", "HOME": str(tmp_path)} | golang.COMMAND
-
-    def ran(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "installer", "manifest", *arguments],
-            input=stdin, env=environment | variables, capture_output=True, text=True, timeout=SLOWEST, check=False,
-        )  # fmt: skip
-
-    return ran
+    return partial(run, tmp_path)
 
 
 class Generate(Protocol):
@@ -104,18 +105,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield running
 
 
+@pytest.fixture(scope="package")
+def paths(server: Cluster, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Where all is that a test may apply, but for the namespace, and the resource, which goes with its definition."""
+    done = run(tmp_path_factory.mktemp("all"), "generate")
+    assert done.returncode == 0, done.stderr
+    return [server.admin.path(each) for each in Rendered(done.stdout).objects if each["kind"] != KIND]
+
+
 @pytest.fixture
-def cluster(server: Cluster, generate: Generate) -> Iterator[Cluster]:
+def cluster(server: Cluster, paths: list[str]) -> Iterator[Cluster]:
     """A running API server that knows nothing of us yet, or not any more."""
     yield server
-    made = generate("--create-namespace").objects
-    _delete(server, [each for each in made if each["kind"] not in ("CustomResourceDefinition", "Namespace", KIND)])
-    definitions = [each for each in made if each["kind"] == "CustomResourceDefinition"]
-    _delete(server, definitions)  # and the resources
-    until(lambda: GROUP not in server.kubectl("api-versions"), SLOWEST, "its kinds are not served any more")
+    for path in paths:
+        server.admin.delete(path)
+    until(lambda: not any(map(server.admin.read, paths)), SLOWEST, "its definitions are gone, and the resources")
+    until(lambda: GROUP not in str(server.admin.read("/apis")), SLOWEST, "its kinds are not served any more")
     server.forget_namespace("istio-system")
-
-
-def _delete(server: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:
-    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    server.kubectl("delete", "--filename=-", "--ignore-not-found", text=listed)
