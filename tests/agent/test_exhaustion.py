@@ -94,18 +94,32 @@ while True:
 """
 
 
-@pytest.fixture(params=[None, 1000, 256], ids=["the limit as it is", "1,000 descriptors", "256 descriptors"])
-def agent(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[AgentProcess]:
+LIMITS = {"the limit as it is": None, "1,000 descriptors": 1000, "256 descriptors": 256}
+
+
+def limited(folder: Path, limit: int | None) -> AgentProcess:
+    """Prepare an agent that may have so many descriptors, with a pod."""
     for name in ("conf", "bin", "pods"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "conf" / "10-k8s.conflist").write_bytes(PRIMARY)
+        (folder / name).mkdir()
+    (folder / "conf" / "10-k8s.conflist").write_bytes(PRIMARY)
     pod = {"apiVersion": "v1", "kind": "Pod"} | manifest()
-    (tmp_path / "pods" / "web.json").write_text(json.dumps(pod))
-    limit = request.param
+    (folder / "pods" / "web.json").write_text(json.dumps(pod))
     prefix = ["/usr/bin/prlimit", f"--nofile={limit}:{limit}", "--"] if limit else []
-    options: dict[str, str | Path] = {"pods-from": tmp_path / "pods"}
-    made = AgentProcess(tmp_path, conf_dir=tmp_path / "conf", bin_dir=tmp_path / "bin", options=options, prefix=prefix)
-    with made:
+    options: dict[str, str | Path] = {"pods-from": folder / "pods"}
+    return AgentProcess(folder, conf_dir=folder / "conf", bin_dir=folder / "bin", options=options, prefix=prefix)
+
+
+@pytest.fixture(params=LIMITS.values(), ids=[*LIMITS])
+def agent(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[AgentProcess]:
+    with limited(tmp_path, request.param) as made:
+        made.ready()
+        yield made
+
+
+@pytest.fixture(scope="module", params=LIMITS.values(), ids=[*LIMITS])
+def lasting(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[AgentProcess]:
+    """One for all crowds, one after the other."""
+    with limited(tmp_path_factory.mktemp("lasting"), request.param) as made:
         made.ready()
         yield made
 
@@ -134,50 +148,52 @@ def _held(stack: ExitStack, program: list[str], user: int = NOBODY) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("say", ["", "G", "GET /metrics HTTP/1.1\r\n", "GET /metrics HTTP/1.1\r\n\r\n" * 300])
 async def test_many_health_connections_delay_no_pod(
-    agent: AgentProcess, crowds: ExitStack, tmp_path: Path, say: str
+    lasting: AgentProcess, crowds: ExitStack, tmp_path: Path, say: str
 ) -> None:
-    assert agent.process is not None
-    crowd(crowds, "tcp", str(agent.port), 1100, say)
+    assert lasting.process is not None
+    crowd(crowds, "tcp", str(lasting.port), 1100, say)
     with Netns(tmp_path / "netns") as netns:
-        answer = await agent.add(netns, "shop", "web")
+        answer = await lasting.add(netns, "shop", "web")
         assert answer.status == 0, answer.stdout
     for _ in range(3):
-        assert agent.get("/healthz")[0] == 200
-    assert agent.get("/readyz")[0] == 200
-    assert agent.process.poll() is None
-    assert agent.log.stat().st_size < 100_000
+        assert lasting.get("/healthz")[0] == 200
+    assert lasting.get("/readyz")[0] == 200
+    assert lasting.process.poll() is None
+    assert lasting.log.stat().st_size < 100_000
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("agent", [None], indirect=True)
+@pytest.mark.parametrize("lasting", [None], indirect=True)
 @pytest.mark.parametrize("say", ["", "G", "GET /metrics HTTP/1.1\r\n", "GET /healthz HTTP/1.1\r\n\r\n"])
-def test_no_probe_is_lost_while_other_clients_keep_connecting(agent: AgentProcess, crowds: ExitStack, say: str) -> None:
-    assert _held(crowds, [CHURN, str(agent.port), "2000", say]) == 2000
+def test_no_probe_is_lost_while_other_clients_keep_connecting(
+    lasting: AgentProcess, crowds: ExitStack, say: str
+) -> None:
+    assert _held(crowds, [CHURN, str(lasting.port), "2000", say]) == 2000
     paths = ["/healthz", "/readyz"] * 100
     with ThreadPoolExecutor(8) as probes:
-        answers = [*probes.map(agent.get, paths)]
+        answers = [*probes.map(lasting.get, paths)]
     assert [each for each in answers if each[0] != 200] == []
-    assert agent.process is not None
-    assert agent.process.poll() is None
-    assert agent.log.stat().st_size < 100_000
+    assert lasting.process is not None
+    assert lasting.process.poll() is None
+    assert lasting.log.stat().st_size < 100_000
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("say", ["", "\x01"])
 async def test_many_socket_connections_delay_no_pod(
-    agent: AgentProcess, crowds: ExitStack, tmp_path: Path, say: str
+    lasting: AgentProcess, crowds: ExitStack, tmp_path: Path, say: str
 ) -> None:
-    assert agent.process is not None
-    crowd(crowds, "unix", str(agent.socket), 1000, say, user=0)
-    for path in (agent.socket, *agent.socket.parents[:-2]):
+    assert lasting.process is not None
+    crowd(crowds, "unix", str(lasting.socket), 1000, say, user=0)
+    for path in (lasting.socket, *lasting.socket.parents[:-2]):
         path.chmod(0o777)  # as if somebody had relaxed its mode
-    crowd(crowds, "unix", str(agent.socket), 1000, say)
+    crowd(crowds, "unix", str(lasting.socket), 1000, say)
     with Netns(tmp_path / "netns") as netns:
-        answer = await agent.add(netns, "shop", "web")
+        answer = await lasting.add(netns, "shop", "web")
         assert answer.status == 0, answer.stdout
-    assert agent.process.poll() is None
-    assert agent.log.stat().st_size < 100_000
+    assert lasting.process.poll() is None
+    assert lasting.log.stat().st_size < 100_000
 
 
 @pytest.mark.parametrize("agent", [None], indirect=True)
