@@ -11,6 +11,10 @@ from tests.support.images import APP
 
 PORT = 8080
 STATUS = 15021  # where the mesh's sidecars answer health checks: no redirect touches it
+_LISTENS = {"tcpSocket": {"port": PORT}}
+# The application is found ready as soon as it is; later it is asked as seldom as users' are, which a run pays for.
+_PROBES = {"startupProbe": {**_LISTENS, "periodSeconds": 1, "failureThreshold": 600}, "readinessProbe": _LISTENS}
+UNPROBED = dict.fromkeys(_PROBES)  # of a container that nobody asks
 
 
 def namespace(name: str, *, level: str = "restricted") -> dict[str, Any]:
@@ -30,9 +34,9 @@ def deployment(name: str, where: str, *, injected: bool) -> dict[str, Any]:
                 "image": APP,
                 "command": ["/web", name, str(PORT)],
                 "ports": [{"containerPort": PORT}],
-                "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
                 "securityContext": _restricted(1000),
             }
+            | _PROBES
         ],
     }
     annotations = {}

@@ -45,7 +45,6 @@ _VALUES: dict[str, Any] = {
         "proxy": {
             "seccompProfile": {"type": "RuntimeDefault"},  # Pod Security `restricted` asks for it
             "resources": {"requests": {"cpu": "5m", "memory": "32Mi"}},
-            "readinessPeriodSeconds": 1,
         },
     },
     "pilot": {
@@ -238,7 +237,7 @@ class Mesh:
         """Run an application once that asks a URL, as a Job or as what a CronJob makes one of, and return the answer."""
         asking = workloads.deployment(name, MESHED, injected=False)["spec"]["template"]
         asking["spec"] |= {"restartPolicy": "Never", "nodeSelector": {"kubernetes.io/hostname": on.place.name}}
-        asking["spec"]["containers"][0] |= {"command": ["/get", url], "readinessProbe": None}
+        asking["spec"]["containers"][0] |= {"command": ["/get", url], **workloads.UNPROBED}
         job = {"backoffLimit": 0, "template": asking}
         spec = job if kind == "Job" else {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": job}}
         self.node.apply(

@@ -104,7 +104,7 @@ def changing(mesh: Mesh, shell: Shell) -> Iterator[Changes]:
 def without_probe(name: str) -> dict[str, Any]:
     """Make an application's container that nobody probes."""
     (container,) = workloads.deployment(name, MESHED, injected=False)["spec"]["template"]["spec"]["containers"]
-    made: dict[str, Any] = container | {"readinessProbe": None}
+    made: dict[str, Any] = container | workloads.UNPROBED
     return made
 
 
