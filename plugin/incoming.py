@@ -31,7 +31,7 @@ class Incoming:
         self._next_word: asyncio.TimerHandle | None = None
         self._sending = threading.Lock()
         self._rest: bytes | None = None  # of an answer of which something was sent
-        self._is_loops = False  # whether the event loop alone sends the rest of it
+        self._loop_alone_sends = False
 
     @property
     def size(self) -> int:
@@ -88,7 +88,7 @@ class Incoming:
         return wire.HEAD + length
 
     def keep_client_waiting(self) -> None:
-        """Send WORKING now and then until the next message."""
+        """Send WORKING now and then, until `answer` or `close`."""
         self._next_word = asyncio.get_running_loop().call_later(FIRST_WORD, self._send_word)
 
     def _send_word(self) -> None:
@@ -105,14 +105,14 @@ class Incoming:
         """Answer, as far as that does not have to wait; `answer` does the rest. Callable from any thread."""
         message = self._result(status, stdout)
         with self._sending, suppress(OSError):
-            if self._rest is None and not self._is_loops:
+            if self._rest is None and not self._loop_alone_sends:
                 self._rest = message[self.connection.send(message) :]
 
     async def answer(self, status: int, stdout: bytes) -> None:
         """Answer, or finish the answer that has begun.
 
         Raises:
-            OSError: if the client has gone.
+            OSError: if the client has gone, or does not read for `SLOWEST_REQUEST`.
         """
         self._leave_to_loop()
         if rest := self._result(status, stdout) if self._rest is None else self._rest:
@@ -122,7 +122,7 @@ class Incoming:
         return wire.frame(wire.RESULT, bytes((status,)) + stdout, self._version)
 
     def close(self) -> None:
-        """Send nothing any more, and close what came with it; whose the connection is closes that."""
+        """Send nothing any more, and close what came with it; the listener closes the connection."""
         self._leave_to_loop()
         for descriptor in self._descriptors:
             os.close(descriptor)
@@ -132,7 +132,7 @@ class Incoming:
         if self._next_word:
             self._next_word.cancel()
         with self._sending:
-            self._is_loops = True
+            self._loop_alone_sends = True
 
 
 async def _readable(connection: socket.socket) -> None:

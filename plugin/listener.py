@@ -51,6 +51,7 @@ class Listener:
         ] = {}  # task and start time; the oldest first
         self._warned_at = float("-inf")
         self._pause: asyncio.TimerHandle | None = None  # until it accepts again
+        self._awaits_word = False  # whether that pause ends as well when a silent connection speaks
         self.serving = False  # whether it accepts connections, be it after a pause
 
     @property
@@ -73,22 +74,31 @@ class Listener:
             await asyncio.wait([*self._tasks])
 
     def _resume(self) -> None:
+        self._end_pause()
         if self.serving:
-            asyncio.get_running_loop().add_reader(self._listening, self._accept)
+            try:
+                asyncio.get_running_loop().add_reader(self._listening, self._accept)
+            except OSError as error:  # the kernel has no memory for it, or watches as much as root may have watched
+                self._say(error)
+                self._suspend(BREATH)
 
-    def _suspend(self, seconds: float | None = None) -> None:
+    def _suspend(self, seconds: float | None = None, *, awaits_word: bool = False) -> None:
         """Leave connections in the kernel's queue, for some seconds or until there is room for one."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._listening)
         if seconds is not None:
-            self._pause = loop.call_later(seconds, self._resume)
+            self._pause, self._awaits_word = loop.call_later(seconds, self._resume), awaits_word
+
+    def _end_pause(self) -> None:
+        if self._pause:
+            self._pause.cancel()
+        self._pause, self._awaits_word = None, False
 
     def _end(self) -> None:
         if self.serving:
             self.serving = False
             self._suspend()
-            if self._pause:
-                self._pause.cancel()
+            self._end_pause()
 
     def _accept(self) -> None:
         """Take what waits in the kernel's queue."""
@@ -96,7 +106,7 @@ class Listener:
             if len(self._tasks) >= self._most:
                 return self._suspend()
             if (left := self._time_to_speak()) > 0:
-                return self._suspend(left)
+                return self._suspend(left, awaits_word=True)
             try:
                 taken, _ = self._listening.accept()
             except BlockingIOError:
@@ -138,6 +148,8 @@ class Listener:
 
     def _heard(self, connection: socket.socket) -> None:
         self._silent.pop(connection, None)
+        if self._awaits_word and len(self._silent) < self._unheard:
+            self._resume()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         was_full = len(self._tasks) >= self._most

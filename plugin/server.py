@@ -30,7 +30,7 @@ MOST, UNHEARD = (
     1024,
     64,
 )  # concurrent requests, each with the descriptors of connection and netns; and silent connections
-BUSY = 16  # concurrent requests, from which on each client gets WORKING at once
+BUSY = 16  # concurrent connections, from which on each client gets WORKING at once
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED, unix(7)
 
 

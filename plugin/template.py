@@ -65,10 +65,11 @@ _log = logging.getLogger(__name__)
 class Held(NamedTuple):
     """A list of a netns that has to say this: its tables, its chains, or the rules of a table.
 
-    It is compared as one number, as there are many bytes: `counts` has the bits set that do not tell one netns from another.
+    It is compared as one number, as there are many bytes: `counts` has the bits set that do not tell one netns from another,
+    and `sizes` is where one message ends and the next begins.
     """
 
-    size: int
+    sizes: tuple[int, ...]
     counts: int
     bits: int
 
@@ -81,13 +82,12 @@ class Held(NamedTuple):
             for number, data in attributes(message.body):
                 is_place = number in _PLACE[message.kind]
                 told.append(b"\xff" * 4 + bytes(len(data) - 4) if is_place else b"\xff" * len(data))
-        counts, listed = int.from_bytes(b"".join(told), "big"), _joined(messages)
-        return cls(len(listed), counts, int.from_bytes(listed, "big") & counts)
+        counts = int.from_bytes(b"".join(told), "big")
+        return cls(_sizes(messages), counts, _number(messages) & counts)
 
     def is_said_by(self, messages: Sequence[Message]) -> bool:
         """Whether what a netns has listed says the same."""
-        listed = _joined(messages)
-        return len(listed) == self.size and int.from_bytes(listed, "big") & self.counts == self.bits
+        return _sizes(messages) == self.sizes and _number(messages) & self.counts == self.bits
 
 
 class Template(NamedTuple):
@@ -120,7 +120,7 @@ class Template(NamedTuple):
         kernel.commit(self.batch if any(_name(each) in self.own for each in tables) else self.first)
 
     def is_held(self, kernel: Nfnetlink) -> bool:
-        """Whether the netns of `kernel` holds exactly this; it is read no further than to the first list that differs.
+        """Whether the tables of this are in the netns of `kernel`, exactly so; the first list that differs is read last.
 
         Raises:
             OSError: if the kernel does not say.
@@ -208,12 +208,16 @@ def _listed(kernel: Nfnetlink, names: Names) -> Iterator[Sequence[Message]]:
         yield _few(kernel.listed(GETRULE, family, string(NFTA_RULE_TABLE, name)))
 
 
-def _joined(messages: Sequence[Message]) -> bytes:
-    return b"".join([each.body for each in messages])
+def _sizes(messages: Sequence[Message]) -> tuple[int, ...]:
+    return tuple([len(each.body) for each in messages])
+
+
+def _number(messages: Sequence[Message]) -> int:
+    return int.from_bytes(b"".join([each.body for each in messages]), "big")
 
 
 def _name(message: Message) -> tuple[int, str]:
-    """Return the family and the name of a table, or of a chain's."""
+    """Return the family and the name of a table, or of that of a chain or a rule."""
     return message.body[0], text(message.body, NFTA_TABLE_NAME)
 
 

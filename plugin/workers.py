@@ -105,15 +105,17 @@ class Workers:
         loop: asyncio.AbstractEventLoop,
         programmed: asyncio.Future[Programmed],
     ) -> None:
-        """Redirect a pod on a worker, and free its resources after notifying the loop, as that is slow (D4)."""
+        """Redirect a pod on a worker, answer, and free its resources after notifying the loop, as that is slow (D4)."""
         try:
             result = turn()
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the waiting request
             loop.call_soon_threadsafe(programmed.set_exception, error)
         else:
-            done()
-            loop.call_soon_threadsafe(programmed.set_result, result)
-            self._free(result.free)
+            try:
+                done()
+            finally:
+                loop.call_soon_threadsafe(programmed.set_result, result)
+                self._free(result.free)
 
     def _free(self, free: Callable[[], None]) -> None:
         """Free a pod's resources on the freeing thread; if many are queued, on this one, as each holds memory."""

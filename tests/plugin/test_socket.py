@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plugin import incoming, program, wire
+from plugin import server as server_module
 from plugin import workers as workers_module
 from plugin.handler import Outcome
 from plugin.session_replay import ReplaySession
@@ -221,6 +222,19 @@ async def test_a_redirected_pod_is_answered_while_the_event_loop_has_other_work(
     assert in_time == [True]
     assert "15006" in rules(pod_netns)
     assert [each.outcome for each in agent.outcomes] == ["redirect"]
+
+
+async def test_a_worker_that_cannot_answer_leaves_it_to_the_event_loop(
+    agent: Agent, pod_netns: Netns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(server_module._Work, "answer", fail)
+    async with agent.serving():
+        async with asyncio.timeout(60):
+            assert await asyncio.to_thread(answer, asking(agent, pod_netns.path)) == 0
+        assert [each.outcome for each in agent.outcomes] == ["redirect"]
 
 
 async def test_a_request_whose_client_is_gone_is_dropped(agent: Agent, gate: Gated, pod_netns: Netns) -> None:

@@ -20,13 +20,13 @@ from plugin.apply import ApplyError, apply, check
 from plugin.backend import Backend
 from plugin.netlink import Message
 from plugin.netns import NetnsFd
-from plugin.nfnetlink import GETRULE, NEWTABLE, NFPROTO, Nfnetlink
+from plugin.nfnetlink import GETRULE, NEWRULE, NEWTABLE, NFPROTO, Nfnetlink
 from plugin.redirect import Family, Mode, Redirect
 from plugin.rulecount import LARGE
 from plugin.rules import ruleset
 from plugin.ruleset import Ruleset
 from plugin.session_replay import ReplaySession
-from plugin.template import Template, compile_now, template_of
+from plugin.template import Held, Template, compile_now, template_of
 from plugin.values import Port
 from tests.redirect.test_kernel import BOTH, REDIRECTS, inside, listed, on_a_worker
 from tests.redirect.ways import CompiledSession
@@ -170,6 +170,13 @@ def test_any_difference_is_detected(netns: Netns, change: str) -> None:
     assert on_a_worker(lambda fd: check(fd, redirect, NFT), netns)
     written(netns, redirect)
     assert holds(netns, redirect)
+
+
+def test_one_message_with_the_bytes_of_two_is_a_difference() -> None:
+    one, other = (Message(NEWRULE, bytes((2, 0, 0, 0)) + nfnetlink.string(1, each)) for each in ("istio", "cni"))
+    held = Held.of([one, other])
+    assert held.is_said_by([one, other])
+    assert not held.is_said_by([Message(NEWRULE, one.body + other.body)])
 
 
 def test_nothing_is_deleted_from_a_netns_that_holds_nothing_of_ours(
