@@ -11,6 +11,7 @@ import threading
 from contextlib import suppress
 
 from plugin import wire
+from plugin.cni import CniError, Code
 from plugin.descriptors import moved_up
 from plugin.wire import WireError
 
@@ -48,6 +49,7 @@ class Incoming:
 
         Raises:
             WireError: if it is not a valid request.
+            CniError: code 11, if there is no descriptor for the netns that comes with it.
             TimeoutError: if it has not come within `SLOWEST_REQUEST`.
         """
         if (payload := self._take()) is not None:
@@ -70,6 +72,12 @@ class Incoming:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                     sent = array.array("i", content[: len(content) - len(content) % _INT])
                     self._descriptors += map(moved_up, sent)
+            if flags & socket.MSG_CTRUNC and not self._descriptors:
+                raise CniError(
+                    Code.TRY_AGAIN_LATER,
+                    "the agent has no free file descriptor for the pod's network namespace, so the pod is not started yet; the "
+                    "runtime tries again",
+                )
             if len(self._descriptors) > 1 or flags & socket.MSG_CTRUNC:
                 raise WireError("saw several file descriptors with one request, expected the netns alone")
             if not data:

@@ -41,8 +41,8 @@ class Message(NamedTuple):
 
     @property
     def code(self) -> int:
-        """The errno of an NLMSG_ERROR; 0 for an acknowledgement, EPROTO for any other kind of message."""
-        if self.kind != NLMSG_ERROR or len(self.body) < CODE.size:
+        """The errno of an NLMSG_ERROR or NLMSG_DONE; 0 for success, EPROTO for any other kind of message."""
+        if self.kind not in (NLMSG_ERROR, NLMSG_DONE) or len(self.body) < CODE.size:
             return errno.EPROTO
         code: int = CODE.unpack_from(self.body)[0]
         return -code
@@ -132,9 +132,9 @@ class Netlink:
             for message in self.messages():
                 if message.flags & DUMP_INTERRUPTED & ~ignored:
                     raise InterruptedError(errno.EINTR, f"{doing}: they changed meanwhile")
-                if message.kind == NLMSG_DONE:
+                if message.kind == NLMSG_DONE and not message.code:
                     return
-                if message.kind == NLMSG_ERROR:
+                if message.kind in (NLMSG_ERROR, NLMSG_DONE):
                     raise OSError(message.code, f"{doing}: {os.strerror(message.code)}")
                 yield message
 

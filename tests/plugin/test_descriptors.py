@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from plugin.cni import Code
+
 pytestmark = pytest.mark.kernel
 
 REPOSITORY = Path(__file__).parents[2]
@@ -67,6 +69,31 @@ try:
 except RefusedError as error:
     print(error)
 """
+LEFT = """
+import asyncio, os, resource, socket, sys
+from pathlib import Path
+from plugin import wire
+from plugin.server import Server
+async def main():
+    server = Server(Path(sys.argv[1]), None)
+    await server.start()
+    with socket.socket(socket.AF_UNIX) as client, open("/proc/self/ns/net") as netns:
+        client.setblocking(False)
+        client.connect(sys.argv[1])
+        socket.send_fds(client, [wire.frame(wire.REQUEST, b"asked")], [netns.fileno()])
+        fillers, open_now = [], len(os.listdir("/proc/self/fd")) - 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 5,) * 2)
+        try:
+            while True:
+                fillers.append(os.dup(2))
+        except OSError:
+            os.close(fillers.pop())  # for the connection, not for what comes with it
+        print((await asyncio.get_running_loop().sock_recv(client, 65536))[wire.HEAD + 1:].decode())
+        for each in fillers:
+            os.close(each)
+    await server.stop()
+asyncio.run(main())
+"""
 
 
 def run(program: str, *arguments: str) -> str:
@@ -86,3 +113,9 @@ def test_without_a_descriptor_a_listener_pauses_and_logs_one_line(tmp_path: Path
 
 def test_libnftables_is_refused_where_select_would_abort_the_process() -> None:
     assert run(MANY).startswith("no file descriptor below 1024 is free")
+
+
+def test_a_netns_for_which_there_is_no_descriptor_is_tried_again(tmp_path: Path) -> None:
+    seen: dict[str, Any] = json.loads(run(LEFT, str(tmp_path / "socket")))
+    assert seen["code"] == Code.TRY_AGAIN_LATER
+    assert "no free file descriptor" in seen["msg"]
