@@ -207,33 +207,22 @@ async def test_events_that_are_refused_for_good_wait_behind_the_others() -> None
 
 
 @pytest.mark.parametrize("hangs", [False, True])
-async def test_events_that_wait_when_an_agent_stops_are_delivered(
-    monkeypatch: pytest.MonkeyPatch, *, hangs: bool
+@pytest.mark.parametrize("begins", ["before the stop", "after it"])
+async def test_an_agent_that_stops_waits_for_its_last_event_but_not_without_end(
+    monkeypatch: pytest.MonkeyPatch, begins: str, *, hangs: bool
 ) -> None:
     monkeypatch.setattr(event_queue, "LAST", 0.1)
     taken, stop = Taken(), asyncio.Event()
     taken.hangs = hangs
     waiting = queue(taken)
     waiting.add({"uid": "1", "name": "web"}, "Why", "last", warning=True)
-    stop.set()
-    async with asyncio.timeout(60):
-        await waiting.run(stop)
-    assert taken.tried == 1
-    assert taken.notes == ([] if hangs else ["last"])
-
-
-async def test_an_event_that_is_being_delivered_when_an_agent_stops_is_not_waited_for_without_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(event_queue, "LAST", 0.1)
-    taken, stop = Taken(), asyncio.Event()
-    taken.hangs = True
-    waiting = queue(taken)
-    waiting.add({"uid": "1", "name": "web"}, "Why", "under way", warning=True)
+    if begins == "after it":
+        stop.set()
     running = asyncio.create_task(waiting.run(stop))
-    await eventually(lambda: taken.tried, SOON, "it is under way")
+    await eventually(lambda: taken.tried, SOON, "its delivery has begun")
     stop.set()
-    done, _ = await asyncio.wait([running], timeout=10)
+    done, _ = await asyncio.wait([running], timeout=60)
     running.cancel()
     assert done
-    assert taken.tried == 1, "what is under way is not sent twice"
+    assert taken.tried == 1, "an Event under way is not sent twice"
+    assert taken.notes == ([] if hangs else ["last"])
